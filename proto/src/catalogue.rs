@@ -1,0 +1,399 @@
+//! What Kubernetes 1.37 looks like: every message, field and resource, as flat static tables.
+//!
+//! The facts are extracted from upstream's Go modules by `hack/catalogue` into the text files of
+//! `proto/catalogue/`, one fact a line, sorted, so that a new upstream version shows as a readable
+//! diff. `build.rs` turns them into the tables included below and into the views of [`crate::view`].
+//! A test holds the text files against the generator.
+//!
+//! Facts only: rules that need code (conditional defaults, validation, table cells) live in the API
+//! server's strategies.
+
+use crate::name::NameId;
+
+/// A message (a Go struct of the API), by its place in the table.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MsgId(pub(crate) u16);
+
+impl std::fmt::Debug for MsgId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A row of the message table; its fields are ranges of the tables below.
+pub(crate) struct Message {
+    /// Go package and type, shortened: `core/v1.PodSpec`, `meta/v1.ObjectMeta`.
+    pub(crate) name: &'static str,
+    /// The name of its OpenAPI definition: `io.k8s.api.core.v1.PodSpec`.
+    pub(crate) openapi: &'static str,
+    /// Fields in JSON order, embedded structs flattened: a range of [`FLAT`].
+    pub(crate) flat: (u16, u16),
+    /// The same fields by ascending name id: a range of [`BY_NAME`].
+    pub(crate) by_name: (u16, u16),
+    /// Own fields by ascending protobuf tag, embedded structs not flattened: a range of [`BY_TAG`].
+    pub(crate) by_tag: (u16, u16),
+    /// `x-kubernetes-map-type: atomic` on the type: server-side apply treats it as one value.
+    pub(crate) atomic: bool,
+}
+
+impl MsgId {
+    fn row(self) -> &'static Message {
+        &MESSAGES[usize::from(self.0)]
+    }
+
+    /// Looks a message up by its short Go name, such as `core/v1.Pod`. Binary search; for tests,
+    /// tools and start-up tables.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        let i = MESSAGES.binary_search_by(|m| m.name.cmp(name)).ok()?;
+        u16::try_from(i).ok().map(Self)
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    #[must_use]
+    pub fn openapi(self) -> &'static str {
+        self.row().openapi
+    }
+
+    /// Server-side apply treats the whole message as one value.
+    #[must_use]
+    pub fn is_atomic(self) -> bool {
+        self.row().atomic
+    }
+
+    /// Fields in JSON order, with the fields of embedded structs in their place.
+    pub fn fields(self) -> impl ExactSizeIterator<Item = &'static Field> {
+        let (from, to) = self.row().flat;
+        FLAT[usize::from(from)..usize::from(to)].iter().map(|i| &FIELDS[usize::from(*i)])
+    }
+
+    /// Own fields by ascending protobuf tag. Embedded structs that are messages of their own in
+    /// protobuf appear as one field with [`Flags::INLINE`]; embedded structs that are absent from
+    /// protobuf (`TypeMeta`) do not appear.
+    pub fn fields_by_tag(self) -> &'static [u16] {
+        let (from, to) = self.row().by_tag;
+        &BY_TAG[usize::from(from)..usize::from(to)]
+    }
+
+    /// The field `name`, embedded structs included.
+    #[must_use]
+    pub fn field(self, name: NameId) -> Option<&'static Field> {
+        let (from, to) = self.row().by_name;
+        let row = &BY_NAME[usize::from(from)..usize::from(to)];
+        let i = row.binary_search_by(|i| FIELDS[usize::from(*i)].name.cmp(&name)).ok()?;
+        Some(&FIELDS[usize::from(row[i])])
+    }
+
+    /// The own field with protobuf tag `tag`.
+    #[must_use]
+    pub fn field_by_tag(self, tag: u32) -> Option<&'static Field> {
+        let row = self.fields_by_tag();
+        let i = row.binary_search_by(|i| u32::from(FIELDS[usize::from(*i)].tag).cmp(&tag)).ok()?;
+        Some(&FIELDS[usize::from(row[i])])
+    }
+}
+
+/// The field at an index that [`MsgId::fields_by_tag`] gave.
+#[must_use]
+pub fn field_at(index: u16) -> &'static Field {
+    &FIELDS[usize::from(index)]
+}
+
+/// A field of a message.
+pub struct Field {
+    /// The JSON name. For an embedded struct (only in `fields_by_tag`) it has no meaning.
+    pub name: NameId,
+    /// The protobuf tag; 0 where protobuf does not have the field.
+    pub tag: u16,
+    pub shape: Shape,
+    pub kind: Kind,
+    pub flags: Flags,
+    /// Index into [`EXTRAS`], 0 for none.
+    pub(crate) extra: u16,
+}
+
+impl Field {
+    fn extras(&self) -> Option<&'static Extra> {
+        match self.extra {
+            0 => None,
+            i => Some(&EXTRAS[usize::from(i) - 1]),
+        }
+    }
+
+    #[must_use]
+    pub fn has(&self, flag: Flags) -> bool {
+        self.flags.0 & flag.0 != 0
+    }
+
+    /// Keys of a list with [`Flags::LIST_MAP`], as server-side apply uses them.
+    #[must_use]
+    pub fn list_keys(&self) -> &'static [NameId] {
+        self.extras().map_or(&[], |e| e.list_keys)
+    }
+
+    /// The merge key of strategic merge patch. It can differ from [`Field::list_keys`].
+    #[must_use]
+    pub fn patch_key(&self) -> Option<NameId> {
+        self.extras().and_then(|e| e.patch_key)
+    }
+
+    /// The unconditional default, as JSON text. Conditional defaults are code.
+    #[must_use]
+    pub fn default(&self) -> Option<&'static str> {
+        self.extras().and_then(|e| e.default)
+    }
+
+    /// The values that the schema allows, for documentation and OpenAPI; validation has its own
+    /// lists because some fields accept more on update.
+    #[must_use]
+    pub fn enumeration(&self) -> &'static [&'static str] {
+        self.extras().map_or(&[], |e| e.enumeration)
+    }
+}
+
+/// The rare facts of a field.
+pub(crate) struct Extra {
+    pub(crate) list_keys: &'static [NameId],
+    pub(crate) patch_key: Option<NameId>,
+    pub(crate) default: Option<&'static str>,
+    pub(crate) enumeration: &'static [&'static str],
+}
+
+/// How often the kind of a field occurs in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    One,
+    List,
+    /// A map with string keys.
+    Map,
+}
+
+/// What one element of a field is, on the wire and in the tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    String,
+    Bool,
+    Int32,
+    Int64,
+    /// fixed64 in protobuf.
+    Float64,
+    /// `[]byte`: base64 in JSON, [`crate::Value::Bytes`] in the tree.
+    Bytes,
+    /// RFC 3339 with whole seconds; a message of seconds and nanoseconds in protobuf.
+    Time,
+    /// RFC 3339 with six digits of fraction.
+    MicroTime,
+    /// A canonical quantity: string in JSON and in the tree.
+    Quantity,
+    /// [`crate::Value::Int`] or [`crate::Value::String`].
+    IntOrString,
+    /// `runtime.RawExtension`: JSON text kept as it came.
+    RawExtension,
+    /// `meta/v1.FieldsV1`: the same, of managed fields.
+    FieldsV1,
+    /// `apiextensions/v1.JSON`: the same, in a CRD's schema.
+    Json,
+    /// A list of strings that is a message of its own in protobuf (`Verbs`, `ExtraValue`).
+    Strings,
+    /// `JSONSchemaPropsOrBool`, `...OrArray`, `...OrStringArray`: a JSON union, a message in protobuf.
+    SchemaOrBool,
+    SchemaOrArray,
+    SchemaOrStrings,
+    Message(MsgId),
+}
+
+/// A set of yes/no facts about a field.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flags(pub u32);
+
+impl Flags {
+    /// Go holds a pointer: absent and zero are different.
+    pub const POINTER: Self = Self(1);
+    /// JSON `omitempty`. On a message held by value it does nothing in Go: such a field is always
+    /// printed, and the generator leaves this flag out.
+    pub const OMIT_EMPTY: Self = Self(1 << 1);
+    /// JSON `omitzero` (only `metadata.creationTimestamp`).
+    pub const OMIT_ZERO: Self = Self(1 << 2);
+    /// An embedded struct that is a message of its own in protobuf.
+    pub const INLINE: Self = Self(1 << 3);
+    /// OpenAPI `required`.
+    pub const REQUIRED: Self = Self(1 << 4);
+    /// `x-kubernetes-list-type: set`, `map`, `atomic`; none of them means atomic to apply.
+    pub const LIST_SET: Self = Self(1 << 5);
+    pub const LIST_MAP: Self = Self(1 << 6);
+    pub const LIST_ATOMIC: Self = Self(1 << 7);
+    /// `x-kubernetes-map-type: atomic` on the field.
+    pub const MAP_ATOMIC: Self = Self(1 << 8);
+    /// Strategic merge patch strategies.
+    pub const PATCH_MERGE: Self = Self(1 << 9);
+    pub const PATCH_RETAIN_KEYS: Self = Self(1 << 10);
+    pub const PATCH_REPLACE: Self = Self(1 << 11);
+    /// The elements of the list or map are pointers in Go.
+    pub const ELEMENT_POINTER: Self = Self(1 << 12);
+}
+
+/// A served resource of one group version, or one that is only stored.
+pub struct Resource {
+    /// Empty for the core group.
+    pub group: &'static str,
+    pub version: &'static str,
+    /// The plural name in paths.
+    pub name: &'static str,
+    pub singular: &'static str,
+    pub kind: &'static str,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub namespaced: bool,
+    /// Served without `--runtime-config`.
+    pub on_by_default: bool,
+    /// `create`, `delete`, `deletecollection`, `get`, `list`, `patch`, `update`, `watch`, sorted.
+    pub verbs: &'static [&'static str],
+    pub message: MsgId,
+    /// The list message, if the resource can be listed.
+    pub list: Option<MsgId>,
+    /// How it is stored; none for resources that are only computed (reviews, bindings).
+    pub storage: Option<Storage>,
+    pub subresources: &'static [Subresource],
+    pub columns: &'static [Column],
+    /// Field labels that clients may select on beside `metadata.name` and `metadata.namespace`, with
+    /// the stored attribute each stands for.
+    pub field_labels: &'static [(&'static str, &'static str)],
+    pub flags: ResourceFlags,
+    pub gc: GcPolicy,
+    /// Objects live that many seconds (events).
+    pub ttl_seconds: Option<u32>,
+}
+
+impl Resource {
+    /// `apps/v1`, or `v1` for the core group.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        group_version(self.group, self.version)
+    }
+
+    /// The kind of its list: `PodList`.
+    #[must_use]
+    pub fn list_kind(&self) -> String {
+        format!("{}List", self.kind)
+    }
+
+    #[must_use]
+    pub fn has(&self, flag: ResourceFlags) -> bool {
+        self.flags.0 & flag.0 != 0
+    }
+
+    #[must_use]
+    pub fn can(&self, verb: &str) -> bool {
+        self.verbs.binary_search(&verb).is_ok()
+    }
+
+    #[must_use]
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+}
+
+/// Joins group and version as in `apiVersion`.
+#[must_use]
+pub fn group_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// Where and in which version a resource is stored.
+pub struct Storage {
+    /// The group and version of the stored bytes; not always the served ones (`HorizontalPodAutoscaler`
+    /// v1 is stored as v2, `events.k8s.io` as core).
+    pub group: &'static str,
+    pub version: &'static str,
+    pub message: MsgId,
+    /// Under the etcd prefix, without slashes at the ends: `pods`, `services/specs`, `minions`.
+    pub prefix: &'static str,
+}
+
+pub struct Subresource {
+    /// `status`, `scale`, `log`, ...
+    pub name: &'static str,
+    /// Group, version and kind of its body, as discovery shows them.
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    /// The message of its body, where it has one.
+    pub message: Option<MsgId>,
+    pub verbs: &'static [&'static str],
+}
+
+/// A column of the table form.
+pub struct Column {
+    pub name: &'static str,
+    /// `string`, `integer`, `number`, `boolean`, `date`.
+    pub kind: &'static str,
+    /// `name` or empty.
+    pub format: &'static str,
+    /// 0 is always shown, 1 only with `-o wide`.
+    pub priority: i32,
+}
+
+/// A set of yes/no facts about a resource.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ResourceFlags(pub u32);
+
+impl ResourceFlags {
+    /// PUT of a name that does not exist creates it.
+    pub const CREATE_ON_UPDATE: Self = Self(1);
+    /// PUT without a resource version overwrites.
+    pub const UNCONDITIONAL_UPDATE: Self = Self(1 << 1);
+    /// Deletion takes a grace period (pods).
+    pub const GRACEFUL: Self = Self(1 << 2);
+    /// DELETE answers with the object instead of a `Status`.
+    pub const RETURN_DELETED: Self = Self(1 << 3);
+}
+
+/// What happens to dependents when a client asks for nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GcPolicy {
+    Background,
+    Orphan,
+    /// Events: they are never owned, finalizers of the collector are not added.
+    Unsupported,
+}
+
+/// Every resource, sorted by group, version and name.
+#[must_use]
+pub fn resources() -> &'static [Resource] {
+    RESOURCES
+}
+
+/// The message of a kind, list kinds and option kinds included.
+#[must_use]
+pub fn message_of(group: &str, version: &str, kind: &str) -> Option<MsgId> {
+    let i = KINDS.binary_search_by(|(g, v, k, _)| (*g, *v, *k).cmp(&(group, version, kind))).ok()?;
+    Some(KINDS[i].3)
+}
+
+/// A feature gate of 1.37.
+pub struct Gate {
+    pub name: &'static str,
+    pub stage: GateStage,
+    pub default: bool,
+    pub locked: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GateStage {
+    Alpha,
+    Beta,
+    Stable,
+    Deprecated,
+}
+
+/// Every feature gate, sorted by name.
+#[must_use]
+pub fn gates() -> &'static [Gate] {
+    GATES
+}
+
+include!(concat!(env!("OUT_DIR"), "/tables.rs"));
