@@ -1,1 +1,38 @@
-//! component
+//! What every daemon is built from: upstream's component-base and client-go.
+//!
+//! Reading order: [`daemon`] is a daemon's `main`, out of [`args`], [`config`], [`features`] and
+//! [`logging`]; [`supervisor`] runs its tasks and decides what their ends mean; [`serving`] is how it
+//! is reached, [`client`] how it reaches the API server; [`informer`], [`queue`] and [`controller`]
+//! are what controllers stand on; [`leader`] and [`events`] are the two things most of them say about
+//! themselves; [`metrics`] counts all of it.
+//!
+//! Nothing here is a process global: tasks, clients, metrics and shutdown tokens are arguments.
+
+pub mod daemon;
+
+pub mod args;
+pub mod config;
+pub mod features;
+pub mod logging;
+pub mod version;
+
+pub mod metrics;
+pub mod supervisor;
+
+pub mod serving;
+
+pub mod client;
+
+pub mod informer;
+
+pub mod controller;
+pub mod queue;
+
+pub mod events;
+pub mod leader;
+
+mod backoff;
+mod files;
+
+pub use daemon::Daemon;
+pub use supervisor::{Supervisor, Task};

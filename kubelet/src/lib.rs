@@ -1,1 +1,11 @@
-//! kubelet
+//! kubelet: runs the pods that are bound to its node.
+//!
+//! ```text
+//! sources -> pod workers -> runtime -> shim per pod -> libcontainer -> kernel
+//!                 ^ exits, OOMs, probe results, volume and image events are pushed
+//! ```
+
+pub mod image;
+pub mod network;
+pub mod runtime;
+pub mod volume;

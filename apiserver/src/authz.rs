@@ -1,0 +1,117 @@
+//! Authorization: may this user do this.
+//!
+//! Authorizers are asked in the order of `--authorization-mode`; the first that allows or denies
+//! decides, and if none has an opinion the request is refused. Members of `system:masters` pass first.
+
+pub mod bootstrap;
+pub mod node;
+pub mod rbac;
+
+use crate::auth::{MASTERS, User};
+use crate::request::RequestInfo;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes<'a> {
+    pub user: &'a User,
+    /// `get`, `list`, `create`, ...; the lower-case method for a path.
+    pub verb: &'a str,
+    pub is_resource: bool,
+    pub group: &'a str,
+    pub version: &'a str,
+    pub resource: &'a str,
+    pub subresource: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    /// For requests that are not about a resource.
+    pub path: &'a str,
+    /// As given in the request; only lists, watches and deletecollections have them.
+    pub field_selector: &'a str,
+    pub label_selector: &'a str,
+}
+
+impl<'a> Attributes<'a> {
+    #[must_use]
+    pub fn of(user: &'a User, info: &'a RequestInfo) -> Self {
+        Self {
+            user,
+            verb: &info.verb,
+            is_resource: info.is_resource,
+            group: &info.group,
+            version: &info.version,
+            resource: &info.resource,
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+            name: &info.name,
+            path: &info.path,
+            field_selector: &info.field_selector,
+            label_selector: &info.label_selector,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    Allow,
+    Deny(String),
+    NoOpinion(String),
+}
+
+/// One authorizer. It reads caches and never waits for the network.
+pub trait Authorizer: Send + Sync {
+    fn authorize(&self, asked: &Attributes<'_>) -> Decision;
+}
+
+/// The configured authorizers, in order.
+pub struct Authorizers(Vec<Box<dyn Authorizer>>);
+
+impl Authorizers {
+    #[must_use]
+    pub fn new(modes: Vec<Box<dyn Authorizer>>) -> Self {
+        Self(modes)
+    }
+
+    /// The decision, with the reasons of all that had no opinion.
+    #[must_use]
+    pub fn decide(&self, asked: &Attributes<'_>) -> Decision {
+        if asked.user.in_group(MASTERS) {
+            return Decision::Allow;
+        }
+        let mut reasons = Vec::new();
+        for authorizer in &self.0 {
+            match authorizer.authorize(asked) {
+                Decision::NoOpinion(reason) if reason.is_empty() => {}
+                Decision::NoOpinion(reason) => reasons.push(reason),
+                decided => return decided,
+            }
+        }
+        Decision::NoOpinion(reasons.join("\n"))
+    }
+}
+
+/// The refusal as upstream words it: `User "a" cannot list resource "pods" in API group "" ...`.
+#[must_use]
+pub fn refusal(asked: &Attributes<'_>, reason: &str) -> String {
+    use proto::path::quote;
+    let mut text = format!("User {} cannot ", quote(&asked.user.name));
+    if asked.is_resource {
+        let resource = if asked.subresource.is_empty() {
+            asked.resource.to_owned()
+        } else {
+            format!("{}/{}", asked.resource, asked.subresource)
+        };
+        text += &format!("{} resource {} in API group {}", asked.verb, quote(&resource), quote(asked.group));
+        text += &if asked.namespace.is_empty() {
+            " at the cluster scope".to_owned()
+        } else {
+            format!(" in the namespace {}", quote(asked.namespace))
+        };
+    } else {
+        text += &format!("{} path {}", asked.verb, quote(asked.path));
+    }
+    if !reason.is_empty() {
+        text += ": ";
+        text += reason;
+    }
+    text
+}

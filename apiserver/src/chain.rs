@@ -1,0 +1,151 @@
+//! What every request passes before its handler, in upstream's order
+//! (`apiserver/pkg/server/config.go`, `DefaultBuildHandlerChain`):
+//!
+//! panics become 500, the path is read, the request gets its deadline, the user is found, limits hold,
+//! the user is authorized, and what handlers warned of goes out as headers.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use hyper::body::Incoming;
+
+use crate::auth::User;
+use crate::authz::{Attributes, Decision, refusal};
+use crate::body::{self, Body};
+use crate::dispatch;
+use crate::limits::Class;
+use crate::negotiate::{self, Media, Offers};
+use crate::request::{Query, RequestInfo};
+use crate::server::Server;
+use crate::status::Failure;
+
+/// Upstream's `--request-timeout`.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub address: SocketAddr,
+    /// The certificate that the client presented, leaf first, in DER; verified against the client CA
+    /// or not, as authenticators decide.
+    pub certificates: Arc<[rustls::pki_types::CertificateDer<'static>]>,
+}
+
+/// One request on its way through.
+pub struct Exchange {
+    pub server: Arc<Server>,
+    pub peer: Peer,
+    pub method: Method,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    pub query: Query,
+    pub info: RequestInfo,
+    pub user: User,
+    pub deadline: Instant,
+    /// Texts for `Warning` headers.
+    pub warnings: Vec<String>,
+}
+
+impl Exchange {
+    /// The user agent up to the first slash: the manager's name if the client gave none.
+    #[must_use]
+    pub fn default_manager(&self) -> String {
+        let agent = self.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let name = agent.split('/').next().unwrap_or_default();
+        name.chars().filter(|c| !c.is_control()).take(128).collect()
+    }
+
+    /// Failures are sent in the form that the client takes, JSON if it takes none.
+    #[must_use]
+    pub fn failure_media(&self) -> Media {
+        negotiate::output(&self.headers, &self.query, Offers::Object).unwrap_or(Media::JSON)
+    }
+}
+
+/// Serves one request.
+pub async fn serve(server: Arc<Server>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    match AssertUnwindSafe(pass(server, peer, request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => {
+            tracing::error!("a handler panicked; the request is answered with 500");
+            let text = "This request caused apiserver to panic. Look in the logs for details.\n";
+            body::text(500, text)
+        }
+    }
+}
+
+async fn pass(server: Arc<Server>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    let (head, incoming) = request.into_parts();
+    let query = Query::parse(&head.uri);
+    let info = match RequestInfo::read(&head.method, &head.uri, &query) {
+        Ok(info) => info,
+        Err(why) => return body::failure(&Failure::bad_request(why), Media::JSON),
+    };
+    let deadline = match deadline(&query, &info) {
+        Ok(deadline) => deadline,
+        Err(failure) => return body::failure(&failure, Media::JSON),
+    };
+    let user = User::default();
+    let (method, uri, headers) = (head.method, head.uri, head.headers);
+    let mut x = Exchange { server, peer, method, uri, headers, query, info, user, deadline, warnings: Vec::new() };
+    let mut response = match admitted(&mut x).await {
+        Ok(permit) => {
+            let response = dispatch::dispatch(&mut x, head.extensions, incoming).await;
+            drop(permit);
+            response
+        }
+        Err(failure) => body::failure(&failure, x.failure_media()),
+    };
+    add_warnings(&mut response, &x.warnings);
+    response
+}
+
+/// Authentication, limits and authorization.
+async fn admitted(x: &mut Exchange) -> Result<Option<crate::limits::Permit>, Failure> {
+    x.user = x.server.authenticators.authenticate(&x.headers, &x.peer, &x.info).await?;
+    let permit = x.server.config.limits.enter(Class::of(&x.info)).await?;
+    let asked = Attributes::of(&x.user, &x.info);
+    match x.server.authorizers.decide(&asked) {
+        Decision::Allow => Ok(permit),
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+            let (group, resource, name) = (asked.group, asked.resource, asked.name);
+            Err(Failure::forbidden(group, resource, name, &refusal(&asked, &reason)))
+        }
+    }
+}
+
+/// Requests may shorten their time by `?timeout=`; watches and streams have none of ours.
+fn deadline(query: &Query, info: &RequestInfo) -> Result<Instant, Failure> {
+    let now = Instant::now();
+    if info.verb == "watch" || dispatch::is_stream(info) {
+        return Ok(now + Duration::from_secs(u64::from(u32::MAX)));
+    }
+    let Some(text) = query.get("timeout").filter(|t| !t.is_empty()) else { return Ok(now + REQUEST_TIMEOUT) };
+    match proto::time::parse_duration(text) {
+        Ok(asked) if asked.is_zero() => Ok(now + REQUEST_TIMEOUT),
+        Ok(asked) => Ok(now + asked.min(REQUEST_TIMEOUT)),
+        Err(_) => Err(Failure::bad_request(format!("invalid timeout specified in the request URL - {text}"))),
+    }
+}
+
+/// `Warning: 299 - "text"`, as RFC 7234 quotes it; texts are deduplicated and bounded.
+fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
+    const TOTAL: usize = 4096;
+    let mut room = TOTAL;
+    let mut sent: Vec<&String> = Vec::new();
+    for text in warnings {
+        if sent.contains(&text) || text.len() > room {
+            continue;
+        }
+        let quoted: String = text.chars().filter(|c| !c.is_control()).collect::<String>().replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            response.headers_mut().append(http::header::WARNING, value);
+            room -= text.len();
+            sent.push(text);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! From a path to its handler.
+
+use http::{Extensions, Method, Response};
+use hyper::body::Incoming;
+
+use crate::body::{self, Body};
+use crate::chain::Exchange;
+use crate::handler::{self, subresource};
+use crate::registry::Endpoint;
+use crate::request::RequestInfo;
+use crate::status::Failure;
+use crate::{discovery, health, openapi};
+
+/// Subresources whose requests last as long as the client likes.
+const STREAMS: [&str; 5] = ["exec", "attach", "portforward", "log", "proxy"];
+
+/// Whether a request is a stream: it has no deadline and is not counted as in flight.
+#[must_use]
+pub fn is_stream(info: &RequestInfo) -> bool {
+    info.is_resource && STREAMS.contains(&info.subresource.as_str())
+}
+
+/// Serves a request that has passed the chain.
+pub async fn dispatch(x: &mut Exchange, extensions: Extensions, incoming: Incoming) -> Response<Body> {
+    if !x.info.is_resource {
+        return paths(x).await;
+    }
+    let server = x.server.clone();
+    let (group, version, resource) = (x.info.group.clone(), x.info.version.clone(), x.info.resource.clone());
+    let outcome = match server.registry.find(&group, &version, &resource) {
+        Some(endpoint) => {
+            let deadline = tokio::time::Instant::from_std(x.deadline);
+            let work = endpoint_request(x, endpoint, extensions, incoming);
+            match tokio::time::timeout_at(deadline, work).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Failure::timeout("request did not complete within the allotted timeout")),
+            }
+        }
+        None => match handler::review::find(&group, &version, &resource) {
+            Some(review) => review.serve(x, incoming).await,
+            None => return body::text(404, "404 page not found\n"),
+        },
+    };
+    outcome.unwrap_or_else(|failure| body::failure(&failure, x.failure_media()))
+}
+
+/// What is not about a resource: health, discovery, schemas, versions, metrics.
+async fn paths(x: &mut Exchange) -> Response<Body> {
+    let path = x.info.path.trim_end_matches('/').to_owned();
+    if let Some(response) = health::serve(x, &path) {
+        return response;
+    }
+    if let Some(response) = discovery::serve(x, &path) {
+        return response;
+    }
+    if let Some(response) = openapi::serve(x, &path) {
+        return response;
+    }
+    body::text(404, "404 page not found\n")
+}
+
+async fn endpoint_request(x: &mut Exchange, endpoint: &Endpoint, extensions: Extensions, incoming: Incoming) -> Result<Response<Body>, Failure> {
+    let resource = endpoint.resource;
+    if resource.namespaced && x.info.namespace.is_empty() && !matches!(x.info.verb.as_str(), "list" | "watch") {
+        // `POST /api/v1/pods` is routed nowhere by upstream.
+        return Err(not_supported(x));
+    }
+    if !resource.namespaced && !x.info.namespace.is_empty() && resource.name != "namespaces" {
+        return Err(Failure::no_such_resource());
+    }
+    if !x.info.subresource.is_empty() {
+        return subresource::serve(x, endpoint, extensions, incoming).await;
+    }
+    if !resource.can(&x.info.verb) {
+        return Err(not_supported(x));
+    }
+    match x.info.verb.as_str() {
+        "get" => handler::get::serve(x, endpoint).await,
+        "list" => handler::list::serve(x, endpoint).await,
+        "watch" => handler::watch::serve(x, endpoint).await,
+        "create" => handler::create::serve(x, endpoint, incoming).await,
+        "update" => handler::update::serve(x, endpoint, incoming).await,
+        "patch" => handler::patch::serve(x, endpoint, incoming).await,
+        "delete" => handler::delete::serve(x, endpoint, incoming).await,
+        "deletecollection" => handler::collection::serve(x, endpoint, incoming).await,
+        _ => Err(not_supported(x)),
+    }
+}
+
+/// 405 as upstream's router words it.
+fn not_supported(x: &Exchange) -> Failure {
+    let verb = match x.method {
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "get",
+    };
+    Failure::new(405, "MethodNotAllowed", format!("the server does not allow this method on the requested resource ({verb})"))
+}

@@ -1,0 +1,63 @@
+//! Handlers: one file a verb. They read options and bodies, call the registry or the store, and render
+//! the answer.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+
+use crate::chain::Exchange;
+use crate::registry::Endpoint;
+use crate::registry::generic::Write;
+use crate::status::Failure;
+
+pub mod binding;
+pub mod collection;
+pub mod create;
+pub mod delete;
+pub mod eviction;
+pub mod get;
+pub mod list;
+pub mod patch;
+pub mod review;
+pub mod scale;
+pub mod subresource;
+pub mod token;
+pub mod update;
+pub mod watch;
+
+/// The largest request body, upstream's `MaxRequestBodyBytes`: twice what etcd takes by default.
+pub const MAX_BODY: usize = 3 * 1024 * 1024;
+
+/// The whole body, refused when it is larger than upstream takes.
+pub async fn read_body(headers: &HeaderMap, incoming: Incoming) -> Result<Bytes, Failure> {
+    let too_large = || Failure::too_large(&format!("limit is {MAX_BODY}"));
+    let announced = headers.get(http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|n| n > MAX_BODY) {
+        return Err(too_large());
+    }
+    match Limited::new(incoming, MAX_BODY).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(e) if e.is::<LengthLimitError>() => Err(too_large()),
+        Err(e) => Err(Failure::bad_request(format!("error reading the request body: {e}"))),
+    }
+}
+
+/// A write in the name of the exchange's user.
+pub fn write<'a>(x: &'a Exchange, endpoint: &'a Endpoint, manager: &'a str) -> Write<'a> {
+    Write {
+        server: &x.server,
+        endpoint,
+        user: &x.user,
+        namespace: if endpoint.resource.namespaced { &x.info.namespace } else { "" },
+        manager,
+        subresource: &x.info.subresource,
+        warnings: Vec::new(),
+    }
+}
+
+/// The manager of a write: the option, or what the user agent calls itself.
+#[must_use]
+pub fn manager(x: &Exchange, option: &str) -> String {
+    if option.is_empty() { x.default_manager() } else { option.to_owned() }
+}

@@ -1,0 +1,126 @@
+//! `pods/binding`: the scheduler's decision, written into the pod.
+//!
+//! Upstream: `pkg/registry/core/pod/storage/storage.go`, `assignPod`.
+
+use http::Response;
+use hyper::body::Incoming;
+use proto::Value;
+use proto::catalogue::names as n;
+use proto::path::{FieldError, Reason, quote};
+use proto::{Map, meta};
+
+use super::{manager, read_body, write};
+use crate::body::{self, Body};
+use crate::chain::Exchange;
+use crate::negotiate::{self, Offers};
+use crate::object::{self, Type};
+use crate::options::WriteOptions;
+use crate::registry::Endpoint;
+use crate::registry::strategy::Part;
+use crate::render;
+use crate::status::Failure;
+
+/// The part of a pod that a binding may change.
+const PART: Part = Part { prepare_update: |_, _, _| {}, validate_update: |_, _, _, _| {} };
+
+pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) -> Result<Response<Body>, Failure> {
+    let media = negotiate::output(&x.headers, &x.query, Offers::Plain)?;
+    let encoding = negotiate::input(&x.headers)?;
+    let body = read_body(&x.headers, incoming).await?;
+    let options = WriteOptions::read(&x.query, "CreateOptions")?;
+    let message = proto::catalogue::messages::core_v1::BINDING;
+    let expected = Type { group: "", version: "v1", kind: "Binding", message };
+    let binding = object::decode(&body, encoding, &expected, options.field_validation)?.object;
+    check(x, &binding)?;
+    let manager = manager(x, &options.field_manager);
+    let name = x.info.name.clone();
+    let change = async |pod: Option<&Value>| match pod {
+        Some(pod) => bind(pod, &binding),
+        None => Err(Failure::not_found("", "pods", &name)),
+    };
+    let outcome = write(x, endpoint, &manager).update(&name, &options, Some(PART), false, change).await;
+    outcome?;
+    let mut status = Value::object();
+    status.set(&[n::METADATA], Value::object());
+    status.set(&[n::STATUS], "Success");
+    status.set(&[n::CODE], 201);
+    let message = proto::catalogue::messages::meta_v1::STATUS;
+    let bytes = render::encode(&status, message, "Status", "v1", media);
+    Ok(body::answer(201, media.content_type(), body::full(bytes)))
+}
+
+/// The binding itself: it names this pod and a node.
+fn check(x: &Exchange, binding: &Value) -> Result<(), Failure> {
+    let given = meta::name(binding);
+    if !given.is_empty() && given != x.info.name {
+        return Err(Failure::bad_request("name in URL does not match name in Binding object"));
+    }
+    let mut errors = Vec::new();
+    let kind = binding.at(&[n::TARGET, n::KIND]).and_then(Value::as_str).unwrap_or_default();
+    if !kind.is_empty() && kind != "Node" {
+        errors.push(FieldError {
+            reason: Reason::NotSupported,
+            field: "target.kind".into(),
+            value: quote(kind),
+            detail: "supported values: \"Node\", \"<empty>\"".into(),
+        });
+    }
+    if target(binding).is_empty() {
+        errors.push(FieldError { reason: Reason::Required, field: "target.name".into(), value: String::new(), detail: String::new() });
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Failure::invalid("", "Binding", given, &errors)) }
+}
+
+fn target(binding: &Value) -> &str {
+    binding.at(&[n::TARGET, n::NAME]).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The bound pod.
+fn bind(pod: &Value, binding: &Value) -> Result<Value, Failure> {
+    let name = meta::name(pod);
+    let conflict = |why: &str| Err(Failure::conflict("", "pods/binding", name, why));
+    for (asked, have, what) in [
+        (meta::uid(binding), meta::uid(pod), "UID"),
+        (meta::resource_version(binding), meta::resource_version(pod), "ResourceVersion"),
+    ] {
+        if !asked.is_empty() && asked != have {
+            let why = format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {have}");
+            return conflict(&why);
+        }
+    }
+    if meta::is_deleting(pod) {
+        return conflict(&format!("pod {name} is being deleted, cannot be assigned to a host"));
+    }
+    let bound = pod.at(&[n::SPEC, n::NODE_NAME]).and_then(Value::as_str).unwrap_or_default();
+    if !bound.is_empty() {
+        return conflict(&format!("pod {name} is already assigned to node {}", quote(bound)));
+    }
+    let gates = pod.at(&[n::SPEC, n::SCHEDULING_GATES]).and_then(Value::as_list).unwrap_or_default();
+    if !gates.is_empty() {
+        return conflict(&format!("pod {name} has non-empty .spec.schedulingGates"));
+    }
+    let mut new = pod.clone();
+    new.set(&[n::SPEC, n::NODE_NAME], target(binding));
+    merge(&mut new, binding, n::ANNOTATIONS);
+    merge(&mut new, binding, n::LABELS);
+    scheduled(&mut new);
+    Ok(new)
+}
+
+/// Annotations and labels of the binding go onto the pod.
+fn merge(pod: &mut Value, binding: &Value, field: proto::NameId) {
+    let Some(given) = binding.at(&[n::METADATA, field]).and_then(Value::as_map) else { return };
+    if given.is_empty() {
+        return;
+    }
+    let there: &mut Map = pod.ensure(&[n::METADATA, field]).make_map();
+    for (key, value) in given.iter() {
+        there.insert(key, value.clone());
+    }
+}
+
+/// Sets the condition `PodScheduled`.
+fn scheduled(pod: &mut Value) {
+    let now = crate::registry::generic::Clock::now().text;
+    meta::set_condition(pod.ensure(&[n::STATUS, n::CONDITIONS]), "PodScheduled", "True", &now);
+}

@@ -1,0 +1,57 @@
+//! DELETE of a collection: a list, then a delete of each, as upstream does it.
+
+use http::Response;
+use hyper::body::Incoming;
+use store::{At, Query};
+
+use super::list::scope;
+use super::write;
+use crate::body::{self, Body};
+use crate::chain::Exchange;
+use crate::negotiate::{self, Offers};
+use crate::options::ListOptions;
+use crate::registry::Endpoint;
+use crate::registry::generic::Clock;
+use crate::render::{self, ListMeta};
+use crate::select::Select;
+use crate::server::read_failure;
+use crate::status::Failure;
+
+pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) -> Result<Response<Body>, Failure> {
+    let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
+    let list_options = ListOptions::read(&x.query, false)?;
+    let options = super::delete::options(x, incoming).await?;
+    let query = Query {
+        scope: scope(x, endpoint),
+        filter: Select::read(endpoint, &list_options)?,
+        at: At::Latest,
+        limit: 0,
+        continue_token: None,
+    };
+    let page = endpoint.collection.list(query).await.map_err(read_failure)?;
+    let mut deleted = Vec::with_capacity(page.entries.len());
+    let mut warnings = Vec::new();
+    let mut failed = None;
+    for entry in &page.entries {
+        let namespace = entry.namespace().to_owned();
+        let mut write = write(x, endpoint, "");
+        write.namespace = &namespace;
+        match write.delete(entry.name(), &options).await {
+            Ok((entry, _)) => deleted.push(entry),
+            // Somebody else was faster.
+            Err(failure) if failure.reason() == "NotFound" => {}
+            Err(failure) => {
+                failed = Some(failure);
+                break;
+            }
+        }
+        warnings.append(&mut write.warnings);
+    }
+    x.warnings.append(&mut warnings);
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    let meta = ListMeta { resource_version: page.revision.to_string(), ..ListMeta::default() };
+    let bytes = render::List::new(endpoint, media, meta).whole(&deleted, Clock::now().seconds)?;
+    Ok(body::answer(200, media.content_type(), body::full(bytes)))
+}

@@ -1,0 +1,58 @@
+//! POST of a new object.
+
+use http::Response;
+use hyper::body::Incoming;
+
+use super::{manager, read_body, write};
+use crate::body::{self, Body};
+use crate::chain::Exchange;
+use crate::negotiate::{self, Offers};
+use crate::object;
+use crate::options::WriteOptions;
+use crate::registry::generic::Clock;
+use crate::registry::{Endpoint, defaults};
+use crate::render;
+use crate::status::Failure;
+
+pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) -> Result<Response<Body>, Failure> {
+    let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
+    let encoding = negotiate::input(&x.headers)?;
+    let body = read_body(&x.headers, incoming).await?;
+    let options = WriteOptions::read(&x.query, "CreateOptions")?;
+    let decoded = object::decode(&body, encoding, &endpoint.served, options.field_validation)?;
+    if options.field_validation == crate::options::FieldValidation::Warn {
+        x.warnings.extend(decoded.problems);
+    }
+    let object = default(endpoint, decoded.object)?;
+    let manager = manager(x, &options.field_manager);
+    let (written, mut warnings) = {
+        let mut write = write(x, endpoint, &manager);
+        let namespace;
+        if endpoint.resource.name == "namespaces" && endpoint.resource.group.is_empty() {
+            // A namespace is created in itself, as far as admission is concerned.
+            namespace = proto::meta::name(&object).to_owned();
+            write.namespace = &namespace;
+        }
+        let outcome = write.create(object, &options).await;
+        let warnings = std::mem::take(&mut write.warnings);
+        drop(write);
+        (outcome, warnings)
+    };
+    x.warnings.append(&mut warnings);
+    let written = written?;
+    let bytes = render::entry(endpoint, media, &written.entry, Clock::now().seconds)?;
+    Ok(body::answer(201, media.content_type(), body::full(bytes)))
+}
+
+/// Defaults in the request's version, then brings the object into the hub's.
+pub fn default(endpoint: &Endpoint, mut object: proto::Value) -> Result<proto::Value, Failure> {
+    defaults::apply(&mut object, endpoint.served.message);
+    if endpoint.served.message == endpoint.hub.message {
+        (endpoint.strategy.default)(&mut object);
+        return Ok(object);
+    }
+    let mut object = object::convert(object, &endpoint.served, &endpoint.hub)?;
+    defaults::apply(&mut object, endpoint.hub.message);
+    (endpoint.strategy.default)(&mut object);
+    Ok(object)
+}

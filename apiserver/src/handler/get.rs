@@ -1,0 +1,47 @@
+//! GET of one object.
+
+use http::Response;
+use store::At;
+
+use crate::body::{self, Body};
+use crate::chain::Exchange;
+use crate::negotiate::{self, Offers};
+use crate::registry::Endpoint;
+use crate::registry::generic::Clock;
+use crate::render;
+use crate::server::read_failure;
+use crate::status::Failure;
+
+pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>, Failure> {
+    let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
+    let at = at(x.query.get("resourceVersion").unwrap_or_default())?;
+    let entry = entry(x, endpoint, at).await?;
+    let bytes = render::entry(endpoint, media, &entry, Clock::now().seconds)?;
+    Ok(body::answer(200, media.content_type(), body::full(bytes)))
+}
+
+/// The object that the path names.
+pub async fn entry(x: &Exchange, endpoint: &Endpoint, at: At) -> Result<std::sync::Arc<store::Entry>, Failure> {
+    let r = endpoint.resource;
+    let key = if r.namespaced { format!("{}/{}", x.info.namespace, x.info.name) } else { x.info.name.clone() };
+    let found = endpoint.collection.get(&key, at).await.map_err(read_failure)?;
+    found.ok_or_else(|| Failure::not_found(r.group, r.name, &x.info.name))
+}
+
+/// How fresh a read must be: nothing given is linearizable, 0 is whatever the cache has, any other
+/// version is the least.
+pub fn at(version: &str) -> Result<At, Failure> {
+    match version {
+        "" => Ok(At::Latest),
+        "0" => Ok(At::Any),
+        text => parse_version(text).map(At::NotOlder),
+    }
+}
+
+/// A resource version as a number.
+pub fn parse_version(text: &str) -> Result<i64, Failure> {
+    match text.parse::<u64>().ok().and_then(|v| i64::try_from(v).ok()) {
+        Some(version) => Ok(version),
+        None => Err(Failure::bad_request(format!("resourceVersion: Invalid value: {}: strconv.ParseUint: parsing {}: invalid syntax", proto::path::quote(text), proto::path::quote(text)))),
+    }
+}

@@ -1,0 +1,127 @@
+//! GET of a collection.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream;
+use http::Response;
+use store::{At, Entry, Query, Scope};
+
+use super::get::parse_version;
+use crate::body::{self, Body};
+use crate::chain::Exchange;
+use crate::negotiate::{self, Offers};
+use crate::options::ListOptions;
+use crate::registry::Endpoint;
+use crate::registry::generic::Clock;
+use crate::render::{self, ListMeta};
+use crate::select::Select;
+use crate::server::read_failure;
+use crate::status::Failure;
+
+/// How much of a list is made before it is handed to the connection.
+const PIECE: usize = 64 * 1024;
+
+pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>, Failure> {
+    let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
+    let options = ListOptions::read(&x.query, false)?;
+    let query = Query {
+        scope: scope(x, endpoint),
+        filter: Select::read(endpoint, &options)?,
+        at: at(&options)?,
+        limit: usize::try_from(options.limit).unwrap_or(0),
+        continue_token: (!options.continue_token.is_empty()).then(|| options.continue_token.clone()),
+    };
+    let page = endpoint.collection.list(query).await.map_err(read_failure)?;
+    let meta = ListMeta {
+        resource_version: page.revision.to_string(),
+        continue_token: page.next.unwrap_or_default(),
+        remaining: page.remaining,
+    };
+    let list = render::List::new(endpoint, media, meta);
+    let body = if list.can_stream() {
+        pieces(x, endpoint, media, list, page.entries)?
+    } else {
+        body::full(list.whole(&page.entries, Clock::now().seconds)?)
+    };
+    Ok(body::answer(200, media.content_type(), body))
+}
+
+/// What of the resource the path is about.
+#[must_use]
+pub fn scope(x: &Exchange, endpoint: &Endpoint) -> Scope {
+    if endpoint.resource.namespaced && !x.info.namespace.is_empty() {
+        Scope::Namespace(x.info.namespace.as_str().into())
+    } else {
+        Scope::All
+    }
+}
+
+/// Which version is asked for: upstream's table of resourceVersion and resourceVersionMatch.
+fn at(options: &ListOptions) -> Result<At, Failure> {
+    if !options.continue_token.is_empty() {
+        if !options.resource_version.is_empty() && options.resource_version != "0" {
+            return Err(Failure::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        return Ok(At::Latest);
+    }
+    match (options.resource_version.as_str(), options.resource_version_match.as_str()) {
+        ("", _) => Ok(At::Latest),
+        ("0", _) => Ok(At::Any),
+        (version, "Exact") => parse_version(version).map(At::Exact),
+        // Without a match, a limit made upstream read the exact version.
+        (version, "") if options.limit > 0 => parse_version(version).map(At::Exact),
+        (version, _) => parse_version(version).map(At::NotOlder),
+    }
+}
+
+/// The list as a stream of pieces: the head, as many entries as fill a piece, and so on.
+fn pieces(x: &Exchange, endpoint: &Endpoint, media: negotiate::Media, list: render::List<'_>, entries: Vec<Arc<Entry>>) -> Result<Body, Failure> {
+    let mut size = 0;
+    for entry in &entries {
+        size += list.protobuf_size(entry)?;
+    }
+    let mut head = Vec::with_capacity(256);
+    list.head(size, &mut head);
+    // A short list is one piece: no stream, and a Content-Length.
+    let bytes: usize = entries.iter().map(|e| e.body.len()).sum();
+    if bytes < PIECE {
+        let mut list = list;
+        for entry in &entries {
+            list.item(entry, &mut head)?;
+        }
+        list.tail(&mut head);
+        return Ok(body::full(head));
+    }
+    let meta = list.into_meta();
+    let server = x.server.clone();
+    let (group, version, resource) = (endpoint.resource.group, endpoint.resource.version, endpoint.resource.name);
+    let state = (head, entries.into_iter(), true, false);
+    Ok(body::stream(stream::unfold(state, move |(mut out, mut rest, first, done)| {
+        let (server, meta) = (server.clone(), meta.clone());
+        async move {
+            if done {
+                return None;
+            }
+            let endpoint = server.registry.find(group, version, resource)?;
+            let mut list = render::List::resume(endpoint, media, meta, first);
+            let mut ended = true;
+            for entry in rest.by_ref() {
+                if let Err(failure) = list.item(&entry, &mut out) {
+                    // The head is gone already: end the stream short, so that the client sees it broken.
+                    tracing::error!(error = %failure, "an entry of a list cannot be rendered");
+                    return None;
+                }
+                if out.len() >= PIECE {
+                    ended = false;
+                    break;
+                }
+            }
+            if ended {
+                list.tail(&mut out);
+            }
+            let first = list.is_first();
+            Some((Bytes::from(out), (Vec::with_capacity(PIECE + PIECE / 4), rest, first, ended)))
+        }
+    })))
+}

@@ -1,0 +1,185 @@
+//! PATCH: JSON patch, merge patch, strategic merge patch. Apply has its own way.
+//!
+//! A patch is worked on the object's JSON in the request's version, and the result is decoded like a
+//! body, so that unknown fields and wrong types in a patch are found as they are in an object.
+
+use http::Response;
+use http::header::CONTENT_TYPE;
+use hyper::body::Incoming;
+use proto::path::{FieldError, Reason};
+use proto::{Value, codec, meta, patch};
+
+use super::{create, manager, read_body, write};
+use crate::body::{self, Body};
+use crate::chain::Exchange;
+use crate::negotiate::{self, Encoding, Offers};
+use crate::object;
+use crate::options::{FieldValidation, WriteOptions};
+use crate::registry::Endpoint;
+use crate::registry::generic::Clock;
+use crate::registry::strategy::Part;
+use crate::render;
+use crate::status::Failure;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+/// The types as the refusal lists them.
+const ACCEPTED: &str =
+    "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
+
+fn kind(x: &Exchange) -> Result<Kind, Failure> {
+    let text = x.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    match text.split(';').next().unwrap_or_default().trim() {
+        "application/json-patch+json" => Ok(Kind::Json),
+        "application/merge-patch+json" => Ok(Kind::Merge),
+        "application/strategic-merge-patch+json" => Ok(Kind::Strategic),
+        "application/apply-patch+yaml" => Ok(Kind::Apply),
+        _ => Err(Failure::unsupported_media_type(ACCEPTED)),
+    }
+}
+
+pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) -> Result<Response<Body>, Failure> {
+    part(x, endpoint, None, incoming).await
+}
+
+/// PATCH of the object or, with a part, of one of its subresources of the same kind.
+pub async fn part(x: &mut Exchange, endpoint: &Endpoint, part: Option<Part>, incoming: Incoming) -> Result<Response<Body>, Failure> {
+    let kind = kind(x)?;
+    let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
+    let body = read_body(&x.headers, incoming).await?;
+    let options = WriteOptions::read(&x.query, "PatchOptions")?;
+    check_options(kind, &options)?;
+    if kind == Kind::Apply {
+        let why = "server-side apply is not served yet; use a merge patch or kubectl apply --server-side=false";
+        return Err(Failure::new(501, "NotImplemented", why));
+    }
+    let prepared = Patch::new(kind, &body, &options)?;
+    let manager = manager(x, &options.field_manager);
+    let name = x.info.name.clone();
+    let problems = parking_lot::Mutex::new(Vec::new());
+    let (written, mut warnings) = {
+        let mut write = write(x, endpoint, &manager);
+        let change = async |old: Option<&Value>| {
+            let Some(old) = old else {
+                return Err(Failure::not_found(endpoint.resource.group, endpoint.resource.name, &name));
+            };
+            let (object, found) = prepared.apply(endpoint, old)?;
+            *problems.lock() = found;
+            check_name(&object, &name)?;
+            Ok(object)
+        };
+        let outcome = write.update(&name, &options, part, false, change).await;
+        (outcome, std::mem::take(&mut write.warnings))
+    };
+    x.warnings.append(&mut problems.into_inner());
+    x.warnings.append(&mut warnings);
+    let written = written?;
+    let bytes = render::entry(endpoint, media, &written.entry, Clock::now().seconds)?;
+    Ok(body::answer(200, media.content_type(), body::full(bytes)))
+}
+
+fn check_name(object: &Value, name: &str) -> Result<(), Failure> {
+    if meta::name(object) == name {
+        return Ok(());
+    }
+    let given = meta::name(object);
+    Err(Failure::bad_request(format!("the name of the object ({given}) does not match the name on the URL ({name})")))
+}
+
+fn check_options(kind: Kind, options: &WriteOptions) -> Result<(), Failure> {
+    let mut errors = Vec::new();
+    let mut add = |reason, field: &str, detail: &str| {
+        errors.push(FieldError { reason, field: field.into(), value: String::new(), detail: detail.into() });
+    };
+    if kind == Kind::Apply {
+        if options.field_manager.is_empty() {
+            add(Reason::Required, "fieldManager", "is required for apply patch");
+        }
+    } else if options.force.is_some() {
+        add(Reason::Forbidden, "force", "may not be specified for non-apply patch");
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &errors)) }
+}
+
+/// A patch, read once; it may be applied several times.
+struct Patch {
+    kind: Kind,
+    patch: Value,
+    operations: Option<patch::json::Patch>,
+    validation: FieldValidation,
+    /// Duplicate and unknown fields of the patch itself.
+    problems: Vec<String>,
+}
+
+impl Patch {
+    fn new(kind: Kind, body: &[u8], options: &WriteOptions) -> Result<Self, Failure> {
+        let (patch, problems) = codec::json::parse_strict(body).map_err(|e| Failure::bad_request(format!("error decoding patch: {e}")))?;
+        let operations = match kind {
+            Kind::Json => Some(patch::json::Patch::read(&patch).map_err(patch_failure)?),
+            _ => None,
+        };
+        if kind != Kind::Json && patch.as_map().is_none() {
+            return Err(Failure::bad_request("invalid JSON document: a patch of this type is an object"));
+        }
+        let validation = options.field_validation;
+        let problems = if validation == FieldValidation::Ignore { Vec::new() } else { problems };
+        Ok(Self { kind, patch, operations, validation, problems })
+    }
+
+    /// The patched object in the hub's version, with what was unknown in it.
+    fn apply(&self, endpoint: &Endpoint, old: &Value) -> Result<(Value, Vec<String>), Failure> {
+        let served = object::convert(old.clone(), &endpoint.hub, &endpoint.served)?;
+        let mut json = Vec::new();
+        codec::json::encode(&served, endpoint.served.message, &mut json);
+        let mut document = codec::json::parse(&json).map_err(Failure::internal)?;
+        document.set(&["kind"], endpoint.served.kind);
+        document.set(&["apiVersion"], endpoint.served.api_version());
+        match self.kind {
+            Kind::Json => {
+                let operations = self.operations.as_ref().expect("read in `new` for this kind");
+                operations.apply(&mut document).map_err(patch_failure)?;
+            }
+            Kind::Merge => patch::merge::apply(&mut document, &self.patch),
+            _ => patch::strategic::apply(&mut document, &self.patch, endpoint.served.message).map_err(patch_failure)?,
+        }
+        let mut patched = Vec::with_capacity(json.len() + 64);
+        codec::json::write(&document, &mut patched);
+        let decoded = object::decode(&patched, Encoding::Json, &endpoint.served, FieldValidation::Warn)
+            .map_err(|f| invalid(&patched, f.message()))?;
+        let mut problems = self.problems.clone();
+        problems.extend(decoded.problems);
+        match self.validation {
+            FieldValidation::Ignore => problems.clear(),
+            FieldValidation::Strict if !problems.is_empty() => {
+                return Err(invalid(&patched, &format!("strict decoding error: {}", problems.join(", "))));
+            }
+            _ => {}
+        }
+        Ok((create::default(endpoint, decoded.object)?, problems))
+    }
+}
+
+/// A patched object that is not one, as upstream answers it.
+fn invalid(patched: &[u8], why: &str) -> Failure {
+    let error = FieldError {
+        reason: Reason::Invalid,
+        field: "patch".into(),
+        value: proto::path::quote(&String::from_utf8_lossy(patched)),
+        detail: why.into(),
+    };
+    Failure::invalid("", "", "", &[error])
+}
+
+fn patch_failure(error: patch::Error) -> Failure {
+    match error {
+        patch::Error::TooManyOperations { .. } | patch::Error::CopyTooLarge { .. } => Failure::too_large(&error.to_string()),
+        patch::Error::Unreadable(_) => Failure::bad_request(error.to_string()),
+        other => Failure::new(422, "Invalid", other.to_string()),
+    }
+}

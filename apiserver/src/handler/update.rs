@@ -1,0 +1,66 @@
+//! PUT: the client's object replaces the stored one.
+
+use http::Response;
+use hyper::body::Incoming;
+use proto::Value;
+
+use super::{create, manager, read_body, write};
+use crate::body::{self, Body};
+use crate::chain::Exchange;
+use crate::negotiate::{self, Offers};
+use crate::object;
+use crate::options::{FieldValidation, WriteOptions};
+use crate::registry::Endpoint;
+use crate::registry::generic::Clock;
+use crate::registry::strategy::Part;
+use crate::render;
+use crate::status::Failure;
+
+pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) -> Result<Response<Body>, Failure> {
+    part(x, endpoint, None, incoming).await
+}
+
+/// PUT of the object or, with a part, of one of its subresources of the same kind.
+pub async fn part(x: &mut Exchange, endpoint: &Endpoint, part: Option<Part>, incoming: Incoming) -> Result<Response<Body>, Failure> {
+    let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
+    let encoding = negotiate::input(&x.headers)?;
+    let body = read_body(&x.headers, incoming).await?;
+    let options = WriteOptions::read(&x.query, "UpdateOptions")?;
+    let decoded = object::decode(&body, encoding, &endpoint.served, options.field_validation)?;
+    if options.field_validation == FieldValidation::Warn {
+        x.warnings.extend(decoded.problems);
+    }
+    let object = create::default(endpoint, decoded.object)?;
+    check_name(x, &object)?;
+    let manager = manager(x, &options.field_manager);
+    let name = x.info.name.clone();
+    let (written, mut warnings) = {
+        let mut write = write(x, endpoint, &manager);
+        let change = async |_: Option<&Value>| Ok(object.clone());
+        let outcome = write.update(&name, &options, part, false, change).await;
+        (outcome, std::mem::take(&mut write.warnings))
+    };
+    x.warnings.append(&mut warnings);
+    let written = written?;
+    let bytes = render::entry(endpoint, media, &written.entry, Clock::now().seconds)?;
+    Ok(body::answer(if written.created { 201 } else { 200 }, media.content_type(), body::full(bytes)))
+}
+
+/// The object's name must be the path's.
+pub fn check_name(x: &Exchange, object: &Value) -> Result<(), Failure> {
+    let name = proto::meta::name(object);
+    if name.is_empty() {
+        return Err(Failure::bad_request("the name of the object (based on URL) was not set in the object: name must be provided"));
+    }
+    if name != x.info.name {
+        return Err(Failure::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            x.info.name
+        )));
+    }
+    let namespace = proto::meta::namespace(object);
+    if !namespace.is_empty() && !x.info.namespace.is_empty() && namespace != x.info.namespace {
+        return Err(Failure::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+    }
+    Ok(())
+}

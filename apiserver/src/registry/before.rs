@@ -1,0 +1,350 @@
+//! What happens to every object before it is written: upstream's `rest.BeforeCreate`,
+//! `BeforeUpdate` and `BeforeDelete`, as pure functions.
+
+use proto::catalogue::names as n;
+use proto::catalogue::{GcPolicy, Resource, ResourceFlags};
+use proto::path::{Errors, FieldError};
+use proto::{NameId, Value, meta, time};
+
+use super::strategy::{Cx, Part, Strategy};
+use crate::options::{DeleteOptions, Propagation};
+use crate::status::Failure;
+
+/// The finalizers of the garbage collector.
+pub const ORPHAN: &str = "orphan";
+pub const FOREGROUND: &str = "foregroundDeletion";
+
+/// Removes what only the server may set, on creates.
+pub fn wipe_system_fields(object: &mut Value) {
+    let metadata = object.entry_metadata();
+    for field in [
+        n::CREATION_TIMESTAMP,
+        n::DELETION_TIMESTAMP,
+        n::DELETION_GRACE_PERIOD_SECONDS,
+        n::UID,
+        n::SELF_LINK,
+        n::RESOURCE_VERSION,
+        n::GENERATION,
+    ] {
+        metadata.remove(field);
+    }
+}
+
+/// Sets what the server gives every new object.
+pub fn fill_system_fields(object: &mut Value, now: &str, uid: &str) {
+    let metadata = object.entry_metadata();
+    metadata.insert(n::CREATION_TIMESTAMP, now);
+    metadata.insert(n::UID, uid);
+}
+
+/// The object's namespace must be the path's; an empty one is filled in.
+pub fn match_namespace(object: &mut Value, namespace: &str) -> Result<(), Failure> {
+    let metadata = object.entry_metadata();
+    let given = metadata.get(n::NAMESPACE).and_then(Value::as_str).unwrap_or_default();
+    if given == namespace {
+        return Ok(());
+    }
+    if !given.is_empty() {
+        if namespace.is_empty() {
+            // A cluster-scoped object: upstream drops a namespace given for it.
+            metadata.remove(n::NAMESPACE);
+            return Ok(());
+        }
+        return Err(Failure::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+    }
+    metadata.insert(n::NAMESPACE, namespace);
+    Ok(())
+}
+
+/// Everything before a create is stored: prepared, validated, canonical. The caller has decoded,
+/// defaulted, wiped and filled the object and run mutating admission.
+pub fn create(cx: &Cx<'_>, resource: &Resource, strategy: &Strategy, object: &mut Value) -> Result<Vec<String>, Failure> {
+    match_namespace(object, if resource.namespaced { cx.namespace } else { "" })?;
+    if strategy.generation {
+        object.entry_metadata().insert(n::GENERATION, 1);
+    }
+    (strategy.prepare_create)(cx, object);
+    let errors = {
+        let mut errors = Errors::new(object);
+        (strategy.validate)(cx, object, &mut errors);
+        if errors.is_empty() {
+            meta::validate_object_meta(object, resource.namespaced, strategy.name, &mut errors);
+        }
+        errors.into_vec()
+    };
+    refuse(resource, object, errors)?;
+    let warnings = (strategy.warnings)(object, None);
+    (strategy.canonicalize)(object);
+    Ok(warnings)
+}
+
+/// Everything before an update is stored. `part` is the subresource's rules, if one is written.
+pub fn update(
+    cx: &Cx<'_>,
+    resource: &Resource,
+    strategy: &Strategy,
+    part: Option<Part>,
+    new: &mut Value,
+    old: &Value,
+) -> Result<Vec<String>, Failure> {
+    match_namespace(new, if resource.namespaced { cx.namespace } else { "" })?;
+    copy(new, old, n::GENERATION);
+    match part {
+        Some(part) => (part.prepare_update)(cx, new, old),
+        None => {
+            (strategy.prepare_update)(cx, new, old);
+            if strategy.generation && changed_outside_metadata_and_status(new, old) {
+                let generation = meta::generation(old).unwrap_or(0) + 1;
+                new.entry_metadata().insert(n::GENERATION, generation);
+            }
+        }
+    }
+    if meta::uid(new).is_empty() {
+        copy(new, old, n::UID);
+    }
+    copy_if_set(new, old, n::CREATION_TIMESTAMP);
+    copy_if_set(new, old, n::DELETION_TIMESTAMP);
+    if new.at(&[n::METADATA, n::DELETION_GRACE_PERIOD_SECONDS]).is_none() {
+        copy_if_set(new, old, n::DELETION_GRACE_PERIOD_SECONDS);
+    }
+    let errors = {
+        let mut errors = Errors::new(new);
+        meta::validate_object_meta(new, resource.namespaced, |_, _| Vec::new(), &mut errors);
+        meta::validate_object_meta_update(new, old, &mut errors);
+        match part {
+            Some(part) => (part.validate_update)(cx, new, old, &mut errors),
+            None => (strategy.validate_update)(cx, new, old, &mut errors),
+        }
+        errors.into_vec()
+    };
+    refuse(resource, new, errors)?;
+    let warnings = if part.is_none() { (strategy.warnings)(new, Some(old)) } else { Vec::new() };
+    (strategy.canonicalize)(new);
+    Ok(warnings)
+}
+
+fn refuse(resource: &Resource, object: &Value, errors: Vec<FieldError>) -> Result<(), Failure> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::invalid(resource.group, resource.kind, meta::name(object), &errors))
+}
+
+fn copy(new: &mut Value, old: &Value, field: NameId) {
+    match old.at(&[n::METADATA, field]) {
+        Some(value) => drop(new.entry_metadata().insert(field, value.clone())),
+        None => drop(new.entry_metadata().remove(field)),
+    }
+}
+
+fn copy_if_set(new: &mut Value, old: &Value, field: NameId) {
+    if let Some(value) = old.at(&[n::METADATA, field]).filter(|v| !v.is_null()) {
+        new.entry_metadata().insert(field, value.clone());
+    }
+}
+
+/// The rule of `metadata.generation` for resources with a spec.
+#[must_use]
+pub fn changed_outside_metadata_and_status(new: &Value, old: &Value) -> bool {
+    let rest = |v: &Value| -> Vec<(proto::Name, Value)> {
+        v.as_map()
+            .into_iter()
+            .flat_map(proto::Map::iter)
+            .filter(|(name, value)| {
+                let skipped = [n::METADATA, n::STATUS, n::KIND, n::API_VERSION];
+                !name.known().is_some_and(|id| skipped.contains(&id)) && !is_empty(value)
+            })
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    };
+    rest(new) != rest(old)
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::List(l) => l.is_empty(),
+        Value::Map(m) => m.is_empty(),
+        _ => false,
+    }
+}
+
+/// What a delete request means for an object.
+#[derive(Debug, PartialEq)]
+pub enum Deletion {
+    /// Deletion runs already and the request changes nothing: answer with the object.
+    Pending,
+    /// Write the marked object; remove it afterwards if `then_remove`.
+    Mark { then_remove: bool },
+    /// Remove it at once.
+    Remove,
+}
+
+/// Decides a deletion and marks the object: upstream's `BeforeDelete` together with
+/// `deletionFinalizersForGarbageCollection` and `markAsDeleting`.
+pub fn delete(
+    resource: &Resource,
+    strategy: &Strategy,
+    object: &mut Value,
+    options: &mut DeleteOptions,
+    now: i64,
+) -> Result<Deletion, Failure> {
+    check_preconditions(resource, object, options)?;
+    if options.grace_period_seconds.is_some_and(|s| s < 0) {
+        options.grace_period_seconds = Some(1);
+    }
+    let graceful = match graceful(resource, strategy, object, options, now) {
+        Graceful::Pending => return Ok(Deletion::Pending),
+        Graceful::Yes => true,
+        Graceful::No => false,
+    };
+    set_collector_finalizers(resource, object, options);
+    let held = !meta::finalizers(object).is_empty();
+    if graceful {
+        let then_remove = !held && options.grace_period_seconds == Some(0);
+        return Ok(Deletion::Mark { then_remove });
+    }
+    if held {
+        mark_deleting(object, now);
+        return Ok(Deletion::Mark { then_remove: false });
+    }
+    Ok(Deletion::Remove)
+}
+
+fn check_preconditions(resource: &Resource, object: &Value, options: &DeleteOptions) -> Result<(), Failure> {
+    let name = meta::name(object);
+    let refuse = |what: &str, asked: &str, have: &str, hint: &str| {
+        let why = format!("the {what} in the precondition ({asked}) does not match the {what} in record ({have}). {hint}");
+        Err(Failure::conflict(resource.group, resource.kind, name, &why))
+    };
+    match (&options.uid, meta::uid(object)) {
+        (Some(asked), have) if asked != have => {
+            return refuse("UID", asked, have, "The object might have been deleted and then recreated");
+        }
+        _ => {}
+    }
+    match (&options.resource_version, meta::resource_version(object)) {
+        (Some(asked), have) if asked != have => refuse("ResourceVersion", asked, have, "The object might have been modified"),
+        _ => Ok(()),
+    }
+}
+
+enum Graceful {
+    Yes,
+    No,
+    Pending,
+}
+
+fn graceful(resource: &Resource, strategy: &Strategy, object: &mut Value, options: &mut DeleteOptions, now: i64) -> Graceful {
+    if !resource.has(ResourceFlags::GRACEFUL) {
+        return Graceful::No;
+    }
+    let running = object.at(&[n::METADATA, n::DELETION_TIMESTAMP]).and_then(Value::as_str).and_then(time::unix_of);
+    if let Some((since, _)) = running {
+        let period = object.at(&[n::METADATA, n::DELETION_GRACE_PERIOD_SECONDS]).and_then(Value::as_int).unwrap_or(0);
+        let period = if period < 0 { 1 } else { period };
+        if period == 0 {
+            return Graceful::No;
+        }
+        return shorten(object, options, since, period, now);
+    }
+    if !(strategy.grace)(object, options) {
+        return Graceful::No;
+    }
+    let seconds = options.grace_period_seconds.unwrap_or(0);
+    let metadata = object.entry_metadata();
+    metadata.insert(n::DELETION_TIMESTAMP, time::print_time(now + seconds));
+    metadata.insert(n::DELETION_GRACE_PERIOD_SECONDS, seconds);
+    bump_generation(object);
+    Graceful::Yes
+}
+
+/// A deletion that runs can only be made shorter.
+fn shorten(object: &mut Value, options: &mut DeleteOptions, since: i64, period: i64, now: i64) -> Graceful {
+    let Some(mut asked) = options.grace_period_seconds else {
+        options.grace_period_seconds = Some(period);
+        return Graceful::Pending;
+    };
+    if asked >= period {
+        return Graceful::Pending;
+    }
+    let mut at = since - period + asked;
+    if at < now {
+        at = now;
+        if asked != 0 {
+            asked = 1;
+        }
+    }
+    let metadata = object.entry_metadata();
+    metadata.insert(n::DELETION_TIMESTAMP, time::print_time(at));
+    metadata.insert(n::DELETION_GRACE_PERIOD_SECONDS, asked);
+    Graceful::Yes
+}
+
+fn bump_generation(object: &mut Value) {
+    if let Some(generation) = meta::generation(object).filter(|g| *g > 0) {
+        object.entry_metadata().insert(n::GENERATION, generation + 1);
+    }
+}
+
+/// Marks an object that waits for its finalizers.
+fn mark_deleting(object: &mut Value, now: i64) {
+    let at = object.at(&[n::METADATA, n::DELETION_TIMESTAMP]).and_then(Value::as_str).and_then(time::unix_of);
+    if at.is_none() {
+        bump_generation(object);
+    }
+    let metadata = object.entry_metadata();
+    if at.is_none_or(|(seconds, _)| seconds > now) {
+        metadata.insert(n::DELETION_TIMESTAMP, time::print_time(now));
+    }
+    metadata.insert(n::DELETION_GRACE_PERIOD_SECONDS, 0);
+}
+
+/// Adds or removes the collector's finalizers as options, object and resource ask for, in that order.
+fn set_collector_finalizers(resource: &Resource, object: &mut Value, options: &DeleteOptions) {
+    let present: Vec<String> = meta::finalizers(object).iter().map(|f| (*f).to_owned()).collect();
+    let wanted = collector_finalizer(resource, &present, options);
+    let mut new: Vec<String> = present.iter().filter(|f| !matches!(f.as_str(), ORPHAN | FOREGROUND)).cloned().collect();
+    new.extend(wanted.map(str::to_owned));
+    let same = new.len() == present.len() && new.iter().all(|f| present.contains(f));
+    if !same {
+        let metadata = object.entry_metadata();
+        if new.is_empty() {
+            metadata.remove(n::FINALIZERS);
+        } else {
+            metadata.insert(n::FINALIZERS, new);
+        }
+    }
+}
+
+fn collector_finalizer(resource: &Resource, present: &[String], options: &DeleteOptions) -> Option<&'static str> {
+    if resource.gc == GcPolicy::Unsupported {
+        return None;
+    }
+    if let Some(orphan) = options.orphan_dependents {
+        return orphan.then_some(ORPHAN);
+    }
+    match options.propagation {
+        Some(Propagation::Orphan) => return Some(ORPHAN),
+        Some(Propagation::Foreground) => return Some(FOREGROUND),
+        Some(Propagation::Background) => return None,
+        None => {}
+    }
+    let first = present.iter().find(|f| matches!(f.as_str(), ORPHAN | FOREGROUND));
+    match first.map(String::as_str) {
+        Some(ORPHAN) => Some(ORPHAN),
+        Some(_) => Some(FOREGROUND),
+        None => (resource.gc == GcPolicy::Orphan).then_some(ORPHAN),
+    }
+}
+
+/// Shorthand for the metadata map, made if it is not there.
+trait Metadata {
+    fn entry_metadata(&mut self) -> &mut proto::Map;
+}
+
+impl Metadata for Value {
+    fn entry_metadata(&mut self) -> &mut proto::Map {
+        self.make_map().entry(n::METADATA).make_map()
+    }
+}

@@ -1,0 +1,165 @@
+//! What a schema cannot say about a resource: one [`Strategy`] a resource, a table of functions.
+//!
+//! A strategy is data: the generic registry calls its functions at the points where upstream's
+//! `registry/rest` calls the methods of the same names. `..Strategy::DEFAULT` fills in what most
+//! resources share.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use proto::Value;
+use proto::path::Errors;
+
+use crate::auth::User;
+use crate::options::DeleteOptions;
+use crate::status::Failure;
+
+/// What a strategy may know about the request.
+pub struct Cx<'a> {
+    pub user: &'a User,
+    /// The namespace of the path; empty for cluster-scoped resources.
+    pub namespace: &'a str,
+    /// Now, in whole seconds, as a canonical time.
+    pub now: &'a str,
+    /// Unix seconds of `now`.
+    pub now_seconds: i64,
+    pub dry_run: bool,
+}
+
+/// Checks a name; the texts of what is wrong with it. `true` for a prefix (`generateName`).
+pub type NameRule = fn(&str, bool) -> Vec<String>;
+
+pub struct Strategy {
+    pub name: NameRule,
+    /// Defaults that depend on other fields; the constant ones come from the catalogue first. Works on
+    /// objects of the request's version.
+    pub default: fn(&mut Value),
+    pub prepare_create: fn(&Cx<'_>, &mut Value),
+    /// New object, old object.
+    pub prepare_update: fn(&Cx<'_>, &mut Value, &Value),
+    pub validate: for<'a> fn(&Cx<'_>, &'a Value, &mut Errors<'a>),
+    pub validate_update: for<'a> fn(&Cx<'_>, &'a Value, &'a Value, &mut Errors<'a>),
+    /// Warnings for the client, on create (no old object) and update.
+    pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
+    /// Brings the object into the form in which it is stored (sorted, deduplicated).
+    pub canonicalize: fn(&mut Value),
+    /// The rules of `/status`; none where the resource has no such subresource.
+    pub status: Option<Part>,
+    /// The rules of further subresources of the object's own kind: `ephemeralcontainers`, `resize`,
+    /// `approval`, `finalize`.
+    pub parts: &'static [(&'static str, Part)],
+    /// `metadata.generation` counts changes outside metadata and status.
+    pub generation: bool,
+    /// Decides the grace period of a graceful deletion: sets `grace_period_seconds` and says whether
+    /// the deletion is graceful at all. Only for resources with `ResourceFlags::GRACEFUL`.
+    pub grace: fn(&Value, &mut DeleteOptions) -> bool,
+    /// Says whether an update that empties the finalizers of a deleted object may remove it.
+    pub removable: fn(new: &Value, old: &Value) -> bool,
+    /// Brings stored objects of older servers into today's form, on the way into the cache.
+    pub on_read: Option<fn(&mut Value)>,
+    /// The cells of its table row; none for name and age alone.
+    pub cells: Option<crate::table::Cells>,
+    /// What needs more than the object: allocation of addresses and ports.
+    pub hooks: Option<&'static dyn Hooks>,
+}
+
+/// The rules of a subresource that updates a part of the object.
+#[derive(Clone, Copy)]
+pub struct Part {
+    /// Keeps what the subresource may not change: new object, old object.
+    pub prepare_update: fn(&Cx<'_>, &mut Value, &Value),
+    pub validate_update: for<'a> fn(&Cx<'_>, &'a Value, &'a Value, &mut Errors<'a>),
+}
+
+/// Asynchronous steps around a write: allocations that are made before and given back if the write
+/// does not happen.
+pub trait Hooks: Sync {
+    /// Before validation of a create (no old object), an update, or after a deletion (no new object).
+    /// What it returns is finished with the write's outcome.
+    fn begin<'a>(
+        &'a self,
+        server: &'a crate::server::Server,
+        new: Option<&'a mut Value>,
+        old: Option<&'a Value>,
+        dry_run: bool,
+    ) -> Pin<Box<dyn Future<Output = Result<Box<dyn Finish>, Failure>> + Send + 'a>>;
+}
+
+/// Keeps or gives back what [`Hooks::begin`] took.
+pub trait Finish: Send {
+    fn finish(self: Box<Self>, success: bool) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+impl Strategy {
+    /// A resource whose objects are what they are: names are DNS subdomains, nothing else is ruled.
+    pub const DEFAULT: Self = Self {
+        name: proto::meta::dns_subdomain_rule,
+        default: |_| {},
+        prepare_create: |_, _| {},
+        prepare_update: |_, _, _| {},
+        validate: |_, _, _| {},
+        validate_update: |_, _, _, _| {},
+        warnings: |_, _| Vec::new(),
+        canonicalize: |_| {},
+        status: None,
+        parts: &[],
+        generation: false,
+        grace: |_, _| false,
+        removable: |_, _| true,
+        on_read: None,
+        cells: None,
+        hooks: None,
+    };
+
+    /// A resource with spec and status that the usual rules keep apart: a create clears the status, an
+    /// update keeps the old one and counts generations, an update of the status keeps everything else.
+    pub const WITH_STATUS: Self = Self {
+        prepare_create: |_, new| clear_status(new),
+        prepare_update: |_, new, old| keep_status(new, old),
+        status: Some(Part::STATUS),
+        generation: true,
+        ..Self::DEFAULT
+    };
+}
+
+impl Part {
+    /// `/status` as most resources have it.
+    pub const STATUS: Self = Self {
+        prepare_update: |_, new, old| keep_all_but_status(new, old),
+        validate_update: |_, _, _, _| {},
+    };
+}
+
+/// Creates do not carry a status.
+pub fn clear_status(new: &mut Value) {
+    new.set(&[proto::catalogue::names::STATUS], Value::object());
+}
+
+/// Updates of the object itself do not change its status.
+pub fn keep_status(new: &mut Value, old: &Value) {
+    use proto::catalogue::names::STATUS;
+    match old.get(STATUS) {
+        Some(status) => new.set(&[STATUS], status.clone()),
+        None => drop(new.remove(&[STATUS])),
+    }
+}
+
+/// Updates of the status change nothing else but metadata that the generic registry guards; labels
+/// stay as they are, as upstream's status strategies have it.
+pub fn keep_all_but_status(new: &mut Value, old: &Value) {
+    use proto::catalogue::names::{LABELS, METADATA, STATUS};
+    let Some(old) = old.as_map() else { return };
+    let new = new.make_map();
+    new.retain(|name, _| name.known() == Some(STATUS) || name.known() == Some(METADATA) || old.contains(name));
+    for (name, value) in old.iter() {
+        if name.known() != Some(STATUS) && name.known() != Some(METADATA) {
+            new.insert(name, value.clone());
+        }
+    }
+    let labels = old.get(METADATA).and_then(|m| m.get(LABELS)).cloned();
+    let metadata = new.entry(METADATA).make_map();
+    match labels {
+        Some(labels) => drop(metadata.insert(LABELS, labels)),
+        None => drop(metadata.remove(LABELS)),
+    }
+}

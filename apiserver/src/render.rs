@@ -1,0 +1,416 @@
+//! Stored objects into answers: one object, a list, a watch event, in every form and encoding.
+//!
+//! A serving body is the protobuf of the hub version. JSON is transcoded from its bytes without a
+//! tree; only tables, other versions and YAML build one. What is made for an entry is kept in the
+//! store's form cache, so that a LIST and all watchers share it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::catalogue::{Resource, names as n};
+use proto::{MsgId, Value, codec, meta};
+use store::{Entry, FormKey};
+
+use crate::negotiate::{Encoding, Form, Media};
+use crate::object::{self, Type};
+use crate::registry::Endpoint;
+use crate::status::Failure;
+use crate::table;
+
+/// The forms that the store keeps per entry. Each endpoint (group version) has its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kept {
+    /// JSON without kind and version: `{"metadata":...}`.
+    Json,
+    /// The same of `PartialObjectMetadata`.
+    MetadataJson,
+    /// Protobuf in another version than the hub's.
+    Protobuf,
+}
+
+impl Kept {
+    fn key(self, endpoint: &Endpoint) -> FormKey {
+        FormKey::new(u32::from(endpoint.index) << 2 | self as u32)
+    }
+}
+
+/// JSON of an entry in the endpoint's version, without kind and version.
+pub fn json_body(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failure> {
+    endpoint.collection.forms().get_or_make(entry, Kept::Json.key(endpoint), || {
+        let mut out = Vec::with_capacity(entry.body.len() * 5 / 4);
+        if endpoint.served.message == endpoint.hub.message {
+            codec::transcode::to_json(&entry.body, endpoint.hub.message, &mut out).map_err(Failure::internal)?;
+        } else {
+            let object = object::convert(object::from_body(&entry.body, &endpoint.hub)?, &endpoint.hub, &endpoint.served)?;
+            codec::json::encode(&object, endpoint.served.message, &mut out);
+        }
+        Ok(out.into())
+    })
+}
+
+/// Protobuf of an entry in the endpoint's version, without envelope.
+pub fn protobuf_body(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failure> {
+    if endpoint.served.message == endpoint.hub.message {
+        return Ok(entry.body.clone());
+    }
+    endpoint.collection.forms().get_or_make(entry, Kept::Protobuf.key(endpoint), || {
+        let object = object::convert(object::from_body(&entry.body, &endpoint.hub)?, &endpoint.hub, &endpoint.served)?;
+        let mut out = Vec::with_capacity(entry.body.len());
+        codec::protobuf::encode(&object, endpoint.served.message, &mut out);
+        Ok(out.into())
+    })
+}
+
+/// JSON of an entry's metadata alone, as the body of a `PartialObjectMetadata`.
+fn metadata_json(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failure> {
+    endpoint.collection.forms().get_or_make(entry, Kept::MetadataJson.key(endpoint), || {
+        let mut out = Vec::with_capacity(256);
+        let partial = metadata_protobuf(endpoint, entry)?;
+        let message = proto::catalogue::messages::meta_v1::PARTIAL_OBJECT_METADATA;
+        codec::transcode::to_json(&partial, message, &mut out).map_err(Failure::internal)?;
+        Ok(out.into())
+    })
+}
+
+/// Protobuf of an entry's metadata alone: every object has its metadata at tag 1, and so has
+/// `PartialObjectMetadata`.
+fn metadata_protobuf(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failure> {
+    codec::scan::only_metadata(&entry.body).map_err(|e| Failure::internal(format!("{}: {e}", endpoint.resource.name)))
+}
+
+/// `{"kind":...,"apiVersion":...,` in front of a JSON body.
+fn with_type(kind: &str, api_version: &str, body: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"kind\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"apiVersion\":\"");
+    out.extend_from_slice(api_version.as_bytes());
+    out.push(b'"');
+    // An object without a field is `{}`.
+    if body.len() > 2 {
+        out.push(b',');
+    }
+    out.extend_from_slice(&body[1..]);
+}
+
+/// The kind and version that metadata forms carry.
+fn meta_version(beta: bool) -> &'static str {
+    if beta { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" }
+}
+
+/// An answer that is one stored object.
+pub fn entry(endpoint: &Endpoint, media: Media, entry: &Arc<Entry>, now: i64) -> Result<Bytes, Failure> {
+    match (media.form, media.encoding) {
+        (Form::Table { beta }, _) => {
+            let mut table = table_of(endpoint.resource, meta_of(entry));
+            table.set(&[n::ROWS], vec![row(endpoint, entry, now, media.encoding)?]);
+            Ok(encode(&table, proto::catalogue::messages::meta_v1::TABLE, "Table", meta_version(beta), media))
+        }
+        (Form::Metadata { beta }, Encoding::Protobuf) => {
+            let body = metadata_protobuf(endpoint, entry)?;
+            Ok(codec::protobuf::envelope(meta_version(beta), "PartialObjectMetadata", &body).into())
+        }
+        (Form::Metadata { beta }, _) => {
+            let body = metadata_json(endpoint, entry)?;
+            let mut out = Vec::with_capacity(body.len() + 64);
+            with_type("PartialObjectMetadata", meta_version(beta), &body, &mut out);
+            finish_json(out, media)
+        }
+        (Form::Full, Encoding::Protobuf) => {
+            let body = protobuf_body(endpoint, entry)?;
+            Ok(codec::protobuf::envelope(&endpoint.served.api_version(), endpoint.served.kind, &body).into())
+        }
+        (Form::Full, _) => {
+            let body = json_body(endpoint, entry)?;
+            let mut out = Vec::with_capacity(body.len() + 64);
+            with_type(endpoint.served.kind, &endpoint.served.api_version(), &body, &mut out);
+            finish_json(out, media)
+        }
+    }
+}
+
+/// JSON as it is asked for: indented, or as YAML.
+fn finish_json(json: Vec<u8>, media: Media) -> Result<Bytes, Failure> {
+    match media.encoding {
+        Encoding::Yaml => codec::yaml::from_json(&json).map(Into::into).map_err(Failure::internal),
+        _ if media.pretty => Ok(codec::json::indent(&json).into()),
+        _ => Ok(json.into()),
+    }
+}
+
+/// An answer that is a tree: statuses, reviews, scales, tables.
+#[must_use]
+pub fn encode(object: &Value, message: MsgId, kind: &str, api_version: &str, media: Media) -> Bytes {
+    if media.encoding == Encoding::Protobuf {
+        let mut raw = Vec::with_capacity(256);
+        codec::protobuf::encode(object, message, &mut raw);
+        return codec::protobuf::envelope(api_version, kind, &raw).into();
+    }
+    let mut body = Vec::with_capacity(512);
+    codec::json::encode(object, message, &mut body);
+    let mut out = Vec::with_capacity(body.len() + 64);
+    with_type(kind, api_version, &body, &mut out);
+    finish_json(out, media).unwrap_or_else(|_| Bytes::from_static(b"{}"))
+}
+
+/// A tree that is of a known type.
+#[must_use]
+pub fn tree(object: &Value, of: &Type, media: Media) -> Bytes {
+    encode(object, of.message, of.kind, &of.api_version(), media)
+}
+
+/// `metadata` of a list.
+#[derive(Clone, Debug, Default)]
+pub struct ListMeta {
+    pub resource_version: String,
+    pub continue_token: String,
+    pub remaining: Option<i64>,
+}
+
+fn meta_of(entry: &Entry) -> ListMeta {
+    ListMeta { resource_version: entry.revision.to_string(), ..ListMeta::default() }
+}
+
+impl ListMeta {
+    fn to_value(&self) -> Value {
+        let mut v = Value::object();
+        if !self.resource_version.is_empty() {
+            v.set(&[n::RESOURCE_VERSION], self.resource_version.as_str());
+        }
+        if !self.continue_token.is_empty() {
+            v.set(&[n::CONTINUE], self.continue_token.as_str());
+        }
+        if let Some(remaining) = self.remaining {
+            v.set(&[n::REMAINING_ITEM_COUNT], remaining);
+        }
+        v
+    }
+}
+
+fn table_of(resource: &Resource, meta: ListMeta) -> Value {
+    let mut table = Value::object();
+    table.set(&[n::METADATA], meta.to_value());
+    table.set(&[n::COLUMN_DEFINITIONS], table::definitions(table::columns(resource)));
+    table
+}
+
+/// A row of a table, with the object's metadata as upstream includes by default.
+fn row(endpoint: &Endpoint, entry: &Arc<Entry>, now: i64, encoding: Encoding) -> Result<Value, Failure> {
+    let object = object::from_body(&entry.body, &endpoint.hub)?;
+    let cells = endpoint.strategy.cells.unwrap_or(table::default_cells)(&object, now);
+    let mut row = Value::object();
+    row.set(&[n::CELLS], Value::List(cells));
+    let raw = match encoding {
+        Encoding::Protobuf => {
+            codec::protobuf::envelope("meta.k8s.io/v1", "PartialObjectMetadata", &metadata_protobuf(endpoint, entry)?)
+        }
+        _ => {
+            let mut out = Vec::new();
+            with_type("PartialObjectMetadata", "meta.k8s.io/v1", &metadata_json(endpoint, entry)?, &mut out);
+            out
+        }
+    };
+    row.set(&[n::OBJECT], Value::Raw(raw.into()));
+    Ok(row)
+}
+
+/// The pieces of a list answer: a head, one piece an entry, a tail. They are sent as they are made.
+pub struct List<'a> {
+    endpoint: &'a Endpoint,
+    media: Media,
+    meta: ListMeta,
+    first: bool,
+}
+
+impl<'a> List<'a> {
+    #[must_use]
+    pub fn new(endpoint: &'a Endpoint, media: Media, meta: ListMeta) -> Self {
+        Self { endpoint, media, meta, first: true }
+    }
+
+    /// The same list, later: pieces are made between awaits.
+    #[must_use]
+    pub fn resume(endpoint: &'a Endpoint, media: Media, meta: ListMeta, first: bool) -> Self {
+        Self { endpoint, media, meta, first }
+    }
+
+    /// Whether no entry was appended yet.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.first
+    }
+
+    #[must_use]
+    pub fn into_meta(self) -> ListMeta {
+        self.meta
+    }
+
+    /// Whether the answer can be made piece by piece; tables, YAML and indented JSON are made whole.
+    #[must_use]
+    pub fn can_stream(&self) -> bool {
+        !self.media.pretty && self.media.encoding != Encoding::Yaml && !matches!(self.media.form, Form::Table { .. })
+    }
+
+    fn kind(&self) -> (String, String) {
+        match self.media.form {
+            Form::Metadata { beta } => ("PartialObjectMetadataList".into(), meta_version(beta).into()),
+            _ => (self.endpoint.resource.list_kind(), self.endpoint.served.api_version()),
+        }
+    }
+
+    /// What precedes the entries. For protobuf the length of everything must be known: the caller
+    /// gives the bodies' total from [`List::protobuf_size`].
+    pub fn head(&self, items_size: usize, out: &mut Vec<u8>) {
+        let (kind, api_version) = self.kind();
+        let list_meta = proto::catalogue::messages::meta_v1::LIST_META;
+        if self.media.encoding == Encoding::Protobuf {
+            let mut meta = Vec::new();
+            codec::protobuf::encode(&self.meta.to_value(), list_meta, &mut meta);
+            codec::protobuf::list_head(&api_version, &kind, &meta, items_size, out);
+            return;
+        }
+        out.extend_from_slice(format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":").as_bytes());
+        codec::json::encode(&self.meta.to_value(), list_meta, out);
+        out.extend_from_slice(b",\"items\":[");
+    }
+
+    /// Appends one entry.
+    pub fn item(&mut self, entry: &Arc<Entry>, out: &mut Vec<u8>) -> Result<(), Failure> {
+        if self.media.encoding == Encoding::Protobuf {
+            codec::protobuf::list_item(&self.protobuf_item(entry)?, out);
+            return Ok(());
+        }
+        if !std::mem::replace(&mut self.first, false) {
+            out.push(b',');
+        }
+        match self.media.form {
+            Form::Metadata { beta } => {
+                with_type("PartialObjectMetadata", meta_version(beta), &metadata_json(self.endpoint, entry)?, out);
+            }
+            _ => out.extend_from_slice(&json_body(self.endpoint, entry)?),
+        }
+        Ok(())
+    }
+
+    fn protobuf_item(&self, entry: &Arc<Entry>) -> Result<Bytes, Failure> {
+        match self.media.form {
+            Form::Metadata { .. } => metadata_protobuf(self.endpoint, entry),
+            _ => protobuf_body(self.endpoint, entry),
+        }
+    }
+
+    /// The bytes that [`List::item`] will append for `entry` in protobuf; 0 for JSON, which needs no
+    /// lengths.
+    pub fn protobuf_size(&self, entry: &Arc<Entry>) -> Result<usize, Failure> {
+        if self.media.encoding == Encoding::Protobuf {
+            return Ok(codec::protobuf::list_item_size(self.protobuf_item(entry)?.len()));
+        }
+        Ok(0)
+    }
+
+    /// What follows the entries.
+    pub fn tail(&self, out: &mut Vec<u8>) {
+        if self.media.encoding == Encoding::Protobuf {
+            codec::protobuf::list_tail(out);
+        } else {
+            out.extend_from_slice(b"]}");
+        }
+    }
+
+    /// The whole answer at once.
+    pub fn whole(mut self, entries: &[Arc<Entry>], now: i64) -> Result<Bytes, Failure> {
+        if let Form::Table { beta } = self.media.form {
+            let mut table = table_of(self.endpoint.resource, self.meta);
+            let rows: Result<Vec<Value>, Failure> =
+                entries.iter().map(|e| row(self.endpoint, e, now, self.media.encoding)).collect();
+            table.set(&[n::ROWS], Value::List(rows?));
+            let message = proto::catalogue::messages::meta_v1::TABLE;
+            return Ok(encode(&table, message, "Table", meta_version(beta), self.media));
+        }
+        let mut out = Vec::new();
+        let mut size = 0;
+        for entry in entries {
+            size += self.protobuf_size(entry)?;
+        }
+        self.head(size, &mut out);
+        for entry in entries {
+            self.item(entry, &mut out)?;
+        }
+        self.tail(&mut out);
+        if self.media.encoding == Encoding::Protobuf { Ok(out.into()) } else { finish_json(out, self.media) }
+    }
+}
+
+/// One frame of a watch: the event's type and the object in the stream's form.
+pub fn watch_frame(
+    endpoint: &Endpoint,
+    media: Media,
+    kind: &str,
+    entry: &Arc<Entry>,
+    now: i64,
+    first: bool,
+) -> Result<Bytes, Failure> {
+    let plain = Media { pretty: false, ..media };
+    if let Form::Table { beta } = media.form {
+        let mut table = table_of(endpoint.resource, meta_of(entry));
+        if !first {
+            // Only the first table of a watch names its columns.
+            table.set(&[n::COLUMN_DEFINITIONS], Value::Null);
+        }
+        table.set(&[n::ROWS], vec![row(endpoint, entry, now, media.encoding)?]);
+        let body = encode(&table, proto::catalogue::messages::meta_v1::TABLE, "Table", meta_version(beta), plain);
+        return Ok(frame(kind, &body, media.encoding));
+    }
+    Ok(frame(kind, &self::entry(endpoint, plain, entry, now)?, media.encoding))
+}
+
+/// A bookmark: an object of the stream's kind with nothing but a resource version, and the mark that
+/// the initial events are complete, once.
+#[must_use]
+pub fn bookmark(endpoint: &Endpoint, media: Media, revision: i64, initial_done: bool) -> Bytes {
+    let mut object = Value::object();
+    object.set(&[n::METADATA, n::RESOURCE_VERSION], revision.to_string());
+    if initial_done {
+        let annotations = object.ensure(&[n::METADATA, n::ANNOTATIONS]).make_map();
+        annotations.insert(meta::INITIAL_EVENTS_END, "true");
+    }
+    let plain = Media { pretty: false, ..media };
+    let body = match media.form {
+        Form::Full => {
+            let mut conformed = object;
+            codec::conform(&mut conformed, endpoint.served.message);
+            tree(&conformed, &endpoint.served, plain)
+        }
+        Form::Metadata { beta } => {
+            let message = proto::catalogue::messages::meta_v1::PARTIAL_OBJECT_METADATA;
+            encode(&object, message, "PartialObjectMetadata", meta_version(beta), plain)
+        }
+        Form::Table { beta } => {
+            let meta = ListMeta { resource_version: revision.to_string(), ..ListMeta::default() };
+            let mut table = table_of(endpoint.resource, meta);
+            table.set(&[n::COLUMN_DEFINITIONS], Value::Null);
+            encode(&table, proto::catalogue::messages::meta_v1::TABLE, "Table", meta_version(beta), plain)
+        }
+    };
+    frame("BOOKMARK", &body, media.encoding)
+}
+
+/// An error event: the last frame of a watch that cannot go on.
+#[must_use]
+pub fn error_frame(failure: &Failure, media: Media) -> Bytes {
+    let status = proto::catalogue::messages::meta_v1::STATUS;
+    let plain = Media { pretty: false, form: Form::Full, ..media };
+    frame("ERROR", &encode(&failure.to_value(), status, "Status", "v1", plain), media.encoding)
+}
+
+fn frame(kind: &str, object: &[u8], encoding: Encoding) -> Bytes {
+    if encoding == Encoding::Protobuf {
+        return codec::protobuf::watch_frame(kind, object).into();
+    }
+    let mut out = Vec::with_capacity(object.len() + 40);
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"}\n");
+    out.into()
+}

@@ -1,0 +1,137 @@
+//! Values made from files, made again when the files change.
+//!
+//! Files are looked at when the value is used, at most every few seconds: a process that nobody talks
+//! to does not wake up. A change is a change of inode, size or times, so that both an atomic rename
+//! and a symlink that is switched (mounted secrets) are seen. If the new content cannot be used, the
+//! old value stays in use, the failure is logged, and the files are read again.
+
+use std::error::Error;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// How old the knowledge about the files may be.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// A value made from files.
+pub(crate) struct FromFiles<T> {
+    paths: Vec<PathBuf>,
+    make: Box<dyn Fn() -> Result<T, Box<dyn Error + Send + Sync>> + Send + Sync>,
+    fresh: Duration,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    value: Arc<T>,
+    seen: Vec<Option<Stamp>>,
+    looked: Instant,
+}
+
+/// What changes when a file does.
+#[derive(PartialEq, Eq)]
+struct Stamp {
+    inode: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(path).ok()?;
+        Some(Self {
+            inode: (meta.dev(), meta.ino()),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        })
+    }
+}
+
+impl<T> FromFiles<T> {
+    /// Makes the value for the first time; `make` reads `paths`.
+    pub(crate) fn new<E, F>(paths: Vec<PathBuf>, make: F) -> Result<Self, E>
+    where
+        E: Error + Send + Sync + 'static,
+        F: Fn() -> Result<T, E> + Send + Sync + 'static,
+    {
+        // Looked at before they are read: a change in between is noticed next time.
+        let seen = paths.iter().map(|p| Stamp::of(p)).collect();
+        let state = State { value: Arc::new(make()?), seen, looked: Instant::now() };
+        let make = Box::new(move || make().map_err(Into::into));
+        Ok(Self { paths, make, fresh: FRESH, state: Mutex::new(state) })
+    }
+
+    /// The value as of now, or a few seconds ago.
+    pub(crate) fn current(&self) -> Arc<T> {
+        let mut state = self.state.lock();
+        if state.looked.elapsed() >= self.fresh {
+            state.looked = Instant::now();
+            let seen: Vec<_> = self.paths.iter().map(|p| Stamp::of(p)).collect();
+            if seen != state.seen {
+                match (self.make)() {
+                    Ok(value) => {
+                        tracing::info!(files = ?self.paths, "Files changed");
+                        state.value = Arc::new(value);
+                        state.seen = seen;
+                    }
+                    Err(e) => tracing::error!(files = ?self.paths, error = %e, "Changed files cannot be used"),
+                }
+            }
+        }
+        Arc::clone(&state.value)
+    }
+
+    /// For tests: the files are looked at each time.
+    #[cfg(test)]
+    pub(crate) fn impatient(mut self) -> Self {
+        self.fresh = Duration::ZERO;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(path: &Path) -> FromFiles<u32> {
+        let read = path.to_owned();
+        FromFiles::new(vec![path.to_owned()], move || {
+            std::fs::read_to_string(&read).map_err(std::io::Error::other)?.trim().parse::<u32>().map_err(std::io::Error::other)
+        })
+        .unwrap()
+        .impatient()
+    }
+
+    #[test]
+    fn a_switched_symlink_is_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two, link) = (dir.path().join("1"), dir.path().join("2"), dir.path().join("now"));
+        std::fs::write(&one, "1").unwrap();
+        std::fs::write(&two, "2").unwrap();
+        std::os::unix::fs::symlink(&one, &link).unwrap();
+        let value = number(&link);
+        assert_eq!(*value.current(), 1);
+        let next = dir.path().join("next");
+        std::os::unix::fs::symlink(&two, &next).unwrap();
+        std::fs::rename(&next, &link).unwrap();
+        assert_eq!(*value.current(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_used_leaves_the_old_value_until_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("n");
+        std::fs::write(&path, "1").unwrap();
+        let value = number(&path);
+        std::fs::write(&path, "none").unwrap();
+        assert_eq!(*value.current(), 1);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(*value.current(), 1);
+        std::fs::write(&path, "3").unwrap();
+        assert_eq!(*value.current(), 3);
+    }
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	crdv1beta1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1"
+	crdregistry "k8s.io/apiextensions-apiserver/pkg/registry/customresourcedefinition"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/apiserver/pkg/authentication/request/anonymous"
+	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
+	"k8s.io/apiserver/pkg/registry/generic"
+	"k8s.io/apiserver/pkg/registry/rest"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/options"
+	serverstorage "k8s.io/apiserver/pkg/server/storage"
+	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
+	"k8s.io/apiserver/pkg/storage/storagebackend/factory"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	restclient "k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	apiserviceregistry "k8s.io/kube-aggregator/pkg/registry/apiservice/etcd"
+	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	"k8s.io/kubernetes/pkg/kubeapiserver"
+	admissionregistrationrest "k8s.io/kubernetes/pkg/registry/admissionregistration/rest"
+	apiserverinternalrest "k8s.io/kubernetes/pkg/registry/apiserverinternal/rest"
+	appsrest "k8s.io/kubernetes/pkg/registry/apps/rest"
+	authenticationrest "k8s.io/kubernetes/pkg/registry/authentication/rest"
+	authorizationrest "k8s.io/kubernetes/pkg/registry/authorization/rest"
+	autoscalingrest "k8s.io/kubernetes/pkg/registry/autoscaling/rest"
+	batchrest "k8s.io/kubernetes/pkg/registry/batch/rest"
+	certificatesrest "k8s.io/kubernetes/pkg/registry/certificates/rest"
+	coordinationrest "k8s.io/kubernetes/pkg/registry/coordination/rest"
+	corerest "k8s.io/kubernetes/pkg/registry/core/rest"
+	discoveryrest "k8s.io/kubernetes/pkg/registry/discovery/rest"
+	eventsrest "k8s.io/kubernetes/pkg/registry/events/rest"
+	flowcontrolrest "k8s.io/kubernetes/pkg/registry/flowcontrol/rest"
+	lifecyclerest "k8s.io/kubernetes/pkg/registry/lifecycle/rest"
+	networkingrest "k8s.io/kubernetes/pkg/registry/networking/rest"
+	noderest "k8s.io/kubernetes/pkg/registry/node/rest"
+	policyrest "k8s.io/kubernetes/pkg/registry/policy/rest"
+	rbacrest "k8s.io/kubernetes/pkg/registry/rbac/rest"
+	resourcerest "k8s.io/kubernetes/pkg/registry/resource/rest"
+	schedulingrest "k8s.io/kubernetes/pkg/registry/scheduling/rest"
+	storagerest "k8s.io/kubernetes/pkg/registry/storage/rest"
+	svmrest "k8s.io/kubernetes/pkg/registry/storagemigration/rest"
+	"k8s.io/kubernetes/pkg/serviceaccount"
+)
+
+// storages builds the REST storages of all groups as kube-apiserver does, on a storage that holds
+// nothing.
+type storages struct {
+	factory *serverstorage.DefaultStorageFactory
+}
+
+// nothing is a storage backend without objects; only what building a registry asks for answers.
+type nothing struct{ storage.Interface }
+
+func (nothing) Versioner() storage.Versioner                        { return storage.APIObjectVersioner{} }
+func (nothing) ReadinessCheck() error                               { return nil }
+func (nothing) CompactRevision() int64                              { return 0 }
+func (nothing) EnableResourceSizeEstimation(storage.KeysFunc) error { return nil }
+func (nothing) Watch(context.Context, string, storage.ListOptions) (watch.Interface, error) {
+	return watch.NewFake(), nil
+}
+
+func newNothing(*storagebackend.ConfigForResource, string, func(runtime.Object) (string, error), func() runtime.Object,
+	func() runtime.Object, storage.AttrFunc, storage.IndexerFuncs, *cache.Indexers,
+) (storage.Interface, factory.DestroyFunc, error) {
+	return nothing{}, func() {}, nil
+}
+
+func (s *storages) GetRESTOptions(resource schema.GroupResource, example runtime.Object) (generic.RESTOptions, error) {
+	config, err := s.factory.NewConfig(resource, example)
+	if err != nil {
+		return generic.RESTOptions{}, err
+	}
+	return generic.RESTOptions{
+		StorageConfig:           config,
+		EnableGarbageCollection: true,
+		DeleteCollectionWorkers: 1,
+		ResourcePrefix:          s.factory.ResourcePrefix(resource),
+		Decorator:               newNothing,
+	}, nil
+}
+
+type provider interface {
+	GroupName() string
+	NewRESTStorage(serverstorage.APIResourceConfigSource, generic.RESTOptionsGetter) (genericapiserver.APIGroupInfo, error)
+}
+
+// buildStorages returns the storages by group version and path, of the versions that config enables.
+func buildStorages(config *serverstorage.ResourceConfig) (map[schema.GroupVersion]map[string]rest.Storage, error) {
+	etcd, stop, err := listen()
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	etcdOptions := options.NewEtcdOptions(storagebackend.NewDefaultConfig("/registry", nil))
+	etcdOptions.StorageConfig.Transport.ServerList = []string{etcd}
+	factoryConfig := kubeapiserver.NewStorageFactoryConfig()
+	factoryConfig.APIResourceConfig = config
+	storageFactory, err := factoryConfig.Complete(etcdOptions).New()
+	if err != nil {
+		return nil, err
+	}
+	getter := &storages{storageFactory}
+	providers, err := providersOf(storageFactory)
+	if err != nil {
+		return nil, err
+	}
+	built := map[schema.GroupVersion]map[string]rest.Storage{}
+	for _, p := range providers {
+		info, err := p.NewRESTStorage(config, getter)
+		if err != nil {
+			return nil, err
+		}
+		for version, m := range info.VersionedResourcesStorageMap {
+			built[schema.GroupVersion{Group: p.GroupName(), Version: version}] = m
+		}
+	}
+	return built, addExtensionServers(built, getter)
+}
+
+// legacy stores JSON of one version, as the two other servers do (controlplane/apiserver/apiextensions.go
+// and aggregator.go upstream).
+type legacy struct {
+	generic.RESTOptionsGetter
+	gv schema.GroupVersion
+}
+
+func (l legacy) GetRESTOptions(resource schema.GroupResource, example runtime.Object) (generic.RESTOptions, error) {
+	o, err := l.RESTOptionsGetter.GetRESTOptions(resource, example)
+	if err != nil {
+		return o, err
+	}
+	config := *o.StorageConfig
+	config.Codec = legacyscheme.Codecs.LegacyCodec(l.gv)
+	config.EncodeVersioner = runtime.NewMultiGroupVersioner(l.gv, schema.GroupKind{Group: l.gv.Group})
+	o.StorageConfig = &config
+	return o, nil
+}
+
+// addExtensionServers adds the one resource of each of the two other servers inside kube-apiserver.
+func addExtensionServers(built map[schema.GroupVersion]map[string]rest.Storage, getter generic.RESTOptionsGetter) error {
+	crds, err := crdregistry.NewREST(scheme, legacy{getter, crdv1beta1.SchemeGroupVersion})
+	if err != nil {
+		return err
+	}
+	built[schema.GroupVersion{Group: "apiextensions.k8s.io", Version: "v1"}] = map[string]rest.Storage{
+		"customresourcedefinitions":        crds,
+		"customresourcedefinitions/status": crdregistry.NewStatusREST(scheme, crds),
+	}
+	apiservices := apiserviceregistry.NewREST(scheme, legacy{getter, apiregistrationv1.SchemeGroupVersion})
+	built[schema.GroupVersion{Group: "apiregistration.k8s.io", Version: "v1"}] = map[string]rest.Storage{
+		"apiservices":        apiservices,
+		"apiservices/status": apiserviceregistry.NewStatusREST(scheme, apiservices),
+	}
+	return nil
+}
+
+// providersOf lists the providers of kube-apiserver. Those that make a resource only if they get an
+// authorizer, an authenticator or a token issuer get one.
+func providersOf(storageFactory *serverstorage.DefaultStorageFactory) ([]provider, error) {
+	client := &restclient.Config{Host: "127.0.0.1:1"}
+	clients, err := kubernetes.NewForConfig(client)
+	if err != nil {
+		return nil, err
+	}
+	shared := informers.NewSharedInformerFactory(clients, 0)
+	_, services, err := net.ParseCIDR("10.0.0.0/16")
+	if err != nil {
+		return nil, err
+	}
+	authz := authorizerfactory.NewAlwaysAllowAuthorizer()
+	core, err := corerest.New(corerest.Config{
+		GenericConfig: corerest.GenericConfig{
+			StorageFactory: storageFactory, EventTTL: eventTTL, LoopbackClientConfig: client, Informers: shared,
+			ServiceAccountIssuer: noTokens{}, ServiceAccountMaxExpiration: time.Hour, APIAudiences: []string{"api"},
+		},
+		Services: corerest.ServicesConfig{
+			ClusterIPRange: *services, NodePortRange: utilnet.PortRange{Base: 30000, Size: 2768}, IPRepairInterval: time.Minute,
+		},
+	}, authz)
+	if err != nil {
+		return nil, err
+	}
+	return []provider{
+		core,
+		admissionregistrationrest.RESTStorageProvider{Authorizer: authz, DiscoveryClient: clients.Discovery()},
+		apiserverinternalrest.StorageProvider{},
+		appsrest.StorageProvider{},
+		authenticationrest.RESTStorageProvider{Authenticator: anonymous.NewAuthenticator(nil)},
+		authorizationrest.RESTStorageProvider{Authorizer: authz},
+		autoscalingrest.RESTStorageProvider{},
+		batchrest.RESTStorageProvider{},
+		certificatesrest.RESTStorageProvider{Authorizer: authz},
+		coordinationrest.RESTStorageProvider{},
+		discoveryrest.StorageProvider{},
+		eventsrest.RESTStorageProvider{TTL: eventTTL},
+		flowcontrolrest.RESTStorageProvider{InformerFactory: shared},
+		lifecyclerest.RESTStorageProvider{},
+		networkingrest.RESTStorageProvider{},
+		noderest.RESTStorageProvider{},
+		policyrest.RESTStorageProvider{},
+		rbacrest.RESTStorageProvider{Authorizer: authz},
+		resourcerest.RESTStorageProvider{NamespaceClient: clients.CoreV1().Namespaces(), Authorizer: authz},
+		schedulingrest.RESTStorageProvider{},
+		storagerest.RESTStorageProvider{},
+		svmrest.RESTStorageProvider{},
+	}, nil
+}
+
+// eventTTL is the default of --event-ttl.
+const eventTTL = time.Hour
+
+// noTokens stands for the service account token issuer: without one there is no serviceaccounts/token.
+type noTokens struct{ serviceaccount.TokenGenerator }
+
+// listen starts what the port allocator takes for etcd: it waits for a gRPC handshake, no more.
+func listen() (address string, stop func(), err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	server := grpc.NewServer()
+	go func() { _ = server.Serve(l) }()
+	return "http://" + l.Addr().String(), server.Stop, nil
+}
