@@ -7,7 +7,7 @@ pub mod bootstrap;
 pub mod node;
 pub mod rbac;
 
-use crate::auth::{MASTERS, User};
+use crate::auth::User;
 use crate::request::RequestInfo;
 
 /// What is asked.
@@ -74,7 +74,7 @@ impl Authorizers {
     /// The decision, with the reasons of all that had no opinion.
     #[must_use]
     pub fn decide(&self, asked: &Attributes<'_>) -> Decision {
-        if asked.user.in_group(MASTERS) {
+        if asked.user.is_in(User::MASTERS) {
             return Decision::Allow;
         }
         let mut reasons = Vec::new();

@@ -1,25 +1,16 @@
 //! Response bodies: whole, or streamed piece by piece as the client takes them.
 
-use std::convert::Infallible;
-
 use bytes::Bytes;
 use futures::Stream;
 use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
 use crate::negotiate::Media;
 use crate::render;
 use crate::status::Failure;
 
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
-
-/// A body that is there already.
-#[must_use]
-pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).boxed_unsync()
-}
+pub use component::serving::{Body, full};
 
 /// A body that is made while it is sent; nothing is made before the connection asks for it.
 pub fn stream(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
@@ -38,12 +29,10 @@ pub fn answer(code: u16, content_type: &'static str, body: Body) -> Response<Bod
     response
 }
 
-/// Plain text, as health checks and unknown paths answer.
+/// The answer to a path that nothing serves.
 #[must_use]
-pub fn text(code: u16, text: impl Into<String>) -> Response<Body> {
-    let mut response = answer(code, "text/plain; charset=utf-8", full(text.into()));
-    response.headers_mut().insert("X-Content-Type-Options", HeaderValue::from_static("nosniff"));
-    response
+pub fn not_found() -> Response<Body> {
+    component::serving::text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 /// A failure as a `Status` in the form that the client takes.

@@ -4,11 +4,11 @@
 //! panics become 500, the path is read, the request gets its deadline, the user is found, limits hold,
 //! the user is authorized, and what handlers warned of goes out as headers.
 
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use component::serving::Connection;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
@@ -26,19 +26,10 @@ use crate::status::Failure;
 /// Upstream's `--request-timeout`.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The other end of a connection.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    pub address: SocketAddr,
-    /// The certificate that the client presented, leaf first, in DER; verified against the client CA
-    /// or not, as authenticators decide.
-    pub certificates: Arc<[rustls::pki_types::CertificateDer<'static>]>,
-}
-
 /// One request on its way through.
 pub struct Exchange {
     pub server: Arc<Server>,
-    pub peer: Peer,
+    pub connection: Arc<Connection>,
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
@@ -67,18 +58,19 @@ impl Exchange {
 }
 
 /// Serves one request.
-pub async fn serve(server: Arc<Server>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-    match AssertUnwindSafe(pass(server, peer, request)).catch_unwind().await {
+pub async fn serve(server: Arc<Server>, request: Request<Incoming>) -> Response<Body> {
+    match AssertUnwindSafe(pass(server, request)).catch_unwind().await {
         Ok(response) => response,
         Err(_) => {
             tracing::error!("a handler panicked; the request is answered with 500");
             let text = "This request caused apiserver to panic. Look in the logs for details.\n";
-            body::text(500, text)
+            component::serving::text(http::StatusCode::INTERNAL_SERVER_ERROR, text)
         }
     }
 }
 
-async fn pass(server: Arc<Server>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+async fn pass(server: Arc<Server>, request: Request<Incoming>) -> Response<Body> {
+    let connection = Connection::of(&request).cloned().expect("the listener puts the connection into every request");
     let (head, incoming) = request.into_parts();
     let query = Query::parse(&head.uri);
     let info = match RequestInfo::read(&head.method, &head.uri, &query) {
@@ -91,7 +83,7 @@ async fn pass(server: Arc<Server>, peer: Peer, request: Request<Incoming>) -> Re
     };
     let user = User::default();
     let (method, uri, headers) = (head.method, head.uri, head.headers);
-    let mut x = Exchange { server, peer, method, uri, headers, query, info, user, deadline, warnings: Vec::new() };
+    let mut x = Exchange { server, connection, method, uri, headers, query, info, user, deadline, warnings: Vec::new() };
     let mut response = match admitted(&mut x).await {
         Ok(permit) => {
             let response = dispatch::dispatch(&mut x, head.extensions, incoming).await;
@@ -106,8 +98,8 @@ async fn pass(server: Arc<Server>, peer: Peer, request: Request<Incoming>) -> Re
 
 /// Authentication, limits and authorization.
 async fn admitted(x: &mut Exchange) -> Result<Option<crate::limits::Permit>, Failure> {
-    x.user = x.server.authenticators.authenticate(&x.headers, &x.peer, &x.info).await?;
-    let permit = x.server.config.limits.enter(Class::of(&x.info)).await?;
+    x.user = x.server.authenticators.authenticate(&x.headers, &x.connection, &x.info).await?;
+    let permit = x.server.config.limits.enter(Class::of(&x.info))?;
     let asked = Attributes::of(&x.user, &x.info);
     match x.server.authorizers.decide(&asked) {
         Decision::Allow => Ok(permit),

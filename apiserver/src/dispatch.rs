@@ -38,7 +38,7 @@ pub async fn dispatch(x: &mut Exchange, extensions: Extensions, incoming: Incomi
         }
         None => match handler::review::find(&group, &version, &resource) {
             Some(review) => review.serve(x, incoming).await,
-            None => return body::text(404, "404 page not found\n"),
+            None => return body::not_found(),
         },
     };
     outcome.unwrap_or_else(|failure| body::failure(&failure, x.failure_media()))
@@ -56,7 +56,7 @@ async fn paths(x: &mut Exchange) -> Response<Body> {
     if let Some(response) = openapi::serve(x, &path) {
         return response;
     }
-    body::text(404, "404 page not found\n")
+    body::not_found()
 }
 
 async fn endpoint_request(x: &mut Exchange, endpoint: &Endpoint, extensions: Extensions, incoming: Incoming) -> Result<Response<Body>, Failure> {

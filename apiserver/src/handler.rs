@@ -15,7 +15,6 @@ pub mod binding;
 pub mod collection;
 pub mod create;
 pub mod delete;
-pub mod eviction;
 pub mod get;
 pub mod list;
 pub mod patch;

@@ -1,1 +1,45 @@
-//! apiserver
+//! kube-apiserver: the API of Kubernetes, in front of etcd.
+//!
+//! ```text
+//! serve -> chain -> dispatch -> handler (verb) -> registry (generic + strategy) -> store
+//! ```
+//!
+//! One object tree, directed by the catalogue, serves every kind: there is no code per kind but its
+//! [`registry::Strategy`]. The server keeps nothing that it must not lose: many replicas, of ours and
+//! of upstream's, serve one etcd.
+
+pub mod config;
+mod daemon;
+pub mod server;
+
+pub mod body;
+pub mod chain;
+pub mod dispatch;
+pub mod limits;
+pub mod negotiate;
+pub mod options;
+pub mod request;
+pub mod status;
+
+pub mod auth;
+pub mod authz;
+
+pub mod admission;
+pub mod alloc;
+pub mod bootstrap;
+pub mod managed;
+pub mod registry;
+
+pub mod handler;
+pub mod object;
+pub mod render;
+pub mod select;
+pub mod stream;
+pub mod table;
+
+pub mod discovery;
+pub mod health;
+pub mod kubelet;
+pub mod openapi;
+
+pub use daemon::ApiServer;

@@ -52,7 +52,7 @@ impl Limits {
         Self { reads: semaphore(reads), mutating: semaphore(mutating) }
     }
 
-    pub async fn enter(&self, class: Class) -> Result<Option<Permit>, Failure> {
+    pub fn enter(&self, class: Class) -> Result<Option<Permit>, Failure> {
         let semaphore = match class {
             Class::LongRunning => return Ok(None),
             Class::Read => &self.reads,

@@ -1,1 +1,5 @@
-fn main() {}
+//! kube-apiserver.
+
+fn main() -> std::process::ExitCode {
+    component::daemon::run::<apiserver::ApiServer>()
+}

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proto::catalogue::{Resource, names as n};
 use proto::{MsgId, Value, codec, meta};
-use store::{Entry, FormKey};
+use store::Entry;
 
 use crate::negotiate::{Encoding, Form, Media};
 use crate::object::{self, Type};
 use crate::registry::Endpoint;
 use crate::status::Failure;
 use crate::table;
+
+mod wire;
 
 /// The forms that the store keeps per entry. Each endpoint (group version) has its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,14 +31,14 @@ enum Kept {
 }
 
 impl Kept {
-    fn key(self, endpoint: &Endpoint) -> FormKey {
-        FormKey::new(u32::from(endpoint.index) << 2 | self as u32)
+    fn of(self, endpoint: &Endpoint) -> store::Form {
+        store::Form(u32::from(endpoint.index) << 2 | self as u32)
     }
 }
 
 /// JSON of an entry in the endpoint's version, without kind and version.
 pub fn json_body(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failure> {
-    endpoint.collection.forms().get_or_make(entry, Kept::Json.key(endpoint), || {
+    endpoint.collection.forms().get(entry, Kept::Json.of(endpoint), |entry| {
         let mut out = Vec::with_capacity(entry.body.len() * 5 / 4);
         if endpoint.served.message == endpoint.hub.message {
             codec::transcode::to_json(&entry.body, endpoint.hub.message, &mut out).map_err(Failure::internal)?;
@@ -53,7 +55,7 @@ pub fn protobuf_body(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, F
     if endpoint.served.message == endpoint.hub.message {
         return Ok(entry.body.clone());
     }
-    endpoint.collection.forms().get_or_make(entry, Kept::Protobuf.key(endpoint), || {
+    endpoint.collection.forms().get(entry, Kept::Protobuf.of(endpoint), |entry| {
         let object = object::convert(object::from_body(&entry.body, &endpoint.hub)?, &endpoint.hub, &endpoint.served)?;
         let mut out = Vec::with_capacity(entry.body.len());
         codec::protobuf::encode(&object, endpoint.served.message, &mut out);
@@ -63,7 +65,7 @@ pub fn protobuf_body(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, F
 
 /// JSON of an entry's metadata alone, as the body of a `PartialObjectMetadata`.
 fn metadata_json(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failure> {
-    endpoint.collection.forms().get_or_make(entry, Kept::MetadataJson.key(endpoint), || {
+    endpoint.collection.forms().get(entry, Kept::MetadataJson.of(endpoint), |entry| {
         let mut out = Vec::with_capacity(256);
         let partial = metadata_protobuf(endpoint, entry)?;
         let message = proto::catalogue::messages::meta_v1::PARTIAL_OBJECT_METADATA;
@@ -74,7 +76,7 @@ fn metadata_json(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failu
 
 /// Protobuf of an entry's metadata alone: every object has its metadata at tag 1, and so has
 /// `PartialObjectMetadata`.
-fn metadata_protobuf(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failure> {
+fn metadata_protobuf(endpoint: &Endpoint, entry: &Entry) -> Result<Bytes, Failure> {
     codec::scan::only_metadata(&entry.body).map_err(|e| Failure::internal(format!("{}: {e}", endpoint.resource.name)))
 }
 
@@ -265,7 +267,7 @@ impl<'a> List<'a> {
         if self.media.encoding == Encoding::Protobuf {
             let mut meta = Vec::new();
             codec::protobuf::encode(&self.meta.to_value(), list_meta, &mut meta);
-            codec::protobuf::list_head(&api_version, &kind, &meta, items_size, out);
+            wire::list_head(&api_version, &kind, &meta, items_size, out);
             return;
         }
         out.extend_from_slice(format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":").as_bytes());
@@ -276,7 +278,7 @@ impl<'a> List<'a> {
     /// Appends one entry.
     pub fn item(&mut self, entry: &Arc<Entry>, out: &mut Vec<u8>) -> Result<(), Failure> {
         if self.media.encoding == Encoding::Protobuf {
-            codec::protobuf::list_item(&self.protobuf_item(entry)?, out);
+            wire::list_item(&self.protobuf_item(entry)?, out);
             return Ok(());
         }
         if !std::mem::replace(&mut self.first, false) {
@@ -302,7 +304,7 @@ impl<'a> List<'a> {
     /// lengths.
     pub fn protobuf_size(&self, entry: &Arc<Entry>) -> Result<usize, Failure> {
         if self.media.encoding == Encoding::Protobuf {
-            return Ok(codec::protobuf::list_item_size(self.protobuf_item(entry)?.len()));
+            return Ok(wire::list_item_size(self.protobuf_item(entry)?.len()));
         }
         Ok(0)
     }
@@ -310,7 +312,7 @@ impl<'a> List<'a> {
     /// What follows the entries.
     pub fn tail(&self, out: &mut Vec<u8>) {
         if self.media.encoding == Encoding::Protobuf {
-            codec::protobuf::list_tail(out);
+            wire::list_tail(out);
         } else {
             out.extend_from_slice(b"]}");
         }
@@ -404,7 +406,7 @@ pub fn error_frame(failure: &Failure, media: Media) -> Bytes {
 
 fn frame(kind: &str, object: &[u8], encoding: Encoding) -> Bytes {
     if encoding == Encoding::Protobuf {
-        return codec::protobuf::watch_frame(kind, object).into();
+        return wire::watch_frame(kind, object).into();
     }
     let mut out = Vec::with_capacity(object.len() + 40);
     out.extend_from_slice(b"{\"type\":\"");

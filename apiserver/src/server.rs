@@ -22,6 +22,18 @@ pub struct Server {
     pub discovery: crate::discovery::Documents,
     pub allocators: crate::alloc::Allocators,
     pub kubelets: crate::kubelet::Kubelets,
+    pub endpoints: component::serving::Endpoints,
+}
+
+impl Server {
+    /// Every object of a resource, from the cache, as trees of the hub's version: for small collections
+    /// and for loops that look at all of one.
+    #[must_use]
+    pub fn objects(&self, group: &str, resource: &str) -> Vec<proto::Value> {
+        let Some(endpoint) = self.registry.any_version(group, resource) else { return Vec::new() };
+        let entries = endpoint.collection.snapshot();
+        entries.iter().filter_map(|e| crate::object::from_body(&e.body, &endpoint.hub).ok()).collect()
+    }
 }
 
 /// A failed read, as clients see it.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -14,50 +16,68 @@ import (
 // them only in some objects: an object that is empty but for one path meets their conditions. They are
 // rules of the API server's strategies. Every entry was checked against upstream's defaults.go; an entry
 // that the probe no longer finds is an error.
-var conditional = map[string]string{}
+var conditional = map[string]string{
+	"apps/v1.DaemonSetUpdateStrategy.rollingUpdate":                 "only for type RollingUpdate",
+	"apps/v1.DeploymentStrategy.rollingUpdate":                      "only for type RollingUpdate",
+	"apps/v1.StatefulSetUpdateStrategy.rollingUpdate":               "only for type RollingUpdate",
+	"apps/v1beta1.DeploymentStrategy.rollingUpdate":                 "only for type RollingUpdate",
+	"apps/v1beta2.DaemonSetUpdateStrategy.rollingUpdate":            "only for type RollingUpdate",
+	"apps/v1beta2.DeploymentStrategy.rollingUpdate":                 "only for type RollingUpdate",
+	"apps/v1beta2.StatefulSetUpdateStrategy.rollingUpdate":          "only for type RollingUpdate",
+	"certificates/v1beta1.CertificateSigningRequestSpec.signerName": "inferred from the request",
+	"certificates/v1beta1.CertificateSigningRequestSpec.usages":     "only for the legacy signer",
+	"core/v1.ConfigMap.data":                                        "an empty map, which has no wire form",
+	"core/v1.Container.imagePullPolicy":                             "by the tag of the image",
+	"core/v1.EphemeralContainerCommon.imagePullPolicy":              "by the tag of the image",
+	"core/v1.ImageVolumeSource.pullPolicy":                          "by the tag of the reference",
+	"core/v1.ServiceSpec.internalTrafficPolicy":                     "not for type ExternalName",
+	"core/v1.VolumeSource.emptyDir":                                 "only if no other source is set",
+	"extensions/v1beta1.DeploymentStrategy.rollingUpdate":           "only for type RollingUpdate",
+	"extensions/v1beta1.NetworkPolicySpec.policyTypes":              "Egress too if there are egress rules",
+	"networking/v1.NetworkPolicySpec.policyTypes":                   "Egress too if there are egress rules",
+	"resource/v1.DeviceSubRequest.count":                            "only for allocationMode ExactCount",
+	"resource/v1.DeviceTaint.timeAdded":                             "the time of the write",
+	"resource/v1.ExactDeviceRequest.count":                          "only for allocationMode ExactCount",
+	"resource/v1alpha3.DeviceTaint.timeAdded":                       "the time of the write",
+	"resource/v1beta1.DeviceSubRequest.count":                       "only for allocationMode ExactCount",
+	"resource/v1beta1.DeviceTaint.timeAdded":                        "the time of the write",
+	"resource/v1beta2.DeviceSubRequest.count":                       "only for allocationMode ExactCount",
+	"resource/v1beta2.DeviceTaint.timeAdded":                        "the time of the write",
+	"resource/v1beta2.ExactDeviceRequest.count":                     "only for allocationMode ExactCount",
+}
 
-// fact counts in how many places of how many kinds a field got a value.
+// fact counts where a field got which value.
 type fact struct {
 	places int
 	values map[string]int
 }
 
-// prober instantiates every message at every path of every kind, lets the scheme set defaults and
-// reads what the message's own fields became.
-type prober struct {
-	c      *catalogue
-	places map[string]int              // message -> places
-	facts  map[string]map[string]*fact // message -> JSON name -> fact
-	root   reflect.Type
-}
-
-// readDefaults fills in the defaults that a field has wherever its message stands.
+// readDefaults instantiates every message at every place of every kind, lets the scheme set defaults
+// and takes what a field became wherever its message stands.
 func (c *catalogue) readDefaults() error {
-	p := &prober{c: c, places: map[string]int{}, facts: map[string]map[string]*fact{}}
-	for _, t := range scheme.AllKnownTypes() {
-		m := c.messages[shortName(t)]
-		if m == nil || m.typ != t || strings.HasSuffix(m.name, "List") || strings.HasPrefix(m.name, "meta/v1.") {
-			continue
-		}
-		p.root = t
-		p.visit(t, nil, nil)
+	places := map[string]int{}
+	facts := map[*field]*fact{}
+	for _, root := range c.defaulted() {
+		c.places(root, func(m *message, path []int) {
+			o := reflect.New(root)
+			follow(o.Elem(), path)
+			setDefaults(o.Interface().(runtime.Object))
+			places[m.name]++
+			record(m, follow(o.Elem(), path), facts)
+		})
 	}
-	unused := map[string]bool{}
-	for name := range conditional {
-		unused[name] = true
-	}
-	for name, fields := range p.facts {
-		for _, f := range c.messages[name].fields {
-			fact := fields[f.json]
-			if f.embedded || fact == nil || len(fact.values) != 1 || fact.places != p.places[name] {
+	unused := maps.Clone(conditional)
+	for _, m := range c.messages {
+		for _, f := range m.fields {
+			seen := facts[f]
+			if seen == nil || len(seen.values) != 1 || seen.places != places[m.name] {
 				continue
 			}
-			id := name + "." + f.json
-			if _, deny := conditional[id]; deny {
+			if id := m.name + "." + f.json; conditional[id] != "" {
 				delete(unused, id)
 				continue
 			}
-			for value := range fact.values {
+			for value := range seen.values {
 				f.fallback = value
 			}
 		}
@@ -68,29 +88,41 @@ func (c *catalogue) readDefaults() error {
 	return nil
 }
 
-// visit probes the message t at path, then the messages below it. A path is a list of field indexes;
-// lists on it have one element, maps end it.
-func (p *prober) visit(t reflect.Type, path []int, above []reflect.Type) {
-	m := p.c.messages[shortName(t)]
-	if m == nil || m.typ != t || slices.Contains(above, t) || m.name == "meta/v1.ObjectMeta" || m.name == "meta/v1.TypeMeta" {
-		return
-	}
-	root := reflect.New(p.root)
-	if !follow(root.Elem(), path).IsValid() {
-		return
-	}
-	setDefaults(root.Interface().(runtime.Object))
-	p.record(m, follow(root.Elem(), path))
-	above = append(slices.Clone(above), t)
-	for i := range t.NumField() {
-		ft := t.Field(i).Type
-		for ft.Kind() == reflect.Pointer || ft.Kind() == reflect.Slice {
-			ft = ft.Elem()
-		}
-		if ft.Kind() == reflect.Struct {
-			p.visit(ft, append(slices.Clone(path), i), above)
+// defaulted returns the types of the kinds that are defaulted as a whole, sorted by name.
+func (c *catalogue) defaulted() []reflect.Type {
+	var roots []reflect.Type
+	for _, t := range scheme.AllKnownTypes() {
+		m := c.messages[shortName(t)]
+		if m != nil && m.typ == t && !strings.HasSuffix(m.name, "List") && !strings.HasPrefix(m.name, "meta/v1.") {
+			roots = append(roots, t)
 		}
 	}
+	slices.SortFunc(roots, func(a, b reflect.Type) int { return cmp.Compare(shortName(a), shortName(b)) })
+	return slices.Compact(roots)
+}
+
+// places calls f for every message below root with the way to it: a list of field indexes. Lists on
+// the way have one element; maps end it, and so does a type inside itself.
+func (c *catalogue) places(root reflect.Type, f func(m *message, path []int)) {
+	var visit func(t reflect.Type, path []int, above []reflect.Type)
+	visit = func(t reflect.Type, path []int, above []reflect.Type) {
+		m := c.messages[shortName(t)]
+		if m == nil || m.typ != t || slices.Contains(above, t) || m.name == "meta/v1.ObjectMeta" || m.name == "meta/v1.TypeMeta" {
+			return
+		}
+		f(m, path)
+		above = append(slices.Clone(above), t)
+		for i := range t.NumField() {
+			ft := t.Field(i).Type
+			for ft.Kind() == reflect.Pointer || ft.Kind() == reflect.Slice {
+				ft = ft.Elem()
+			}
+			if ft.Kind() == reflect.Struct {
+				visit(ft, append(slices.Clone(path), i), above)
+			}
+		}
+	}
+	visit(root, nil, nil)
 }
 
 // setDefaults lets the scheme default an object. Some functions of versions that are off by default
@@ -100,11 +132,11 @@ func setDefaults(o runtime.Object) {
 	scheme.Default(o)
 }
 
-func (p *prober) record(m *message, v reflect.Value) {
-	p.places[m.name]++
+// record notes the fields of m that are set in v.
+func record(m *message, v reflect.Value, facts map[*field]*fact) {
 	for _, f := range m.fields {
 		fv := v.FieldByName(f.goName)
-		// Messages held by value are visited themselves.
+		// Messages held by value are places of their own.
 		if f.embedded || fv.IsZero() || (f.message && f.shape == "" && !f.pointer) {
 			continue
 		}
@@ -112,38 +144,35 @@ func (p *prober) record(m *message, v reflect.Value) {
 		if err != nil {
 			continue
 		}
-		fields := p.facts[m.name]
-		if fields == nil {
-			fields = map[string]*fact{}
-			p.facts[m.name] = fields
+		if facts[f] == nil {
+			facts[f] = &fact{values: map[string]int{}}
 		}
-		if fields[f.json] == nil {
-			fields[f.json] = &fact{values: map[string]int{}}
-		}
-		fields[f.json].places++
-		fields[f.json].values[string(text)]++
+		facts[f].places++
+		facts[f].values[oneWord(text)]++
 	}
 }
 
-// follow returns the struct at path below v, making what is missing on the way; invalid behind a map.
+// oneWord is JSON as one word of a line.
+func oneWord(text []byte) string {
+	return strings.ReplaceAll(string(text), " ", `\u0020`)
+}
+
+// follow returns the struct at path below v, making what is missing on the way.
 func follow(v reflect.Value, path []int) reflect.Value {
 	for _, i := range path {
 		v = v.Field(i)
 		for v.Kind() != reflect.Struct {
-			switch v.Kind() {
-			case reflect.Pointer:
+			if v.Kind() == reflect.Pointer {
 				if v.IsNil() {
 					v.Set(reflect.New(v.Type().Elem()))
 				}
 				v = v.Elem()
-			case reflect.Slice:
-				if v.Len() == 0 {
-					v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-				}
-				v = v.Index(0)
-			default:
-				return reflect.Value{}
+				continue
 			}
+			if v.Len() == 0 {
+				v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+			}
+			v = v.Index(0)
 		}
 	}
 	return v

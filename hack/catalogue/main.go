@@ -13,15 +13,20 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
 )
 
 func main() {
-	out := flag.String("out", "", "directory for messages.txt, resources.txt, kinds.txt and gates.txt")
+	out := flag.String("out", "", "root of the tree that the files are written into")
 	flag.Parse()
 	if *out == "" || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(64)
 	}
+	// What upstream's servers say while they are built is about sockets that nobody listens on.
+	klog.SetLogger(logr.Discard())
 	if err := run(*out); err != nil {
 		fmt.Fprintln(os.Stderr, "catalogue:", err)
 		os.Exit(1)
@@ -53,14 +58,18 @@ func run(dir string) error {
 		name  string
 		write func(*bytes.Buffer)
 	}{
-		{"messages.txt", cat.writeMessages},
-		{"kinds.txt", cat.writeKinds},
-		{"gates.txt", func(b *bytes.Buffer) { writeGates(b, gates) }},
-		{"resources.txt", func(b *bytes.Buffer) { writeResources(b, resources) }},
+		{"proto/catalogue/messages.txt", cat.writeMessages},
+		{"proto/catalogue/kinds.txt", cat.writeKinds},
+		{"proto/catalogue/gates.txt", func(b *bytes.Buffer) { writeGates(b, gates) }},
+		{"proto/catalogue/resources.txt", func(b *bytes.Buffer) { writeResources(b, resources) }},
 	} {
 		var b bytes.Buffer
 		f.write(&b)
-		if err := os.WriteFile(filepath.Join(dir, f.name), b.Bytes(), 0o644); err != nil {
+		path := filepath.Join(dir, f.name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -63,20 +62,11 @@ func (f *field) readSchema(d common.OpenAPIDefinition) error {
 	}
 	for _, v := range values {
 		s, ok := v.(string)
-		if !ok {
+		if !ok || strings.Contains(s, "|") {
 			return fmt.Errorf("enumeration with %v", v)
 		}
 		f.enum = append(f.enum, s)
 	}
 	slices.Sort(f.enum)
 	return nil
-}
-
-// compact is JSON on one line without spaces, so that it is one word of a line.
-func compact(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return strings.ReplaceAll(string(b), " ", `\u0020`)
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	crdv1beta1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1"
 	crdregistry "k8s.io/apiextensions-apiserver/pkg/registry/customresourcedefinition"
@@ -99,13 +100,14 @@ type provider interface {
 
 // buildStorages returns the storages by group version and path, of the versions that config enables.
 func buildStorages(config *serverstorage.ResourceConfig) (map[schema.GroupVersion]map[string]rest.Storage, error) {
-	etcd, stop, err := listen()
+	address, stop, err := etcd{}.listen()
 	if err != nil {
 		return nil, err
 	}
 	defer stop()
 	etcdOptions := options.NewEtcdOptions(storagebackend.NewDefaultConfig("/registry", nil))
-	etcdOptions.StorageConfig.Transport.ServerList = []string{etcd}
+	etcdOptions.DefaultStorageMediaType = runtime.ContentTypeProtobuf // as kube-apiserver sets it
+	etcdOptions.StorageConfig.Transport.ServerList = []string{address}
 	factoryConfig := kubeapiserver.NewStorageFactoryConfig()
 	factoryConfig.APIResourceConfig = config
 	storageFactory, err := factoryConfig.Complete(etcdOptions).New()
@@ -225,13 +227,24 @@ const eventTTL = time.Hour
 // noTokens stands for the service account token issuer: without one there is no serviceaccounts/token.
 type noTokens struct{ serviceaccount.TokenGenerator }
 
-// listen starts what the port allocator takes for etcd: it waits for a gRPC handshake, no more.
-func listen() (address string, stop func(), err error) {
+// etcd is as much of it as building storages needs: the port allocator connects, a probe for features
+// asks for the version.
+type etcd struct {
+	etcdserverpb.UnimplementedMaintenanceServer
+}
+
+func (etcd) Status(context.Context, *etcdserverpb.StatusRequest) (*etcdserverpb.StatusResponse, error) {
+	return &etcdserverpb.StatusResponse{Version: "3.6.0"}, nil
+}
+
+// listen serves etcd on a port of this machine.
+func (e etcd) listen() (address string, stop func(), err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
 	}
 	server := grpc.NewServer()
+	etcdserverpb.RegisterMaintenanceServer(server, e)
 	go func() { _ = server.Serve(l) }()
 	return "http://" + l.Addr().String(), server.Stop, nil
 }

@@ -20,6 +20,7 @@ func (c *catalogue) writeMessages(b *bytes.Buffer) {
 	header(b,
 		"message NAME OPENAPI [atomic]",
 		"  JSON TYPE TAG ATTRIBUTES   a field, in the order of the Go struct; JSON is + for an embedded struct, TAG is - where protobuf lacks it",
+		"  default= is JSON; enum= lists values between bars to the end of the line; they may be empty or have spaces",
 	)
 	for _, name := range slices.Sorted(maps.Keys(c.messages)) {
 		m := c.messages[name]
@@ -65,7 +66,7 @@ func (f *field) words() []string {
 	add(f.patch != "", "patch="+f.patch)
 	add(f.patchKey != "", "patch-key="+f.patchKey)
 	add(f.fallback != "", "default="+f.fallback)
-	add(len(f.enum) > 0, "enum="+compact(f.enum))
+	add(len(f.enum) > 0, "enum="+strings.Join(f.enum, "|"))
 	return words
 }
 

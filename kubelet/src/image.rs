@@ -1,1 +1,5 @@
 //! image
+pub mod layer;
+pub mod manifest;
+pub mod reference;
+mod tar;

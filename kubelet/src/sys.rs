@@ -8,3 +8,4 @@ pub mod mount;
 pub mod open;
 pub mod userns;
 pub mod watch;
+pub mod xattr;

@@ -266,6 +266,9 @@ pub struct Resource {
     pub gc: GcPolicy,
     /// Objects live that many seconds (events).
     pub ttl_seconds: Option<u32>,
+    /// Dotted paths that a write to the resource itself takes from the stored object whatever the
+    /// client sends, and that server-side apply therefore does not record for the client.
+    pub reset_fields: &'static [&'static str],
 }
 
 impl Resource {
@@ -310,6 +313,9 @@ pub struct Storage {
     pub group: &'static str,
     pub version: &'static str,
     pub message: MsgId,
+    /// As JSON with one newline behind it, not as protobuf in its envelope: what upstream's extension
+    /// servers keep (`CustomResourceDefinition`, as v1beta1, and `APIService`).
+    pub json: bool,
     /// Under the etcd prefix, without slashes at the ends: `pods`, `services/specs`, `minions`.
     pub prefix: &'static str,
 }
@@ -324,6 +330,8 @@ pub struct Subresource {
     /// The message of its body, where it has one.
     pub message: Option<MsgId>,
     pub verbs: &'static [&'static str],
+    /// As [`Resource::reset_fields`], for writes to the subresource.
+    pub reset_fields: &'static [&'static str],
 }
 
 /// A column of the table form.
@@ -367,10 +375,17 @@ pub fn resources() -> &'static [Resource] {
     RESOURCES
 }
 
-/// The message of a kind, list kinds and option kinds included.
+/// Every message, sorted by name.
+pub fn messages() -> impl ExactSizeIterator<Item = MsgId> {
+    (0..u16::try_from(MESSAGES.len()).expect("ids are 16 bits wide")).map(MsgId)
+}
+
+/// The message of a kind, list kinds included. Option kinds and `WatchEvent` belong to every group
+/// version, as upstream registers them, those of custom resources included.
 #[must_use]
 pub fn message_of(group: &str, version: &str, kind: &str) -> Option<MsgId> {
-    let i = KINDS.binary_search_by(|(g, v, k, _)| (*g, *v, *k).cmp(&(group, version, kind))).ok()?;
+    let find = |wanted| KINDS.binary_search_by(|(g, v, k, _)| (*g, *v, *k).cmp(&wanted)).ok();
+    let i = find((group, version, kind)).or_else(|| find(("*", "*", kind)))?;
     Some(KINDS[i].3)
 }
 

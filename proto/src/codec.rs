@@ -70,7 +70,13 @@ pub enum DecodeError {
     EndOfGroup,
     #[error("exceeded max depth")]
     TooDeep,
+    /// Only of [`scan`]: the other decoders replace what is not UTF-8.
+    #[error("proto: field {field} is not UTF-8")]
+    NotText { field: &'static str },
+    /// Only of [`scan::splice_resource_version`].
+    #[error("proto: field {field} comes in more than one piece")]
+    Repeated { field: &'static str },
 
-    #[error("error converting YAML to JSON: {0}")]
+    #[error(transparent)]
     Yaml(#[from] yaml::Error),
 }

@@ -10,6 +10,8 @@ use std::fmt;
 
 use crate::catalogue;
 
+mod hash;
+
 /// A field name of the catalogue.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NameId(pub(crate) u16);
@@ -18,7 +20,10 @@ impl NameId {
     /// The id of `text`, if the catalogue has a field of that name. One perfect-hash lookup.
     #[must_use]
     pub fn find(text: &str) -> Option<Self> {
-        catalogue::find_name(text)
+        let hash = hash::hash(text.as_bytes(), catalogue::NAME_SEED);
+        let displacement = catalogue::NAME_DISPLACEMENTS[hash::bucket(hash)];
+        let id = catalogue::NAME_SLOTS[hash::slot(hash, displacement)];
+        (catalogue::NAMES[usize::from(id)] == text).then_some(Self(id))
     }
 
     /// The name as it stands in JSON.

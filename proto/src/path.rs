@@ -2,7 +2,12 @@
 //!
 //! The error types, their texts and the order of their details follow upstream's
 //! `apimachinery/pkg/util/validation/field`; clients match on `reason`, `field` and often on the text.
+//!
+//! Paths are not carried along: the first error makes an index of the tree from the address of each
+//! node to its parent, so that rules which find nothing cost nothing, and an object with many errors
+//! costs what it is long and not its square.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write};
 
 use crate::name::{Name, NameId};
@@ -19,7 +24,9 @@ pub enum Reason {
     NotSupported,
     Forbidden,
     TooLong,
+    TooShort,
     TooMany,
+    TooFew,
     TypeInvalid,
     Internal,
 }
@@ -36,7 +43,9 @@ impl Reason {
             Self::NotSupported => "FieldValueNotSupported",
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
+            Self::TooShort => "FieldValueTooShort",
             Self::TooMany => "FieldValueTooMany",
+            Self::TooFew => "FieldValueTooFew",
             Self::TypeInvalid => "FieldValueTypeInvalid",
             Self::Internal => "InternalError",
         }
@@ -51,10 +60,16 @@ impl Reason {
             Self::NotSupported => "Unsupported value",
             Self::Forbidden => "Forbidden",
             Self::TooLong => "Too long",
+            Self::TooShort => "Too short",
             Self::TooMany => "Too many",
+            Self::TooFew => "Too few",
             Self::TypeInvalid => "Invalid value",
             Self::Internal => "Internal error",
         }
+    }
+
+    fn shows_value(self) -> bool {
+        !matches!(self, Self::Required | Self::Forbidden | Self::TooLong | Self::TooShort | Self::Internal)
     }
 }
 
@@ -64,28 +79,73 @@ pub struct FieldError {
     pub reason: Reason,
     /// `spec.containers[0].name`.
     pub field: String,
-    /// The offending value as upstream prints it (strings quoted, objects as JSON); empty for reasons
-    /// that do not show one.
+    /// The offending value as upstream prints it (strings quoted, objects as JSON). Empty where none
+    /// is shown: an empty string shows as `""`.
     pub value: String,
     pub detail: String,
 }
 
 impl FieldError {
+    #[must_use]
+    pub fn new(reason: Reason, field: impl Into<String>, value: String, detail: impl Into<String>) -> Self {
+        Self { reason, field: field.into(), value, detail: detail.into() }
+    }
+
+    #[must_use]
+    pub fn required(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(Reason::Required, field, String::new(), detail)
+    }
+
+    #[must_use]
+    pub fn invalid(field: impl Into<String>, value: impl Show, detail: impl Into<String>) -> Self {
+        Self::new(Reason::Invalid, field, value.show(), detail)
+    }
+
+    #[must_use]
+    pub fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(Reason::Forbidden, field, String::new(), detail)
+    }
+
+    /// `Unsupported value: "x": supported values: "a", "b"`, the values in the order given. Upstream
+    /// gives sets in sorted order and other lists as they stand in the source.
+    #[must_use]
+    pub fn not_supported(field: impl Into<String>, value: impl Show, allowed: &[&str]) -> Self {
+        let list: Vec<String> = allowed.iter().map(|v| quote(v)).collect();
+        let detail = if list.is_empty() { String::new() } else { format!("supported values: {}", list.join(", ")) };
+        Self::new(Reason::NotSupported, field, value.show(), detail)
+    }
+
+    #[must_use]
+    pub fn too_long(field: impl Into<String>, max: usize) -> Self {
+        let detail = format!("may not be more than {max} {}", plural(max, "byte"));
+        Self::new(Reason::TooLong, field, String::new(), detail)
+    }
+
     /// The text without the field, as in `status.details.causes[].message`.
     #[must_use]
     pub fn body(&self) -> String {
         let mut s = self.reason.text().to_owned();
-        match self.reason {
-            Reason::Required | Reason::Forbidden | Reason::TooLong | Reason::Internal | Reason::TooMany => {}
-            _ => {
-                let _ = write!(s, ": {}", self.value);
-            }
+        if self.reason.shows_value() && !self.value.is_empty() {
+            let _ = write!(s, ": {}", self.value);
         }
         if !self.detail.is_empty() {
             let _ = write!(s, ": {}", self.detail);
         }
         s
     }
+}
+
+fn plural(n: usize, one: &str) -> String {
+    if n == 1 { one.to_owned() } else { format!("{one}s") }
+}
+
+/// All errors in one text, each once: `a` or `[a, b]`, as a `Status` of reason `Invalid` says it.
+#[must_use]
+pub fn aggregate(errors: &[FieldError]) -> String {
+    let mut seen = HashSet::new();
+    let mut texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    texts.retain(|text| seen.insert(text.clone()));
+    if texts.len() == 1 { texts.swap_remove(0) } else { format!("[{}]", texts.join(", ")) }
 }
 
 impl fmt::Display for FieldError {
@@ -122,7 +182,9 @@ impl<'a> Spot<'a> {
 
     #[must_use]
     fn push(mut self, segment: Segment<'a>) -> Self {
-        if let Some(free) = self.tail.iter_mut().find(|s| s.is_none()) {
+        let free = self.tail.iter_mut().find(|s| s.is_none());
+        debug_assert!(free.is_some(), "more than three segments after a node");
+        if let Some(free) = free {
             *free = Some(segment);
         }
         self
@@ -151,13 +213,14 @@ impl<'a, V: View<'a>> From<(V, NameId)> for Spot<'a> {
 /// Collects the errors of one object. All of them are reported at once, in the order found.
 pub struct Errors<'a> {
     root: &'a Value,
+    index: Option<Index<'a>>,
     found: Vec<FieldError>,
 }
 
 impl<'a> Errors<'a> {
     #[must_use]
     pub fn new(root: &'a Value) -> Self {
-        Self { root, found: Vec::new() }
+        Self { root, index: None, found: Vec::new() }
     }
 
     #[must_use]
@@ -170,17 +233,19 @@ impl<'a> Errors<'a> {
         self.found.is_empty()
     }
 
-    /// The path of a spot, found by the address of its node.
     #[must_use]
-    pub fn path(&self, spot: Spot<'_>) -> String {
+    pub fn len(&self) -> usize {
+        self.found.len()
+    }
+
+    /// The path of a spot, found by the address of its node. A node that is not in the tree has none:
+    /// the path is then that of the segments after it.
+    #[must_use]
+    pub fn path(&mut self, spot: Spot<'_>) -> String {
         let mut path = String::new();
-        find(self.root, spot.node, &mut path);
+        self.index.get_or_insert_with(|| Index::new(self.root)).push(spot.node, &mut path);
         for segment in spot.tail.into_iter().flatten() {
-            match segment {
-                Segment::Field(name) => push_field(&mut path, name.text()),
-                Segment::Index(i) => push_index(&mut path, i),
-                Segment::Key(key) => push_key(&mut path, key),
-            }
+            segment.push(&mut path);
         }
         path
     }
@@ -189,42 +254,115 @@ impl<'a> Errors<'a> {
         self.found.push(error);
     }
 
-    fn add(&mut self, reason: Reason, spot: Spot<'_>, value: String, detail: impl Into<String>) {
-        let field = self.path(spot);
-        self.found.push(FieldError { reason, field, value, detail: detail.into() });
+    /// Adds an error of any reason.
+    pub fn add<'s>(&mut self, reason: Reason, at: impl Into<Spot<'s>>, value: String, detail: impl Into<String>) {
+        let field = self.path(at.into());
+        self.push(FieldError::new(reason, field, value, detail));
     }
 
     pub fn required<'s>(&mut self, at: impl Into<Spot<'s>>, detail: impl Into<String>) {
-        self.add(Reason::Required, at.into(), String::new(), detail);
+        self.add(Reason::Required, at, String::new(), detail);
     }
     pub fn invalid<'s>(&mut self, at: impl Into<Spot<'s>>, value: impl Show, detail: impl Into<String>) {
-        self.add(Reason::Invalid, at.into(), value.show(), detail);
+        self.add(Reason::Invalid, at, value.show(), detail);
+    }
+    /// One error for each problem that a check of [`crate::meta::names`] found.
+    pub fn invalid_each<'s>(&mut self, at: impl Into<Spot<'s>>, value: impl Show, problems: Vec<String>) {
+        if problems.is_empty() {
+            return;
+        }
+        let field = self.path(at.into());
+        for problem in problems {
+            self.push(FieldError::new(Reason::Invalid, field.as_str(), value.show(), problem));
+        }
     }
     pub fn forbidden<'s>(&mut self, at: impl Into<Spot<'s>>, detail: impl Into<String>) {
-        self.add(Reason::Forbidden, at.into(), String::new(), detail);
+        self.add(Reason::Forbidden, at, String::new(), detail);
     }
     pub fn duplicate<'s>(&mut self, at: impl Into<Spot<'s>>, value: impl Show) {
-        self.add(Reason::Duplicate, at.into(), value.show(), "");
+        self.add(Reason::Duplicate, at, value.show(), "");
     }
     pub fn not_found<'s>(&mut self, at: impl Into<Spot<'s>>, value: impl Show) {
-        self.add(Reason::NotFound, at.into(), value.show(), "");
+        self.add(Reason::NotFound, at, value.show(), "");
     }
-    /// `Unsupported value: "x": supported values: "a", "b"`, the values sorted as upstream sorts them.
+    /// As [`FieldError::not_supported`]: the values stand in the order given.
     pub fn not_supported<'s>(&mut self, at: impl Into<Spot<'s>>, value: impl Show, allowed: &[&str]) {
-        let mut allowed = allowed.to_vec();
-        allowed.sort_unstable();
-        let list: Vec<String> = allowed.iter().map(|v| quote(v)).collect();
-        let detail = if list.is_empty() { String::new() } else { format!("supported values: {}", list.join(", ")) };
-        self.add(Reason::NotSupported, at.into(), value.show(), detail);
+        let field = self.path(at.into());
+        self.push(FieldError::not_supported(field, value, allowed));
+    }
+    pub fn type_invalid<'s>(&mut self, at: impl Into<Spot<'s>>, value: impl Show, detail: impl Into<String>) {
+        self.add(Reason::TypeInvalid, at, value.show(), detail);
+    }
+    pub fn internal<'s>(&mut self, at: impl Into<Spot<'s>>, detail: impl Into<String>) {
+        self.add(Reason::Internal, at, String::new(), detail);
     }
     pub fn too_long<'s>(&mut self, at: impl Into<Spot<'s>>, max: usize) {
-        self.add(Reason::TooLong, at.into(), String::new(), format!("may not be more than {max} bytes"));
+        let field = self.path(at.into());
+        self.push(FieldError::too_long(field, max));
+    }
+    pub fn too_long_characters<'s>(&mut self, at: impl Into<Spot<'s>>, max: usize) {
+        let detail = format!("may not be more than {max} {}", plural(max, "character"));
+        self.add(Reason::TooLong, at, String::new(), detail);
+    }
+    pub fn too_short<'s>(&mut self, at: impl Into<Spot<'s>>, min: usize) {
+        let detail = format!("must be at least {min} {}", plural(min, "character"));
+        self.add(Reason::TooShort, at, String::new(), detail);
     }
     pub fn too_many<'s>(&mut self, at: impl Into<Spot<'s>>, actual: usize, max: usize) {
-        let items = if max == 1 { "item" } else { "items" };
-        let mut error = String::new();
-        let _ = write!(error, "{actual}: must have at most {max} {items}");
-        self.add(Reason::TooMany, at.into(), String::new(), error);
+        let detail = format!("must have at most {max} {}", plural(max, "item"));
+        self.add(Reason::TooMany, at, actual.to_string(), detail);
+    }
+    pub fn too_few<'s>(&mut self, at: impl Into<Spot<'s>>, actual: usize, min: usize) {
+        let detail = format!("must have at least {min} {}", plural(min, "item"));
+        self.add(Reason::TooFew, at, actual.to_string(), detail);
+    }
+}
+
+/// The parent of every node of a tree, by address.
+struct Index<'a>(HashMap<*const Value, (*const Value, Segment<'a>)>);
+
+impl<'a> Index<'a> {
+    fn new(root: &'a Value) -> Self {
+        let mut parents = HashMap::new();
+        let mut waiting = vec![root];
+        while let Some(node) = waiting.pop() {
+            let mut add = |segment, child: &'a Value| {
+                parents.insert(std::ptr::from_ref(child), (std::ptr::from_ref(node), segment));
+                if matches!(child, Value::Map(_) | Value::List(_)) {
+                    waiting.push(child);
+                }
+            };
+            match node {
+                Value::Map(map) => map.iter().for_each(|(name, value)| match name {
+                    Name::Known(id) => add(Segment::Field(*id), value),
+                    Name::Other(key) => add(Segment::Key(key), value),
+                }),
+                Value::List(items) => items.iter().enumerate().for_each(|(i, value)| add(Segment::Index(i), value)),
+                _ => {}
+            }
+        }
+        Self(parents)
+    }
+
+    /// Appends the path to the node at the address of `to`; nothing if it is not in the tree.
+    fn push(&self, to: &Value, path: &mut String) {
+        let mut segments = Vec::new();
+        let mut at = std::ptr::from_ref(to);
+        while let Some((parent, segment)) = self.0.get(&at) {
+            segments.push(*segment);
+            at = *parent;
+        }
+        segments.iter().rev().for_each(|s| s.push(path));
+    }
+}
+
+impl Segment<'_> {
+    fn push(self, path: &mut String) {
+        match self {
+            Self::Field(name) => push_field(path, name.text()),
+            Self::Index(i) => push_index(path, i),
+            Self::Key(key) => push_key(path, key),
+        }
     }
 }
 
@@ -298,14 +436,30 @@ pub fn quote(text: &str) -> String {
             '\u{8}' => out.push_str("\\b"),
             '\u{b}' => out.push_str("\\v"),
             '\u{c}' => out.push_str("\\f"),
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
+            c if is_printable(c) => out.push(c),
+            c => {
+                let _ = match u32::from(c) {
+                    n @ (0..0x20 | 0x7f) => write!(out, "\\x{n:02x}"),
+                    n @ 0..0x1_0000 => write!(out, "\\u{n:04x}"),
+                    n => write!(out, "\\U{n:08x}"),
+                };
             }
-            c => out.push(c),
         }
     }
     out.push('"');
     out
+}
+
+/// Go's `unicode.IsPrint`: letters, marks, numbers, punctuation, symbols and the ASCII space.
+#[must_use]
+pub fn is_printable(c: char) -> bool {
+    if c.is_ascii() {
+        return (' '..='~').contains(&c);
+    }
+    // The standard library prints the same categories as they are, but escapes marks at the start.
+    let mut after_letter = [b'a'; 5];
+    let len = 1 + c.encode_utf8(&mut after_letter[1..]).len();
+    std::str::from_utf8(&after_letter[..len]).is_ok_and(|text| text.escape_debug().nth(1) != Some('\\'))
 }
 
 /// `a` + `b` = `a.b`.
@@ -324,36 +478,5 @@ pub fn push_key(path: &mut String, key: &str) {
     let _ = write!(path, "[{key}]");
 }
 
-/// Appends the path from `from` to the node at the address of `to`; false, and nothing appended, if it
-/// is not below.
-fn find(from: &Value, to: &Value, path: &mut String) -> bool {
-    if std::ptr::eq(from, to) {
-        return true;
-    }
-    let len = path.len();
-    match from {
-        Value::Map(map) => {
-            for (name, value) in map.iter() {
-                match name {
-                    Name::Known(id) => push_field(path, id.text()),
-                    Name::Other(key) => push_key(path, key),
-                }
-                if find(value, to, path) {
-                    return true;
-                }
-                path.truncate(len);
-            }
-        }
-        Value::List(items) => {
-            for (i, value) in items.iter().enumerate() {
-                push_index(path, i);
-                if find(value, to, path) {
-                    return true;
-                }
-                path.truncate(len);
-            }
-        }
-        _ => {}
-    }
-    false
-}
+#[cfg(test)]
+mod tests;

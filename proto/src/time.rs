@@ -258,11 +258,11 @@ impl<'a> Scanner<'a> {
             return Err(bad);
         };
         let (hours, minutes) = (two_digits(&[*h0, *h1]), two_digits(&[*m0, *m1]));
-        if hours.is_some_and(|h| h > 24) {
-            return Err(self.range("time zone offset hour"));
-        }
         if hours.is_some() && minutes.is_some_and(|m| m > 60) {
             return Err(self.range("time zone offset minute"));
+        }
+        if hours.is_some_and(|h| h > 24) {
+            return Err(self.range("time zone offset hour"));
         }
         let (Some(hours), Some(minutes)) = (hours, minutes) else { return Err(bad) };
         let offset = (i64::from(hours) * 60 + i64::from(minutes)) * 60;

@@ -52,7 +52,8 @@ impl Forms {
     }
 
     /// The entry's `form`, made by `make` if nobody made it yet; callers that want the same form of
-    /// the same entry at once wait for the first of them.
+    /// the same entry at once wait for the first of them. `make` must not ask for forms of the same
+    /// entry itself.
     ///
     /// # Errors
     /// What `make` says; nothing is remembered then.
@@ -94,11 +95,19 @@ impl Forms {
                 clock.bytes -= cost;
                 continue;
             };
-            let mut made = entry.forms.0.lock();
+            let Some(mut made) = entry.forms.0.try_lock() else {
+                // In use this moment. Waiting would hold everybody up for one conversion.
+                clock.hand.push_back((weak, form, cost));
+                rounds -= 1;
+                if rounds == 0 {
+                    break;
+                }
+                continue;
+            };
             let at = made.iter().position(|m| m.form == form);
             if let Some(m) = at.map(|i| &mut made[i])
                 && m.used
-                && rounds > 0
+                && rounds > 1
             {
                 m.used = false;
                 rounds -= 1;

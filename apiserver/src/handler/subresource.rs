@@ -3,7 +3,7 @@
 use http::{Extensions, Response};
 use hyper::body::Incoming;
 
-use super::{binding, eviction, get, patch, scale, token, update};
+use super::{binding, get, patch, scale, token, update};
 use crate::body::Body;
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
@@ -19,7 +19,9 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, extensions: Extensions
     let verb = x.info.verb.clone();
     match (endpoint.resource.name, name.as_str()) {
         ("pods", "binding") if verb == "create" => return binding::serve(x, endpoint, incoming).await,
-        ("pods", "eviction") if verb == "create" => return eviction::serve(x, endpoint, incoming).await,
+        ("pods", "eviction") if verb == "create" => {
+            return Err(Failure::new(501, "NotImplemented", "evictions are not served yet; delete the pod"));
+        }
         ("serviceaccounts", "token") if verb == "create" => return token::serve(x, endpoint, incoming).await,
         ("pods", "log" | "exec" | "attach" | "portforward") => return stream::pod(x, endpoint, extensions, incoming).await,
         ("pods" | "services" | "nodes", "proxy") => return stream::proxy(x, endpoint, extensions, incoming).await,

@@ -28,7 +28,7 @@ const NAME_ATTEMPTS: usize = 8;
 
 /// A write on behalf of somebody.
 pub struct Write<'a> {
-    pub server: &'a Server,
+    pub server: &'a Arc<Server>,
     pub endpoint: &'a Endpoint,
     pub user: &'a User,
     /// Of the path; empty for cluster-scoped resources.

@@ -78,7 +78,7 @@ pub trait Hooks: Sync {
     /// What it returns is finished with the write's outcome.
     fn begin<'a>(
         &'a self,
-        server: &'a crate::server::Server,
+        server: &'a std::sync::Arc<crate::server::Server>,
         new: Option<&'a mut Value>,
         old: Option<&'a Value>,
         dry_run: bool,

@@ -181,6 +181,7 @@ macro_rules! wire {
     ($($(#[$doc:meta])* $name:ident $(= $kind:literal)? { $($(#[$fdoc:meta])* $field:ident: $type:ty,)* })*) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Debug, Default)]
+        #[allow(unreachable_pub, reason = "used by tests inside functions, too")]
         pub struct $name { $($(#[$fdoc])* pub $field: $type,)* }
 
         impl Wire for $name {
@@ -435,25 +436,35 @@ mod tests {
 
     #[test]
     fn fields_that_an_older_peer_did_not_send_are_defaults() {
-        wire! { Old { id: String, exec: u64, } }
+        mod old {
+            use super::*;
+            wire! { Exec { id: String, exec: u64, } }
+        }
         let mut bytes = Vec::new();
-        Old { id: "c".into(), exec: 7 }.put(&mut bytes);
+        old::Exec { id: "c".into(), exec: 7 }.put(&mut bytes);
         let read = Exec::take(&mut &bytes[..]).unwrap();
         assert_eq!(read, Exec { id: "c".into(), exec: 7, ..Exec::default() });
     }
 
     #[test]
     fn fields_that_a_newer_peer_added_are_ignored_inside_lists_too() {
-        wire! {
-            NewPair { name: String, value: String, added: u64, }
-            New { all: Vec<NewPair>, added: String, }
-            Old { all: Vec<Pair>, }
+        mod new {
+            use super::*;
+            wire! {
+                Pair { name: String, value: String, added: u64, }
+                MakeSandbox { sysctls: Vec<Pair>, added: String, }
+            }
         }
-        let pair = NewPair { name: "a".into(), value: "b".into(), added: 1 };
+        mod old {
+            use super::*;
+            wire! { MakeSandbox { sysctls: Vec<Pair>, } }
+        }
+        let pair = new::Pair { name: "a".into(), value: "b".into(), added: 1 };
         let mut bytes = Vec::new();
-        New { all: vec![pair.clone(), pair], added: "x".into() }.put(&mut bytes);
+        new::MakeSandbox { sysctls: vec![pair.clone(), pair], added: "x".into() }.put(&mut bytes);
         let pair = Pair { name: "a".into(), value: "b".into() };
-        assert_eq!(Old::take(&mut &bytes[..]), Ok(Old { all: vec![pair.clone(), pair] }));
+        let read = old::MakeSandbox::take(&mut &bytes[..]);
+        assert_eq!(read, Ok(old::MakeSandbox { sysctls: vec![pair.clone(), pair] }));
     }
 
     #[test]

@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn descriptors_arrive_in_order_with_their_frame() {
         let (here, there) = UnixStream::pair().unwrap();
-        let (mut one, one_end) = std::io::pipe().unwrap();
-        let (mut two, two_end) = std::io::pipe().unwrap();
+        let (mut one, one_end) = io::pipe().unwrap();
+        let (mut two, two_end) = io::pipe().unwrap();
         let attach = Attach { id: "c".into(), stdout: true, stderr: true, ..Attach::default() };
         send_all(here.as_fd(), &attach.frame(1), &[one_end.as_fd(), two_end.as_fd()]).unwrap();
         send_all(here.as_fd(), &Done {}.frame(2), &[]).unwrap();

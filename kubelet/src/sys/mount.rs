@@ -486,7 +486,8 @@ mod tests {
 
     #[test]
     fn mount_points_with_blanks_are_read_back() {
-        let table = b"22 1 8:1 / / rw - ext4 /dev/vda rw\n30 22 0:5 / /mnt/a\\040b\\134c rw - tmpfs tmpfs rw\n";
+        let table = b"22 1 8:1 / / rw - ext4 /dev/vda rw\n\
+            30 22 0:5 / /mnt/a\\040b\\134c rw - tmpfs tmpfs rw\n";
         let points: Vec<_> = mount_points(table).collect();
         assert_eq!(points, [PathBuf::from("/"), PathBuf::from("/mnt/a b\\c")]);
     }

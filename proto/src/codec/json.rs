@@ -19,7 +19,8 @@ use crate::value::Value;
 use super::DecodeError;
 
 pub use write::indent;
-pub(crate) use write::{push_float, push_raw, push_string};
+pub(crate) use encode::empty as push_empty;
+pub(crate) use write::{push_bool, push_bytes, push_float, push_int, push_raw, push_string, push_text};
 
 /// What to do about fields that the message does not have and fields given twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,7 +8,10 @@
 use std::sync::{LazyLock, OnceLock};
 
 use crate::catalogue::{self, Field, Flags, Kind, MsgId, Shape};
-use crate::name::NameId;
+use crate::name::{Name, NameId};
+use crate::value::Value;
+
+use super::leaf;
 
 pub(crate) struct Layout {
     /// In JSON order.
@@ -146,5 +149,33 @@ impl Slot {
                     | Kind::Quantity | Kind::IntOrString | Kind::Time | Kind::MicroTime
             );
         Self { field, key: format!("\"{}\":", field.name.text()).into(), empty, zero_is_absent }
+    }
+}
+
+/// An empty message: the messages that it holds by value, and theirs.
+pub(crate) fn zero(message: MsgId) -> Value {
+    let layout = Layout::of(message);
+    let inner = |slot: &u8| {
+        let field = layout.slot(*slot).field;
+        (Name::Known(field.name), zero_of(field))
+    };
+    Value::Map(layout.by_value.iter().map(inner).collect())
+}
+
+/// What null is in a list or map, and what absence is for a message by value: Go's zero value.
+pub(crate) fn zero_of(field: &Field) -> Value {
+    if field.has(Flags::ELEMENT_POINTER) {
+        return Value::Null;
+    }
+    match field.kind {
+        Kind::String => Value::String(Box::default()),
+        Kind::Bool | Kind::SchemaOrBool => Value::Bool(false),
+        Kind::Int32 | Kind::Int64 | Kind::IntOrString => Value::Int(0),
+        Kind::Float64 => Value::Float(0.0),
+        Kind::Quantity => Value::String("0".into()),
+        Kind::Time | Kind::MicroTime => Value::String(leaf::time_text(None, field.kind)),
+        Kind::Message(message) => zero(message),
+        Kind::Bytes | Kind::Strings | Kind::RawExtension | Kind::FieldsV1 | Kind::Json
+        | Kind::SchemaOrArray | Kind::SchemaOrStrings => Value::Null,
     }
 }

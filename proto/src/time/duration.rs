@@ -80,6 +80,9 @@ fn part(text: &str, rest: &mut &str) -> Result<u64, DurationError> {
         return Err(invalid());
     }
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
+    if whole > LIMIT {
+        return Err(invalid());
+    }
     let end = rest.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(rest.len());
     let (name, after) = rest.split_at(end);
     if name.is_empty() {

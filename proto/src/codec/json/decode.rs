@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-use super::super::layout::{Layout, Slot};
-use super::super::{DecodeError, MAX_DEPTH, leaf, protobuf};
+use super::super::layout::{Layout, Slot, zero, zero_of};
+use super::super::{DecodeError, MAX_DEPTH, leaf};
 use super::problems::{Problems, Step, go_name, go_type};
 use super::scanner::{Scanner, Token};
 use super::{Decoded, Strictness};
@@ -25,7 +25,7 @@ pub(super) fn decode(text: &str, message: MsgId, strictness: Strictness) -> Resu
         Token::Object => Value::Map(d.object(message, Vec::new())?),
         Token::Null => {
             d.s.literal(Token::Null)?;
-            protobuf::zero(message)
+            zero(message)
         }
         token => d.mismatch(token, &|| go_name(message))?,
     };
@@ -292,7 +292,7 @@ impl<'a> Decoder<'a> {
                 Token::Object => Value::Map(self.object(message, Vec::new())?),
                 Token::Null => {
                     self.s.literal(Token::Null)?;
-                    protobuf::zero(message)
+                    zero(message)
                 }
                 token => self.mismatch(token, &|| go_name(message))?,
             };
@@ -348,22 +348,4 @@ fn keeps_on_null(field: &Field) -> bool {
             field.kind,
             Kind::String | Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Float64 | Kind::IntOrString | Kind::Message(_)
         )
-}
-
-/// What null is in a list or map, and what absence is for a message by value: Go's zero value.
-fn zero_of(field: &Field) -> Value {
-    if field.has(Flags::ELEMENT_POINTER) {
-        return Value::Null;
-    }
-    match field.kind {
-        Kind::String => Value::String(Box::default()),
-        Kind::Bool | Kind::SchemaOrBool => Value::Bool(false),
-        Kind::Int32 | Kind::Int64 | Kind::IntOrString => Value::Int(0),
-        Kind::Float64 => Value::Float(0.0),
-        Kind::Quantity => Value::String("0".into()),
-        Kind::Time | Kind::MicroTime => Value::String(leaf::time_text(None, field.kind)),
-        Kind::Message(message) => protobuf::zero(message),
-        Kind::Bytes | Kind::Strings | Kind::RawExtension | Kind::FieldsV1 | Kind::Json
-        | Kind::SchemaOrArray | Kind::SchemaOrStrings => Value::Null,
-    }
 }

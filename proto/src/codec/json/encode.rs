@@ -29,7 +29,7 @@ pub(super) fn message(map: Option<&Map>, message: MsgId, out: &mut Vec<u8>) {
 }
 
 /// Appends what stands for an absent field that is not omitted.
-pub(in super::super) fn empty(empty: Empty, out: &mut Vec<u8>) {
+pub(crate) fn empty(empty: Empty, out: &mut Vec<u8>) {
     match empty {
         Empty::Omit => {}
         Empty::Null => out.extend_from_slice(b"null"),
@@ -93,7 +93,8 @@ fn element(field: &Field, around: MsgId, value: &Value, out: &mut Vec<u8>) {
         (Kind::Float64, Value::Float(f)) => push_float(*f, out),
         (Kind::Bytes, Value::Bytes(bytes)) => push_bytes(bytes, out),
         (Kind::RawExtension | Kind::FieldsV1 | Kind::Json, Value::Raw(raw)) => push_raw(raw, out),
-        (Kind::Strings | Kind::SchemaOrStrings, Value::List(items)) => strings(items, out),
+        (Kind::Strings, Value::List(items)) => strings(items, out),
+        (Kind::SchemaOrStrings, Value::List(items)) if !items.is_empty() => strings(items, out),
         (Kind::SchemaOrArray, Value::List(items)) if !items.is_empty() => {
             out.push(b'[');
             for (i, item) in items.iter().enumerate() {

@@ -102,6 +102,22 @@ pub(crate) fn push_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// Appends a string that need not be UTF-8; what is not becomes U+FFFD.
+pub(crate) fn push_text(bytes: &[u8], out: &mut Vec<u8>) {
+    // One look at eight bytes for all that needs a closer one.
+    let closer = |v: u64| special(v) | (v & HIGHS);
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let plain = chunks.iter().all(|c| closer(u64::from_le_bytes(*c)) == 0)
+        && rest.iter().all(|b| b.is_ascii() && !is_special(*b));
+    if plain {
+        out.push(b'"');
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+    } else {
+        push_string(&text(bytes), out);
+    }
+}
+
 fn push_escaped(bytes: &[u8], out: &mut Vec<u8>) {
     let mut done = 0;
     let mut pos = 0;

@@ -1,0 +1,383 @@
+//! The API server's configuration: upstream's flags, checked and completed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use component::args::{self, Args, Flag, Group};
+use component::config::Logging;
+use component::features::Features;
+use component::serving::Options;
+use ipnet::IpNet;
+
+use crate::limits::Limits;
+
+macro_rules! flags {
+    ($($constant:ident: $type:ty = $name:literal, $default:literal, $help:literal $(, $fate:ident($why:expr))?;)*) => {
+        $(#[doc = concat!("`--", $name, "`: ", $help)]
+        pub const $constant: Flag<$type> = Flag::new($name, $default, $help)$(.$fate($why))?;)*
+    };
+}
+
+/// Why a flag of upstream has no effect here.
+const NO_EFFECT: &str = "this server needs no such tuning";
+
+flags! {
+    ADVERTISE_ADDRESS: Option<IpAddr> = "advertise-address", "", "The address that members of the cluster reach this server at; defaults to the bind address or the default route's.";
+    ALLOW_PRIVILEGED: bool = "allow-privileged", "false", "Allow privileged containers.";
+    EVENT_TTL: Duration = "event-ttl", "1h0m0s", "How long events are kept.";
+    SERVICE_CLUSTER_IP_RANGE: Vec<String> = "service-cluster-ip-range", "10.0.0.0/24", "The ranges of cluster IPs, one per family, the primary first.";
+    SERVICE_NODE_PORT_RANGE: String = "service-node-port-range", "30000-32767", "The range of node ports, inclusive.";
+    KUBERNETES_SERVICE_NODE_PORT: u16 = "kubernetes-service-node-port", "0", "A node port for the service of the API server itself; 0 means none.";
+    ENDPOINT_RECONCILER_TYPE: String = "endpoint-reconciler-type", "lease", "How the endpoints of the API server's service are kept: lease or none.";
+    APISERVER_COUNT: i64 = "apiserver-count", "1", "The number of API servers.", ignored("endpoints are kept by leases");
+    IDENTITY_LEASE_DURATION: i64 = "identity-lease-duration-seconds", "3600", "How long this server's identity lease lives.";
+
+    ETCD_SERVERS: Vec<String> = "etcd-servers", "", "The etcd members, as scheme://host:port.";
+    ETCD_SERVERS_OVERRIDES: Vec<String> = "etcd-servers-overrides", "", "Resources on an etcd of their own: group/resource#server;server.";
+    ETCD_PREFIX: String = "etcd-prefix", "/registry", "Prepended to every key.";
+    ETCD_CAFILE: Option<PathBuf> = "etcd-cafile", "", "The authorities of etcd's certificate.";
+    ETCD_CERTFILE: Option<PathBuf> = "etcd-certfile", "", "The client certificate for etcd.";
+    ETCD_KEYFILE: Option<PathBuf> = "etcd-keyfile", "", "The key of --etcd-certfile.";
+    ETCD_COMPACTION_INTERVAL: Duration = "etcd-compaction-interval", "5m0s", "How often old revisions are compacted; 0 leaves it to others.";
+    ETCD_COUNT_METRIC_POLL_PERIOD: Duration = "etcd-count-metric-poll-period", "1m0s", "How often objects are counted.", ignored("objects are counted as they come and go");
+    ETCD_DB_METRIC_POLL_INTERVAL: Duration = "etcd-db-metric-poll-interval", "30s", "How often etcd is asked for its size.", ignored(NO_EFFECT);
+    ETCD_HEALTHCHECK_TIMEOUT: Duration = "etcd-healthcheck-timeout", "2s", "How long etcd's health check may take.";
+    ETCD_READYCHECK_TIMEOUT: Duration = "etcd-readycheck-timeout", "2s", "How long etcd's readiness check may take.";
+    LEASE_REUSE_DURATION: i64 = "lease-reuse-duration-seconds", "60", "How long an etcd lease takes new keys.", ignored(NO_EFFECT);
+    STORAGE_BACKEND: String = "storage-backend", "etcd3", "The storage: etcd3.";
+    STORAGE_MEDIA_TYPE: String = "storage-media-type", "application/vnd.kubernetes.protobuf", "The form of stored objects.";
+    WATCH_CACHE: bool = "watch-cache", "true", "Serve reads and watches from memory.", ignored("reads are always served from memory");
+    WATCH_CACHE_SIZES: Vec<String> = "watch-cache-sizes", "", "Sizes of watch caches.", ignored("caches are bounded by bytes and time");
+    DEFAULT_WATCH_CACHE_SIZE: i64 = "default-watch-cache-size", "100", "The size of watch caches.", ignored("caches are bounded by bytes and time");
+    DELETE_COLLECTION_WORKERS: i64 = "delete-collection-workers", "1", "Deletes of a collection at once.", ignored(NO_EFFECT);
+    ENCRYPTION_PROVIDER_CONFIG: Option<PathBuf> = "encryption-provider-config", "", "The encryption at rest.";
+
+    ANONYMOUS_AUTH: bool = "anonymous-auth", "true", "Serve requests without credentials as system:anonymous.";
+    SERVICE_ACCOUNT_ISSUER: args::Array = "service-account-issuer", "", "The issuer of tokens; further ones are accepted as well.";
+    SERVICE_ACCOUNT_KEY_FILE: args::Array = "service-account-key-file", "", "Public keys that verify tokens, in PEM.";
+    SERVICE_ACCOUNT_SIGNING_KEY_FILE: Option<PathBuf> = "service-account-signing-key-file", "", "The private key that signs tokens.";
+    SERVICE_ACCOUNT_LOOKUP: bool = "service-account-lookup", "true", "Check that the account and what the token is bound to still exist.";
+    SERVICE_ACCOUNT_MAX_EXPIRATION: Duration = "service-account-max-token-expiration", "0s", "The longest life of a token; 0 means no bound.";
+    SERVICE_ACCOUNT_EXTEND_EXPIRATION: bool = "service-account-extend-token-expiration", "true", "Give projected tokens a year, so that old clients that never read them again keep working.";
+    SERVICE_ACCOUNT_JWKS_URI: String = "service-account-jwks-uri", "", "The address of the key set in the discovery document.";
+    API_AUDIENCES: Vec<String> = "api-audiences", "", "Audiences of tokens that this server takes; defaults to the issuers.";
+    ENABLE_BOOTSTRAP_TOKEN_AUTH: bool = "enable-bootstrap-token-auth", "false", "Take tokens of bootstrap secrets in kube-system.";
+    TOKEN_AUTH_FILE: Option<PathBuf> = "token-auth-file", "", "A file of tokens.";
+
+    AUTHORIZATION_MODE: Vec<String> = "authorization-mode", "", "Authorizers in order: Node, RBAC, AlwaysAllow, AlwaysDeny.";
+    ENABLE_ADMISSION_PLUGINS: Vec<String> = "enable-admission-plugins", "", "Admission plugins beside the default ones.";
+    DISABLE_ADMISSION_PLUGINS: Vec<String> = "disable-admission-plugins", "", "Default admission plugins that are off.";
+    ADMISSION_CONTROL_CONFIG_FILE: Option<PathBuf> = "admission-control-config-file", "", "The configuration of admission plugins.";
+    DEFAULT_NOT_READY_TOLERATION: i64 = "default-not-ready-toleration-seconds", "300", "How long pods stay on a node that is not ready.";
+    DEFAULT_UNREACHABLE_TOLERATION: i64 = "default-unreachable-toleration-seconds", "300", "How long pods stay on a node that is unreachable.";
+
+    KUBELET_CA: Option<PathBuf> = "kubelet-certificate-authority", "", "The authorities of kubelets' certificates.";
+    KUBELET_CLIENT_CERT: Option<PathBuf> = "kubelet-client-certificate", "", "The client certificate for kubelets.";
+    KUBELET_CLIENT_KEY: Option<PathBuf> = "kubelet-client-key", "", "The key of --kubelet-client-certificate.";
+    KUBELET_PREFERRED_ADDRESS_TYPES: Vec<String> = "kubelet-preferred-address-types", "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP", "Which of a node's addresses are tried, in order.";
+    KUBELET_TIMEOUT: Duration = "kubelet-timeout", "5s", "How long a connection to a kubelet may take.";
+    PROXY_CLIENT_CERT_FILE: Option<PathBuf> = "proxy-client-cert-file", "", "The client certificate for aggregated servers.";
+    PROXY_CLIENT_KEY_FILE: Option<PathBuf> = "proxy-client-key-file", "", "The key of --proxy-client-cert-file.";
+    ENABLE_AGGREGATOR_ROUTING: bool = "enable-aggregator-routing", "false", "Send requests to endpoints of aggregated servers instead of their cluster IPs.";
+
+    MAX_REQUESTS: usize = "max-requests-inflight", "400", "Reads at once; 0 means no limit.";
+    MAX_MUTATING_REQUESTS: usize = "max-mutating-requests-inflight", "200", "Writes at once; 0 means no limit.";
+    ENABLE_PRIORITY_AND_FAIRNESS: bool = "enable-priority-and-fairness", "true", "Share the limits fairly.";
+    REQUEST_TIMEOUT: Duration = "request-timeout", "1m0s", "How long a request may take.", ignored("the limit is one minute");
+    MIN_REQUEST_TIMEOUT: i64 = "min-request-timeout", "1800", "How long a watch lasts at least.", ignored("the limit is 1800 seconds");
+    SHUTDOWN_DELAY: Duration = "shutdown-delay-duration", "0s", "How long to serve on after the end began.";
+    LIVEZ_GRACE_PERIOD: Duration = "livez-grace-period", "0s", "How long the start may take before /livez fails.";
+    GOAWAY_CHANCE: f32 = "goaway-chance", "0", "How often a connection is asked to close.", ignored(NO_EFFECT);
+    EXTERNAL_HOSTNAME: String = "external-hostname", "", "The host name in addresses that are handed out.";
+    RUNTIME_CONFIG: std::collections::BTreeMap<String, String> = "runtime-config", "", "API versions to serve or not: group/version=true, api/all, api/beta, api/alpha.";
+    CORS_ALLOWED_ORIGINS: Vec<String> = "cors-allowed-origins", "", "Origins that browsers may come from.";
+    PROFILING: bool = "profiling", "true", "Serve profiles.", ignored("profiles are taken from outside");
+    CONTENTION_PROFILING: bool = "contention-profiling", "false", "Profile locks.", ignored("profiles are taken from outside");
+}
+
+/// Groups of flags, as the help shows them.
+#[must_use]
+pub fn groups() -> Vec<Group> {
+    vec![
+        Group::new(
+            "Generic",
+            &[
+                &ADVERTISE_ADDRESS, &ALLOW_PRIVILEGED, &EVENT_TTL, &SERVICE_CLUSTER_IP_RANGE, &SERVICE_NODE_PORT_RANGE,
+                &KUBERNETES_SERVICE_NODE_PORT, &ENDPOINT_RECONCILER_TYPE, &APISERVER_COUNT, &IDENTITY_LEASE_DURATION,
+                &MAX_REQUESTS, &MAX_MUTATING_REQUESTS, &ENABLE_PRIORITY_AND_FAIRNESS, &REQUEST_TIMEOUT,
+                &MIN_REQUEST_TIMEOUT, &SHUTDOWN_DELAY, &LIVEZ_GRACE_PERIOD, &GOAWAY_CHANCE, &EXTERNAL_HOSTNAME,
+                &RUNTIME_CONFIG, &CORS_ALLOWED_ORIGINS, &PROFILING, &CONTENTION_PROFILING,
+            ],
+        ),
+        Group::new(
+            "Etcd",
+            &[
+                &ETCD_SERVERS, &ETCD_SERVERS_OVERRIDES, &ETCD_PREFIX, &ETCD_CAFILE, &ETCD_CERTFILE, &ETCD_KEYFILE,
+                &ETCD_COMPACTION_INTERVAL, &ETCD_COUNT_METRIC_POLL_PERIOD, &ETCD_DB_METRIC_POLL_INTERVAL,
+                &ETCD_HEALTHCHECK_TIMEOUT, &ETCD_READYCHECK_TIMEOUT, &LEASE_REUSE_DURATION, &STORAGE_BACKEND,
+                &STORAGE_MEDIA_TYPE, &WATCH_CACHE, &WATCH_CACHE_SIZES, &DEFAULT_WATCH_CACHE_SIZE,
+                &DELETE_COLLECTION_WORKERS, &ENCRYPTION_PROVIDER_CONFIG,
+            ],
+        ),
+        args::secure_serving().with_default(&args::SECURE_PORT, "6443").with_default(&args::CERT_DIR, "/var/run/kubernetes"),
+        Group::new(
+            "Authentication",
+            &[
+                &ANONYMOUS_AUTH, &args::CLIENT_CA_FILE, &SERVICE_ACCOUNT_ISSUER, &SERVICE_ACCOUNT_KEY_FILE,
+                &SERVICE_ACCOUNT_SIGNING_KEY_FILE, &SERVICE_ACCOUNT_LOOKUP, &SERVICE_ACCOUNT_MAX_EXPIRATION,
+                &SERVICE_ACCOUNT_EXTEND_EXPIRATION, &SERVICE_ACCOUNT_JWKS_URI, &API_AUDIENCES,
+                &ENABLE_BOOTSTRAP_TOKEN_AUTH, &TOKEN_AUTH_FILE, &args::REQUESTHEADER_CLIENT_CA_FILE,
+                &args::REQUESTHEADER_ALLOWED_NAMES, &args::REQUESTHEADER_USERNAME_HEADERS,
+                &args::REQUESTHEADER_UID_HEADERS, &args::REQUESTHEADER_GROUP_HEADERS,
+                &args::REQUESTHEADER_EXTRA_HEADERS_PREFIX,
+            ],
+        ),
+        Group::new(
+            "Authorization and admission",
+            &[
+                &AUTHORIZATION_MODE, &ENABLE_ADMISSION_PLUGINS, &DISABLE_ADMISSION_PLUGINS,
+                &ADMISSION_CONTROL_CONFIG_FILE, &DEFAULT_NOT_READY_TOLERATION, &DEFAULT_UNREACHABLE_TOLERATION,
+            ],
+        ),
+        Group::new(
+            "Kubelets and aggregated servers",
+            &[
+                &KUBELET_CA, &KUBELET_CLIENT_CERT, &KUBELET_CLIENT_KEY, &KUBELET_PREFERRED_ADDRESS_TYPES,
+                &KUBELET_TIMEOUT, &PROXY_CLIENT_CERT_FILE, &PROXY_CLIENT_KEY_FILE, &ENABLE_AGGREGATOR_ROUTING,
+            ],
+        ),
+        args::metrics(),
+        args::logs(),
+        args::global(),
+    ]
+}
+
+/// A file of a certificate and one of its key.
+#[derive(Clone, Debug)]
+pub struct CertKey {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Everything the server was told, complete.
+pub struct Config {
+    pub logging: Logging,
+    pub features: Features,
+    pub listen: SocketAddr,
+    pub advertise: IpAddr,
+    pub serving: Options,
+    pub etcd: Etcd,
+    pub client_ca: Option<PathBuf>,
+    pub request_header: Option<RequestHeader>,
+    pub anonymous: bool,
+    pub tokens: Tokens,
+    pub authorization_modes: Vec<String>,
+    pub enable_admission: Vec<String>,
+    pub disable_admission: Vec<String>,
+    pub not_ready_toleration: i64,
+    pub unreachable_toleration: i64,
+    pub service_ranges: Vec<IpNet>,
+    pub node_ports: (u16, u16),
+    pub event_ttl: Duration,
+    pub kubelet: Kubelet,
+    pub limits: Limits,
+    pub runtime_config: std::collections::BTreeMap<String, String>,
+    pub allow_privileged: bool,
+    pub reconcile_endpoints: bool,
+    pub shutdown_delay: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Etcd {
+    pub servers: Vec<String>,
+    pub prefix: String,
+    pub ca: Option<PathBuf>,
+    pub client: Option<CertKey>,
+    pub compaction_interval: Duration,
+}
+
+/// Front proxies whose headers are trusted.
+#[derive(Clone, Debug)]
+pub struct RequestHeader {
+    pub ca: PathBuf,
+    pub allowed_names: Vec<String>,
+    pub username: Vec<String>,
+    pub uid: Vec<String>,
+    pub group: Vec<String>,
+    pub extra_prefixes: Vec<String>,
+}
+
+/// Service account tokens.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    pub issuers: Vec<String>,
+    pub key_files: Vec<PathBuf>,
+    pub signing_key_file: Option<PathBuf>,
+    pub audiences: Vec<String>,
+    pub lookup: bool,
+    pub max_expiration: Duration,
+    pub extend_expiration: bool,
+    pub jwks_uri: String,
+}
+
+/// How kubelets are reached.
+#[derive(Clone, Debug)]
+pub struct Kubelet {
+    pub ca: Option<PathBuf>,
+    pub client: Option<CertKey>,
+    pub address_types: Vec<String>,
+    pub timeout: Duration,
+}
+
+fn pair(cert: Option<PathBuf>, key: Option<PathBuf>, what: &str) -> anyhow::Result<Option<CertKey>> {
+    match (cert, key) {
+        (None, None) => Ok(None),
+        (Some(cert), Some(key)) => Ok(Some(CertKey { cert, key })),
+        _ => bail!("{what}: the certificate and the key must be given together"),
+    }
+}
+
+impl Config {
+    /// Completes what the flags say.
+    pub fn from_args(args: &Args) -> anyhow::Result<Self> {
+        let servers = args.get(&ETCD_SERVERS);
+        if servers.is_empty() {
+            bail!("--etcd-servers must be specified");
+        }
+        if args.get(&STORAGE_BACKEND) != "etcd3" {
+            bail!("--storage-backend: only etcd3 is supported");
+        }
+        for flag in [&ENCRYPTION_PROVIDER_CONFIG, &TOKEN_AUTH_FILE, &ADMISSION_CONTROL_CONFIG_FILE] {
+            if args.get(flag).is_some() {
+                // Starting without it would be less safe than what was asked for.
+                bail!("--{} is not supported yet", flag.name());
+            }
+        }
+        if !args.get(&ETCD_SERVERS_OVERRIDES).is_empty() {
+            bail!("--etcd-servers-overrides is not supported yet");
+        }
+        let bind = args.get(&args::BIND_ADDRESS);
+        let listen = SocketAddr::new(bind, args.get(&args::SECURE_PORT));
+        let ranges: Vec<IpNet> = args
+            .get(&SERVICE_CLUSTER_IP_RANGE)
+            .iter()
+            .map(|r| r.parse().with_context(|| format!("--service-cluster-ip-range: {r:?} is not a CIDR")))
+            .collect::<anyhow::Result<_>>()?;
+        if ranges.is_empty() || ranges.len() > 2 {
+            bail!("--service-cluster-ip-range must have one or two ranges");
+        }
+        let modes = args.get(&AUTHORIZATION_MODE);
+        let modes = if modes.is_empty() { vec!["AlwaysAllow".to_owned()] } else { modes };
+        Ok(Self {
+            logging: Logging::from_flags(args),
+            features: Features::from_args(args)?,
+            listen,
+            advertise: advertise(args.get(&ADVERTISE_ADDRESS), bind)?,
+            serving: Options::from_flags(args, "apiserver")?.context("--secure-port must not be 0")?,
+            etcd: Etcd {
+                servers,
+                prefix: args.get(&ETCD_PREFIX),
+                ca: args.get(&ETCD_CAFILE),
+                client: pair(args.get(&ETCD_CERTFILE), args.get(&ETCD_KEYFILE), "--etcd-certfile and --etcd-keyfile")?,
+                compaction_interval: args.get(&ETCD_COMPACTION_INTERVAL),
+            },
+            client_ca: args.get(&args::CLIENT_CA_FILE),
+            request_header: request_header(args),
+            anonymous: args.get(&ANONYMOUS_AUTH),
+            tokens: tokens(args)?,
+            authorization_modes: modes,
+            enable_admission: args.get(&ENABLE_ADMISSION_PLUGINS),
+            disable_admission: args.get(&DISABLE_ADMISSION_PLUGINS),
+            not_ready_toleration: args.get(&DEFAULT_NOT_READY_TOLERATION),
+            unreachable_toleration: args.get(&DEFAULT_UNREACHABLE_TOLERATION),
+            service_ranges: ranges,
+            node_ports: port_range(&args.get(&SERVICE_NODE_PORT_RANGE))?,
+            event_ttl: args.get(&EVENT_TTL),
+            kubelet: Kubelet {
+                ca: args.get(&KUBELET_CA),
+                client: pair(args.get(&KUBELET_CLIENT_CERT), args.get(&KUBELET_CLIENT_KEY), "--kubelet-client-certificate and --kubelet-client-key")?,
+                address_types: args.get(&KUBELET_PREFERRED_ADDRESS_TYPES),
+                timeout: args.get(&KUBELET_TIMEOUT),
+            },
+            limits: Limits::new(args.get(&MAX_REQUESTS), args.get(&MAX_MUTATING_REQUESTS)),
+            runtime_config: args.get(&RUNTIME_CONFIG),
+            allow_privileged: args.get(&ALLOW_PRIVILEGED),
+            reconcile_endpoints: reconciles(&args.get(&ENDPOINT_RECONCILER_TYPE))?,
+            shutdown_delay: args.get(&SHUTDOWN_DELAY),
+        })
+    }
+}
+
+fn reconciles(kind: &str) -> anyhow::Result<bool> {
+    match kind {
+        "lease" | "master-count" => Ok(true),
+        "none" => Ok(false),
+        other => bail!("--endpoint-reconciler-type: {other:?} is none of lease, master-count, none"),
+    }
+}
+
+/// `first-last` or `first+count`, as upstream's `PortRange` reads it.
+fn port_range(text: &str) -> anyhow::Result<(u16, u16)> {
+    let bad = || format!("--service-node-port-range: {text:?} is not a range of ports");
+    let (first, last) = match (text.split_once('-'), text.split_once('+')) {
+        (Some((a, b)), _) => (a.trim().parse::<u16>().ok(), b.trim().parse::<u16>().ok()),
+        (_, Some((a, n))) => {
+            let first = a.trim().parse::<u16>().ok();
+            (first, first.zip(n.trim().parse::<u16>().ok()).and_then(|(a, n)| a.checked_add(n)))
+        }
+        _ => (None, None),
+    };
+    match (first, last) {
+        (Some(a), Some(b)) if a <= b && a > 0 => Ok((a, b)),
+        _ => bail!(bad()),
+    }
+}
+
+fn request_header(args: &Args) -> Option<RequestHeader> {
+    Some(RequestHeader {
+        ca: args.get(&args::REQUESTHEADER_CLIENT_CA_FILE)?,
+        allowed_names: args.get(&args::REQUESTHEADER_ALLOWED_NAMES),
+        username: args.get(&args::REQUESTHEADER_USERNAME_HEADERS),
+        uid: args.get(&args::REQUESTHEADER_UID_HEADERS),
+        group: args.get(&args::REQUESTHEADER_GROUP_HEADERS),
+        extra_prefixes: args.get(&args::REQUESTHEADER_EXTRA_HEADERS_PREFIX),
+    })
+}
+
+fn tokens(args: &Args) -> anyhow::Result<Tokens> {
+    let issuers = args.get(&SERVICE_ACCOUNT_ISSUER).0;
+    let signing = args.get(&SERVICE_ACCOUNT_SIGNING_KEY_FILE);
+    if issuers.is_empty() || signing.is_none() {
+        bail!("--service-account-issuer and --service-account-signing-key-file are required");
+    }
+    let audiences = args.get(&API_AUDIENCES);
+    Ok(Tokens {
+        audiences: if audiences.is_empty() { issuers.clone() } else { audiences },
+        issuers,
+        key_files: args.get(&SERVICE_ACCOUNT_KEY_FILE).0.into_iter().map(PathBuf::from).collect(),
+        signing_key_file: signing,
+        lookup: args.get(&SERVICE_ACCOUNT_LOOKUP),
+        max_expiration: args.get(&SERVICE_ACCOUNT_MAX_EXPIRATION),
+        extend_expiration: args.get(&SERVICE_ACCOUNT_EXTEND_EXPIRATION),
+        jwks_uri: args.get(&SERVICE_ACCOUNT_JWKS_URI),
+    })
+}
+
+/// The address that others use: as given, or the one bound to, or the one that the default route takes.
+fn advertise(given: Option<IpAddr>, bind: IpAddr) -> anyhow::Result<IpAddr> {
+    if let Some(address) = given {
+        return Ok(address);
+    }
+    if !bind.is_unspecified() && !bind.is_loopback() {
+        return Ok(bind);
+    }
+    // Connecting a UDP socket sends nothing; it asks the kernel which source address it would take.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").context("cannot find an address to advertise")?;
+    match socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()) {
+        Ok(local) => Ok(local.ip()),
+        Err(_) if bind.is_loopback() => Ok(bind),
+        Err(e) => Err(e).context("cannot find an address to advertise, give --advertise-address"),
+    }
+}

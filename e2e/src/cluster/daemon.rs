@@ -1,0 +1,233 @@
+//! The daemons of a cluster and the flags that each is started with.
+//!
+//! Flags are upstream's: ours and upstream's binary of one name take the same command line, which is what makes them
+//! exchangeable one by one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+use super::number::{Number, service_network};
+use crate::init::Process;
+use crate::pki::Pki;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Daemon {
+    Etcd,
+    KubeApiserver,
+    KubeControllerManager,
+    KubeScheduler,
+    /// Only beside upstream's kubelet; ours is its own container runtime.
+    Containerd,
+    Kubelet,
+    KubeProxy,
+}
+
+use Daemon::{Containerd, Etcd, KubeApiserver, KubeControllerManager, KubeProxy, KubeScheduler, Kubelet};
+
+/// Those that this project has a replacement for.
+pub const OURS: &[Daemon] = &[KubeApiserver, KubeControllerManager, KubeScheduler, Kubelet, KubeProxy];
+pub const CONTROL_PLANE: &[Daemon] = &[KubeApiserver, KubeControllerManager, KubeScheduler];
+
+impl Daemon {
+    pub fn name(self) -> &'static str {
+        match self {
+            Etcd => "etcd",
+            KubeApiserver => "kube-apiserver",
+            KubeControllerManager => "kube-controller-manager",
+            KubeScheduler => "kube-scheduler",
+            Containerd => "containerd",
+            Kubelet => "kubelet",
+            KubeProxy => "kube-proxy",
+        }
+    }
+}
+
+impl FromStr for Daemon {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let names = || OURS.iter().map(|daemon| daemon.name()).collect::<Vec<_>>().join(", ");
+        OURS.iter()
+            .copied()
+            .find(|daemon| daemon.name() == name)
+            .ok_or_else(|| format!("{name} is none of {}", names()))
+    }
+}
+
+/// What command lines are made from.
+pub struct Site<'a> {
+    pub dir: &'a Path,
+    pub number: Number,
+    pub pki: &'a Pki,
+    /// Programs that daemons call: containerd's shim.
+    pub tools: &'a Path,
+}
+
+/// A node as its daemons see it.
+pub struct NodeSite<'a> {
+    pub name: &'a str,
+    pub address: std::net::Ipv4Addr,
+}
+
+impl Site<'_> {
+    /// The process that runs `program` as `daemon`. `node` is the host, if it is a node.
+    pub fn process(&self, daemon: Daemon, program: PathBuf, node: Option<&NodeSite<'_>>) -> Process {
+        let args = match (daemon, node) {
+            (Etcd, _) => self.etcd(),
+            (KubeApiserver, _) => self.kube_apiserver(),
+            (KubeControllerManager, _) => self.kube_controller_manager(),
+            (KubeScheduler, _) => self.kube_scheduler(),
+            (Containerd, Some(node)) => vec![format!("--config={}", self.config(node, "containerd.toml").display())],
+            (Kubelet, Some(node)) => self.kubelet(node),
+            (KubeProxy, Some(node)) => {
+                vec![format!("--config={}", self.config(node, "kube-proxy.yaml").display()), "--v=2".to_owned()]
+            }
+            (Containerd | Kubelet | KubeProxy, None) => unreachable!("node daemons are started on nodes only"),
+        };
+        let logs = self.dir.join("logs");
+        let log = match node {
+            Some(node) => logs.join(node.name),
+            None => logs,
+        };
+        let path = format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", self.tools.display());
+        Process {
+            name: daemon.name().to_owned(),
+            build: build(&program),
+            program,
+            args,
+            env: BTreeMap::from([("HOME".to_owned(), "/root".to_owned()), ("PATH".to_owned(), path)]),
+            log: log.join(format!("{}.log", daemon.name())),
+        }
+    }
+
+    /// A node's configuration file.
+    pub fn config(&self, node: &NodeSite<'_>, file: &str) -> PathBuf {
+        self.dir.join("nodes").join(node.name).join("config").join(file)
+    }
+
+    fn etcd(&self) -> Vec<String> {
+        let [client, peer] = [2379, 2380].map(|port| format!("https://{}:{port}", self.number.loopback()));
+        let authority = self.pki.cert("etcd/ca");
+        flags(&[
+            ("name", &self.number.name()),
+            ("data-dir", &self.dir.join("etcd").display()),
+            ("listen-client-urls", &client),
+            ("advertise-client-urls", &client),
+            ("listen-peer-urls", &peer),
+            ("initial-advertise-peer-urls", &peer),
+            ("initial-cluster", &format!("{}={peer}", self.number.name())),
+            ("cert-file", &self.pki.cert("etcd/server").display()),
+            ("key-file", &self.pki.key("etcd/server").display()),
+            ("trusted-ca-file", &authority.display()),
+            ("client-cert-auth", &true),
+            ("peer-cert-file", &self.pki.cert("etcd/peer").display()),
+            ("peer-key-file", &self.pki.key("etcd/peer").display()),
+            ("peer-trusted-ca-file", &authority.display()),
+            ("peer-client-cert-auth", &true),
+        ])
+    }
+
+    fn kube_apiserver(&self) -> Vec<String> {
+        let address = self.number.gateway();
+        flags(&[
+            ("advertise-address", &address),
+            ("allow-privileged", &true),
+            ("authorization-mode", &"Node,RBAC"),
+            ("bind-address", &address),
+            ("client-ca-file", &self.pki.cert("ca").display()),
+            // Pods are reached through their nodes' routes, without a kube-proxy on this side.
+            ("enable-aggregator-routing", &true),
+            ("enable-admission-plugins", &"NodeRestriction"),
+            ("enable-bootstrap-token-auth", &true),
+            ("etcd-cafile", &self.pki.cert("etcd/ca").display()),
+            ("etcd-certfile", &self.pki.cert("apiserver-etcd-client").display()),
+            ("etcd-keyfile", &self.pki.key("apiserver-etcd-client").display()),
+            ("etcd-servers", &format!("https://{}:2379", self.number.loopback())),
+            ("kubelet-certificate-authority", &self.pki.cert("ca").display()),
+            ("kubelet-client-certificate", &self.pki.cert("apiserver-kubelet-client").display()),
+            ("kubelet-client-key", &self.pki.key("apiserver-kubelet-client").display()),
+            ("kubelet-preferred-address-types", &"InternalIP"),
+            ("proxy-client-cert-file", &self.pki.cert("front-proxy-client").display()),
+            ("proxy-client-key-file", &self.pki.key("front-proxy-client").display()),
+            ("requestheader-allowed-names", &"front-proxy-client"),
+            ("requestheader-client-ca-file", &self.pki.cert("front-proxy-ca").display()),
+            ("requestheader-extra-headers-prefix", &"X-Remote-Extra-"),
+            ("requestheader-group-headers", &"X-Remote-Group"),
+            ("requestheader-username-headers", &"X-Remote-User"),
+            ("secure-port", &6443),
+            ("service-account-issuer", &"https://kubernetes.default.svc.cluster.local"),
+            ("service-account-key-file", &self.pki.service_account_public_key().display()),
+            ("service-account-signing-key-file", &self.pki.key("sa").display()),
+            ("service-cluster-ip-range", &service_network()),
+            ("tls-cert-file", &self.pki.cert("apiserver").display()),
+            ("tls-private-key-file", &self.pki.key("apiserver").display()),
+            ("v", &2),
+        ])
+    }
+
+    fn kube_controller_manager(&self) -> Vec<String> {
+        let mut all = self.delegated("controller-manager", "controller-manager-server");
+        all.extend(flags(&[
+            ("allocate-node-cidrs", &true),
+            ("cluster-cidr", &self.number.pod_network()),
+            ("cluster-name", &"navarch"),
+            ("cluster-signing-cert-file", &self.pki.cert("ca").display()),
+            ("cluster-signing-key-file", &self.pki.key("ca").display()),
+            ("controllers", &"*,bootstrap-signer-controller,token-cleaner-controller"),
+            ("root-ca-file", &self.pki.cert("ca").display()),
+            ("service-account-private-key-file", &self.pki.key("sa").display()),
+            ("service-cluster-ip-range", &service_network()),
+            ("use-service-account-credentials", &true),
+        ]));
+        all
+    }
+
+    fn kube_scheduler(&self) -> Vec<String> {
+        self.delegated("scheduler", "scheduler-server")
+    }
+
+    /// What the scheduler and the controller manager have in common: both are clients that serve metrics to those whom
+    /// the API server knows.
+    fn delegated(&self, identity: &str, server: &str) -> Vec<String> {
+        let kubeconfig = self.pki.kubeconfig(identity);
+        flags(&[
+            ("authentication-kubeconfig", &kubeconfig.display()),
+            ("authorization-kubeconfig", &kubeconfig.display()),
+            ("bind-address", &self.number.loopback()),
+            ("client-ca-file", &self.pki.cert("ca").display()),
+            ("kubeconfig", &kubeconfig.display()),
+            // One instance: an election would only delay its restart.
+            ("leader-elect", &false),
+            ("requestheader-client-ca-file", &self.pki.cert("front-proxy-ca").display()),
+            ("tls-cert-file", &self.pki.cert(server).display()),
+            ("tls-private-key-file", &self.pki.key(server).display()),
+            ("v", &2),
+        ])
+    }
+
+    fn kubelet(&self, node: &NodeSite<'_>) -> Vec<String> {
+        flags(&[
+            ("config", &self.config(node, "kubelet.yaml").display()),
+            ("hostname-override", &node.name),
+            ("kubeconfig", &self.pki.kubeconfig(node.name).display()),
+            ("node-ip", &node.address),
+            ("v", &2),
+        ])
+    }
+}
+
+fn flags(pairs: &[(&str, &dyn std::fmt::Display)]) -> Vec<String> {
+    pairs.iter().map(|(name, value)| format!("--{name}={value}")).collect()
+}
+
+/// Tells one build of a program from the next.
+fn build(program: &Path) -> String {
+    let Ok(meta) = std::fs::metadata(program) else { return String::new() };
+    let changed = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    format!("{} bytes, {} ms", meta.len(), changed.as_millis())
+}

@@ -1,0 +1,48 @@
+//! Runs programs to their end. What they printed belongs to the error.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+#[derive(thiserror::Error, Debug)]
+pub enum Error {
+    #[error("cannot run {program}")]
+    Start {
+        program: String,
+        #[source]
+        cause: std::io::Error,
+    },
+    #[error("{command} ended with {status}: {output}")]
+    Failed { command: String, status: std::process::ExitStatus, output: String },
+}
+
+/// Runs `program` and returns its standard output.
+pub fn run(program: &str, args: &[&str]) -> Result<String, Error> {
+    run_with_input(program, args, "")
+}
+
+/// Runs `program` with `input` on its standard input. A thread writes it, so that neither side waits for the other.
+pub fn run_with_input(program: &str, args: &[&str], input: &str) -> Result<String, Error> {
+    let failed = |cause| Error::Start { program: program.to_owned(), cause };
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let mut stdin = child.stdin.take().expect("standard input was asked for as a pipe");
+    let output = std::thread::scope(|scope| {
+        // A program that does not read to the end is judged by its exit status.
+        scope.spawn(move || stdin.write_all(input.as_bytes()));
+        child.wait_with_output()
+    })
+    .map_err(failed)?;
+    if !output.status.success() {
+        return Err(Error::Failed {
+            command: format!("{program} {}", args.join(" ")),
+            status: output.status,
+            output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,43 @@
+//! Files of the PKI: replaced whole, and private where they hold a key.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use super::Error;
+
+/// The file's text, or nothing when it does not exist.
+pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(Error::File { verb: "read", path: path.to_owned(), cause }),
+    }
+}
+
+pub(super) fn write_private(path: &Path, text: &str) -> Result<(), Error> {
+    write(path, text, 0o600)
+}
+
+pub(super) fn write_public(path: &Path, text: &str) -> Result<(), Error> {
+    write(path, text, 0o644)
+}
+
+/// Writes beside the target and renames, so that a daemon that watches the file never reads half of it. A file that has
+/// the text already is left alone: its time of change is what daemons watch.
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
+    if read(path)?.as_deref() == Some(text) {
+        return Ok(());
+    }
+    let failed = |cause| Error::File { verb: "write", path: path.to_owned(), cause };
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
+    let beside = path.with_extension("new");
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside).map_err(failed)?;
+    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    fs::rename(&beside, path).map_err(failed)
+}

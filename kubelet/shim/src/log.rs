@@ -1,0 +1,289 @@
+//! A container's log in CRI's format: `TIME STREAM F|P CONTENT`.
+//!
+//! Owns the file and its rotation: at the limit it is renamed to `FILE.YYYYMMDD-hhmmss`, as the
+//! kubelet has always named them, and the oldest are removed.
+//!
+//! Invariants: one write per batch of output, so that lines of a batch are never torn apart; a line
+//! longer than [`MAX_LINE`] is a chain of `P` parts; a container never waits for its log's disk to have
+//! room: what cannot be written is dropped and said so once.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use shim::protocol;
+
+use crate::poll::Stream;
+use crate::time::{file_suffix, rfc3339};
+
+/// Longest content of one line: what CRI runtimes write.
+pub(crate) const MAX_LINE: usize = 16 << 10;
+
+pub(crate) struct Log {
+    /// `None` when output is discarded.
+    path: Option<PathBuf>,
+    file: Option<File>,
+    size: u64,
+    max_size: u64,
+    max_files: u32,
+    /// Begun lines of standard output and error.
+    begun: [Vec<u8>; 2],
+    complained: bool,
+    /// Time suffix of the last file put aside, and how many had it before.
+    rotated: (String, u32),
+}
+
+impl Log {
+    pub(crate) fn open(config: &protocol::Log) -> io::Result<Self> {
+        let path = Some(PathBuf::from(&config.path)).filter(|path| !path.as_os_str().is_empty());
+        let mut log = Self {
+            path,
+            file: None,
+            size: 0,
+            max_size: config.max_size,
+            max_files: config.max_files.max(2),
+            begun: [Vec::new(), Vec::new()],
+            complained: false,
+            rotated: (String::new(), 0),
+        };
+        log.reopen()?;
+        Ok(log)
+    }
+
+    /// Opens the file by its name, after somebody moved it.
+    pub(crate) fn reopen(&mut self) -> io::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+        self.size = file.metadata()?.len();
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Takes output at a time (nanoseconds since 1970). A line's begin is kept until its end comes.
+    pub(crate) fn write(&mut self, stream: Stream, at: i64, data: &[u8]) {
+        if self.file.is_none() {
+            return;
+        }
+        let begun = &mut self.begun[stream as usize];
+        let mut lines = Lines::new(at, stream, data.len());
+        let mut rest = data;
+        while !rest.is_empty() {
+            let room = MAX_LINE - begun.len();
+            let end = rest.iter().take(room + 1).position(|byte| *byte == b'\n');
+            match end {
+                Some(end) => {
+                    lines.push(b'F', begun, &rest[..end]);
+                    begun.clear();
+                    rest = &rest[end + 1..];
+                }
+                None if rest.len() > room => {
+                    lines.push(b'P', begun, &rest[..room]);
+                    begun.clear();
+                    rest = &rest[room..];
+                }
+                None => {
+                    begun.extend_from_slice(rest);
+                    break;
+                }
+            }
+        }
+        if begun.is_empty() {
+            *begun = Vec::new(); // idle containers hold nothing
+        }
+        self.append(&lines.text);
+    }
+
+    /// Writes a line that was begun and will not end.
+    pub(crate) fn finish(&mut self, stream: Stream, at: i64) {
+        let begun = std::mem::take(&mut self.begun[stream as usize]);
+        if !begun.is_empty() {
+            let mut lines = Lines::new(at, stream, begun.len());
+            lines.push(b'P', &begun, b"");
+            self.append(&lines.text);
+        }
+    }
+
+    fn append(&mut self, text: &[u8]) {
+        let (Some(file), false) = (&mut self.file, text.is_empty()) else { return };
+        if let Err(error) = file.write_all(text) {
+            self.complain("writing", &error);
+            return;
+        }
+        self.size += text.len() as u64;
+        let full = self.max_size > 0 && self.size >= self.max_size;
+        if full && let Err(error) = self.rotate() {
+            self.complain("rotating", &error);
+        }
+    }
+
+    fn complain(&mut self, doing: &str, error: &io::Error) {
+        if !std::mem::replace(&mut self.complained, true) {
+            eprintln!("{doing} log {:?}: {error}", self.path.as_deref().unwrap_or(Path::new("")));
+        }
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let Some(path) = self.path.clone() else { return Ok(()) };
+        fs::rename(&path, self.aside(&path))?;
+        self.reopen()?;
+        self.prune(&path)
+    }
+
+    /// A name for the file that is put aside: that of the second, with a number if the second has one
+    /// already. Names sort by age, even when older ones of the same second are gone.
+    fn aside(&mut self, path: &Path) -> PathBuf {
+        let second = file_suffix(crate::sys::now());
+        loop {
+            let same = self.rotated.0 == second;
+            self.rotated = (second.clone(), if same { self.rotated.1 + 1 } else { 0 });
+            let name = match self.rotated.1 {
+                0 => format!("{}.{second}", path.display()),
+                number => format!("{}.{second}.{number:06}", path.display()),
+            };
+            if !Path::new(&name).exists() {
+                return name.into();
+            }
+        }
+    }
+
+    fn prune(&self, path: &Path) -> io::Result<()> {
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+        else {
+            return Ok(());
+        };
+        let prefix = format!("{name}.");
+        let mut rotated: Vec<PathBuf> = fs::read_dir(dir)?
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name().to_str().is_some_and(|n| n.starts_with(&prefix)))
+            .map(|entry| entry.path())
+            .collect();
+        rotated.sort();
+        let excess = (rotated.len() + 1).saturating_sub(self.max_files as usize);
+        rotated[..excess].iter().try_for_each(fs::remove_file)
+    }
+}
+
+/// Lines in the making, all of one time and stream.
+struct Lines {
+    head: String,
+    text: Vec<u8>,
+}
+
+impl Lines {
+    fn new(at: i64, stream: Stream, room: usize) -> Self {
+        let stream = match stream {
+            Stream::Out => "stdout",
+            Stream::Err => "stderr",
+        };
+        Self { head: format!("{} {stream} ", rfc3339(at)), text: Vec::with_capacity(room + 64) }
+    }
+
+    fn push(&mut self, tag: u8, begun: &[u8], end: &[u8]) {
+        self.text.extend_from_slice(self.head.as_bytes());
+        self.text.extend_from_slice(&[tag, b' ']);
+        self.text.extend_from_slice(begun);
+        self.text.extend_from_slice(end);
+        self.text.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("shim-log-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    fn open(dir: &Path, max_size: u64, max_files: u32) -> Log {
+        let path = dir.join("0.log").display().to_string();
+        Log::open(&protocol::Log { path, max_size, max_files }).unwrap()
+    }
+
+    /// Tag and content length of each line, without the time.
+    fn lines(path: &Path) -> Vec<(String, String)> {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines()
+            .map(|line| {
+                let mut parts = line.splitn(4, ' ');
+                assert!(parts.next().unwrap().ends_with('Z'));
+                let head = format!("{} {}", parts.next().unwrap(), parts.next().unwrap());
+                (head, parts.next().unwrap().to_owned())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_line_is_written_when_its_end_came_and_streams_do_not_mix() {
+        let dir = directory("lines");
+        let mut log = open(&dir, 0, 0);
+        log.write(Stream::Out, 1, b"one\ntw");
+        log.write(Stream::Err, 2, b"error\n\n");
+        log.write(Stream::Out, 3, b"o\nrest");
+        log.finish(Stream::Out, 4);
+        log.finish(Stream::Err, 4);
+        let expected = [
+            ("stdout F", "one"),
+            ("stderr F", "error"),
+            ("stderr F", ""),
+            ("stdout F", "two"),
+            ("stdout P", "rest"),
+        ];
+        assert_eq!(lines(&dir.join("0.log")), expected.map(|(a, b)| (a.into(), b.into())));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn long_lines_are_chains_of_parts_wherever_reads_cut_them() {
+        let line = "x".repeat(2 * MAX_LINE + 5) + "\n";
+        for cut in [1, 7, MAX_LINE, MAX_LINE + 1, line.len()] {
+            let dir = directory(&format!("long-{cut}"));
+            let mut log = open(&dir, 0, 0);
+            for part in line.as_bytes().chunks(cut) {
+                log.write(Stream::Out, 1, part);
+            }
+            let seen: Vec<_> =
+                lines(&dir.join("0.log")).into_iter().map(|(tag, text)| (tag, text.len())).collect();
+            let part = || ("stdout P".to_owned(), MAX_LINE);
+            assert_eq!(seen, [part(), part(), ("stdout F".to_owned(), 5)], "cut at {cut}");
+            fs::remove_dir_all(dir).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_line_of_exactly_the_limit_is_one_line() {
+        let dir = directory("exact");
+        let mut log = open(&dir, 0, 0);
+        log.write(Stream::Out, 1, ("y".repeat(MAX_LINE) + "\n").as_bytes());
+        let seen = lines(&dir.join("0.log"));
+        assert_eq!((seen.len(), seen[0].0.as_str()), (1, "stdout F"));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn rotation_keeps_the_newest_files_and_their_order() {
+        let dir = directory("rotate");
+        let mut log = open(&dir, 1000, 4);
+        for number in 0..100 {
+            log.write(Stream::Out, 1, format!("{number:060}\n").as_bytes());
+        }
+        let mut names: Vec<_> =
+            fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names.len(), 4, "{names:?}");
+        assert_eq!(names.remove(0), "0.log");
+        names.push("0.log".into());
+        let numbers: Vec<usize> = names
+            .iter()
+            .flat_map(|name| lines(&dir.join(name)))
+            .map(|(_, text)| text.parse().unwrap())
+            .collect();
+        let first = numbers[0];
+        assert!(first > 0, "the oldest files are gone");
+        assert_eq!(numbers, (first..100).collect::<Vec<_>>(), "no line is lost between files");
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

@@ -1,0 +1,96 @@
+//! What the store counts. Plain atomics: whoever exports metrics reads them and gives them upstream's
+//! names.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Default, Debug)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn inc(&self) {
+        self.add(1);
+    }
+
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Default, Debug)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    pub(crate) fn add(&self, n: i64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, n: i64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Of one store: its line to etcd.
+#[derive(Default, Debug)]
+pub struct StoreMetrics {
+    /// Watch streams that were opened; the first one included.
+    pub streams: Counter,
+    /// Histories begun: 1 after start, more after compaction under a lost watch or a replaced etcd.
+    pub epochs: Counter,
+    /// Events received, foreign keys included.
+    pub events: Counter,
+    /// Events of keys that belong to no collection.
+    pub foreign_events: Counter,
+    /// Revision reads sent to etcd, and the readers that shared them.
+    pub asks: Counter,
+    pub asked: Counter,
+    /// Progress requests sent.
+    pub progress_requests: Counter,
+    /// Compactions done by this process.
+    pub compactions: Counter,
+}
+
+/// Of one collection.
+#[derive(Default, Debug)]
+pub struct CollectionMetrics {
+    /// Times the collection was listed from etcd: 1 after start.
+    pub loads: Counter,
+    pub load_errors: Counter,
+    /// Events applied.
+    pub events: Counter,
+    /// Stored values that could not be decoded, or not be opened.
+    pub decode_errors: Counter,
+    /// Reads answered from the cache, and those that etcd had to answer.
+    pub cache_reads: Counter,
+    pub etcd_reads: Counter,
+    /// Linearizable reads that gave up waiting for the cache and went to etcd, and those that failed.
+    pub read_fallbacks: Counter,
+    pub read_timeouts: Counter,
+    /// Objects held, and bytes of objects and of recent events.
+    pub objects: Gauge,
+    pub object_bytes: Gauge,
+    pub ring_events: Gauge,
+    pub ring_bytes: Gauge,
+    /// Open watches.
+    pub watchers: Gauge,
+    /// Watches ended because they fell behind the recent events, and because the history was reset.
+    pub watchers_expired: Counter,
+    pub watchers_reset: Counter,
+    /// Update transactions that found another revision than expected.
+    pub conflicts: Counter,
+    /// Comparisons of cache and etcd: equal, different, not made.
+    pub checks_equal: Counter,
+    pub checks_different: Counter,
+    pub checks_failed: Counter,
+}
