@@ -115,3 +115,12 @@ pub fn refusal(asked: &Attributes<'_>, reason: &str) -> String {
     }
     text
 }
+
+/// An authorizer that always says the same: `AlwaysAllow`, `AlwaysDeny`.
+pub struct Always(pub Decision);
+
+impl Authorizer for Always {
+    fn authorize(&self, _asked: &Attributes<'_>) -> Decision {
+        self.0.clone()
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use store::{ReadError, Store, WriteError};
 
 use crate::admission;
@@ -23,6 +25,51 @@ pub struct Server {
     pub allocators: crate::alloc::Allocators,
     pub kubelets: crate::kubelet::Kubelets,
     pub endpoints: component::serving::Endpoints,
+    pub identity: Identity,
+}
+
+/// How this server is known to the others.
+pub struct Identity {
+    /// The name of its lease: `apiserver-` and a hash of the host's name, so that it outlives restarts.
+    pub lease: String,
+    /// The lease's name with something that is new in every process.
+    pub holder: String,
+    pub host: String,
+}
+
+impl Identity {
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+        // Host and role, each behind its length: upstream's form, so that a server taken over keeps
+        // its lease.
+        let mut named = Vec::new();
+        for part in [host.as_str(), "kube-apiserver"] {
+            named.extend_from_slice(&u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
+            named.extend_from_slice(part.as_bytes());
+        }
+        let lease = format!("apiserver-{}", base32(&Sha256::digest(&named)[..16]));
+        Self { holder: format!("{lease}_{}", uuid::Uuid::new_v4()), lease, host }
+    }
+}
+
+/// RFC 4648 in lower case, without padding.
+fn base32(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let mut out = String::with_capacity(bytes.len() * 8 / 5 + 1);
+    let (mut held, mut bits) = (0u32, 0);
+    for byte in bytes {
+        held = held << 8 | u32::from(*byte);
+        bits += 8;
+        while bits >= 5 {
+            bits -= 5;
+            out.push(char::from(ALPHABET[(held >> bits & 31) as usize]));
+        }
+    }
+    if bits > 0 {
+        out.push(char::from(ALPHABET[(held << (5 - bits) & 31) as usize]));
+    }
+    out
 }
 
 impl Server {

@@ -1,1 +1,11 @@
-//! e2e
+//! Local clusters, OCI images, certificates: what `hack/up` and the black-box suites are made of.
+//!
+//! This crate sees binaries and sockets only; it depends on no other crate of the workspace. It is blocking: what it does
+//! is start programs and wait for them.
+
+pub mod cluster;
+pub mod command;
+pub mod https;
+pub mod init;
+pub mod pki;
+pub mod progress;

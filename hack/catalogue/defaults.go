@@ -14,15 +14,29 @@ import (
 
 // conditional lists the defaults that the probe takes for constants although upstream's functions set
 // them only in some objects: an object that is empty but for one path meets their conditions. They are
-// rules of the API server's strategies. Every entry was checked against upstream's defaults.go; an entry
-// that the probe no longer finds is an error.
+// rules of the API server's strategies. An entry that the probe no longer finds is an error; the test
+// looks for entries that are missing, as far as random objects meet a condition.
 var conditional = map[string]string{
 	"apps/v1.DaemonSetUpdateStrategy.rollingUpdate":                 "only for type RollingUpdate",
 	"apps/v1.DeploymentStrategy.rollingUpdate":                      "only for type RollingUpdate",
+	"apps/v1.RollingUpdateDaemonSet.maxSurge":                       "only for type RollingUpdate",
+	"apps/v1.RollingUpdateDaemonSet.maxUnavailable":                 "only for type RollingUpdate",
+	"apps/v1.RollingUpdateDeployment.maxSurge":                      "only for type RollingUpdate",
+	"apps/v1.RollingUpdateDeployment.maxUnavailable":                "only for type RollingUpdate",
+	"apps/v1.RollingUpdateStatefulSetStrategy.maxUnavailable":       "only for type RollingUpdate",
+	"apps/v1.RollingUpdateStatefulSetStrategy.partition":            "only for type RollingUpdate",
 	"apps/v1.StatefulSetUpdateStrategy.rollingUpdate":               "only for type RollingUpdate",
 	"apps/v1beta1.DeploymentStrategy.rollingUpdate":                 "only for type RollingUpdate",
+	"apps/v1beta1.RollingUpdateDeployment.maxSurge":                 "only for type RollingUpdate",
+	"apps/v1beta1.RollingUpdateDeployment.maxUnavailable":           "only for type RollingUpdate",
 	"apps/v1beta2.DaemonSetUpdateStrategy.rollingUpdate":            "only for type RollingUpdate",
 	"apps/v1beta2.DeploymentStrategy.rollingUpdate":                 "only for type RollingUpdate",
+	"apps/v1beta2.RollingUpdateDaemonSet.maxSurge":                  "only for type RollingUpdate",
+	"apps/v1beta2.RollingUpdateDaemonSet.maxUnavailable":            "only for type RollingUpdate",
+	"apps/v1beta2.RollingUpdateDeployment.maxSurge":                 "only for type RollingUpdate",
+	"apps/v1beta2.RollingUpdateDeployment.maxUnavailable":           "only for type RollingUpdate",
+	"apps/v1beta2.RollingUpdateStatefulSetStrategy.maxUnavailable":  "only for type RollingUpdate",
+	"apps/v1beta2.RollingUpdateStatefulSetStrategy.partition":       "only for type RollingUpdate",
 	"apps/v1beta2.StatefulSetUpdateStrategy.rollingUpdate":          "only for type RollingUpdate",
 	"certificates/v1beta1.CertificateSigningRequestSpec.signerName": "inferred from the request",
 	"certificates/v1beta1.CertificateSigningRequestSpec.usages":     "only for the legacy signer",

@@ -380,6 +380,15 @@ impl Show for String {
         quote(self)
     }
 }
+/// A string of a Go type with a name of its own, which upstream prints as JSON and not with `%q`.
+#[derive(Clone, Copy)]
+pub struct Named<'a>(pub &'a str);
+
+impl Show for Named<'_> {
+    fn show(&self) -> String {
+        json(&Value::from(self.0))
+    }
+}
 impl Show for i64 {
     fn show(&self) -> String {
         self.to_string()
@@ -411,13 +420,15 @@ impl Show for &Value {
             Value::Bool(b) => b.to_string(),
             Value::Int(i) => i.to_string(),
             Value::String(s) => quote(s),
-            other => {
-                let mut out = Vec::new();
-                crate::codec::json::write(other, &mut out);
-                String::from_utf8_lossy(&out).into_owned()
-            }
+            other => json(other),
         }
     }
+}
+
+fn json(value: &Value) -> String {
+    let mut out = Vec::new();
+    crate::codec::json::write(value, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Go's `%q`.

@@ -13,7 +13,7 @@ mod duration;
 use std::fmt::Write;
 
 use civil::Civil;
-pub use duration::{Duration, DurationError};
+pub use duration::{Duration, DurationError, parse_duration};
 
 /// Go's zero time, 0001-01-01T00:00:00Z, which upstream prints as `null`.
 pub const GO_ZERO: i64 = -62_135_596_800;

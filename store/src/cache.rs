@@ -49,7 +49,8 @@ pub(crate) struct Cache {
     pub(crate) state: RwLock<State>,
     /// What this process wrote a moment ago: its events need not be decoded again.
     pub(crate) written: WrittenEntries,
-    decoder: RwLock<Arc<dyn Decoder>>,
+    /// With the number of its generation.
+    decoder: RwLock<(u64, Arc<dyn Decoder>)>,
     inbox: Inbox,
     /// Everything up to this revision is applied; see [`Cache::frontier`].
     applied: AtomicI64,
@@ -61,6 +62,8 @@ pub(crate) struct Cache {
 
 pub(crate) struct State {
     pub(crate) phase: Phase,
+    /// The epoch that the state belongs to, or is being listed for.
+    epoch: u64,
     pub(crate) objects: Entries,
     /// By index, then by value.
     pub(crate) indexes: Vec<HashMap<Box<str>, Entries>>,
@@ -100,11 +103,12 @@ impl Cache {
     fn new(config: ResourceConfig, line: Arc<Line>) -> Self {
         let indexes = config.indexes.len();
         Self {
-            decoder: RwLock::new(Arc::clone(&config.decoder)),
+            decoder: RwLock::new((0, Arc::clone(&config.decoder))),
             metrics: CollectionMetrics::default(),
             wakes: Wakes::new(indexes),
             state: RwLock::new(State {
                 phase: Phase::Loading { since: Instant::now(), failure: None },
+                epoch: 0,
                 objects: Entries::new(),
                 indexes: vec![HashMap::new(); indexes],
                 ring: Ring::new(config.ring_bytes),
@@ -123,7 +127,12 @@ impl Cache {
     }
 
     pub(crate) fn decoder(&self) -> Arc<dyn Decoder> {
-        Arc::clone(&self.decoder.read())
+        Arc::clone(&self.decoder.read().1)
+    }
+
+    /// Which decoder is in use: entries made by another one are of no use.
+    pub(crate) fn decoder_generation(&self) -> u64 {
+        self.decoder.read().0
     }
 
     pub(crate) fn transformer(&self) -> Option<&Arc<dyn Transformer>> {
@@ -139,7 +148,9 @@ impl Cache {
     pub(crate) fn redefine(&self, decoder: Arc<dyn Decoder>) {
         {
             let mut state = self.state.write();
-            *self.decoder.write() = decoder;
+            let mut current = self.decoder.write();
+            *current = (current.0 + 1, decoder);
+            drop(current);
             state.end_watches();
             state.clear();
             state.relist = true;
@@ -235,7 +246,7 @@ impl Cache {
 
     /// Opens and decodes a stored value, or finds the entry that is known for this revision already.
     pub(crate) async fn decode(&self, key: &str, value: &Bytes, revision: i64) -> Result<Arc<Entry>, Undecodable> {
-        if let Some(entry) = self.written.take(key, revision) {
+        if let Some(entry) = self.written.take(key, revision, self.decoder_generation()) {
             return Ok(entry);
         }
         let (value, _) = self.open(key, value).await?;
@@ -318,6 +329,7 @@ impl Sink for Cache {
             if matches!(state.phase, Phase::Closed) {
                 return;
             }
+            state.epoch = epoch.number;
             if epoch.replaced {
                 state.end_watches();
                 state.clear();

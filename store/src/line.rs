@@ -275,8 +275,10 @@ impl Line {
     fn begin(&self, start: i64, replaced: bool) {
         let epoch = Epoch { number: self.epoch.borrow().number + 1, replaced };
         self.metrics.epochs.inc();
-        let sinks = self.routes.read().sinks();
-        for sink in sinks {
+        // Held to the end: a collection that registers meanwhile is either suspended with the others or
+        // sees the new epoch, and none reads the old frontier as its own.
+        let routes = self.routes.read();
+        for sink in routes.sinks() {
             sink.suspend(epoch);
         }
         if replaced {
@@ -284,6 +286,7 @@ impl Line {
         }
         self.frontier.store(start, Ordering::Release);
         self.epoch.send_replace(epoch);
+        drop(routes);
         self.waiters.wake(start);
     }
 }

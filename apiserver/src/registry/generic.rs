@@ -434,6 +434,7 @@ impl Held {
 /// The time of a write, once in each form.
 pub struct Clock {
     pub seconds: i64,
+    pub nanos: i32,
     pub text: String,
 }
 
@@ -442,6 +443,7 @@ impl Clock {
     pub fn now() -> Self {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        Self { seconds, text: proto::time::print_time(seconds) }
+        let nanos = i32::try_from(since.subsec_nanos()).unwrap_or(0);
+        Self { seconds, nanos, text: proto::time::print_time(seconds) }
     }
 }

@@ -45,7 +45,7 @@ struct Hierarchy {
 }
 
 /// Makes `path` (relative to each hierarchy's root), usable for processes and for cgroups below it.
-pub fn create(path: &Path) -> Result<(), Error> {
+pub(crate) fn create(path: &Path) -> Result<(), Error> {
     for hierarchy in hierarchies()? {
         let mut dir = hierarchy.root.clone();
         for part in path {
@@ -67,7 +67,7 @@ pub fn create(path: &Path) -> Result<(), Error> {
 }
 
 /// Moves the calling process into `path` in every hierarchy.
-pub fn join(path: &Path) -> Result<(), Error> {
+pub(crate) fn join(path: &Path) -> Result<(), Error> {
     for hierarchy in hierarchies()? {
         let procs = hierarchy.root.join(path).join("cgroup.procs");
         fs::write(&procs, "0").map_err(Error::io("write", &procs))?;
@@ -76,7 +76,7 @@ pub fn join(path: &Path) -> Result<(), Error> {
 }
 
 /// Ends every process below `path` and waits until the last is gone.
-pub fn kill(path: &Path) -> Result<(), Error> {
+pub(crate) fn kill(path: &Path) -> Result<(), Error> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let mut left = processes(path)?;
@@ -97,7 +97,7 @@ pub fn kill(path: &Path) -> Result<(), Error> {
 }
 
 /// Removes `path` and all below it. There must be no process left in it.
-pub fn remove(path: &Path) -> Result<(), Error> {
+pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     for hierarchy in hierarchies()? {
         let top = hierarchy.root.join(path);
         for dir in subtree(&top).into_iter().rev() {
@@ -114,7 +114,7 @@ fn processes(path: &Path) -> Result<Vec<i32>, Error> {
         for dir in subtree(&hierarchy.root.join(path)) {
             let procs = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
             // Zero stands for processes outside of this pid namespace.
-            found.extend(procs.lines().filter_map(|pid| pid.parse().ok()).filter(|pid| *pid > 0));
+            found.extend(procs.lines().filter_map(|pid| pid.parse().ok()).filter(|pid: &i32| *pid > 0));
         }
     }
     Ok(found)

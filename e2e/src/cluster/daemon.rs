@@ -60,7 +60,7 @@ impl FromStr for Daemon {
 }
 
 /// What command lines are made from.
-pub struct Site<'a> {
+pub(super) struct Site<'a> {
     pub dir: &'a Path,
     pub number: Number,
     pub pki: &'a Pki,
@@ -69,14 +69,14 @@ pub struct Site<'a> {
 }
 
 /// A node as its daemons see it.
-pub struct NodeSite<'a> {
+pub(super) struct NodeSite<'a> {
     pub name: &'a str,
     pub address: std::net::Ipv4Addr,
 }
 
 impl Site<'_> {
     /// The process that runs `program` as `daemon`. `node` is the host, if it is a node.
-    pub fn process(&self, daemon: Daemon, program: PathBuf, node: Option<&NodeSite<'_>>) -> Process {
+    pub(super) fn process(&self, daemon: Daemon, program: PathBuf, node: Option<&NodeSite<'_>>) -> Process {
         let args = match (daemon, node) {
             (Etcd, _) => self.etcd(),
             (KubeApiserver, _) => self.kube_apiserver(),
@@ -106,7 +106,7 @@ impl Site<'_> {
     }
 
     /// A node's configuration file.
-    pub fn config(&self, node: &NodeSite<'_>, file: &str) -> PathBuf {
+    pub(super) fn config(&self, node: &NodeSite<'_>, file: &str) -> PathBuf {
         self.dir.join("nodes").join(node.name).join("config").join(file)
     }
 

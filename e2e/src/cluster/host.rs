@@ -37,7 +37,7 @@ pub enum Error {
 }
 
 #[derive(Clone, Debug)]
-pub struct Host {
+pub(super) struct Host {
     pub name: String,
     /// Where the host and its first process talk to each other.
     dir: PathBuf,
@@ -46,7 +46,7 @@ pub struct Host {
 
 impl Host {
     /// The host `name` of the cluster that is kept in `cluster`.
-    pub fn new(cluster: &Path, name: &str) -> Self {
+    pub(super) fn new(cluster: &Path, name: &str) -> Self {
         Self {
             name: name.to_owned(),
             dir: cluster.join("hosts").join(name),
@@ -55,7 +55,7 @@ impl Host {
     }
 
     /// Starts the host if it does not run. `launcher` is the program that has [`crate::init`] in it.
-    pub fn ensure(&self, launcher: &Path, cgroup: PathBuf, node: Option<init::Node>) -> Result<(), Error> {
+    pub(super) fn ensure(&self, launcher: &Path, cgroup: PathBuf, node: Option<init::Node>) -> Result<(), Error> {
         if self.first().is_some() {
             return Ok(());
         }
@@ -85,13 +85,13 @@ impl Host {
     }
 
     /// The host's first process, if it runs.
-    pub fn first(&self) -> Option<Pid> {
+    pub(super) fn first(&self) -> Option<Pid> {
         let first: First = init::read_json(&self.dir.join(FIRST)).ok()?;
         (init::start_time(first.pid)? == first.started).then(|| Pid::from_raw(first.pid))
     }
 
     /// Lets the host run `process`, in place of the one of the same name.
-    pub fn start(&self, process: Process) -> Result<(), Error> {
+    pub(super) fn start(&self, process: Process) -> Result<(), Error> {
         self.change(|processes| match processes.iter_mut().find(|known| known.name == process.name) {
             Some(known) => *known = process,
             None => processes.push(process),
@@ -99,16 +99,16 @@ impl Host {
     }
 
     /// Ends the process and does not start it again.
-    pub fn stop(&self, name: &str) -> Result<(), Error> {
+    pub(super) fn stop(&self, name: &str) -> Result<(), Error> {
         self.change(|processes| processes.retain(|process| process.name != name))
     }
 
     /// What the host shall run.
-    pub fn wanted(&self) -> Wanted {
+    pub(super) fn wanted(&self) -> Wanted {
         init::read_json(&self.dir.join(PROCESSES)).unwrap_or_default()
     }
 
-    pub fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         init::read_json(&self.dir.join(STATUS)).unwrap_or_default()
     }
 
@@ -135,7 +135,7 @@ impl Host {
     }
 
     /// The process's id on this machine.
-    pub fn pid(&self, process: &str) -> Result<Pid, Error> {
+    pub(super) fn pid(&self, process: &str) -> Result<Pid, Error> {
         let inside = self.status().processes.get(process).and_then(|status| status.pid);
         inside
             .zip(self.first())
@@ -144,14 +144,14 @@ impl Host {
     }
 
     /// Sends a signal to one process, which the host starts again if that ends it.
-    pub fn signal(&self, process: &str, signal: Signal) -> Result<(), Error> {
+    pub(super) fn signal(&self, process: &str, signal: Signal) -> Result<(), Error> {
         let pid = self.pid(process)?;
         kill(pid, signal)
             .map_err(|_| Error::NotRunning { host: self.name.clone(), process: process.to_owned() })
     }
 
     /// Ends the host at once with everything on it, as a power cut does.
-    pub fn kill(&self) {
+    pub(super) fn kill(&self) {
         if let Some(first) = self.first() {
             // It may have ended in between.
             let _ = kill(first, Signal::SIGKILL);

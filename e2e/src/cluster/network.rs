@@ -17,24 +17,24 @@ use super::number::Number;
 use crate::command::{self, run, run_with_input};
 
 /// The network namespace of a node.
-pub fn node_namespace(number: Number, node: &str) -> String {
+pub(super) fn node_namespace(number: Number, node: &str) -> String {
     format!("{}-{node}", number.name())
 }
 
 /// Where `ip netns` pins a namespace.
-pub fn namespace_path(namespace: &str) -> PathBuf {
+pub(super) fn namespace_path(namespace: &str) -> PathBuf {
     Path::new("/run/netns").join(namespace)
 }
 
 /// Networks that this machine has a route to, the default route apart.
-pub fn routed() -> Result<Vec<Ipv4Net>, command::Error> {
+pub(super) fn routed() -> Result<Vec<Ipv4Net>, command::Error> {
     let routes = run("ip", &["-4", "route", "show", "table", "all"])?;
     let network = |line: &str| line.split_whitespace().next().and_then(|net| net.parse().ok());
     Ok(routes.lines().filter_map(network).collect())
 }
 
 /// Makes the switch if it does not stand yet.
-pub fn ensure_switch(number: Number) -> Result<(), command::Error> {
+pub(super) fn ensure_switch(number: Number) -> Result<(), command::Error> {
     let name = number.name();
     if namespace_path(&name).exists() {
         return Ok(());
@@ -57,7 +57,7 @@ pub fn ensure_switch(number: Number) -> Result<(), command::Error> {
 }
 
 /// Makes a node's namespace with its interface if it does not stand yet.
-pub fn ensure_node(number: Number, node: &str, address: Ipv4Addr) -> Result<(), command::Error> {
+pub(super) fn ensure_node(number: Number, node: &str, address: Ipv4Addr) -> Result<(), command::Error> {
     let (switch, namespace) = (number.name(), node_namespace(number, node));
     if namespace_path(&namespace).exists() {
         return Ok(());
@@ -82,24 +82,24 @@ pub fn ensure_node(number: Number, node: &str, address: Ipv4Addr) -> Result<(), 
 }
 
 /// Unplugs a node, as a pulled cable or a lost switch port does; `false` plugs it in again.
-pub fn unplug(number: Number, node: &str, unplugged: bool) -> Result<(), command::Error> {
+pub(super) fn unplug(number: Number, node: &str, unplugged: bool) -> Result<(), command::Error> {
     let state = if unplugged { "down" } else { "up" };
     batch(Some(&number.name()), &format!("link set {node} {state}\n"))
 }
 
 /// Leads packets for `pods` to `via`: on this machine, or on a node when its namespace is given.
-pub fn route(namespace: Option<&str>, pods: Ipv4Net, via: Ipv4Addr) -> Result<(), command::Error> {
+pub(super) fn route(namespace: Option<&str>, pods: Ipv4Net, via: Ipv4Addr) -> Result<(), command::Error> {
     batch(namespace, &format!("route replace {pods} via {via}\n"))
 }
 
 /// Removes a node's namespace; its interface goes with it, whatever state it is in.
-pub fn remove_node(number: Number, node: &str) {
+pub(super) fn remove_node(number: Number, node: &str) {
     // Not there is what is wanted. A name that stays is seen by the caller's own check.
     let _ = run("ip", &["netns", "delete", &node_namespace(number, node)]);
 }
 
 /// Removes everything that carries the cluster's name.
-pub fn remove(number: Number) {
+pub(super) fn remove(number: Number) {
     let switch = number.name();
     for namespace in namespaces(number) {
         let _ = run("ip", &["netns", "delete", &namespace]);
@@ -108,7 +108,7 @@ pub fn remove(number: Number) {
 }
 
 /// The cluster's network namespaces that stand.
-pub fn namespaces(number: Number) -> Vec<String> {
+pub(super) fn namespaces(number: Number) -> Vec<String> {
     let (switch, nodes) = (number.name(), format!("{}-", number.name()));
     let Ok(entries) = std::fs::read_dir("/run/netns") else { return Vec::new() };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

@@ -97,12 +97,12 @@ impl Number {
 }
 
 /// Service addresses exist inside of nodes only, so every cluster can have the same.
-pub fn service_network() -> Ipv4Net {
+pub(super) fn service_network() -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16)
 }
 
-pub const KUBERNETES_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
-pub const DNS_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+pub(super) const KUBERNETES_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+pub(super) const DNS_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
 /// The registry while its lock is held.
 struct Registry(#[expect(dead_code, reason = "held for its lock")] Flock<File>);

@@ -17,6 +17,7 @@ use super::tar;
 mod apply;
 mod inherit;
 
+pub(super) use inherit::describe;
 pub use inherit::inherit;
 
 /// Why a layer could not be unpacked.

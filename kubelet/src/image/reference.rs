@@ -345,7 +345,7 @@ mod tests {
             ("registry.k8s.io/pause:3.10", "registry.k8s.io/pause:3.10"),
             ("[::1]:5000/a", "[::1]:5000/a:latest"),
             ("Upper/a", "Upper/a:latest"),
-            ("a__b--c.d/e_f", "docker.io/a__b--c.d/e_f:latest"),
+            ("a__b--c/e_f.g", "docker.io/a__b--c/e_f.g:latest"),
         ] {
             assert_eq!(given.parse::<Reference>().unwrap().to_string(), whole);
         }

@@ -27,7 +27,7 @@ const SPECIAL_MAX: u64 = 1 << 20;
 const BLOCK: usize = 512;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     File,
     HardLink,
     Symlink,
@@ -41,7 +41,7 @@ pub enum Kind {
 
 /// What is said about one file; its contents are then read from the [`Archive`].
 #[derive(Debug)]
-pub struct Entry {
+pub(super) struct Entry {
     pub kind: Kind,
     /// As written, not made safe.
     pub path: Vec<u8>,
@@ -60,7 +60,7 @@ pub struct Entry {
 }
 
 /// A tar stream, read entry by entry.
-pub struct Archive<R> {
+pub(super) struct Archive<R> {
     reader: R,
     position: u64,
     /// Contents of the current entry not yet read, and the padding after them.
@@ -81,7 +81,7 @@ struct Extension {
 }
 
 impl<R: Read> Archive<R> {
-    pub fn new(reader: R) -> Self {
+    pub(super) fn new(reader: R) -> Self {
         Self {
             reader,
             position: 0,
@@ -91,7 +91,7 @@ impl<R: Read> Archive<R> {
     }
 
     /// The next entry, past whatever is left of the one before. None at the end.
-    pub fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
+    pub(super) fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
         let mut extension = Extension::default();
         loop {
             self.skip(self.left.saturating_add(self.padding))?;

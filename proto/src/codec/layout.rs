@@ -30,6 +30,8 @@ pub(crate) struct Slot {
     pub(crate) empty: Empty,
     /// Go cannot tell the zero value from absence.
     pub(crate) zero_is_absent: bool,
+    /// `kind` or `apiVersion` of the object itself: protobuf leaves it to the envelope.
+    pub(crate) is_type_meta: bool,
 }
 
 /// What JSON shows of a field that is absent or empty.
@@ -64,7 +66,7 @@ impl Layout {
     }
 
     fn build(message: MsgId) -> Self {
-        let fields: Box<[Slot]> = message.fields().map(Slot::of).collect();
+        let mut fields: Box<[Slot]> = message.fields().map(Slot::of).collect();
         assert!(fields.len() <= MAX_FIELDS, "slots are numbered by a byte and seen in a 128-bit set");
         let number = |i: usize| u8::try_from(i).expect("a message has at most 128 fields");
         let mut by_name: Box<[_]> = fields.iter().enumerate().map(|(i, s)| (s.field.name, number(i))).collect();
@@ -74,6 +76,8 @@ impl Layout {
             .map(number)
             .collect();
         let tags = tags(message, &by_name);
+        fields.iter_mut().for_each(|slot| slot.is_type_meta = true);
+        each_slot(&tags, &mut |number| fields[usize::from(number)].is_type_meta = false);
         Self { fields, by_name, tags, by_value }
     }
 
@@ -104,6 +108,15 @@ fn tags(message: MsgId, by_name: &[(NameId, u8)]) -> Box<[Tag]> {
         Tag { tag: field.tag, to }
     };
     message.fields_by_tag().iter().map(tag).collect()
+}
+
+fn each_slot(tags: &[Tag], visit: &mut impl FnMut(u8)) {
+    for tag in tags {
+        match &tag.to {
+            Target::Slot(number) => visit(*number),
+            Target::Inline(tags) => each_slot(tags, visit),
+        }
+    }
 }
 
 /// The entry for `tag`; mostly at or just after `guess`, because encoders write ascending tags.
@@ -148,7 +161,7 @@ impl Slot {
                 Kind::String | Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Float64
                     | Kind::Quantity | Kind::IntOrString | Kind::Time | Kind::MicroTime
             );
-        Self { field, key: format!("\"{}\":", field.name.text()).into(), empty, zero_is_absent }
+        Self { field, key: format!("\"{}\":", field.name.text()).into(), empty, zero_is_absent, is_type_meta: false }
     }
 }
 

@@ -80,7 +80,7 @@ impl<'r> Transcoder<'r, '_> {
         let mut open = false;
         for (i, slot) in layout.fields.iter().enumerate() {
             let span = self.spans[base + i];
-            let meta = type_meta.filter(|_| slot.field.tag == 0);
+            let meta = type_meta.filter(|_| slot.is_type_meta);
             if meta.is_none() && self.is_absent(slot, &span)? {
                 if slot.empty != Empty::Omit {
                     self.key(slot, &mut open);

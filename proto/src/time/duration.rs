@@ -18,6 +18,8 @@ pub enum DurationError {
     MissingUnit(Box<str>),
     #[error("time: unknown unit {} in duration {}", go_quote(.unit.as_bytes()), go_quote(.text.as_bytes()))]
     UnknownUnit { unit: Box<str>, text: Box<str> },
+    #[error("negative duration {}", go_quote(.0.as_bytes()))]
+    Negative(Box<str>),
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -190,4 +192,12 @@ impl<'de> serde::Deserialize<'de> for Duration {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// Reads a duration that may not be negative, for time limits.
+///
+/// # Errors
+/// If the text is not a duration in Go's syntax, or is negative.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, DurationError> {
+    text.parse::<Duration>()?.to_std().ok_or_else(|| DurationError::Negative(text.into()))
 }

@@ -35,33 +35,47 @@ pub struct Golden {
 }
 
 impl Golden {
-    fn read(release: &str, name: &str, suffix: &str) -> Option<Self> {
-        let file = |extension: &str| {
-            std::fs::read(TESTDATA.join(release).join(format!("{name}{suffix}.{extension}"))).ok()
-        };
-        let json = file("json")?;
+    fn read(release: &str, name: &str) -> Self {
+        let form = |extension| file(release, name, extension).expect("an object has three forms");
+        let json = form("json");
         let head = json::parse(&json).unwrap_or_else(|e| panic!("{name}: {e}"));
         let text = |key: &str| head.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        Some(Self {
+        Self {
             name: name.to_owned(),
             release: release.to_owned(),
             api_version: text("apiVersion"),
             kind: text("kind"),
-            yaml: file("yaml")?,
-            protobuf: file("pb")?,
+            yaml: form("yaml"),
+            protobuf: form("pb"),
             json,
-        })
+        }
     }
 
-    /// What becomes of the object in this release, if that is something else.
-    pub fn after(&self) -> Option<Self> {
-        Self::read(&self.release, &self.name, ".after_roundtrip")
+    /// What becomes of the object in this release; form by form, as only those that change are kept.
+    pub fn after(&self) -> Self {
+        let form = |extension, before: &Vec<u8>| {
+            let after = file(&self.release, &format!("{}.after_roundtrip", self.name), extension);
+            after.unwrap_or_else(|| before.clone())
+        };
+        Self {
+            name: self.name.clone(),
+            release: self.release.clone(),
+            api_version: self.api_version.clone(),
+            kind: self.kind.clone(),
+            json: form("json", &self.json),
+            yaml: form("yaml", &self.yaml),
+            protobuf: form("pb", &self.protobuf),
+        }
     }
 
     pub fn message(&self) -> Option<proto::MsgId> {
         let (group, version) = self.api_version.split_once('/').unwrap_or(("", &self.api_version));
         catalogue::message_of(group, version, &self.kind)
     }
+}
+
+fn file(release: &str, name: &str, extension: &str) -> Option<Vec<u8>> {
+    std::fs::read(TESTDATA.join(release).join(format!("{name}.{extension}"))).ok()
 }
 
 /// The objects of a release, sorted by name.
@@ -73,8 +87,7 @@ pub fn corpus(release: &str) -> Vec<Golden> {
         .filter(|name| !name.ends_with(".after_roundtrip"))
         .collect();
     names.sort();
-    let read = |name: &String| Golden::read(release, name, "").expect("an object has three forms");
-    names.iter().map(read).collect()
+    names.iter().map(|name| Golden::read(release, name)).collect()
 }
 
 /// JSON without the space between its tokens. The golden files are indented; raw fields would keep

@@ -62,12 +62,20 @@ impl Overlay {
 
 impl Cache {
     /// Lists the collection and goes live. `Ok(Some(_))` when it has to begin again at once.
-    pub(super) async fn load(&self, epochs: &mut watch::Receiver<Epoch>) -> Result<Option<Again>, LoadError> {
+    pub(super) async fn load(
+        &self,
+        epoch: u64,
+        epochs: &mut watch::Receiver<Epoch>,
+    ) -> Result<Option<Again>, LoadError> {
         // The line lives as long as this, and never closes the semaphore.
         let _permit = self.line.loads.acquire().await;
         self.metrics.loads.inc();
         let known = {
             let mut state = self.state.write();
+            if state.epoch > epoch {
+                return Ok(Some(Again::Epoch));
+            }
+            state.epoch = epoch;
             state.relist = false;
             state.objects.clone()
         };
@@ -114,7 +122,7 @@ impl Cache {
             return Ok(Some(again));
         }
         let count = objects.len();
-        if self.install(objects, through, epochs) {
+        if self.install(objects, through, epoch) {
             debug!(resource = %self.config.path, revision = through, objects = count, took = ?started.elapsed(), "watch cache is ready");
             Ok(None)
         } else {
@@ -183,14 +191,13 @@ impl Cache {
 
     /// Puts the listed objects in place and answers from now on; `false` when the history they belong
     /// to has ended meanwhile.
-    fn install(&self, objects: Entries, through: i64, epochs: &watch::Receiver<Epoch>) -> bool {
+    fn install(&self, objects: Entries, through: i64, epoch: u64) -> bool {
         let now = Instant::now();
         let mut touched = Touched::new();
         let mut dropped = Vec::new();
         let old = {
             let mut state = self.state.write();
-            // Under the lock: a new epoch suspends collections before it is announced.
-            if epochs.has_changed().unwrap_or(true) || !matches!(state.phase, Phase::Loading { .. }) || state.relist {
+            if state.epoch != epoch || !matches!(state.phase, Phase::Loading { .. }) || state.relist {
                 return false;
             }
             let before = self.applied.load(Ordering::Acquire);

@@ -75,6 +75,11 @@ impl Ring {
         self.floor = floor;
     }
 
+    /// Whether nothing has begun yet.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.floor == i64::MAX
+    }
+
     /// The sequence number of the next event.
     pub(crate) fn next(&self) -> u64 {
         self.first + self.slots.len() as u64

@@ -40,10 +40,14 @@ pub(super) async fn run(cache: Arc<Cache>) {
         if cache.is_closed() {
             return;
         }
-        // The sender lives as long as the line, which the cache holds.
-        let _ = epochs.wait_for(|epoch| epoch.number > 0).await;
+        // A suspension comes a moment before the epoch is announced.
+        let current = cache.state.read().epoch.max(1);
+        let epoch = match epochs.wait_for(|epoch| epoch.number >= current).await {
+            Ok(epoch) => epoch.number,
+            Err(_) => return, // the line is gone, and so is the process
+        };
         epochs.mark_unchanged();
-        match cache.load(&mut epochs).await {
+        match cache.load(epoch, &mut epochs).await {
             Ok(Some(_)) => continue,
             Ok(None) => pause = PAUSE,
             Err(failure) => {

@@ -13,22 +13,24 @@ const CAPACITY: usize = 128;
 
 /// Entries of own writes.
 #[derive(Default)]
-pub(crate) struct WrittenEntries(Mutex<VecDeque<Arc<Entry>>>);
+pub(crate) struct WrittenEntries(Mutex<VecDeque<(u64, Arc<Entry>)>>);
 
 impl WrittenEntries {
-    pub(crate) fn put(&self, entry: &Arc<Entry>) {
+    /// Remembers an entry made by the decoder of this generation.
+    pub(crate) fn put(&self, entry: &Arc<Entry>, generation: u64) {
         let mut entries = self.0.lock();
         let oldest = if entries.len() >= CAPACITY { entries.pop_front() } else { None };
-        entries.push_back(Arc::clone(entry));
+        entries.push_back((generation, Arc::clone(entry)));
         drop(entries);
         drop(oldest);
     }
 
     /// The entry written at this very revision; it leaves.
-    pub(crate) fn take(&self, key: &str, revision: i64) -> Option<Arc<Entry>> {
+    pub(crate) fn take(&self, key: &str, revision: i64, generation: u64) -> Option<Arc<Entry>> {
         let mut entries = self.0.lock();
-        let at = entries.iter().position(|e| e.revision == revision && *e.key == *key)?;
-        entries.remove(at)
+        let at = entries.iter().position(|(_, e)| e.revision == revision && *e.key == *key)?;
+        let (made, entry) = entries.remove(at)?;
+        (made == generation).then_some(entry)
     }
 
     pub(crate) fn clear(&self) {

@@ -44,8 +44,8 @@ impl Routes {
         self.by_path.remove(path);
     }
 
-    pub(super) fn sinks(&self) -> Vec<Arc<dyn Sink>> {
-        self.by_path.values().cloned().collect()
+    pub(super) fn sinks(&self) -> impl Iterator<Item = &Arc<dyn Sink>> {
+        self.by_path.values()
     }
 
     /// The collection of a key below the store's prefix, and the key below the collection's. The

@@ -142,11 +142,11 @@ fn push_dotted(path: &mut String, name: &str) {
 
 /// The names of the embedded structs that hold `field` in `message`.
 fn push_embedding(path: &mut String, message: MsgId, field: &Field) {
-    if field.tag == 0 && matches!(field.name.text(), "kind" | "apiVersion") {
-        return push_dotted(path, "TypeMeta");
+    let own = || message.fields_by_tag().iter().map(|i| catalogue::field_at(*i));
+    if own().any(|f| std::ptr::eq(f, field)) {
+        return;
     }
-    let own = message.fields_by_tag().iter().map(|i| catalogue::field_at(*i));
-    for inline in own.filter(|f| f.has(Flags::INLINE)) {
+    for inline in own().filter(|f| f.has(Flags::INLINE)) {
         if let Kind::Message(inner) = inline.kind
             && inner.field(field.name).is_some_and(|f| std::ptr::eq(f, field))
         {
@@ -154,6 +154,8 @@ fn push_embedding(path: &mut String, message: MsgId, field: &Field) {
             return push_embedding(path, inner, field);
         }
     }
+    // Embedded, and not in protobuf.
+    push_dotted(path, "TypeMeta");
 }
 
 /// `PodSpec` of `core/v1.PodSpec`.

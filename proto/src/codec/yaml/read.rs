@@ -150,11 +150,9 @@ impl Maker<'_> {
                 items.map(Value::List)
             }),
             NodeKind::Map(entries) => self.nested(node.line, |m| {
-                let mut map = Map::new();
                 let mut pairs = Vec::with_capacity(entries.len() / 2);
                 m.entries(entries, &mut pairs)?;
-                m.finish(pairs, &mut map);
-                Ok(Value::Map(map))
+                Ok(Value::Map(m.map(pairs)))
             }),
         }
     }
@@ -259,7 +257,7 @@ impl Maker<'_> {
     }
 
     /// The later of equal keys wins; each is complained about.
-    fn finish(&mut self, pairs: Vec<Pair>, map: &mut Map) {
+    fn map(&mut self, pairs: Vec<Pair>) -> Map {
         let mut order: Vec<usize> = (0..pairs.len()).collect();
         order.sort_by(|a, b| pairs[*a].key.text.cmp(&pairs[*b].key.text));
         let mut again: Vec<usize> = order
@@ -273,7 +271,7 @@ impl Maker<'_> {
             self.duplicates.push(format!("line {}: key {} already set in map", pair.line, pair.key.shown));
         }
         let entries = pairs.into_iter().map(|p| (Name::new(&p.key.text), p.value)).collect();
-        *map = Map::from_entries(entries).0;
+        Map::from_entries(entries).0
     }
 }
 

@@ -122,7 +122,7 @@ fn float(text: &str) -> Option<f64> {
 
 /// A date or a time, which upstream recognises and then keeps as text: `2001-12-14`, with a time after
 /// a `T`, a `t` or a space.
-fn is_date(text: &str) -> bool {
+pub(super) fn is_date(text: &str) -> bool {
     let mut rest = text;
     let mut number = |max_len: usize, before: &str| {
         let found = rest.strip_prefix(before)?;
@@ -193,7 +193,7 @@ pub(super) fn general(shortest_scientific: &str) -> String {
     let (mantissa, exponent) = shortest_scientific.split_once('e').unwrap_or((shortest_scientific, "0"));
     let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |m| ("-", m));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    if exponent < -4 || exponent >= 21 {
+    if !(-4..6).contains(&exponent) {
         let exponent_sign = if exponent < 0 { '-' } else { '+' };
         return format!("{sign}{mantissa}e{exponent_sign}{:02}", exponent.abs());
     }

@@ -1,0 +1,193 @@
+//! What a cluster needs before anybody asks for it: system namespaces, the API server's own service,
+//! the default service range, priority classes, roles, this server's identity.
+//!
+//! Each is a hook that starts when the server listens and retries until it succeeds. Hooks write
+//! through the registry like any client, as the API server itself, and are idempotent: every server of
+//! a cluster runs them, ours and upstream's side by side. `/readyz` names each as
+//! `poststarthook/<name>`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use component::{Supervisor, Task};
+use proto::catalogue::names as n;
+use proto::{Value, meta};
+
+use crate::auth;
+use crate::handler;
+use crate::options::{DeleteOptions, WriteOptions};
+use crate::registry::Endpoint;
+use crate::registry::generic::Write;
+use crate::server::Server;
+use crate::status::Failure;
+
+mod identity;
+mod namespaces;
+mod priority_classes;
+mod service;
+mod service_ranges;
+mod trust;
+
+type Run = fn(Arc<Server>) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// One thing to bring about.
+pub struct Hook {
+    /// Upstream's name, behind `poststarthook/`.
+    pub name: &'static str,
+    /// Brings it about; called again until it succeeds.
+    pub once: Run,
+    /// Keeps it so, if that needs more than being there: called in this interval afterwards.
+    pub keep: Option<(Duration, Run)>,
+}
+
+/// In the order in which they first run; a later one may need what an earlier one makes.
+pub const HOOKS: &[Hook] = &[
+    namespaces::HOOK,
+    crate::authz::bootstrap::HOOK,
+    priority_classes::HOOK,
+    service_ranges::HOOK,
+    service::HOOK,
+    identity::HOOK,
+    trust::HOOK,
+];
+
+/// How long to wait after a failure, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Starts all hooks; readiness waits for them.
+pub fn start(server: &Arc<Server>, tasks: &Supervisor, health: &component::serving::Health) {
+    let pending: Vec<_> = HOOKS.iter().map(|hook| health.pending(&format!("poststarthook/{}", hook.name))).collect();
+    let (own, spawner) = (server.clone(), tasks.clone());
+    tasks.spawn(Task::Worker, "bootstrap", async move {
+        for (hook, pending) in HOOKS.iter().zip(pending) {
+            until_done(&own, hook).await;
+            drop(pending);
+            if let Some((interval, run)) = hook.keep {
+                let server = own.clone();
+                spawner.spawn(Task::Worker, hook.name, async move { repeat(server, hook.name, interval, run).await });
+            }
+        }
+    });
+    let own = server.clone();
+    tasks.spawn(Task::Worker, "service-repair", async move {
+        let mut suspects = crate::alloc::repair::Suspects::default();
+        let mut ticks = tokio::time::interval(crate::alloc::repair::INTERVAL);
+        loop {
+            ticks.tick().await;
+            crate::alloc::repair::round(&own, &mut suspects).await;
+        }
+    });
+}
+
+async fn until_done(server: &Arc<Server>, hook: &Hook) {
+    let mut wait = RETRY.0;
+    loop {
+        match (hook.once)(server.clone()).await {
+            Ok(()) => return,
+            Err(failure) => {
+                tracing::warn!(hook = hook.name, error = %failure, "a bootstrap hook failed, it will be tried again");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(RETRY.1);
+            }
+        }
+    }
+}
+
+async fn repeat(server: Arc<Server>, name: &'static str, interval: Duration, run: Run) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(failure) = run(server.clone()).await {
+            tracing::warn!(hook = name, error = %failure, "a bootstrap hook failed, it will run again");
+        }
+    }
+}
+
+/// Writes of the server on its own account.
+pub struct Own<'a> {
+    server: &'a Arc<Server>,
+    endpoint: &'a Endpoint,
+    user: auth::User,
+    namespace: &'a str,
+}
+
+impl<'a> Own<'a> {
+    /// Of a resource in its first served version. Fails if the resource is not served.
+    pub fn new(server: &'a Arc<Server>, group: &str, resource: &str, namespace: &'a str) -> Result<Self, Failure> {
+        let endpoint = server.registry.any_version(group, resource).ok_or_else(Failure::no_such_resource)?;
+        Ok(Self { server, endpoint, user: auth::loopback(), namespace })
+    }
+
+    fn write(&self) -> Write<'_> {
+        Write {
+            server: self.server,
+            endpoint: self.endpoint,
+            user: &self.user,
+            namespace: self.namespace,
+            manager: "kube-apiserver",
+            subresource: "",
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The object, read from etcd.
+    pub async fn get(&self, name: &str) -> Result<Option<Value>, Failure> {
+        let key = self.write().key(name);
+        let found = self.endpoint.collection.get(&key, store::At::Latest).await.map_err(crate::server::read_failure)?;
+        found.map(|entry| crate::object::from_body(&entry.body, &self.endpoint.hub)).transpose()
+    }
+
+    /// Creates an object unless one of its name is there; says whether it did.
+    pub async fn create_if_absent(&self, object: Value) -> Result<bool, Failure> {
+        let key = self.write().key(meta::name(&object));
+        if self.endpoint.collection.cached(&key).is_some() {
+            return Ok(false);
+        }
+        let object = handler::create::default(self.endpoint, object)?;
+        match self.write().create(object, &WriteOptions::default()).await {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.reason() == "AlreadyExists" => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Makes an object as `change` wants it: created if it is absent, updated if it differs.
+    pub async fn ensure(&self, name: &str, change: impl Fn(&mut Value)) -> Result<(), Failure> {
+        let mut fresh = Value::object();
+        fresh.set(&[n::METADATA, n::NAME], name);
+        change(&mut fresh);
+        if self.create_if_absent(fresh).await? {
+            return Ok(());
+        }
+        let apply = async |old: Option<&Value>| {
+            let mut new = old.cloned().ok_or_else(|| Failure::not_found("", self.endpoint.resource.name, name))?;
+            change(&mut new);
+            handler::create::default(self.endpoint, new)
+        };
+        self.write().update(name, &WriteOptions::default(), None, false, apply).await.map(drop)
+    }
+
+    /// Changes the status of an object that is there.
+    pub async fn set_status(&self, name: &str, change: impl Fn(&mut Value)) -> Result<(), Failure> {
+        let apply = async |old: Option<&Value>| {
+            let mut new = old.cloned().ok_or_else(|| Failure::not_found("", self.endpoint.resource.name, name))?;
+            change(&mut new);
+            Ok(new)
+        };
+        let mut write = self.write();
+        write.subresource = "status";
+        let part = self.endpoint.strategy.status;
+        write.update(name, &WriteOptions::default(), part, false, apply).await.map(drop)
+    }
+
+    pub async fn delete(&self, name: &str) -> Result<(), Failure> {
+        match self.write().delete(name, &DeleteOptions::default()).await {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.reason() == "NotFound" => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+}

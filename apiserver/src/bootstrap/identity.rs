@@ -1,0 +1,63 @@
+//! This server's identity: a lease in `kube-system` that it renews, and the removal of those that
+//! nobody renews any more. Upstream: `pkg/controlplane/apiserver/server.go` (KEP-1965).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::catalogue::names as n;
+use proto::{Value, meta, time};
+
+use super::{Hook, Own};
+use crate::registry::generic::Clock;
+use crate::server::Server;
+use crate::status::Failure;
+
+/// Upstream's `IdentityLeaseRenewIntervalPeriod` and `IdentityLeaseDurationSeconds`.
+const INTERVAL: Duration = Duration::from_secs(10);
+const SECONDS: i64 = 3600;
+const NAMESPACE: &str = "kube-system";
+const LABEL: &str = "apiserver.kubernetes.io/identity";
+
+pub const HOOK: Hook = Hook {
+    name: "start-kube-apiserver-identity-lease-controller",
+    once: |server| Box::pin(async move { renew(&server).await }),
+    keep: Some((INTERVAL, |server| {
+        Box::pin(async move {
+            renew(&server).await?;
+            collect(&server).await
+        })
+    })),
+};
+
+async fn renew(server: &Arc<Server>) -> Result<(), Failure> {
+    let id = server.identity.clone();
+    let host = id.host.clone();
+    Own::new(server, "coordination.k8s.io", "leases", NAMESPACE)?
+        .ensure(&id.lease, |object| {
+            let clock = Clock::now();
+            object.set(&[n::METADATA, n::NAMESPACE], NAMESPACE);
+            let labels = object.ensure(&[n::METADATA, n::LABELS]).make_map();
+            labels.insert(LABEL, "kube-apiserver");
+            labels.insert("kubernetes.io/hostname", host.as_str());
+            object.set(&[n::SPEC, n::HOLDER_IDENTITY], id.holder.as_str());
+            object.set(&[n::SPEC, n::LEASE_DURATION_SECONDS], SECONDS);
+            object.set(&[n::SPEC, n::RENEW_TIME], time::print_micro_time(clock.seconds, clock.nanos));
+        })
+        .await
+}
+
+/// Removes the leases of servers that are gone for longer than their leases last.
+async fn collect(server: &Arc<Server>) -> Result<(), Failure> {
+    let now = Clock::now().seconds;
+    let own = Own::new(server, "coordination.k8s.io", "leases", NAMESPACE)?;
+    for lease in server.objects("coordination.k8s.io", "leases") {
+        let labelled = lease.at(&[n::METADATA, n::LABELS]).and_then(|l| l.get(LABEL)).is_some();
+        let renewed = lease.at(&[n::SPEC, n::RENEW_TIME]).and_then(Value::as_str).and_then(time::unix_of);
+        let lasts = lease.at(&[n::SPEC, n::LEASE_DURATION_SECONDS]).and_then(Value::as_int).unwrap_or(SECONDS);
+        let expired = renewed.is_none_or(|(seconds, _)| seconds + lasts < now);
+        if meta::namespace(&lease) == NAMESPACE && labelled && expired {
+            own.delete(meta::name(&lease)).await?;
+        }
+    }
+    Ok(())
+}

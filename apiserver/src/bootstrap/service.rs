@@ -1,0 +1,164 @@
+//! The service `default/kubernetes`, its endpoints, and the leases by which servers know of each other.
+//!
+//! Every server keeps a key `masterleases/<address>` alive in etcd; the endpoints are the addresses
+//! whose keys live. Upstream: `pkg/controlplane/controller/kubernetesservice`,
+//! `pkg/controlplane/reconcilers/lease.go`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::catalogue::messages::core_v1::ENDPOINTS;
+use proto::catalogue::names as n;
+use proto::{Value, codec};
+
+use super::{Hook, Own};
+use crate::server::Server;
+use crate::status::Failure;
+
+/// Upstream's `DefaultEndpointReconcilerInterval` and `DefaultEndpointReconcilerTTL`.
+const INTERVAL: Duration = Duration::from_secs(10);
+const TTL: Duration = Duration::from_secs(15);
+/// Below the etcd prefix.
+const LEASES: &str = "masterleases/";
+const NAME: &str = "kubernetes";
+const NAMESPACE: &str = "default";
+
+pub const HOOK: Hook = Hook {
+    name: "bootstrap-controller",
+    once: |server| Box::pin(async move { reconcile(&server).await }),
+    keep: Some((INTERVAL, |server| Box::pin(async move { reconcile(&server).await }))),
+};
+
+async fn reconcile(server: &Arc<Server>) -> Result<(), Failure> {
+    service(server).await?;
+    if !server.config.reconcile_endpoints {
+        return Ok(());
+    }
+    renew(server).await?;
+    let addresses = alive(server).await?;
+    endpoints(server, &addresses).await?;
+    slice(server, &addresses).await
+}
+
+async fn service(server: &Arc<Server>) -> Result<(), Failure> {
+    let Some(range) = server.config.service_ranges.first() else { return Ok(()) };
+    let Some(address) = range.hosts().next() else { return Ok(()) };
+    let mut object = Value::object();
+    object.set(&[n::METADATA, n::NAME], NAME);
+    object.set(&[n::METADATA, n::NAMESPACE], NAMESPACE);
+    let labels = object.ensure(&[n::METADATA, n::LABELS]).make_map();
+    labels.insert("component", "apiserver");
+    labels.insert("provider", "kubernetes");
+    let mut port = Value::object();
+    port.set(&[n::NAME], "https");
+    port.set(&[n::PROTOCOL], "TCP");
+    port.set(&[n::PORT], 443);
+    port.set(&[n::TARGET_PORT], i64::from(server.config.listen.port()));
+    object.set(&[n::SPEC, n::PORTS], vec![port]);
+    object.set(&[n::SPEC, n::CLUSTER_IP], address.to_string());
+    object.set(&[n::SPEC, n::IP_FAMILY_POLICY], "SingleStack");
+    object.set(&[n::SPEC, n::SESSION_AFFINITY], "None");
+    object.set(&[n::SPEC, n::TYPE], "ClusterIP");
+    object.set(&[n::STATUS], Value::object());
+    Own::new(server, "", "services", NAMESPACE)?.create_if_absent(object).await.map(drop)
+}
+
+/// Keeps this server's key alive. Upstream's form: an `Endpoints` object whose generation counts the
+/// renewals.
+async fn renew(server: &Arc<Server>) -> Result<(), Failure> {
+    let address = server.config.advertise.to_string();
+    let key = format!("{LEASES}{address}");
+    let raw = server.store.raw();
+    let stored = raw.get(&key).await.map_err(Failure::internal)?;
+    let generation = stored.as_ref().and_then(|s| decode(&s.value)).map_or(0, |o| proto::meta::generation(&o).unwrap_or(0));
+    let mut object = Value::object();
+    object.set(&[n::METADATA, n::GENERATION], generation + 1);
+    let mut subset = Value::object();
+    let mut own = Value::object();
+    own.set(&[n::IP], address);
+    subset.set(&[n::ADDRESSES], vec![own]);
+    object.set(&[n::SUBSETS], vec![subset]);
+    let mut body = Vec::new();
+    codec::protobuf::encode(&object, ENDPOINTS, &mut body);
+    let value = codec::protobuf::envelope("v1", "Endpoints", &body);
+    raw.put_with_ttl(&key, value.into(), TTL).await.map_err(Failure::internal)
+}
+
+fn decode(value: &[u8]) -> Option<Value> {
+    let open = codec::protobuf::open(value).ok()?;
+    codec::protobuf::decode(open.raw, ENDPOINTS).ok()
+}
+
+/// The addresses whose keys live.
+async fn alive(server: &Arc<Server>) -> Result<Vec<IpAddr>, Failure> {
+    let stored = server.store.raw().list(LEASES).await.map_err(Failure::internal)?;
+    let mut addresses: Vec<IpAddr> = stored
+        .iter()
+        .filter_map(|s| {
+            let object = decode(&s.value)?;
+            let subset = object.get(n::SUBSETS)?.as_list()?.first()?.get(n::ADDRESSES)?.as_list()?.first()?.clone();
+            subset.get(n::IP)?.as_str()?.parse().ok()
+        })
+        .collect();
+    addresses.sort();
+    addresses.dedup();
+    if addresses.is_empty() {
+        return Err(Failure::internal("no API server is listed in the store although this one just renewed its key"));
+    }
+    Ok(addresses)
+}
+
+/// The endpoints with exactly these addresses.
+async fn endpoints(server: &Arc<Server>, addresses: &[IpAddr]) -> Result<(), Failure> {
+    let port = server.config.listen.port();
+    Own::new(server, "", "endpoints", NAMESPACE)?
+        .ensure(NAME, |object| {
+            object.set(&[n::METADATA, n::NAMESPACE], NAMESPACE);
+            let labels = object.ensure(&[n::METADATA, n::LABELS]).make_map();
+            labels.insert("endpointslice.kubernetes.io/skip-mirror", "true");
+            let mut subset = Value::object();
+            let one = |address: &IpAddr| {
+                let mut v = Value::object();
+                v.set(&[n::IP], address.to_string());
+                v
+            };
+            subset.set(&[n::ADDRESSES], addresses.iter().map(one).collect::<Vec<_>>());
+            let mut https = Value::object();
+            https.set(&[n::NAME], "https");
+            https.set(&[n::PORT], i64::from(port));
+            https.set(&[n::PROTOCOL], "TCP");
+            subset.set(&[n::PORTS], vec![https]);
+            object.set(&[n::SUBSETS], vec![subset]);
+        })
+        .await
+}
+
+async fn slice(server: &Arc<Server>, addresses: &[IpAddr]) -> Result<(), Failure> {
+    let own = Own::new(server, "discovery.k8s.io", "endpointslices", NAMESPACE)?;
+    let family = if addresses.iter().all(IpAddr::is_ipv6) { "IPv6" } else { "IPv4" };
+    let fitting: Vec<&IpAddr> = addresses.iter().filter(|a| a.is_ipv6() == (family == "IPv6")).collect();
+    // The family of a slice cannot change.
+    if own.get(NAME).await?.is_some_and(|old| old.get(n::ADDRESS_TYPE).and_then(Value::as_str) != Some(family)) {
+        own.delete(NAME).await?;
+    }
+    let port = server.config.listen.port();
+    own.ensure(NAME, |object| {
+        object.set(&[n::METADATA, n::NAMESPACE], NAMESPACE);
+        object.ensure(&[n::METADATA, n::LABELS]).make_map().insert("kubernetes.io/service-name", NAME);
+        object.set(&[n::ADDRESS_TYPE], family);
+        let one = |address: &&IpAddr| {
+            let mut v = Value::object();
+            v.set(&[n::ADDRESSES], vec![address.to_string()]);
+            v.set(&[n::CONDITIONS, n::READY], true);
+            v
+        };
+        object.set(&[n::ENDPOINTS], fitting.iter().map(one).collect::<Vec<_>>());
+        let mut https = Value::object();
+        https.set(&[n::NAME], "https");
+        https.set(&[n::PORT], i64::from(port));
+        https.set(&[n::PROTOCOL], "TCP");
+        object.set(&[n::PORTS], vec![https]);
+    })
+    .await
+}

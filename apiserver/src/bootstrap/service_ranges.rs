@@ -1,0 +1,56 @@
+//! The default service range as an object. Upstream:
+//! `pkg/controlplane/controller/defaultservicecidr`; the finalizer and the condition are set by
+//! upstream's service-cidr controller and here at once, so that a cluster works before that controller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::Value;
+use proto::catalogue::names as n;
+use proto::meta;
+
+use super::{Hook, Own};
+use crate::server::Server;
+use crate::status::Failure;
+
+pub const HOOK: Hook = Hook {
+    name: "start-kubernetes-service-cidr-controller",
+    once: |server| Box::pin(async move { ensure(&server).await }),
+    keep: Some((Duration::from_secs(10), |server| Box::pin(async move { ensure(&server).await }))),
+};
+
+/// Upstream's name for it.
+const NAME: &str = "kubernetes";
+
+async fn ensure(server: &Arc<Server>) -> Result<(), Failure> {
+    let own = Own::new(server, "networking.k8s.io", "servicecidrs", "")?;
+    let mut object = Value::object();
+    object.set(&[n::METADATA, n::NAME], NAME);
+    let ranges: Vec<String> = server.config.service_ranges.iter().map(|r| r.trunc().to_string()).collect();
+    object.set(&[n::SPEC, n::CIDRS], ranges);
+    if own.create_if_absent(object).await? || !is_ready(&own).await? {
+        own.set_status(NAME, |object| {
+            let now = crate::registry::generic::Clock::now().text;
+            let conditions = object.ensure(&[n::STATUS, n::CONDITIONS]);
+            meta::set_condition(conditions, "Ready", "True", &now);
+            let condition = conditions.as_list_mut().and_then(|l| {
+                l.iter_mut().find(|c| c.get(n::TYPE).and_then(Value::as_str) == Some("Ready"))
+            });
+            if let Some(condition) = condition {
+                condition.set(&[n::REASON], "");
+                condition.set(&[n::MESSAGE], "Kubernetes Service CIDR is ready");
+            }
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+async fn is_ready(own: &Own<'_>) -> Result<bool, Failure> {
+    let Some(object) = own.get(NAME).await? else { return Ok(false) };
+    if meta::is_deleting(&object) {
+        return Ok(true);
+    }
+    let conditions = object.at(&[n::STATUS, n::CONDITIONS]).and_then(Value::as_list).unwrap_or_default();
+    Ok(conditions.iter().any(|c| c.get(n::TYPE).and_then(Value::as_str) == Some("Ready")))
+}

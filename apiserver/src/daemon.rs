@@ -1,0 +1,161 @@
+//! Wiring: from flags to a server that answers.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use component::args::{Args, Group};
+use component::config::Logging;
+use component::metrics::Metrics;
+use component::serving::{self, Endpoints, Health, Request, Response};
+use component::{Daemon, Supervisor, Task};
+use proto::catalogue::Resource;
+use store::{ResourceConfig, Store};
+
+use crate::admission;
+use crate::alloc::Allocators;
+use crate::auth::Authenticators;
+use crate::auth::service_account::Issuer;
+use crate::authz::{self, Authorizers};
+use crate::bootstrap;
+use crate::chain;
+use crate::config::{self, Config};
+use crate::discovery::Documents;
+use crate::kubelet::Kubelets;
+use crate::object::Type;
+use crate::registry::decoder::Objects;
+use crate::registry::{Registry, Strategy};
+use crate::server::{Identity, Server};
+
+/// kube-apiserver.
+pub struct ApiServer {
+    config: Config,
+}
+
+impl Daemon for ApiServer {
+    const NAME: &'static str = "kube-apiserver";
+    const ABOUT: &'static str = "Serves the Kubernetes API in front of etcd.";
+
+    fn flags() -> Vec<Group> {
+        config::groups()
+    }
+
+    fn configure(args: &Args) -> anyhow::Result<Self> {
+        Ok(Self { config: Config::from_args(args)? })
+    }
+
+    fn logging(&self) -> &Logging {
+        &self.config.logging
+    }
+
+    async fn start(self, tasks: Supervisor) -> anyhow::Result<()> {
+        start(self.config, &tasks).await.map(drop)
+    }
+}
+
+/// Starts a server; returns once it listens. The address is the one that it is bound to.
+pub async fn start(config: Config, tasks: &Supervisor) -> anyhow::Result<std::net::SocketAddr> {
+    // The port first: a taken one must not cost a minute of lists.
+    let listener = serving::Server::bind(config.serving.clone())?;
+    let address = listener.address();
+    let health = Health::new(tasks);
+    let metrics = Metrics::new();
+    let server = Arc::new(build(config, address, tasks, &health, &metrics).await?);
+    bootstrap::start(&server, tasks, &health);
+    let answering = server.clone();
+    let service = tower::service_fn(move |request: Request| {
+        let server = answering.clone();
+        async move { Ok::<Response, std::convert::Infallible>(chain::serve(server, request).await) }
+    });
+    listener.serve(tasks, Task::Critical, "https", service);
+    Ok(address)
+}
+
+async fn build(mut config: Config, address: std::net::SocketAddr, tasks: &Supervisor, health: &Health, metrics: &Metrics) -> anyhow::Result<Server> {
+    config.listen.set_port(address.port());
+    let store = Store::open(store_config(&config)?, Arc::new(tasks.clone())).await.context("etcd cannot be used")?;
+    let registry = {
+        let enabled = |resource: &Resource| enabled(&config, resource);
+        Registry::new(enabled, |resource, strategy, hub| open(&store, &config, resource, strategy, hub))
+    };
+    readiness(&store, &registry, health);
+    let tokens = Arc::new(Issuer::new(&config.tokens)?);
+    let admission = admission::Chain::new(&config.enable_admission, &config.disable_admission).map_err(anyhow::Error::msg)?;
+    let authenticators = Authenticators::new(&config, &registry, &tokens)?;
+    let authorizers = authorizers(&config, &registry, tasks)?;
+    Ok(Server {
+        identity: Identity::of_this_process(),
+        endpoints: Endpoints::open(health.clone(), metrics.clone()),
+        kubelets: Kubelets::new(&config.kubelet)?,
+        allocators: Allocators::new(&config),
+        discovery: Documents::new(&registry),
+        store,
+        registry,
+        authenticators,
+        authorizers,
+        admission,
+        tokens,
+        config,
+    })
+}
+
+fn store_config(config: &Config) -> anyhow::Result<store::Config> {
+    let etcd = &config.etcd;
+    let mut store = store::Config::new(etcd.servers.clone());
+    store.prefix = etcd.prefix.clone();
+    store.compaction_interval = Some(etcd.compaction_interval).filter(|i| !i.is_zero());
+    store.tls = store::etcd::Tls::from_files(etcd.ca.clone(), etcd.client.as_ref().map(|c| (c.cert.clone(), c.key.clone())));
+    Ok(store)
+}
+
+/// Whether a group version is served: by default, or as `--runtime-config` says.
+fn enabled(config: &Config, resource: &Resource) -> bool {
+    let version = proto::catalogue::group_version(resource.group, resource.version);
+    let said = |key: &str| config.runtime_config.get(key).map(|v| v.is_empty() || v == "true");
+    let stage = if resource.version.contains("alpha") {
+        "api/alpha"
+    } else if resource.version.contains("beta") {
+        "api/beta"
+    } else {
+        "api/ga"
+    };
+    said(&format!("{version}/{}", resource.name))
+        .or_else(|| said(&version))
+        .or_else(|| said(stage))
+        .or_else(|| said("api/all"))
+        .unwrap_or(resource.on_by_default)
+}
+
+fn open(store: &Store, config: &Config, resource: &'static Resource, strategy: &'static Strategy, hub: Type) -> Arc<store::Collection> {
+    let storage = resource.storage.as_ref().expect("the registry opens stored resources only");
+    let decoder = Arc::new(Objects::new(hub, strategy, resource));
+    let mut of = ResourceConfig::new(storage.prefix, decoder);
+    of.keep_bodies = resource.kind != "Event";
+    of.indexes = if resource.name == "pods" { &["spec.nodeName"] } else { &[] };
+    let _ = config;
+    store.resource(of)
+}
+
+/// `/readyz` waits for etcd and for every collection.
+fn readiness(store: &Store, registry: &Registry, health: &Health) {
+    let etcd = store.clone();
+    health.live("etcd", move || if etcd.is_reachable() { Ok(()) } else { Err("etcd does not answer".into()) });
+    let collections: Vec<_> = registry.iter().map(|e| (e.resource.name, e.collection.clone())).collect();
+    health.ready("informer-sync", move || match collections.iter().find(|(_, c)| !c.is_ready()) {
+        None => Ok(()),
+        Some((name, _)) => Err(format!("{name} are not read yet")),
+    });
+}
+
+fn authorizers(config: &Config, registry: &Registry, tasks: &Supervisor) -> anyhow::Result<Authorizers> {
+    let mut modes: Vec<Box<dyn authz::Authorizer>> = Vec::new();
+    for mode in &config.authorization_modes {
+        modes.push(match mode.as_str() {
+            "Node" => Box::new(authz::node::Node::new(registry, tasks)?),
+            "RBAC" => Box::new(authz::rbac::Rbac::new(registry, tasks)?),
+            "AlwaysAllow" => Box::new(authz::Always(authz::Decision::Allow)),
+            "AlwaysDeny" => Box::new(authz::Always(authz::Decision::NoOpinion("Everything is forbidden.".into()))),
+            other => anyhow::bail!("--authorization-mode: {other:?} is none of Node, RBAC, AlwaysAllow, AlwaysDeny"),
+        });
+    }
+    Ok(Authorizers::new(modes))
+}

@@ -1,0 +1,214 @@
+//! TLS towards the API server: authorities, the client's certificate, and their changes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use super::config::{Config, Source};
+use super::exec::{self, Plugin};
+use crate::files::FromFiles;
+
+/// Why TLS cannot be set up.
+#[derive(thiserror::Error, Debug)]
+pub enum Error {
+    #[error("cannot read {path}")]
+    Read { path: PathBuf, #[source] cause: std::io::Error },
+    #[error("cannot read the PEM of {origin}")]
+    Pem { origin: String, #[source] cause: rustls_pki_types::pem::Error },
+    #[error("no certificate in {0}")]
+    NoCertificate(String),
+    #[error("a certificate in {origin} cannot be an authority")]
+    Authority { origin: String, #[source] cause: rustls::Error },
+    #[error("no authority is given, and the system has none")]
+    NoAuthorities,
+    #[error("the client's certificate and key do not fit")]
+    Pair(#[source] rustls::Error),
+    #[error("TLS settings do not fit together")]
+    Settings(#[source] rustls::Error),
+}
+
+/// Where systems keep the authorities they trust, as Go looks for them.
+const SYSTEM_AUTHORITIES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// The TLS settings of a client. A new pointer means that connections should be made anew.
+pub(super) struct Tls {
+    base: FromFiles<Base>,
+    plugin: Option<Arc<Plugin>>,
+    /// The settings with the certificate that the plugin gave, and what they were made from.
+    derived: Mutex<Option<Derived>>,
+}
+
+struct Derived {
+    base: Arc<Base>,
+    certificate: (String, String),
+    config: Arc<ClientConfig>,
+}
+
+/// What the files say.
+struct Base {
+    config: Arc<ClientConfig>,
+    verifier: Verifier,
+}
+
+#[derive(Clone)]
+enum Verifier {
+    Roots(Arc<RootCertStore>),
+    Nobody,
+}
+
+impl Tls {
+    pub(super) fn new(config: &Config, plugin: Option<Arc<Plugin>>) -> Result<Self, Error> {
+        let sources = config.ca.iter().chain(config.certificate.iter().flat_map(|(cert, key)| [cert, key]));
+        let paths = sources.filter_map(|s| match s {
+            Source::File(path) => Some(path.clone()),
+            Source::Inline(_) => None,
+        });
+        let settings = config.clone();
+        let base = FromFiles::new(paths.collect(), move || base(&settings))?;
+        Ok(Self { base, plugin, derived: Mutex::new(None) })
+    }
+
+    /// The settings as of now.
+    pub(super) async fn current(&self) -> Result<Arc<ClientConfig>, exec::Error> {
+        let base = self.base.current();
+        let Some(plugin) = &self.plugin else { return Ok(Arc::clone(&base.config)) };
+        let Some(certificate) = plugin.credential().await?.certificate.clone() else {
+            return Ok(Arc::clone(&base.config));
+        };
+        let mut derived = self.derived.lock();
+        if let Some(d) = derived.as_ref().filter(|d| Arc::ptr_eq(&d.base, &base) && d.certificate == certificate) {
+            return Ok(Arc::clone(&d.config));
+        }
+        let pair = pair(certificate.0.as_bytes(), certificate.1.as_bytes(), "the plugin");
+        let config = match pair.and_then(|pair| settings(&base.verifier, Some(pair))) {
+            Ok(config) => Arc::new(config),
+            Err(e) => {
+                tracing::error!(error = %e, "The plugin's certificate cannot be used");
+                return Ok(Arc::clone(&base.config));
+            }
+        };
+        *derived = Some(Derived { base, certificate, config: Arc::clone(&config) });
+        Ok(config)
+    }
+}
+
+fn base(config: &Config) -> Result<Base, Error> {
+    let verifier = if config.insecure {
+        Verifier::Nobody
+    } else {
+        let (pem, origin) = match &config.ca {
+            Some(source) => read(source, "certificate-authority-data")?,
+            None => system_authorities()?,
+        };
+        let mut roots = RootCertStore::empty();
+        for cert in certificates(&pem, &origin)? {
+            roots.add(cert).map_err(|cause| Error::Authority { origin: origin.clone(), cause })?;
+        }
+        Verifier::Roots(Arc::new(roots))
+    };
+    let certificate = match &config.certificate {
+        Some((cert, key)) => {
+            let (cert, origin) = read(cert, "client-certificate-data")?;
+            let (key, _) = read(key, "client-key-data")?;
+            Some(pair(&cert, &key, &origin)?)
+        }
+        None => None,
+    };
+    Ok(Base { config: Arc::new(settings(&verifier, certificate)?), verifier })
+}
+
+type PairDer = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn settings(verifier: &Verifier, certificate: Option<PairDer>) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(Error::Settings)?;
+    let builder = match verifier {
+        Verifier::Roots(roots) => builder.with_root_certificates(Arc::clone(roots)),
+        Verifier::Nobody => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider))),
+    };
+    let mut config = match certificate {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(Error::Pair)?,
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn read(source: &Source, inline: &str) -> Result<(Vec<u8>, String), Error> {
+    match source {
+        Source::Inline(pem) => Ok((pem.clone(), inline.to_owned())),
+        Source::File(path) => {
+            let pem = std::fs::read(path).map_err(|cause| Error::Read { path: path.clone(), cause })?;
+            Ok((pem, path.display().to_string()))
+        }
+    }
+}
+
+fn system_authorities() -> Result<(Vec<u8>, String), Error> {
+    let found = SYSTEM_AUTHORITIES.iter().find_map(|p| Some((std::fs::read(Path::new(p)).ok()?, (*p).to_owned())));
+    found.ok_or(Error::NoAuthorities)
+}
+
+fn certificates(pem: &[u8], origin: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let certs: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|cause| Error::Pem { origin: origin.to_owned(), cause })?;
+    if certs.is_empty() { Err(Error::NoCertificate(origin.to_owned())) } else { Ok(certs) }
+}
+
+fn pair(cert: &[u8], key: &[u8], origin: &str) -> Result<PairDer, Error> {
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|cause| Error::Pem { origin: origin.to_owned(), cause })?;
+    Ok((certificates(cert, origin)?, key))
+}
+
+/// `insecure-skip-tls-verify`: any server is trusted.
+#[derive(Debug)]
+struct AnyServer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

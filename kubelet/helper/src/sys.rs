@@ -1,0 +1,338 @@
+//! The system calls of the helper that the standard library has no word for.
+#![allow(unsafe_code, reason = "the module that speaks to the kernel")]
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
+
+use oci_spec::runtime::PosixRlimitType;
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn owned(result: libc::c_int) -> io::Result<OwnedFd> {
+    let fd = check(result)?;
+    // SAFETY: the call just made the descriptor, nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A descriptor that stays open as long as the process lives.
+pub(crate) fn borrow_for_life(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: callers pass numbers at which the parent put something; nobody closes them.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+pub(crate) fn close_on_exec(fd: RawFd) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    Ok(())
+}
+
+/// Everything but the standard streams is closed when the program is executed.
+pub(crate) fn close_others_on_exec() -> io::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    // SAFETY: nothing is closed now.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    check(result as i32)?;
+    Ok(())
+}
+
+/// A copy of the process. Only for single-threaded programs, where the child may do anything.
+pub(crate) fn fork() -> io::Result<i32> {
+    // SAFETY: the helper has one thread.
+    check(unsafe { libc::fork() })
+}
+
+/// Ends the process at once, without running anything of the parent's that was copied.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: never returns.
+    unsafe { libc::_exit(code) }
+}
+
+/// A process by descriptor.
+pub(crate) fn pidfd(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as i32)
+}
+
+/// Enters namespaces of these kinds of a process.
+pub(crate) fn enter(process: BorrowedFd<'_>, kinds: i32) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::setns(process.as_raw_fd(), kinds) })?;
+    Ok(())
+}
+
+/// Root of the user namespace just entered.
+pub(crate) fn become_root() -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    unsafe {
+        check(libc::setresgid(0, 0, 0))?;
+        check(libc::setresuid(0, 0, 0))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn new_session() -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::setsid() })?;
+    Ok(())
+}
+
+/// Others may not trace this process or look into it while it changes sides.
+pub(crate) fn set_undumpable() -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) })?;
+    Ok(())
+}
+
+pub(crate) fn set_umask(umask: u32) {
+    // SAFETY: no memory is passed.
+    unsafe { libc::umask(umask) };
+}
+
+/// How much sooner the kernel takes this process for memory. Best effort: lowering it needs a
+/// capability that a kubelet in a container may lack; then it stays what the shim has.
+pub(crate) fn set_oom_score_adj(score: i32) {
+    let _ = fs::write("/proc/self/oom_score_adj", score.to_string());
+}
+
+pub(crate) fn set_rlimit(kind: PosixRlimitType, soft: u64, hard: u64) -> io::Result<()> {
+    use PosixRlimitType as T;
+    let resource = match kind {
+        T::RlimitAs => libc::RLIMIT_AS,
+        T::RlimitCore => libc::RLIMIT_CORE,
+        T::RlimitCpu => libc::RLIMIT_CPU,
+        T::RlimitData => libc::RLIMIT_DATA,
+        T::RlimitFsize => libc::RLIMIT_FSIZE,
+        T::RlimitLocks => libc::RLIMIT_LOCKS,
+        T::RlimitMemlock => libc::RLIMIT_MEMLOCK,
+        T::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
+        T::RlimitNice => libc::RLIMIT_NICE,
+        T::RlimitNofile => libc::RLIMIT_NOFILE,
+        T::RlimitNproc => libc::RLIMIT_NPROC,
+        T::RlimitRss => libc::RLIMIT_RSS,
+        T::RlimitRtprio => libc::RLIMIT_RTPRIO,
+        T::RlimitRttime => libc::RLIMIT_RTTIME,
+        T::RlimitSigpending => libc::RLIMIT_SIGPENDING,
+        T::RlimitStack => libc::RLIMIT_STACK,
+    };
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the limit lives through the call.
+    check(unsafe { libc::setrlimit(resource, &raw const limit) })?;
+    Ok(())
+}
+
+/// A terminal of the devpts at `/dev/pts`: master and slave. The slave is opened through the master,
+/// not by a path that the container could have changed.
+pub(crate) fn open_terminal() -> io::Result<(OwnedFd, OwnedFd)> {
+    const FLAGS: i32 = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    const DEVPTS_MAGIC: libc::c_long = 0x1cd1;
+    // SAFETY: strings have an end, everything passed lives through the calls.
+    unsafe {
+        let master = owned(libc::open(c"/dev/pts/ptmx".as_ptr(), FLAGS))?;
+        let mut system: libc::statfs = std::mem::zeroed();
+        check(libc::fstatfs(master.as_raw_fd(), &raw mut system))?;
+        if system.f_type != DEVPTS_MAGIC {
+            return Err(io::Error::other("/dev/pts is not a devpts"));
+        }
+        let unlocked: libc::c_int = 0;
+        check(libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked))?;
+        let slave = owned(libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, FLAGS))?;
+        Ok((master, slave))
+    }
+}
+
+pub(crate) fn resize(terminal: BorrowedFd<'_>, width: u16, height: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the size lives through the call.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })?;
+    Ok(())
+}
+
+/// Makes it the controlling terminal and the standard streams.
+pub(crate) fn take_terminal(slave: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    unsafe {
+        check(libc::ioctl(slave.as_raw_fd(), libc::TIOCSCTTY, 0))?;
+        for at in 0..3 {
+            check(libc::dup2(slave.as_raw_fd(), at))?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn give_to(fd: BorrowedFd<'_>, owner: u32) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::fchown(fd.as_raw_fd(), owner, u32::MAX) })?;
+    Ok(())
+}
+
+/// Lets the user open its own standard streams again through `/proc/self/fd` or `/dev/stdout`. What
+/// belongs to somebody else's device (`/dev/null`) stays.
+pub(crate) fn give_streams_to(owner: u32) {
+    for fd in 0..3 {
+        // SAFETY: stat is plain data, filled by the call.
+        unsafe {
+            let mut stat: libc::stat = std::mem::zeroed();
+            let null = libc::makedev(1, 3);
+            if libc::fstat(fd, &raw mut stat) == 0 && stat.st_rdev != null && stat.st_uid != owner {
+                libc::fchown(fd, owner, u32::MAX);
+            }
+        }
+    }
+}
+
+/// Becomes this user, keeping all permitted capabilities, and has them in force.
+pub(crate) fn set_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    // SAFETY: pointer and length are of one live slice.
+    unsafe {
+        check(libc::setgroups(groups.len(), groups.as_ptr()))?;
+        check(libc::setresgid(gid, gid, gid))?;
+        check(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0))?;
+        check(libc::setresuid(uid, uid, uid))?;
+        check(libc::prctl(libc::PR_SET_KEEPCAPS, 0, 0, 0, 0))?;
+    }
+    let (header, mut sets) = (header(), [0_u32; 6]);
+    // SAFETY: the arrays have the layout of version 3: effective, permitted, inheritable, twice.
+    unsafe {
+        check(libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) as i32)?;
+        (sets[0], sets[3]) = (sets[1], sets[4]);
+        check(libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) as i32)?;
+    }
+    Ok(())
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3`, this process.
+const fn header() -> [u32; 2] {
+    [0x2008_0522, 0]
+}
+
+/// One bit per capability.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct CapabilitySets {
+    pub(crate) bounding: u64,
+    pub(crate) effective: u64,
+    pub(crate) permitted: u64,
+    pub(crate) inheritable: u64,
+    pub(crate) ambient: u64,
+}
+
+/// The capabilities that this kernel knows.
+fn known_capabilities() -> u64 {
+    let known = |number: &u64| {
+        // SAFETY: no memory is passed.
+        unsafe { libc::prctl(libc::PR_CAPBSET_READ, *number, 0, 0, 0) >= 0 }
+    };
+    (0..64).take_while(known).fold(0, |all, number| all | 1 << number)
+}
+
+fn bits(set: u64) -> impl Iterator<Item = libc::c_ulong> {
+    (0..64).filter(move |number| set >> number & 1 == 1)
+}
+
+/// Takes everything else out of the bounding set.
+pub(crate) fn limit_bounding(bounding: u64) -> io::Result<()> {
+    for capability in bits(known_capabilities() & !bounding) {
+        // SAFETY: no memory is passed.
+        check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) })?;
+    }
+    Ok(())
+}
+
+/// Has exactly these, bounding apart.
+pub(crate) fn set_capabilities(wanted: &CapabilitySets) -> io::Result<()> {
+    let known = known_capabilities();
+    let low = |set: u64| (set & known) as u32;
+    let high = |set: u64| ((set & known) >> 32) as u32;
+    let CapabilitySets { effective, permitted, inheritable, ambient, .. } = *wanted;
+    let sets = [
+        low(effective),
+        low(permitted),
+        low(inheritable),
+        high(effective),
+        high(permitted),
+        high(inheritable),
+    ];
+    // SAFETY: the arrays have the layout of version 3; nothing else is passed.
+    unsafe {
+        check(libc::syscall(libc::SYS_capset, header().as_ptr(), sets.as_ptr()) as i32)?;
+        check(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))?;
+        for capability in bits(ambient & known) {
+            let raise = libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong;
+            check(libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, 0, 0))?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn set_no_new_privileges() -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+    Ok(())
+}
+
+/// Installs a BPF program of this many instructions.
+pub(crate) fn install_filter(flags: u32, program: &[u8], instructions: usize) -> io::Result<()> {
+    const SET_MODE_FILTER: libc::c_uint = 1;
+    let program = libc::sock_fprog {
+        len: u16::try_from(instructions).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: the kernel copies `len` instructions of 8 bytes out of the live buffer; it does not ask for
+    // alignment.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags, &raw const program) };
+    check(result as i32)?;
+    Ok(())
+}
+
+/// Enters an AppArmor profile with the next exec. Written only to a real procfs: the container could
+/// have put something else there.
+pub(crate) fn set_apparmor(profile: &str) -> io::Result<()> {
+    const PROC_MAGIC: libc::c_long = 0x9fa0;
+    let open = |path: &str| fs::OpenOptions::new().write(true).open(path);
+    let mut file =
+        open("/proc/self/attr/apparmor/exec").or_else(|_| open("/proc/self/attr/exec"))?;
+    // SAFETY: statfs is plain data, filled by the call.
+    let system = unsafe {
+        let mut system: libc::statfs = std::mem::zeroed();
+        check(libc::fstatfs(file.as_raw_fd(), &raw mut system))?;
+        system
+    };
+    if system.f_type != PROC_MAGIC {
+        return Err(io::Error::other("/proc is not a procfs"));
+    }
+    io::Write::write_all(&mut file, format!("exec {profile}").as_bytes())
+}
+
+/// No signal blocked or ignored.
+pub(crate) fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: no handler is installed; what cannot be changed fails without effect.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: the set is initialised by sigemptyset before it is used.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut());
+    }
+}
+
+/// Becomes another program; returns only why it could not.
+pub(crate) fn exec(path: &Path, args: &[CString], env: &[CString]) -> io::Error {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
+        return io::ErrorKind::InvalidInput.into();
+    };
+    let list = |all: &[CString]| -> Vec<*const libc::c_char> {
+        all.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
+    };
+    let (argv, envp) = (list(args), list(env));
+    // SAFETY: both lists end with a null and point to strings that live through the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
+}
