@@ -8,6 +8,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${NAVARCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/navarch}
 export NAVARCH_CACHE=$cache
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+export NAVARCH_ROOT=$root
 mkdir -p "$cache/tools"
 
 say() { printf '%s\n' "$*" >&2; }

@@ -19,7 +19,7 @@ use crate::auth;
 use crate::handler;
 use crate::options::{DeleteOptions, WriteOptions};
 use crate::registry::Endpoint;
-use crate::registry::generic::Write;
+use crate::registry::generic::{Update, Write};
 use crate::server::Server;
 use crate::status::Failure;
 
@@ -122,15 +122,7 @@ impl<'a> Own<'a> {
     }
 
     fn write(&self) -> Write<'_> {
-        Write {
-            server: self.server,
-            endpoint: self.endpoint,
-            user: &self.user,
-            namespace: self.namespace,
-            manager: "kube-apiserver",
-            subresource: "",
-            warnings: Vec::new(),
-        }
+        Write::new(self.server, self.endpoint, &self.user, self.namespace, "kube-apiserver")
     }
 
     /// The object, read from etcd.
@@ -143,7 +135,7 @@ impl<'a> Own<'a> {
     /// Creates an object unless one of its name is there; says whether it did.
     pub async fn create_if_absent(&self, object: Value) -> Result<bool, Failure> {
         let key = self.write().key(meta::name(&object));
-        if self.endpoint.collection.cached(&key).is_some() {
+        if self.endpoint.collection.peek(&key).is_some() {
             return Ok(false);
         }
         let object = handler::create::default(self.endpoint, object)?;
@@ -167,7 +159,7 @@ impl<'a> Own<'a> {
             change(&mut new);
             handler::create::default(self.endpoint, new)
         };
-        self.write().update(name, &WriteOptions::default(), None, false, apply).await.map(drop)
+        self.write().update(name, &WriteOptions::default(), Update::default(), apply).await.map(drop)
     }
 
     /// Changes the status of an object that is there.
@@ -180,7 +172,7 @@ impl<'a> Own<'a> {
         let mut write = self.write();
         write.subresource = "status";
         let part = self.endpoint.strategy.status;
-        write.update(name, &WriteOptions::default(), part, false, apply).await.map(drop)
+        write.update(name, &WriteOptions::default(), Update { part, may_create: false }, apply).await.map(drop)
     }
 
     pub async fn delete(&self, name: &str) -> Result<(), Failure> {

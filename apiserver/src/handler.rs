@@ -44,15 +44,10 @@ pub async fn read_body(headers: &HeaderMap, incoming: Incoming) -> Result<Bytes,
 
 /// A write in the name of the exchange's user.
 pub fn write<'a>(x: &'a Exchange, endpoint: &'a Endpoint, manager: &'a str) -> Write<'a> {
-    Write {
-        server: &x.server,
-        endpoint,
-        user: &x.user,
-        namespace: if endpoint.resource.namespaced { &x.info.namespace } else { "" },
-        manager,
-        subresource: &x.info.subresource,
-        warnings: Vec::new(),
-    }
+    let namespace = if endpoint.resource.namespaced { x.info.namespace.as_str() } else { "" };
+    let mut write = Write::new(&x.server, endpoint, &x.user, namespace, manager);
+    write.subresource = &x.info.subresource;
+    write
 }
 
 /// The manager of a write: the option, or what the user agent calls itself.

@@ -156,6 +156,10 @@ fn match_clause(clause: &Clause, offers: Offers) -> Option<Media> {
         None => Form::Full,
         Some(kind) => form(kind, clause, offers)?,
     };
+    // Tables have no protobuf form.
+    if matches!(form, Form::Table { .. }) && encoding == Encoding::Protobuf {
+        return None;
+    }
     let stream = match clause.param("stream") {
         None => false,
         Some("watch") if offers == Offers::Stream => true,

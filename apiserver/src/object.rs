@@ -48,6 +48,20 @@ pub fn decode(body: &[u8], encoding: Encoding, expected: &Type, validation: Fiel
     }
 }
 
+/// Decodes a body of a type whose version does not matter, such as options.
+pub fn decode_any_version(body: &[u8], encoding: Encoding, expected: &Type) -> Result<Value, Failure> {
+    let failed = |e: codec::DecodeError| unrecognized(expected, &e, body);
+    let json = |json: &[u8]| codec::json::decode(json, expected.message, Strictness::Lenient).map(|d| d.value);
+    match encoding {
+        Encoding::Json => json(body).map_err(failed),
+        Encoding::Yaml => json(&codec::yaml::to_json(body).map_err(failed)?.0).map_err(failed),
+        Encoding::Protobuf => {
+            let open = codec::protobuf::open(body).map_err(failed)?;
+            codec::protobuf::decode(open.raw, expected.message).map_err(failed)
+        }
+    }
+}
+
 /// The declared kind must be the expected one, or be left out.
 fn check_kind(api_version: &str, kind: &str, expected: &Type) -> Result<(), Failure> {
     let wanted = expected.api_version();
@@ -67,7 +81,7 @@ fn check_kind(api_version: &str, kind: &str, expected: &Type) -> Result<(), Fail
 }
 
 fn decode_json(body: &[u8], expected: &Type, validation: FieldValidation) -> Result<Decoded, Failure> {
-    let strictness = if validation == FieldValidation::Ignore { Strictness::Ignore } else { Strictness::Warn };
+    let strictness = if validation == FieldValidation::Ignore { Strictness::Lenient } else { Strictness::Strict };
     let decoded = codec::json::decode(body, expected.message, strictness).map_err(|e| {
         // Upstream reads kind and version first: what it could read it names.
         let declared = codec::json::parse(body).ok();
@@ -135,9 +149,9 @@ pub fn to_stored(object: &Value, hub: &Type) -> Bytes {
     } else {
         object
     };
-    let mut raw = Vec::with_capacity(512);
-    codec::protobuf::encode(object, hub.message, &mut raw);
-    codec::protobuf::envelope(&hub.api_version(), hub.kind, &raw).into()
+    let mut out = Vec::with_capacity(1024);
+    codec::protobuf::seal(object, hub.message, &hub.api_version(), hub.kind, &mut out);
+    out.into()
 }
 
 /// The tree of a serving body (protobuf without envelope).

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use proto::catalogue::{self, Resource};
-use store::Collection;
+use store::{Collection, Forms};
 
 use crate::object::Type;
 
 pub mod before;
 pub mod decoder;
 pub mod defaults;
+pub mod follow;
 pub mod generic;
 pub mod strategies;
 pub mod strategy;
@@ -32,6 +33,9 @@ pub struct Endpoint {
     /// The version in which objects are stored, and in which rules see them.
     pub hub: Type,
     pub collection: Arc<Collection>,
+    pub decoder: Arc<decoder::Objects>,
+    /// What is made of entries besides their stored bytes, shared by all endpoints.
+    pub forms: Arc<Forms>,
 }
 
 /// Everything that is served from storage.
@@ -41,26 +45,33 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// `open` gives the collection of a stored resource; group versions that share a storage prefix
+    /// `open` gives the collection of a stored resource, with the decoder of its entries; group versions that share a storage prefix
     /// share the collection.
     pub fn new(
         enabled: impl Fn(&Resource) -> bool,
-        mut open: impl FnMut(&'static Resource, &'static Strategy, Type) -> Arc<Collection>,
+        forms: &Arc<Forms>,
+        mut open: impl FnMut(&'static Resource, Arc<decoder::Objects>) -> Arc<Collection>,
     ) -> Self {
         let mut registry = Self { endpoints: Vec::new(), by_path: HashMap::new() };
-        let mut collections: HashMap<&'static str, Arc<Collection>> = HashMap::new();
+        let mut opened: HashMap<&'static str, (Arc<Collection>, Arc<decoder::Objects>)> = HashMap::new();
         for resource in catalogue::resources().iter().filter(|r| enabled(r)) {
             let Some(storage) = &resource.storage else { continue };
             let strategy = strategies::of(resource);
             let kind = resource.kind;
             let served = Type { group: resource.group, version: resource.version, kind, message: resource.message };
             let hub = Type { group: storage.group, version: storage.version, kind, message: storage.message };
-            let collection =
-                collections.entry(storage.prefix).or_insert_with(|| open(resource, strategy, hub)).clone();
+            let (collection, decoder) = opened
+                .entry(storage.prefix)
+                .or_insert_with(|| {
+                    let decoder = Arc::new(decoder::Objects::new(hub, strategy, resource));
+                    (open(resource, decoder.clone()), decoder)
+                })
+                .clone();
             let index = registry.endpoints.len();
             registry.by_path.insert((resource.group, resource.version, resource.name), index);
             let index = u16::try_from(index).expect("the catalogue has a few hundred resources");
-            registry.endpoints.push(Endpoint { index, resource, strategy, served, hub, collection });
+            let forms = forms.clone();
+            registry.endpoints.push(Endpoint { index, resource, strategy, served, hub, collection, decoder, forms });
         }
         registry
     }

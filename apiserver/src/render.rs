@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proto::catalogue::{Resource, names as n};
-use proto::{MsgId, Value, codec, meta};
+use proto::{MsgId, Value, codec};
 use store::Entry;
 
 use crate::negotiate::{Encoding, Form, Media};
@@ -38,10 +38,10 @@ impl Kept {
 
 /// JSON of an entry in the endpoint's version, without kind and version.
 pub fn json_body(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failure> {
-    endpoint.collection.forms().get(entry, Kept::Json.of(endpoint), |entry| {
+    endpoint.forms.get(entry, Kept::Json.of(endpoint), |entry| {
         let mut out = Vec::with_capacity(entry.body.len() * 5 / 4);
         if endpoint.served.message == endpoint.hub.message {
-            codec::transcode::to_json(&entry.body, endpoint.hub.message, &mut out).map_err(Failure::internal)?;
+            codec::transcode::to_json(&entry.body, endpoint.hub.message, None, &mut out).map_err(Failure::internal)?;
         } else {
             let object = object::convert(object::from_body(&entry.body, &endpoint.hub)?, &endpoint.hub, &endpoint.served)?;
             codec::json::encode(&object, endpoint.served.message, &mut out);
@@ -55,7 +55,7 @@ pub fn protobuf_body(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, F
     if endpoint.served.message == endpoint.hub.message {
         return Ok(entry.body.clone());
     }
-    endpoint.collection.forms().get(entry, Kept::Protobuf.of(endpoint), |entry| {
+    endpoint.forms.get(entry, Kept::Protobuf.of(endpoint), |entry| {
         let object = object::convert(object::from_body(&entry.body, &endpoint.hub)?, &endpoint.hub, &endpoint.served)?;
         let mut out = Vec::with_capacity(entry.body.len());
         codec::protobuf::encode(&object, endpoint.served.message, &mut out);
@@ -65,11 +65,11 @@ pub fn protobuf_body(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, F
 
 /// JSON of an entry's metadata alone, as the body of a `PartialObjectMetadata`.
 fn metadata_json(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failure> {
-    endpoint.collection.forms().get(entry, Kept::MetadataJson.of(endpoint), |entry| {
+    endpoint.forms.get(entry, Kept::MetadataJson.of(endpoint), |entry| {
         let mut out = Vec::with_capacity(256);
         let partial = metadata_protobuf(endpoint, entry)?;
         let message = proto::catalogue::messages::meta_v1::PARTIAL_OBJECT_METADATA;
-        codec::transcode::to_json(&partial, message, &mut out).map_err(Failure::internal)?;
+        codec::transcode::to_json(&partial, message, None, &mut out).map_err(Failure::internal)?;
         Ok(out.into())
     })
 }
@@ -77,7 +77,7 @@ fn metadata_json(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failu
 /// Protobuf of an entry's metadata alone: every object has its metadata at tag 1, and so has
 /// `PartialObjectMetadata`.
 fn metadata_protobuf(endpoint: &Endpoint, entry: &Entry) -> Result<Bytes, Failure> {
-    codec::scan::only_metadata(&entry.body).map_err(|e| Failure::internal(format!("{}: {e}", endpoint.resource.name)))
+    wire::only_metadata(&entry.body).ok_or_else(|| Failure::internal(format!("{}: {}", endpoint.resource.name, entry.key)))
 }
 
 /// `{"kind":...,"apiVersion":...,` in front of a JSON body.
@@ -104,12 +104,12 @@ pub fn entry(endpoint: &Endpoint, media: Media, entry: &Arc<Entry>, now: i64) ->
     match (media.form, media.encoding) {
         (Form::Table { beta }, _) => {
             let mut table = table_of(endpoint.resource, meta_of(entry));
-            table.set(&[n::ROWS], vec![row(endpoint, entry, now, media.encoding)?]);
+            table.set(&[n::ROWS], vec![row(endpoint, entry, now)?]);
             Ok(encode(&table, proto::catalogue::messages::meta_v1::TABLE, "Table", meta_version(beta), media))
         }
         (Form::Metadata { beta }, Encoding::Protobuf) => {
             let body = metadata_protobuf(endpoint, entry)?;
-            Ok(codec::protobuf::envelope(meta_version(beta), "PartialObjectMetadata", &body).into())
+            Ok(wire::sealed(meta_version(beta), "PartialObjectMetadata", &body).into())
         }
         (Form::Metadata { beta }, _) => {
             let body = metadata_json(endpoint, entry)?;
@@ -119,7 +119,7 @@ pub fn entry(endpoint: &Endpoint, media: Media, entry: &Arc<Entry>, now: i64) ->
         }
         (Form::Full, Encoding::Protobuf) => {
             let body = protobuf_body(endpoint, entry)?;
-            Ok(codec::protobuf::envelope(&endpoint.served.api_version(), endpoint.served.kind, &body).into())
+            Ok(wire::sealed(&endpoint.served.api_version(), endpoint.served.kind, &body).into())
         }
         (Form::Full, _) => {
             let body = json_body(endpoint, entry)?;
@@ -133,8 +133,17 @@ pub fn entry(endpoint: &Endpoint, media: Media, entry: &Arc<Entry>, now: i64) ->
 /// JSON as it is asked for: indented, or as YAML.
 fn finish_json(json: Vec<u8>, media: Media) -> Result<Bytes, Failure> {
     match media.encoding {
-        Encoding::Yaml => codec::yaml::from_json(&json).map(Into::into).map_err(Failure::internal),
-        _ if media.pretty => Ok(codec::json::indent(&json).into()),
+        Encoding::Yaml => {
+            let tree = codec::json::parse(&json).map_err(Failure::internal)?;
+            let mut yaml = Vec::with_capacity(json.len());
+            codec::yaml::write(&tree, &mut yaml);
+            Ok(yaml.into())
+        }
+        _ if media.pretty => {
+            let mut pretty = Vec::with_capacity(json.len() * 3 / 2);
+            codec::json::indent(&json, &mut pretty);
+            Ok(pretty.into())
+        }
         _ => Ok(json.into()),
     }
 }
@@ -143,9 +152,9 @@ fn finish_json(json: Vec<u8>, media: Media) -> Result<Bytes, Failure> {
 #[must_use]
 pub fn encode(object: &Value, message: MsgId, kind: &str, api_version: &str, media: Media) -> Bytes {
     if media.encoding == Encoding::Protobuf {
-        let mut raw = Vec::with_capacity(256);
-        codec::protobuf::encode(object, message, &mut raw);
-        return codec::protobuf::envelope(api_version, kind, &raw).into();
+        let mut out = Vec::with_capacity(512);
+        codec::protobuf::seal(object, message, api_version, kind, &mut out);
+        return out.into();
     }
     let mut body = Vec::with_capacity(512);
     codec::json::encode(object, message, &mut body);
@@ -196,21 +205,13 @@ fn table_of(resource: &Resource, meta: ListMeta) -> Value {
 }
 
 /// A row of a table, with the object's metadata as upstream includes by default.
-fn row(endpoint: &Endpoint, entry: &Arc<Entry>, now: i64, encoding: Encoding) -> Result<Value, Failure> {
+fn row(endpoint: &Endpoint, entry: &Arc<Entry>, now: i64) -> Result<Value, Failure> {
     let object = object::from_body(&entry.body, &endpoint.hub)?;
     let cells = endpoint.strategy.cells.unwrap_or(table::default_cells)(&object, now);
     let mut row = Value::object();
     row.set(&[n::CELLS], Value::List(cells));
-    let raw = match encoding {
-        Encoding::Protobuf => {
-            codec::protobuf::envelope("meta.k8s.io/v1", "PartialObjectMetadata", &metadata_protobuf(endpoint, entry)?)
-        }
-        _ => {
-            let mut out = Vec::new();
-            with_type("PartialObjectMetadata", "meta.k8s.io/v1", &metadata_json(endpoint, entry)?, &mut out);
-            out
-        }
-    };
+    let mut raw = Vec::new();
+    with_type("PartialObjectMetadata", "meta.k8s.io/v1", &metadata_json(endpoint, entry)?, &mut raw);
     row.set(&[n::OBJECT], Value::Raw(raw.into()));
     Ok(row)
 }
@@ -323,7 +324,7 @@ impl<'a> List<'a> {
         if let Form::Table { beta } = self.media.form {
             let mut table = table_of(self.endpoint.resource, self.meta);
             let rows: Result<Vec<Value>, Failure> =
-                entries.iter().map(|e| row(self.endpoint, e, now, self.media.encoding)).collect();
+                entries.iter().map(|e| row(self.endpoint, e, now)).collect();
             table.set(&[n::ROWS], Value::List(rows?));
             let message = proto::catalogue::messages::meta_v1::TABLE;
             return Ok(encode(&table, message, "Table", meta_version(beta), self.media));
@@ -358,12 +359,15 @@ pub fn watch_frame(
             // Only the first table of a watch names its columns.
             table.set(&[n::COLUMN_DEFINITIONS], Value::Null);
         }
-        table.set(&[n::ROWS], vec![row(endpoint, entry, now, media.encoding)?]);
+        table.set(&[n::ROWS], vec![row(endpoint, entry, now)?]);
         let body = encode(&table, proto::catalogue::messages::meta_v1::TABLE, "Table", meta_version(beta), plain);
         return Ok(frame(kind, &body, media.encoding));
     }
     Ok(frame(kind, &self::entry(endpoint, plain, entry, now)?, media.encoding))
 }
+
+/// The annotation of the bookmark that ends the initial events (KEP-3157).
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// A bookmark: an object of the stream's kind with nothing but a resource version, and the mark that
 /// the initial events are complete, once.
@@ -373,14 +377,12 @@ pub fn bookmark(endpoint: &Endpoint, media: Media, revision: i64, initial_done: 
     object.set(&[n::METADATA, n::RESOURCE_VERSION], revision.to_string());
     if initial_done {
         let annotations = object.ensure(&[n::METADATA, n::ANNOTATIONS]).make_map();
-        annotations.insert(meta::INITIAL_EVENTS_END, "true");
+        annotations.insert(INITIAL_EVENTS_END, "true");
     }
     let plain = Media { pretty: false, ..media };
     let body = match media.form {
         Form::Full => {
-            let mut conformed = object;
-            codec::conform(&mut conformed, endpoint.served.message);
-            tree(&conformed, &endpoint.served, plain)
+            tree(&object, &endpoint.served, plain)
         }
         Form::Metadata { beta } => {
             let message = proto::catalogue::messages::meta_v1::PARTIAL_OBJECT_METADATA;

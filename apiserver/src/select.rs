@@ -42,7 +42,7 @@ impl Filter for Select {
         self.fields.matches(|name| entry.field(name).unwrap_or_default()) && self.labels.matches(|key| entry.labels.get(key))
     }
 
-    fn exact(&self, field: &str) -> Option<&str> {
+    fn requires(&self, field: &str) -> Option<&str> {
         self.fields.requires_exact(field)
     }
 }

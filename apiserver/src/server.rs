@@ -78,7 +78,7 @@ impl Server {
     #[must_use]
     pub fn objects(&self, group: &str, resource: &str) -> Vec<proto::Value> {
         let Some(endpoint) = self.registry.any_version(group, resource) else { return Vec::new() };
-        let entries = endpoint.collection.snapshot();
+        let Ok((entries, _)) = endpoint.collection.snapshot() else { return Vec::new() };
         entries.iter().filter_map(|e| crate::object::from_body(&e.body, &endpoint.hub).ok()).collect()
     }
 }
@@ -86,23 +86,29 @@ impl Server {
 /// A failed read, as clients see it.
 #[must_use]
 pub fn read_failure(error: ReadError) -> Failure {
+    let text = error.to_string();
     match error {
-        ReadError::TooNew { wanted, at } => Failure::version_too_large(at, wanted),
-        ReadError::Expired { .. } => Failure::gone(error.to_string()),
-        ReadError::BadContinue(why) => Failure::bad_request(why),
-        ReadError::NotReady => Failure::too_many_requests("storage is (re)initializing", 1),
-        ReadError::Timeout => Failure::timeout("request did not complete within requested timeout"),
-        other => Failure::internal(component::supervisor::chain(&other)),
+        ReadError::NotReady(e) => Failure::too_many_requests(text, e.retry_after()),
+        ReadError::TooNew { wanted, current } => Failure::version_too_large(current, wanted),
+        ReadError::Expired => Failure::gone(text),
+        ReadError::ContinueExpired { resume } => Failure::gone(text).with_continue(resume),
+        ReadError::InvalidContinue(_) | ReadError::RevisionWithContinue => Failure::bad_request(text),
+        other => store_failure(&other),
     }
 }
 
 /// A failed write, as clients see it.
 #[must_use]
-pub fn write_failure(error: WriteError, group: &str, resource: &str, name: &str) -> Failure {
+pub fn write_failure(error: &WriteError, group: &str, resource: &str, name: &str) -> Failure {
     match error {
-        WriteError::Conflict { .. } => Failure::stale(group, resource, name),
-        WriteError::TooLarge { .. } => Failure::too_large(&error.to_string()),
-        WriteError::Timeout => Failure::timeout("request did not complete within requested timeout"),
-        other => Failure::internal(component::supervisor::chain(&other)),
+        WriteError::AlreadyExists(_) => Failure::already_exists(group, resource, name),
+        WriteError::NotFound(_) => Failure::not_found(group, resource, name),
+        WriteError::Etcd(e) if e.is_too_large() => Failure::too_large(&e.to_string()),
+        other => store_failure(other),
     }
+}
+
+/// etcd does not answer, or answers what nobody expects: 500 with the chain of causes, as upstream.
+fn store_failure(error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::internal(component::supervisor::chain(error))
 }

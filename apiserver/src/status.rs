@@ -22,6 +22,8 @@ struct Inner {
     reason: &'static str,
     message: String,
     details: Details,
+    /// `metadata.continue`.
+    continue_token: String,
     /// Sent as `Retry-After`, in seconds.
     retry_after: Option<u32>,
 }
@@ -49,7 +51,7 @@ impl Failure {
     #[must_use]
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self(Box::new(Inner { code, reason, message, details: Details::default(), retry_after: None }))
+        Self(Box::new(Inner { code, reason, message, details: Details::default(), continue_token: String::new(), retry_after: None }))
     }
 
     #[must_use]
@@ -216,6 +218,13 @@ impl Failure {
         Self::new(500, "InternalError", format!("Internal error occurred: {text}")).with_cause("", &text, "")
     }
 
+    /// The token with which an expired list can go on at a later revision.
+    #[must_use]
+    pub fn with_continue(mut self, token: String) -> Self {
+        self.0.continue_token = token;
+        self
+    }
+
     /// The same failure with words in front of its message.
     #[must_use]
     pub fn prefixed(mut self, words: &str) -> Self {
@@ -252,6 +261,9 @@ impl Failure {
         status.set(&[n::KIND], "Status");
         status.set(&[n::API_VERSION], "v1");
         status.set(&[n::METADATA], Value::object());
+        if !s.continue_token.is_empty() {
+            status.set(&[n::METADATA, n::CONTINUE], s.continue_token.as_str());
+        }
         status.set(&[n::STATUS], "Failure");
         status.set(&[n::MESSAGE], s.message.as_str());
         if !s.reason.is_empty() {

@@ -40,6 +40,9 @@ pub enum Task {
     Worker,
     /// Feeds a cache that work reads. It may come to its end; its failure ends the process.
     Cache,
+    /// Holds a lease, which must outlive the work that it allows: stops with the caches, its end ends
+    /// the process.
+    Lease,
     /// Answers requests: stops last, its end ends the process.
     Server,
     /// Carries what others do (connections, event sinks): stops last, its end is its own affair.
@@ -79,6 +82,7 @@ impl Task {
             Self::Critical => (Work, StopsProcess, StopsProcess),
             Self::Worker => (Work, Quiet, Logged),
             Self::Cache => (Caches, Quiet, StopsProcess),
+            Self::Lease => (Caches, StopsProcess, StopsProcess),
             Self::Server => (Serving, StopsProcess, StopsProcess),
             Self::Background => (Serving, Quiet, Logged),
         };
@@ -213,6 +217,15 @@ impl Supervisor {
     /// Ends the process because `task` found out that it cannot go on, such as a lost lease.
     pub fn fail(&self, task: impl Into<Cow<'static, str>>, cause: impl Into<BoxError>) {
         self.inner.stop_because(Failure::Failed { task: task.into(), cause: cause.into() });
+    }
+
+    /// Ends the process and drops its work at once, because the right to do it is lost: somebody else
+    /// may be doing it now.
+    pub fn abandon(&self, task: impl Into<Cow<'static, str>>, cause: impl Into<BoxError>) {
+        self.fail(task, cause);
+        let work = &self.inner.phases[Phase::Work as usize];
+        work.stop.cancel();
+        work.force.cancel();
     }
 
     /// Cancelled once the end was asked for, before anything stops: readiness fails with it.

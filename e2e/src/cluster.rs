@@ -63,17 +63,17 @@ pub enum Error {
     },
     #[error("{what} is not ready after {after:.1?}: {why}\nits log is {log}{tail}")]
     NotReady { what: String, after: Duration, why: String, log: PathBuf, tail: String },
-    #[error("number")]
+    #[error(transparent)]
     Number(#[from] number::Error),
-    #[error("certificates")]
+    #[error(transparent)]
     Pki(#[from] pki::Error),
-    #[error("cgroup")]
+    #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
-    #[error("network")]
+    #[error(transparent)]
     Command(#[from] command::Error),
-    #[error("host")]
+    #[error(transparent)]
     Host(#[from] host::Error),
-    #[error("client")]
+    #[error(transparent)]
     Https(#[from] https::Error),
 }
 

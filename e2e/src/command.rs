@@ -46,3 +46,16 @@ pub fn run_with_input(program: &str, args: &[&str], input: &str) -> Result<Strin
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
+
+/// Runs `program` on the caller's own output, for what shows its progress itself.
+pub fn attached(program: &str, args: &[impl AsRef<std::ffi::OsStr>]) -> Result<(), Error> {
+    let status = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|cause| Error::Start { program: program.to_owned(), cause })?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::Failed { command: program.to_owned(), status, output: "see above".to_owned() })
+}

@@ -22,7 +22,7 @@ pub enum Error {
     Credentials { path: String, reason: String },
     #[error("TLS")]
     Tls(#[source] rustls::Error),
-    #[error("{0}")]
+    #[error("no answer")]
     Io(#[source] std::io::Error),
     #[error("the answer is not HTTP")]
     NotHttp,

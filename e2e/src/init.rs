@@ -3,7 +3,7 @@
 //! A host is a process tree in a pid namespace and a cgroup of its own; killing its first process ends all of it. A node
 //! has its own network, host name and mounts as well ([`mounts`]). `init` goes through two stages of the same program:
 //!
-//! 1. [`launch`], on this machine: join the cgroup, enter the network namespace, unshare, start stage 2 and wait until it
+//! 1. [`launch`], on this machine: join the cgroup, enter the network namespace, make a pid namespace, start stage 2 and wait until it
 //!    says that it stands. What goes wrong until then is this process's error, not a line in a log.
 //! 2. [`run`], as pid 1: mount, name the host, then [`supervise`] the daemons until killed.
 
@@ -54,8 +54,8 @@ pub enum Error {
         #[source]
         cause: nix::Error,
     },
-    #[error("cgroup")]
-    Cgroup(#[source] cgroup::Error),
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
     #[error("the host did not come up: {0}")]
     Refused(String),
 }
@@ -119,20 +119,19 @@ pub fn launch(spec: &Path) -> Result<(), Error> {
     let host: Host = read_json(spec)?;
     // Own session: nobody's terminal reaches the host. Fails where the process leads one already, which is as good.
     let _ = nix::unistd::setsid();
-    cgroup::join(&host.cgroup).map_err(Error::Cgroup)?;
-    let mut flags = CloneFlags::CLONE_NEWPID;
+    cgroup::join(&host.cgroup)?;
     if let Some(node) = &host.node {
         let namespace = File::open(&node.network).map_err(Error::io("open", &node.network))?;
         setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(Error::kernel("enter the network namespace"))?;
-        flags |= CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS;
     }
-    unshare(flags).map_err(Error::kernel("unshare namespaces"))?;
+    unshare(CloneFlags::CLONE_NEWPID).map_err(Error::kernel("make a pid namespace"))?;
 
     let log = File::options().append(true).create(true).open(&host.log).map_err(Error::io("open", &host.log))?;
     let this = Path::new("/proc/self/exe");
     let mut first = Command::new(this)
         .arg0("navarch-init")
-        .args([std::ffi::OsStr::new("first"), spec.as_os_str()])
+        .args(["init", "first"])
+        .arg(spec)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
@@ -178,6 +177,8 @@ pub fn run(spec: &Path) -> Result<(), Error> {
 
 fn prepare(host: &Host) -> Result<supervise::Supervisor, Error> {
     if let Some(node) = &host.node {
+        let own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS;
+        unshare(own).map_err(Error::kernel("make mount and host name namespaces"))?;
         nix::unistd::sethostname(&node.name).map_err(Error::kernel("set the host name"))?;
         mounts::prepare(node)?;
         enable_forwarding()?;

@@ -6,6 +6,8 @@
 pub mod cluster;
 pub mod command;
 pub mod https;
+pub mod image;
 pub mod init;
 pub mod pki;
 pub mod progress;
+pub mod workshop;

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -17,47 +16,31 @@ import (
 // rules of the API server's strategies. An entry that the probe no longer finds is an error; the test
 // looks for entries that are missing, as far as random objects meet a condition.
 var conditional = map[string]string{
-	"apps/v1.DaemonSetUpdateStrategy.rollingUpdate":                 "only for type RollingUpdate",
-	"apps/v1.DeploymentStrategy.rollingUpdate":                      "only for type RollingUpdate",
-	"apps/v1.RollingUpdateDaemonSet.maxSurge":                       "only for type RollingUpdate",
-	"apps/v1.RollingUpdateDaemonSet.maxUnavailable":                 "only for type RollingUpdate",
-	"apps/v1.RollingUpdateDeployment.maxSurge":                      "only for type RollingUpdate",
-	"apps/v1.RollingUpdateDeployment.maxUnavailable":                "only for type RollingUpdate",
-	"apps/v1.RollingUpdateStatefulSetStrategy.maxUnavailable":       "only for type RollingUpdate",
-	"apps/v1.RollingUpdateStatefulSetStrategy.partition":            "only for type RollingUpdate",
-	"apps/v1.StatefulSetUpdateStrategy.rollingUpdate":               "only for type RollingUpdate",
-	"apps/v1beta1.DeploymentStrategy.rollingUpdate":                 "only for type RollingUpdate",
-	"apps/v1beta1.RollingUpdateDeployment.maxSurge":                 "only for type RollingUpdate",
-	"apps/v1beta1.RollingUpdateDeployment.maxUnavailable":           "only for type RollingUpdate",
-	"apps/v1beta2.DaemonSetUpdateStrategy.rollingUpdate":            "only for type RollingUpdate",
-	"apps/v1beta2.DeploymentStrategy.rollingUpdate":                 "only for type RollingUpdate",
-	"apps/v1beta2.RollingUpdateDaemonSet.maxSurge":                  "only for type RollingUpdate",
-	"apps/v1beta2.RollingUpdateDaemonSet.maxUnavailable":            "only for type RollingUpdate",
-	"apps/v1beta2.RollingUpdateDeployment.maxSurge":                 "only for type RollingUpdate",
-	"apps/v1beta2.RollingUpdateDeployment.maxUnavailable":           "only for type RollingUpdate",
-	"apps/v1beta2.RollingUpdateStatefulSetStrategy.maxUnavailable":  "only for type RollingUpdate",
-	"apps/v1beta2.RollingUpdateStatefulSetStrategy.partition":       "only for type RollingUpdate",
-	"apps/v1beta2.StatefulSetUpdateStrategy.rollingUpdate":          "only for type RollingUpdate",
-	"certificates/v1beta1.CertificateSigningRequestSpec.signerName": "inferred from the request",
-	"certificates/v1beta1.CertificateSigningRequestSpec.usages":     "only for the legacy signer",
-	"core/v1.ConfigMap.data":                                        "an empty map, which has no wire form",
-	"core/v1.Container.imagePullPolicy":                             "by the tag of the image",
-	"core/v1.EphemeralContainerCommon.imagePullPolicy":              "by the tag of the image",
-	"core/v1.ImageVolumeSource.pullPolicy":                          "by the tag of the reference",
-	"core/v1.ServiceSpec.internalTrafficPolicy":                     "not for type ExternalName",
-	"core/v1.VolumeSource.emptyDir":                                 "only if no other source is set",
-	"extensions/v1beta1.DeploymentStrategy.rollingUpdate":           "only for type RollingUpdate",
-	"extensions/v1beta1.NetworkPolicySpec.policyTypes":              "Egress too if there are egress rules",
-	"networking/v1.NetworkPolicySpec.policyTypes":                   "Egress too if there are egress rules",
-	"resource/v1.DeviceSubRequest.count":                            "only for allocationMode ExactCount",
-	"resource/v1.DeviceTaint.timeAdded":                             "the time of the write",
-	"resource/v1.ExactDeviceRequest.count":                          "only for allocationMode ExactCount",
-	"resource/v1alpha3.DeviceTaint.timeAdded":                       "the time of the write",
-	"resource/v1beta1.DeviceSubRequest.count":                       "only for allocationMode ExactCount",
-	"resource/v1beta1.DeviceTaint.timeAdded":                        "the time of the write",
-	"resource/v1beta2.DeviceSubRequest.count":                       "only for allocationMode ExactCount",
-	"resource/v1beta2.DeviceTaint.timeAdded":                        "the time of the write",
-	"resource/v1beta2.ExactDeviceRequest.count":                     "only for allocationMode ExactCount",
+	"apps/v1.DaemonSetUpdateStrategy.rollingUpdate":           "only for type RollingUpdate",
+	"apps/v1.DeploymentStrategy.rollingUpdate":                "only for type RollingUpdate",
+	"apps/v1.RollingUpdateDaemonSet.maxSurge":                 "only for type RollingUpdate",
+	"apps/v1.RollingUpdateDaemonSet.maxUnavailable":           "only for type RollingUpdate",
+	"apps/v1.RollingUpdateDeployment.maxSurge":                "only for type RollingUpdate",
+	"apps/v1.RollingUpdateDeployment.maxUnavailable":          "only for type RollingUpdate",
+	"apps/v1.RollingUpdateStatefulSetStrategy.maxUnavailable": "only for type RollingUpdate",
+	"apps/v1.RollingUpdateStatefulSetStrategy.partition":      "only for type RollingUpdate",
+	"apps/v1.StatefulSetUpdateStrategy.rollingUpdate":         "only for type RollingUpdate",
+	"core/v1.ConfigMap.data":                                  "an empty map, which has no wire form",
+	"core/v1.Container.imagePullPolicy":                       "by the tag of the image",
+	"core/v1.EphemeralContainerCommon.imagePullPolicy":        "by the tag of the image",
+	"core/v1.ImageVolumeSource.pullPolicy":                    "by the tag of the reference",
+	"core/v1.ServiceSpec.internalTrafficPolicy":               "not for type ExternalName",
+	"core/v1.VolumeSource.emptyDir":                           "only if no other source is set",
+	"networking/v1.NetworkPolicySpec.policyTypes":             "Egress too if there are egress rules",
+	"resource/v1.DeviceSubRequest.count":                      "only for allocationMode ExactCount",
+	"resource/v1.DeviceTaint.timeAdded":                       "the time of the write",
+	"resource/v1.ExactDeviceRequest.count":                    "only for allocationMode ExactCount",
+	"resource/v1alpha3.DeviceTaint.timeAdded":                 "the time of the write",
+	"resource/v1beta1.DeviceSubRequest.count":                 "only for allocationMode ExactCount",
+	"resource/v1beta1.DeviceTaint.timeAdded":                  "the time of the write",
+	"resource/v1beta2.DeviceSubRequest.count":                 "only for allocationMode ExactCount",
+	"resource/v1beta2.DeviceTaint.timeAdded":                  "the time of the write",
+	"resource/v1beta2.ExactDeviceRequest.count":               "only for allocationMode ExactCount",
 }
 
 // fact counts where a field got which value.
@@ -68,10 +51,10 @@ type fact struct {
 
 // readDefaults instantiates every message at every place of every kind, lets the scheme set defaults
 // and takes what a field became wherever its message stands.
-func (c *catalogue) readDefaults() error {
+func (c *catalogue) readDefaults(roots []reflect.Type) error {
 	places := map[string]int{}
 	facts := map[*field]*fact{}
-	for _, root := range c.defaulted() {
+	for _, root := range roots {
 		c.places(root, func(m *message, path []int) {
 			o := reflect.New(root)
 			follow(o.Elem(), path)
@@ -102,17 +85,26 @@ func (c *catalogue) readDefaults() error {
 	return nil
 }
 
-// defaulted returns the types of the kinds that are defaulted as a whole, sorted by name.
-func (c *catalogue) defaulted() []reflect.Type {
-	var roots []reflect.Type
-	for _, t := range scheme.AllKnownTypes() {
-		m := c.messages[shortName(t)]
-		if m != nil && m.typ == t && !strings.HasSuffix(m.name, "List") && !strings.HasPrefix(m.name, "meta/v1.") {
-			roots = append(roots, t)
+// rootsOf returns the types that are defaulted as a whole, sorted by name: bodies and stored forms of
+// what can be served. Versions that are only decoded lack some functions.
+func (c *catalogue) rootsOf(resources []resource) []reflect.Type {
+	names := map[string]bool{}
+	for _, r := range resources {
+		names[r.message] = true
+		if r.storage != nil {
+			names[r.storage.message] = true
+		}
+		for _, s := range r.subresources {
+			names[s.message] = true
 		}
 	}
-	slices.SortFunc(roots, func(a, b reflect.Type) int { return cmp.Compare(shortName(a), shortName(b)) })
-	return slices.Compact(roots)
+	var roots []reflect.Type
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if m := c.messages[name]; m != nil {
+			roots = append(roots, m.typ)
+		}
+	}
+	return roots
 }
 
 // places calls f for every message below root with the way to it: a list of field indexes. Lists on

@@ -26,14 +26,19 @@ func TestADefaultHoldsInRandomObjects(t *testing.T) {
 	if err := c.readSchemas(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.readDefaults(); err != nil {
+	resources, err := c.readResources()
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := c.rootsOf(resources)
+	if err := c.readDefaults(roots); err != nil {
 		t.Fatal(err)
 	}
 	random := &objects{c: c, random: rand.New(rand.NewSource(1))}
 	random.filler = fuzzer.FuzzerFor(metafuzzer.Funcs, rand.NewSource(2), legacyscheme.Codecs).NilChance(.4).NumElements(1, 2).MaxDepth(14)
 	broken := map[string]bool{}
 	tried := 0
-	for _, root := range c.defaulted() {
+	for _, root := range roots {
 		c.places(root, func(m *message, path []int) {
 			for _, f := range m.fields {
 				if f.fallback == "" || broken[m.name+"."+f.json] {

@@ -33,8 +33,6 @@ func main() {
 	}
 }
 
-// run extracts in an order that matters: resources() ends by switching every feature gate on, which
-// would show in the defaults.
 func run(dir string) error {
 	cat, err := readTypes()
 	if err != nil {
@@ -43,16 +41,16 @@ func run(dir string) error {
 	if err := cat.readSchemas(); err != nil {
 		return fmt.Errorf("schemas: %w", err)
 	}
-	if err := cat.readDefaults(); err != nil {
+	resources, err := cat.readResources()
+	if err != nil {
+		return fmt.Errorf("resources: %w", err)
+	}
+	if err := cat.readDefaults(cat.rootsOf(resources)); err != nil {
 		return fmt.Errorf("defaults: %w", err)
 	}
 	gates, err := readGates()
 	if err != nil {
 		return fmt.Errorf("gates: %w", err)
-	}
-	resources, err := cat.readResources()
-	if err != nil {
-		return fmt.Errorf("resources: %w", err)
 	}
 	for _, f := range []struct {
 		name  string

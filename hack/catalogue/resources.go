@@ -89,7 +89,8 @@ func (c *catalogue) readResources() ([]resource, error) {
 	if err := read(true); err != nil {
 		return nil, err
 	}
-	if err := utilfeature.DefaultMutableFeatureGate.Set("AllAlpha=true,AllBeta=true"); err != nil {
+	gates := utilfeature.DefaultMutableFeatureGate
+	if err := gates.Set("AllAlpha=true,AllBeta=true"); err != nil {
 		return nil, err
 	}
 	for gv := range config.GroupVersionConfigs {
@@ -97,6 +98,11 @@ func (c *catalogue) readResources() ([]resource, error) {
 	}
 	if err := read(false); err != nil {
 		return nil, err
+	}
+	for gate := range gates.GetAll() {
+		if err := gates.ResetFeatureValueToDefault(gate); err != nil {
+			return nil, err
+		}
 	}
 	return slices.SortedFunc(maps.Values(all), func(a, b resource) int {
 		return cmp.Or(cmp.Compare(a.gv.Group, b.gv.Group), cmp.Compare(a.gv.Version, b.gv.Version), cmp.Compare(a.name, b.name))

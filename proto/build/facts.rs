@@ -122,13 +122,17 @@ struct Line {
 
 impl Line {
     fn word(&self, i: usize) -> &str {
-        self.words.get(i).unwrap_or_else(|| self.fail("too few words"))
+        self.words
+            .get(i)
+            .unwrap_or_else(|| self.fail("too few words"))
     }
     fn rest(&self, i: usize) -> Vec<String> {
         self.words[i.min(self.words.len())..].to_vec()
     }
     fn number<T: std::str::FromStr>(&self, i: usize) -> T {
-        self.word(i).parse().unwrap_or_else(|_| self.fail("not a number"))
+        self.word(i)
+            .parse()
+            .unwrap_or_else(|_| self.fail("not a number"))
     }
     /// Takes what follows `mark` off the line, which may have spaces.
     fn cut(&mut self, mark: &str) -> Option<String> {
@@ -153,7 +157,10 @@ impl Line {
 
 fn lines(path: &Path) -> Vec<Line> {
     let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#'));
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.starts_with('#'));
     lines
         .map(|(i, line)| Line {
             indent: line.len() - line.trim_start().len(),
@@ -172,12 +179,24 @@ fn group_version(text: &str) -> (String, String) {
 impl Facts {
     pub(crate) fn read(dir: &Path) -> Self {
         let mut resources = read_resources(&lines(&dir.join("resources.txt")));
-        resources.sort_by(|a, b| (&a.group, &a.version, &a.name).cmp(&(&b.group, &b.version, &b.name)));
-        let mut kinds: Vec<_> = lines(&dir.join("kinds.txt")).iter().map(read_kind).collect();
+        resources
+            .sort_by(|a, b| (&a.group, &a.version, &a.name).cmp(&(&b.group, &b.version, &b.name)));
+        let mut kinds: Vec<_> = lines(&dir.join("kinds.txt"))
+            .iter()
+            .map(read_kind)
+            .collect();
         kinds.sort();
-        let mut gates: Vec<_> = lines(&dir.join("gates.txt")).iter().map(read_gate).collect();
+        let mut gates: Vec<_> = lines(&dir.join("gates.txt"))
+            .iter()
+            .map(read_gate)
+            .collect();
         gates.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { messages: read_messages(lines(&dir.join("messages.txt"))), resources, kinds, gates }
+        Self {
+            messages: read_messages(lines(&dir.join("messages.txt"))),
+            resources,
+            kinds,
+            gates,
+        }
     }
 }
 
@@ -186,7 +205,12 @@ fn read_kind(line: &Line) -> (String, String, String, String) {
         "*" => ("*".to_owned(), "*".to_owned()),
         gv => group_version(gv),
     };
-    (group, version, line.word(1).to_owned(), line.word(2).to_owned())
+    (
+        group,
+        version,
+        line.word(1).to_owned(),
+        line.word(2).to_owned(),
+    )
 }
 
 fn read_gate(line: &Line) -> Gate {
@@ -203,10 +227,16 @@ fn read_messages(lines: Vec<Line>) -> BTreeMap<String, Message> {
     for line in lines {
         if line.indent == 0 {
             let atomic = line.words.len() > 3 && line.choice(3, "atomic", "");
-            let message = Message { openapi: line.word(2).to_owned(), atomic, fields: Vec::new() };
+            let message = Message {
+                openapi: line.word(2).to_owned(),
+                atomic,
+                fields: Vec::new(),
+            };
             messages.push((line.word(1).to_owned(), message));
         } else {
-            let (_, message) = messages.last_mut().unwrap_or_else(|| line.fail("a field without a message"));
+            let (_, message) = messages
+                .last_mut()
+                .unwrap_or_else(|| line.fail("a field without a message"));
             message.fields.push(read_field(line));
         }
     }
@@ -214,7 +244,10 @@ fn read_messages(lines: Vec<Line>) -> BTreeMap<String, Message> {
 }
 
 fn read_field(mut line: Line) -> Field {
-    let enumeration = line.cut("enum=").map(|values| split(&values, '|')).unwrap_or_default();
+    let enumeration = line
+        .cut("enum=")
+        .map(|values| split(&values, '|'))
+        .unwrap_or_default();
     let mut kind = line.word(1);
     let mut strip = |prefix| {
         let stripped = kind.strip_prefix(prefix);
@@ -232,12 +265,19 @@ fn read_field(mut line: Line) -> Field {
     let element_pointer = strip("*");
     Field {
         name: Some(line.word(0)).filter(|n| *n != "+").map(str::to_owned),
-        tag: if line.word(2) == "-" { 0 } else { line.number(2) },
+        tag: if line.word(2) == "-" {
+            0
+        } else {
+            line.number(2)
+        },
         pointer,
         shape,
         element_pointer,
         kind: kind.to_owned(),
-        attributes: Attributes { enumeration, ..read_attributes(&line) },
+        attributes: Attributes {
+            enumeration,
+            ..read_attributes(&line)
+        },
     }
 }
 
@@ -272,9 +312,14 @@ fn read_resources(lines: &[Line]) -> Vec<Resource> {
             resources.push(new_resource(line));
             continue;
         }
-        let r = resources.last_mut().unwrap_or_else(|| line.fail("a fact without a resource"));
+        let r = resources
+            .last_mut()
+            .unwrap_or_else(|| line.fail("a fact without a resource"));
         if line.indent > 2 {
-            let sub = r.subresources.last_mut().unwrap_or_else(|| line.fail("a fact without a subresource"));
+            let sub = r
+                .subresources
+                .last_mut()
+                .unwrap_or_else(|| line.fail("a fact without a subresource"));
             sub.reset = line.rest(1);
         } else {
             add_to_resource(r, line);
@@ -318,7 +363,9 @@ fn add_to_resource(r: &mut Resource, line: &Line) {
         "reset" => r.reset = line.rest(1),
         "gc" => line.word(1).clone_into(&mut r.gc),
         "ttl" => r.ttl = Some(line.number(1)),
-        "label" => r.labels.push((line.word(1).to_owned(), line.word(2).to_owned())),
+        "label" => r
+            .labels
+            .push((line.word(1).to_owned(), line.word(2).to_owned())),
         "storage" => {
             let (group, version) = group_version(line.word(1));
             r.storage = Some(Storage {

@@ -18,14 +18,22 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn of(facts: &Facts) -> Self {
-        let fields = facts.messages.values().flat_map(|m| &m.fields).filter_map(|f| f.name.clone());
+        let fields = facts
+            .messages
+            .values()
+            .flat_map(|m| &m.fields)
+            .filter_map(|f| f.name.clone());
         let sorted: BTreeSet<String> = fields.chain(ALSO.iter().map(|n| (*n).to_owned())).collect();
         let mut taken = BTreeMap::new();
         // Those that start with a small letter first: they keep the plain identifier.
         for name in sorted.iter().rev() {
             let mut ident = upper_snake(name);
             if taken.contains_key(&ident) {
-                assert!(name.starts_with(char::is_uppercase), "{name} and {} look the same", taken[&ident]);
+                assert!(
+                    name.starts_with(char::is_uppercase),
+                    "{name} and {} look the same",
+                    taken[&ident]
+                );
                 ident.insert_str(0, "CAPITAL_");
             }
             taken.insert(ident, name.clone());
@@ -35,7 +43,10 @@ impl Names {
             let i = sorted.binary_search(name).expect("it was taken from there");
             u16::try_from(i).expect("fewer names than 65,536")
         };
-        let known = taken.into_iter().map(|(ident, name)| (name.clone(), (place(&name), ident))).collect();
+        let known = taken
+            .into_iter()
+            .map(|(ident, name)| (name.clone(), (place(&name), ident)))
+            .collect();
         Self { sorted, known }
     }
 
@@ -52,12 +63,17 @@ impl Names {
     pub(crate) fn accessor(&self, name: &str) -> String {
         let ident = self.known[name].1.to_lowercase();
         const KEYWORDS: &[&str] = &[
-            "as", "break", "const", "continue", "dyn", "else", "enum", "extern", "false", "fn", "for", "if", "impl",
-            "in", "let", "loop", "match", "mod", "move", "mut", "pub", "ref", "return", "static", "struct", "trait",
-            "true", "type", "unsafe", "use", "where", "while", "async", "await", "abstract", "box", "do", "final",
-            "gen", "macro", "override", "priv", "try", "typeof", "unsized", "virtual", "yield",
+            "as", "break", "const", "continue", "dyn", "else", "enum", "extern", "false", "fn",
+            "for", "if", "impl", "in", "let", "loop", "match", "mod", "move", "mut", "pub", "ref",
+            "return", "static", "struct", "trait", "true", "type", "unsafe", "use", "where",
+            "while", "async", "await", "abstract", "box", "do", "final", "gen", "macro",
+            "override", "priv", "try", "typeof", "unsized", "virtual", "yield",
         ];
-        if KEYWORDS.contains(&ident.as_str()) { format!("r#{ident}") } else { ident }
+        if KEYWORDS.contains(&ident.as_str()) {
+            format!("r#{ident}")
+        } else {
+            ident
+        }
     }
 
     /// A perfect hash: its seed, the displacement of each bucket and the name id in each slot. Empty
@@ -68,7 +84,10 @@ impl Names {
             if let Some((displacements, slots)) = self.try_seed(seed) {
                 return (seed, displacements, slots);
             }
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407) | 1;
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407)
+                | 1;
         }
         panic!("no seed tells all names apart: src/name/hash.rs must look at more of them")
     }
@@ -87,7 +106,8 @@ impl Names {
         let mut slots: Vec<Option<u16>> = vec![None; 1 << hash::SLOT_BITS];
         for i in order {
             let fits = |d: &u16| {
-                let places: BTreeSet<usize> = buckets[i].iter().map(|(h, _)| hash::slot(*h, *d)).collect();
+                let places: BTreeSet<usize> =
+                    buckets[i].iter().map(|(h, _)| hash::slot(*h, *d)).collect();
                 places.len() == buckets[i].len() && places.iter().all(|p| slots[*p].is_none())
             };
             let d = (0..1 << hash::SLOT_BITS).find(fits)?;
@@ -96,7 +116,10 @@ impl Names {
                 slots[hash::slot(*h, d)] = Some(*id);
             }
         }
-        Some((displacements, slots.into_iter().map(Option::unwrap_or_default).collect()))
+        Some((
+            displacements,
+            slots.into_iter().map(Option::unwrap_or_default).collect(),
+        ))
     }
 }
 

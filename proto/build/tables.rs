@@ -34,30 +34,55 @@ pub(crate) fn module_of(message: &str) -> (String, &str) {
 }
 
 /// Messages by module, in order.
-pub(crate) fn by_module<'a>(messages: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, Vec<&'a str>> {
+pub(crate) fn by_module<'a>(
+    messages: impl IntoIterator<Item = &'a str>,
+) -> BTreeMap<String, Vec<&'a str>> {
     let mut modules: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for message in messages {
-        modules.entry(module_of(message).0).or_default().push(message);
+        modules
+            .entry(module_of(message).0)
+            .or_default()
+            .push(message);
     }
     modules
 }
 
 impl<'a> Tables<'a> {
     pub(crate) fn new(facts: &'a Facts, names: &'a Names) -> Self {
-        let ids = facts.messages.keys().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
+        let ids = facts
+            .messages
+            .keys()
+            .enumerate()
+            .map(|(i, name)| (name.as_str(), i))
+            .collect();
         Self { facts, names, ids }
     }
 
     fn names(&self, out: &mut String) {
-        list(out, "pub(crate) static NAMES: [&str; {}]", self.names.sorted.iter().map(|n| format!("{n:?}")));
+        list(
+            out,
+            "pub(crate) static NAMES: [&str; {}]",
+            self.names.sorted.iter().map(|n| format!("{n:?}")),
+        );
         let (seed, displacements, slots) = self.names.perfect_hash();
         line(out, &format!("pub(crate) const NAME_SEED: u64 = {seed};"));
-        list(out, "pub(crate) static NAME_DISPLACEMENTS: [u16; {}]", displacements);
+        list(
+            out,
+            "pub(crate) static NAME_DISPLACEMENTS: [u16; {}]",
+            displacements,
+        );
         list(out, "pub(crate) static NAME_SLOTS: [u16; {}]", slots);
         line(out, "/// One constant for each JSON name of the catalogue.");
         line(out, "pub mod names {\nuse crate::name::NameId;");
         for name in &self.names.sorted {
-            line(out, &format!("pub const {}: NameId = NameId({});", self.names.constant(name), self.names.id(name)));
+            line(
+                out,
+                &format!(
+                    "pub const {}: NameId = NameId({});",
+                    self.names.constant(name),
+                    self.names.id(name)
+                ),
+            );
         }
         line(out, "}");
     }
@@ -65,20 +90,35 @@ impl<'a> Tables<'a> {
     /// Fields stand in the order of their messages; an index into them identifies a field.
     fn messages(&self, out: &mut String) {
         let mut rows = Vec::new();
-        let (mut fields, mut flat, mut by_name, mut by_tag) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut fields, mut flat, mut by_name, mut by_tag) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut extras = Extras::default();
         let first = self.first_fields();
         for (name, m) in &self.facts.messages {
             fields.extend(m.fields.iter().map(|f| self.field(f, &mut extras)));
             let mut own_flat = Vec::new();
             self.flatten(name, &first, &mut own_flat);
-            let mut own_by_name: Vec<(u16, u16)> = own_flat.iter().map(|(n, i)| (self.names.id(n), *i)).collect();
+            let mut own_by_name: Vec<(u16, u16)> = own_flat
+                .iter()
+                .map(|(n, i)| (self.names.id(n), *i))
+                .collect();
             own_by_name.sort_unstable();
-            assert!(own_by_name.windows(2).all(|w| w[0].0 != w[1].0), "{name} has a field twice");
-            let mut own_by_tag: Vec<(u16, u16)> =
-                m.fields.iter().zip(first[name.as_str()]..).map(|(f, i)| (f.tag, i)).filter(|(tag, _)| *tag != 0).collect();
+            assert!(
+                own_by_name.windows(2).all(|w| w[0].0 != w[1].0),
+                "{name} has a field twice"
+            );
+            let mut own_by_tag: Vec<(u16, u16)> = m
+                .fields
+                .iter()
+                .zip(first[name.as_str()]..)
+                .map(|(f, i)| (f.tag, i))
+                .filter(|(tag, _)| *tag != 0)
+                .collect();
             own_by_tag.sort_unstable();
-            assert!(own_by_tag.windows(2).all(|w| w[0].0 != w[1].0), "{name} has a tag twice");
+            assert!(
+                own_by_tag.windows(2).all(|w| w[0].0 != w[1].0),
+                "{name} has a tag twice"
+            );
             let openapi = &m.openapi;
             rows.push(format!(
                 "Message {{ name: {name:?}, openapi: {openapi:?}, flat: {}, by_name: {}, by_tag: {}, atomic: {} }}",
@@ -89,7 +129,13 @@ impl<'a> Tables<'a> {
             ));
         }
         list(out, "static MESSAGES: [Message; {}]", rows);
-        line(out, &format!("static FIELDS: [Field; {}] = {{ use {{Kind as K, Shape as S}}; [", fields.len()));
+        line(
+            out,
+            &format!(
+                "static FIELDS: [Field; {}] = {{ use {{Kind as K, Shape as S}}; [",
+                fields.len()
+            ),
+        );
         fields.iter().for_each(|f| line(out, &format!("{f},")));
         line(out, "] };");
         list(out, "static FLAT: [u16; {}]", flat);
@@ -111,7 +157,11 @@ impl<'a> Tables<'a> {
 
     /// Names and indexes of the fields of a message with those of embedded structs in their place.
     fn flatten(&self, message: &str, first: &BTreeMap<&str, u16>, out: &mut Vec<(&'a str, u16)>) {
-        for (f, i) in self.facts.messages[message].fields.iter().zip(first[message]..) {
+        for (f, i) in self.facts.messages[message]
+            .fields
+            .iter()
+            .zip(first[message]..)
+        {
             match &f.name {
                 Some(name) => out.push((name, i)),
                 None => self.flatten(&f.kind, first, out),
@@ -129,7 +179,9 @@ impl<'a> Tables<'a> {
         let name = f.name.as_ref().map_or(0, |n| self.names.id(n));
         let (tag, kind, flags) = (f.tag, self.kind(f), flags(f));
         let extra = extras.of(&f.attributes, self.names);
-        format!("Field{{name:NameId({name}),tag:{tag},shape:S::{shape},kind:{kind},flags:Flags({flags}),extra:{extra}}}")
+        format!(
+            "Field{{name:NameId({name}),tag:{tag},shape:S::{shape},kind:{kind},flags:Flags({flags}),extra:{extra}}}"
+        )
     }
 
     fn kind(&self, f: &Field) -> String {
@@ -160,12 +212,24 @@ impl<'a> Tables<'a> {
     }
 
     fn message_constants(&self, out: &mut String) {
-        line(out, "/// One constant for each message, by Go package.\npub mod messages {");
+        line(
+            out,
+            "/// One constant for each message, by Go package.\npub mod messages {",
+        );
         for (module, messages) in by_module(self.facts.messages.keys().map(String::as_str)) {
-            line(out, &format!("pub mod {module} {{\nuse crate::catalogue::MsgId;"));
+            line(
+                out,
+                &format!("pub mod {module} {{\nuse crate::catalogue::MsgId;"),
+            );
             for message in messages {
                 let constant = upper_snake(module_of(message).1);
-                line(out, &format!("pub const {constant}: MsgId = MsgId({});", self.ids[message]));
+                line(
+                    out,
+                    &format!(
+                        "pub const {constant}: MsgId = MsgId({});",
+                        self.ids[message]
+                    ),
+                );
             }
             line(out, "}");
         }
@@ -176,11 +240,18 @@ impl<'a> Tables<'a> {
         let row = |(group, version, kind, message): &(String, String, String, String)| {
             format!("({group:?}, {version:?}, {kind:?}, {})", self.id(message))
         };
-        list(out, "static KINDS: [(&str, &str, &str, MsgId); {}]", self.facts.kinds.iter().map(row));
+        list(
+            out,
+            "static KINDS: [(&str, &str, &str, MsgId); {}]",
+            self.facts.kinds.iter().map(row),
+        );
     }
 
     fn id(&self, message: &str) -> String {
-        let id = self.ids.get(message).unwrap_or_else(|| panic!("no message {message}"));
+        let id = self
+            .ids
+            .get(message)
+            .unwrap_or_else(|| panic!("no message {message}"));
         format!("MsgId({id})")
     }
 
@@ -189,11 +260,28 @@ impl<'a> Tables<'a> {
     }
 
     fn resources(&self, out: &mut String) {
-        list(out, "static RESOURCES: &[Resource; {}]", self.facts.resources.iter().map(|r| self.resource(r)));
+        list(
+            out,
+            "static RESOURCES: &[Resource; {}]",
+            self.facts.resources.iter().map(|r| self.resource(r)),
+        );
     }
 
     fn resource(&self, r: &Resource) -> String {
-        let Resource { group, version, name, kind, singular, namespaced, on, verbs, short, categories, reset, .. } = r;
+        let Resource {
+            group,
+            version,
+            name,
+            kind,
+            singular,
+            namespaced,
+            on,
+            verbs,
+            short,
+            categories,
+            reset,
+            ..
+        } = r;
         let columns = r.columns.iter().map(|c| {
             let (name, kind, format, priority) = (&c.name, &c.kind, &c.format, c.priority);
             format!("Column {{ name: {name:?}, kind: {kind:?}, format: {format:?}, priority: {priority} }}")
@@ -212,7 +300,10 @@ impl<'a> Tables<'a> {
              ttl_seconds: {ttl:?}, reset_fields: &{reset:?} }}",
             message = self.id(&r.message),
             list = self.optional_id(r.list.as_ref()),
-            storage = r.storage.as_ref().map_or("None".to_owned(), |s| self.storage(s)),
+            storage = r
+                .storage
+                .as_ref()
+                .map_or("None".to_owned(), |s| self.storage(s)),
             subs = join(r.subresources.iter().map(|s| self.subresource(s))),
             columns = join(columns),
             labels = r.labels,
@@ -222,7 +313,13 @@ impl<'a> Tables<'a> {
     }
 
     fn storage(&self, s: &Storage) -> String {
-        let Storage { group, version, message, json, prefix } = s;
+        let Storage {
+            group,
+            version,
+            message,
+            json,
+            prefix,
+        } = s;
         let message = self.id(message);
         format!(
             "Some(Storage {{ group: {group:?}, version: {version:?}, message: {message}, json: {json}, prefix: {prefix:?} }})"
@@ -230,7 +327,15 @@ impl<'a> Tables<'a> {
     }
 
     fn subresource(&self, s: &Subresource) -> String {
-        let Subresource { name, group, version, kind, message, verbs, reset } = s;
+        let Subresource {
+            name,
+            group,
+            version,
+            kind,
+            message,
+            verbs,
+            reset,
+        } = s;
         let message = self.optional_id(message.as_ref());
         format!(
             "Subresource {{ name: {name:?}, group: {group:?}, version: {version:?}, kind: {kind:?}, message: {message}, \
@@ -264,13 +369,21 @@ struct Extras {
 impl Extras {
     /// One more than the index of the row, 0 if there is nothing to say.
     fn of(&mut self, a: &Attributes, names: &Names) -> usize {
-        let Attributes { keys, patch_key, default, enumeration, .. } = a;
+        let Attributes {
+            keys,
+            patch_key,
+            default,
+            enumeration,
+            ..
+        } = a;
         if keys.is_empty() && patch_key.is_none() && default.is_none() && enumeration.is_empty() {
             return 0;
         }
         let id = |name: &String| format!("NameId({})", names.id(name));
         let keys = join(keys.iter().map(id));
-        let patch_key = patch_key.as_ref().map_or("None".to_owned(), |k| format!("Some({})", id(k)));
+        let patch_key = patch_key
+            .as_ref()
+            .map_or("None".to_owned(), |k| format!("Some({})", id(k)));
         let row = format!(
             "Extra {{ list_keys: &[{keys}], patch_key: {patch_key}, default: {default:?}, enumeration: &{enumeration:?} }}"
         );
@@ -289,7 +402,11 @@ fn flags(f: &Field) -> u32 {
     let list = |kind| a.list.as_deref() == Some(kind);
     let patch = |strategy: &str| a.patch.iter().any(|p| p == strategy);
     let known = ["set", "map", "atomic"];
-    assert!(a.list.as_deref().is_none_or(|l| known.contains(&l)), "list type {:?}", a.list);
+    assert!(
+        a.list.as_deref().is_none_or(|l| known.contains(&l)),
+        "list type {:?}",
+        a.list
+    );
     let bits = [
         f.pointer,
         a.omit_empty,
@@ -305,7 +422,10 @@ fn flags(f: &Field) -> u32 {
         patch("replace"),
         f.element_pointer,
     ];
-    bits.iter().zip(0..).map(|(bit, i)| u32::from(*bit) << i).sum()
+    bits.iter()
+        .zip(0..)
+        .map(|(bit, i)| u32::from(*bit) << i)
+        .sum()
 }
 
 /// The bits of `catalogue::ResourceFlags`.

@@ -8,12 +8,21 @@ use crate::names::{Names, upper_snake};
 use crate::tables::{by_module, module_of};
 
 /// Groups whose kinds the API server speaks without serving them as resources.
-const BESIDE: &[&str] = &["*", "admission.k8s.io/v1", "apidiscovery.k8s.io/v2", "audit.k8s.io/v1", "meta.k8s.io/v1"];
+const BESIDE: &[&str] = &[
+    "*",
+    "admission.k8s.io/v1",
+    "apidiscovery.k8s.io/v2",
+    "audit.k8s.io/v1",
+    "meta.k8s.io/v1",
+];
 
 pub(crate) fn render(facts: &Facts, names: &Names) -> String {
     let mut out = String::from(HEAD);
     for (module, messages) in by_module(reached(facts)) {
-        let _ = writeln!(out, "pub mod {module} {{\nuse crate::{{catalogue::names as n, view as v}};");
+        let _ = writeln!(
+            out,
+            "{ALLOW}\npub mod {module} {{\nuse crate::{{catalogue::names as n, view as v}};"
+        );
         let _ = writeln!(out, "use crate::catalogue::messages::{module} as m;");
         let _ = writeln!(out, "views! {{");
         for message in &messages {
@@ -28,6 +37,10 @@ pub(crate) fn render(facts: &Facts, names: &Names) -> String {
     }
     out
 }
+
+/// For `JSONSchemaProps::not` and the like.
+const ALLOW: &str =
+    "#[allow(clippy::should_implement_trait, reason = \"accessors bear the names of fields\")]";
 
 const HEAD: &str = "
 macro_rules! views {
@@ -56,16 +69,39 @@ fn reached(facts: &Facts) -> BTreeSet<&str> {
         "" | "*" => version.to_owned(),
         _ => format!("{group}/{version}"),
     };
-    versions.extend(facts.resources.iter().filter(|r| r.on).map(|r| version(&r.group, &r.version)));
+    versions.extend(
+        facts
+            .resources
+            .iter()
+            .filter(|r| r.on)
+            .map(|r| version(&r.group, &r.version)),
+    );
     let mut open: Vec<&str> = Vec::new();
-    open.extend(facts.resources.iter().filter_map(|r| r.storage.as_ref()).map(|s| s.message.as_str()));
-    open.extend(facts.kinds.iter().filter(|k| versions.contains(&version(&k.0, &k.1))).map(|k| k.3.as_str()));
+    open.extend(
+        facts
+            .resources
+            .iter()
+            .filter_map(|r| r.storage.as_ref())
+            .map(|s| s.message.as_str()),
+    );
+    open.extend(
+        facts
+            .kinds
+            .iter()
+            .filter(|k| versions.contains(&version(&k.0, &k.1)))
+            .map(|k| k.3.as_str()),
+    );
     // The schema inside the unions of a CRD's schema, which are kinds of their own.
     open.push("apiextensions/v1.JSONSchemaProps");
     let mut seen = BTreeSet::new();
     while let Some(message) = open.pop() {
         if seen.insert(message) {
-            open.extend(facts.messages[message].fields.iter().filter_map(Field::message));
+            open.extend(
+                facts.messages[message]
+                    .fields
+                    .iter()
+                    .filter_map(Field::message),
+            );
         }
     }
     seen
@@ -84,7 +120,10 @@ fn render_view(out: &mut String, facts: &Facts, names: &Names, message: &str) {
         let accessor = names.accessor(name);
         let (returns, call) = access(field, &module);
         let _ = writeln!(out, "pub const {constant}: crate::NameId = n::{constant};");
-        let _ = writeln!(out, "#[inline]\n#[must_use]\npub fn {accessor}(self) -> {returns} {{ self.0.{call}(n::{constant}) }}");
+        let _ = writeln!(
+            out,
+            "#[inline]\n#[must_use]\npub fn {accessor}(self) -> {returns} {{ self.0.{call}(n::{constant}) }}"
+        );
     }
     let _ = writeln!(out, "}}");
 }
@@ -105,14 +144,22 @@ fn flatten<'a>(facts: &'a Facts, message: &str, out: &mut BTreeMap<&'a str, &'a 
 fn access(field: &Field, module: &str) -> (String, &'static str) {
     let view = |message: &str| {
         let (of, name) = module_of(message);
-        if of == module { format!("{name}<'a>") } else { format!("v::{of}::{name}<'a>") }
+        if of == module {
+            format!("{name}<'a>")
+        } else {
+            format!("v::{of}::{name}<'a>")
+        }
     };
     let fixed = |returns: &str, call| (returns.to_owned(), call);
     match (field.shape, field.message(), field.pointer) {
         (Shape::Map, _, _) => fixed("&'a v::Map", "dict"),
         (Shape::List, Some(message), _) => {
             let (of, name) = module_of(message);
-            let item = if of == module { name.to_owned() } else { format!("v::{of}::{name}") };
+            let item = if of == module {
+                name.to_owned()
+            } else {
+                format!("v::{of}::{name}")
+            };
             (format!("v::List<'a, {item}<'a>>"), "list")
         }
         (Shape::List, None, _) => fixed("&'a [v::Value]", "items"),
@@ -120,7 +167,9 @@ fn access(field: &Field, module: &str) -> (String, &'static str) {
         (Shape::One, Some(message), false) => (view(message), "message"),
         (Shape::One, None, pointer) => match (field.kind.as_str(), pointer) {
             ("string", false) => fixed("&'a str", "str"),
-            ("string", true) | ("time" | "microtime" | "quantity", _) => fixed("Option<&'a str>", "opt_str"),
+            ("string", true) | ("time" | "microtime" | "quantity", _) => {
+                fixed("Option<&'a str>", "opt_str")
+            }
             ("bool", false) => fixed("bool", "bool"),
             ("bool", true) => fixed("Option<bool>", "opt_bool"),
             ("int32" | "int64", false) => fixed("i64", "int"),
@@ -129,7 +178,9 @@ fn access(field: &Field, module: &str) -> (String, &'static str) {
             ("int-or-string", _) => fixed("Option<v::IntOrStr<'a>>", "int_or_string"),
             ("bytes" | "raw" | "fields" | "json", _) => fixed("Option<&'a [u8]>", "opt_bytes"),
             ("strings", _) => fixed("&'a [v::Value]", "items"),
-            ("schema-or-bool" | "schema-or-array" | "schema-or-strings", _) => fixed("Option<&'a v::Value>", "get"),
+            ("schema-or-bool" | "schema-or-array" | "schema-or-strings", _) => {
+                fixed("Option<&'a v::Value>", "get")
+            }
             (kind, _) => panic!("no accessor for {kind}"),
         },
     }

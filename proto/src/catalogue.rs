@@ -141,7 +141,10 @@ impl Field {
         self.extras().and_then(|e| e.patch_key)
     }
 
-    /// The unconditional default, as JSON text. Conditional defaults are code.
+    /// The unconditional default, as JSON text: what upstream sets wherever Go sees the zero value, so
+    /// an absent pointer, and an absent or empty string, list or number held by value (0 is unset in
+    /// `Probe.periodSeconds`). A default of a message may itself be the start of further defaults.
+    /// Conditional defaults are code.
     #[must_use]
     pub fn default(&self) -> Option<&'static str> {
         self.extras().and_then(|e| e.default)
@@ -323,14 +326,16 @@ pub struct Storage {
 pub struct Subresource {
     /// `status`, `scale`, `log`, ...
     pub name: &'static str,
-    /// Group, version and kind of its body, as discovery shows them.
+    /// Group, version and kind of its body. Discovery shows group and version only where they differ
+    /// from the resource's.
     pub group: &'static str,
     pub version: &'static str,
     pub kind: &'static str,
     /// The message of its body, where it has one.
     pub message: Option<MsgId>,
     pub verbs: &'static [&'static str],
-    /// As [`Resource::reset_fields`], for writes to the subresource.
+    /// As [`Resource::reset_fields`], for writes to the subresource. The two subresources of pods that
+    /// keep some fields instead (`ephemeralcontainers`, `resize`) have none here.
     pub reset_fields: &'static [&'static str],
 }
 

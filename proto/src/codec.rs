@@ -14,8 +14,9 @@
 //! Decoders read what strangers send. They never panic; depth and allocation are bounded by the
 //! constants here and by the length of the input.
 
-mod layout;
-mod leaf;
+pub(crate) mod layout;
+pub(crate) mod leaf;
+pub(crate) mod spans;
 
 pub mod json;
 pub mod protobuf;

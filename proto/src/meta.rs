@@ -15,7 +15,8 @@ use crate::value::{Map, Value};
 
 pub use condition::{Condition, find_condition, set_condition, validate_conditions};
 pub use names::{NameCheck, path_segment_problems};
-pub use object::{validate_object_meta, validate_object_meta_update};
+pub(crate) use object::validate_labels;
+pub use object::{field_manager_problems, validate_object_meta, validate_object_meta_update};
 pub use status::{Cause, Details, Status};
 
 /// The finalizers of the garbage collector.

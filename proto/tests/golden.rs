@@ -6,6 +6,8 @@
 
 #[path = "golden/corpus.rs"]
 mod corpus;
+#[path = "golden/typed.rs"]
+mod typed;
 
 use corpus::{Golden, HEAD, compact, corpus, first_difference};
 use proto::codec::{json, protobuf, transcode, yaml};

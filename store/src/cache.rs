@@ -94,13 +94,12 @@ pub(crate) struct Change {
 }
 
 impl Cache {
-    pub(crate) fn start(config: ResourceConfig, line: Arc<Line>, tasks: &dyn Tasks) -> Arc<Self> {
-        let cache = Arc::new(Self::new(config, line));
-        tasks.spawn("watch-cache", run::run(Arc::clone(&cache)).boxed());
-        cache
+    /// Fills the cache and keeps it going, once it is routed.
+    pub(crate) fn run(self: &Arc<Self>, tasks: &dyn Tasks) {
+        tasks.spawn("watch-cache", run::run(Arc::clone(self)).boxed());
     }
 
-    fn new(config: ResourceConfig, line: Arc<Line>) -> Self {
+    pub(crate) fn new(config: ResourceConfig, line: Arc<Line>) -> Self {
         let indexes = config.indexes.len();
         Self {
             decoder: RwLock::new((0, Arc::clone(&config.decoder))),
@@ -207,6 +206,13 @@ impl Cache {
         self.applied.load(Ordering::Acquire)
     }
 
+    /// The revision up to which everything is applied.
+    pub(crate) fn revision(&self) -> Result<i64, NotReady> {
+        let state = self.state.read();
+        state.ready(&self.config.path)?;
+        Ok(self.frontier(&state))
+    }
+
     /// Waits until everything up to `revision` is applied.
     pub(crate) async fn reach(&self, revision: i64, deadline: Instant) -> Result<Reach, NotReady> {
         match self.line.reach(revision, deadline).await {
@@ -257,7 +263,7 @@ impl Cache {
     pub(crate) async fn open(&self, key: &str, value: &Bytes) -> Result<(Bytes, bool), Undecodable> {
         let Some(transformer) = self.transformer() else { return Ok((value.clone(), false)) };
         let full = self.etcd_key(key);
-        match transformer.from_storage(&full, value.clone()).await {
+        match transformer.open(&full, value.clone()).await {
             Ok(opened) => Ok((opened.value, opened.stale)),
             Err(e) => {
                 self.metrics.decode_errors.inc();
@@ -267,13 +273,7 @@ impl Cache {
     }
 
     pub(crate) fn decode_opened(&self, key: &str, value: Bytes, revision: i64) -> Result<Arc<Entry>, Undecodable> {
-        let entry = if self.config.has_shape(key) {
-            self.decoder().entry(key, value, revision)
-        } else {
-            let reason = "the key does not have the shape of this resource's keys".to_owned();
-            Err(Undecodable { key: key.to_owned(), reason })
-        };
-        match entry {
+        match self.decoder().entry(key, value, revision) {
             Ok(entry) => Ok(Arc::new(entry)),
             Err(Undecodable { reason, .. }) => {
                 self.metrics.decode_errors.inc();
@@ -319,8 +319,12 @@ impl Cache {
 }
 
 impl Sink for Cache {
-    fn push(&self, batch: Batch) {
-        self.inbox.push(batch);
+    fn push(&self, mut batch: Batch) {
+        // Other keys below the path are nobody's.
+        batch.events.retain(|e| self.config.has_shape(&e.key));
+        if !batch.events.is_empty() {
+            self.inbox.push(batch);
+        }
     }
 
     fn suspend(&self, epoch: Epoch) {

@@ -198,10 +198,10 @@ pub struct Undecodable {
 /// Encryption at rest: between stored bytes and etcd. A resource without one is stored as it is.
 pub trait Transformer: Send + Sync {
     /// Opens what etcd holds under `key`, the full etcd key, which is authenticated with the data.
-    fn from_storage<'a>(&'a self, key: &'a str, value: Bytes) -> BoxFuture<'a, Result<Opened, TransformError>>;
+    fn open<'a>(&'a self, key: &'a str, value: Bytes) -> BoxFuture<'a, Result<Opened, TransformError>>;
 
     /// Seals what is to be stored under `key`.
-    fn to_storage<'a>(&'a self, key: &'a str, value: Bytes) -> BoxFuture<'a, Result<Bytes, TransformError>>;
+    fn seal<'a>(&'a self, key: &'a str, value: Bytes) -> BoxFuture<'a, Result<Bytes, TransformError>>;
 }
 
 /// What a [`Transformer`] opened.

@@ -27,9 +27,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::channel::mpsc;
-use rand::Rng;
 use tonic::{Request, Status, Streaming};
 
+use crate::backoff::spread;
 use member::Member;
 
 pub use error::Error;
@@ -191,7 +191,7 @@ impl Client {
                     if start.elapsed() > READ_PATIENCE {
                         return Err(error);
                     }
-                    tokio::time::sleep(RETRY_PAUSE.mul_f64(rand::rng().random_range(0.5..1.5))).await;
+                    tokio::time::sleep(spread(RETRY_PAUSE, 0.5..1.5)).await;
                 }
             }
         }

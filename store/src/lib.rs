@@ -17,6 +17,7 @@
 //! Reading order: [`entry`], [`collection`] (the API), [`read`], [`watch`], [`write`]; then how it
 //! works: `etcd` (the client), `line`, `cache`.
 
+mod backoff;
 pub mod entry;
 pub mod objects;
 pub mod tasks;
@@ -49,5 +50,5 @@ pub use forms::{Form, Forms};
 pub use read::{At, Filter, Page, Query, ReadError, Scope};
 pub use store::{Config, OpenError, Store};
 pub use tasks::Tasks;
-pub use watch::{End, Event, From, WatchQuery, Watcher};
+pub use watch::{Begin, End, Event, WatchQuery, Watcher};
 pub use write::{Change, Outcome, UpdateError, WriteError, Written};

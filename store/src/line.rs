@@ -19,7 +19,7 @@ mod stream;
 mod wait;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +28,7 @@ use parking_lot::RwLock;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::etcd::{self, Client, pb};
+use crate::etcd::{self, Client, Leases, pb};
 use crate::metrics::StoreMetrics;
 use crate::tasks::Tasks;
 
@@ -90,7 +90,10 @@ pub(crate) struct Line {
     pub(crate) client: Client,
     /// Begins and ends with a slash.
     pub(crate) prefix: Box<str>,
+    pub(crate) leases: Leases,
     pub(crate) metrics: StoreMetrics,
+    /// GETs that read etcd directly at the moment.
+    pub(crate) lone: AtomicUsize,
     /// Permits for listing whole collections.
     pub(crate) loads: Semaphore,
     asks: Asks,
@@ -117,7 +120,9 @@ impl Line {
         let line = Arc::new(Self {
             client,
             prefix: prefix.into(),
+            leases: Leases::default(),
             metrics: StoreMetrics::default(),
+            lone: AtomicUsize::new(0),
             loads: Semaphore::new(PARALLEL_LOADS),
             asks: Asks::default(),
             frontier: AtomicI64::new(0),

@@ -4,7 +4,8 @@
 //! `storage/cacher` and `storage/etcd3`), and where an answer comes from: the cache where it can be
 //! exact, etcd itself where it cannot.
 
-mod list;
+mod get;
+pub(crate) mod list;
 mod page;
 pub(crate) mod pages;
 
@@ -17,6 +18,7 @@ use crate::etcd;
 use crate::token;
 
 pub use page::{Entries, Page};
+pub(crate) use page::Snapshot;
 
 /// How long a read waits for the cache to reach a revision before it fails with
 /// [`ReadError::TooNew`]; upstream's.

@@ -75,7 +75,7 @@ impl Addresses {
             for (from, to) in range.bands() {
                 for address in from_random(from, to) {
                     let name = address.to_string();
-                    if endpoint(server)?.collection.cached(&name).is_some() {
+                    if endpoint(server)?.collection.peek(&name).is_some() {
                         continue;
                     }
                     match create(server, service, address, family).await {
@@ -106,7 +106,7 @@ impl Addresses {
     pub async fn release(&self, server: &Arc<Server>, address: IpAddr) {
         let Ok(endpoint) = endpoint(server) else { return };
         let user = crate::auth::loopback();
-        let mut write = own_write(server, endpoint, &user);
+        let write = own_write(server, endpoint, &user);
         match write.delete(&address.to_string(), &DeleteOptions::default()).await {
             Ok(_) => {}
             Err(failure) if failure.reason() == "NotFound" => {}
@@ -127,12 +127,12 @@ fn endpoint(server: &Server) -> Result<&Endpoint, Error> {
 }
 
 fn own_write<'a>(server: &'a Arc<Server>, endpoint: &'a Endpoint, user: &'a crate::auth::User) -> Write<'a> {
-    Write { server, endpoint, user, namespace: "", manager: "kube-apiserver", subresource: "", warnings: Vec::new() }
+    Write::new(server, endpoint, user, "", "kube-apiserver")
 }
 
 async fn create(server: &Arc<Server>, service: &Value, address: IpAddr, family: Family) -> Result<(), Error> {
     let user = crate::auth::loopback();
-    let mut write = own_write(server, endpoint(server)?, &user);
+    let write = own_write(server, endpoint(server)?, &user);
     match write.create(object(service, address, family), &WriteOptions::default()).await {
         Ok(_) => Ok(()),
         Err(failure) if failure.reason() == "AlreadyExists" => Err(Error::Taken),

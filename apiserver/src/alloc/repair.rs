@@ -72,7 +72,7 @@ async fn addresses(server: &Arc<Server>, services: &[Value], suspects: &mut Susp
 async fn restore(server: &Arc<Server>, object: Value) {
     let Some(endpoint) = server.registry.any_version("networking.k8s.io", "ipaddresses") else { return };
     let user = crate::auth::loopback();
-    let mut write = Write { server, endpoint, user: &user, namespace: "", manager: "kube-apiserver", subresource: "", warnings: Vec::new() };
+    let write = Write::new(server, endpoint, &user, "", "kube-apiserver");
     let name = meta::name(&object).to_owned();
     match write.create(object, &WriteOptions::default()).await {
         Ok(_) => tracing::info!(address = name, "recorded a cluster IP that a service has"),

@@ -31,15 +31,9 @@ async fn ensure(server: &Arc<Server>) -> Result<(), Failure> {
     if own.create_if_absent(object).await? || !is_ready(&own).await? {
         own.set_status(NAME, |object| {
             let now = crate::registry::generic::Clock::now().text;
-            let conditions = object.ensure(&[n::STATUS, n::CONDITIONS]);
-            meta::set_condition(conditions, "Ready", "True", &now);
-            let condition = conditions.as_list_mut().and_then(|l| {
-                l.iter_mut().find(|c| c.get(n::TYPE).and_then(Value::as_str) == Some("Ready"))
-            });
-            if let Some(condition) = condition {
-                condition.set(&[n::REASON], "");
-                condition.set(&[n::MESSAGE], "Kubernetes Service CIDR is ready");
-            }
+            let message = "Kubernetes Service CIDR is ready";
+            let ready = meta::Condition { kind: "Ready", status: "True", message, ..meta::Condition::default() };
+            meta::set_condition(object.ensure(&[n::STATUS, n::CONDITIONS]), ready, &now);
         })
         .await?;
     }

@@ -16,6 +16,7 @@ use crate::negotiate::{self, Offers};
 use crate::object::{self, Type};
 use crate::options::WriteOptions;
 use crate::registry::Endpoint;
+use crate::registry::generic::Update;
 use crate::registry::strategy::Part;
 use crate::render;
 use crate::status::Failure;
@@ -38,7 +39,8 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) ->
         Some(pod) => bind(pod, &binding),
         None => Err(Failure::not_found("", "pods", &name)),
     };
-    let outcome = write(x, endpoint, &manager).update(&name, &options, Some(PART), false, change).await;
+    let how = Update { part: Some(PART), may_create: false };
+    let outcome = write(x, endpoint, &manager).update(&name, &options, how, change).await;
     outcome?;
     let mut status = Value::object();
     status.set(&[n::METADATA], Value::object());
@@ -122,5 +124,6 @@ fn merge(pod: &mut Value, binding: &Value, field: proto::NameId) {
 /// Sets the condition `PodScheduled`.
 fn scheduled(pod: &mut Value) {
     let now = crate::registry::generic::Clock::now().text;
-    meta::set_condition(pod.ensure(&[n::STATUS, n::CONDITIONS]), "PodScheduled", "True", &now);
+    let condition = meta::Condition { kind: "PodScheduled", status: "True", ..meta::Condition::default() };
+    meta::set_condition(pod.ensure(&[n::STATUS, n::CONDITIONS]), condition, &now);
 }

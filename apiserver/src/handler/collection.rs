@@ -45,7 +45,7 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) ->
                 break;
             }
         }
-        warnings.append(&mut write.warnings);
+        warnings.append(&mut write.into_warnings());
     }
     x.warnings.append(&mut warnings);
     if let Some(failure) = failed {

@@ -25,19 +25,15 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) ->
     }
     let object = default(endpoint, decoded.object)?;
     let manager = manager(x, &options.field_manager);
-    let (written, mut warnings) = {
-        let mut write = write(x, endpoint, &manager);
-        let namespace;
-        if endpoint.resource.name == "namespaces" && endpoint.resource.group.is_empty() {
-            // A namespace is created in itself, as far as admission is concerned.
-            namespace = proto::meta::name(&object).to_owned();
-            write.namespace = &namespace;
-        }
-        let outcome = write.create(object, &options).await;
-        let warnings = std::mem::take(&mut write.warnings);
-        drop(write);
-        (outcome, warnings)
-    };
+    let mut write = write(x, endpoint, &manager);
+    let own;
+    if endpoint.resource.name == "namespaces" && endpoint.resource.group.is_empty() {
+        // A namespace is created in itself, as far as admission is concerned.
+        own = proto::meta::name(&object).to_owned();
+        write.namespace = &own;
+    }
+    let written = write.create(object, &options).await;
+    let mut warnings = write.into_warnings();
     x.warnings.append(&mut warnings);
     let written = written?;
     let bytes = render::entry(endpoint, media, &written.entry, Clock::now().seconds)?;

@@ -11,7 +11,7 @@ use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::negotiate::{self, Media, Offers};
 use crate::object::{self, Type};
-use crate::options::{DeleteOptions, FieldValidation};
+use crate::options::DeleteOptions;
 use crate::registry::Endpoint;
 use crate::registry::generic::Clock;
 use crate::render;
@@ -21,11 +21,9 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) ->
     let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
     let options = options(x, incoming).await?;
     let name = x.info.name.clone();
-    let (outcome, mut warnings) = {
-        let mut write = write(x, endpoint, "");
-        let outcome = write.delete(&name, &options).await;
-        (outcome, std::mem::take(&mut write.warnings))
-    };
+    let write = write(x, endpoint, "");
+    let outcome = write.delete(&name, &options).await;
+    let mut warnings = write.into_warnings();
     x.warnings.append(&mut warnings);
     let (entry, gone) = outcome?;
     // An object that waits for its finalizers, or that the resource returns, is shown; of one that is
@@ -49,8 +47,7 @@ pub async fn options(x: &Exchange, incoming: Incoming) -> Result<DeleteOptions, 
     let encoding = negotiate::input(&x.headers)?;
     // Clients send it as v1, as meta.k8s.io/v1 or in the resource's own group; all are the same.
     let expected = Type { group: "", version: "v1", kind: "DeleteOptions", message };
-    let decoded = object::decode_any_version(&body, encoding, &expected, FieldValidation::Ignore)?;
-    DeleteOptions::from_body(&decoded.object)
+    DeleteOptions::from_body(&object::decode_any_version(&body, encoding, &expected)?)
 }
 
 /// The `Status` of a successful deletion.

@@ -28,14 +28,10 @@ pub async fn entry(x: &Exchange, endpoint: &Endpoint, at: At) -> Result<std::syn
     found.ok_or_else(|| Failure::not_found(r.group, r.name, &x.info.name))
 }
 
-/// How fresh a read must be: nothing given is linearizable, 0 is whatever the cache has, any other
-/// version is the least.
+/// How fresh a read must be.
 pub fn at(version: &str) -> Result<At, Failure> {
-    match version {
-        "" => Ok(At::Latest),
-        "0" => Ok(At::Any),
-        text => parse_version(text).map(At::NotOlder),
-    }
+    let revision = if version.is_empty() { None } else { Some(parse_version(version)?) };
+    Ok(At::of_get(revision))
 }
 
 /// A resource version as a number.

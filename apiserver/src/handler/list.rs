@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream;
 use http::Response;
+use store::read::Match;
 use store::{At, Entry, Query, Scope};
 
 use super::get::parse_version;
@@ -57,22 +58,19 @@ pub fn scope(x: &Exchange, endpoint: &Endpoint) -> Scope {
     }
 }
 
-/// Which version is asked for: upstream's table of resourceVersion and resourceVersionMatch.
+/// Which version is asked for.
 fn at(options: &ListOptions) -> Result<At, Failure> {
-    if !options.continue_token.is_empty() {
-        if !options.resource_version.is_empty() && options.resource_version != "0" {
-            return Err(Failure::bad_request("specifying resource version is not allowed when using continue"));
-        }
-        return Ok(At::Latest);
-    }
-    match (options.resource_version.as_str(), options.resource_version_match.as_str()) {
-        ("", _) => Ok(At::Latest),
-        ("0", _) => Ok(At::Any),
-        (version, "Exact") => parse_version(version).map(At::Exact),
-        // Without a match, a limit made upstream read the exact version.
-        (version, "") if options.limit > 0 => parse_version(version).map(At::Exact),
-        (version, _) => parse_version(version).map(At::NotOlder),
-    }
+    let revision = match options.resource_version.as_str() {
+        "" => None,
+        text => Some(parse_version(text)?),
+    };
+    let matching = match options.resource_version_match.as_str() {
+        "Exact" => Some(Match::Exact),
+        "NotOlderThan" => Some(Match::NotOlderThan),
+        _ => None,
+    };
+    let limit = usize::try_from(options.limit).unwrap_or(0);
+    Ok(At::of_list(revision, matching, limit, !options.continue_token.is_empty()))
 }
 
 /// The list as a stream of pieces: the head, as many entries as fill a piece, and so on.

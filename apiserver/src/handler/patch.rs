@@ -16,7 +16,7 @@ use crate::negotiate::{self, Encoding, Offers};
 use crate::object;
 use crate::options::{FieldValidation, WriteOptions};
 use crate::registry::Endpoint;
-use crate::registry::generic::Clock;
+use crate::registry::generic::{Clock, Update};
 use crate::registry::strategy::Part;
 use crate::render;
 use crate::status::Failure;
@@ -63,20 +63,18 @@ pub async fn part(x: &mut Exchange, endpoint: &Endpoint, part: Option<Part>, inc
     let manager = manager(x, &options.field_manager);
     let name = x.info.name.clone();
     let problems = parking_lot::Mutex::new(Vec::new());
-    let (written, mut warnings) = {
-        let mut write = write(x, endpoint, &manager);
-        let change = async |old: Option<&Value>| {
-            let Some(old) = old else {
-                return Err(Failure::not_found(endpoint.resource.group, endpoint.resource.name, &name));
-            };
-            let (object, found) = prepared.apply(endpoint, old)?;
-            *problems.lock() = found;
-            check_name(&object, &name)?;
-            Ok(object)
+    let write = write(x, endpoint, &manager);
+    let change = async |old: Option<&Value>| {
+        let Some(old) = old else {
+            return Err(Failure::not_found(endpoint.resource.group, endpoint.resource.name, &name));
         };
-        let outcome = write.update(&name, &options, part, false, change).await;
-        (outcome, std::mem::take(&mut write.warnings))
+        let (object, found) = prepared.apply(endpoint, old)?;
+        *problems.lock() = found;
+        check_name(&object, &name)?;
+        Ok(object)
     };
+    let written = write.update(&name, &options, Update { part, may_create: false }, change).await;
+    let mut warnings = write.into_warnings();
     x.warnings.append(&mut problems.into_inner());
     x.warnings.append(&mut warnings);
     let written = written?;
@@ -119,7 +117,8 @@ struct Patch {
 
 impl Patch {
     fn new(kind: Kind, body: &[u8], options: &WriteOptions) -> Result<Self, Failure> {
-        let (patch, problems) = codec::json::parse_strict(body).map_err(|e| Failure::bad_request(format!("error decoding patch: {e}")))?;
+        let unreadable = |e| Failure::bad_request(format!("error decoding patch: {e}"));
+        let codec::json::Decoded { value: patch, problems } = codec::json::parse_strict(body).map_err(unreadable)?;
         let operations = match kind {
             Kind::Json => Some(patch::json::Patch::read(&patch).map_err(patch_failure)?),
             _ => None,

@@ -15,6 +15,7 @@ use crate::negotiate::{self, Encoding, Media, Offers};
 use crate::object::{self, Type};
 use crate::options::{FieldValidation, WriteOptions};
 use crate::registry::Endpoint;
+use crate::registry::generic::Update;
 use crate::render;
 use crate::status::Failure;
 
@@ -55,7 +56,7 @@ async fn change(x: &mut Exchange, endpoint: &Endpoint, media: Media, incoming: I
         };
         scaled(old, &scale, &name)
     };
-    let written = write(x, endpoint, &manager).update(&name, &options, None, false, apply).await?;
+    let written = write(x, endpoint, &manager).update(&name, &options, Update::default(), apply).await?;
     let object = object::from_body(&written.entry.body, &endpoint.hub)?;
     Ok(answer(&of(&object), media))
 }

@@ -11,7 +11,7 @@ use crate::negotiate::{self, Offers};
 use crate::object;
 use crate::options::{FieldValidation, WriteOptions};
 use crate::registry::Endpoint;
-use crate::registry::generic::Clock;
+use crate::registry::generic::{Clock, Update};
 use crate::registry::strategy::Part;
 use crate::render;
 use crate::status::Failure;
@@ -34,12 +34,10 @@ pub async fn part(x: &mut Exchange, endpoint: &Endpoint, part: Option<Part>, inc
     check_name(x, &object)?;
     let manager = manager(x, &options.field_manager);
     let name = x.info.name.clone();
-    let (written, mut warnings) = {
-        let mut write = write(x, endpoint, &manager);
-        let change = async |_: Option<&Value>| Ok(object.clone());
-        let outcome = write.update(&name, &options, part, false, change).await;
-        (outcome, std::mem::take(&mut write.warnings))
-    };
+    let write = write(x, endpoint, &manager);
+    let how = Update { part, may_create: false };
+    let written = write.update(&name, &options, how, async |_: Option<&Value>| Ok(object.clone())).await;
+    let mut warnings = write.into_warnings();
     x.warnings.append(&mut warnings);
     let written = written?;
     let bytes = render::entry(endpoint, media, &written.entry, Clock::now().seconds)?;
@@ -49,9 +47,6 @@ pub async fn part(x: &mut Exchange, endpoint: &Endpoint, part: Option<Part>, inc
 /// The object's name must be the path's.
 pub fn check_name(x: &Exchange, object: &Value) -> Result<(), Failure> {
     let name = proto::meta::name(object);
-    if name.is_empty() {
-        return Err(Failure::bad_request("the name of the object (based on URL) was not set in the object: name must be provided"));
-    }
     if name != x.info.name {
         return Err(Failure::bad_request(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
@@ -60,7 +55,10 @@ pub fn check_name(x: &Exchange, object: &Value) -> Result<(), Failure> {
     }
     let namespace = proto::meta::namespace(object);
     if !namespace.is_empty() && !x.info.namespace.is_empty() && namespace != x.info.namespace {
-        return Err(Failure::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+        return Err(Failure::bad_request(format!(
+            "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
+            x.info.namespace
+        )));
     }
     Ok(())
 }

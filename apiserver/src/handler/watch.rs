@@ -10,7 +10,8 @@ use bytes::Bytes;
 use futures::stream;
 use http::Response;
 use rand::Rng;
-use store::{Event, From, WatchQuery, Watcher};
+use store::watch::Begin;
+use store::{End, Event, WatchQuery, Watcher};
 use tokio::time::{Instant, timeout_at};
 
 use super::get::parse_version;
@@ -37,11 +38,17 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
         _ => MIN_TIMEOUT.mul_f64(rand::rng().random_range(1.0..2.0)),
     };
+    let until = Instant::now() + length;
+    let revision = match options.resource_version.as_str() {
+        "" => None,
+        text => Some(parse_version(text)?),
+    };
     let query = WatchQuery {
         scope: scope(x, endpoint),
         filter: Select::read(endpoint, &options)?,
-        from: from(&options)?,
+        begin: Begin::of_watch(revision, options.send_initial_events, options.bookmarks),
         bookmarks: options.bookmarks,
+        deadline: Some(until),
     };
     let watcher = endpoint.collection.watch(query).await.map_err(read_failure)?;
     let watch = Watch {
@@ -49,7 +56,7 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
         place: (endpoint.resource.group, endpoint.resource.version, endpoint.resource.name),
         media,
         watcher,
-        until: Instant::now() + length,
+        until,
         first: true,
     };
     let frames = stream::unfold(Some(watch), |watch| async move {
@@ -58,23 +65,6 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
         Some((frame, go_on.then_some(watch)))
     });
     Ok(body::answer(200, media.stream_type(), body::stream(frames)))
-}
-
-/// Where the events start: upstream's table of resourceVersion and sendInitialEvents for watches.
-fn from(options: &ListOptions) -> Result<From, Failure> {
-    let version = match options.resource_version.as_str() {
-        "" | "0" => None,
-        text => Some(parse_version(text)?),
-    };
-    Ok(match (options.send_initial_events, version) {
-        // With initial events the state sent is at least as new as the version, or the newest.
-        (Some(true), Some(version)) => From::Initial { not_older: Some(version) },
-        (Some(true), None) if options.resource_version == "0" => From::Initial { not_older: None },
-        (Some(true), None) => From::InitialLatest,
-        (Some(false), None) => From::Now,
-        (None, None) => From::Synthetic,
-        (_, Some(version)) => From::Revision(version),
-    })
 }
 
 struct Watch {
@@ -94,28 +84,27 @@ impl Watch {
         let server = self.server.clone();
         let (group, version, resource) = self.place;
         let endpoint = server.registry.find(group, version, resource)?;
-        match self.frame(endpoint, event) {
-            Ok(frame) => frame.map(|f| (f, true)),
+        let frame = match event {
+            Ok(event) => self.frame(endpoint, event),
+            Err(End::Expired) => Err(Failure::gone(End::Expired.to_string())),
+            Err(End::Reset) => return None,
+        };
+        match frame {
+            Ok(frame) => Some((frame, true)),
             Err(failure) => Some((render::error_frame(&failure, self.media), false)),
         }
     }
 
-    fn frame(&mut self, endpoint: &Endpoint, event: Event) -> Result<Option<Bytes>, Failure> {
+    fn frame(&mut self, endpoint: &Endpoint, event: Event) -> Result<Bytes, Failure> {
         let (kind, entry) = match event {
             Event::Added(entry) => ("ADDED", entry),
             Event::Modified(entry) => ("MODIFIED", entry),
             Event::Deleted(entry) => ("DELETED", entry),
-            Event::Bookmark { revision, initial_done } => {
-                return Ok(Some(render::bookmark(endpoint, self.media, revision, initial_done)));
-            }
-            Event::End(end) => {
-                return match end.failure() {
-                    Some(error) => Err(read_failure(error)),
-                    None => Ok(None),
-                };
+            Event::Bookmark { revision, initial_end } => {
+                return Ok(render::bookmark(endpoint, self.media, revision, initial_end));
             }
         };
         let first = std::mem::replace(&mut self.first, false);
-        render::watch_frame(endpoint, self.media, kind, &entry, Clock::now().seconds, first).map(Some)
+        render::watch_frame(endpoint, self.media, kind, &entry, Clock::now().seconds, first)
     }
 }

@@ -10,13 +10,11 @@ use super::strategy::{Cx, Part, Strategy};
 use crate::options::{DeleteOptions, Propagation};
 use crate::status::Failure;
 
-/// The finalizers of the garbage collector.
-pub const ORPHAN: &str = "orphan";
-pub const FOREGROUND: &str = "foregroundDeletion";
+use proto::meta::{FINALIZER_FOREGROUND as FOREGROUND, FINALIZER_ORPHAN as ORPHAN};
 
 /// Removes what only the server may set, on creates.
 pub fn wipe_system_fields(object: &mut Value) {
-    let metadata = object.entry_metadata();
+    let metadata = meta::metadata_mut(object);
     for field in [
         n::CREATION_TIMESTAMP,
         n::DELETION_TIMESTAMP,
@@ -32,14 +30,14 @@ pub fn wipe_system_fields(object: &mut Value) {
 
 /// Sets what the server gives every new object.
 pub fn fill_system_fields(object: &mut Value, now: &str, uid: &str) {
-    let metadata = object.entry_metadata();
+    let metadata = meta::metadata_mut(object);
     metadata.insert(n::CREATION_TIMESTAMP, now);
     metadata.insert(n::UID, uid);
 }
 
 /// The object's namespace must be the path's; an empty one is filled in.
 pub fn match_namespace(object: &mut Value, namespace: &str) -> Result<(), Failure> {
-    let metadata = object.entry_metadata();
+    let metadata = meta::metadata_mut(object);
     let given = metadata.get(n::NAMESPACE).and_then(Value::as_str).unwrap_or_default();
     if given == namespace {
         return Ok(());
@@ -61,7 +59,7 @@ pub fn match_namespace(object: &mut Value, namespace: &str) -> Result<(), Failur
 pub fn create(cx: &Cx<'_>, resource: &Resource, strategy: &Strategy, object: &mut Value) -> Result<Vec<String>, Failure> {
     match_namespace(object, if resource.namespaced { cx.namespace } else { "" })?;
     if strategy.generation {
-        object.entry_metadata().insert(n::GENERATION, 1);
+        meta::metadata_mut(object).insert(n::GENERATION, 1);
     }
     (strategy.prepare_create)(cx, object);
     let errors = {
@@ -95,7 +93,7 @@ pub fn update(
             (strategy.prepare_update)(cx, new, old);
             if strategy.generation && changed_outside_metadata_and_status(new, old) {
                 let generation = meta::generation(old).unwrap_or(0) + 1;
-                new.entry_metadata().insert(n::GENERATION, generation);
+                meta::metadata_mut(new).insert(n::GENERATION, generation);
             }
         }
     }
@@ -109,7 +107,7 @@ pub fn update(
     }
     let errors = {
         let mut errors = Errors::new(new);
-        meta::validate_object_meta(new, resource.namespaced, |_, _| Vec::new(), &mut errors);
+        meta::validate_object_meta(new, resource.namespaced, meta::names::path_segment_name, &mut errors);
         meta::validate_object_meta_update(new, old, &mut errors);
         match part {
             Some(part) => (part.validate_update)(cx, new, old, &mut errors),
@@ -132,14 +130,14 @@ fn refuse(resource: &Resource, object: &Value, errors: Vec<FieldError>) -> Resul
 
 fn copy(new: &mut Value, old: &Value, field: NameId) {
     match old.at(&[n::METADATA, field]) {
-        Some(value) => drop(new.entry_metadata().insert(field, value.clone())),
-        None => drop(new.entry_metadata().remove(field)),
+        Some(value) => drop(meta::metadata_mut(new).insert(field, value.clone())),
+        None => drop(meta::metadata_mut(new).remove(field)),
     }
 }
 
 fn copy_if_set(new: &mut Value, old: &Value, field: NameId) {
     if let Some(value) = old.at(&[n::METADATA, field]).filter(|v| !v.is_null()) {
-        new.entry_metadata().insert(field, value.clone());
+        meta::metadata_mut(new).insert(field, value.clone());
     }
 }
 
@@ -252,7 +250,7 @@ fn graceful(resource: &Resource, strategy: &Strategy, object: &mut Value, option
         return Graceful::No;
     }
     let seconds = options.grace_period_seconds.unwrap_or(0);
-    let metadata = object.entry_metadata();
+    let metadata = meta::metadata_mut(object);
     metadata.insert(n::DELETION_TIMESTAMP, time::print_time(now + seconds));
     metadata.insert(n::DELETION_GRACE_PERIOD_SECONDS, seconds);
     bump_generation(object);
@@ -275,7 +273,7 @@ fn shorten(object: &mut Value, options: &mut DeleteOptions, since: i64, period: 
             asked = 1;
         }
     }
-    let metadata = object.entry_metadata();
+    let metadata = meta::metadata_mut(object);
     metadata.insert(n::DELETION_TIMESTAMP, time::print_time(at));
     metadata.insert(n::DELETION_GRACE_PERIOD_SECONDS, asked);
     Graceful::Yes
@@ -283,7 +281,7 @@ fn shorten(object: &mut Value, options: &mut DeleteOptions, since: i64, period: 
 
 fn bump_generation(object: &mut Value) {
     if let Some(generation) = meta::generation(object).filter(|g| *g > 0) {
-        object.entry_metadata().insert(n::GENERATION, generation + 1);
+        meta::metadata_mut(object).insert(n::GENERATION, generation + 1);
     }
 }
 
@@ -293,7 +291,7 @@ fn mark_deleting(object: &mut Value, now: i64) {
     if at.is_none() {
         bump_generation(object);
     }
-    let metadata = object.entry_metadata();
+    let metadata = meta::metadata_mut(object);
     if at.is_none_or(|(seconds, _)| seconds > now) {
         metadata.insert(n::DELETION_TIMESTAMP, time::print_time(now));
     }
@@ -308,7 +306,7 @@ fn set_collector_finalizers(resource: &Resource, object: &mut Value, options: &D
     new.extend(wanted.map(str::to_owned));
     let same = new.len() == present.len() && new.iter().all(|f| present.contains(f));
     if !same {
-        let metadata = object.entry_metadata();
+        let metadata = meta::metadata_mut(object);
         if new.is_empty() {
             metadata.remove(n::FINALIZERS);
         } else {
@@ -335,16 +333,5 @@ fn collector_finalizer(resource: &Resource, present: &[String], options: &Delete
         Some(ORPHAN) => Some(ORPHAN),
         Some(_) => Some(FOREGROUND),
         None => (resource.gc == GcPolicy::Orphan).then_some(ORPHAN),
-    }
-}
-
-/// Shorthand for the metadata map, made if it is not there.
-trait Metadata {
-    fn entry_metadata(&mut self) -> &mut proto::Map;
-}
-
-impl Metadata for Value {
-    fn entry_metadata(&mut self) -> &mut proto::Map {
-        self.make_map().entry(n::METADATA).make_map()
     }
 }

@@ -4,10 +4,13 @@
 //! scan over the protobuf, and the resource version is spliced in. Objects whose stored version differs
 //! from the hub's, or whose strategy has an `on_read`, take the slow path through a tree.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use proto::codec::{self, scan};
 use proto::catalogue;
-use store::{Decoder, Entry, Undecodable};
+use store::{Decoder, Entry, Fields, Labels, Undecodable};
 
 use super::Strategy;
 use crate::object::Type;
@@ -16,8 +19,9 @@ use crate::object::Type;
 pub struct Objects {
     hub: Type,
     strategy: &'static Strategy,
-    /// Selectable fields with the way to each through the message.
-    fields: Vec<(&'static str, scan::Path)>,
+    /// Selectable fields, and the way to each through the message.
+    names: Arc<[Box<str>]>,
+    paths: Vec<scan::Path>,
 }
 
 impl Objects {
@@ -26,12 +30,12 @@ impl Objects {
         let mut attrs: Vec<&'static str> = resource.field_labels.iter().map(|(_, attr)| *attr).collect();
         attrs.sort_unstable();
         attrs.dedup();
-        let fields = attrs
+        let (names, paths): (Vec<Box<str>>, Vec<scan::Path>) = attrs
             .into_iter()
             .filter(|attr| !matches!(*attr, "metadata.name" | "metadata.namespace"))
-            .filter_map(|attr| scan::Path::compile(hub.message, attr).map(|path| (attr, path)))
-            .collect();
-        Self { hub, strategy, fields }
+            .filter_map(|attr| scan::Path::compile(hub.message, attr).map(|path| (attr.into(), path)))
+            .unzip();
+        Self { hub, strategy, names: names.into(), paths }
     }
 
     fn slow(&self, api_version: &str, kind: &str, raw: &[u8]) -> Result<Vec<u8>, String> {
@@ -53,7 +57,7 @@ impl Objects {
 
 impl Decoder for Objects {
     fn entry(&self, key: &str, value: Bytes, revision: i64) -> Result<Entry, Undecodable> {
-        let fail = |why: String| Undecodable::new(key, revision, why);
+        let fail = |why: String| Undecodable { key: key.to_owned(), reason: why };
         let open = codec::protobuf::open(&value).map_err(|e| fail(e.to_string()))?;
         let same = open.kind == self.hub.kind && open.api_version == self.hub.api_version();
         let body = if same && self.strategy.on_read.is_none() {
@@ -63,11 +67,20 @@ impl Decoder for Objects {
             scan::splice_resource_version(&raw, revision)
         }
         .map_err(|e| fail(e.to_string()))?;
-        let labels = scan::labels(&body).map_err(|e| fail(e.to_string()))?;
-        let mut fields = Vec::with_capacity(self.fields.len());
-        for (name, path) in &self.fields {
-            fields.push((*name, path.text(&body).map_err(|e| fail(e.to_string()))?));
+        let meta = scan::ObjectMeta::read(&body).map_err(|e| fail(e.to_string()))?;
+        let mut values = Vec::with_capacity(self.paths.len());
+        for path in &self.paths {
+            values.push(match path.get(&body).map_err(|e| fail(e.to_string()))? {
+                scan::Scalar::String(text) => Cow::Borrowed(text),
+                other => Cow::Owned(other.to_string()),
+            });
         }
-        Ok(Entry::new(key, revision, body, labels, fields))
+        let labels = Labels::new(meta.labels());
+        let fields = Fields::new(&self.names, values.iter().map(AsRef::as_ref));
+        Ok(Entry::new(key, revision, body.clone(), labels, fields))
+    }
+
+    fn body_at(&self, entry: &Entry, revision: i64) -> Bytes {
+        scan::splice_resource_version(&entry.body, revision).unwrap_or_else(|_| entry.body.clone())
     }
 }

@@ -1,16 +1,16 @@
 //! Create, update, delete and deletecollection, once for all resources: upstream's
 //! `registry/generic/registry.Store` with the parts of its handlers that belong to a write.
 //!
-//! Writes try first from the cache. What they find there is only believed if it leads to a write, which
-//! etcd compares; an error or "nothing to do" found on cached state is confirmed on etcd before it is
-//! answered.
+//! Attempts may be made on cached objects and are repeated by the store until etcd has accepted one or
+//! confirmed a refusal: see [`store::Collection::update`].
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use proto::catalogue::{ResourceFlags, names as n};
 use proto::{Value, meta};
-use store::{At, Entry, Expect, WriteError};
+use store::{Change, Entry, UpdateError, WriteError};
 
 use super::before::{self, Deletion};
 use super::strategy::{Cx, Finish, Part};
@@ -20,7 +20,7 @@ use crate::auth::User;
 use crate::managed;
 use crate::object;
 use crate::options::{DeleteOptions, WriteOptions};
-use crate::server::Server;
+use crate::server::{Server, read_failure, write_failure};
 use crate::status::Failure;
 
 /// Upstream tries a generated name that often.
@@ -36,7 +36,7 @@ pub struct Write<'a> {
     /// Who is recorded in managed fields: the option, or the user agent's first part.
     pub manager: &'a str,
     pub subresource: &'a str,
-    pub warnings: Vec<String>,
+    warnings: Mutex<Vec<String>>,
 }
 
 /// What a write left behind.
@@ -45,7 +45,27 @@ pub struct Written {
     pub created: bool,
 }
 
-impl Write<'_> {
+/// What an update is besides the change itself.
+#[derive(Clone, Copy, Default)]
+pub struct Update {
+    /// The rules of the subresource that is written.
+    pub part: Option<Part>,
+    /// A name that does not exist is created, whatever the resource says.
+    pub may_create: bool,
+}
+
+impl<'a> Write<'a> {
+    #[must_use]
+    pub fn new(server: &'a Arc<Server>, endpoint: &'a Endpoint, user: &'a User, namespace: &'a str, manager: &'a str) -> Self {
+        Self { server, endpoint, user, namespace, manager, subresource: "", warnings: Mutex::default() }
+    }
+
+    /// What the client should be warned of.
+    #[must_use]
+    pub fn into_warnings(self) -> Vec<String> {
+        self.warnings.into_inner()
+    }
+
     fn cx<'b>(&'b self, clock: &'b Clock, dry_run: bool) -> Cx<'b> {
         Cx { user: self.user, namespace: self.namespace, now: &clock.text, now_seconds: clock.seconds, dry_run }
     }
@@ -56,48 +76,67 @@ impl Write<'_> {
         if self.endpoint.resource.namespaced { format!("{}/{name}", self.namespace) } else { name.to_owned() }
     }
 
-    fn failure(&self, name: &str, error: WriteError) -> Failure {
-        let r = self.endpoint.resource;
-        crate::server::write_failure(error, r.group, r.name, name)
+    fn ttl(&self) -> Option<i64> {
+        self.endpoint.resource.ttl_seconds.map(|_| self.server.config.event_ttl.as_secs().cast_signed())
     }
 
-    async fn admit(&mut self, operation: Operation, name: &str, object: &mut Value, old: Option<&Value>, dry_run: bool, mutate: bool) -> Result<(), Failure> {
+    fn record(&self, old: Option<&Value>, new: &mut Value) {
+        let change = managed::Change {
+            old,
+            manager: self.manager,
+            api_version: &self.endpoint.served.api_version(),
+            subresource: self.subresource,
+            now: &Clock::now().text,
+            message: self.endpoint.hub.message,
+        };
+        managed::record(&change, new);
+    }
+
+    async fn admit(&self, step: Step, name: &str, object: Option<&mut Value>, old: Option<&Value>, dry_run: bool) -> Result<(), Failure> {
         let mut warnings = Vec::new();
+        let operation = match (&object, old) {
+            (None, _) => Operation::Delete,
+            (Some(_), None) => Operation::Create,
+            (Some(_), Some(_)) => Operation::Update,
+        };
         let mut write = admission::Attributes {
             operation,
             resource: self.endpoint.resource,
             subresource: self.subresource,
             namespace: self.namespace,
             name,
-            object: Some(object),
+            object,
             old,
             user: self.user,
             dry_run,
             warnings: &mut warnings,
         };
         let chain = &self.server.admission;
-        let outcome =
-            if mutate { chain.mutate(self.server, &mut write).await } else { chain.validate(self.server, &mut write).await };
-        self.warnings.append(&mut warnings);
+        let outcome = match step {
+            Step::Mutate => chain.mutate(self.server, &mut write).await,
+            Step::Validate => chain.validate(self.server, &mut write).await,
+        };
+        self.warnings.lock().append(&mut warnings);
         outcome
     }
 
+    async fn begin(&self, new: Option<&mut Value>, old: Option<&Value>, dry_run: bool) -> Result<Held, Failure> {
+        match self.endpoint.strategy.hooks {
+            Some(hooks) => Ok(Held(Some(hooks.begin(self.server, new, old, dry_run).await?))),
+            None => Ok(Held(None)),
+        }
+    }
+
+    /// An entry that is not stored: the answer to a dry run, or to an update that removes the object.
+    fn imagined(&self, key: &str, value: Bytes, revision: i64) -> Result<Arc<Entry>, Failure> {
+        use store::Decoder;
+        self.endpoint.decoder.entry(key, value, revision).map(Arc::new).map_err(Failure::internal)
+    }
+
     /// Stores a new object. `object` is decoded, defaulted, in the hub's version.
-    pub async fn create(&mut self, mut object: Value, options: &WriteOptions) -> Result<Written, Failure> {
-        before::wipe_system_fields(&mut object);
-        let namespace = if self.endpoint.resource.namespaced { self.namespace } else { "" };
-        before::match_namespace(&mut object, namespace)?;
-        managed::record(&managed::Change {
-            old: None,
-            manager: self.manager,
-            api_version: &self.endpoint.served.api_version(),
-            subresource: self.subresource,
-            now: &Clock::now().text,
-            message: self.endpoint.hub.message,
-        }, &mut object);
-        let name = meta::name(&object).to_owned();
-        self.admit(Operation::Create, &name, &mut object, None, options.dry_run, true).await?;
-        let generated = name.is_empty() && !meta::generate_name(&object).is_empty();
+    pub async fn create(&self, object: Value, options: &WriteOptions) -> Result<Written, Failure> {
+        let object = self.receive(object, options).await?;
+        let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
         let attempts = if generated { NAME_ATTEMPTS } else { 1 };
         let mut last = None;
         for _ in 0..attempts {
@@ -109,136 +148,205 @@ impl Write<'_> {
         Err(last.unwrap_or_else(|| Failure::internal("no name was tried")))
     }
 
-    async fn create_once(&mut self, mut object: Value, generated: bool, options: &WriteOptions) -> Result<Written, Failure> {
-        let clock = Clock::now();
-        before::fill_system_fields(&mut object, &clock.text, &uuid::Uuid::new_v4().to_string());
+    /// What happens to a new object before it has a name: system fields go, managed fields and
+    /// mutating admission come.
+    async fn receive(&self, mut object: Value, options: &WriteOptions) -> Result<Value, Failure> {
+        before::wipe_system_fields(&mut object);
+        let namespace = if self.endpoint.resource.namespaced { self.namespace } else { "" };
+        before::match_namespace(&mut object, namespace)?;
+        self.record(None, &mut object);
+        let name = meta::name(&object).to_owned();
+        self.admit(Step::Mutate, &name, Some(&mut object), None, options.dry_run).await?;
+        Ok(object)
+    }
+
+    async fn create_once(&self, mut object: Value, generated: bool, options: &WriteOptions) -> Result<Written, Failure> {
         if generated {
             let name = meta::generated_name(meta::generate_name(&object), &mut || rand::random());
-            object.ensure(&[n::METADATA, n::NAME]).clone_from(&name.into());
+            object.set(&[n::METADATA, n::NAME], name);
         }
-        let held = self.begin(Some(&mut object), None, options.dry_run).await?;
-        let result = self.create_prepared(&mut object, generated, options, &clock).await;
+        let held = self.prepare(&mut object, options).await?;
+        let result = self.insert(&object, generated, options).await;
         held.finish(result.is_ok() && !options.dry_run).await;
         result
     }
 
-    async fn create_prepared(&mut self, object: &mut Value, generated: bool, options: &WriteOptions, clock: &Clock) -> Result<Written, Failure> {
-        let Endpoint { resource, strategy, hub, collection, .. } = self.endpoint;
-        let mut warnings = before::create(&self.cx(clock, options.dry_run), resource, strategy, object)?;
-        self.warnings.append(&mut warnings);
-        let name = meta::name(object).to_owned();
-        self.admit(Operation::Create, &name, object, None, options.dry_run, false).await?;
-        let key = self.key(&name);
+    /// Makes a new object ready to be stored. What the strategy's hooks took is given back if that
+    /// fails.
+    async fn prepare(&self, object: &mut Value, options: &WriteOptions) -> Result<Held, Failure> {
+        let Endpoint { resource, strategy, .. } = self.endpoint;
+        let clock = Clock::now();
+        before::fill_system_fields(object, &clock.text, &uuid::Uuid::new_v4().to_string());
+        let held = self.begin(Some(object), None, options.dry_run).await?;
+        let checked = match before::create(&self.cx(&clock, options.dry_run), resource, strategy, object) {
+            Ok(mut warnings) => {
+                self.warnings.lock().append(&mut warnings);
+                let name = meta::name(object).to_owned();
+                self.admit(Step::Validate, &name, Some(object), None, options.dry_run).await
+            }
+            Err(failure) => Err(failure),
+        };
+        match checked {
+            Ok(()) => Ok(held),
+            Err(failure) => {
+                held.finish(false).await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn insert(&self, object: &Value, generated: bool, options: &WriteOptions) -> Result<Written, Failure> {
+        let Endpoint { resource, hub, collection, .. } = self.endpoint;
+        let name = meta::name(object);
+        let key = self.key(name);
         let value = object::to_stored(object, hub);
         if options.dry_run {
-            if collection.get(&key, At::Latest).await.map_err(|e| crate::server::read_failure(e))?.is_some() {
-                return Err(Failure::already_exists(resource.group, resource.name, &name));
+            if collection.get(&key, store::At::Latest).await.map_err(read_failure)?.is_some() {
+                return Err(Failure::already_exists(resource.group, resource.name, name));
             }
             return Ok(Written { entry: self.imagined(&key, value, 0)?, created: true });
         }
-        match collection.put(&key, Expect::Absent, value, resource.ttl_seconds).await {
-            Ok(entry) => Ok(Written { entry, created: true }),
-            Err(WriteError::Conflict { current }) if generated => {
-                let _ = current;
-                Err(Failure::generate_name_conflict(resource.group, resource.name, &name))
+        match collection.create(&key, value, self.ttl()).await {
+            Ok(written) => self.written(written, true),
+            Err(WriteError::AlreadyExists(_)) if generated => {
+                Err(Failure::generate_name_conflict(resource.group, resource.name, name))
             }
-            Err(WriteError::Conflict { current }) => Err(self.exists(&name, current.as_deref())),
-            Err(e) => Err(self.failure(&name, e)),
+            Err(WriteError::AlreadyExists(_)) => Err(self.exists(name, &key).await),
+            Err(e) => Err(write_failure(&e, resource.group, resource.name, name)),
+        }
+    }
+
+    fn written(&self, written: store::Written, created: bool) -> Result<Written, Failure> {
+        match written.entry {
+            Some(entry) => Ok(Written { entry, created }),
+            None => Err(Failure::internal("a write left nothing behind")),
         }
     }
 
     /// Upstream tells a client when the name is taken by an object that is on its way out.
-    fn exists(&self, name: &str, current: Option<&Entry>) -> Failure {
+    async fn exists(&self, name: &str, key: &str) -> Failure {
         let r = self.endpoint.resource;
+        let failure = Failure::already_exists(r.group, r.name, name);
+        let current = self.endpoint.collection.get(key, store::At::Latest).await.ok().flatten();
         let deleting = current
             .and_then(|e| object::from_body(&e.body, &self.endpoint.hub).ok())
             .is_some_and(|o| meta::is_deleting(&o));
-        let failure = Failure::already_exists(r.group, r.name, name);
         if deleting { failure.prefixed("object is being deleted: ") } else { failure }
-    }
-
-    /// An entry that is not stored: the answer to a dry run.
-    fn imagined(&self, key: &str, value: Bytes, revision: i64) -> Result<Arc<Entry>, Failure> {
-        self.endpoint.collection.decode(key, value, revision).map(Arc::new).map_err(Failure::internal)
-    }
-
-    async fn begin(&self, new: Option<&mut Value>, old: Option<&Value>, dry_run: bool) -> Result<Held, Failure> {
-        match self.endpoint.strategy.hooks {
-            Some(hooks) => Ok(Held(Some(hooks.begin(self.server, new, old, dry_run).await?))),
-            None => Ok(Held(None)),
-        }
     }
 
     /// Changes an object. `change` makes the new object from the current one; it is called again if
     /// the object changed meanwhile. With no current object it is called only if the resource allows
-    /// creation by update or `may_create` is set.
-    pub async fn update<C>(&mut self, name: &str, options: &WriteOptions, part: Option<Part>, may_create: bool, change: C) -> Result<Written, Failure>
+    /// creation by update, or the update itself.
+    pub async fn update<C>(&self, name: &str, options: &WriteOptions, how: Update, change: C) -> Result<Written, Failure>
     where
         C: AsyncFn(Option<&Value>) -> Result<Value, Failure>,
     {
         let key = self.key(name);
-        let collection = self.endpoint.collection.clone();
-        let mut origin = collection.cached(&key);
-        let mut live = false;
-        if origin.is_none() {
-            origin = collection.get(&key, At::Latest).await.map_err(crate::server::read_failure)?;
-            live = true;
+        let run = Run { name, key: &key, options, how, change: &change, state: Mutex::default() };
+        let outcome = self.endpoint.collection.update(&key, |current| self.attempt(&run, current)).await;
+        let state = run.state.into_inner();
+        let success = outcome.is_ok() && !options.dry_run;
+        state.held.finish(success).await;
+        if success && let Some(gone) = &state.removes {
+            self.after_delete(gone).await;
         }
-        loop {
-            let attempt = self.update_from(&key, name, origin.as_ref(), options, part, may_create, &change).await;
-            // Only a write that etcd accepted needs no confirmation.
-            let retry = match attempt {
-                Ok(Attempt::Done(written)) => return Ok(written),
-                Ok(Attempt::Unchanged(entry)) if live => return Ok(Written { entry, created: false }),
-                Err(failure) if live => return Err(failure),
-                Ok(Attempt::Raced) => None,
-                Ok(Attempt::Unchanged(entry)) => Some(Ok(Written { entry, created: false })),
-                Err(failure) => Some(Err(failure)),
-            };
-            let current = collection.get(&key, At::Live).await.map_err(crate::server::read_failure)?;
-            let same = current.as_ref().map(|e| e.revision) == origin.as_ref().map(|e| e.revision);
-            match retry {
-                Some(outcome) if same => return outcome,
-                _ => {}
-            }
-            origin = current;
-            live = true;
+        let r = self.endpoint.resource;
+        match (outcome, state.answer) {
+            (Ok(_), Some(entry)) => Ok(Written { entry, created: state.created }),
+            (Ok(written), None) => self.written(written, state.created),
+            (Err(UpdateError::Refused(failure)), _) => Err(failure),
+            (Err(UpdateError::Write(e)), _) => Err(write_failure(&e, r.group, r.name, name)),
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one attempt of `update`, with its arguments")]
-    async fn update_from<C>(&mut self, key: &str, name: &str, origin: Option<&Arc<Entry>>, options: &WriteOptions, part: Option<Part>, may_create: bool, change: &C) -> Result<Attempt, Failure>
+    /// One attempt of an update on the object as it is now.
+    async fn attempt<C>(&self, run: &Run<'_, C>, current: Option<Arc<Entry>>) -> Result<Change, Failure>
     where
         C: AsyncFn(Option<&Value>) -> Result<Value, Failure>,
     {
-        let Endpoint { resource, hub, .. } = self.endpoint;
-        let Some(origin) = origin else {
-            if !(may_create || resource.has(ResourceFlags::CREATE_ON_UPDATE)) || part.is_some() {
-                return Err(Failure::not_found(resource.group, resource.name, name));
-            }
-            let object = change(None).await?;
-            if !meta::uid(&object).is_empty() {
-                let why = format!("Precondition failed: UID in precondition: {}, UID in object meta: ", meta::uid(&object));
-                return Err(Failure::conflict(resource.group, resource.name, name, &why));
-            }
-            return self.create(object, options).await.map(Attempt::Done);
-        };
-        let old = object::from_body(&origin.body, hub)?;
-        let mut new = change(Some(&old)).await?;
-        self.check_version(name, &mut new, &old, part)?;
-        managed::record(&managed::Change {
-            old: Some(&old),
-            manager: self.manager,
-            api_version: &self.endpoint.served.api_version(),
-            subresource: self.subresource,
-            now: &Clock::now().text,
-            message: hub.message,
-        }, &mut new);
-        self.admit(Operation::Update, name, &mut new, Some(&old), options.dry_run, true).await?;
-        let held = self.begin(Some(&mut new), Some(&old), options.dry_run).await?;
-        let result = self.update_prepared(key, name, origin, &mut new, &old, options, part).await;
-        held.finish(matches!(result, Ok(Attempt::Done(_))) && !options.dry_run).await;
-        result
+        let before = std::mem::take(&mut *run.state.lock());
+        before.held.finish(false).await;
+        match current {
+            Some(entry) => self.attempt_change(run, &entry).await,
+            None => self.attempt_create(run).await,
+        }
+    }
+
+    async fn attempt_create<C>(&self, run: &Run<'_, C>) -> Result<Change, Failure>
+    where
+        C: AsyncFn(Option<&Value>) -> Result<Value, Failure>,
+    {
+        let r = self.endpoint.resource;
+        if !(run.how.may_create || r.has(ResourceFlags::CREATE_ON_UPDATE)) || run.how.part.is_some() {
+            return Err(Failure::not_found(r.group, r.name, run.name));
+        }
+        let object = (run.change)(None).await?;
+        if !meta::uid(&object).is_empty() {
+            return Err(self.uid_conflict(run.name, meta::uid(&object), ""));
+        }
+        let mut object = self.receive(object, run.options).await?;
+        let held = self.prepare(&mut object, run.options).await?;
+        let value = object::to_stored(&object, &self.endpoint.hub);
+        let mut state = run.state.lock();
+        state.held = held;
+        state.created = true;
+        if run.options.dry_run {
+            state.answer = Some(self.imagined(run.key, value, 0)?);
+            return Ok(Change::Nothing);
+        }
+        Ok(Change::Put { value, ttl: self.ttl() })
+    }
+
+    async fn attempt_change<C>(&self, run: &Run<'_, C>, current: &Arc<Entry>) -> Result<Change, Failure>
+    where
+        C: AsyncFn(Option<&Value>) -> Result<Value, Failure>,
+    {
+        let hub = &self.endpoint.hub;
+        let old = object::from_body(&current.body, hub)?;
+        let mut new = (run.change)(Some(&old)).await?;
+        self.check_version(run.name, &mut new, &old, run.how.part)?;
+        self.record(Some(&old), &mut new);
+        self.admit(Step::Mutate, run.name, Some(&mut new), Some(&old), run.options.dry_run).await?;
+        let held = self.begin(Some(&mut new), Some(&old), run.options.dry_run).await?;
+        if let Err(failure) = self.check_change(run, &mut new, &old).await {
+            held.finish(false).await;
+            return Err(failure);
+        }
+        let value = object::to_stored(&new, hub);
+        let mut state = run.state.lock();
+        state.held = held;
+        let removes = emptied(&new, &old) && (self.endpoint.strategy.removable)(&new, &old);
+        if removes || run.options.dry_run {
+            // The client sees its own object, whether it is stored or not.
+            state.answer = Some(self.imagined(run.key, value.clone(), current.revision)?);
+        }
+        if run.options.dry_run {
+            return Ok(Change::Nothing);
+        }
+        if removes {
+            state.removes = Some(old);
+            return Ok(Change::Delete);
+        }
+        if value == object::to_stored(&old, hub) {
+            return Ok(Change::Nothing);
+        }
+        Ok(Change::Put { value, ttl: self.ttl() })
+    }
+
+    async fn check_change<C>(&self, run: &Run<'_, C>, new: &mut Value, old: &Value) -> Result<(), Failure> {
+        let Endpoint { resource, strategy, .. } = self.endpoint;
+        let clock = Clock::now();
+        let cx = self.cx(&clock, run.options.dry_run);
+        let mut warnings = before::update(&cx, resource, strategy, run.how.part, new, old)?;
+        self.warnings.lock().append(&mut warnings);
+        managed::keep_time_if_nothing_else_changed(new, old);
+        self.admit(Step::Validate, run.name, Some(new), Some(old), run.options.dry_run).await
+    }
+
+    fn uid_conflict(&self, name: &str, asked: &str, have: &str) -> Failure {
+        let r = self.endpoint.resource;
+        let why = format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {have}");
+        Failure::conflict(r.group, r.name, name, &why)
     }
 
     /// The version that the client sent must be the current one, unless it sent none and the resource
@@ -247,8 +355,7 @@ impl Write<'_> {
         let r = self.endpoint.resource;
         let uid = meta::uid(new);
         if !uid.is_empty() && uid != meta::uid(old) {
-            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(old));
-            return Err(Failure::conflict(r.group, r.name, name, &why));
+            return Err(self.uid_conflict(name, uid, meta::uid(old)));
         }
         let asked = meta::resource_version(new);
         let current = meta::resource_version(old);
@@ -269,42 +376,6 @@ impl Write<'_> {
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the second half of `update_from`")]
-    async fn update_prepared(&mut self, key: &str, name: &str, origin: &Arc<Entry>, new: &mut Value, old: &Value, options: &WriteOptions, part: Option<Part>) -> Result<Attempt, Failure> {
-        let Endpoint { resource, strategy, hub, collection, .. } = self.endpoint;
-        let clock = Clock::now();
-        let mut warnings = before::update(&self.cx(&clock, options.dry_run), resource, strategy, part, new, old)?;
-        self.warnings.append(&mut warnings);
-        managed::keep_time_if_nothing_else_changed(new, old);
-        self.admit(Operation::Update, name, new, Some(old), options.dry_run, false).await?;
-        let value = object::to_stored(new, hub);
-        if emptied(new, old) && (strategy.removable)(new, old) {
-            // The last finalizer is gone: the client sees its own object, the store loses it.
-            let entry = self.imagined(key, value, origin.revision)?;
-            if !options.dry_run {
-                match collection.remove(key, origin.revision).await {
-                    Ok(_) => {}
-                    Err(WriteError::Conflict { current: Some(_) }) => return Ok(Attempt::Raced),
-                    Err(WriteError::Conflict { current: None }) => {}
-                    Err(e) => return Err(self.failure(name, e)),
-                }
-                self.after_delete(old).await;
-            }
-            return Ok(Attempt::Done(Written { entry, created: false }));
-        }
-        if value == object::to_stored(old, hub) && !collection.is_stale(origin) {
-            return Ok(Attempt::Unchanged(origin.clone()));
-        }
-        if options.dry_run {
-            return Ok(Attempt::Unchanged(self.imagined(key, value, origin.revision)?));
-        }
-        match collection.put(key, Expect::Revision(origin.revision), value, resource.ttl_seconds).await {
-            Ok(entry) => Ok(Attempt::Done(Written { entry, created: false })),
-            Err(WriteError::Conflict { .. }) => Ok(Attempt::Raced),
-            Err(e) => Err(self.failure(name, e)),
-        }
-    }
-
     /// Gives back what a deleted object held.
     async fn after_delete(&self, old: &Value) {
         if let Ok(held) = self.begin(None, Some(old), false).await {
@@ -313,96 +384,93 @@ impl Write<'_> {
     }
 
     /// Deletes an object, or marks it for deletion. The second value says whether it is gone.
-    pub async fn delete(&mut self, name: &str, options: &DeleteOptions) -> Result<(Arc<Entry>, bool), Failure> {
+    pub async fn delete(&self, name: &str, options: &DeleteOptions) -> Result<(Arc<Entry>, bool), Failure> {
         let key = self.key(name);
         let r = self.endpoint.resource;
-        let collection = self.endpoint.collection.clone();
-        let mut origin = collection.cached(&key);
-        let mut live = false;
-        loop {
-            if origin.is_none() && !live {
-                origin = collection.get(&key, At::Latest).await.map_err(crate::server::read_failure)?;
-                live = true;
+        let state: Mutex<Deleting> = Mutex::default();
+        let outcome = self.endpoint.collection.update(&key, |current| self.attempt_delete(&key, name, current, options, &state)).await;
+        let state = state.into_inner();
+        match outcome {
+            Ok(written) => {
+                if let Some(gone) = state.removes.as_ref().filter(|_| !options.dry_run) {
+                    self.after_delete(gone).await;
+                }
+                let entry = state.answer.or(written.entry).ok_or_else(|| Failure::internal("a delete left nothing behind"))?;
+                Ok((entry, state.removes.is_some()))
             }
-            let Some(current) = origin.clone() else {
-                return Err(Failure::not_found(r.group, r.name, name));
-            };
-            match self.delete_from(&key, name, &current, options).await {
-                Ok(Some(done)) => return Ok(done),
-                Err(failure) if live => return Err(failure),
-                Ok(None) | Err(_) => {}
-            }
-            origin = collection.get(&key, At::Live).await.map_err(crate::server::read_failure)?;
-            live = true;
+            Err(UpdateError::Refused(failure)) => Err(failure),
+            Err(UpdateError::Write(WriteError::NotFound(_))) => Err(Failure::not_found(r.group, r.name, name)),
+            Err(UpdateError::Write(e)) => Err(write_failure(&e, r.group, r.name, name)),
         }
     }
 
-    /// One attempt; none if the object changed meanwhile.
-    async fn delete_from(&mut self, key: &str, name: &str, origin: &Arc<Entry>, options: &DeleteOptions) -> Result<Option<(Arc<Entry>, bool)>, Failure> {
-        let Endpoint { resource, strategy, hub, collection, .. } = self.endpoint;
-        let old = object::from_body(&origin.body, hub)?;
-        self.admit_delete(name, &old, options.dry_run).await?;
+    async fn attempt_delete(&self, key: &str, name: &str, current: Option<Arc<Entry>>, options: &DeleteOptions, state: &Mutex<Deleting>) -> Result<Change, Failure> {
+        let Endpoint { resource, strategy, hub, .. } = self.endpoint;
+        let Some(current) = current else {
+            return Err(Failure::not_found(resource.group, resource.name, name));
+        };
+        *state.lock() = Deleting::default();
+        let old = object::from_body(&current.body, hub)?;
+        self.admit(Step::Mutate, name, None, Some(&old), options.dry_run).await?;
+        self.admit(Step::Validate, name, None, Some(&old), options.dry_run).await?;
         let mut object = old.clone();
         let mut options = options.clone();
-        let outcome = before::delete(resource, strategy, &mut object, &mut options, Clock::now().seconds)?;
-        let then_remove = match outcome {
-            Deletion::Pending => return Ok(Some((origin.clone(), false))),
+        let deletion = before::delete(resource, strategy, &mut object, &mut options, Clock::now().seconds)?;
+        let value = object::to_stored(&object, hub);
+        let mut state = state.lock();
+        let removes = match deletion {
+            Deletion::Pending => {
+                state.answer = Some(current);
+                return Ok(Change::Nothing);
+            }
             Deletion::Remove => true,
-            Deletion::Mark { then_remove } => {
-                if options.dry_run {
-                    let entry = self.imagined(key, object::to_stored(&object, hub), origin.revision)?;
-                    return Ok(Some((entry, then_remove)));
-                }
-                if !then_remove {
-                    let value = object::to_stored(&object, hub);
-                    return match collection.put(key, Expect::Revision(origin.revision), value, resource.ttl_seconds).await {
-                        Ok(entry) => Ok(Some((entry, false))),
-                        Err(WriteError::Conflict { .. }) => Ok(None),
-                        Err(e) => Err(self.failure(name, e)),
-                    };
-                }
-                true
-            }
+            Deletion::Mark { then_remove } => then_remove,
         };
-        debug_assert!(then_remove);
+        if removes {
+            state.removes = Some(old);
+        }
+        if removes || options.dry_run {
+            state.answer = Some(self.imagined(key, value.clone(), current.revision)?);
+        }
         if options.dry_run {
-            return Ok(Some((origin.clone(), true)));
+            return Ok(Change::Nothing);
         }
-        // What the deletion sets is what watchers and the client see last.
-        let last = if matches!(outcome, Deletion::Mark { .. }) {
-            self.imagined(key, object::to_stored(&object, hub), origin.revision)?
-        } else {
-            origin.clone()
-        };
-        match collection.remove(key, origin.revision).await {
-            Ok(_) => {
-                self.after_delete(&old).await;
-                Ok(Some((last, true)))
-            }
-            Err(WriteError::Conflict { .. }) => Ok(None),
-            Err(e) => Err(self.failure(name, e)),
-        }
+        Ok(if removes { Change::Delete } else { Change::Put { value, ttl: self.ttl() } })
     }
+}
 
-    async fn admit_delete(&mut self, name: &str, old: &Value, dry_run: bool) -> Result<(), Failure> {
-        let mut warnings = Vec::new();
-        let mut write = admission::Attributes {
-            operation: Operation::Delete,
-            resource: self.endpoint.resource,
-            subresource: self.subresource,
-            namespace: self.namespace,
-            name,
-            object: None,
-            old: Some(old),
-            user: self.user,
-            dry_run,
-            warnings: &mut warnings,
-        };
-        self.server.admission.mutate(self.server, &mut write).await?;
-        self.server.admission.validate(self.server, &mut write).await?;
-        self.warnings.append(&mut warnings);
-        Ok(())
-    }
+/// Which half of admission.
+#[derive(Clone, Copy)]
+enum Step {
+    Mutate,
+    Validate,
+}
+
+/// An update under way.
+struct Run<'a, C> {
+    name: &'a str,
+    key: &'a str,
+    options: &'a WriteOptions,
+    how: Update,
+    change: &'a C,
+    state: Mutex<Attempted>,
+}
+
+/// What the last attempt left.
+#[derive(Default)]
+struct Attempted {
+    held: Held,
+    created: bool,
+    /// What the client is answered with, if it is not what is stored.
+    answer: Option<Arc<Entry>>,
+    /// The object that the update removes.
+    removes: Option<Value>,
+}
+
+#[derive(Default)]
+struct Deleting {
+    answer: Option<Arc<Entry>>,
+    removes: Option<Value>,
 }
 
 /// Upstream's `ShouldDeleteDuringUpdate`.
@@ -412,15 +480,8 @@ fn emptied(new: &Value, old: &Value) -> bool {
         && old.at(&[n::METADATA, n::DELETION_GRACE_PERIOD_SECONDS]).and_then(Value::as_int).unwrap_or(0) == 0
 }
 
-enum Attempt {
-    Done(Written),
-    /// Nothing was written because nothing would change (or because it is a dry run).
-    Unchanged(Arc<Entry>),
-    /// The object changed between read and write.
-    Raced,
-}
-
 /// What the strategy's hooks took for this write.
+#[derive(Default)]
 struct Held(Option<Box<dyn Finish>>);
 
 impl Held {

@@ -93,7 +93,7 @@ pub trait Finish: Send {
 impl Strategy {
     /// A resource whose objects are what they are: names are DNS subdomains, nothing else is ruled.
     pub const DEFAULT: Self = Self {
-        name: proto::meta::dns_subdomain_rule,
+        name: proto::meta::names::subdomain_name,
         default: |_| {},
         prepare_create: |_, _| {},
         prepare_update: |_, _, _| {},

@@ -4,14 +4,12 @@
 //! Sources: `apimachinery/pkg/runtime/serializer/protobuf`, `.../runtime/generated.proto` (`Unknown`),
 //! `apis/meta/v1/generated.proto` (`WatchEvent`, lists).
 
-use proto::catalogue::messages::meta_v1::TYPE_META;
-use proto::{Value, catalogue::names as n, codec};
+use bytes::Bytes;
+use proto::codec;
 
 /// Length-delimited field tags.
 const FIELD_1: u8 = 0x0a;
 const FIELD_2: u8 = 0x12;
-const FIELD_3: u8 = 0x1a;
-const FIELD_4: u8 = 0x22;
 
 fn varint(mut value: usize, out: &mut Vec<u8>) {
     while value >= 0x80 {
@@ -39,16 +37,38 @@ fn field_size(len: usize) -> usize {
 /// What precedes the items of a list whose encoded items, with their tags and lengths, take
 /// `items_size` bytes.
 pub fn list_head(api_version: &str, kind: &str, meta: &[u8], items_size: usize, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"k8s\0");
-    let mut of = Value::object();
-    of.set(&[n::API_VERSION], api_version);
-    of.set(&[n::KIND], kind);
-    let mut type_meta = Vec::with_capacity(api_version.len() + kind.len() + 4);
-    codec::protobuf::encode(&of, TYPE_META, &mut type_meta);
-    field(FIELD_1, &type_meta, out);
-    out.push(FIELD_2);
-    varint(field_size(meta.len()) + items_size, out);
+    codec::protobuf::envelope_head(field_size(meta.len()) + items_size, api_version, kind, out);
     field(FIELD_1, meta, out);
+}
+
+/// An encoded message in its envelope.
+#[must_use]
+pub fn sealed(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(raw.len() + api_version.len() + kind.len() + 24);
+    codec::protobuf::envelope(raw, api_version, kind, &mut out);
+    out
+}
+
+/// The first field of a serving body, which is its metadata, as a message of its own: objects have it
+/// at tag 1, and so has `PartialObjectMetadata`. None if the body does not begin with it.
+#[must_use]
+pub fn only_metadata(body: &Bytes) -> Option<Bytes> {
+    let mut rest = body.strip_prefix(&[FIELD_1])?;
+    let (mut len, mut shift) = (0usize, 0);
+    loop {
+        let (byte, tail) = rest.split_first()?;
+        rest = tail;
+        len |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            break;
+        }
+        shift += 7;
+        if shift > 28 {
+            return None;
+        }
+    }
+    let end = (body.len() - rest.len()).checked_add(len).filter(|end| *end <= body.len())?;
+    Some(body.slice(..end))
 }
 
 /// One item of a list.
@@ -64,7 +84,7 @@ pub fn list_item_size(len: usize) -> usize {
 
 /// What follows the items: the envelope's empty content encoding and type.
 pub fn list_tail(out: &mut Vec<u8>) {
-    out.extend_from_slice(&[FIELD_3, 0, FIELD_4, 0]);
+    out.extend_from_slice(codec::protobuf::envelope_tail());
 }
 
 /// A frame of a watch: its length in four bytes, big endian, and a `WatchEvent` with the object's
@@ -109,7 +129,7 @@ mod tests {
             list_item(item, &mut raw);
         }
         list_tail(&mut pieces);
-        assert_eq!(pieces, codec::protobuf::envelope("v1", "PodList", &raw));
+        assert_eq!(pieces, sealed("v1", "PodList", &raw));
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl<K: Kind> Api<K> {
             call.query("timeoutSeconds", &params.timeout_seconds.to_string());
         }
         let response = self.client.send(call.without_timeout()).await?;
-        Ok(WatchStream::new(response, &self.target))
+        Ok(WatchStream::new(response, self.client.host(), &self.target))
     }
 
     /// Creates an object.

@@ -94,7 +94,9 @@ struct Shared {
 
 /// A stream under way; lives in its answer.
 #[derive(Clone)]
-struct Stream(#[allow(dead_code, reason = "it is dropped when the last clone is")] Arc<StreamCount>);
+struct Stream {
+    _count: Arc<StreamCount>,
+}
 
 struct StreamCount(Arc<AtomicUsize>);
 
@@ -344,7 +346,7 @@ where
 impl Shared {
     fn take(&self) -> Way {
         self.streams.fetch_add(1, Ordering::Relaxed);
-        let stream = Stream(Arc::new(StreamCount(Arc::clone(&self.streams))));
+        let stream = Stream { _count: Arc::new(StreamCount(Arc::clone(&self.streams))) };
         Way::Http2(self.clone(), stream)
     }
 }

@@ -36,16 +36,20 @@ pub struct WatchStream<K> {
     frames: Frames,
     host: String,
     target: Target,
+    /// The stream's place in its connection, which is taken until the watch ends.
+    _place: http::Extensions,
     kind: PhantomData<fn() -> K>,
 }
 
 impl<K: Kind> WatchStream<K> {
-    pub(super) fn new(response: http::Response<Incoming>, target: &Target) -> Self {
+    pub(super) fn new(response: http::Response<Incoming>, host: &str, target: &Target) -> Self {
+        let (head, body) = response.into_parts();
         Self {
-            bytes: body::stream(response.into_body()).boxed(),
+            bytes: body::stream(body).boxed(),
             frames: Frames::default(),
-            host: String::new(),
+            host: host.to_owned(),
             target: target.clone(),
+            _place: head.extensions,
             kind: PhantomData,
         }
     }

@@ -6,8 +6,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use e2e::cluster::{self, CONTROL_PLANE, Cluster, Daemon, OURS, Spec};
-use e2e::init;
 use e2e::progress::Progress;
+use e2e::workshop::Workshop;
+use e2e::{image, init};
+
+/// What every node has from the start: cluster DNS, the demo's server, a shell, and containerd's sandbox.
+const IMAGES: &[&str] = &["coredns", "web", "busybox", "pause"];
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
@@ -52,25 +56,11 @@ fn command() -> Command {
                         .help("Daemons that are upstream's instead of ours: names, or control-plane, or all"),
                 )
                 .arg(
-                    Arg::new("programs")
-                        .long("programs")
-                        .value_parser(path())
-                        .required(true)
-                        .help("Where our daemons are"),
-                )
-                .arg(
-                    Arg::new("tools")
-                        .long("tools")
-                        .value_parser(path())
-                        .required(true)
-                        .help("Where etcd, kubectl and upstream's daemons are"),
-                )
-                .arg(
-                    Arg::new("image")
-                        .long("image")
-                        .value_parser(path())
-                        .action(ArgAction::Append)
-                        .help("An OCI archive that every node gets"),
+                    Arg::new("profile")
+                        .long("profile")
+                        .value_parser(["dev", "fast", "release"])
+                        .default_value("dev")
+                        .help("How our daemons are built"),
                 ),
         )
         .subcommand(
@@ -93,14 +83,21 @@ fn up(args: &ArgMatches) -> anyhow::Result<()> {
     let dir: PathBuf = required(args, "dir");
     let upstream = args.get_many::<String>("upstream").unwrap_or_default().map(|name| daemons(name));
     let upstream: Vec<Daemon> = upstream.collect::<Result<Vec<_>, _>>().map_err(anyhow::Error::msg)?.concat();
+    let workshop = Workshop::new(&required::<String>(args, "profile"));
+    workshop.ensure_programs(&upstream)?;
+    let mut images = Vec::new();
+    for name in IMAGES {
+        let built = Progress::Screen.step(&format!("image {name}"), || image::build(&workshop, name))?;
+        images.push(built.archive);
+    }
     let spec = Spec {
         dir: dir.clone(),
         nodes: required(args, "nodes"),
         upstream,
-        programs: required(args, "programs"),
-        tools: required(args, "tools"),
+        programs: workshop.programs(),
+        tools: workshop.tools(),
         launcher: std::env::current_exe().context("cannot find this program's file")?,
-        images: args.get_many("image").unwrap_or_default().cloned().collect(),
+        images,
     };
     let cluster = Cluster::up(spec, Progress::Screen)
         .with_context(|| format!("the cluster is not up; hack/down --dir {} removes it", dir.display()))?;

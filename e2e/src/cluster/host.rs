@@ -17,8 +17,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
-    #[error("{0}")]
-    Init(#[source] init::Error),
+    #[error(transparent)]
+    Init(#[from] init::Error),
     #[error("cannot {verb} {path}")]
     Io {
         verb: &'static str,

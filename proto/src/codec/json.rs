@@ -19,7 +19,7 @@ use crate::value::Value;
 use super::DecodeError;
 
 pub use write::indent;
-pub(crate) use encode::empty as push_empty;
+pub(crate) use encode::{empty as push_empty, shows};
 pub(crate) use write::{push_bool, push_bytes, push_float, push_int, push_raw, push_string, push_text};
 
 /// What to do about fields that the message does not have and fields given twice.
@@ -75,6 +75,14 @@ pub fn write(value: &Value, out: &mut Vec<u8>) {
 /// type than its field counts as absent.
 pub fn encode(value: &Value, message: MsgId, out: &mut Vec<u8>) {
     encode::message(value.as_map(), message, out);
+}
+
+/// Whether bytes are one JSON value.
+#[must_use]
+pub fn is_valid(bytes: &[u8]) -> bool {
+    let text = text(bytes);
+    let mut scanner = scanner::Scanner::new(&text);
+    scanner.skip(0).is_ok() && scanner.end().is_ok()
 }
 
 /// The bytes as text; what is not UTF-8 becomes U+FFFD, byte by byte, as in Go.

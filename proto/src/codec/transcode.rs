@@ -1,17 +1,17 @@
 //! Stored protobuf to JSON without a tree between them.
 //!
-//! One walk over the bytes of a message notes where each field is, a second over the fields in JSON
-//! order prints them. What no encoder writes (a single field given twice, keys out of order, packed
+//! One walk over the bytes of a message notes where each field is ([`super::spans`]), a second over the
+//! fields in JSON order prints them. What no encoder writes (a single field given twice, keys out of order, packed
 //! numbers, invalid UTF-8 in keys) takes the way over the tree, so that the result is always that of
 //! [`protobuf::decode`] and [`json::encode`], byte for byte.
 
 use super::json::{self, push_float, push_raw, push_string};
-use super::layout::{Empty, Layout, Slot, Tag, Target, find_tag};
+use super::layout::{Empty, Layout, Slot};
 use super::protobuf::wire::{Fields, Wire};
 use super::protobuf::{self, scalar};
+use super::spans::{self, Span, bytes, varint};
 use super::{DecodeError, MAX_DEPTH, leaf};
-use crate::catalogue::{Field, Flags, Kind, MsgId, Shape};
-use crate::name::NameId;
+use crate::catalogue::{Field, Kind, MsgId, Shape, names};
 
 /// What a message says of itself in JSON, where protobuf leaves it to the envelope.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,18 +54,6 @@ struct Transcoder<'r, 'o> {
     depth: usize,
 }
 
-/// Where a field is.
-#[derive(Clone, Copy)]
-struct Span<'r> {
-    count: u32,
-    /// The first value.
-    wire: Wire<'r>,
-    /// What follows the first value in its message.
-    rest: &'r [u8],
-}
-
-const ABSENT: Span<'static> = Span { count: 0, wire: Wire::Varint(0), rest: &[] };
-
 impl<'r> Transcoder<'r, '_> {
     fn message(&mut self, raw: &'r [u8], id: MsgId, type_meta: Option<TypeMeta<'_>>) -> Option<()> {
         if self.depth >= MAX_DEPTH {
@@ -74,14 +62,14 @@ impl<'r> Transcoder<'r, '_> {
         self.depth += 1;
         let layout = Layout::of(id);
         let base = self.spans.len();
-        self.spans.resize(base + layout.fields.len(), ABSENT);
-        note(raw, &layout.tags, &mut self.spans[base..])?;
+        self.spans.resize(base + layout.fields.len(), spans::ABSENT);
+        spans::note(raw, &layout.tags, &mut self.spans[base..])?;
         self.out.push(b'{');
         let mut open = false;
         for (i, slot) in layout.fields.iter().enumerate() {
             let span = self.spans[base + i];
             let meta = type_meta.filter(|_| slot.is_type_meta);
-            if meta.is_none() && self.is_absent(slot, &span)? {
+            if meta.is_none() && span.is_absent(slot)? {
                 if slot.empty != Empty::Omit {
                     self.key(slot, &mut open);
                     json::push_empty(slot.empty, self.out);
@@ -90,7 +78,7 @@ impl<'r> Transcoder<'r, '_> {
             }
             self.key(slot, &mut open);
             match meta {
-                Some(meta) => push_string(if slot.field.name == kind() { meta.kind } else { meta.api_version }, self.out),
+                Some(meta) => push_string(if slot.field.name == names::KIND { meta.kind } else { meta.api_version }, self.out),
                 None => self.field(slot.field, id, &span)?,
             }
         }
@@ -108,80 +96,40 @@ impl<'r> Transcoder<'r, '_> {
         self.out.extend_from_slice(slot.key.as_bytes());
     }
 
-    /// Whether a field shows as absent: not there, or Go cannot tell it from absence.
-    fn is_absent(&self, slot: &Slot, span: &Span<'r>) -> Option<bool> {
-        let field = slot.field;
-        if span.count == 0 || field.shape != Shape::One {
-            return Some(span.count == 0);
-        }
-        if span.count > 1 {
-            return None;
-        }
-        if slot.zero_is_absent {
-            return is_zero(field, span.wire);
-        }
-        let omit = slot.empty == Empty::Omit && !field.has(Flags::POINTER);
-        Some(omit && matches!(field.kind, Kind::Bytes | Kind::Strings) && span.wire == Wire::Bytes(&[]))
-    }
-
     fn field(&mut self, field: &'static Field, around: MsgId, span: &Span<'r>) -> Option<()> {
         match field.shape {
             Shape::One => self.element(field, around, span.wire),
             Shape::List => {
                 self.out.push(b'[');
                 self.element(field, around, span.wire)?;
-                self.others(field, span, |s, wire| {
-                    s.out.push(b',');
-                    s.element(field, around, wire)
-                })?;
+                for wire in span.others(field) {
+                    self.out.push(b',');
+                    self.element(field, around, wire)?;
+                }
                 self.out.push(b']');
                 Some(())
             }
             Shape::Map => {
                 self.out.push(b'{');
                 let mut last = self.entry(field, around, span.wire)?;
-                self.others(field, span, |s, wire| {
-                    s.out.push(b',');
-                    let key = s.entry(field, around, wire)?;
+                for wire in span.others(field) {
+                    self.out.push(b',');
+                    let key = self.entry(field, around, wire)?;
                     // Sorted and without duplicates, or the tree has to see to it.
-                    let ascends = last < key;
+                    if last >= key {
+                        return None;
+                    }
                     last = key;
-                    ascends.then_some(())
-                })?;
+                }
                 self.out.push(b'}');
                 Some(())
             }
         }
     }
 
-    /// Does something with every occurrence of a field but the first.
-    fn others(
-        &mut self,
-        field: &Field,
-        span: &Span<'r>,
-        mut each: impl FnMut(&mut Self, Wire<'r>) -> Option<()>,
-    ) -> Option<()> {
-        let mut left = span.count - 1;
-        let mut fields = Fields::new(span.rest, "");
-        while left > 0 {
-            let (tag, wire) = fields.next().ok()??;
-            if tag == u32::from(field.tag) {
-                left -= 1;
-                each(self, wire)?;
-            }
-        }
-        Some(())
-    }
-
     /// An entry of a map; returns its key.
     fn entry(&mut self, field: &'static Field, around: MsgId, wire: Wire<'r>) -> Option<&'r str> {
-        let mut fields = Fields::new(bytes(wire)?, "");
-        let (1, key) = fields.next().ok()?? else { return None };
-        let key = std::str::from_utf8(bytes(key)?).ok()?;
-        let (2, value) = fields.next().ok()?? else { return None };
-        if !fields.rest().is_empty() {
-            return None;
-        }
+        let (key, value) = spans::entry(wire)?;
         push_string(key, self.out);
         self.out.push(b':');
         self.element(field, around, value)?;
@@ -208,7 +156,7 @@ impl<'r> Transcoder<'r, '_> {
                 }
             },
             Kind::Quantity => {
-                let text = quantity(wire)?;
+                let text = spans::quantity(wire)?;
                 if leaf::is_plainly_canonical(text) {
                     push_string(text, self.out);
                 } else {
@@ -278,79 +226,4 @@ impl<'r> Transcoder<'r, '_> {
         }
         Some(())
     }
-}
-
-/// Notes where the fields of a message are.
-fn note<'r>(raw: &'r [u8], tags: &'static [Tag], spans: &mut [Span<'r>]) -> Option<()> {
-    let mut fields = Fields::new(raw, "");
-    let mut guess = 0;
-    let mut inlined = 0_u64;
-    while let Some((tag, wire)) = fields.next().ok()? {
-        let Some(i) = find_tag(tags, guess, tag) else { continue };
-        guess = i;
-        match &tags[i].to {
-            Target::Slot(number) => {
-                let span = &mut spans[usize::from(*number)];
-                if span.count == 0 {
-                    *span = Span { count: 0, wire, rest: fields.rest() };
-                }
-                span.count += 1;
-            }
-            Target::Inline(inner) => {
-                // Lists of an embedded struct in two pieces have no one place.
-                let bit = 1_u64.checked_shl(u32::try_from(i).ok()?)?;
-                if inlined & bit != 0 {
-                    return None;
-                }
-                inlined |= bit;
-                note(bytes(wire)?, inner, spans)?;
-            }
-        }
-    }
-    Some(())
-}
-
-fn bytes(wire: Wire<'_>) -> Option<&[u8]> {
-    match wire {
-        Wire::Bytes(bytes) => Some(bytes),
-        _ => None,
-    }
-}
-
-fn varint(wire: Wire<'_>) -> Option<u64> {
-    match wire {
-        Wire::Varint(n) => Some(n),
-        _ => None,
-    }
-}
-
-/// The text of a quantity that is written as encoders write it.
-fn quantity(wire: Wire<'_>) -> Option<&str> {
-    let mut fields = Fields::new(bytes(wire)?, "");
-    let (1, text) = fields.next().ok()?? else { return None };
-    if !fields.rest().is_empty() {
-        return None;
-    }
-    std::str::from_utf8(bytes(text)?).ok()
-}
-
-fn is_zero(field: &Field, wire: Wire<'_>) -> Option<bool> {
-    Some(match field.kind {
-        Kind::String => bytes(wire)?.is_empty(),
-        Kind::Bool | Kind::Int64 => varint(wire)? == 0,
-        Kind::Int32 => scalar::int32(varint(wire)?) == 0,
-        Kind::Float64 => matches!(wire, Wire::Fixed64(bits) if f64::from_bits(bits) == 0.0),
-        Kind::Time | Kind::MicroTime => scalar::timestamp(bytes(wire)?, field.kind).ok()?.is_none(),
-        Kind::Quantity => {
-            let text = quantity(wire)?;
-            text == "0" || !leaf::is_plainly_canonical(text) && &*leaf::quantity(text).ok()? == "0"
-        }
-        Kind::IntOrString => scalar::int_or_bytes(bytes(wire)?).ok()? == Ok(0),
-        _ => false,
-    })
-}
-
-/// `kind`, which stands beside `apiVersion` in every `TypeMeta`.
-fn kind() -> NameId {
-    crate::catalogue::names::KIND
 }

@@ -88,7 +88,7 @@ pub fn validate_object_meta_update(new: &Value, old: &Value, errors: &mut Errors
 const IMMUTABLE: &str = "field is immutable";
 
 fn spot(object: &Value) -> Spot<'_> {
-    Spot::node(object.get(n::METADATA).unwrap_or(object))
+    object.get(n::METADATA).map_or_else(|| Spot::node(object).field(n::METADATA), Spot::node)
 }
 
 fn immutable(new: &Value, old: &Value, field: NameId, at: Spot<'_>, errors: &mut Errors<'_>) {
@@ -236,7 +236,7 @@ fn validate_field_manager(manager: &str, at: Spot<'_>, errors: &mut Errors<'_>) 
 }
 
 /// What is not printable in the name of a field manager, in a `managedFields` entry or a parameter.
-fn field_manager_problems(manager: &str) -> impl Iterator<Item = String> {
+pub fn field_manager_problems(manager: &str) -> impl Iterator<Item = String> {
     let bad = manager.char_indices().filter(|(_, c)| !is_printable(*c));
     bad.map(|(i, c)| format!("invalid character U+{:04X} (at position {i})", u32::from(c)))
 }

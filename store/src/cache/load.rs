@@ -21,6 +21,7 @@ use super::{Cache, Change, Entries, Phase, State};
 use crate::entry::{Entry, Undecodable};
 use crate::etcd::{self, pb, prefix_end};
 use crate::line::{Batch, Epoch, RawEvent, revision};
+use crate::read::list::not_utf8;
 use crate::read::pages::Pages;
 use super::wake::Touched;
 
@@ -173,10 +174,10 @@ impl Cache {
         let prefix = self.etcd_key("").len();
         entries.reserve(kvs.len());
         for kv in kvs {
-            let key = std::str::from_utf8(&kv.key[prefix..]).map_err(|_| Undecodable {
-                key: String::from_utf8_lossy(&kv.key).into_owned(),
-                reason: "the key is not UTF-8".into(),
-            })?;
+            let key = std::str::from_utf8(&kv.key[prefix..]).map_err(|_| not_utf8(&kv.key))?;
+            if !self.config.has_shape(key) {
+                continue;
+            }
             let same = known.get(key).filter(|entry| entry.revision == kv.mod_revision);
             let entry = match same {
                 Some(entry) => Arc::clone(entry),

@@ -85,6 +85,7 @@ impl Ring {
         self.first + self.slots.len() as u64
     }
 
+    #[cfg(test)]
     pub(crate) fn first(&self) -> u64 {
         self.first
     }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rand::Rng;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::inbox::Received;
 use super::{Cache, Change, Phase};
+use crate::backoff::Backoff;
 use crate::line::{Batch, Epoch};
 
 /// After a failed list, growing to [`MAX_PAUSE`] while they fail.
@@ -35,7 +35,7 @@ pub(super) enum Again {
 /// Runs until the collection is closed.
 pub(super) async fn run(cache: Arc<Cache>) {
     let mut epochs = cache.line.epochs();
-    let mut pause = PAUSE;
+    let mut backoff = Backoff::new(PAUSE, MAX_PAUSE);
     loop {
         if cache.is_closed() {
             return;
@@ -49,13 +49,12 @@ pub(super) async fn run(cache: Arc<Cache>) {
         epochs.mark_unchanged();
         match cache.load(epoch, &mut epochs).await {
             Ok(Some(_)) => continue,
-            Ok(None) => pause = PAUSE,
+            Ok(None) => backoff.reset(),
             Err(failure) => {
                 warn!(resource = %cache.config.path, error = %failure, "list from etcd failed");
                 cache.metrics.load_errors.inc();
                 cache.failed(&failure.to_string());
-                cache.pause(pause, &mut epochs).await;
-                pause = (pause * 2).min(MAX_PAUSE);
+                cache.pause(backoff.pause(), &mut epochs).await;
                 continue;
             }
         }
@@ -66,7 +65,7 @@ pub(super) async fn run(cache: Arc<Cache>) {
 }
 
 impl Cache {
-    fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         matches!(self.state.read().phase, Phase::Closed)
     }
 
@@ -89,9 +88,8 @@ impl Cache {
     /// Waits before the next try, or until there is a reason to hurry. The inbox fills meanwhile, up
     /// to its bound; the next list begins by emptying it.
     async fn pause(&self, pause: Duration, epochs: &mut watch::Receiver<Epoch>) {
-        let jitter = rand::rng().random_range(0.5..1.5);
         tokio::select! {
-            () = tokio::time::sleep(pause.mul_f64(jitter)) => {}
+            () = tokio::time::sleep(pause) => {}
             _ = epochs.changed() => {}
             () = self.control.notified() => {}
         }
@@ -178,7 +176,7 @@ impl Cache {
     ) -> Result<Arc<crate::entry::Entry>, Again> {
         let (event, later) = (&batch.events[at], &batch.events[at + 1..]);
         let value = event.value.as_ref().expect("only a put can fail to decode");
-        let mut pause = PAUSE;
+        let mut backoff = Backoff::new(PAUSE, MAX_PAUSE);
         loop {
             let failure = match self.decode(&event.key, value, event.revision).await {
                 Ok(entry) => {
@@ -192,8 +190,7 @@ impl Cache {
             }
             error!(resource = %self.config.path, revision = event.revision, error = %failure, "watch cache stalled");
             self.set_stalled(Some(failure.to_string().into()));
-            let until = Instant::now() + pause;
-            pause = (pause * 2).min(MAX_PAUSE);
+            let until = Instant::now() + backoff.pause();
             loop {
                 if let Some(again) = self.interrupt(epochs) {
                     return Err(again);

@@ -78,6 +78,13 @@ pub(crate) struct Seat {
     bucket: Arc<Bucket>,
 }
 
+impl Seat {
+    /// The bucket, to wait on while the seat's owner is busy.
+    pub(crate) fn bucket(&self) -> Arc<Bucket> {
+        Arc::clone(&self.bucket)
+    }
+}
+
 impl std::ops::Deref for Seat {
     type Target = Bucket;
     fn deref(&self) -> &Bucket {

@@ -1,7 +1,6 @@
 //! One member of the cluster: its connection and how it is made.
 
 use std::error::Error as StdError;
-use std::future::Future;
 use std::time::Duration;
 
 use http::Uri;
@@ -127,18 +126,13 @@ fn connect(endpoint: &Endpoint, tls: Option<Files>) -> Channel {
     }))
 }
 
-fn dial<'a>(
-    uri: &'a Uri,
-    tls: Option<&'a Files>,
-) -> impl Future<Output = Result<Stream, Box<dyn StdError + Send + Sync>>> + Send + 'a {
-    async move {
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let tcp = TcpStream::connect((host, uri.port_u16().unwrap_or(2379))).await?;
-        tcp.set_nodelay(true)?;
-        match tls {
-            Some(files) => files.handshake(host, tcp).await,
-            None => Ok(Stream::Plain(tcp)),
-        }
+async fn dial(uri: &Uri, tls: Option<&Files>) -> Result<Stream, Box<dyn StdError + Send + Sync>> {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let tcp = TcpStream::connect((host, uri.port_u16().unwrap_or(2379))).await?;
+    tcp.set_nodelay(true)?;
+    match tls {
+        Some(files) => files.handshake(host, tcp).await,
+        None => Ok(Stream::Plain(tcp)),
     }
 }
 

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::Rng;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::assemble::{Assembler, OutOfOrder};
 use super::{COMPACT_KEY, Line, revision};
+use crate::backoff::Backoff;
 use crate::etcd::{self, Version, WatchStream, pb, prefix_end};
 
 /// For each answer while a stream is being set up.
@@ -54,7 +54,8 @@ enum Begin {
 
 /// Follows etcd until the process ends.
 pub(super) async fn run(line: Arc<Line>) {
-    let mut follow = Follow { line, begin: Begin::Anew(false), wide: true, pause: PAUSE };
+    let backoff = Backoff::new(PAUSE, MAX_PAUSE);
+    let mut follow = Follow { line, begin: Begin::Anew(false), wide: true, backoff };
     loop {
         let lost = follow.stream().await;
         let Err(lost) = lost;
@@ -68,9 +69,7 @@ pub(super) async fn run(line: Arc<Line>) {
             _ => {}
         }
         warn!(error = %lost, "etcd watch lost");
-        let jitter = rand::rng().random_range(0.5..1.5);
-        tokio::time::sleep(follow.pause.mul_f64(jitter)).await;
-        follow.pause = (follow.pause * 2).min(MAX_PAUSE);
+        tokio::time::sleep(follow.backoff.pause()).await;
     }
 }
 
@@ -79,7 +78,7 @@ struct Follow {
     begin: Begin,
     /// Whether the watch spans the compaction key too. It does unless etcd's permissions forbid it.
     wide: bool,
-    pause: Duration,
+    backoff: Backoff,
 }
 
 impl Follow {
@@ -115,7 +114,7 @@ impl Follow {
                     if let Some(whole) = assembler.push(response)? {
                         line.deliver(whole.events, whole.applied);
                     }
-                    self.pause = PAUSE;
+                    self.backoff.reset();
                 }
                 () = line.progress_wanted.notified() => {
                     line.metrics.progress_requests.inc();

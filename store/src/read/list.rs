@@ -70,7 +70,7 @@ impl Plan {
 impl Cache {
     pub(crate) async fn list(&self, query: Query) -> Result<Page, ReadError> {
         let plan = Plan::of(query)?;
-        if self.config.keeps_bodies() {
+        if self.config.keep_bodies {
             match self.ready() {
                 Ok(()) => match self.list_cached(&plan).await? {
                     Some(page) => {
@@ -86,6 +86,12 @@ impl Cache {
         }
         self.metrics.etcd_reads.inc();
         self.list_stored(&plan).await
+    }
+
+    /// From etcd, whatever the cache could tell.
+    pub(crate) async fn list_from_etcd(&self, query: Query) -> Result<Page, ReadError> {
+        self.metrics.etcd_reads.inc();
+        self.list_stored(&Plan::of(query)?).await
     }
 
     /// From the cache; `None` when only etcd can answer.
@@ -179,6 +185,9 @@ impl Cache {
                 return Ok(true);
             }
             let key = std::str::from_utf8(&kv.key[prefix..]).map_err(|_| not_utf8(&kv.key))?;
+            if !self.config.has_shape(key) {
+                continue;
+            }
             let entry = self.entry_of(key, &kv).await?;
             list.last = Some(key.to_owned());
             if plan.filter.as_ref().is_none_or(|f| f.matches(&entry)) {
@@ -190,7 +199,7 @@ impl Cache {
 
     /// The entry of what etcd holds; the cache's own where it is the same.
     pub(crate) async fn entry_of(&self, key: &str, kv: &pb::KeyValue) -> Result<Arc<Entry>, Undecodable> {
-        if self.config.keeps_bodies()
+        if self.config.keep_bodies
             && let Some(entry) = self.state.read().objects.get(key)
             && entry.revision == kv.mod_revision
         {

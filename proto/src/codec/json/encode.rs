@@ -39,7 +39,7 @@ pub(crate) fn empty(empty: Empty, out: &mut Vec<u8>) {
 }
 
 /// Whether a node counts as given.
-fn shows(slot: &Slot, value: &Value) -> bool {
+pub(crate) fn shows(slot: &Slot, value: &Value) -> bool {
     let field = slot.field;
     let kept_empty = field.has(Flags::POINTER) || slot.empty != Empty::Omit;
     match (field.shape, value) {

@@ -1,0 +1,363 @@
+//! Discovery: which groups, versions and resources there are.
+//!
+//! The plain documents (`/api`, `/apis`, `/apis/<group>[/<version>]`) and the aggregated ones are made
+//! once at start, from the registry and the reviews. Clients cache the aggregated ones by their ETag.
+
+use std::collections::HashMap;
+
+use base64::Engine;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::{Response, StatusCode};
+use proto::catalogue::{self, Resource, Subresource, group_version, messages, names as n};
+use proto::{MsgId, Value};
+use sha2::{Digest, Sha256};
+
+use crate::body::{self, Body};
+use crate::chain::Exchange;
+use crate::negotiate::{self, Encoding, Media, Offers};
+use crate::render;
+
+/// Groups in the order in which upstream lists them: by the priorities of its API services.
+const ORDER: &[&str] = &[
+    "",
+    "apiregistration.k8s.io",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+    "resource.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+];
+
+/// A document of one path.
+struct Document {
+    kind: &'static str,
+    message: MsgId,
+    value: Value,
+}
+
+/// All documents of a server.
+pub struct Documents {
+    plain: HashMap<String, Document>,
+    /// `/api` and `/apis`, with the ETag of each.
+    aggregated: HashMap<&'static str, (Document, HeaderValue)>,
+}
+
+/// A group with its versions, best first, and their resources.
+struct Group {
+    name: &'static str,
+    versions: Vec<(&'static str, Vec<&'static Resource>)>,
+}
+
+impl Documents {
+    /// Of everything that `served` lets through.
+    pub fn new(served: impl Fn(&Resource) -> bool) -> Self {
+        let groups = groups(served);
+        let mut plain = HashMap::new();
+        for group in &groups {
+            for (version, resources) in &group.versions {
+                let at = group_version(group.name, version);
+                let path = if group.name.is_empty() { format!("/api/{at}") } else { format!("/apis/{at}") };
+                plain.insert(path, resource_list(&at, resources));
+            }
+            if !group.name.is_empty() {
+                let document = Document { kind: "APIGroup", message: messages::meta_v1::API_GROUP, value: group_entry(group) };
+                plain.insert(format!("/apis/{}", group.name), document);
+            }
+        }
+        let mut list = Value::object();
+        let named: Vec<Value> = groups.iter().filter(|g| !g.name.is_empty()).map(group_entry).collect();
+        list.set(&[n::GROUPS], named);
+        plain.insert("/apis".into(), Document { kind: "APIGroupList", message: messages::meta_v1::API_GROUP_LIST, value: list });
+        let (core, others): (Vec<&Group>, Vec<&Group>) = groups.iter().partition(|g| g.name.is_empty());
+        let aggregated = [("/api", core), ("/apis", others)].map(|(path, of)| (path, aggregate(&of)));
+        Self { plain, aggregated: aggregated.into() }
+    }
+}
+
+fn groups(served: impl Fn(&Resource) -> bool) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for resource in catalogue::resources().iter().filter(|r| served(r)) {
+        let at = groups.iter().position(|g| g.name == resource.group).unwrap_or_else(|| {
+            groups.push(Group { name: resource.group, versions: Vec::new() });
+            groups.len() - 1
+        });
+        let versions = &mut groups[at].versions;
+        match versions.iter_mut().find(|(v, _)| *v == resource.version) {
+            Some((_, resources)) => resources.push(resource),
+            None => versions.push((resource.version, vec![resource])),
+        }
+    }
+    for group in &mut groups {
+        group.versions.sort_by(|a, b| rank(b.0).cmp(&rank(a.0)));
+    }
+    groups.sort_by_key(|g| ORDER.iter().position(|o| *o == g.name).unwrap_or(ORDER.len()));
+    groups
+}
+
+/// Stable before beta before alpha, higher numbers first: `version.CompareKubeAwareVersionStrings`.
+fn rank(version: &str) -> (u8, u32, u32) {
+    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0);
+    let rest = version.strip_prefix('v').unwrap_or(version);
+    let major = digits(rest);
+    match (rest.split_once("beta"), rest.split_once("alpha")) {
+        (Some((_, minor)), _) => (1, major, digits(minor)),
+        (_, Some((_, minor))) => (0, major, digits(minor)),
+        _ => (2, major, 0),
+    }
+}
+
+fn group_entry(group: &Group) -> Value {
+    let version = |v: &str| {
+        let mut entry = Value::object();
+        entry.set(&[n::GROUP_VERSION], group_version(group.name, v));
+        entry.set(&[n::VERSION], v);
+        entry
+    };
+    let mut entry = Value::object();
+    entry.set(&[n::NAME], group.name);
+    entry.set(&[n::VERSIONS], group.versions.iter().map(|(v, _)| version(v)).collect::<Vec<_>>());
+    if let Some((best, _)) = group.versions.first() {
+        entry.set(&[n::PREFERRED_VERSION], version(best));
+    }
+    entry
+}
+
+fn resource_list(at: &str, resources: &[&'static Resource]) -> Document {
+    let mut entries: Vec<(String, Value)> = Vec::new();
+    for r in resources {
+        let mut entry = Value::object();
+        entry.set(&[n::NAME], r.name);
+        entry.set(&[n::SINGULAR_NAME], r.singular);
+        entry.set(&[n::NAMESPACED], r.namespaced);
+        entry.set(&[n::KIND], r.kind);
+        entry.set(&[n::VERBS], strings(r.verbs));
+        set_list(&mut entry, n::SHORT_NAMES, r.short_names);
+        set_list(&mut entry, n::CATEGORIES, r.categories);
+        if let Some(storage) = &r.storage {
+            entry.set(&[n::STORAGE_VERSION_HASH], storage_version_hash(storage.group, storage.version, r.kind));
+        }
+        entries.push((r.name.to_owned(), entry));
+        for s in r.subresources {
+            let name = format!("{}/{}", r.name, s.name);
+            entries.push((name.clone(), subresource(r, s, &name)));
+        }
+    }
+    entries.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut value = Value::object();
+    value.set(&[n::GROUP_VERSION], at);
+    value.set(&[n::RESOURCES], entries.into_iter().map(|(_, v)| v).collect::<Vec<_>>());
+    Document { kind: "APIResourceList", message: messages::meta_v1::API_RESOURCE_LIST, value }
+}
+
+fn subresource(r: &Resource, s: &Subresource, name: &str) -> Value {
+    let mut entry = Value::object();
+    entry.set(&[n::NAME], name);
+    entry.set(&[n::SINGULAR_NAME], "");
+    entry.set(&[n::NAMESPACED], r.namespaced);
+    entry.set(&[n::KIND], s.kind);
+    entry.set(&[n::VERBS], strings(s.verbs));
+    // Only a body of another group version is named.
+    if (s.group, s.version) != (r.group, r.version) {
+        entry.set(&[n::GROUP], s.group);
+        entry.set(&[n::VERSION], s.version);
+    }
+    entry
+}
+
+/// Upstream's `StorageVersionHash`: the first eight bytes of a digest.
+fn storage_version_hash(group: &str, version: &str, kind: &str) -> String {
+    let digest = Sha256::digest(format!("{group}/{version}/{kind}").as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(&digest[..8])
+}
+
+fn strings(list: &[&str]) -> Vec<Value> {
+    list.iter().map(|s| Value::from(*s)).collect()
+}
+
+fn set_list(entry: &mut Value, name: proto::NameId, list: &[&str]) {
+    if !list.is_empty() {
+        entry.set(&[name], strings(list));
+    }
+}
+
+fn aggregate(groups: &[&Group]) -> (Document, HeaderValue) {
+    let items: Vec<Value> = groups.iter().map(|g| aggregated_group(g)).collect();
+    let mut value = Value::object();
+    value.set(&[n::METADATA], Value::object());
+    value.set(&[n::ITEMS], items);
+    let message = messages::apidiscovery_v2::API_GROUP_DISCOVERY_LIST;
+    let mut json = Vec::new();
+    proto::codec::json::encode(&value, message, &mut json);
+    let hash: String = Sha256::digest(&json).iter().map(|b| format!("{b:02X}")).collect();
+    let etag = HeaderValue::from_str(&format!("\"{hash}\"")).expect("hexadecimal digits are header text");
+    (Document { kind: "APIGroupDiscoveryList", message, value }, etag)
+}
+
+fn aggregated_group(group: &Group) -> Value {
+    let mut entry = Value::object();
+    entry.set(&[n::METADATA], Value::object());
+    if !group.name.is_empty() {
+        entry.set(&[n::METADATA, n::NAME], group.name);
+    }
+    let versions: Vec<Value> = group
+        .versions
+        .iter()
+        .map(|(version, resources)| {
+            let mut v = Value::object();
+            v.set(&[n::VERSION], *version);
+            v.set(&[n::RESOURCES], resources.iter().map(|r| aggregated_resource(r)).collect::<Vec<_>>());
+            v.set(&[n::FRESHNESS], "Current");
+            v
+        })
+        .collect();
+    entry.set(&[n::VERSIONS], versions);
+    entry
+}
+
+/// An empty group and version stand for those of the resource.
+fn response_kind(group: &str, version: &str, kind: &str) -> Value {
+    let mut v = Value::object();
+    v.set(&[n::GROUP], group);
+    v.set(&[n::VERSION], version);
+    v.set(&[n::KIND], kind);
+    v
+}
+
+fn aggregated_resource(r: &Resource) -> Value {
+    let mut entry = Value::object();
+    entry.set(&[n::RESOURCE], r.name);
+    entry.set(&[n::RESPONSE_KIND], response_kind("", "", r.kind));
+    entry.set(&[n::SCOPE], if r.namespaced { "Namespaced" } else { "Cluster" });
+    entry.set(&[n::SINGULAR_RESOURCE], r.singular);
+    entry.set(&[n::VERBS], strings(r.verbs));
+    set_list(&mut entry, n::SHORT_NAMES, r.short_names);
+    set_list(&mut entry, n::CATEGORIES, r.categories);
+    let below: Vec<Value> = r
+        .subresources
+        .iter()
+        .map(|s| {
+            let own = (s.group, s.version) == (r.group, r.version);
+            let mut v = Value::object();
+            v.set(&[n::SUBRESOURCE], s.name);
+            let kind = if own { response_kind("", "", s.kind) } else { response_kind(s.group, s.version, s.kind) };
+            v.set(&[n::RESPONSE_KIND], kind);
+            v.set(&[n::VERBS], strings(s.verbs));
+            v
+        })
+        .collect();
+    if !below.is_empty() {
+        entry.set(&[n::SUBRESOURCES], below);
+    }
+    entry
+}
+
+/// The answer, if the path is one of discovery.
+pub fn serve(x: &Exchange, path: &str) -> Option<Response<Body>> {
+    let documents = &x.server.discovery;
+    if let Some((document, etag)) = documents.aggregated.get(path)
+        && let Some(encoding) = wants_aggregated(x)
+    {
+        return Some(aggregated(x, document, etag, encoding));
+    }
+    let versions;
+    let document = match path {
+        "/api" => {
+            versions = api_versions(x);
+            &versions
+        }
+        _ => documents.plain.get(path)?,
+    };
+    let media = match negotiate::output(&x.headers, &x.query, Offers::Plain) {
+        Ok(media) => media,
+        Err(failure) => return Some(body::failure(&failure, Media::JSON)),
+    };
+    let bytes = render::encode(&document.value, document.message, document.kind, "v1", media);
+    let mut response = body::answer(200, media.content_type(), body::full(bytes));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    Some(response)
+}
+
+/// `/api` names the address that the client should use: the one it used.
+fn api_versions(x: &Exchange) -> Document {
+    let mut value = Value::object();
+    value.set(&[n::VERSIONS], strings(&["v1"]));
+    let mut address = Value::object();
+    address.set(&[n::CLIENT_CIDR], "0.0.0.0/0");
+    let own = std::net::SocketAddr::new(x.server.config.advertise, x.server.config.listen.port());
+    address.set(&[n::SERVER_ADDRESS], own.to_string());
+    value.set(&[n::SERVER_ADDRESS_BY_CLIENT_CID_RS], vec![address]);
+    Document { kind: "APIVersions", message: messages::meta_v1::API_VERSIONS, value }
+}
+
+/// Whether the client takes the aggregated form, and in which encoding.
+fn wants_aggregated(x: &Exchange) -> Option<Encoding> {
+    let accept = x.headers.get(http::header::ACCEPT)?.to_str().ok()?;
+    // The first alternative that is served decides; clients put the aggregated ones first.
+    accept.split(',').map(str::trim).find_map(|clause| {
+        let has = |param: &str| clause.split(';').skip(1).any(|p| p.trim() == param);
+        let mime = clause.split(';').next().unwrap_or_default().trim();
+        let asks = has("g=apidiscovery.k8s.io") && has("as=APIGroupDiscoveryList");
+        match mime {
+            "application/json" if asks && has("v=v2") => Some(Some(Encoding::Json)),
+            "application/vnd.kubernetes.protobuf" if asks && has("v=v2") => Some(Some(Encoding::Protobuf)),
+            "application/json" | "application/yaml" | "application/vnd.kubernetes.protobuf" | "*/*" if !asks => Some(None),
+            _ => None,
+        }
+    })?
+}
+
+fn aggregated(x: &Exchange, document: &Document, etag: &HeaderValue, encoding: Encoding) -> Response<Body> {
+    let known = x.headers.get(IF_NONE_MATCH).is_some_and(|v| v == etag);
+    let mut response = if known {
+        let mut response = Response::new(body::full(bytes::Bytes::new()));
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let media = Media { encoding, ..Media::JSON };
+        let bytes = render::encode(&document.value, document.message, document.kind, "apidiscovery.k8s.io/v2", media);
+        body::answer(200, media.content_type(), body::full(bytes))
+    };
+    let content_type = match encoding {
+        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        _ => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+    };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+    headers.insert(ETAG, etag.clone());
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_ordered_as_kubectl_orders_them() {
+        let mut versions = vec!["v1alpha1", "v2", "v1beta1", "v1", "v1beta2", "v10"];
+        versions.sort_by(|a, b| rank(b).cmp(&rank(a)));
+        assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v1alpha1"]);
+    }
+
+    #[test]
+    fn storage_version_hashes_are_upstreams() {
+        // From upstream's published discovery documents.
+        assert_eq!(storage_version_hash("apps", "v1", "Deployment"), "8aSe+NMegvE=");
+        assert_eq!(storage_version_hash("apps", "v1", "DaemonSet"), "dd7pWHUlMKQ=");
+    }
+}

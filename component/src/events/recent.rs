@@ -1,0 +1,68 @@
+//! A map of bounded size that forgets what was used longest ago.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+
+/// Entries of upstream's caches.
+pub(super) const ENTRIES: usize = 4096;
+
+/// A least-recently-used map.
+pub(super) struct Recent<K, V> {
+    entries: HashMap<K, (u64, V)>,
+    by_use: BTreeMap<u64, K>,
+    uses: u64,
+    most: usize,
+}
+
+impl<K: Clone + Eq + Hash, V> Recent<K, V> {
+    pub(super) fn new(most: usize) -> Self {
+        Self { entries: HashMap::new(), by_use: BTreeMap::new(), uses: 0, most }
+    }
+
+    /// The value of a key, made if it is not there.
+    pub(super) fn entry(&mut self, key: &K, make: impl FnOnce() -> V) -> &mut V {
+        self.uses += 1;
+        let now = self.uses;
+        if let Some((used, _)) = self.entries.get_mut(key) {
+            self.by_use.remove(used);
+            *used = now;
+        } else {
+            if self.entries.len() >= self.most
+                && let Some((_, oldest)) = self.by_use.pop_first()
+            {
+                self.entries.remove(&oldest);
+            }
+            self.entries.insert(key.clone(), (now, make()));
+        }
+        self.by_use.insert(now, key.clone());
+        &mut self.entries.get_mut(key).expect("it was there or was put there above").1
+    }
+
+    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+        let (used, value) = self.entries.remove(key)?;
+        self.by_use.remove(&used);
+        Some(value)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+        self.entries.iter_mut().map(|(key, (_, value))| (key, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_longest_ago_is_forgotten() {
+        let mut recent = Recent::new(2);
+        *recent.entry(&"a", || 1) += 0;
+        *recent.entry(&"b", || 2) += 0;
+        assert_eq!(*recent.entry(&"a", || 9), 1);
+        recent.entry(&"c", || 3);
+        assert_eq!(*recent.entry(&"a", || 9), 1);
+        assert_eq!(*recent.entry(&"b", || 9), 9, "b was forgotten");
+        assert_eq!(recent.remove(&"a"), Some(1));
+        assert_eq!(recent.iter_mut().count(), 1);
+    }
+}

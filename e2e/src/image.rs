@@ -1,0 +1,120 @@
+//! Builds OCI images from recipes that are data, without a container engine.
+//!
+//! A recipe (`e2e/images/*.toml`) names files and where they come from; the result is an archive in the OCI image layout
+//! that a kubelet or containerd imports. The same inputs give the same bytes: entries are sorted, times and owners are
+//! the recipe's, nothing of the machine gets in. An archive is kept under a key made of all its inputs, so that asking
+//! again costs reading the recipe.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::command;
+use crate::workshop::Workshop;
+
+mod archive;
+mod recipe;
+mod source;
+mod tree;
+
+use recipe::Recipe;
+use tree::Tree;
+
+/// Part of every key: raised when the builder makes other bytes of the same recipe.
+const BUILDER: u32 = 1;
+
+#[derive(thiserror::Error, Debug)]
+pub enum Error {
+    #[error("cannot {verb} {path}")]
+    Io {
+        verb: &'static str,
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
+    #[error("{path}: {reason}")]
+    Recipe { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Command(#[from] command::Error),
+}
+
+impl Error {
+    fn io(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |cause| Self::Io { verb, path: path.to_owned(), cause }
+    }
+}
+
+/// The archive of one image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The reference that pods name it by.
+    pub name: String,
+    pub archive: PathBuf,
+}
+
+/// Builds the image of the recipe `name` if its inputs changed.
+pub fn build(workshop: &Workshop, name: &str) -> Result<Image, Error> {
+    let recipes = Recipe::with_bases(&workshop.root().join("e2e/images"), name)?;
+    let tools: Vec<&str> = recipes.iter().flat_map(Recipe::tools).collect();
+    workshop.ensure_tools(&tools)?;
+
+    let key = key(workshop, &recipes)?;
+    let dir = workshop.images();
+    fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
+    let archive = dir.join(format!("{name}-{key}.tar"));
+    let image = &recipes[0];
+    if !archive.exists() {
+        let layers = recipes
+            .iter()
+            .rev()
+            .map(|recipe| source::tree(workshop, recipe))
+            .collect::<Result<Vec<Tree>, Error>>()?;
+        archive::write(&archive, image, &layers)?;
+        remove_older(&dir, name, &archive);
+    }
+    Ok(Image { name: image.name.clone(), archive })
+}
+
+/// A hash over everything that the archive is made of.
+fn key(workshop: &Workshop, recipes: &[Recipe]) -> Result<String, Error> {
+    let mut hash = Sha256::new();
+    hash.update(BUILDER.to_le_bytes());
+    for recipe in recipes {
+        for input in source::inputs(workshop, recipe) {
+            hash.update(input.to_string_lossy().as_bytes());
+            hash_file(&mut hash, &input)?;
+        }
+    }
+    let digest = hash.finalize();
+    Ok(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn hash_file(hash: &mut Sha256, path: &Path) -> Result<(), Error> {
+    let failed = |cause| Error::Io { verb: "read", path: path.to_owned(), cause };
+    let mut file = File::open(path).map_err(failed)?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(failed)? {
+            0 => return Ok(()),
+            length => hash.update(&buffer[..length]),
+        }
+    }
+}
+
+/// Archives of the same recipe with another key. Losing the race against somebody who reads one is harmless: the file
+/// stays until it is closed.
+fn remove_older(dir: &Path, name: &str, current: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+        let key = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".tar"));
+        if path != current && key.is_some_and(|key| key.len() == 16 && key.bytes().all(|b| b.is_ascii_hexdigit())) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

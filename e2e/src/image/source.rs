@@ -1,0 +1,169 @@
+//! Where a layer's files come from.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::Error;
+use super::recipe::{Debian, Recipe, Source};
+use super::tree::{Entry, Kind, Tree};
+use crate::command::{self, run};
+use crate::workshop::Workshop;
+
+/// Debian's release, as on the machines that this runs on.
+const SUITE: &str = "bookworm";
+/// Parts of a Debian tree that no container needs, and those that differ from build to build.
+const DEBIAN_EXCESS: &[&str] = &[
+    "/dev/",
+    "/etc/hostname",
+    "/etc/machine-id",
+    "/etc/resolv.conf",
+    "/usr/share/doc/",
+    "/usr/share/info/",
+    "/usr/share/locale/",
+    "/usr/share/man/",
+    "/var/cache/",
+    "/var/lib/apt/lists/",
+    "/var/log/",
+];
+
+/// Files that decide what the layer will be.
+pub(super) fn inputs(workshop: &Workshop, recipe: &Recipe) -> Vec<PathBuf> {
+    let file = |source: &Source| match source {
+        Source::Rust(path) | Source::Copy(path) => Some(recipe.beside(path)),
+        // The key of the build stands for the program.
+        Source::Tool(name) => Some(workshop.tools().join(format!(".{name}.key"))),
+        Source::Text(_) | Source::Link(_) | Source::Dir => None,
+    };
+    let mut inputs = vec![recipe.path.clone()];
+    inputs.extend(recipe.files.iter().filter_map(|item| file(&item.source)));
+    inputs.extend(recipe.busybox.as_ref().map(|busybox| busybox.program.clone()));
+    inputs
+}
+
+/// The layer of `recipe`: a Debian tree, then busybox where names are free, then the recipe's own files over both.
+pub(super) fn tree(workshop: &Workshop, recipe: &Recipe) -> Result<Tree, Error> {
+    let mut tree = Tree::default();
+    if let Some(debian) = &recipe.debian {
+        add_debian(&mut tree, workshop, recipe, debian)?;
+    }
+    if let Some(busybox) = &recipe.busybox {
+        add_busybox(&mut tree, &busybox.program)?;
+    }
+    for item in &recipe.files {
+        let kind = match &item.source {
+            Source::Rust(path) => Kind::File(compile(workshop, &recipe.beside(path))?),
+            Source::Tool(name) => Kind::File(workshop.tools().join(name)),
+            Source::Copy(path) => Kind::File(recipe.beside(path)),
+            Source::Text(text) => Kind::Bytes(text.clone().into_bytes()),
+            Source::Link(target) => Kind::Link(target.clone()),
+            Source::Dir => Kind::Dir,
+        };
+        tree.insert(&item.path, Entry { kind, mode: item.mode, owner: item.owner });
+    }
+    Ok(tree)
+}
+
+/// Compiles a single-file program so that it needs nothing in its image.
+fn compile(workshop: &Workshop, source: &Path) -> Result<PathBuf, Error> {
+    let stem = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let program = workshop.images().join(format!(".{stem}.built"));
+    let (from, to) = (source.to_string_lossy(), program.to_string_lossy());
+    // Without the remapping, panic messages carry this machine's paths.
+    let remap = format!("--remap-path-prefix={}=/", source.parent().unwrap_or(Path::new("/")).display());
+    run(
+        "rustc",
+        &[
+            "--edition=2024",
+            "--crate-type=bin",
+            "-Copt-level=s",
+            "-Cpanic=abort",
+            "-Cstrip=symbols",
+            "-Ctarget-feature=+crt-static",
+            "-Crelocation-model=static",
+            &remap,
+            "-o",
+            &to,
+            &from,
+        ],
+    )?;
+    Ok(program)
+}
+
+/// The program at `/bin/busybox` and a name for each applet that is not there yet.
+fn add_busybox(tree: &mut Tree, program: &Path) -> Result<(), Error> {
+    let applets = run(&program.to_string_lossy(), &["--list-full"])?;
+    let file = Entry { kind: Kind::File(program.to_owned()), mode: 0o755, owner: (0, 0) };
+    tree.insert("/bin/busybox", file);
+    for applet in applets.lines().map(|line| format!("/{}", line.trim_start_matches('/'))) {
+        if !tree.contains(&applet) {
+            let link = Entry { kind: Kind::Link("/bin/busybox".to_owned()), mode: 0o777, owner: (0, 0) };
+            tree.insert(&applet, link);
+        }
+    }
+    Ok(())
+}
+
+/// Packages are checked by apt against the archive's signed index; their versions are what it holds today.
+fn add_debian(tree: &mut Tree, workshop: &Workshop, recipe: &Recipe, debian: &Debian) -> Result<(), Error> {
+    let stem = recipe.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let root = workshop.images().join(format!(".{stem}.debian"));
+    let include = format!("--include={}", debian.packages.join(","));
+    remove_tree(&root)?;
+    debootstrap(&include, &root)?;
+    add_directory(tree, &root)
+}
+
+fn debootstrap(include: &str, root: &Path) -> Result<(), command::Error> {
+    run("mmdebstrap", &["--quiet", "--variant=minbase", include, SUITE, &root.to_string_lossy()]).map(drop)
+}
+
+fn remove_tree(root: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(root) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", root)(cause)),
+        _ => Ok(()),
+    }
+}
+
+/// Adds what lies below `root`, as it is. Devices and sockets are left out.
+fn add_directory(tree: &mut Tree, root: &Path) -> Result<(), Error> {
+    let mut names: BTreeMap<u64, String> = BTreeMap::new();
+    let mut left = vec![root.to_owned()];
+    while let Some(dir) = left.pop() {
+        let mut entries = fs::read_dir(&dir)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(Error::io("read", &dir))?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let source = entry.path();
+            let meta = source.symlink_metadata().map_err(Error::io("read", &source))?;
+            let below = source.strip_prefix(root).expect("the walk stays below its root");
+            let path = format!("/{}", below.display());
+            if DEBIAN_EXCESS.iter().any(|excess| path == *excess || (excess.ends_with('/') && path.starts_with(excess))) {
+                continue;
+            }
+            let kind = if meta.is_dir() {
+                left.push(source);
+                Kind::Dir
+            } else if meta.is_symlink() {
+                let target = fs::read_link(&source).map_err(Error::io("read", &source))?;
+                Kind::Link(target.to_string_lossy().into_owned())
+            } else if meta.is_file() {
+                match names.get(&meta.ino()) {
+                    // A hard link has to come after what it names.
+                    Some(first) if *first < path => Kind::Same(first.clone()),
+                    _ => {
+                        names.insert(meta.ino(), path.clone());
+                        Kind::File(source)
+                    }
+                }
+            } else {
+                continue;
+            };
+            let owner = (u64::from(meta.uid()), u64::from(meta.gid()));
+            tree.insert(&path, Entry { kind, mode: meta.mode() & 0o7777, owner });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Gets built what a cluster is made of: our daemons by cargo, Go tools by `hack/tools`, images by [`crate::image`].
+//!
+//! Everything built lies outside of the clone and is reused while its sources stay the same.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::cluster::{Daemon, OURS};
+use crate::command::{self, attached};
+
+/// The tools that every cluster needs.
+const ALWAYS: &[&str] = &["etcd", "kubectl"];
+/// What upstream's kubelet needs beside itself.
+const CONTAINERD_TOOLS: &[&str] = &["containerd", "containerd-shim-runc-v2", "ctr"];
+/// runc and the CNI plugins do what our kubelet does itself; conntrack is called by upstream's kube-proxy, nftables too.
+const UPSTREAM_NODE_PACKAGES: &[&str] = &["runc", "containernetworking-plugins", "conntrack", "nftables"];
+
+/// Where sources are and where what is built goes.
+#[derive(Clone, Debug)]
+pub struct Workshop {
+    root: PathBuf,
+    cache: PathBuf,
+    target: PathBuf,
+    profile: String,
+}
+
+impl Workshop {
+    /// As `hack/lib.sh` exports it; a plain `cargo run` gets the same places.
+    pub fn new(profile: &str) -> Self {
+        let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let clone = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the clone");
+        let home = || path("HOME").unwrap_or_else(|| "/root".into());
+        let caches = || path("XDG_CACHE_HOME").unwrap_or_else(|| home().join(".cache"));
+        let cache = path("NAVARCH_CACHE").unwrap_or_else(|| caches().join("navarch"));
+        Self {
+            root: path("NAVARCH_ROOT").unwrap_or_else(|| clone.to_owned()),
+            target: path("CARGO_TARGET_DIR").unwrap_or_else(|| cache.join("target")),
+            cache,
+            profile: profile.to_owned(),
+        }
+    }
+
+    /// The clone at `root` with everything built below `cache`.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path, cache: &Path) -> Self {
+        let [root, cache] = [root, cache].map(Path::to_owned);
+        Self { root, target: cache.join("target"), cache, profile: "dev".to_owned() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where our daemons are built to.
+    pub fn programs(&self) -> PathBuf {
+        // Cargo's one irregular name.
+        self.target.join(if self.profile == "dev" { "debug" } else { &self.profile })
+    }
+
+    pub fn tools(&self) -> PathBuf {
+        self.cache.join("tools")
+    }
+
+    pub fn images(&self) -> PathBuf {
+        self.cache.join("images")
+    }
+
+    /// Builds all programs of a cluster in which `upstream` are not ours.
+    pub fn ensure_programs(&self, upstream: &[Daemon]) -> Result<(), command::Error> {
+        let upstream: BTreeSet<Daemon> = upstream.iter().copied().collect();
+        let mut tools: Vec<&str> = ALWAYS.to_vec();
+        tools.extend(upstream.iter().map(|daemon| daemon.name()));
+        if upstream.contains(&Daemon::Kubelet) {
+            tools.extend(CONTAINERD_TOOLS);
+        }
+        if upstream.contains(&Daemon::Kubelet) || upstream.contains(&Daemon::KubeProxy) {
+            self.hack("packages", UPSTREAM_NODE_PACKAGES)?;
+        }
+        self.ensure_tools(&tools)?;
+        let ours: Vec<Daemon> = OURS.iter().copied().filter(|daemon| !upstream.contains(daemon)).collect();
+        self.ensure_daemons(&ours)
+    }
+
+    pub fn ensure_tools(&self, names: &[&str]) -> Result<(), command::Error> {
+        if names.is_empty() { Ok(()) } else { self.hack("tools", names) }
+    }
+
+    pub fn ensure_daemons(&self, daemons: &[Daemon]) -> Result<(), command::Error> {
+        if daemons.is_empty() {
+            return Ok(());
+        }
+        let manifest = self.root.join("Cargo.toml");
+        let mut args = vec!["build".into(), "--profile".into(), self.profile.clone(), "--manifest-path".into()];
+        args.push(manifest.to_string_lossy().into_owned());
+        for package in daemons.iter().flat_map(|daemon| packages(*daemon)) {
+            args.extend(["--package".to_owned(), (*package).to_owned()]);
+        }
+        attached("cargo", &args)
+    }
+
+    fn hack(&self, script: &str, args: &[&str]) -> Result<(), command::Error> {
+        attached(&self.root.join("hack").join(script).to_string_lossy(), args)
+    }
+}
+
+/// The packages whose programs make up one of our daemons.
+fn packages(daemon: Daemon) -> &'static [&'static str] {
+    match daemon {
+        Daemon::KubeApiserver => &["navarch-apiserver"],
+        Daemon::KubeControllerManager => &["navarch-controller-manager"],
+        Daemon::KubeScheduler => &["navarch-scheduler"],
+        Daemon::Kubelet => &["navarch-kubelet", "navarch-shim", "navarch-helper"],
+        Daemon::KubeProxy => &["navarch-kube-proxy"],
+        Daemon::Etcd | Daemon::Containerd => &[],
+    }
+}

@@ -1,0 +1,3 @@
+//! cni
+#[derive(thiserror::Error, Debug)]
+pub enum Error {}

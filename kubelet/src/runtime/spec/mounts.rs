@@ -1,0 +1,92 @@
+//! The mounts of a container.
+
+use serde_json::{Value, json};
+
+use super::{Error, Input, text};
+use crate::runtime::container::{Mount, MountPropagation};
+
+/// Destination, type, source, options: what every container has.
+type System = (&'static str, &'static str, &'static str, &'static [&'static str]);
+
+const SYSTEM: [System; 6] = [
+    ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+    ("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+    (
+        "/dev/pts",
+        "devpts",
+        "devpts",
+        &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    ),
+    ("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+    ("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+    ("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
+];
+
+/// All mounts in their order: parents before what is mounted on them. What the pod mounts takes the
+/// place of what the runtime would.
+pub(super) fn all(input: &Input<'_>) -> Result<Vec<Value>, Error> {
+    let own = &input.container.mounts;
+    let privileged = input.container.security.privileged;
+    let mut all: Vec<(usize, Value)> = Vec::new();
+    for (at, kind, source, options) in SYSTEM {
+        let writable = privileged && at.starts_with("/sys");
+        let options: Vec<_> = options.iter().filter(|o| !(writable && **o == "ro")).collect();
+        all.push((
+            depth(at),
+            json!({ "destination": at, "type": kind, "source": source, "options": options }),
+        ));
+    }
+    let shm = text(input.shm)?;
+    let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev", "rw"];
+    all.push((
+        depth("/dev/shm"),
+        json!({ "destination": "/dev/shm", "type": "bind", "source": shm, "options": options }),
+    ));
+    all.retain(|(_, mount)| {
+        let at = mount["destination"].as_str();
+        !own.iter().any(|own| own.container_path.to_str() == at)
+    });
+    for mount in own {
+        all.push((depth(text(&mount.container_path)?), bind(mount)?));
+    }
+    all.sort_by_key(|(depth, _)| *depth);
+    Ok(all.into_iter().map(|(_, mount)| mount).collect())
+}
+
+fn depth(path: &str) -> usize {
+    path.split('/').filter(|part| !part.is_empty()).count()
+}
+
+fn bind(mount: &Mount) -> Result<Value, Error> {
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        return Err(Error::IdMapped);
+    }
+    let propagation = match mount.propagation {
+        MountPropagation::Private => "rprivate",
+        MountPropagation::HostToContainer => "rslave",
+        MountPropagation::Bidirectional => "rshared",
+    };
+    let access = match (mount.readonly, mount.recursive_read_only) {
+        (true, true) => "rro",
+        (true, false) => "ro",
+        (false, _) => "rw",
+    };
+    Ok(json!({
+        "destination": text(&mount.container_path)?,
+        "type": "bind",
+        "source": text(&mount.host_path)?,
+        "options": ["rbind", propagation, access],
+    }))
+}
+
+/// How the root has to propagate, so that what is mounted below can.
+pub(super) fn root_propagation(mounts: &[Mount]) -> Option<&'static str> {
+    let any = |propagation| mounts.iter().any(|mount| mount.propagation == propagation);
+    if any(MountPropagation::Bidirectional) {
+        Some("rshared")
+    } else if any(MountPropagation::HostToContainer) {
+        Some("rslave")
+    } else {
+        None
+    }
+}

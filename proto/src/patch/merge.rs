@@ -1,0 +1,42 @@
+//! JSON merge patch (RFC 7386).
+//!
+//! Upstream's library (`evanphx/json-patch`) differs from the RFC in one point, and so does this: of a
+//! list that is new, or stands where there was no object, members that are null are taken out too.
+
+use crate::value::{Map, Value};
+
+/// Applies `patch` to `document`.
+pub fn apply(document: &mut Value, patch: &Value) {
+    match (document, patch) {
+        (Value::Map(document), Value::Map(patch)) => merge(document, patch),
+        // A list in the place of an object is taken as it is.
+        (document @ Value::Map(_), patch) => document.clone_from(patch),
+        (document, patch) => *document = pruned(patch),
+    }
+}
+
+fn merge(document: &mut Map, patch: &Map) {
+    let mut new = Vec::new();
+    for (name, value) in patch.iter() {
+        if value.is_null() {
+            document.remove(name);
+        } else if let Some(current) = document.get_mut(name) {
+            apply(current, value);
+        } else {
+            new.push((name.clone(), pruned(value)));
+        }
+    }
+    document.extend(new);
+}
+
+/// A copy without the members that are null.
+fn pruned(value: &Value) -> Value {
+    match value {
+        Value::Map(map) => {
+            let kept = map.iter().filter(|(_, v)| !v.is_null());
+            Value::Map(kept.map(|(name, v)| (name.clone(), pruned(v))).collect())
+        }
+        Value::List(items) => Value::List(items.iter().map(pruned).collect()),
+        other => other.clone(),
+    }
+}
