@@ -14,13 +14,6 @@ use crate::auth::User;
 use crate::server::Server;
 use crate::status::Failure;
 
-mod default_toleration_seconds;
-mod namespace_lifecycle;
-mod node_restriction;
-mod priority;
-mod service_account;
-mod taint_nodes_by_condition;
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operation {
     Create,
@@ -92,14 +85,7 @@ pub struct Plugin {
 }
 
 /// Upstream's order (`pkg/kubeapiserver/options/plugins.go`).
-pub const PLUGINS: &[Plugin] = &[
-    namespace_lifecycle::PLUGIN,
-    service_account::PLUGIN,
-    node_restriction::PLUGIN,
-    taint_nodes_by_condition::PLUGIN,
-    priority::PLUGIN,
-    default_toleration_seconds::PLUGIN,
-];
+pub const PLUGINS: &[Plugin] = &[];
 
 /// The plugins that run in this server, by their places in [`PLUGINS`].
 pub struct Chain(Vec<&'static Plugin>);

@@ -6,7 +6,6 @@
 
 pub mod anonymous;
 pub mod chain;
-pub mod request_header;
 pub mod service_account;
 pub mod x509;
 

@@ -71,14 +71,7 @@ pub fn start(server: &Arc<Server>, tasks: &Supervisor, health: &component::servi
         }
     });
     let own = server.clone();
-    tasks.spawn(Task::Worker, "service-repair", async move {
-        let mut suspects = crate::alloc::repair::Suspects::default();
-        let mut ticks = tokio::time::interval(crate::alloc::repair::INTERVAL);
-        loop {
-            ticks.tick().await;
-            crate::alloc::repair::round(&own, &mut suspects).await;
-        }
-    });
+    tasks.spawn(Task::Worker, "service-repair", crate::alloc::repair::run(own));
 }
 
 async fn until_done(server: &Arc<Server>, hook: &Hook) {
@@ -147,14 +140,14 @@ impl<'a> Own<'a> {
     }
 
     /// Makes an object as `change` wants it: created if it is absent, updated if it differs.
-    pub async fn ensure(&self, name: &str, change: impl Fn(&mut Value)) -> Result<(), Failure> {
+    pub async fn ensure(&self, name: &str, change: impl Fn(&mut Value) + Sync) -> Result<(), Failure> {
         let mut fresh = Value::object();
         fresh.set(&[n::METADATA, n::NAME], name);
         change(&mut fresh);
         if self.create_if_absent(fresh).await? {
             return Ok(());
         }
-        let apply = async |old: Option<&Value>| {
+        let apply = |old: Option<&Value>| {
             let mut new = old.cloned().ok_or_else(|| Failure::not_found("", self.endpoint.resource.name, name))?;
             change(&mut new);
             handler::create::default(self.endpoint, new)
@@ -163,8 +156,8 @@ impl<'a> Own<'a> {
     }
 
     /// Changes the status of an object that is there.
-    pub async fn set_status(&self, name: &str, change: impl Fn(&mut Value)) -> Result<(), Failure> {
-        let apply = async |old: Option<&Value>| {
+    pub async fn set_status(&self, name: &str, change: impl Fn(&mut Value) + Sync) -> Result<(), Failure> {
+        let apply = |old: Option<&Value>| {
             let mut new = old.cloned().ok_or_else(|| Failure::not_found("", self.endpoint.resource.name, name))?;
             change(&mut new);
             Ok(new)

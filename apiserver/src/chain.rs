@@ -98,7 +98,8 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>) -> Response<Body>
 
 /// Authentication, limits and authorization.
 async fn admitted(x: &mut Exchange) -> Result<Option<crate::limits::Permit>, Failure> {
-    x.user = x.server.authenticators.authenticate(&x.headers, &x.connection, &x.info).await?;
+    let server = x.server.clone();
+    x.user = server.authenticators.authenticate(x).await?;
     let permit = x.server.config.limits.enter(Class::of(&x.info))?;
     let asked = Attributes::of(&x.user, &x.info);
     match x.server.authorizers.decide(&asked) {

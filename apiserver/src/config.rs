@@ -272,7 +272,7 @@ impl Config {
         let modes = if modes.is_empty() { vec!["AlwaysAllow".to_owned()] } else { modes };
         Ok(Self {
             logging: Logging::from_flags(args),
-            features: Features::from_args(args)?,
+            features: features(args)?,
             listen,
             advertise: advertise(args.get(&ADVERTISE_ADDRESS), bind)?,
             serving: Options::from_flags(args, "apiserver")?.context("--secure-port must not be 0")?,
@@ -308,6 +308,11 @@ impl Config {
             shutdown_delay: args.get(&SHUTDOWN_DELAY),
         })
     }
+}
+
+fn features(args: &Args) -> anyhow::Result<Features> {
+    let asked = args.get(&args::FEATURE_GATES);
+    Ok(Features::defaults().with(asked.0.iter().map(|(gate, on)| (gate.as_str(), *on)))?)
 }
 
 fn reconciles(kind: &str) -> anyhow::Result<bool> {

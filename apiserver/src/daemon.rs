@@ -1,6 +1,7 @@
 //! Wiring: from flags to a server that answers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use component::args::{Args, Group};
@@ -55,7 +56,7 @@ impl Daemon for ApiServer {
 }
 
 /// Starts a server; returns once it listens. The address is the one that it is bound to.
-pub async fn start(config: Config, tasks: &Supervisor) -> anyhow::Result<std::net::SocketAddr> {
+pub(crate) async fn start(config: Config, tasks: &Supervisor) -> anyhow::Result<std::net::SocketAddr> {
     // The port first: a taken one must not cost a minute of lists.
     let listener = serving::Server::bind(config.serving.clone())?;
     let address = listener.address();
@@ -74,23 +75,25 @@ pub async fn start(config: Config, tasks: &Supervisor) -> anyhow::Result<std::ne
 
 async fn build(mut config: Config, address: std::net::SocketAddr, tasks: &Supervisor, health: &Health, metrics: &Metrics) -> anyhow::Result<Server> {
     config.listen.set_port(address.port());
-    let store = Store::open(store_config(&config)?, Arc::new(tasks.clone())).await.context("etcd cannot be used")?;
+    let store = Store::open(&store_config(&config), Arc::new(tasks.clone())).context("etcd cannot be used")?;
     let forms = Arc::new(store::Forms::new(FORMS));
     let registry = {
         let enabled = |resource: &Resource| enabled(&config, resource);
         Registry::new(enabled, &forms, |resource, decoder| open(&store, resource, decoder))
     };
-    readiness(&store, &registry, health);
+    let etcd_answers = Arc::new(AtomicBool::new(false));
+    readiness(&etcd_answers, &registry, health);
     let tokens = Arc::new(Issuer::new(&config.tokens)?);
     let admission = admission::Chain::new(&config.enable_admission, &config.disable_admission).map_err(anyhow::Error::msg)?;
-    let authenticators = Authenticators::new(&config, &registry, &tokens)?;
+    let authenticators = Authenticators::new(&config, &tokens)?;
     let authorizers = authorizers(&config, &registry, tasks)?;
     Ok(Server {
         identity: Identity::of_this_process(),
         endpoints: Endpoints::open(health.clone(), metrics.clone()),
         kubelets: Kubelets::new(&config.kubelet)?,
         allocators: Allocators::new(&config),
-        discovery: Documents::new(&registry),
+        discovery: Documents::new(|resource| enabled(&config, resource)),
+        etcd_answers,
         store,
         registry,
         authenticators,
@@ -101,13 +104,15 @@ async fn build(mut config: Config, address: std::net::SocketAddr, tasks: &Superv
     })
 }
 
-fn store_config(config: &Config) -> anyhow::Result<store::Config> {
-    let etcd = &config.etcd;
-    let mut store = store::Config::new(etcd.servers.clone());
-    store.prefix = etcd.prefix.clone();
-    store.compaction_interval = Some(etcd.compaction_interval).filter(|i| !i.is_zero());
-    store.tls = store::etcd::Tls::from_files(etcd.ca.clone(), etcd.client.as_ref().map(|c| (c.cert.clone(), c.key.clone())));
-    Ok(store)
+fn store_config(config: &Config) -> store::Config {
+    let given = &config.etcd;
+    let etcd = store::etcd::Config {
+        servers: given.servers.clone(),
+        ca_file: given.ca.clone(),
+        cert_file: given.client.as_ref().map(|c| c.cert.clone()),
+        key_file: given.client.as_ref().map(|c| c.key.clone()),
+    };
+    store::Config { prefix: given.prefix.clone(), compaction_interval: given.compaction_interval, ..store::Config::new(etcd) }
 }
 
 /// Whether a group version is served: by default, or as `--runtime-config` says.
@@ -143,9 +148,9 @@ fn open(store: &Store, resource: &'static Resource, decoder: Arc<Objects>) -> Ar
 }
 
 /// `/readyz` waits for etcd and for every collection.
-fn readiness(store: &Store, registry: &Registry, health: &Health) {
-    let etcd = store.clone();
-    health.live("etcd", move || if etcd.is_reachable() { Ok(()) } else { Err("etcd does not answer".into()) });
+fn readiness(etcd_answers: &Arc<AtomicBool>, registry: &Registry, health: &Health) {
+    let answers = etcd_answers.clone();
+    health.live("etcd", move || if answers.load(Ordering::Relaxed) { Ok(()) } else { Err("etcd does not answer".into()) });
     let collections: Vec<_> = registry.iter().map(|e| (e.resource.name, e.collection.clone())).collect();
     health.ready("informer-sync", move || match collections.iter().find(|(_, c)| c.ready().is_err()) {
         None => Ok(()),

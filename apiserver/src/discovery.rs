@@ -299,7 +299,7 @@ fn api_versions(x: &Exchange) -> Document {
     address.set(&[n::CLIENT_CIDR], "0.0.0.0/0");
     let own = std::net::SocketAddr::new(x.server.config.advertise, x.server.config.listen.port());
     address.set(&[n::SERVER_ADDRESS], own.to_string());
-    value.set(&[n::SERVER_ADDRESS_BY_CLIENT_CID_RS], vec![address]);
+    value.set(&[n::SERVER_ADDRESS_BY_CLIENT_CIDRS], vec![address]);
     Document { kind: "APIVersions", message: messages::meta_v1::API_VERSIONS, value }
 }
 

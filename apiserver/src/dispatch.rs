@@ -47,7 +47,7 @@ pub async fn dispatch(x: &mut Exchange, extensions: Extensions, incoming: Incomi
 /// What is not about a resource: health, discovery, schemas, versions, metrics.
 async fn paths(x: &mut Exchange) -> Response<Body> {
     let path = x.info.path.trim_end_matches('/').to_owned();
-    if let Some(response) = health::serve(x, &path) {
+    if let Some(response) = health::serve(x, &path).await {
         return response;
     }
     if let Some(response) = discovery::serve(x, &path) {

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use proto::catalogue::{self, names as n};
-use proto::codec::{self, Strictness};
+use proto::codec::json::Strictness;
+use proto::codec;
 use proto::{MsgId, Value};
 
 use crate::negotiate::Encoding;

@@ -26,9 +26,12 @@ pub struct Server {
     pub kubelets: crate::kubelet::Kubelets,
     pub endpoints: component::serving::Endpoints,
     pub identity: Identity,
+    /// What the last health check found of etcd.
+    pub etcd_answers: Arc<std::sync::atomic::AtomicBool>,
 }
 
 /// How this server is known to the others.
+#[derive(Clone, Debug)]
 pub struct Identity {
     /// The name of its lease: `apiserver-` and a hash of the host's name, so that it outlives restarts.
     pub lease: String,
@@ -73,6 +76,15 @@ fn base32(bytes: &[u8]) -> String {
 }
 
 impl Server {
+    /// One object, from the cache or, if that does not have it, once from etcd, as a tree of the hub's
+    /// version.
+    pub async fn lookup(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Result<Option<proto::Value>, Failure> {
+        let endpoint = self.registry.any_version(group, resource).ok_or_else(Failure::no_such_resource)?;
+        let key = if endpoint.resource.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };
+        let entry = endpoint.collection.cached(&key).await.map_err(read_failure)?;
+        entry.map(|e| crate::object::from_body(&e.body, &endpoint.hub)).transpose()
+    }
+
     /// Every object of a resource, from the cache, as trees of the hub's version: for small collections
     /// and for loops that look at all of one.
     #[must_use]
@@ -103,7 +115,7 @@ pub fn write_failure(error: &WriteError, group: &str, resource: &str, name: &str
     match error {
         WriteError::AlreadyExists(_) => Failure::already_exists(group, resource, name),
         WriteError::NotFound(_) => Failure::not_found(group, resource, name),
-        WriteError::Etcd(e) if e.is_too_large() => Failure::too_large(&e.to_string()),
+        WriteError::Etcd(e @ store::etcd::Error::TooLarge) => Failure::too_large(&e.to_string()),
         other => store_failure(other),
     }
 }

@@ -34,7 +34,10 @@ pub use value::{Array, Value, Version};
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
 pub enum Error {
     #[error("unknown flag: {flag}{}", suggestion(.instead.as_deref()))]
-    Unknown { flag: String, instead: Option<String> },
+    Unknown {
+        flag: String,
+        instead: Option<String>,
+    },
     #[error("flag needs an argument: {0}")]
     MissingValue(String),
     #[error("\"{daemon}\" does not take any arguments, got {given:?}")]
@@ -76,7 +79,14 @@ impl<T> Flag<T> {
     /// `default` is written as it would be given.
     #[must_use]
     pub const fn new(name: &'static str, default: &'static str, help: &'static str) -> Self {
-        Self { name, short: None, default, help, fate: Fate::Used, value: PhantomData }
+        Self {
+            name,
+            short: None,
+            default,
+            help,
+            fate: Fate::Used,
+            value: PhantomData,
+        }
     }
 
     /// A one-letter form.
@@ -157,19 +167,31 @@ impl Group {
     /// `title` is upstream's, such as `Secure serving`.
     #[must_use]
     pub const fn new(title: &'static str, flags: &'static [&'static dyn AnyFlag]) -> Self {
-        Self { title, flags, defaults: Vec::new() }
+        Self {
+            title,
+            flags,
+            defaults: Vec::new(),
+        }
     }
 
     /// The same group with another default for one of its flags.
     #[must_use]
     pub fn with_default<T: Value>(mut self, flag: &Flag<T>, default: &'static str) -> Self {
-        debug_assert!(self.flags.iter().any(|f| f.facts().name == flag.name), "--{} is in the group", flag.name);
+        debug_assert!(
+            self.flags.iter().any(|f| f.facts().name == flag.name),
+            "--{} is in the group",
+            flag.name
+        );
         self.defaults.push((flag.name, default));
         self
     }
 
     fn default_of(&self, facts: &Facts) -> &'static str {
-        self.defaults.iter().rev().find(|(name, _)| *name == facts.name).map_or(facts.default, |(_, d)| d)
+        self.defaults
+            .iter()
+            .rev()
+            .find(|(name, _)| *name == facts.name)
+            .map_or(facts.default, |(_, d)| d)
     }
 }
 
@@ -203,25 +225,40 @@ impl Args {
     fn checked(groups: &[Group], matches: &ArgMatches) -> Result<Self, Error> {
         let mut args = Self::default();
         let mut invalid = Vec::new();
-        for (group, flag) in groups.iter().flat_map(|g| g.flags.iter().map(move |f| (g, f))) {
+        for (group, flag) in groups
+            .iter()
+            .flat_map(|g| g.flags.iter().map(move |f| (g, f)))
+        {
             let facts = flag.facts();
             args.defaults.insert(facts.name, group.default_of(&facts));
-            let Some(given) = matches.get_many::<String>(facts.name) else { continue };
+            let Some(given) = matches.get_many::<String>(facts.name) else {
+                continue;
+            };
             let given: Vec<String> = given.cloned().collect();
             match facts.fate {
                 Fate::Used => {}
                 Fate::Deprecated(why) => {
-                    args.warnings.push(format!("flag --{} has been deprecated, {why}", facts.name));
+                    args.warnings
+                        .push(format!("flag --{} has been deprecated, {why}", facts.name));
                 }
-                Fate::Ignored(why) => args.warnings.push(format!("flag --{} is ignored: {why}", facts.name)),
+                Fate::Ignored(why) => args
+                    .warnings
+                    .push(format!("flag --{} is ignored: {why}", facts.name)),
             }
             if let Err(problem) = flag.check(&given) {
                 let shown = given.last().map_or("", String::as_str);
-                invalid.push(format!("invalid argument {shown:?} for \"--{}\" flag: {problem}", facts.name));
+                invalid.push(format!(
+                    "invalid argument {shown:?} for \"--{}\" flag: {problem}",
+                    facts.name
+                ));
             }
             args.given.insert(facts.name, given);
         }
-        if invalid.is_empty() { Ok(args) } else { Err(Error::Invalid(invalid)) }
+        if invalid.is_empty() {
+            Ok(args)
+        } else {
+            Err(Error::Invalid(invalid))
+        }
     }
 
     /// The value of a flag, or its default.
@@ -234,8 +271,15 @@ impl Args {
         if let Some(value) = self.given(flag) {
             return value;
         }
-        let default = *self.defaults.get(flag.name).expect("a flag that is read is in a group");
-        let default = if default.is_empty() { Vec::new() } else { vec![default.to_owned()] };
+        let default = *self
+            .defaults
+            .get(flag.name)
+            .expect("a flag that is read is in a group");
+        let default = if default.is_empty() {
+            Vec::new()
+        } else {
+            vec![default.to_owned()]
+        };
         T::parse(&default).expect("the default of a flag is one of its values")
     }
 
@@ -249,7 +293,9 @@ impl Args {
     /// The value of a flag that only some command lines have.
     #[must_use]
     pub fn known<T: Value>(&self, flag: &Flag<T>) -> Option<T> {
-        self.defaults.contains_key(flag.name).then(|| self.get(flag))
+        self.defaults
+            .contains_key(flag.name)
+            .then(|| self.get(flag))
     }
 
     /// What to tell about deprecated and ignored flags, once there is a log.
@@ -260,7 +306,9 @@ impl Args {
 
     /// Flags as they were given, for the log.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.given.iter().flat_map(|(name, values)| values.iter().map(|v| (*name, v.as_str())))
+        self.given
+            .iter()
+            .flat_map(|(name, values)| values.iter().map(|v| (*name, v.as_str())))
     }
 }
 
@@ -270,7 +318,10 @@ fn command(daemon: &'static str, about: &'static str, groups: &[Group]) -> Comma
         .no_binary_name(true)
         .disable_version_flag(true)
         .args_override_self(true);
-    for (group, flag) in groups.iter().flat_map(|g| g.flags.iter().map(move |f| (g, f))) {
+    for (group, flag) in groups
+        .iter()
+        .flat_map(|g| g.flags.iter().map(move |f| (g, f)))
+    {
         command = command.arg(arg(group, &flag.facts()));
     }
     command
@@ -291,7 +342,10 @@ fn arg(group: &Group, facts: &Facts) -> Arg {
         .help_heading(group.title)
         .hide(facts.fate != Fate::Used);
     let arg = match facts.bare {
-        Some(bare) => arg.num_args(0..=1).require_equals(true).default_missing_value(bare),
+        Some(bare) => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value(bare),
         None => arg.num_args(1).allow_hyphen_values(true),
     };
     match facts.short {
@@ -302,7 +356,9 @@ fn arg(group: &Group, facts: &Facts) -> Arg {
 
 /// `--leader_elect` means `--leader-elect`.
 fn dashed(arg: OsString) -> OsString {
-    let Some(text) = arg.to_str().filter(|a| a.starts_with("--")) else { return arg };
+    let Some(text) = arg.to_str().filter(|a| a.starts_with("--")) else {
+        return arg;
+    };
     let (name, value) = text.split_at(text.find('=').unwrap_or(text.len()));
     format!("{}{value}", name.replace('_', "-")).into()
 }
@@ -316,15 +372,30 @@ fn explain(daemon: &str, error: &clap::Error) -> Error {
     };
     let given = text(ContextKind::InvalidArg).unwrap_or_default();
     // The type's name follows the flag's in what clap calls the argument.
-    let flag = given.split([' ', '=', '[']).next().unwrap_or_default().to_owned();
+    let flag = given
+        .split([' ', '=', '['])
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     match error.kind() {
         ErrorKind::DisplayHelp => Error::Help(error.to_string()),
-        ErrorKind::UnknownArgument if given.starts_with('-') => {
-            Error::Unknown { flag, instead: text(ContextKind::SuggestedArg) }
-        }
-        ErrorKind::UnknownArgument => Error::Positional { daemon: daemon.to_owned(), given },
+        ErrorKind::UnknownArgument if given.starts_with('-') => Error::Unknown {
+            flag,
+            instead: text(ContextKind::SuggestedArg),
+        },
+        ErrorKind::UnknownArgument => Error::Positional {
+            daemon: daemon.to_owned(),
+            given,
+        },
         ErrorKind::InvalidValue | ErrorKind::WrongNumberOfValues => Error::MissingValue(flag),
-        _ => Error::Usage(error.to_string().lines().next().unwrap_or_default().to_owned()),
+        _ => Error::Usage(
+            error
+                .to_string()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        ),
     }
 }
 

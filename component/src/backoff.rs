@@ -35,7 +35,11 @@ impl Policy {
 
 impl Backoff {
     pub(crate) fn new(policy: Policy) -> Self {
-        Self { policy, next: policy.first, last: None }
+        Self {
+            policy,
+            next: policy.first,
+            last: None,
+        }
     }
 
     /// How long to wait after a failure that happened just now.

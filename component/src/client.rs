@@ -81,18 +81,31 @@ impl Client {
     ///
     /// # Errors
     /// If certificates, keys or addresses cannot be used.
-    pub fn new(config: Config, daemon: &str, tasks: &Supervisor, metrics: &Metrics) -> Result<Self, ConfigError> {
+    pub fn new(
+        config: Config,
+        daemon: &str,
+        tasks: &Supervisor,
+        metrics: &Metrics,
+    ) -> Result<Self, ConfigError> {
         let credentials = credentials::Credentials::new(&config)?;
         let transport = transport::Transport::new(&config, credentials.exec(), tasks.clone())?;
         let host = transport.host().to_owned();
-        let inner =
-            Inner { transport, credentials, impersonate: config.impersonate, metrics: metrics.clone(), host };
+        let inner = Inner {
+            transport,
+            credentials,
+            impersonate: config.impersonate,
+            metrics: metrics.clone(),
+            host,
+        };
         let handle = Handle {
             user_agent: header(&version::user_agent(daemon)),
             limit: RateLimit::new(config.qps, config.burst),
             timeout: config.timeout,
         };
-        Ok(Self { inner: Arc::new(inner), handle })
+        Ok(Self {
+            inner: Arc::new(inner),
+            handle,
+        })
     }
 
     /// The same connection under another name, with a rate limit of its own: `kube-controller-manager`
@@ -101,13 +114,26 @@ impl Client {
     pub fn named(&self, suffix: &str, limit: RateLimit) -> Self {
         let agent = self.handle.user_agent.to_str().unwrap_or_default();
         let user_agent = header(&format!("{agent}/{suffix}"));
-        Self { inner: Arc::clone(&self.inner), handle: Handle { user_agent, limit, ..self.handle.clone() } }
+        Self {
+            inner: Arc::clone(&self.inner),
+            handle: Handle {
+                user_agent,
+                limit,
+                ..self.handle.clone()
+            },
+        }
     }
 
     /// The same client with a limit on each request but watches.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        Self { inner: Arc::clone(&self.inner), handle: Handle { timeout: Some(timeout), ..self.handle.clone() } }
+        Self {
+            inner: Arc::clone(&self.inner),
+            handle: Handle {
+                timeout: Some(timeout),
+                ..self.handle.clone()
+            },
+        }
     }
 
     /// All objects of a kind: those of cluster scope, or of all namespaces.
@@ -144,7 +170,9 @@ impl Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("host", &self.inner.host).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("host", &self.inner.host)
+            .finish_non_exhaustive()
     }
 }
 

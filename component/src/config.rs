@@ -27,7 +27,11 @@ pub trait Versioned: DeserializeOwned {
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
     #[error("cannot read {path}")]
-    Read { path: PathBuf, #[source] cause: std::io::Error },
+    Read {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
     #[error("{path} is neither YAML nor JSON: {problem}")]
     Syntax { path: PathBuf, problem: String },
     #[error("{path}: {problems}")]
@@ -61,7 +65,11 @@ impl Problems {
     /// # Errors
     /// The problems, if there are any.
     pub fn or<T>(self, value: T) -> Result<T, Self> {
-        if self.0.is_empty() { Ok(value) } else { Err(self) }
+        if self.0.is_empty() {
+            Ok(value)
+        } else {
+            Err(self)
+        }
     }
 
     #[must_use]
@@ -87,7 +95,10 @@ impl std::error::Error for Problems {}
 /// # Errors
 /// If it cannot be read, is of another kind, or does not fit its kind.
 pub fn load<T: Versioned>(path: &Path) -> Result<T, Error> {
-    let text = std::fs::read(path).map_err(|cause| Error::Read { path: path.to_owned(), cause })?;
+    let text = std::fs::read(path).map_err(|cause| Error::Read {
+        path: path.to_owned(),
+        cause,
+    })?;
     read(&text).map_err(|e| e.at(path))
 }
 
@@ -97,12 +108,26 @@ pub fn load<T: Versioned>(path: &Path) -> Result<T, Error> {
 /// As [`load`].
 pub fn read<T: Versioned>(text: &[u8]) -> Result<T, Unplaced> {
     let tree = tree(text).map_err(Unplaced::Syntax)?;
-    let field = |name| tree.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+    let field = |name| {
+        tree.get(name)
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or_default()
+    };
     let mut problems = Problems::new();
     let known = format!("must be one of {}", T::API_VERSIONS.join(", "));
-    problems.check(T::API_VERSIONS.contains(&field("apiVersion")), "apiVersion", known);
-    problems.check(field("kind") == T::KIND, "kind", format!("must be {}", T::KIND));
-    strict(tree, &mut problems).and_then(|value| problems.clone().or(value).ok()).ok_or(Unplaced::Invalid(problems))
+    problems.check(
+        T::API_VERSIONS.contains(&field("apiVersion")),
+        "apiVersion",
+        known,
+    );
+    problems.check(
+        field("kind") == T::KIND,
+        "kind",
+        format!("must be {}", T::KIND),
+    );
+    strict(tree, &mut problems)
+        .and_then(|value| problems.clone().or(value).ok())
+        .ok_or(Unplaced::Invalid(problems))
 }
 
 /// Deserializes, noting every unknown field and the first that is of a wrong type. `apiVersion` and
@@ -130,8 +155,11 @@ fn strict<T: DeserializeOwned>(mut tree: serde_json::Value, problems: &mut Probl
 
 /// YAML or JSON as a tree; YAML's first document.
 pub(crate) fn tree(text: &[u8]) -> Result<serde_json::Value, String> {
-    let json = proto::codec::yaml::to_json(text).map_err(|e| e.to_string())?;
-    serde_json::from_slice(&json).map_err(|e| e.to_string())
+    let (json, duplicate) = proto::codec::yaml::to_json(text).map_err(|e| e.to_string())?;
+    match duplicate {
+        Some(problem) => Err(problem),
+        None => serde_json::from_slice(&json).map_err(|e| e.to_string()),
+    }
 }
 
 /// An [`Error`] that does not know its file yet.

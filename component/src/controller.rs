@@ -48,25 +48,39 @@ where
 {
     /// Starts the workers, which wait for `synced` first (`informers.synced()`).
     pub fn start(self, tasks: &Supervisor, synced: impl Future<Output = ()> + Send + 'static) {
-        let Self { name, workers, queue, reconcile } = self;
+        let Self {
+            name,
+            workers,
+            queue,
+            reconcile,
+        } = self;
         let reconcile = Arc::new(reconcile);
         let synced = synced.boxed().shared();
         for number in 0..workers {
-            let (queue, reconcile, synced) = (queue.clone(), Arc::clone(&reconcile), synced.clone());
-            tasks.spawn_graceful(Task::Worker, format!("{name}/{number}"), |stop| async move {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    () = synced => {}
-                }
-                work(name, &queue, &*reconcile, &stop).await;
-            });
+            let (queue, reconcile, synced) =
+                (queue.clone(), Arc::clone(&reconcile), synced.clone());
+            tasks.spawn_graceful(
+                Task::Worker,
+                format!("{name}/{number}"),
+                |stop| async move {
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return,
+                        () = synced => {}
+                    }
+                    work(name, &queue, &*reconcile, &stop).await;
+                },
+            );
         }
     }
 }
 
-async fn work<T, R, F, E>(name: &'static str, queue: &Queue<T>, reconcile: &R, stop: &CancellationToken)
-where
+async fn work<T, R, F, E>(
+    name: &'static str,
+    queue: &Queue<T>,
+    reconcile: &R,
+    stop: &CancellationToken,
+) where
     T: Item + Display,
     R: Fn(T) -> F,
     F: Future<Output = Result<Next, E>>,
@@ -80,7 +94,10 @@ where
         };
         let Some(key) = taken else { return };
         let span = tracing::info_span!("reconcile", controller = name, object.r#ref = %*key);
-        let done = AssertUnwindSafe(async { reconcile(key.clone()).await }).catch_unwind().instrument(span.clone()).await;
+        let done = AssertUnwindSafe(async { reconcile(key.clone()).await })
+            .catch_unwind()
+            .instrument(span.clone())
+            .await;
         let _in = span.enter();
         match done {
             Ok(Ok(Next::Done)) => queue.forget(&key),
@@ -111,13 +128,21 @@ mod tests {
     use tokio::sync::oneshot;
     use tokio::time::Instant;
 
-    fn started<F>(reconcile: impl Fn(String) -> F + Send + Sync + 'static) -> (Supervisor, Queue<String>)
+    fn started<F>(
+        reconcile: impl Fn(String) -> F + Send + Sync + 'static,
+    ) -> (Supervisor, Queue<String>)
     where
         F: Future<Output = Result<Next, String>> + Send + 'static,
     {
         let tasks = Supervisor::current();
         let queue = Queue::new("test", &Metrics::new());
-        Controller { name: "test", workers: 2, queue: queue.clone(), reconcile }.start(&tasks, async {});
+        Controller {
+            name: "test",
+            workers: 2,
+            queue: queue.clone(),
+            reconcile,
+        }
+        .start(&tasks, async {});
         (tasks, queue)
     }
 
@@ -132,7 +157,13 @@ mod tests {
             note.lock().push(key);
             async { Ok::<_, String>(Next::Done) }
         };
-        Controller { name: "test", workers: 2, queue: queue.clone(), reconcile }.start(&tasks, async {
+        Controller {
+            name: "test",
+            workers: 2,
+            queue: queue.clone(),
+            reconcile,
+        }
+        .start(&tasks, async {
             let _ = wait.await;
         });
         queue.add("a".to_owned());
@@ -145,7 +176,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_failure_or_a_panic_brings_the_key_back_and_success_forgets_it() {
-        let outcomes = Mutex::new(vec![Err("no".to_owned()), Err("panic".to_owned()), Ok(Next::Again), Ok(Next::Done)]);
+        let outcomes = Mutex::new(vec![
+            Err("no".to_owned()),
+            Err("panic".to_owned()),
+            Ok(Next::Again),
+            Ok(Next::Done),
+        ]);
         let (_tasks, queue) = started(move |_| {
             let outcome = outcomes.lock().remove(0);
             async move {
@@ -155,7 +191,11 @@ mod tests {
         });
         queue.add("a".to_owned());
         tokio::time::sleep(Duration::from_millis(17)).await;
-        assert_eq!(queue.failures(&"a".to_owned()), 3, "after 5 and 10 ms, waiting for 20");
+        assert_eq!(
+            queue.failures(&"a".to_owned()),
+            3,
+            "after 5 and 10 ms, waiting for 20"
+        );
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(queue.failures(&"a".to_owned()), 0);
     }

@@ -90,7 +90,9 @@ pub fn run<D: Daemon>() -> ExitCode {
         Err(e) => return refuse::<D>(USAGE, &e),
     };
     match args.known(&args::VERSION) {
-        Some(args::Version::Short) => return answer(&format!("Kubernetes {}\n", version::KUBERNETES)),
+        Some(args::Version::Short) => {
+            return answer(&format!("Kubernetes {}\n", version::KUBERNETES));
+        }
         Some(args::Version::Raw) => return answer(&format!("{:#?}\n", version::info())),
         Some(args::Version::Unasked) | None => {}
     }
@@ -114,7 +116,9 @@ pub fn run<D: Daemon>() -> ExitCode {
 }
 
 fn start<D: Daemon>(daemon: D) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let tasks = Supervisor::new(runtime.handle().clone());
     let outcome = runtime.block_on(async {
         tasks.stop_on_signals()?;

@@ -15,7 +15,6 @@ use crate::leader::hostname;
 use crate::supervisor::{Supervisor, Task};
 
 mod classic;
-mod recent;
 mod series;
 mod sink;
 
@@ -85,9 +84,14 @@ impl Recorder {
     pub fn new(client: &Client, api: Api, component: &str, host: &str, tasks: &Supervisor) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let dropped = Counter::default();
-        let source = Source { component: component.to_owned(), host: host.to_owned() };
+        let source = Source {
+            component: component.to_owned(),
+            host: host.to_owned(),
+        };
         let sink = sink::Sink::new(client.clone(), source, api);
-        tasks.spawn_graceful(Task::Background, format!("events {component}"), |stop| sink.run(receiver, stop));
+        tasks.spawn_graceful(Task::Background, format!("events {component}"), |stop| {
+            sink.run(receiver, stop)
+        });
         Self { sender, dropped }
     }
 
@@ -154,23 +158,28 @@ pub fn reference<K: Kind>(object: &K) -> ObjectReference {
 
 /// `component-host`, which upstream's new events name as the reporting instance.
 fn instance(source: &Source) -> String {
-    let host = if source.host.is_empty() { hostname() } else { source.host.clone() };
+    let host = if source.host.is_empty() {
+        hostname()
+    } else {
+        source.host.clone()
+    };
     format!("{}-{host}", source.component)
 }
 
-/// The name of an event: its object's, with the time in hexadecimal.
+/// The name of an event: its object's, with the time in hexadecimal; a random one where that is no
+/// name that the server takes.
 fn event_name(object: &str, nanos: i128) -> String {
-    // Longest name that leaves room for the time, as upstream cuts it.
-    const LONGEST: usize = 253;
-    let suffix = format!(".{nanos:x}");
-    let room = LONGEST - suffix.len();
-    let cut = object.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|end| *end <= room).last();
-    format!("{}{suffix}", &object[..cut.unwrap_or(0)])
+    let name = format!("{object}.{nanos:x}");
+    if proto::meta::names::dns_subdomain_problems(&name).is_empty() { name } else { uuid::Uuid::new_v4().to_string() }
 }
 
 /// The namespace of an event about an object.
 fn event_namespace(regarding: &ObjectReference) -> String {
-    regarding.namespace.clone().filter(|ns| !ns.is_empty()).unwrap_or_else(|| "default".to_owned())
+    regarding
+        .namespace
+        .clone()
+        .filter(|ns| !ns.is_empty())
+        .unwrap_or_else(|| "default".to_owned())
 }
 
 #[cfg(test)]

@@ -22,18 +22,30 @@ impl args::Value for Assignments {
 
     fn parse(given: &[String]) -> Result<Self, String> {
         let mut all = Vec::new();
-        for pair in given.iter().flat_map(|g| g.split(',')).map(str::trim).filter(|p| !p.is_empty()) {
-            let (name, value) = pair.split_once('=').ok_or_else(|| format!("missing bool value for {pair}"))?;
+        for pair in given
+            .iter()
+            .flat_map(|g| g.split(','))
+            .map(str::trim)
+            .filter(|p| !p.is_empty())
+        {
+            let (name, value) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("missing bool value for {pair}"))?;
             let name = match name.split_once(':') {
                 Some((component, name)) if component == COMPONENT => name,
-                Some((component, _)) => return Err(format!("component not registered: {component}")),
+                Some((component, _)) => {
+                    return Err(format!("component not registered: {component}"));
+                }
                 None => name,
             };
-            let value = <bool as args::Value>::parse(&[value.trim().to_owned()])
-                .map_err(|_| format!("invalid value of {name}={value}, err: expect true or false"))?;
+            let value = <bool as args::Value>::parse(&[value.trim().to_owned()]).map_err(|_| {
+                format!("invalid value of {name}={value}, err: expect true or false")
+            })?;
             all.push((name.trim().to_owned(), value));
         }
-        Features::defaults().with(all.iter().map(|(n, v)| (n.as_str(), *v))).map_err(|e| e.to_string())?;
+        Features::defaults()
+            .with(all.iter().map(|(n, v)| (n.as_str(), *v)))
+            .map_err(|e| e.to_string())?;
         Ok(Self(all))
     }
 }
@@ -50,7 +62,11 @@ pub enum Error {
     #[error("unrecognized feature gate: {0}")]
     Unknown(String),
     #[error("cannot set feature gate {gate} to {asked}, feature is locked to {locked}")]
-    Locked { gate: String, asked: bool, locked: bool },
+    Locked {
+        gate: String,
+        asked: bool,
+        locked: bool,
+    },
 }
 
 /// Which features are on; cheap to clone.
@@ -72,7 +88,10 @@ impl Features {
     /// Upstream's defaults.
     #[must_use]
     pub fn defaults() -> Self {
-        Self { changed: Arc::default(), given: Arc::default() }
+        Self {
+            changed: Arc::default(),
+            given: Arc::default(),
+        }
     }
 
     /// These features with some gates set. `AllAlpha` and `AllBeta` set the gates of their stage that
@@ -80,7 +99,10 @@ impl Features {
     ///
     /// # Errors
     /// If a gate does not exist, or is locked to the other value.
-    pub fn with<'a>(&self, assignments: impl IntoIterator<Item = (&'a str, bool)>) -> Result<Self, Error> {
+    pub fn with<'a>(
+        &self,
+        assignments: impl IntoIterator<Item = (&'a str, bool)>,
+    ) -> Result<Self, Error> {
         let mut given = (*self.given).clone();
         let mut stages = Vec::new();
         for (name, asked) in assignments {
@@ -90,10 +112,18 @@ impl Features {
             }
             let gate = find(name).ok_or_else(|| Error::Unknown(name.to_owned()))?;
             if gate.locked && gate.default != asked {
-                return Err(Error::Locked { gate: name.to_owned(), asked, locked: gate.default });
+                return Err(Error::Locked {
+                    gate: name.to_owned(),
+                    asked,
+                    locked: gate.default,
+                });
             }
             if matches!(gate.stage, GateStage::Stable | GateStage::Deprecated) {
-                tracing::warn!(gate = name, value = asked, "Setting a feature gate that will be removed");
+                tracing::warn!(
+                    gate = name,
+                    value = asked,
+                    "Setting a feature gate that will be removed"
+                );
             }
             given.insert(gate.name, asked);
         }
@@ -102,8 +132,14 @@ impl Features {
                 given.entry(gate.name).or_insert(asked);
             }
         }
-        let changed = given.iter().filter(|(n, v)| find(n).is_some_and(|g| g.default != **v)).map(|(n, _)| *n);
-        Ok(Self { changed: Arc::new(changed.collect()), given: Arc::new(given) })
+        let changed = given
+            .iter()
+            .filter(|(n, v)| find(n).is_some_and(|g| g.default != **v))
+            .map(|(n, _)| *n);
+        Ok(Self {
+            changed: Arc::new(changed.collect()),
+            given: Arc::new(given),
+        })
     }
 
     /// Whether the feature is on. A name that is no gate of this version is off.
@@ -138,15 +174,23 @@ mod tests {
     use super::*;
 
     fn a(stage: GateStage, locked: bool) -> &'static Gate {
-        gates().iter().find(|g| g.stage == stage && g.locked == locked).expect("1.37 has one")
+        gates()
+            .iter()
+            .find(|g| g.stage == stage && g.locked == locked)
+            .expect("1.37 has one")
     }
 
     #[test]
     fn a_named_gate_wins_over_its_stage() {
         let alpha = a(GateStage::Alpha, false);
-        let features = Features::defaults().with([("AllAlpha", true), (alpha.name, false)]).unwrap();
+        let features = Features::defaults()
+            .with([("AllAlpha", true), (alpha.name, false)])
+            .unwrap();
         assert!(!features.enabled(alpha.name));
-        let other = gates().iter().find(|g| g.stage == GateStage::Alpha && g.name != alpha.name).unwrap();
+        let other = gates()
+            .iter()
+            .find(|g| g.stage == GateStage::Alpha && g.name != alpha.name)
+            .unwrap();
         assert!(features.enabled(other.name));
         assert!(!Features::defaults().enabled(other.name));
     }
@@ -154,9 +198,19 @@ mod tests {
     #[test]
     fn a_locked_gate_may_only_be_set_to_what_it_is() {
         let locked = a(GateStage::Stable, true);
-        assert!(Features::defaults().with([(locked.name, locked.default)]).is_ok());
-        let refused = Features::defaults().with([(locked.name, !locked.default)]).err().unwrap();
-        assert!(refused.to_string().contains("feature is locked to"), "{refused}");
+        assert!(
+            Features::defaults()
+                .with([(locked.name, locked.default)])
+                .is_ok()
+        );
+        let refused = Features::defaults()
+            .with([(locked.name, !locked.default)])
+            .err()
+            .unwrap();
+        assert!(
+            refused.to_string().contains("feature is locked to"),
+            "{refused}"
+        );
     }
 
     #[test]

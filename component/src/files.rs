@@ -60,9 +60,18 @@ impl<T> FromFiles<T> {
     {
         // Looked at before they are read: a change in between is noticed next time.
         let seen = paths.iter().map(|p| Stamp::of(p)).collect();
-        let state = State { value: Arc::new(make()?), seen, looked: Instant::now() };
+        let state = State {
+            value: Arc::new(make()?),
+            seen,
+            looked: Instant::now(),
+        };
         let make = Box::new(move || make().map_err(Into::into));
-        Ok(Self { paths, make, fresh: FRESH, state: Mutex::new(state) })
+        Ok(Self {
+            paths,
+            make,
+            fresh: FRESH,
+            state: Mutex::new(state),
+        })
     }
 
     /// The value as of now, or a few seconds ago.
@@ -78,7 +87,9 @@ impl<T> FromFiles<T> {
                         state.value = Arc::new(value);
                         state.seen = seen;
                     }
-                    Err(e) => tracing::error!(files = ?self.paths, error = %e, "Changed files cannot be used"),
+                    Err(e) => {
+                        tracing::error!(files = ?self.paths, error = %e, "Changed files cannot be used")
+                    }
                 }
             }
         }
@@ -87,9 +98,8 @@ impl<T> FromFiles<T> {
 
     /// For tests: the files are looked at each time.
     #[cfg(test)]
-    pub(crate) fn impatient(mut self) -> Self {
+    pub(crate) fn look_always(&mut self) {
         self.fresh = Duration::ZERO;
-        self
     }
 }
 
@@ -99,17 +109,26 @@ mod tests {
 
     fn number(path: &Path) -> FromFiles<u32> {
         let read = path.to_owned();
-        FromFiles::new(vec![path.to_owned()], move || {
-            std::fs::read_to_string(&read).map_err(std::io::Error::other)?.trim().parse::<u32>().map_err(std::io::Error::other)
+        let mut value = FromFiles::new(vec![path.to_owned()], move || {
+            std::fs::read_to_string(&read)
+                .map_err(std::io::Error::other)?
+                .trim()
+                .parse::<u32>()
+                .map_err(std::io::Error::other)
         })
-        .unwrap()
-        .impatient()
+        .unwrap();
+        value.look_always();
+        value
     }
 
     #[test]
     fn a_switched_symlink_is_a_change() {
         let dir = tempfile::tempdir().unwrap();
-        let (one, two, link) = (dir.path().join("1"), dir.path().join("2"), dir.path().join("now"));
+        let (one, two, link) = (
+            dir.path().join("1"),
+            dir.path().join("2"),
+            dir.path().join("now"),
+        );
         std::fs::write(&one, "1").unwrap();
         std::fs::write(&two, "2").unwrap();
         std::os::unix::fs::symlink(&one, &link).unwrap();

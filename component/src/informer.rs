@@ -36,7 +36,10 @@ use cache::Cache;
 pub enum Event<K> {
     Added(Arc<K>),
     /// Both may be equal in content after a relist.
-    Updated { old: Arc<K>, new: Arc<K> },
+    Updated {
+        old: Arc<K>,
+        new: Arc<K>,
+    },
     /// With the last state that is known.
     Deleted(Arc<K>),
 }
@@ -64,19 +67,28 @@ impl Selection {
     /// All objects of a namespace.
     #[must_use]
     pub fn namespace(namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned(), ..Self::default() }
+        Self {
+            namespace: namespace.to_owned(),
+            ..Self::default()
+        }
     }
 
     /// Objects that a field selector selects, such as `spec.nodeName=node-1`.
     #[must_use]
     pub fn fields(fields: &str) -> Self {
-        Self { fields: fields.to_owned(), ..Self::default() }
+        Self {
+            fields: fields.to_owned(),
+            ..Self::default()
+        }
     }
 
     /// Objects that a label selector selects.
     #[must_use]
     pub fn labels(labels: &str) -> Self {
-        Self { labels: labels.to_owned(), ..Self::default() }
+        Self {
+            labels: labels.to_owned(),
+            ..Self::default()
+        }
     }
 }
 
@@ -110,7 +122,13 @@ impl Informers {
     /// Informers that watch through `client`.
     #[must_use]
     pub fn new(client: Client, tasks: Supervisor) -> Self {
-        Self { shared: Arc::new(Shared { client, tasks, running: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                client,
+                tasks,
+                running: Mutex::default(),
+            }),
+        }
     }
 
     /// All objects of a kind.
@@ -132,9 +150,16 @@ impl Informers {
     }
 
     fn get<K: Kind>(&self, target: Target, selection: Selection) -> Informer<K> {
-        let id = Id { kind: TypeId::of::<K>(), target, selection };
+        let id = Id {
+            kind: TypeId::of::<K>(),
+            target,
+            selection,
+        };
         let mut running = self.shared.running.lock();
-        if let Some(informer) = running.get(&id).and_then(|r| r.informer.downcast_ref::<Informer<K>>()) {
+        if let Some(informer) = running
+            .get(&id)
+            .and_then(|r| r.informer.downcast_ref::<Informer<K>>())
+        {
             return informer.clone();
         }
         let informer = Informer::start(&self.shared, &id);
@@ -149,8 +174,13 @@ impl Informers {
 
     /// Waits until each informer that was asked for so far has all its objects.
     pub async fn synced(&self) {
-        let waiting: Vec<_> =
-            self.shared.running.lock().values().map(|r| (r.name.clone(), r.synced.clone())).collect();
+        let waiting: Vec<_> = self
+            .shared
+            .running
+            .lock()
+            .values()
+            .map(|r| (r.name.clone(), r.synced.clone()))
+            .collect();
         for (name, mut synced) in waiting {
             // It fails only if the informer was stopped: nobody needs its objects then.
             let _ = synced.wait_for(|done| *done).await;
@@ -162,7 +192,11 @@ impl Informers {
     #[must_use]
     pub fn unsynced(&self) -> Vec<String> {
         let running = self.shared.running.lock();
-        running.values().filter(|r| !*r.synced.borrow()).map(|r| r.name.clone()).collect()
+        running
+            .values()
+            .filter(|r| !*r.synced.borrow())
+            .map(|r| r.name.clone())
+            .collect()
     }
 
     /// The client that they watch through.
@@ -192,7 +226,9 @@ type Subscriber<K> = Box<dyn Fn(&Key, &Event<K>) + Send + Sync>;
 
 impl<K> Clone for Informer<K> {
     fn clone(&self) -> Self {
-        Self { core: Arc::clone(&self.core) }
+        Self {
+            core: Arc::clone(&self.core),
+        }
     }
 }
 
@@ -240,7 +276,11 @@ impl<K: Kind> Informer<K> {
     /// Keeps an index: the values under which objects are found with [`Lister::indexed`]. The same name
     /// always means the same function.
     #[must_use]
-    pub fn index(&self, name: &'static str, values: impl Fn(&K) -> Vec<String> + Send + Sync + 'static) -> Index {
+    pub fn index(
+        &self,
+        name: &'static str,
+        values: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
+    ) -> Index {
         self.core.cache.index(name, Box::new(values))
     }
 
@@ -267,7 +307,9 @@ impl<K: Kind> Informer<K> {
 
 impl<K> fmt::Debug for Informer<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Informer").field("target", &self.core.id.target).finish_non_exhaustive()
+        f.debug_struct("Informer")
+            .field("target", &self.core.id.target)
+            .finish_non_exhaustive()
     }
 }
 

@@ -13,12 +13,12 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::jiff::Timestamp;
 use rand::Rng;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{Api, Client, Error};
+use crate::clock;
 use crate::config::LeaderElection;
 use crate::events::Recorder;
 use crate::metrics::Metrics;
@@ -67,13 +67,23 @@ impl Election {
             .with_timeout(config.renew_deadline.0 / 2);
         let api = client.namespaced::<Lease>(&config.resource_namespace);
         metrics.leading(&config.resource_name, false);
-        Self { api, config, identity, metrics, recorder: None, seen: None }
+        Self {
+            api,
+            config,
+            identity,
+            metrics,
+            recorder: None,
+            seen: None,
+        }
     }
 
     /// Tells in events who became leader.
     #[must_use]
     pub fn with_recorder(self, recorder: Recorder) -> Self {
-        Self { recorder: Some(recorder), ..self }
+        Self {
+            recorder: Some(recorder),
+            ..self
+        }
     }
 
     /// Stands for election; once elected, calls `lead`, which starts the work and returns. Losing the
@@ -104,7 +114,11 @@ impl Election {
 
     /// Returns once the lease is held.
     async fn acquire(&mut self) {
-        tracing::info!(lease = self.lease_name(), identity = self.identity, "Attempting to acquire the lease");
+        tracing::info!(
+            lease = self.lease_name(),
+            identity = self.identity,
+            "Attempting to acquire the lease"
+        );
         while !self.try_once().await {
             let spread = 1.0 + rand::rng().random::<f64>() * JITTER;
             tokio::time::sleep(self.config.retry_period.0.mul_f64(spread)).await;
@@ -144,7 +158,11 @@ impl Election {
         match self.attempt().await {
             Ok(held) => held,
             Err(e) => {
-                tracing::warn!(lease = self.lease_name(), error = chain(&e), "Cannot take or renew the lease");
+                tracing::warn!(
+                    lease = self.lease_name(),
+                    error = chain(&e),
+                    "Cannot take or renew the lease"
+                );
                 false
             }
         }
@@ -159,16 +177,27 @@ impl Election {
         {
             match self.write(&seen).await {
                 Ok(()) => return Ok(true),
-                Err(e) => tracing::info!(lease = self.lease_name(), error = chain(&e), "Cannot renew at once, reading"),
+                Err(e) => tracing::info!(
+                    lease = self.lease_name(),
+                    error = chain(&e),
+                    "Cannot renew at once, reading"
+                ),
             }
         }
         let Some(current) = self.api.find(&self.config.resource_name).await? else {
             return self.create().await.map(|()| true);
         };
-        if self.seen.as_ref().is_none_or(|(seen, _)| seen.spec != current.spec) {
+        if self
+            .seen
+            .as_ref()
+            .is_none_or(|(seen, _)| seen.spec != current.spec)
+        {
             self.seen = Some((current.clone(), Instant::now()));
         }
-        let since = self.seen.as_ref().map_or_else(Instant::now, |(_, since)| *since);
+        let since = self
+            .seen
+            .as_ref()
+            .map_or_else(Instant::now, |(_, since)| *since);
         let holder = holder(&current);
         if !holder.is_empty() && holder != self.identity && since.elapsed() < validity(&current) {
             tracing::debug!(lease = self.lease_name(), holder, "The lease is held");
@@ -178,7 +207,7 @@ impl Election {
     }
 
     async fn create(&mut self) -> Result<(), Error> {
-        let now = MicroTime(Timestamp::now());
+        let now = MicroTime(clock::now());
         let lease = Lease {
             metadata: ObjectMeta {
                 name: Some(self.config.resource_name.clone()),
@@ -194,16 +223,22 @@ impl Election {
 
     /// Writes the lease as held by this candidate, on top of what was seen.
     async fn write(&mut self, seen: &Lease) -> Result<(), Error> {
-        let now = MicroTime(Timestamp::now());
+        let now = MicroTime(clock::now());
         let old = seen.spec.clone().unwrap_or_default();
         let transitions = old.lease_transitions.unwrap_or(0);
         let (acquired, transitions) = if holder(seen) == self.identity {
-            (old.acquire_time.clone().unwrap_or_else(|| now.clone()), transitions)
+            (
+                old.acquire_time.clone().unwrap_or_else(|| now.clone()),
+                transitions,
+            )
         } else {
             (now.clone(), transitions.saturating_add(1))
         };
         let lease = Lease {
-            spec: Some(LeaseSpec { strategy: old.strategy, ..self.spec(acquired, now, transitions) }),
+            spec: Some(LeaseSpec {
+                strategy: old.strategy,
+                ..self.spec(acquired, now, transitions)
+            }),
             metadata: seen.metadata.clone(),
         };
         // Counted from before the write: the lease must not seem valid for longer than it is.
@@ -216,7 +251,9 @@ impl Election {
     fn spec(&self, acquired: MicroTime, renewed: MicroTime, transitions: i32) -> LeaseSpec {
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: Some(i32::try_from(self.config.lease_duration.0.as_secs()).unwrap_or(i32::MAX)),
+            lease_duration_seconds: Some(
+                i32::try_from(self.config.lease_duration.0.as_secs()).unwrap_or(i32::MAX),
+            ),
             acquire_time: Some(acquired),
             renew_time: Some(renewed),
             lease_transitions: Some(transitions),
@@ -238,18 +275,22 @@ impl Election {
         });
         match released.await {
             Ok(Ok(())) => tracing::info!(lease = name, "Released the lease"),
-            Ok(Err(e)) => tracing::warn!(lease = name, error = chain(&e), "Cannot release the lease"),
+            Ok(Err(e)) => {
+                tracing::warn!(lease = name, error = chain(&e), "Cannot release the lease")
+            }
             Err(_) => tracing::warn!(lease = name, "Cannot release the lease in time"),
         }
         self.tell("stopped leading");
     }
 
     async fn try_release(&self) -> Result<(), Error> {
-        let Some(mut lease) = self.api.find(&self.config.resource_name).await? else { return Ok(()) };
+        let Some(mut lease) = self.api.find(&self.config.resource_name).await? else {
+            return Ok(());
+        };
         if holder(&lease) != self.identity {
             return Ok(());
         }
-        let now = MicroTime(Timestamp::now());
+        let now = MicroTime(clock::now());
         let transitions = lease.spec.take().and_then(|s| s.lease_transitions);
         lease.spec = Some(LeaseSpec {
             holder_identity: Some(String::new()),
@@ -263,11 +304,16 @@ impl Election {
     }
 
     fn lease_name(&self) -> String {
-        format!("{}/{}", self.config.resource_namespace, self.config.resource_name)
+        format!(
+            "{}/{}",
+            self.config.resource_namespace, self.config.resource_name
+        )
     }
 
     fn tell(&self, what: &str) {
-        let (Some(recorder), Some((lease, _))) = (&self.recorder, &self.seen) else { return };
+        let (Some(recorder), Some((lease, _))) = (&self.recorder, &self.seen) else {
+            return;
+        };
         let lease = ObjectReference {
             api_version: Some("coordination.k8s.io/v1".to_owned()),
             kind: Some("Lease".to_owned()),
@@ -277,17 +323,29 @@ impl Election {
             resource_version: lease.metadata.resource_version.clone(),
             ..ObjectReference::default()
         };
-        recorder.normal(&lease, "LeaderElection", &format!("{} {what}", self.identity));
+        recorder.normal(
+            &lease,
+            "LeaderElection",
+            &format!("{} {what}", self.identity),
+        );
     }
 }
 
 fn holder(lease: &Lease) -> &str {
-    lease.spec.as_ref().and_then(|s| s.holder_identity.as_deref()).unwrap_or_default()
+    lease
+        .spec
+        .as_ref()
+        .and_then(|s| s.holder_identity.as_deref())
+        .unwrap_or_default()
 }
 
 /// How long the lease is good after it changed.
 fn validity(lease: &Lease) -> Duration {
-    let seconds = lease.spec.as_ref().and_then(|s| s.lease_duration_seconds).unwrap_or(0);
+    let seconds = lease
+        .spec
+        .as_ref()
+        .and_then(|s| s.lease_duration_seconds)
+        .unwrap_or(0);
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 

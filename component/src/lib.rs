@@ -11,6 +11,7 @@
 pub mod daemon;
 
 pub mod args;
+pub mod clock;
 pub mod config;
 pub mod features;
 pub mod logging;
@@ -33,6 +34,9 @@ pub mod leader;
 
 mod backoff;
 mod files;
+mod recent;
+#[cfg(test)]
+mod testing;
 
 pub use daemon::Daemon;
 pub use supervisor::{Supervisor, Task};

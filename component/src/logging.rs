@@ -42,15 +42,27 @@ pub fn install(config: &Logging) -> Result<(), Error> {
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     match config.format.as_str() {
-        "text" => registry.with(layer.fmt_fields(Text).event_format(Text)).try_init(),
-        "json" => registry.with(layer.fmt_fields(Json).event_format(Json)).try_init(),
+        "text" => registry
+            .with(layer.fmt_fields(Text).event_format(Text))
+            .try_init(),
+        "json" => registry
+            .with(layer.fmt_fields(Json).event_format(Json))
+            .try_init(),
         other => return Err(Error::Format(other.to_owned())),
     }
     .map_err(Error::Installed)
 }
 
 /// Crates underneath whose details are of interest to few.
-const CRATES_BELOW: [&str; 7] = ["h2", "hyper", "hyper_util", "rustls", "tokio_util", "tonic", "tower"];
+const CRATES_BELOW: [&str; 7] = [
+    "h2",
+    "hyper",
+    "hyper_util",
+    "rustls",
+    "tokio_util",
+    "tonic",
+    "tower",
+];
 
 fn filter(verbosity: u32) -> Targets {
     let level = match verbosity {
@@ -58,8 +70,16 @@ fn filter(verbosity: u32) -> Targets {
         4..=5 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    let below = if verbosity < 8 { LevelFilter::WARN } else { level };
-    CRATES_BELOW.iter().fold(Targets::new().with_default(level), |t, name| t.with_target(*name, below))
+    let below = if verbosity < 8 {
+        LevelFilter::WARN
+    } else {
+        level
+    };
+    CRATES_BELOW
+        .iter()
+        .fold(Targets::new().with_default(level), |t, name| {
+            t.with_target(*name, below)
+        })
 }
 
 /// The number that upstream logs as `v`.
@@ -76,7 +96,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> std::fmt::Result {
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
         let meta = event.metadata();
         let letter = match *meta.level() {
             Level::ERROR => 'E',
@@ -111,7 +136,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> std::fmt::Result {
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
         let meta = event.metadata();
         let (secs, nanos) = now();
         let mut fields = Fields::<Self>::default();
@@ -158,7 +188,9 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    let Some(scope) = ctx.event_scope() else { return Ok(()) };
+    let Some(scope) = ctx.event_scope() else {
+        return Ok(());
+    };
     for span in scope.from_root() {
         if let Some(fields) = span.extensions().get::<FormattedFields<N>>() {
             out.write_str(fields)?;
@@ -173,8 +205,13 @@ fn file_name(path: Option<&'static str>) -> &'static str {
 }
 
 fn now() -> (i64, u32) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (i64::try_from(now.as_secs()).unwrap_or(i64::MAX), now.subsec_nanos())
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    (
+        i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+        now.subsec_nanos(),
+    )
 }
 
 /// How one form writes a field after the message.
@@ -195,7 +232,12 @@ impl Form for Text {
 
 impl Form for Json {
     fn string(out: &mut String, key: &str, value: &str) {
-        let _ = write!(out, ",{}:{}", fields::json_string(key), fields::json_string(value));
+        let _ = write!(
+            out,
+            ",{}:{}",
+            fields::json_string(key),
+            fields::json_string(value)
+        );
     }
 
     fn plain(out: &mut String, key: &str, value: impl std::fmt::Display) {
@@ -205,7 +247,11 @@ impl Form for Json {
 
 /// Upstream calls the error of an event `err`.
 fn key(field: &Field) -> &str {
-    if field.name() == "error" { "err" } else { field.name() }
+    if field.name() == "error" {
+        "err"
+    } else {
+        field.name()
+    }
 }
 
 #[cfg(test)]

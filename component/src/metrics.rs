@@ -91,8 +91,14 @@ impl Metrics {
             queues: Queues::default(),
             leader: Family::default(),
         };
-        let metrics = Self { inner: Arc::new(inner) };
-        metrics.inner.registry.lock().register_collector(Box::new(process::Process));
+        let metrics = Self {
+            inner: Arc::new(inner),
+        };
+        metrics
+            .inner
+            .registry
+            .lock()
+            .register_collector(Box::new(process::Process));
         metrics.inner.requests.register(&metrics);
         metrics.inner.queues.register(&metrics);
         metrics.register(
@@ -100,21 +106,33 @@ impl Metrics {
             "Whether the process holds the lease of that name",
             metrics.inner.leader.clone(),
         );
-        metrics.register("kubernetes_build_info", "The build, with the constant value 1", build_info());
+        metrics.register(
+            "kubernetes_build_info",
+            "The build, with the constant value 1",
+            build_info(),
+        );
         metrics
     }
 
     /// Registers a metric. Upstream's name for it, if upstream has it; no full stop after the help.
     pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
         let full = name.strip_suffix("_total").unwrap_or(name);
-        if !self.inner.disabled.iter().any(|d| d.strip_suffix("_total").unwrap_or(d) == full) {
+        if !self
+            .inner
+            .disabled
+            .iter()
+            .any(|d| d.strip_suffix("_total").unwrap_or(d) == full)
+        {
             self.inner.registry.lock().register(full, help, metric);
         }
     }
 
     /// Registers metrics that are made when they are asked for.
     pub fn register_collector(&self, collector: impl Collector) {
-        self.inner.registry.lock().register_collector(Box::new(collector));
+        self.inner
+            .registry
+            .lock()
+            .register_collector(Box::new(collector));
     }
 
     /// Calls `refresh` before each answer, for gauges that nobody writes otherwise.
@@ -133,9 +151,15 @@ impl Metrics {
                 proto::catalogue::GateStage::Deprecated => "DEPRECATED",
             };
             let labels = [("name", gate.name.to_owned()), ("stage", stage.to_owned())];
-            enabled.get_or_create(&labels).set(features.enabled(gate.name).into());
+            enabled
+                .get_or_create(&labels)
+                .set(features.enabled(gate.name).into());
         }
-        self.register("kubernetes_feature_enabled", "Whether a feature gate is on, with its stage", enabled);
+        self.register(
+            "kubernetes_feature_enabled",
+            "Whether a feature gate is on, with its stage",
+            enabled,
+        );
     }
 
     /// All metrics in the form that the `Accept` header asks for, and its media type.
@@ -168,7 +192,10 @@ impl Metrics {
 
     /// Says whether the process holds the lease `name`.
     pub fn leading(&self, name: &str, leading: bool) {
-        self.inner.leader.get_or_create(&[("name", name.to_owned())]).set(leading.into());
+        self.inner
+            .leader
+            .get_or_create(&[("name", name.to_owned())])
+            .set(leading.into());
     }
 }
 

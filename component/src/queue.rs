@@ -76,7 +76,9 @@ struct State<T> {
 
 impl<T> Clone for Queue<T> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
@@ -138,7 +140,10 @@ impl<T: Item> Queue<T> {
         let mut state = self.shared.state.lock();
         let failures = state.failures.entry(key.clone()).or_insert(0);
         // 2^31 times the first delay is beyond any limit.
-        let own = retry.first.saturating_mul(1 << (*failures).min(31)).min(retry.most);
+        let own = retry
+            .first
+            .saturating_mul(1 << (*failures).min(31))
+            .min(retry.most);
         *failures = failures.saturating_add(1);
         drop(state);
         self.shared.metrics.retries.inc();
@@ -153,7 +158,13 @@ impl<T: Item> Queue<T> {
     /// How often the key failed since it was well.
     #[must_use]
     pub fn failures(&self, key: &T) -> u32 {
-        self.shared.state.lock().failures.get(key).copied().unwrap_or(0)
+        self.shared
+            .state
+            .lock()
+            .failures
+            .get(key)
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Takes the next key, waiting for one; none once the queue was stopped. The key is in work until
@@ -164,7 +175,12 @@ impl<T: Item> Queue<T> {
             let changed = self.shared.changed.notified();
             let wait = match self.look() {
                 Look::Stopped => return None,
-                Look::Taken(key) => return Some(Taken { key, queue: self.clone() }),
+                Look::Taken(key) => {
+                    return Some(Taken {
+                        key,
+                        queue: self.clone(),
+                    });
+                }
                 Look::Until(deadline) => deadline,
             };
             match wait {
@@ -201,8 +217,14 @@ impl<T: Item> Queue<T> {
             // Another has to look after what is left, or its time.
             self.shared.changed.notify_one();
         }
-        self.shared.metrics.depth.set(i64::try_from(state.ready.len()).unwrap_or(i64::MAX));
-        self.shared.metrics.waited.observe((now - added).as_secs_f64());
+        self.shared
+            .metrics
+            .depth
+            .set(i64::try_from(state.ready.len()).unwrap_or(i64::MAX));
+        self.shared
+            .metrics
+            .waited
+            .observe((now - added).as_secs_f64());
         Look::Taken(key)
     }
 
@@ -235,11 +257,17 @@ impl<T: Item> Queue<T> {
         let now = Instant::now();
         let mut state = self.shared.state.lock();
         if let Some(began) = state.in_work.remove(key) {
-            self.shared.metrics.worked.observe((now - began).as_secs_f64());
+            self.shared
+                .metrics
+                .worked
+                .observe((now - began).as_secs_f64());
         }
         if let Some(added) = state.dirty.get(key).copied() {
             state.ready.push_back((key.clone(), added));
-            self.shared.metrics.depth.set(i64::try_from(state.ready.len()).unwrap_or(i64::MAX));
+            self.shared
+                .metrics
+                .depth
+                .set(i64::try_from(state.ready.len()).unwrap_or(i64::MAX));
             self.shared.changed.notify_one();
         }
     }
@@ -263,7 +291,9 @@ impl<T: Item> Shared<T> {
             return;
         }
         state.ready.push_back((key, now));
-        self.metrics.depth.set(i64::try_from(state.ready.len()).unwrap_or(i64::MAX));
+        self.metrics
+            .depth
+            .set(i64::try_from(state.ready.len()).unwrap_or(i64::MAX));
         self.changed.notify_one();
     }
 
@@ -271,8 +301,13 @@ impl<T: Item> Shared<T> {
     fn measure(&self) {
         let now = Instant::now();
         let state = self.state.lock();
-        let ages = state.in_work.values().map(|began| (now - *began).as_secs_f64());
-        let (sum, longest) = ages.fold((0.0, 0.0_f64), |(sum, longest), age| (sum + age, longest.max(age)));
+        let ages = state
+            .in_work
+            .values()
+            .map(|began| (now - *began).as_secs_f64());
+        let (sum, longest) = ages.fold((0.0, 0.0_f64), |(sum, longest), age| {
+            (sum + age, longest.max(age))
+        });
         self.metrics.unfinished.set(sum);
         self.metrics.longest.set(longest);
     }
@@ -316,7 +351,9 @@ impl<T: Item> Drop for Taken<T> {
 
 impl<T> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").field("ready", &self.shared.state.lock().ready.len()).finish_non_exhaustive()
+        f.debug_struct("Queue")
+            .field("ready", &self.shared.state.lock().ready.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -36,8 +36,8 @@ mod tls;
 mod user;
 mod x509;
 
-pub use authenticate::{Authenticator, RequestHeader};
-pub use authorize::{Attributes, Authorizer, Decision};
+pub use authenticate::{Authenticator, RequestHeader, SetupError, Unauthenticated};
+pub use authorize::{Attributes, Authorizer, Decision, Resource};
 pub use endpoints::Endpoints;
 pub use health::{Health, Pending};
 pub use selfsigned::{Pair, self_signed};
@@ -53,12 +53,18 @@ pub type Response = http::Response<Body>;
 
 /// What answers requests. Made by `tower::service_fn` from an async function, or any tower service.
 pub trait Service:
-    tower::Service<Request, Response = Response, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static
+    tower::Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + 'static
 {
 }
 
 impl<S> Service for S where
-    S: tower::Service<Request, Response = Response, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static
+    S: tower::Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>
+        + Clone
+        + Send
+        + 'static
 {
 }
 
@@ -66,13 +72,21 @@ impl<S> Service for S where
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
     #[error("cannot listen on {address}")]
-    Listen { address: SocketAddr, #[source] cause: std::io::Error },
+    Listen {
+        address: SocketAddr,
+        #[source]
+        cause: std::io::Error,
+    },
     #[error(transparent)]
     Tls(#[from] tls::Error),
     #[error("cannot make a self-signed certificate")]
     SelfSigned(#[source] rcgen::Error),
     #[error("cannot write {path}")]
-    Write { path: std::path::PathBuf, #[source] cause: std::io::Error },
+    Write {
+        path: std::path::PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
 }
 
 /// Where and how to listen.
@@ -97,13 +111,23 @@ impl Options {
     /// Plain HTTP, such as kube-proxy's health port.
     #[must_use]
     pub fn plain(address: SocketAddr) -> Self {
-        Self { address, tls: None, http2: true, max_streams: 0, reuse_port: false, reuse_address: false }
+        Self {
+            address,
+            tls: None,
+            http2: true,
+            max_streams: 0,
+            reuse_port: false,
+            reuse_address: false,
+        }
     }
 
     /// HTTPS with this certificate.
     #[must_use]
     pub fn secure(address: SocketAddr, tls: Tls) -> Self {
-        Self { tls: Some(tls), ..Self::plain(address) }
+        Self {
+            tls: Some(tls),
+            ..Self::plain(address)
+        }
     }
 
     /// What the flags of [`args::secure_serving`] say; none if the port is 0. Without certificate
@@ -117,7 +141,10 @@ impl Options {
             return Ok(None);
         }
         let ip = args.get(&args::BIND_ADDRESS);
-        let files = (args.get(&args::TLS_CERT_FILE), args.get(&args::TLS_PRIVATE_KEY_FILE));
+        let files = (
+            args.get(&args::TLS_CERT_FILE),
+            args.get(&args::TLS_PRIVATE_KEY_FILE),
+        );
         let identity = match files {
             (Some(cert), Some(key)) => Identity::Files { cert, key },
             (None, None) => {
@@ -158,14 +185,22 @@ impl Server {
     /// # Errors
     /// If the address is taken or the certificates cannot be used.
     pub fn bind(options: Options) -> Result<Self, Error> {
-        let failed = |cause| Error::Listen { address: options.address, cause };
+        let failed = |cause| Error::Listen {
+            address: options.address,
+            cause,
+        };
         let tls = match &options.tls {
             Some(tls) => Some(tls::Acceptor::new(tls, options.http2)?),
             None => None,
         };
         let listener = listen::listen(&options).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, options, tls })
+        Ok(Self {
+            listener,
+            address,
+            options,
+            tls,
+        })
     }
 
     /// The address that it is bound to, with the real port.
@@ -179,7 +214,9 @@ impl Server {
     pub fn serve(self, tasks: &Supervisor, kind: Task, name: &'static str, service: impl Service) {
         tracing::info!(server = name, address = %self.address, tls = self.tls.is_some(), "Serving");
         let own = tasks.clone();
-        tasks.spawn_graceful(kind, name, |stop| accept::run(self, own, kind, stop, service));
+        tasks.spawn_graceful(kind, name, |stop| {
+            accept::run(self, own, kind, stop, service)
+        });
     }
 }
 
@@ -223,7 +260,9 @@ pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A whole body.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// An answer in plain text, as Go's `http.Error` sends it.
@@ -232,8 +271,14 @@ pub fn text(status: StatusCode, text: impl Into<String>) -> Response {
     let mut response = http::Response::new(full(text.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(
+        "x-content-type-options",
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }
 
@@ -244,7 +289,9 @@ pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
         Ok(bytes) => {
             let mut response = http::Response::new(full(bytes));
             *response.status_mut() = status;
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }
         Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()),

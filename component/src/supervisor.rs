@@ -86,7 +86,11 @@ impl Task {
             Self::Server => (Serving, StopsProcess, StopsProcess),
             Self::Background => (Serving, Quiet, Logged),
         };
-        Policy { phase, finished, failed }
+        Policy {
+            phase,
+            finished,
+            failed,
+        }
     }
 }
 
@@ -94,9 +98,15 @@ impl Task {
 #[derive(thiserror::Error, Debug)]
 pub enum Failure {
     #[error("task {task} failed: {}", chain(.cause.as_ref()))]
-    Failed { task: Cow<'static, str>, cause: BoxError },
+    Failed {
+        task: Cow<'static, str>,
+        cause: BoxError,
+    },
     #[error("task {task} panicked: {message}")]
-    Panicked { task: Cow<'static, str>, message: String },
+    Panicked {
+        task: Cow<'static, str>,
+        message: String,
+    },
     #[error("task {task} ended")]
     Ended { task: Cow<'static, str> },
     #[error("{0} tasks did not stop in time")]
@@ -206,7 +216,10 @@ impl Supervisor {
             };
             inner.ended(kind, name, ended.map(Outcome::failure));
         };
-        self.inner.phase(kind).tasks.spawn_on(run.instrument(span), &self.inner.runtime);
+        self.inner
+            .phase(kind)
+            .tasks
+            .spawn_on(run.instrument(span), &self.inner.runtime);
     }
 
     /// Asks for the end of the process, as a signal does.
@@ -216,7 +229,10 @@ impl Supervisor {
 
     /// Ends the process because `task` found out that it cannot go on, such as a lost lease.
     pub fn fail(&self, task: impl Into<Cow<'static, str>>, cause: impl Into<BoxError>) {
-        self.inner.stop_because(Failure::Failed { task: task.into(), cause: cause.into() });
+        self.inner.stop_because(Failure::Failed {
+            task: task.into(),
+            cause: cause.into(),
+        });
     }
 
     /// Ends the process and drops its work at once, because the right to do it is lost: somebody else
@@ -281,7 +297,10 @@ pub struct Shutdown {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { delay: Duration::ZERO, drain: Duration::from_secs(10) }
+        Self {
+            delay: Duration::ZERO,
+            drain: Duration::from_secs(10),
+        }
     }
 }
 
@@ -316,7 +335,13 @@ impl Inner {
         let (end, failure) = match ended {
             Ok(None) => (policy.finished, Failure::Ended { task }),
             Ok(Some(cause)) => (policy.failed, Failure::Failed { task, cause }),
-            Err(panic) => (policy.failed, Failure::Panicked { task, message: panic_text(&*panic) }),
+            Err(panic) => (
+                policy.failed,
+                Failure::Panicked {
+                    task,
+                    message: panic_text(&*panic),
+                },
+            ),
         };
         match end {
             End::Quiet => {}
@@ -365,7 +390,9 @@ impl store::Tasks for Supervisor {
 
 impl fmt::Debug for Supervisor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Supervisor").field("stopping", &self.inner.stopping.is_cancelled()).finish()
+        f.debug_struct("Supervisor")
+            .field("stopping", &self.inner.stopping.is_cancelled())
+            .finish()
     }
 }
 

@@ -12,7 +12,11 @@ pub enum Error {
         cause: std::io::Error,
     },
     #[error("{command} ended with {status}: {output}")]
-    Failed { command: String, status: std::process::ExitStatus, output: String },
+    Failed {
+        command: String,
+        status: std::process::ExitStatus,
+        output: String,
+    },
 }
 
 /// Runs `program` and returns its standard output.
@@ -22,7 +26,10 @@ pub fn run(program: &str, args: &[&str]) -> Result<String, Error> {
 
 /// Runs `program` with `input` on its standard input. A thread writes it, so that neither side waits for the other.
 pub fn run_with_input(program: &str, args: &[&str], input: &str) -> Result<String, Error> {
-    let failed = |cause| Error::Start { program: program.to_owned(), cause };
+    let failed = |cause| Error::Start {
+        program: program.to_owned(),
+        cause,
+    };
     let mut child = Command::new(program)
         .args(args)
         .stdin(Stdio::piped())
@@ -30,7 +37,10 @@ pub fn run_with_input(program: &str, args: &[&str], input: &str) -> Result<Strin
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let mut stdin = child.stdin.take().expect("standard input was asked for as a pipe");
+    let mut stdin = child
+        .stdin
+        .take()
+        .expect("standard input was asked for as a pipe");
     let output = std::thread::scope(|scope| {
         // A program that does not read to the end is judged by its exit status.
         scope.spawn(move || stdin.write_all(input.as_bytes()));
@@ -53,9 +63,16 @@ pub fn attached(program: &str, args: &[impl AsRef<std::ffi::OsStr>]) -> Result<(
         .args(args)
         .stdin(Stdio::null())
         .status()
-        .map_err(|cause| Error::Start { program: program.to_owned(), cause })?;
+        .map_err(|cause| Error::Start {
+            program: program.to_owned(),
+            cause,
+        })?;
     if status.success() {
         return Ok(());
     }
-    Err(Error::Failed { command: program.to_owned(), status, output: "see above".to_owned() })
+    Err(Error::Failed {
+        command: program.to_owned(),
+        status,
+        output: "see above".to_owned(),
+    })
 }

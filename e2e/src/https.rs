@@ -41,7 +41,10 @@ pub struct Answer {
 
 impl Client {
     pub fn new(authority: &Path, cert: &Path, key: &Path) -> Result<Self, Error> {
-        let bad = |path: &Path, reason: String| Error::Credentials { path: path.display().to_string(), reason };
+        let bad = |path: &Path, reason: String| Error::Credentials {
+            path: path.display().to_string(),
+            reason,
+        };
         let certs = |path: &Path| -> Result<Vec<_>, Error> {
             CertificateDer::pem_file_iter(path)
                 .and_then(Iterator::collect)
@@ -51,7 +54,8 @@ impl Client {
         for root in certs(authority)? {
             roots.add(root).map_err(Error::Tls)?;
         }
-        let private = PrivateKeyDer::from_pem_file(key).map_err(|cause| bad(key, cause.to_string()))?;
+        let private =
+            PrivateKeyDer::from_pem_file(key).map_err(|cause| bad(key, cause.to_string()))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -59,16 +63,21 @@ impl Client {
             .with_root_certificates(roots)
             .with_client_auth_cert(certs(cert)?, private)
             .map_err(Error::Tls)?;
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self {
+            config: Arc::new(config),
+        })
     }
 
     /// GETs `path` from the server at `address`, whose certificate has to name that address.
     pub fn get(&self, address: SocketAddr, path: &str) -> Result<Answer, Error> {
         let name = ServerName::IpAddress(address.ip().into());
-        let session = rustls::ClientConnection::new(self.config.clone(), name).map_err(Error::Tls)?;
+        let session =
+            rustls::ClientConnection::new(self.config.clone(), name).map_err(Error::Tls)?;
         let socket = TcpStream::connect_timeout(&address, PATIENCE).map_err(Error::Io)?;
         socket.set_read_timeout(Some(PATIENCE)).map_err(Error::Io)?;
-        socket.set_write_timeout(Some(PATIENCE)).map_err(Error::Io)?;
+        socket
+            .set_write_timeout(Some(PATIENCE))
+            .map_err(Error::Io)?;
         exchange(rustls::StreamOwned::new(session, socket), address, path)
     }
 }
@@ -82,20 +91,33 @@ pub fn get_plain(address: SocketAddr, path: &str) -> Result<Answer, Error> {
 
 /// HTTP/1.0: the server answers without chunks and closes, so the body ends where the stream does.
 fn exchange(mut stream: impl Read + Write, host: SocketAddr, path: &str) -> Result<Answer, Error> {
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json, */*\r\n\r\n");
+    let request =
+        format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json, */*\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(Error::Io)?;
     let mut answer = Vec::new();
     match stream.take(MAX_ANSWER).read_to_end(&mut answer) {
         // Some servers close without the TLS goodbye; HTTP/1.0 has no length to miss in what is asked here.
-        Err(cause) if cause.kind() != std::io::ErrorKind::UnexpectedEof => return Err(Error::Io(cause)),
+        Err(cause) if cause.kind() != std::io::ErrorKind::UnexpectedEof => {
+            return Err(Error::Io(cause));
+        }
         _ => {}
     }
     parse(&answer)
 }
 
 fn parse(answer: &[u8]) -> Result<Answer, Error> {
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or(Error::NotHttp)?;
+    let end = answer
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .ok_or(Error::NotHttp)?;
     let head = std::str::from_utf8(&answer[..end]).map_err(|_| Error::NotHttp)?;
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(Error::NotHttp)?;
-    Ok(Answer { status, body: answer[end + 4..].to_vec() })
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .ok_or(Error::NotHttp)?;
+    Ok(Answer {
+        status,
+        body: answer[end + 4..].to_vec(),
+    })
 }

@@ -42,7 +42,11 @@ pub enum Error {
 
 impl Error {
     fn io(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        move |cause| Self::Io { verb, path: path.to_owned(), cause }
+        move |cause| Self::Io {
+            verb,
+            path: path.to_owned(),
+            cause,
+        }
     }
 }
 
@@ -74,7 +78,10 @@ pub fn build(workshop: &Workshop, name: &str) -> Result<Image, Error> {
         archive::write(&archive, image, &layers)?;
         remove_older(&dir, name, &archive);
     }
-    Ok(Image { name: image.name.clone(), archive })
+    Ok(Image {
+        name: image.name.clone(),
+        archive,
+    })
 }
 
 /// A hash over everything that the archive is made of.
@@ -88,11 +95,18 @@ fn key(workshop: &Workshop, recipes: &[Recipe]) -> Result<String, Error> {
         }
     }
     let digest = hash.finalize();
-    Ok(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 fn hash_file(hash: &mut Sha256, path: &Path) -> Result<(), Error> {
-    let failed = |cause| Error::Io { verb: "read", path: path.to_owned(), cause };
+    let failed = |cause| Error::Io {
+        verb: "read",
+        path: path.to_owned(),
+        cause,
+    };
     let mut file = File::open(path).map_err(failed)?;
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -106,11 +120,20 @@ fn hash_file(hash: &mut Sha256, path: &Path) -> Result<(), Error> {
 /// Archives of the same recipe with another key. Losing the race against somebody who reads one is harmless: the file
 /// stays until it is closed.
 fn remove_older(dir: &Path, name: &str, current: &Path) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
     for path in entries.flatten().map(|entry| entry.path()) {
-        let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
-        let key = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".tar"));
-        if path != current && key.is_some_and(|key| key.len() == 16 && key.bytes().all(|b| b.is_ascii_hexdigit())) {
+        let file = path
+            .file_name()
+            .and_then(|file| file.to_str())
+            .unwrap_or_default();
+        let key = file
+            .strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".tar"));
+        if path != current
+            && key.is_some_and(|key| key.len() == 16 && key.bytes().all(|b| b.is_ascii_hexdigit()))
+        {
             let _ = fs::remove_file(path);
         }
     }

@@ -62,7 +62,11 @@ pub enum Error {
 
 impl Error {
     fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |cause| Self::Io { verb, path: path.to_owned(), cause }
+        move |cause| Self::Io {
+            verb,
+            path: path.to_owned(),
+            cause,
+        }
     }
 
     fn kernel(what: &'static str) -> impl FnOnce(nix::Error) -> Self {
@@ -122,11 +126,16 @@ pub fn launch(spec: &Path) -> Result<(), Error> {
     cgroup::join(&host.cgroup)?;
     if let Some(node) = &host.node {
         let namespace = File::open(&node.network).map_err(Error::io("open", &node.network))?;
-        setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(Error::kernel("enter the network namespace"))?;
+        setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)
+            .map_err(Error::kernel("enter the network namespace"))?;
     }
     unshare(CloneFlags::CLONE_NEWPID).map_err(Error::kernel("make a pid namespace"))?;
 
-    let log = File::options().append(true).create(true).open(&host.log).map_err(Error::io("open", &host.log))?;
+    let log = File::options()
+        .append(true)
+        .create(true)
+        .open(&host.log)
+        .map_err(Error::io("open", &host.log))?;
     let this = Path::new("/proc/self/exe");
     let mut first = Command::new(this)
         .arg0("navarch-init")
@@ -138,15 +147,24 @@ pub fn launch(spec: &Path) -> Result<(), Error> {
         .spawn()
         .map_err(Error::io("run", this))?;
     let mut said = String::new();
-    let stdout = first.stdout.take().expect("standard output was asked for as a pipe");
-    BufReader::new(stdout).read_line(&mut said).map_err(Error::io("read from", this))?;
+    let stdout = first
+        .stdout
+        .take()
+        .expect("standard output was asked for as a pipe");
+    BufReader::new(stdout)
+        .read_line(&mut said)
+        .map_err(Error::io("read from", this))?;
     match said.trim_end() {
         READY => {
             let pid = first.id().cast_signed();
-            let started = start_time(pid).ok_or_else(|| Error::Refused("it ended at once".to_owned()))?;
+            let started =
+                start_time(pid).ok_or_else(|| Error::Refused("it ended at once".to_owned()))?;
             write_json(&host.dir.join(FIRST), &First { pid, started })
         }
-        "" => Err(Error::Refused(format!("it ended; its log is {}", host.log.display()))),
+        "" => Err(Error::Refused(format!(
+            "it ended; its log is {}",
+            host.log.display()
+        ))),
         error => Err(Error::Refused(error.to_owned())),
     }
 }
@@ -189,7 +207,10 @@ fn prepare(host: &Host) -> Result<supervise::Supervisor, Error> {
 /// A node routes between its pods and the network, and its packet rules see what a bridge passes on.
 fn enable_forwarding() -> Result<(), Error> {
     let net = Path::new("/proc/sys/net");
-    for (key, must) in [("ipv4/ip_forward", true), ("bridge/bridge-nf-call-iptables", false)] {
+    for (key, must) in [
+        ("ipv4/ip_forward", true),
+        ("bridge/bridge-nf-call-iptables", false),
+    ] {
         let path = net.join(key);
         // Kernels without br_netfilter have no such key.
         if must || path.exists() {
@@ -201,13 +222,17 @@ fn enable_forwarding() -> Result<(), Error> {
 
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {
     let text = fs::read(path).map_err(Error::io("read", path))?;
-    serde_json::from_slice(&text).map_err(|cause| Error::Malformed { path: path.to_owned(), cause })
+    serde_json::from_slice(&text).map_err(|cause| Error::Malformed {
+        path: path.to_owned(),
+        cause,
+    })
 }
 
 /// Writes beside and renames: a reader sees the old text or the new.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
     let beside = path.with_extension("new");
-    let text = serde_json::to_vec_pretty(value).expect("these types have string keys and no failing serializer");
+    let text = serde_json::to_vec_pretty(value)
+        .expect("these types have string keys and no failing serializer");
     fs::write(&beside, text).map_err(Error::io("write", &beside))?;
     fs::rename(&beside, path).map_err(Error::io("rename", path))
 }

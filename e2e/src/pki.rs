@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -69,7 +69,9 @@ pub struct Pki {
 impl Pki {
     /// Makes or renews whatever `names` needs below `dir`.
     pub fn ensure(dir: &Path, names: &Names, now: SystemTime) -> Result<Self, Error> {
-        let pki = Self { dir: dir.to_owned() };
+        let pki = Self {
+            dir: dir.to_owned(),
+        };
         let authorities = AUTHORITIES
             .iter()
             .map(|(path, name)| Ok((*path, pki.authority(path, name, now)?)))
@@ -105,7 +107,10 @@ impl Pki {
     pub fn kubeconfig(&self, who: &str) -> PathBuf {
         match who {
             "admin" => self.dir.join("admin.kubeconfig"),
-            who => self.dir.join("kubeconfigs").join(format!("{who}.kubeconfig")),
+            who => self
+                .dir
+                .join("kubeconfigs")
+                .join(format!("{who}.kubeconfig")),
         }
     }
 
@@ -116,16 +121,25 @@ impl Pki {
         {
             return Ok(kept);
         }
-        let failed = |cause| Error::Make { path: cert.clone(), cause };
+        let failed = |cause| Error::Make {
+            path: cert.clone(),
+            cause,
+        };
         let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         let mut params = params(name, &[], now, CA_VALIDITY);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+        ];
         let made = params.self_signed(&pair).map_err(failed)?;
         write_private(&key, &pair.serialize_pem())?;
         write_public(&cert, &made.pem())?;
-        Ok(Authority { id: params.key_identifier(&pair), issuer: Issuer::new(params, pair) })
+        Ok(Authority {
+            id: params.key_identifier(&pair),
+            issuer: Issuer::new(params, pair),
+        })
     }
 
     fn leaf(&self, leaf: &Leaf, authority: &Authority, now: SystemTime) -> Result<(), Error> {
@@ -135,11 +149,16 @@ impl Pki {
         {
             return Ok(());
         }
-        let failed = |cause| Error::Make { path: cert.clone(), cause };
+        let failed = |cause| Error::Make {
+            path: cert.clone(),
+            cause,
+        };
         let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         let mut params = params(&leaf.common_name, &leaf.sans, now, LEAF_VALIDITY);
         if let Some(organization) = leaf.organization {
-            params.distinguished_name.push(DnType::OrganizationName, organization);
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, organization);
         }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = leaf.usages.to_vec();
@@ -155,7 +174,10 @@ impl Pki {
         let pair = match read_key(&path)? {
             Some(pair) => pair,
             None => {
-                let failed = |cause| Error::Make { path: path.clone(), cause };
+                let failed = |cause| Error::Make {
+                    path: path.clone(),
+                    cause,
+                };
                 let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
                 write_private(&path, &pair.serialize_pem())?;
                 pair
@@ -164,9 +186,18 @@ impl Pki {
         write_public(&self.service_account_public_key(), &pair.public_key_pem())
     }
 
-    fn write_kubeconfig(&self, who: &str, credential: &str, api_server: Ipv4Addr) -> Result<(), Error> {
+    fn write_kubeconfig(
+        &self,
+        who: &str,
+        credential: &str,
+        api_server: Ipv4Addr,
+    ) -> Result<(), Error> {
         let need = |path: PathBuf| -> Result<String, Error> {
-            fs::read_to_string(&path).map_err(|cause| Error::File { verb: "read", path, cause })
+            fs::read_to_string(&path).map_err(|cause| Error::File {
+                verb: "read",
+                path,
+                cause,
+            })
         };
         let text = kubeconfig::render(&kubeconfig::Parts {
             server: &format!("https://{api_server}:6443"),
@@ -180,8 +211,11 @@ impl Pki {
 }
 
 /// Path below `pki/` and common name of each authority.
-const AUTHORITIES: &[(&str, &str)] =
-    &[("ca", "kubernetes-ca"), ("etcd/ca", "etcd-ca"), ("front-proxy-ca", "front-proxy-ca")];
+const AUTHORITIES: &[(&str, &str)] = &[
+    ("ca", "kubernetes-ca"),
+    ("etcd/ca", "etcd-ca"),
+    ("front-proxy-ca", "front-proxy-ca"),
+];
 
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -191,16 +225,22 @@ struct Authority {
 
 impl Authority {
     fn kept(pem: String, key: KeyPair, now: SystemTime) -> Option<Self> {
-        let der = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?.1.contents;
+        let der = x509_parser::pem::parse_x509_pem(pem.as_bytes())
+            .ok()?
+            .1
+            .contents;
         let (_, cert) = X509Certificate::from_der(&der).ok()?;
         let own_key = cert.public_key().subject_public_key.data.as_ref() == key.public_key_raw();
         if !own_key || ends_before(&cert, now + RENEW_BEFORE) {
             return None;
         }
-        let id = cert.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
-            _ => None,
-        })?;
+        let id =
+            cert.extensions()
+                .iter()
+                .find_map(|extension| match extension.parsed_extension() {
+                    ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+                    _ => None,
+                })?;
         let issuer = Issuer::from_ca_cert_pem(&pem, key).ok()?;
         Some(Self { issuer, id })
     }
@@ -220,92 +260,197 @@ struct Leaf {
 const CLIENT: &[ExtendedKeyUsagePurpose] = &[ExtendedKeyUsagePurpose::ClientAuth];
 const SERVER: &[ExtendedKeyUsagePurpose] = &[ExtendedKeyUsagePurpose::ServerAuth];
 /// etcd's members serve and dial each other with one certificate.
-const PEER: &[ExtendedKeyUsagePurpose] = &[ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+const PEER: &[ExtendedKeyUsagePurpose] = &[
+    ExtendedKeyUsagePurpose::ServerAuth,
+    ExtendedKeyUsagePurpose::ClientAuth,
+];
 
 /// Every leaf of a cluster. Common names and organizations are the identities that upstream's bootstrap roles know.
 fn leaves(names: &Names) -> Vec<Leaf> {
-    let client = |path: &str, authority, common_name: &str, organization| Leaf {
+    let mut all = clients();
+    all.extend(servers(names));
+    for (node, address) in &names.nodes {
+        let identity = format!("system:node:{node}");
+        all.push(client(node, "ca", &identity, Some("system:nodes")));
+        let sans = vec![node.clone(), address.to_string()];
+        all.push(server(
+            &format!("{node}-server"),
+            "ca",
+            &identity,
+            sans,
+            SERVER,
+        ));
+    }
+    all
+}
+
+fn clients() -> Vec<Leaf> {
+    const MASTERS: Option<&str> = Some("system:masters");
+    vec![
+        client(
+            "apiserver-kubelet-client",
+            "ca",
+            "kube-apiserver-kubelet-client",
+            MASTERS,
+        ),
+        client("admin", "ca", "kubernetes-admin", MASTERS),
+        client(
+            "controller-manager",
+            "ca",
+            "system:kube-controller-manager",
+            None,
+        ),
+        client("scheduler", "ca", "system:kube-scheduler", None),
+        client(
+            "kube-proxy",
+            "ca",
+            "system:kube-proxy",
+            Some("system:node-proxier"),
+        ),
+        client(
+            "front-proxy-client",
+            "front-proxy-ca",
+            "front-proxy-client",
+            None,
+        ),
+        client(
+            "apiserver-etcd-client",
+            "etcd/ca",
+            "kube-apiserver-etcd-client",
+            None,
+        ),
+    ]
+}
+
+fn servers(names: &Names) -> Vec<Leaf> {
+    let loopback = vec![
+        names.loopback.to_string(),
+        "127.0.0.1".to_owned(),
+        "localhost".to_owned(),
+    ];
+    let mut api_server = loopback.clone();
+    api_server.extend(
+        [
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+        ]
+        .map(str::to_owned),
+    );
+    api_server
+        .extend([names.kubernetes_service, names.api_server].map(|address| address.to_string()));
+    vec![
+        server("apiserver", "ca", "kube-apiserver", api_server, SERVER),
+        server(
+            "controller-manager-server",
+            "ca",
+            "kube-controller-manager",
+            loopback.clone(),
+            SERVER,
+        ),
+        server(
+            "scheduler-server",
+            "ca",
+            "kube-scheduler",
+            loopback.clone(),
+            SERVER,
+        ),
+        server("etcd/server", "etcd/ca", "etcd", loopback.clone(), PEER),
+        server("etcd/peer", "etcd/ca", "etcd", loopback, PEER),
+    ]
+}
+
+fn client(
+    path: &str,
+    authority: &'static str,
+    common_name: &str,
+    organization: Option<&'static str>,
+) -> Leaf {
+    Leaf {
         path: path.to_owned(),
         authority,
         common_name: common_name.to_owned(),
         organization,
         sans: Vec::new(),
         usages: CLIENT,
-    };
-    let server = |path: &str, authority, common_name: &str, sans: Vec<String>, usages| Leaf {
+    }
+}
+
+fn server(
+    path: &str,
+    authority: &'static str,
+    common_name: &str,
+    sans: Vec<String>,
+    usages: &'static [ExtendedKeyUsagePurpose],
+) -> Leaf {
+    Leaf {
         path: path.to_owned(),
         authority,
         common_name: common_name.to_owned(),
         organization: None,
         sans,
         usages,
-    };
-    let loopback = || vec![names.loopback.to_string(), "127.0.0.1".to_owned(), "localhost".to_owned()];
-    let api_server = [
-        "kubernetes".to_owned(),
-        "kubernetes.default".to_owned(),
-        "kubernetes.default.svc".to_owned(),
-        "kubernetes.default.svc.cluster.local".to_owned(),
-        names.kubernetes_service.to_string(),
-        names.api_server.to_string(),
-    ];
-    let mut all = vec![
-        server("apiserver", "ca", "kube-apiserver", api_server.into_iter().chain(loopback()).collect(), SERVER),
-        client("apiserver-kubelet-client", "ca", "kube-apiserver-kubelet-client", Some("system:masters")),
-        client("admin", "ca", "kubernetes-admin", Some("system:masters")),
-        client("controller-manager", "ca", "system:kube-controller-manager", None),
-        server("controller-manager-server", "ca", "kube-controller-manager", loopback(), SERVER),
-        client("scheduler", "ca", "system:kube-scheduler", None),
-        server("scheduler-server", "ca", "kube-scheduler", loopback(), SERVER),
-        client("kube-proxy", "ca", "system:kube-proxy", Some("system:node-proxier")),
-        client("front-proxy-client", "front-proxy-ca", "front-proxy-client", None),
-        client("apiserver-etcd-client", "etcd/ca", "kube-apiserver-etcd-client", None),
-        server("etcd/server", "etcd/ca", "etcd", loopback(), PEER),
-        server("etcd/peer", "etcd/ca", "etcd", loopback(), PEER),
-    ];
-    for (node, address) in &names.nodes {
-        let identity = format!("system:node:{node}");
-        all.push(client(node, "ca", &identity, Some("system:nodes")));
-        let sans = vec![node.clone(), address.to_string()];
-        all.push(server(&format!("{node}-server"), "ca", &identity, sans, SERVER));
     }
-    all
 }
 
 /// Kubeconfig and the leaf whose identity it carries.
 fn kubeconfigs(names: &Names) -> Vec<(String, String)> {
     let fixed = ["admin", "controller-manager", "scheduler", "kube-proxy"];
     let nodes = names.nodes.iter().map(|(node, _)| node.as_str());
-    fixed.into_iter().chain(nodes).map(|who| (who.to_owned(), who.to_owned())).collect()
+    fixed
+        .into_iter()
+        .chain(nodes)
+        .map(|who| (who.to_owned(), who.to_owned()))
+        .collect()
 }
 
 impl Leaf {
     /// Whether the certificate on disk still is what this leaf asks for.
-    fn is_served_by(&self, pem: &str, key: &KeyPair, authority: &Authority, now: SystemTime) -> bool {
-        let Ok((_, block)) = x509_parser::pem::parse_x509_pem(pem.as_bytes()) else { return false };
-        let Ok((_, cert)) = X509Certificate::from_der(&block.contents) else { return false };
+    fn is_served_by(
+        &self,
+        pem: &str,
+        key: &KeyPair,
+        authority: &Authority,
+        now: SystemTime,
+    ) -> bool {
+        let Ok((_, block)) = x509_parser::pem::parse_x509_pem(pem.as_bytes()) else {
+            return false;
+        };
+        let Ok((_, cert)) = X509Certificate::from_der(&block.contents) else {
+            return false;
+        };
         cert.public_key().subject_public_key.data.as_ref() == key.public_key_raw()
             && !ends_before(&cert, now + RENEW_BEFORE)
             && issuer_id(&cert) == Some(authority.id.as_slice())
-            && cert.subject().iter_common_name().any(|name| name.as_str() == Ok(&self.common_name))
+            && cert
+                .subject()
+                .iter_common_name()
+                .any(|name| name.as_str() == Ok(&self.common_name))
             && subject_names(&cert) == sorted(self.sans.clone())
     }
 }
 
 fn issuer_id<'a>(cert: &'a X509Certificate<'a>) -> Option<&'a [u8]> {
-    cert.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0),
-        _ => None,
-    })
+    cert.extensions()
+        .iter()
+        .find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(id) => {
+                id.key_identifier.as_ref().map(|id| id.0)
+            }
+            _ => None,
+        })
 }
 
 fn subject_names(cert: &X509Certificate<'_>) -> Vec<String> {
-    let Ok(Some(names)) = cert.subject_alternative_name() else { return Vec::new() };
+    let Ok(Some(names)) = cert.subject_alternative_name() else {
+        return Vec::new();
+    };
     let text = |name: &GeneralName<'_>| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(octets) => {
-            <[u8; 4]>::try_from(*octets).ok().map(|octets| Ipv4Addr::from(octets).to_string())
-        }
+        GeneralName::IPAddress(octets) => <[u8; 4]>::try_from(*octets)
+            .ok()
+            .map(|octets| Ipv4Addr::from(octets).to_string()),
         _ => None,
     };
     sorted(names.value.general_names.iter().filter_map(text).collect())
@@ -317,7 +462,9 @@ fn sorted(mut names: Vec<String>) -> Vec<String> {
 }
 
 fn ends_before(cert: &X509Certificate<'_>, when: SystemTime) -> bool {
-    let when = when.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let when = when
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(cert.validity().not_after.timestamp()).unwrap_or(0) < when.as_secs()
 }
 
@@ -326,10 +473,18 @@ fn read_key(path: &Path) -> Result<Option<KeyPair>, Error> {
     Ok(read(path)?.and_then(|pem| KeyPair::from_pem(&pem).ok()))
 }
 
-fn params(common_name: &str, sans: &[String], now: SystemTime, validity: Duration) -> CertificateParams {
-    let mut params = CertificateParams::new(sans).expect("the names are addresses and ASCII host names");
+fn params(
+    common_name: &str,
+    sans: &[String],
+    now: SystemTime,
+    validity: Duration,
+) -> CertificateParams {
+    let mut params =
+        CertificateParams::new(sans).expect("the names are addresses and ASCII host names");
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
     params.not_before = (now - BACKDATE).into();
     params.not_after = (now + validity).into();
     params

@@ -27,7 +27,10 @@ impl Progress {
             let back = if out.is_terminal() { "\r\x1b[K" } else { "" };
             let outcome = if result.is_ok() { "" } else { "  failed" };
             let seconds = start.elapsed().as_secs_f64();
-            let _ = writeln!(out, "{back}  {label:<LABEL_WIDTH$} {seconds:6.1} s{outcome}");
+            let _ = writeln!(
+                out,
+                "{back}  {label:<LABEL_WIDTH$} {seconds:6.1} s{outcome}"
+            );
         }
         result
     }

@@ -13,7 +13,12 @@ const ALWAYS: &[&str] = &["etcd", "kubectl"];
 /// What upstream's kubelet needs beside itself.
 const CONTAINERD_TOOLS: &[&str] = &["containerd", "containerd-shim-runc-v2", "ctr"];
 /// runc and the CNI plugins do what our kubelet does itself; conntrack is called by upstream's kube-proxy, nftables too.
-const UPSTREAM_NODE_PACKAGES: &[&str] = &["runc", "containernetworking-plugins", "conntrack", "nftables"];
+const UPSTREAM_NODE_PACKAGES: &[&str] = &[
+    "runc",
+    "containernetworking-plugins",
+    "conntrack",
+    "nftables",
+];
 
 /// Where sources are and where what is built goes.
 #[derive(Clone, Debug)]
@@ -27,8 +32,14 @@ pub struct Workshop {
 impl Workshop {
     /// As `hack/lib.sh` exports it; a plain `cargo run` gets the same places.
     pub fn new(profile: &str) -> Self {
-        let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let clone = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the clone");
+        let path = |name| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let clone = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .expect("the crate lies in the clone");
         let home = || path("HOME").unwrap_or_else(|| "/root".into());
         let caches = || path("XDG_CACHE_HOME").unwrap_or_else(|| home().join(".cache"));
         let cache = path("NAVARCH_CACHE").unwrap_or_else(|| caches().join("navarch"));
@@ -44,7 +55,12 @@ impl Workshop {
     #[cfg(test)]
     pub(crate) fn at(root: &Path, cache: &Path) -> Self {
         let [root, cache] = [root, cache].map(Path::to_owned);
-        Self { root, target: cache.join("target"), cache, profile: "dev".to_owned() }
+        Self {
+            root,
+            target: cache.join("target"),
+            cache,
+            profile: "dev".to_owned(),
+        }
     }
 
     pub fn root(&self) -> &Path {
@@ -54,7 +70,11 @@ impl Workshop {
     /// Where our daemons are built to.
     pub fn programs(&self) -> PathBuf {
         // Cargo's one irregular name.
-        self.target.join(if self.profile == "dev" { "debug" } else { &self.profile })
+        self.target.join(if self.profile == "dev" {
+            "debug"
+        } else {
+            &self.profile
+        })
     }
 
     pub fn tools(&self) -> PathBuf {
@@ -77,12 +97,20 @@ impl Workshop {
             self.hack("packages", UPSTREAM_NODE_PACKAGES)?;
         }
         self.ensure_tools(&tools)?;
-        let ours: Vec<Daemon> = OURS.iter().copied().filter(|daemon| !upstream.contains(daemon)).collect();
+        let ours: Vec<Daemon> = OURS
+            .iter()
+            .copied()
+            .filter(|daemon| !upstream.contains(daemon))
+            .collect();
         self.ensure_daemons(&ours)
     }
 
     pub fn ensure_tools(&self, names: &[&str]) -> Result<(), command::Error> {
-        if names.is_empty() { Ok(()) } else { self.hack("tools", names) }
+        if names.is_empty() {
+            Ok(())
+        } else {
+            self.hack("tools", names)
+        }
     }
 
     pub fn ensure_daemons(&self, daemons: &[Daemon]) -> Result<(), command::Error> {
@@ -90,7 +118,12 @@ impl Workshop {
             return Ok(());
         }
         let manifest = self.root.join("Cargo.toml");
-        let mut args = vec!["build".into(), "--profile".into(), self.profile.clone(), "--manifest-path".into()];
+        let mut args = vec![
+            "build".into(),
+            "--profile".into(),
+            self.profile.clone(),
+            "--manifest-path".into(),
+        ];
         args.push(manifest.to_string_lossy().into_owned());
         for package in daemons.iter().flat_map(|daemon| packages(*daemon)) {
             args.extend(["--package".to_owned(), (*package).to_owned()]);

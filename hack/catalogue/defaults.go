@@ -87,7 +87,7 @@ func (c *catalogue) readDefaults(roots []reflect.Type) error {
 
 // rootsOf returns the types that are defaulted as a whole, sorted by name: bodies and stored forms of
 // what can be served. Versions that are only decoded lack some functions.
-func (c *catalogue) rootsOf(resources []resource) []reflect.Type {
+func (c *catalogue) rootsOf(resources resources) []reflect.Type {
 	names := map[string]bool{}
 	for _, r := range resources {
 		names[r.message] = true

@@ -20,11 +20,13 @@ type gate struct {
 	enabled, locked bool
 }
 
+type gates []gate
+
 // minor is the version whose stages are written.
 var minor = version.MustParse("1.37")
 
-func readGates() ([]gate, error) {
-	var gates []gate
+func readGates() (gates, error) {
+	var found gates
 	all := utilfeature.DefaultMutableFeatureGate.GetAllVersioned()
 	if _, ok := all[features.AllowServiceExternalIPs]; !ok {
 		return nil, fmt.Errorf("the gates of the control plane are not registered")
@@ -43,12 +45,12 @@ func readGates() ([]gate, error) {
 		if stage == "" {
 			return nil, fmt.Errorf("%s has stage %q", name, now.PreRelease)
 		}
-		gates = append(gates, gate{string(name), stage, now.Default, now.LockToDefault})
+		found = append(found, gate{string(name), stage, now.Default, now.LockToDefault})
 	}
-	return gates, nil
+	return found, nil
 }
 
-func writeGates(b *bytes.Buffer, gates []gate) {
+func (gates gates) write(b *bytes.Buffer) error {
 	header(b, "NAME STAGE on|off [locked]")
 	for _, g := range gates {
 		fmt.Fprintf(b, "%s %s %s", g.name, g.stage, map[bool]string{true: "on", false: "off"}[g.enabled])
@@ -57,4 +59,5 @@ func writeGates(b *bytes.Buffer, gates []gate) {
 		}
 		b.WriteByte('\n')
 	}
+	return nil
 }

@@ -1,7 +1,7 @@
 // Command catalogue writes what Kubernetes looks like as text: every message and field of its API,
-// every resource, kind and feature gate. The facts are read off upstream's own registered types and
-// REST storages at run time, so nothing is transcribed by hand and a new upstream version shows as a
-// diff of the text files.
+// every resource, kind and feature gate, and what an API server makes in a new cluster. The facts are
+// read off upstream's own registered types, REST storages and policies at run time, so nothing is
+// transcribed by hand and a new upstream version shows as a diff of the text files.
 //
 // The format is described at the head of each file that is written. Facts only: neither descriptions
 // nor comments of upstream are carried over.
@@ -54,15 +54,19 @@ func run(dir string) error {
 	}
 	for _, f := range []struct {
 		name  string
-		write func(*bytes.Buffer)
+		write func(*bytes.Buffer) error
 	}{
 		{"proto/catalogue/messages.txt", cat.writeMessages},
 		{"proto/catalogue/kinds.txt", cat.writeKinds},
-		{"proto/catalogue/gates.txt", func(b *bytes.Buffer) { writeGates(b, gates) }},
-		{"proto/catalogue/resources.txt", func(b *bytes.Buffer) { writeResources(b, resources) }},
+		{"proto/catalogue/gates.txt", gates.write},
+		{"proto/catalogue/resources.txt", resources.write},
+		{"apiserver/src/bootstrap/rbac.txt", writeRBAC},
+		{"apiserver/src/bootstrap/flowcontrol.txt", writeFlowControl},
 	} {
 		var b bytes.Buffer
-		f.write(&b)
+		if err := f.write(&b); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
 		path := filepath.Join(dir, f.name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err

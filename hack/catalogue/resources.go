@@ -47,6 +47,8 @@ type resource struct {
 	reset                  []string
 }
 
+type resources []resource
+
 // stored says where and as what objects are kept.
 type stored struct {
 	gv              schema.GroupVersion
@@ -64,7 +66,7 @@ type subresource struct {
 
 // readResources asks the installer and the storages of every group version: first as a server without
 // flags has them, then with everything on for those that are off by default.
-func (c *catalogue) readResources() ([]resource, error) {
+func (c *catalogue) readResources() (resources, error) {
 	config := controlplane.DefaultAPIResourceConfigSource()
 	all := map[schema.GroupVersionResource]resource{}
 	read := func(on bool) error {
@@ -259,33 +261,9 @@ func storeOf(v reflect.Value) *genericregistry.Store {
 // readStore reads what the generic store and its strategies were told.
 func (c *catalogue) readStore(r *resource, s *genericregistry.Store, st rest.Storage) error {
 	ctx := request.WithRequestInfo(context.Background(), &request.RequestInfo{APIGroup: r.gv.Group, APIVersion: r.gv.Version})
-	keyCtx, tail := ctx, "/NAME"
-	if r.namespaced {
-		keyCtx, tail = request.WithNamespace(ctx, "NS"), "/NS/NAME"
-	}
-	key, err := s.KeyFunc(keyCtx, "NAME")
-	if err != nil {
+	if err := c.readStorage(ctx, r, s, st); err != nil {
 		return err
 	}
-	prefix, ok := strings.CutSuffix(key, tail)
-	if !ok {
-		return fmt.Errorf("unexpected key %s", key)
-	}
-	r.storage = &stored{prefix: strings.Trim(prefix, "/")}
-	gvks, _, err := scheme.ObjectKinds(s.NewFunc())
-	if err != nil {
-		return err
-	}
-	gvk, ok := st.(rest.StorageVersionProvider).StorageVersion().KindForGroupVersionKinds(gvks)
-	if !ok {
-		return fmt.Errorf("no storage version")
-	}
-	r.storage.gv, r.storage.message = gvk.GroupVersion(), c.messageOf(gvk)
-	encoded, err := runtime.Encode(s.Storage.Codec, s.NewFunc())
-	if err != nil {
-		return err
-	}
-	r.storage.encoding = choose(bytes.HasPrefix(encoded, []byte("k8s\x00")), "protobuf", "json")
 	flag := func(on bool, name string) {
 		if on {
 			r.flags = append(r.flags, name)
@@ -307,11 +285,48 @@ func (c *catalogue) readStore(r *resource, s *genericregistry.Store, st rest.Sto
 		}
 	}
 	if s.TTLFunc != nil {
-		if r.ttl, err = s.TTLFunc(s.NewFunc(), 0, false); err != nil {
+		ttl, err := s.TTLFunc(s.NewFunc(), 0, false)
+		if err != nil {
 			return err
 		}
+		r.ttl = ttl
 	}
 	return c.readFieldLabels(r, s)
+}
+
+// readStorage reads the prefix off a key, and version and encoding off the codec.
+func (c *catalogue) readStorage(ctx context.Context, r *resource, s *genericregistry.Store, st rest.Storage) error {
+	tail := "/NAME"
+	if r.namespaced {
+		ctx, tail = request.WithNamespace(ctx, "NS"), "/NS/NAME"
+	}
+	key, err := s.KeyFunc(ctx, "NAME")
+	if err != nil {
+		return err
+	}
+	prefix, ok := strings.CutSuffix(key, tail)
+	if !ok {
+		return fmt.Errorf("unexpected key %s", key)
+	}
+	gvks, _, err := scheme.ObjectKinds(s.NewFunc())
+	if err != nil {
+		return err
+	}
+	gvk, ok := st.(rest.StorageVersionProvider).StorageVersion().KindForGroupVersionKinds(gvks)
+	if !ok {
+		return fmt.Errorf("no storage version")
+	}
+	encoded, err := runtime.Encode(s.Storage.Codec, s.NewFunc())
+	if err != nil {
+		return err
+	}
+	r.storage = &stored{
+		gv:       gvk.GroupVersion(),
+		message:  c.messageOf(gvk),
+		prefix:   strings.Trim(prefix, "/"),
+		encoding: choose(bytes.HasPrefix(encoded, []byte("k8s\x00")), "protobuf", "json"),
+	}
+	return nil
 }
 
 // strange are field labels that are neither stored attributes nor paths of the kind.
@@ -368,7 +383,7 @@ func (c *catalogue) paths(name, prefix string, depth int, f func(string)) {
 	}
 }
 
-func writeResources(b *bytes.Buffer, resources []resource) {
+func (resources resources) write(b *bytes.Buffer) error {
 	header(b,
 		"resource VERSION NAME KIND SINGULAR namespaced|cluster on|off MESSAGE LIST   LIST is - where there is none",
 		"  verbs, short, categories, flags, gc, ttl, reset VALUES",
@@ -380,6 +395,7 @@ func writeResources(b *bytes.Buffer, resources []resource) {
 	for _, r := range resources {
 		r.write(b)
 	}
+	return nil
 }
 
 func (r *resource) write(b *bytes.Buffer) {

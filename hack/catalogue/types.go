@@ -98,7 +98,7 @@ var specials = map[string]string{
 // readTypes walks the Go types of all registered kinds.
 func readTypes() (*catalogue, error) {
 	c := &catalogue{messages: map[string]*message{}}
-	everywhere, err := c.kindsOfEveryGroup()
+	everywhere, err := kindsOfEveryGroup()
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func isForeign(t reflect.Type) bool {
 }
 
 // kindsOfEveryGroup returns the kinds that metav1.AddToGroupVersion gives to each group version.
-func (c *catalogue) kindsOfEveryGroup() (map[string]reflect.Type, error) {
+func kindsOfEveryGroup() (map[string]reflect.Type, error) {
 	probe := runtime.NewScheme()
 	gv := schema.GroupVersion{Group: "probe", Version: "v1"}
 	metav1.AddToGroupVersion(probe, gv)

@@ -16,7 +16,7 @@ func header(b *bytes.Buffer, format ...string) {
 	}
 }
 
-func (c *catalogue) writeMessages(b *bytes.Buffer) {
+func (c *catalogue) writeMessages(b *bytes.Buffer) error {
 	header(b,
 		"message NAME OPENAPI [atomic]",
 		"  JSON TYPE TAG ATTRIBUTES   a field, in the order of the Go struct; JSON is + for an embedded struct, TAG is - where protobuf lacks it",
@@ -33,6 +33,7 @@ func (c *catalogue) writeMessages(b *bytes.Buffer) {
 			b.WriteString("  " + strings.Join(f.words(), " ") + "\n")
 		}
 	}
+	return nil
 }
 
 // words are the parts of a field's line.
@@ -70,11 +71,12 @@ func (f *field) words() []string {
 	return words
 }
 
-func (c *catalogue) writeKinds(b *bytes.Buffer) {
+func (c *catalogue) writeKinds(b *bytes.Buffer) error {
 	header(b, "VERSION KIND MESSAGE   VERSION as in apiVersion; * is every group version, those of custom resources included")
 	for _, k := range c.kinds {
 		fmt.Fprintf(b, "%s %s %s\n", groupVersion(k.group, k.version), k.name, k.message)
 	}
+	return nil
 }
 
 func groupVersion(group, version string) string {

@@ -194,11 +194,11 @@ pub enum Kind {
     Quantity,
     /// [`crate::Value::Int`] or [`crate::Value::String`].
     IntOrString,
-    /// `runtime.RawExtension`: JSON text kept as it came.
+    /// `runtime.RawExtension`: JSON text kept as it came. Also the objects inside audit events.
     RawExtension,
     /// `meta/v1.FieldsV1`: the same, of managed fields.
     FieldsV1,
-    /// `apiextensions/v1.JSON`: the same, in a CRD's schema.
+    /// `apiextensions/v1.JSON`: the same, in a CRD's schema. Also the cells of tables.
     Json,
     /// A list of strings that is a message of its own in protobuf (`Verbs`, `ExtraValue`).
     Strings,

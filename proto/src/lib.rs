@@ -25,6 +25,7 @@ pub mod quantity;
 pub mod selector;
 pub mod time;
 
+pub mod convert;
 pub mod patch;
 
 pub use catalogue::MsgId;

@@ -1,14 +1,15 @@
 //! The patch types that change a document: JSON patch, merge patch, strategic merge patch.
 //!
 //! All of them work on untyped JSON (see [`crate::codec::json::parse`]); the caller decodes the result
-//! as a message again, strictly if asked to. Cost is linear in document and patch except where a JSON
-//! patch inserts into or takes out of a long list, which its number of operations bounds.
+//! as a message again, strictly if asked to. Cost is linear in document and patch (times a logarithm);
+//! what a JSON patch could cost beyond that is limited.
 
 pub mod json;
 pub mod merge;
 pub mod strategic;
 
-use crate::value::Value;
+use crate::name::Name;
+use crate::value::{Map, Value};
 
 /// Why a patch cannot be applied. The texts are those of upstream's handlers and libraries.
 #[derive(thiserror::Error, Clone, PartialEq, Debug)]
@@ -22,6 +23,8 @@ pub enum Error {
     CopyTooLarge { max: usize, size: usize },
     #[error("the patched object is nested deeper than {max} levels")]
     TooDeep { max: usize },
+    #[error("the operations move too many elements of long lists and maps")]
+    TooCostly,
     /// An operation of a JSON patch failed: a test, or a path that does not exist.
     #[error("{0}")]
     Operation(String),
@@ -63,7 +66,7 @@ impl Error {
         match self {
             Self::Unreadable(_) | Self::Directive(_) => 400,
             Self::TooManyOperations { .. } => 413,
-            Self::CopyTooLarge { .. } | Self::TooDeep { .. } | Self::Operation(_) | Self::ListOfLists => 422,
+            Self::CopyTooLarge { .. } | Self::TooDeep { .. } | Self::TooCostly | Self::Operation(_) | Self::ListOfLists => 422,
             _ => 500,
         }
     }
@@ -78,5 +81,13 @@ fn type_name(value: &Value) -> &'static str {
         Value::String(_) | Value::Bytes(_) | Value::Raw(_) => "string",
         Value::List(_) => "array",
         Value::Map(_) => "object",
+    }
+}
+
+/// Adds entries whose names are not in the map: at once, because one after the other would move the
+/// others each time.
+fn extend(map: &mut Map, new: Vec<(Name, Value)>) {
+    if !new.is_empty() {
+        *map = std::mem::take(map).into_iter().chain(new).collect();
     }
 }

@@ -310,6 +310,15 @@ impl IntoIterator for Map {
     }
 }
 
+impl Extend<(Name, Value)> for Map {
+    /// Sets many entries with one sort; of equal names the last wins.
+    fn extend<I: IntoIterator<Item = (Name, Value)>>(&mut self, new: I) {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.extend(new);
+        *self = Self::from_entries(entries).0;
+    }
+}
+
 impl FromIterator<(Name, Value)> for Map {
     fn from_iter<I: IntoIterator<Item = (Name, Value)>>(entries: I) -> Self {
         Self::from_entries(entries.into_iter().collect()).0

@@ -1,14 +1,14 @@
 //! Holds the tables against what was measured of Kubernetes 1.37.1, and the text files against the
-//! program that writes them.
+//! program that writes them. The resources and the program have modules of their own.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use proto::catalogue::{self, Field, Flags, GateStage, Kind, MsgId, Resource, Shape, message_of};
+use proto::view::{IntOrStr, Node, View, core_v1};
+use proto::{NameId, Value};
 
-use proto::NameId;
-use proto::catalogue::{
-    self, Field, Flags, GateStage, GcPolicy, Kind, MsgId, Resource, ResourceFlags, Shape,
-    message_of,
-};
+#[path = "catalogue/generator.rs"]
+mod generator;
+#[path = "catalogue/resources.rs"]
+mod resources;
 
 fn message(name: &str) -> MsgId {
     MsgId::find(name).unwrap_or_else(|| panic!("no message {name}"))
@@ -19,13 +19,6 @@ fn field(message_name: &str, name: &str) -> &'static Field {
     message(message_name)
         .field(id)
         .unwrap_or_else(|| panic!("{message_name} has no {name}"))
-}
-
-fn resource(group: &str, version: &str, name: &str) -> &'static Resource {
-    let found = catalogue::resources()
-        .iter()
-        .find(|r| (r.group, r.version, r.name) == (group, version, name));
-    found.unwrap_or_else(|| panic!("no resource {group}/{version} {name}"))
 }
 
 fn names(ids: &[NameId]) -> Vec<&'static str> {
@@ -359,185 +352,61 @@ fn kinds_are_found_in_their_version_and_options_in_every_one() {
 }
 
 #[test]
-fn resources_are_stored_where_upstream_stores_them() {
-    let at = |group, version, name| {
-        let s = resource(group, version, name)
-            .storage
-            .as_ref()
-            .expect("stored");
-        (s.group, s.version, s.prefix, s.json)
-    };
-    assert_eq!(at("", "v1", "pods"), ("", "v1", "pods", false));
+fn a_view_reads_as_go_does() {
+    let text = br#"{"kind": "Pod", "apiVersion": "v1", "metadata": {"labels": {"a": "b"}}, "spec": {"hostUsers": false,
+        "containers": [{"name": "c", "args": ["x"], "ports": [{"containerPort": 80}], "resources": {"limits": {"cpu": "1"}},
+            "livenessProbe": {"httpGet": {"port": "http"}, "periodSeconds": 5}}],
+        "volumes": [{"name": "v", "emptyDir": {}}], "securityContext": null}}"#;
+    let value = proto::codec::json::parse(text).expect("valid");
+    let pod = core_v1::Pod::of(Node::new(&value));
+    assert_eq!(pod.kind(), "Pod");
     assert_eq!(
-        at("", "v1", "services"),
-        ("", "v1", "services/specs", false)
+        pod.metadata().labels().get("a").and_then(Value::as_str),
+        Some("b")
     );
-    assert_eq!(
-        at("", "v1", "endpoints"),
-        ("", "v1", "services/endpoints", false)
-    );
-    assert_eq!(at("", "v1", "nodes"), ("", "v1", "minions", false));
-    assert_eq!(
-        at("", "v1", "replicationcontrollers"),
-        ("", "v1", "controllers", false)
-    );
-    assert_eq!(
-        at("networking.k8s.io", "v1", "ingresses"),
-        ("networking.k8s.io", "v1", "ingress", false)
-    );
-    assert_eq!(
-        at("events.k8s.io", "v1", "events"),
-        ("", "v1", "events", false)
-    );
-    assert_eq!(at("autoscaling", "v1", "horizontalpodautoscalers").1, "v2");
-    let crds = at("apiextensions.k8s.io", "v1", "customresourcedefinitions");
-    assert_eq!(
-        crds,
-        (
-            "apiextensions.k8s.io",
-            "v1beta1",
-            "customresourcedefinitions",
-            true
-        )
-    );
-    assert!(at("apiregistration.k8s.io", "v1", "apiservices").3);
-    assert!(
-        resource("authorization.k8s.io", "v1", "subjectaccessreviews")
-            .storage
-            .is_none()
-    );
-}
-
-#[test]
-fn resources_behave_as_upstream_says() {
-    let pods = resource("", "v1", "pods");
-    assert!(pods.has(ResourceFlags::GRACEFUL) && pods.has(ResourceFlags::RETURN_DELETED));
-    assert!(
-        catalogue::resources()
-            .iter()
-            .all(|r| r.name == "pods" || !r.has(ResourceFlags::GRACEFUL))
-    );
-    assert!(resource("coordination.k8s.io", "v1", "leases").has(ResourceFlags::CREATE_ON_UPDATE));
-    assert!(
-        !resource("coordination.k8s.io", "v1", "leases").has(ResourceFlags::UNCONDITIONAL_UPDATE)
-    );
-    assert!(!resource("", "v1", "nodes").has(ResourceFlags::CREATE_ON_UPDATE));
-    assert!(!resource("", "v1", "namespaces").can("deletecollection"));
-    assert_eq!(resource("batch", "v1", "jobs").gc, GcPolicy::Orphan);
-    assert_eq!(resource("", "v1", "events").gc, GcPolicy::Unsupported);
-    assert_eq!(resource("", "v1", "events").ttl_seconds, Some(3600));
-    assert_eq!(
-        resource("apps", "v1", "deployments").short_names,
-        ["deploy"]
-    );
-    assert_eq!(
-        resource("apps", "v1", "deployments").reset_fields,
-        ["status"]
-    );
-    let scale = resource("apps", "v1", "deployments")
-        .subresource("scale")
-        .expect("scale");
-    assert_eq!(
-        (scale.group, scale.version, scale.kind),
-        ("autoscaling", "v1", "Scale")
-    );
-    assert_eq!(scale.verbs, ["get", "patch", "update"]);
-    assert_eq!(
-        pods.subresource("exec").expect("exec").verbs,
-        ["create", "get"]
-    );
-    assert!(
-        resource("", "v1", "serviceaccounts")
-            .subresource("token")
-            .is_some()
-    );
-    let wide: Vec<_> = pods
-        .columns
-        .iter()
-        .filter(|c| c.priority == 1)
-        .map(|c| c.name)
-        .collect();
-    assert_eq!(wide, ["IP", "Node", "Nominated Node", "Readiness Gates"]);
+    // Held by value: there even if it is absent. Behind a pointer: absent is not zero, null is absent.
+    assert_eq!(pod.status().phase(), "");
+    let spec = pod.spec();
     assert_eq!(
         (
-            pods.columns[0].name,
-            pods.columns[0].kind,
-            pods.columns[0].format
+            spec.host_network(),
+            spec.host_users(),
+            spec.share_process_namespace()
         ),
-        ("Name", "string", "name")
+        (false, Some(false), None)
     );
-}
-
-#[test]
-fn field_labels_are_what_clients_may_say_with_what_it_selects_on() {
-    let labels = |group, name| resource(group, "v1", name).field_labels;
-    assert!(labels("", "pods").contains(&("spec.host", "spec.nodeName")));
-    assert!(labels("", "pods").contains(&("status.podIPs", "status.podIPs")));
-    assert!(labels("events.k8s.io", "events").contains(&("regarding.name", "involvedObject.name")));
-    assert_eq!(labels("", "secrets"), [("type", "type")]);
-    // Attributes that clients cannot use.
-    assert_eq!(labels("", "namespaces"), [("status.phase", "status.phase")]);
-    assert!(labels("apps", "replicasets").is_empty());
-    assert!(labels("", "configmaps").is_empty());
-}
-
-#[test]
-fn the_text_files_are_what_the_generator_writes() {
-    let tree = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the workspace");
-    let program = tree.join("hack/catalogue");
-    let offline = Command::new("go")
-        .args(["list", "-deps", "."])
-        .env("GOPROXY", "off")
-        .current_dir(&program)
-        .output();
-    if !offline.is_ok_and(|o| o.status.success()) {
-        // CI installs Go and fetches the modules beforehand; there this may not pass unseen.
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "Go or the modules of hack/catalogue are missing"
-        );
-        eprintln!("not compared: Go or the modules of hack/catalogue are missing");
-        return;
-    }
-    let out = tempdir();
-    let run = Command::new(program.join("run"))
-        .arg(&out)
-        .output()
-        .expect("hack/catalogue/run starts");
-    assert!(
-        run.status.success(),
-        "{}",
-        String::from_utf8_lossy(&run.stderr)
+    assert!(spec.security_context().is_none());
+    assert_eq!(spec.active_deadline_seconds(), None);
+    let container = spec.containers().first().expect("one");
+    assert_eq!((container.name(), container.image()), ("c", ""));
+    assert_eq!(container.args(), [Value::from("x")]);
+    assert_eq!(
+        container
+            .ports()
+            .iter()
+            .map(|p| p.container_port())
+            .collect::<Vec<_>>(),
+        [80]
     );
-    let mut compared = 0;
-    for path in files(&out) {
-        let name = path.strip_prefix(&out).expect("it was found there");
-        let written = std::fs::read(&path).expect("just written");
-        let committed = std::fs::read(tree.join(name)).unwrap_or_default();
-        assert!(
-            written == committed,
-            "{} is not what hack/catalogue/run writes",
-            name.display()
-        );
-        compared += 1;
-    }
-    assert!(compared >= 4);
-    std::fs::remove_dir_all(out).expect("removable");
-}
-
-fn tempdir() -> PathBuf {
-    let dir = std::env::temp_dir().join(format!("navarch-catalogue-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a temporary directory");
-    dir
-}
-
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(dir)
-        .expect("readable")
-        .map(|e| e.expect("readable").path());
-    entries
-        .flat_map(|p| if p.is_dir() { files(&p) } else { vec![p] })
-        .collect()
+    assert!(container.resources().limits().contains("cpu"));
+    let probe = container.liveness_probe().expect("given");
+    assert_eq!((probe.period_seconds(), probe.timeout_seconds()), (5, 0));
+    // The fields of an embedded struct are the message's own.
+    assert_eq!(
+        probe.http_get().and_then(|g| g.port()),
+        Some(IntOrStr::Str("http"))
+    );
+    let volume = spec.volumes().first().expect("one");
+    assert!(volume.empty_dir().is_some() && volume.host_path().is_none());
+    assert_eq!(core_v1::Volume::EMPTY_DIR.text(), "emptyDir");
+    assert_eq!(core_v1::Pod::MESSAGE, catalogue::messages::core_v1::POD);
+    // A keyword, an abbreviation in the plural, a name that begins with a capital.
+    let value = proto::codec::json::parse(br#"{"type": "ExternalName", "clusterIPs": ["::1"]}"#)
+        .expect("valid");
+    let service = core_v1::ServiceSpec::of(Node::new(&value));
+    assert_eq!(
+        (service.r#type(), service.cluster_ips()),
+        ("ExternalName", &[Value::from("::1")][..])
+    );
+    assert_eq!(core_v1::DaemonEndpoint::CAPITAL_PORT.text(), "Port");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::cache::{self, Cache};
+use crate::check;
 use crate::entry::{Decoder, Entry, Transformer};
 use crate::line::{Line, PathTaken, Sink};
 use crate::metrics::CollectionMetrics;
@@ -270,6 +271,12 @@ impl Collection {
     pub fn close(&self) {
         self.cache.line.unroute(self.path());
         self.cache.close();
+    }
+
+    /// Compares keys and versions with etcd now: `Some(true)` when they agree, `None` when it could not
+    /// be told. A collection that differs is listed again.
+    pub async fn check(&self) -> Option<bool> {
+        check::check(&self.cache).await.map(|difference| difference.is_none())
     }
 
     #[must_use]

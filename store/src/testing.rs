@@ -1,9 +1,16 @@
-//! What tests of the store, and of what stands on it, need: a task runner and a private etcd.
+//! What tests of the store, and of what stands on it, need: a task runner, a private etcd, a wire
+//! that can be cut, and objects that are lines of text.
 
+mod direct;
 mod etcd;
+mod rig;
 mod tasks;
 mod text;
+mod wire;
 
+pub use direct::Direct;
 pub use etcd::{Etcd, Etcds};
+pub use wire::Wire;
+pub use rig::{Rig, forget, list, next, pods, shown, versions, watching};
 pub use tasks::TestTasks;
 pub use text::{Label, TextDecoder};

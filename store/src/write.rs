@@ -281,10 +281,18 @@ impl Cache {
     /// The object as it was written.
     fn put_done(&self, key: &str, value: Bytes, revision: i64) -> Result<Written, WriteError> {
         let generation = self.decoder_generation();
-        let entry = self.decode_opened(key, value, revision)?;
-        if self.line.frontier() < revision {
-            self.written.put(&entry, generation);
-        }
+        // Whichever comes first, the event or this answer, decodes; the other one takes its entry.
+        let known = self.state.read().objects.get(key).filter(|e| e.revision == revision).cloned();
+        let entry = match known.filter(|_| self.config.keep_bodies) {
+            Some(entry) => entry,
+            None => {
+                let entry = self.decode_opened(key, value, revision)?;
+                if self.line.frontier() < revision {
+                    self.written.put(&entry, generation);
+                }
+                entry
+            }
+        };
         Ok(Written { outcome: Outcome::Put, revision, entry: Some(entry) })
     }
 

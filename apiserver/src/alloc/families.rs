@@ -109,7 +109,8 @@ pub fn complete(new: &mut Value, old: Option<&Value>, configured: &[Family]) -> 
     }
     let policy = policy(new).unwrap_or_default().to_owned();
     refuse(new, related(new))?;
-    refuse(new, reconcile(new, old, &policy, configured))?;
+    let errors = reconcile(new, old, &policy, configured);
+    refuse(new, errors)?;
     let mut families = of(new);
     if selectorless_headless {
         // Headless without selector: the endpoints are somebody else's, so no family is out of reach.

@@ -10,7 +10,7 @@ use proto::catalogue::names as n;
 use proto::{Value, codec};
 use rand::Rng;
 use store::Store;
-use store::raw::{RawError, Swap};
+use store::raw::RawError;
 
 /// Below the etcd prefix.
 const KEY: &str = "ranges/servicenodeports";
@@ -132,7 +132,7 @@ impl Ports {
 
     async fn change(&self, store: &Store, dry_run: bool, mut change: impl FnMut(&mut Bits) -> Result<(), PortError>) -> Result<(), PortError> {
         for _ in 0..ATTEMPTS {
-            let stored = store.raw().get(KEY).await?;
+            let stored = store.raw().get(KEY).await.map_err(RawError::from)?;
             let revision = stored.as_ref().map_or(0, |s| s.revision);
             let mut bits = match &stored {
                 Some(stored) => self.decode(&stored.value)?,
@@ -143,9 +143,10 @@ impl Ports {
             if dry_run || (bits == before && stored.is_some()) {
                 return Ok(());
             }
-            match store.raw().put(KEY, revision, self.encode(&bits)).await? {
-                Swap::Done { .. } => return Ok(()),
-                Swap::Lost => {}
+            match store.raw().put(KEY, revision, self.encode(&bits), None).await {
+                Ok(_) => return Ok(()),
+                Err(RawError::Conflict(_)) => {}
+                Err(other) => return Err(other.into()),
             }
         }
         Err(PortError::Contended)
@@ -170,9 +171,9 @@ impl Ports {
         object.set(&[n::METADATA], Value::object());
         object.set(&[n::RANGE], self.range_text());
         object.ensure(&[n::DATA]).clone_from(&Value::Bytes(bits.0.clone().into()));
-        let mut raw = Vec::new();
-        codec::protobuf::encode(&object, RANGE_ALLOCATION, &mut raw);
-        codec::protobuf::envelope("v1", "RangeAllocation", &raw).into()
+        let mut out = Vec::new();
+        codec::protobuf::seal(&object, RANGE_ALLOCATION, "v1", "RangeAllocation", &mut out);
+        out.into()
     }
 }
 

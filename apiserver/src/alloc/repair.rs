@@ -29,6 +29,16 @@ pub struct Suspects {
     ports: HashSet<u16>,
 }
 
+/// Repairs until the process ends.
+pub async fn run(server: Arc<Server>) {
+    let mut suspects = Suspects::default();
+    let mut ticks = tokio::time::interval(INTERVAL);
+    loop {
+        ticks.tick().await;
+        round(&server, &mut suspects).await;
+    }
+}
+
 /// One round.
 pub async fn round(server: &Arc<Server>, suspects: &mut Suspects) {
     let services = server.objects("", "services");

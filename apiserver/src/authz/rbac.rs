@@ -48,7 +48,7 @@ impl Rule {
             groups: texts(rule, n::API_GROUPS),
             resources: texts(rule, n::RESOURCES),
             names: texts(rule, n::RESOURCE_NAMES),
-            paths: texts(rule, n::NON_RESOURCE_UR_LS),
+            paths: texts(rule, n::NON_RESOURCE_URLS),
         }
     }
 

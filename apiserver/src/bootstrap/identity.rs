@@ -18,7 +18,7 @@ const SECONDS: i64 = 3600;
 const NAMESPACE: &str = "kube-system";
 const LABEL: &str = "apiserver.kubernetes.io/identity";
 
-pub const HOOK: Hook = Hook {
+pub(super) const HOOK: Hook = Hook {
     name: "start-kube-apiserver-identity-lease-controller",
     once: |server| Box::pin(async move { renew(&server).await }),
     keep: Some((INTERVAL, |server| {

@@ -9,7 +9,7 @@ use super::{Hook, Own};
 
 const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "default"];
 
-pub const HOOK: Hook = Hook {
+pub(super) const HOOK: Hook = Hook {
     name: "start-system-namespaces-controller",
     once: |server| Box::pin(async move { ensure(&server).await }),
     keep: Some((Duration::from_secs(60), |server| Box::pin(async move { ensure(&server).await }))),

@@ -19,7 +19,7 @@ const CLASSES: [(&str, i64, &str); 2] = [
     ),
 ];
 
-pub const HOOK: Hook = Hook {
+pub(super) const HOOK: Hook = Hook {
     name: "scheduling/bootstrap-system-priority-classes",
     once: |server| {
         Box::pin(async move {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use proto::catalogue::messages::core_v1::ENDPOINTS;
 use proto::catalogue::names as n;
 use proto::{Value, codec};
+use store::raw::RawError;
 
 use super::{Hook, Own};
 use crate::server::Server;
@@ -24,7 +25,7 @@ const LEASES: &str = "masterleases/";
 const NAME: &str = "kubernetes";
 const NAMESPACE: &str = "default";
 
-pub const HOOK: Hook = Hook {
+pub(super) const HOOK: Hook = Hook {
     name: "bootstrap-controller",
     once: |server| Box::pin(async move { reconcile(&server).await }),
     keep: Some((INTERVAL, |server| Box::pin(async move { reconcile(&server).await }))),
@@ -79,10 +80,14 @@ async fn renew(server: &Arc<Server>) -> Result<(), Failure> {
     own.set(&[n::IP], address);
     subset.set(&[n::ADDRESSES], vec![own]);
     object.set(&[n::SUBSETS], vec![subset]);
-    let mut body = Vec::new();
-    codec::protobuf::encode(&object, ENDPOINTS, &mut body);
-    let value = codec::protobuf::envelope("v1", "Endpoints", &body);
-    raw.put_with_ttl(&key, value.into(), TTL).await.map_err(Failure::internal)
+    let mut value = Vec::new();
+    codec::protobuf::seal(&object, ENDPOINTS, "v1", "Endpoints", &mut value);
+    let expected = stored.map_or(0, |s| s.revision);
+    match raw.put(&key, expected, value.into(), Some(TTL.as_secs().cast_signed())).await {
+        // The old key ended between read and write: the next round makes a new one.
+        Ok(_) | Err(RawError::Conflict(_)) => Ok(()),
+        Err(error) => Err(Failure::internal(error)),
+    }
 }
 
 fn decode(value: &[u8]) -> Option<Value> {

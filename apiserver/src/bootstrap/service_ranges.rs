@@ -13,7 +13,7 @@ use super::{Hook, Own};
 use crate::server::Server;
 use crate::status::Failure;
 
-pub const HOOK: Hook = Hook {
+pub(super) const HOOK: Hook = Hook {
     name: "start-kubernetes-service-cidr-controller",
     once: |server| Box::pin(async move { ensure(&server).await }),
     keep: Some((Duration::from_secs(10), |server| Box::pin(async move { ensure(&server).await }))),

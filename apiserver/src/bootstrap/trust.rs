@@ -12,7 +12,7 @@ use super::{Hook, Own};
 use crate::server::Server;
 use crate::status::Failure;
 
-pub const HOOK: Hook = Hook {
+pub(super) const HOOK: Hook = Hook {
     name: "start-cluster-authentication-info-controller",
     once: |server| Box::pin(async move { ensure(&server).await }),
     // The files may have been replaced.

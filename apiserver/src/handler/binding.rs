@@ -35,7 +35,7 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) ->
     check(x, &binding)?;
     let manager = manager(x, &options.field_manager);
     let name = x.info.name.clone();
-    let change = async |pod: Option<&Value>| match pod {
+    let change = |pod: Option<&Value>| match pod {
         Some(pod) => bind(pod, &binding),
         None => Err(Failure::not_found("", "pods", &name)),
     };

@@ -29,10 +29,11 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) ->
         continue_token: None,
     };
     let page = endpoint.collection.list(query).await.map_err(read_failure)?;
-    let mut deleted = Vec::with_capacity(page.entries.len());
+    let mut deleted = Vec::new();
     let mut warnings = Vec::new();
     let mut failed = None;
-    for entry in &page.entries {
+    let revision = page.revision;
+    for entry in page.entries {
         let namespace = entry.namespace().to_owned();
         let mut write = write(x, endpoint, "");
         write.namespace = &namespace;
@@ -51,7 +52,7 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) ->
     if let Some(failure) = failed {
         return Err(failure);
     }
-    let meta = ListMeta { resource_version: page.revision.to_string(), ..ListMeta::default() };
+    let meta = ListMeta { resource_version: revision.to_string(), ..ListMeta::default() };
     let bytes = render::List::new(endpoint, media, meta).whole(&deleted, Clock::now().seconds)?;
     Ok(body::answer(200, media.content_type(), body::full(bytes)))
 }

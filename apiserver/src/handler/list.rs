@@ -39,11 +39,12 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
         continue_token: page.next.unwrap_or_default(),
         remaining: page.remaining,
     };
+    let entries: Vec<Arc<Entry>> = page.entries.into_iter().collect();
     let list = render::List::new(endpoint, media, meta);
     let body = if list.can_stream() {
-        pieces(x, endpoint, media, list, page.entries)?
+        pieces(x, endpoint, media, list, entries)?
     } else {
-        body::full(list.whole(&page.entries, Clock::now().seconds)?)
+        body::full(list.whole(&entries, Clock::now().seconds)?)
     };
     Ok(body::answer(200, media.content_type(), body))
 }

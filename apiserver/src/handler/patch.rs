@@ -64,7 +64,7 @@ pub async fn part(x: &mut Exchange, endpoint: &Endpoint, part: Option<Part>, inc
     let name = x.info.name.clone();
     let problems = parking_lot::Mutex::new(Vec::new());
     let write = write(x, endpoint, &manager);
-    let change = async |old: Option<&Value>| {
+    let change = |old: Option<&Value>| {
         let Some(old) = old else {
             return Err(Failure::not_found(endpoint.resource.group, endpoint.resource.name, &name));
         };

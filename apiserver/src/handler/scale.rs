@@ -47,7 +47,7 @@ async fn change(x: &mut Exchange, endpoint: &Endpoint, media: Media, incoming: I
     let name = x.info.name.clone();
     let manager = manager(x, &options.field_manager);
     let resource = endpoint.resource;
-    let apply = async |old: Option<&Value>| {
+    let apply = |old: Option<&Value>| {
         let old = old.ok_or_else(|| Failure::not_found(resource.group, resource.name, &name))?;
         let scale = if is_patch {
             patched(&of(old), &body, &content_type)?

@@ -36,7 +36,7 @@ pub async fn part(x: &mut Exchange, endpoint: &Endpoint, part: Option<Part>, inc
     let name = x.info.name.clone();
     let write = write(x, endpoint, &manager);
     let how = Update { part, may_create: false };
-    let written = write.update(&name, &options, how, async |_: Option<&Value>| Ok(object.clone())).await;
+    let written = write.update(&name, &options, how, |_: Option<&Value>| Ok(object.clone())).await;
     let mut warnings = write.into_warnings();
     x.warnings.append(&mut warnings);
     let written = written?;

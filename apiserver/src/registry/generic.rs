@@ -239,7 +239,7 @@ impl<'a> Write<'a> {
     /// creation by update, or the update itself.
     pub async fn update<C>(&self, name: &str, options: &WriteOptions, how: Update, change: C) -> Result<Written, Failure>
     where
-        C: AsyncFn(Option<&Value>) -> Result<Value, Failure>,
+        C: Fn(Option<&Value>) -> Result<Value, Failure> + Sync,
     {
         let key = self.key(name);
         let run = Run { name, key: &key, options, how, change: &change, state: Mutex::default() };
@@ -262,7 +262,7 @@ impl<'a> Write<'a> {
     /// One attempt of an update on the object as it is now.
     async fn attempt<C>(&self, run: &Run<'_, C>, current: Option<Arc<Entry>>) -> Result<Change, Failure>
     where
-        C: AsyncFn(Option<&Value>) -> Result<Value, Failure>,
+        C: Fn(Option<&Value>) -> Result<Value, Failure> + Sync,
     {
         let before = std::mem::take(&mut *run.state.lock());
         before.held.finish(false).await;
@@ -274,13 +274,13 @@ impl<'a> Write<'a> {
 
     async fn attempt_create<C>(&self, run: &Run<'_, C>) -> Result<Change, Failure>
     where
-        C: AsyncFn(Option<&Value>) -> Result<Value, Failure>,
+        C: Fn(Option<&Value>) -> Result<Value, Failure> + Sync,
     {
         let r = self.endpoint.resource;
         if !(run.how.may_create || r.has(ResourceFlags::CREATE_ON_UPDATE)) || run.how.part.is_some() {
             return Err(Failure::not_found(r.group, r.name, run.name));
         }
-        let object = (run.change)(None).await?;
+        let object = (run.change)(None)?;
         if !meta::uid(&object).is_empty() {
             return Err(self.uid_conflict(run.name, meta::uid(&object), ""));
         }
@@ -299,11 +299,11 @@ impl<'a> Write<'a> {
 
     async fn attempt_change<C>(&self, run: &Run<'_, C>, current: &Arc<Entry>) -> Result<Change, Failure>
     where
-        C: AsyncFn(Option<&Value>) -> Result<Value, Failure>,
+        C: Fn(Option<&Value>) -> Result<Value, Failure> + Sync,
     {
         let hub = &self.endpoint.hub;
         let old = object::from_body(&current.body, hub)?;
-        let mut new = (run.change)(Some(&old)).await?;
+        let mut new = (run.change)(Some(&old))?;
         self.check_version(run.name, &mut new, &old, run.how.part)?;
         self.record(Some(&old), &mut new);
         self.admit(Step::Mutate, run.name, Some(&mut new), Some(&old), run.options.dry_run).await?;

@@ -36,14 +36,14 @@ fn field_size(len: usize) -> usize {
 
 /// What precedes the items of a list whose encoded items, with their tags and lengths, take
 /// `items_size` bytes.
-pub fn list_head(api_version: &str, kind: &str, meta: &[u8], items_size: usize, out: &mut Vec<u8>) {
+pub(super) fn list_head(api_version: &str, kind: &str, meta: &[u8], items_size: usize, out: &mut Vec<u8>) {
     codec::protobuf::envelope_head(field_size(meta.len()) + items_size, api_version, kind, out);
     field(FIELD_1, meta, out);
 }
 
 /// An encoded message in its envelope.
 #[must_use]
-pub fn sealed(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+pub(super) fn sealed(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(raw.len() + api_version.len() + kind.len() + 24);
     codec::protobuf::envelope(raw, api_version, kind, &mut out);
     out
@@ -52,7 +52,7 @@ pub fn sealed(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
 /// The first field of a serving body, which is its metadata, as a message of its own: objects have it
 /// at tag 1, and so has `PartialObjectMetadata`. None if the body does not begin with it.
 #[must_use]
-pub fn only_metadata(body: &Bytes) -> Option<Bytes> {
+pub(super) fn only_metadata(body: &Bytes) -> Option<Bytes> {
     let mut rest = body.strip_prefix(&[FIELD_1])?;
     let (mut len, mut shift) = (0usize, 0);
     loop {
@@ -72,25 +72,25 @@ pub fn only_metadata(body: &Bytes) -> Option<Bytes> {
 }
 
 /// One item of a list.
-pub fn list_item(body: &[u8], out: &mut Vec<u8>) {
+pub(super) fn list_item(body: &[u8], out: &mut Vec<u8>) {
     field(FIELD_2, body, out);
 }
 
 /// The bytes that [`list_item`] appends for a body of `len`.
 #[must_use]
-pub fn list_item_size(len: usize) -> usize {
+pub(super) fn list_item_size(len: usize) -> usize {
     field_size(len)
 }
 
 /// What follows the items: the envelope's empty content encoding and type.
-pub fn list_tail(out: &mut Vec<u8>) {
+pub(super) fn list_tail(out: &mut Vec<u8>) {
     out.extend_from_slice(codec::protobuf::envelope_tail());
 }
 
 /// A frame of a watch: its length in four bytes, big endian, and a `WatchEvent` with the object's
 /// envelope as raw extension.
 #[must_use]
-pub fn watch_frame(kind: &str, object: &[u8]) -> Vec<u8> {
+pub(super) fn watch_frame(kind: &str, object: &[u8]) -> Vec<u8> {
     let raw = field_size(object.len());
     let size = field_size(kind.len()) + field_size(raw);
     let mut out = Vec::with_capacity(4 + size);

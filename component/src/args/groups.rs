@@ -128,7 +128,16 @@ flags! {
 /// How the API server is reached.
 #[must_use]
 pub fn client_connection() -> Group {
-    Group::new("Client connection", &[&KUBECONFIG, &MASTER, &KUBE_API_CONTENT_TYPE, &KUBE_API_QPS, &KUBE_API_BURST])
+    Group::new(
+        "Client connection",
+        &[
+            &KUBECONFIG,
+            &MASTER,
+            &KUBE_API_CONTENT_TYPE,
+            &KUBE_API_QPS,
+            &KUBE_API_BURST,
+        ],
+    )
 }
 
 // Leader election.
@@ -173,8 +182,12 @@ flags! {
 }
 
 /// `--v`: how much the log says, 0 to 10.
-pub const VERBOSITY: Flag<u32> =
-    Flag::new("v", "0", "How much the log says: from 4 on debugging, from 6 on tracing.").short('v');
+pub const VERBOSITY: Flag<u32> = Flag::new(
+    "v",
+    "0",
+    "How much the log says: from 4 on debugging, from 6 on tracing.",
+)
+.short('v');
 
 /// What the daemon logs.
 #[must_use]
@@ -207,7 +220,12 @@ flags! {
 pub fn metrics() -> Group {
     Group::new(
         "Metrics",
-        &[&SHOW_HIDDEN_METRICS, &DISABLED_METRICS, &ALLOW_METRIC_LABELS, &ALLOW_METRIC_LABELS_MANIFEST],
+        &[
+            &SHOW_HIDDEN_METRICS,
+            &DISABLED_METRICS,
+            &ALLOW_METRIC_LABELS,
+            &ALLOW_METRIC_LABELS_MANIFEST,
+        ],
     )
 }
 
@@ -223,12 +241,24 @@ flags! {
 }
 
 /// `--version`, `--version=raw`.
-pub const VERSION: Flag<super::Version> = Flag::new("version", "false", "Print the version and exit; raw prints all of it.");
+pub const VERSION: Flag<super::Version> = Flag::new(
+    "version",
+    "false",
+    "Print the version and exit; raw prints all of it.",
+);
 
 /// Feature gates and `--version`; every daemon has them.
 #[must_use]
 pub fn global() -> Group {
-    Group::new("Global", &[&FEATURE_GATES, &EMULATED_VERSION, &MIN_COMPATIBILITY_VERSION, &VERSION])
+    Group::new(
+        "Global",
+        &[
+            &FEATURE_GATES,
+            &EMULATED_VERSION,
+            &MIN_COMPATIBILITY_VERSION,
+            &VERSION,
+        ],
+    )
 }
 
 /// Flags of Go's profiler, accepted without effect.

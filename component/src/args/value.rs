@@ -38,7 +38,11 @@ impl<T: Value> Value for Option<T> {
     const BARE: Option<&'static str> = T::BARE;
 
     fn parse(given: &[String]) -> Result<Self, String> {
-        if last(given).is_empty() { Ok(None) } else { T::parse(given).map(Some) }
+        if last(given).is_empty() {
+            Ok(None)
+        } else {
+            T::parse(given).map(Some)
+        }
     }
 }
 
@@ -84,11 +88,19 @@ fn integer(text: &str) -> Result<i64, String> {
         [b'0', _, ..] => (8, &lower[1..]),
         _ => (10, lower.as_str()),
     };
-    let digits = if base == 10 { digits.to_owned() } else { digits.replace('_', "") };
+    let digits = if base == 10 {
+        digits.to_owned()
+    } else {
+        digits.replace('_', "")
+    };
     if !digits.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return Err(invalid());
     }
-    let signed = if negative { format!("-{digits}") } else { digits };
+    let signed = if negative {
+        format!("-{digits}")
+    } else {
+        digits
+    };
     i64::from_str_radix(&signed, base).map_err(|e| match e.kind() {
         std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow => {
             format!("parsing {text:?}: value out of range")
@@ -110,13 +122,22 @@ macro_rules! integers {
     )*};
 }
 
-integers!(i32 = "int32", i64 = "int", u16 = "int", u32 = "uint32", u64 = "uint", usize = "int");
+integers!(
+    i32 = "int32",
+    i64 = "int",
+    u16 = "int",
+    u32 = "uint32",
+    u64 = "uint",
+    usize = "int"
+);
 
 impl Value for f32 {
     const TYPE: &'static str = "float32";
 
     fn parse(given: &[String]) -> Result<Self, String> {
-        last(given).parse().map_err(|_| format!("parsing {:?}: invalid syntax", last(given)))
+        last(given)
+            .parse()
+            .map_err(|_| format!("parsing {:?}: invalid syntax", last(given)))
     }
 }
 
@@ -124,8 +145,12 @@ impl Value for Duration {
     const TYPE: &'static str = "duration";
 
     fn parse(given: &[String]) -> Result<Self, String> {
-        let parsed: proto::time::Duration = last(given).parse().map_err(|e: proto::time::DurationError| e.to_string())?;
-        parsed.to_std().ok_or_else(|| "must not be negative".to_owned())
+        let parsed: proto::time::Duration = last(given)
+            .parse()
+            .map_err(|e: proto::time::DurationError| e.to_string())?;
+        parsed
+            .to_std()
+            .ok_or_else(|| "must not be negative".to_owned())
     }
 }
 
@@ -133,7 +158,9 @@ impl Value for IpAddr {
     const TYPE: &'static str = "ip";
 
     fn parse(given: &[String]) -> Result<Self, String> {
-        last(given).parse().map_err(|_| format!("failed to parse IP: {:?}", last(given)))
+        last(given)
+            .parse()
+            .map_err(|_| format!("failed to parse IP: {:?}", last(given)))
     }
 }
 
@@ -177,7 +204,11 @@ impl Value for Version {
     fn parse(given: &[String]) -> Result<Self, String> {
         match last(given) {
             "raw" => Ok(Self::Raw),
-            text => Ok(if boolean(text)? { Self::Short } else { Self::Unasked }),
+            text => Ok(if boolean(text)? {
+                Self::Short
+            } else {
+                Self::Unasked
+            }),
         }
     }
 }
@@ -188,8 +219,14 @@ impl Value for BTreeMap<String, String> {
 
     fn parse(given: &[String]) -> Result<Self, String> {
         let mut map = Self::new();
-        for pair in given.iter().flat_map(|g| g.split(',')).filter(|p| !p.is_empty()) {
-            let (key, value) = pair.split_once('=').ok_or_else(|| format!("malformed pair, expect string=string: {pair}"))?;
+        for pair in given
+            .iter()
+            .flat_map(|g| g.split(','))
+            .filter(|p| !p.is_empty())
+        {
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("malformed pair, expect string=string: {pair}"))?;
             map.insert(key.trim().to_owned(), value.trim().to_owned());
         }
         Ok(map)
@@ -202,9 +239,16 @@ impl Value for BTreeMap<String, bool> {
 
     fn parse(given: &[String]) -> Result<Self, String> {
         let mut map = Self::new();
-        for pair in given.iter().flat_map(|g| g.split(',')).filter(|p| !p.is_empty()) {
-            let (key, value) = pair.split_once('=').ok_or_else(|| format!("malformed pair, expect string=bool: {pair}"))?;
-            let value = boolean(value.trim()).map_err(|_| format!("invalid value of {key}: {value}"))?;
+        for pair in given
+            .iter()
+            .flat_map(|g| g.split(','))
+            .filter(|p| !p.is_empty())
+        {
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("malformed pair, expect string=bool: {pair}"))?;
+            let value =
+                boolean(value.trim()).map_err(|_| format!("invalid value of {key}: {value}"))?;
             map.insert(key.trim().to_owned(), value);
         }
         Ok(map)
@@ -221,7 +265,9 @@ fn comma_separated(text: &str) -> Result<Vec<String>, String> {
             None => {
                 let end = rest.find(',').unwrap_or(rest.len());
                 if rest[..end].contains('"') {
-                    return Err(format!("parse error in {text:?}: bare \" in non-quoted field"));
+                    return Err(format!(
+                        "parse error in {text:?}: bare \" in non-quoted field"
+                    ));
                 }
                 (rest[..end].to_owned(), &rest[end..])
             }
@@ -239,7 +285,9 @@ fn quoted_field<'a>(text: &str, quoted: &'a str) -> Result<(String, &'a str), St
     let mut field = String::new();
     let mut rest = quoted;
     loop {
-        let end = rest.find('"').ok_or_else(|| format!("parse error in {text:?}: missing \" in quoted field"))?;
+        let end = rest
+            .find('"')
+            .ok_or_else(|| format!("parse error in {text:?}: missing \" in quoted field"))?;
         field.push_str(&rest[..end]);
         rest = &rest[end + 1..];
         if let Some(more) = rest.strip_prefix('"') {

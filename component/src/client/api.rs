@@ -69,9 +69,14 @@ pub struct WatchParams {
 }
 
 impl<K: Kind> Api<K> {
-    pub(super) fn new(client: Client, target: Target, namespace: Option<&str>) -> Self {
+    pub(crate) fn new(client: Client, target: Target, namespace: Option<&str>) -> Self {
         let collection = target.path(namespace);
-        Self { client, target, collection, kind: PhantomData }
+        Self {
+            client,
+            target,
+            collection,
+            kind: PhantomData,
+        }
     }
 
     /// The resource that it speaks of.
@@ -88,7 +93,11 @@ impl<K: Kind> Api<K> {
 
     fn path(&self, name: &str, subresource: &str) -> String {
         let slash = if subresource.is_empty() { "" } else { "/" };
-        format!("{}/{}{slash}{subresource}", self.collection, path_escape(name))
+        format!(
+            "{}/{}{slash}{subresource}",
+            self.collection,
+            path_escape(name)
+        )
     }
 
     fn form(&self) -> Form {
@@ -128,8 +137,16 @@ impl<K: Kind> Api<K> {
             call.query("limit", &params.limit.to_string());
         }
         call.query("continue", &params.continue_token);
-        call.query("resourceVersion", params.resource_version.as_deref().unwrap_or_default());
-        call.query("resourceVersionMatch", params.resource_version_match.map_or("", ResourceVersionMatch::name));
+        call.query(
+            "resourceVersion",
+            params.resource_version.as_deref().unwrap_or_default(),
+        );
+        call.query(
+            "resourceVersionMatch",
+            params
+                .resource_version_match
+                .map_or("", ResourceVersionMatch::name),
+        );
         self.client.list(call, &self.target).await
     }
 
@@ -148,7 +165,10 @@ impl<K: Kind> Api<K> {
         }
         if params.send_initial_events {
             call.query("sendInitialEvents", "true");
-            call.query("resourceVersionMatch", ResourceVersionMatch::NotOlderThan.name());
+            call.query(
+                "resourceVersionMatch",
+                ResourceVersionMatch::NotOlderThan.name(),
+            );
         }
         if params.timeout_seconds > 0 {
             call.query("timeoutSeconds", &params.timeout_seconds.to_string());
@@ -162,7 +182,9 @@ impl<K: Kind> Api<K> {
     /// # Errors
     /// `AlreadyExists` if there is one of that name.
     pub async fn create(&self, object: &K) -> Result<K, Error> {
-        let call = Call::new(Method::POST, self.collection.clone()).accept(self.form().object()).json(object)?;
+        let call = Call::new(Method::POST, self.collection.clone())
+            .accept(self.form().object())
+            .json(object)?;
         self.client.object(call, &self.target).await
     }
 
@@ -185,7 +207,9 @@ impl<K: Kind> Api<K> {
 
     async fn replace_subresource(&self, subresource: &str, object: &K) -> Result<K, Error> {
         let name = object.metadata().name.as_deref().unwrap_or_default();
-        let call = Call::new(Method::PUT, self.path(name, subresource)).accept(self.form().object()).json(object)?;
+        let call = Call::new(Method::PUT, self.path(name, subresource))
+            .accept(self.form().object())
+            .json(object)?;
         self.client.object(call, &self.target).await
     }
 
@@ -209,13 +233,24 @@ impl<K: Kind> Api<K> {
     ///
     /// # Errors
     /// As [`Api::patch`].
-    pub async fn patch_subresource(&self, name: &str, subresource: &str, patch: &Patch) -> Result<K, Error> {
-        let mut call = Call::new(Method::PATCH, self.path(name, subresource)).accept(self.form().object());
+    pub async fn patch_subresource(
+        &self,
+        name: &str,
+        subresource: &str,
+        patch: &Patch,
+    ) -> Result<K, Error> {
+        let mut call =
+            Call::new(Method::PATCH, self.path(name, subresource)).accept(self.form().object());
         call.query("fieldManager", patch.manager.as_deref().unwrap_or_default());
         if patch.force {
             call.query("force", "true");
         }
-        self.client.object(call.body(patch.media_type, patch.body.clone()), &self.target).await
+        self.client
+            .object(
+                call.body(patch.media_type, patch.body.clone()),
+                &self.target,
+            )
+            .await
     }
 
     /// Deletes an object. It may still be there afterwards, being deleted.
@@ -231,7 +266,11 @@ impl<K: Kind> Api<K> {
     ///
     /// # Errors
     /// If the server refuses; some objects may be deleted then.
-    pub async fn delete_collection(&self, options: &DeleteOptions, params: &ListParams) -> Result<(), Error> {
+    pub async fn delete_collection(
+        &self,
+        options: &DeleteOptions,
+        params: &ListParams,
+    ) -> Result<(), Error> {
         let mut call = Call::new(Method::DELETE, self.collection.clone()).json(options)?;
         call.query("labelSelector", &params.label_selector);
         call.query("fieldSelector", &params.field_selector);
@@ -305,7 +344,9 @@ impl Client {
         accept: &str,
         content: Option<(&'static str, Bytes)>,
     ) -> Result<http::Response<hyper::body::Incoming>, Error> {
-        let call = Call::new(method, path_and_query.to_owned()).accept(accept).without_timeout();
+        let call = Call::new(method, path_and_query.to_owned())
+            .accept(accept)
+            .without_timeout();
         let call = match content {
             Some((media_type, body)) => call.body(media_type, body),
             None => call,

@@ -20,9 +20,13 @@ pub async fn read_all(mut body: Incoming, most: usize) -> Result<Bytes, Transpor
     let mut first: Option<Bytes> = None;
     let mut all = BytesMut::new();
     loop {
-        let frame = tokio::time::timeout(SILENCE, body.frame()).await.map_err(|_| TransportError::Silent(SILENCE))?;
+        let frame = tokio::time::timeout(SILENCE, body.frame())
+            .await
+            .map_err(|_| TransportError::Silent(SILENCE))?;
         let Some(frame) = frame else { break };
-        let Ok(data) = frame.map_err(TransportError::Http)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(TransportError::Http)?.into_data() else {
+            continue;
+        };
         let length = first.as_ref().map_or(0, Bytes::len) + all.len() + data.len();
         if length > most {
             return Err(TransportError::TooLong(most));

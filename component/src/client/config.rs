@@ -47,7 +47,11 @@ pub enum Bearer {
 #[derive(thiserror::Error, Debug)]
 pub enum ConfigError {
     #[error("cannot read {path}")]
-    Read { path: PathBuf, #[source] cause: std::io::Error },
+    Read {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
     #[error("kubeconfig {path}: {problem}")]
     Kubeconfig { path: PathBuf, problem: String },
     #[error("server address {address:?}: {problem}")]
@@ -84,10 +88,17 @@ impl Config {
     /// # Errors
     /// If the file cannot be used.
     pub fn from_kubeconfig(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
-        let failed = |problem| ConfigError::Kubeconfig { path: path.to_owned(), problem };
+        let text = std::fs::read(path).map_err(|cause| ConfigError::Read {
+            path: path.to_owned(),
+            cause,
+        })?;
+        let failed = |problem| ConfigError::Kubeconfig {
+            path: path.to_owned(),
+            problem,
+        };
         let file = Kubeconfig::read(&text).map_err(failed)?;
-        file.client(None, path.parent().unwrap_or(Path::new(""))).map_err(failed)
+        file.client(None, path.parent().unwrap_or(Path::new("")))
+            .map_err(failed)
     }
 
     /// The cluster that the process runs in as a pod.
@@ -96,10 +107,20 @@ impl Config {
     /// If it does not run in one.
     pub fn in_cluster() -> Result<Self, ConfigError> {
         let variable = |name: &'static str| {
-            std::env::var(name).ok().filter(|v| !v.is_empty()).ok_or(ConfigError::NotInCluster(name))
+            std::env::var(name)
+                .ok()
+                .filter(|v| !v.is_empty())
+                .ok_or(ConfigError::NotInCluster(name))
         };
-        let (host, port) = (variable("KUBERNETES_SERVICE_HOST")?, variable("KUBERNETES_SERVICE_PORT")?);
-        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let (host, port) = (
+            variable("KUBERNETES_SERVICE_HOST")?,
+            variable("KUBERNETES_SERVICE_PORT")?,
+        );
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host
+        };
         let dir = Path::new(SERVICE_ACCOUNT);
         if !dir.join("token").exists() {
             return Err(ConfigError::NotInCluster("no service account token"));

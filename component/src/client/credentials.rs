@@ -36,7 +36,10 @@ impl Credentials {
                 let file = FromFiles::new(vec![path.clone()], move || {
                     std::fs::read_to_string(&read).map(|text| text.trim().to_owned())
                 });
-                Self::File(file.map_err(|cause| ConfigError::Read { path: path.clone(), cause })?)
+                Self::File(file.map_err(|cause| ConfigError::Read {
+                    path: path.clone(),
+                    cause,
+                })?)
             }
             Some(Bearer::Exec(exec)) => Self::Exec(Arc::new(Plugin::new((**exec).clone()))),
         })
@@ -60,7 +63,8 @@ impl Credentials {
                 None => return Ok(()),
             },
         };
-        let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| Error::Token)?;
+        let mut value =
+            HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| Error::Token)?;
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
         Ok(())

@@ -22,7 +22,10 @@ impl<K> List<K> {
     /// The version that the list is of.
     #[must_use]
     pub fn resource_version(&self) -> &str {
-        self.metadata.resource_version.as_deref().unwrap_or_default()
+        self.metadata
+            .resource_version
+            .as_deref()
+            .unwrap_or_default()
     }
 
     /// Where the next page begins; none after the last.
@@ -33,19 +36,31 @@ impl<K> List<K> {
 }
 
 /// Go prints an empty list as null where a field is not `omitempty`.
-fn null_is_empty<'de, K: DeserializeOwned, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<K>, D::Error> {
+fn null_is_empty<'de, K: DeserializeOwned, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<K>, D::Error> {
     Ok(Option::<Vec<K>>::deserialize(from)?.unwrap_or_default())
 }
 
-pub(super) fn object<K: DeserializeOwned>(_headers: &HeaderMap, body: &Bytes, target: &Target) -> Result<K, Error> {
+pub(super) fn object<K: DeserializeOwned>(
+    _headers: &HeaderMap,
+    body: &Bytes,
+    target: &Target,
+) -> Result<K, Error> {
     json(body, &target.kind)
 }
 
-pub(super) fn list<K: DeserializeOwned>(_headers: &HeaderMap, body: &Bytes, target: &Target) -> Result<List<K>, Error> {
+pub(super) fn list<K: DeserializeOwned>(
+    _headers: &HeaderMap,
+    body: &Bytes,
+    target: &Target,
+) -> Result<List<K>, Error> {
     json(body, &format!("{}List", target.kind))
 }
 
 pub(super) fn json<K: DeserializeOwned>(body: &[u8], expected: &str) -> Result<K, Error> {
-    serde_json::from_slice(body)
-        .map_err(|e| Error::Decode { expected: expected.to_owned(), problem: e.to_string() })
+    serde_json::from_slice(body).map_err(|e| Error::Decode {
+        expected: expected.to_owned(),
+        problem: e.to_string(),
+    })
 }

@@ -16,7 +16,11 @@ pub enum Form {
 
 impl Form {
     pub(super) fn of<K: Kind>(_target: &Target) -> Self {
-        if TypeId::of::<K>() == TypeId::of::<PartialObjectMetadata>() { Self::Metadata } else { Self::Full }
+        if TypeId::of::<K>() == TypeId::of::<PartialObjectMetadata>() {
+            Self::Metadata
+        } else {
+            Self::Full
+        }
     }
 
     pub(super) fn object(self) -> &'static str {

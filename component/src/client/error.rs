@@ -14,7 +14,11 @@ pub enum Error {
     #[error("{}", message(.0))]
     Status(Box<Status>),
     #[error("cannot reach the API server at {host}")]
-    Transport { host: String, #[source] cause: TransportError },
+    Transport {
+        host: String,
+        #[source]
+        cause: TransportError,
+    },
     #[error("no answer from the API server at {host} within {after:?}")]
     Timeout { host: String, after: Duration },
     #[error("no credentials for the API server")]
@@ -54,7 +58,9 @@ impl Error {
     /// The reason that the server gave, such as `NotFound`.
     #[must_use]
     pub fn reason(&self) -> &str {
-        self.status().and_then(|s| s.reason.as_deref()).unwrap_or_default()
+        self.status()
+            .and_then(|s| s.reason.as_deref())
+            .unwrap_or_default()
     }
 
     /// The reason, or, if the server gave none that is known, the code.
@@ -129,7 +135,10 @@ impl Error {
     /// Whether the details name a cause of this type.
     #[must_use]
     pub fn has_cause(&self, cause: &str) -> bool {
-        let causes = self.status().and_then(|s| s.details.as_ref()).and_then(|d| d.causes.as_ref());
+        let causes = self
+            .status()
+            .and_then(|s| s.details.as_ref())
+            .and_then(|d| d.causes.as_ref());
         causes.is_some_and(|all| all.iter().any(|c| c.reason.as_deref() == Some(cause)))
     }
 
@@ -137,7 +146,10 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let seconds = self.status()?.details.as_ref()?.retry_after_seconds?;
-        u64::try_from(seconds).ok().filter(|s| *s > 0).map(Duration::from_secs)
+        u64::try_from(seconds)
+            .ok()
+            .filter(|s| *s > 0)
+            .map(Duration::from_secs)
     }
 }
 

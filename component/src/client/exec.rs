@@ -36,28 +36,50 @@ struct Variable {
 
 impl std::fmt::Debug for ExecConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ExecConfig").field("command", &self.command).finish_non_exhaustive()
+        f.debug_struct("ExecConfig")
+            .field("command", &self.command)
+            .finish_non_exhaustive()
     }
 }
 
 /// Why a plugin gave no credentials.
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
-    #[error("cannot run {command}{}", hint(.hint))]
-    Run { command: String, hint: String, #[source] cause: std::io::Error },
+    #[error("cannot run {command}{}", in_parentheses(.hint))]
+    Run {
+        command: String,
+        hint: String,
+        #[source]
+        cause: std::io::Error,
+    },
     #[error("{command} failed with {status}: {said}")]
-    Failed { command: String, status: std::process::ExitStatus, said: String },
+    Failed {
+        command: String,
+        status: std::process::ExitStatus,
+        said: String,
+    },
     #[error("{command} did not answer within {after:?}")]
     Timeout { command: String, after: Duration },
     #[error("{command} did not print an ExecCredential of {version}: {problem}")]
-    Answer { command: String, version: String, problem: String },
+    Answer {
+        command: String,
+        version: String,
+        problem: String,
+    },
 }
 
-fn hint(hint: &str) -> String {
-    if hint.is_empty() { String::new() } else { format!(" ({hint})") }
+fn in_parentheses(hint: &str) -> String {
+    if hint.is_empty() {
+        String::new()
+    } else {
+        format!(" ({hint})")
+    }
 }
 
-const VERSIONS: [&str; 2] = ["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"];
+const VERSIONS: [&str; 2] = [
+    "client.authentication.k8s.io/v1",
+    "client.authentication.k8s.io/v1beta1",
+];
 /// A plugin that asks nobody needs no longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -65,7 +87,10 @@ impl ExecConfig {
     /// A command with a slash is relative to the kubeconfig.
     pub(super) fn relative_to(mut self, dir: &Path) -> Result<Self, String> {
         if !VERSIONS.contains(&self.api_version.as_str()) {
-            return Err(format!("exec: apiVersion {:?} is not supported", self.api_version));
+            return Err(format!(
+                "exec: apiVersion {:?} is not supported",
+                self.api_version
+            ));
         }
         if self.interactive_mode == "Always" {
             return Err("exec: interactiveMode Always, but nobody is there to be asked".to_owned());
@@ -95,7 +120,11 @@ pub(super) struct Plugin {
 
 impl Plugin {
     pub(super) fn new(config: ExecConfig) -> Self {
-        Self { config, current: Mutex::new(None), running: tokio::sync::Mutex::new(()) }
+        Self {
+            config,
+            current: Mutex::new(None),
+            running: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// Credentials that are good now.
@@ -119,7 +148,9 @@ impl Plugin {
 
     fn good(&self) -> Option<Arc<Credential>> {
         let current = self.current.lock();
-        current.clone().filter(|c| c.expires.is_none_or(|at| at > Timestamp::now()))
+        current
+            .clone()
+            .filter(|c| c.expires.is_none_or(|at| at > crate::clock::now()))
     }
 
     async fn run(&self) -> Result<Credential, Error> {
@@ -139,11 +170,26 @@ impl Plugin {
             .kill_on_drop(true);
         let output = tokio::time::timeout(PATIENCE, run.output())
             .await
-            .map_err(|_| Error::Timeout { command: command(), after: PATIENCE })?
-            .map_err(|cause| Error::Run { command: command(), hint: config.install_hint.clone(), cause })?;
+            .map_err(|_| Error::Timeout {
+                command: command(),
+                after: PATIENCE,
+            })?
+            .map_err(|cause| Error::Run {
+                command: command(),
+                hint: config.install_hint.clone(),
+                cause,
+            })?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().chars().take(512).collect();
-            return Err(Error::Failed { command: command(), status: output.status, said });
+            let said = String::from_utf8_lossy(&output.stderr)
+                .trim()
+                .chars()
+                .take(512)
+                .collect();
+            return Err(Error::Failed {
+                command: command(),
+                status: output.status,
+                said,
+            });
         }
         read(&output.stdout, &config.api_version).map_err(|problem| Error::Answer {
             command: command(),
@@ -189,7 +235,10 @@ fn read(printed: &[u8], version: &str) -> Result<Credential, String> {
     let status = answer.status.ok_or("it has no status")?;
     let filled = |text: Option<String>| text.filter(|t| !t.is_empty());
     let token = filled(status.token);
-    let certificate = match (filled(status.client_certificate_data), filled(status.client_key_data)) {
+    let certificate = match (
+        filled(status.client_certificate_data),
+        filled(status.client_key_data),
+    ) {
         (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
         _ => return Err("certificate and key must come together".to_owned()),
@@ -197,5 +246,9 @@ fn read(printed: &[u8], version: &str) -> Result<Credential, String> {
     if token.is_none() && certificate.is_none() {
         return Err("it has neither a token nor a certificate".to_owned());
     }
-    Ok(Credential { token, certificate, expires: status.expiration_timestamp })
+    Ok(Credential {
+        token,
+        certificate,
+        expires: status.expiration_timestamp,
+    })
 }

@@ -107,7 +107,9 @@ pub struct Impersonate {
 impl Impersonate {
     pub(super) fn apply(&self, headers: &mut HeaderMap) {
         let mut add = |name: &str, value: &str| {
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::try_from(name), HeaderValue::try_from(value))
+            {
                 headers.append(name, value);
             }
         };
@@ -151,15 +153,24 @@ impl Kubeconfig {
     pub fn client(&self, context: Option<&str>, dir: &Path) -> Result<Config, String> {
         let context = self.context(context)?;
         let cluster = self.clusters.iter().find(|c| c.name == context.cluster);
-        let cluster = &cluster.ok_or_else(|| format!("cluster {:?} does not exist", context.cluster))?.cluster;
+        let cluster = &cluster
+            .ok_or_else(|| format!("cluster {:?} does not exist", context.cluster))?
+            .cluster;
         if cluster.server.is_empty() {
             return Err(format!("cluster {:?} has no server", context.cluster));
         }
         if !cluster.proxy_url.is_empty() {
-            return Err(format!("cluster {:?}: proxy-url is not supported", context.cluster));
+            return Err(format!(
+                "cluster {:?}: proxy-url is not supported",
+                context.cluster
+            ));
         }
-        let ca = source(&cluster.certificate_authority_data, &cluster.certificate_authority, dir)
-            .map_err(|e| format!("certificate-authority-data: {e}"))?;
+        let ca = source(
+            &cluster.certificate_authority_data,
+            &cluster.certificate_authority,
+            dir,
+        )
+        .map_err(|e| format!("certificate-authority-data: {e}"))?;
         let mut config = Config {
             ca,
             insecure: cluster.insecure_skip_tls_verify,
@@ -168,8 +179,11 @@ impl Kubeconfig {
         };
         if !context.user.is_empty() {
             let user = self.users.iter().find(|u| u.name == context.user);
-            let user = &user.ok_or_else(|| format!("user {:?} does not exist", context.user))?.user;
-            user.apply(&mut config, dir).map_err(|e| format!("user {:?}: {e}", context.user))?;
+            let user = &user
+                .ok_or_else(|| format!("user {:?} does not exist", context.user))?
+                .user;
+            user.apply(&mut config, dir)
+                .map_err(|e| format!("user {:?}: {e}", context.user))?;
         }
         Ok(config)
     }
@@ -177,7 +191,10 @@ impl Kubeconfig {
     /// The namespace of the current context.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
-        self.context(None).ok().map(|c| c.namespace.as_str()).filter(|n| !n.is_empty())
+        self.context(None)
+            .ok()
+            .map(|c| c.namespace.as_str())
+            .filter(|n| !n.is_empty())
     }
 
     fn context(&self, name: Option<&str>) -> Result<&Context, String> {
@@ -186,7 +203,9 @@ impl Kubeconfig {
             return Err("there is no current-context".to_owned());
         }
         let context = self.contexts.iter().find(|c| c.name == name);
-        context.map(|c| &c.context).ok_or_else(|| format!("context {name:?} does not exist"))
+        context
+            .map(|c| &c.context)
+            .ok_or_else(|| format!("context {name:?} does not exist"))
     }
 }
 
@@ -194,7 +213,8 @@ impl User {
     fn apply(&self, config: &mut Config, dir: &Path) -> Result<(), String> {
         let cert = source(&self.client_certificate_data, &self.client_certificate, dir)
             .map_err(|e| format!("client-certificate-data: {e}"))?;
-        let key = source(&self.client_key_data, &self.client_key, dir).map_err(|e| format!("client-key-data: {e}"))?;
+        let key = source(&self.client_key_data, &self.client_key, dir)
+            .map_err(|e| format!("client-key-data: {e}"))?;
         config.certificate = match (cert, key) {
             (Some(cert), Some(key)) => Some(Certificate { cert, key }.into()),
             (None, None) => None,
@@ -228,12 +248,16 @@ impl User {
 fn source(data: &str, file: &str, dir: &Path) -> Result<Option<Source>, base64::DecodeError> {
     if !data.is_empty() {
         let compact: String = data.split_whitespace().collect();
-        return Ok(Some(Source::Inline(base64::engine::general_purpose::STANDARD.decode(compact)?)));
+        return Ok(Some(Source::Inline(
+            base64::engine::general_purpose::STANDARD.decode(compact)?,
+        )));
     }
     Ok((!file.is_empty()).then(|| Source::File(dir.join(PathBuf::from(file)))))
 }
 
 /// Tools write `users: null`.
-fn null_is_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+fn null_is_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }

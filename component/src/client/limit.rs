@@ -32,8 +32,14 @@ impl RateLimit {
         let qps = if qps == 0.0 { 5.0 } else { qps };
         let burst = if burst <= 0 { 10 } else { burst };
         let interval = Duration::from_secs_f32(1.0 / qps);
-        let bucket = Bucket { interval, burst: interval * burst.unsigned_abs(), full_at: Mutex::new(Instant::now()) };
-        Self { bucket: Some(Arc::new(bucket)) }
+        let bucket = Bucket {
+            interval,
+            burst: interval * burst.unsigned_abs(),
+            full_at: Mutex::new(Instant::now()),
+        };
+        Self {
+            bucket: Some(Arc::new(bucket)),
+        }
     }
 
     #[must_use]
@@ -44,7 +50,9 @@ impl RateLimit {
     /// Takes a token, waiting for it if there is none; returns how long that took. Those who wait are
     /// served in the order in which they came.
     pub async fn wait(&self) -> Duration {
-        let Some(bucket) = &self.bucket else { return Duration::ZERO };
+        let Some(bucket) = &self.bucket else {
+            return Duration::ZERO;
+        };
         let delay = bucket.take(Instant::now());
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
@@ -55,7 +63,9 @@ impl RateLimit {
     /// How long whoever takes a token now has to wait for it.
     #[must_use]
     pub fn take(&self) -> Duration {
-        self.bucket.as_ref().map_or(Duration::ZERO, |b| b.take(Instant::now()))
+        self.bucket
+            .as_ref()
+            .map_or(Duration::ZERO, |b| b.take(Instant::now()))
     }
 }
 
@@ -81,10 +91,16 @@ mod tests {
             at.push(start.elapsed().as_millis());
         }
         assert_eq!(at[..3], [0, 0, 0]);
-        assert!((95..=110).contains(&at[3]) && (295..=320).contains(&at[5]), "{at:?}");
+        assert!(
+            (95..=110).contains(&at[3]) && (295..=320).contains(&at[5]),
+            "{at:?}"
+        );
         tokio::time::sleep(Duration::from_secs(10)).await;
         let waits: Vec<_> = (0..4).map(|_| limit.take()).collect();
-        assert!(waits[..3].iter().all(Duration::is_zero) && !waits[3].is_zero(), "the bucket does not overfill");
+        assert!(
+            waits[..3].iter().all(Duration::is_zero) && !waits[3].is_zero(),
+            "the bucket does not overfill"
+        );
     }
 
     #[test]

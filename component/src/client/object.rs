@@ -17,7 +17,14 @@ pub trait Kind:
 }
 
 impl<K> Kind for K where
-    K: Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static
+    K: Metadata<Ty = ObjectMeta>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static
 {
 }
 
@@ -58,9 +65,18 @@ impl Target {
     /// The path of its collection.
     #[must_use]
     pub fn path(&self, namespace: Option<&str>) -> String {
-        let root = if self.group.is_empty() { "/api/".to_owned() } else { format!("/apis/{}/", self.group) };
+        let root = if self.group.is_empty() {
+            "/api/".to_owned()
+        } else {
+            format!("/apis/{}/", self.group)
+        };
         match namespace {
-            Some(ns) => format!("{root}{}/namespaces/{}/{}", self.version, path_escape(ns), self.resource),
+            Some(ns) => format!(
+                "{root}{}/namespaces/{}/{}",
+                self.version,
+                path_escape(ns),
+                self.resource
+            ),
             None => format!("{root}{}/{}", self.version, self.resource),
         }
     }

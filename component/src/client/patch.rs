@@ -45,17 +45,29 @@ impl Patch {
     /// If the value cannot be encoded.
     pub fn apply(manager: &str, force: bool, wanted: &impl Serialize) -> Result<Self, Error> {
         let patch = Self::of("application/apply-patch+yaml", wanted)?;
-        Ok(Self { manager: Some(manager.to_owned()), force, ..patch })
+        Ok(Self {
+            manager: Some(manager.to_owned()),
+            force,
+            ..patch
+        })
     }
 
     /// The same patch with a field manager of its own; otherwise the user agent names it.
     #[must_use]
     pub fn managed_by(self, manager: &str) -> Self {
-        Self { manager: Some(manager.to_owned()), ..self }
+        Self {
+            manager: Some(manager.to_owned()),
+            ..self
+        }
     }
 
     fn of(media_type: &'static str, value: &impl Serialize) -> Result<Self, Error> {
         let body = serde_json::to_vec(value).map_err(Error::Encode)?;
-        Ok(Self { media_type, body: body.into(), manager: None, force: false })
+        Ok(Self {
+            media_type,
+            body: body.into(),
+            manager: None,
+            force: false,
+        })
     }
 }

@@ -36,11 +36,20 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) fn new(method: Method, path: String) -> Self {
-        Self { method, path, accept: "application/json".to_owned(), content: None, timeout: true }
+        Self {
+            method,
+            path,
+            accept: "application/json".to_owned(),
+            content: None,
+            timeout: true,
+        }
     }
 
     pub(super) fn accept(self, accept: impl Into<String>) -> Self {
-        Self { accept: accept.into(), ..self }
+        Self {
+            accept: accept.into(),
+            ..self
+        }
     }
 
     /// Adds a query parameter unless it is empty.
@@ -51,7 +60,10 @@ impl Call {
     }
 
     pub(super) fn body(self, media_type: &'static str, body: Bytes) -> Self {
-        Self { content: Some((media_type, body)), ..self }
+        Self {
+            content: Some((media_type, body)),
+            ..self
+        }
     }
 
     pub(super) fn json(self, value: &impl Serialize) -> Result<Self, Error> {
@@ -61,7 +73,10 @@ impl Call {
 
     /// For answers that are streams without an end.
     pub(super) fn without_timeout(self) -> Self {
-        Self { timeout: false, ..self }
+        Self {
+            timeout: false,
+            ..self
+        }
     }
 }
 
@@ -79,7 +94,10 @@ impl Client {
             None => self.send_patiently(&call).await,
             Some(after) => match tokio::time::timeout(after, self.send_patiently(&call)).await {
                 Ok(answer) => answer,
-                Err(_) => Err(Error::Timeout { host: self.inner.host.clone(), after }),
+                Err(_) => Err(Error::Timeout {
+                    host: self.inner.host.clone(),
+                    after,
+                }),
             },
         }
     }
@@ -90,7 +108,11 @@ impl Client {
         let waited = self.handle.limit.wait().await;
         requests.waited(method, host, waited);
         if waited > Duration::from_secs(1) {
-            tracing::debug!(path = call.path, ?waited, "Waited before sending a request because of the client's own rate limit");
+            tracing::debug!(
+                path = call.path,
+                ?waited,
+                "Waited before sending a request because of the client's own rate limit"
+            );
         }
         let mut tries = 0;
         loop {
@@ -116,15 +138,27 @@ impl Client {
         let response = match self.inner.transport.send(request).await {
             Ok(response) => response,
             Err(cause) => {
-                self.inner.metrics.requests().answered(None, method, host, started.elapsed());
+                self.inner
+                    .metrics
+                    .requests()
+                    .answered(None, method, host, started.elapsed());
                 if may_repeat && call.method == Method::GET && cause.is_lost() {
-                    return Verdict::Again { after: REPEAT_READ, code: None };
+                    return Verdict::Again {
+                        after: REPEAT_READ,
+                        code: None,
+                    };
                 }
-                return Verdict::Failed(Error::Transport { host: host.to_owned(), cause });
+                return Verdict::Failed(Error::Transport {
+                    host: host.to_owned(),
+                    cause,
+                });
             }
         };
         let code = response.status().as_u16();
-        self.inner.metrics.requests().answered(Some(code), method, host, started.elapsed());
+        self.inner
+            .metrics
+            .requests()
+            .answered(Some(code), method, host, started.elapsed());
         if response.status().is_success() {
             return Verdict::Done(response);
         }
@@ -132,7 +166,10 @@ impl Client {
             self.inner.credentials.refused();
         }
         match retry_after(response.status(), response.headers()) {
-            Some(after) if may_repeat => Verdict::Again { after, code: Some(code) },
+            Some(after) if may_repeat => Verdict::Again {
+                after,
+                code: Some(code),
+            },
             _ => Verdict::Failed(self.refusal(call, response).await),
         }
     }
@@ -140,15 +177,28 @@ impl Client {
     async fn request_of(&self, call: &Call) -> Result<http::Request<Bytes>, Error> {
         let mut request = http::Request::builder()
             .method(call.method.clone())
-            .uri(self.inner.transport.uri(&call.path).map_err(Error::Request)?)
+            .uri(
+                self.inner
+                    .transport
+                    .uri(&call.path)
+                    .map_err(Error::Request)?,
+            )
             .header(USER_AGENT, self.handle.user_agent.clone())
             .header(ACCEPT, call.accept.as_str());
         if let Some((media_type, _)) = &call.content {
             request = request.header(CONTENT_TYPE, *media_type);
         }
-        let body = call.content.as_ref().map(|(_, body)| body.clone()).unwrap_or_default();
+        let body = call
+            .content
+            .as_ref()
+            .map(|(_, body)| body.clone())
+            .unwrap_or_default();
         let mut request = request.body(body).map_err(Error::Request)?;
-        self.inner.credentials.apply(request.headers_mut()).await.map_err(Error::Credentials)?;
+        self.inner
+            .credentials
+            .apply(request.headers_mut())
+            .await
+            .map_err(Error::Credentials)?;
         self.inner.impersonate.apply(request.headers_mut());
         Ok(request)
     }
@@ -157,7 +207,11 @@ impl Client {
     async fn refusal(&self, call: &Call, response: http::Response<Incoming>) -> Error {
         let code = response.status();
         let retry = retry_after(code, response.headers());
-        let said = tokio::time::timeout(Duration::from_secs(10), read_all(response.into_body(), MAX_ERROR_BODY)).await;
+        let said = tokio::time::timeout(
+            Duration::from_secs(10),
+            read_all(response.into_body(), MAX_ERROR_BODY),
+        )
+        .await;
         let said = said.ok().and_then(Result::ok).unwrap_or_default();
         let mut status = match serde_json::from_slice::<Status>(&said) {
             Ok(status) if status.status.as_deref() == Some("Failure") => status,
@@ -166,7 +220,9 @@ impl Client {
         status.code.get_or_insert(code.as_u16().into());
         if let Some(retry) = retry {
             let details = status.details.get_or_insert_with(Default::default);
-            details.retry_after_seconds.get_or_insert(i32::try_from(retry.as_secs()).unwrap_or(i32::MAX));
+            details
+                .retry_after_seconds
+                .get_or_insert(i32::try_from(retry.as_secs()).unwrap_or(i32::MAX));
         }
         Error::Status(Box::new(status))
     }
@@ -176,16 +232,27 @@ impl Client {
         let (parts, body) = self.send(call).await?.into_parts();
         let body = read_all(body, MAX_BODY)
             .await
-            .map_err(|cause| Error::Transport { host: self.inner.host.clone(), cause })?;
+            .map_err(|cause| Error::Transport {
+                host: self.inner.host.clone(),
+                cause,
+            })?;
         Ok((parts.headers, body))
     }
 
-    pub(super) async fn object<K: DeserializeOwned>(&self, call: Call, target: &Target) -> Result<K, Error> {
+    pub(super) async fn object<K: DeserializeOwned>(
+        &self,
+        call: Call,
+        target: &Target,
+    ) -> Result<K, Error> {
         let (headers, body) = self.whole(call).await?;
         decode::object(&headers, &body, target)
     }
 
-    pub(super) async fn list<K: DeserializeOwned>(&self, call: Call, target: &Target) -> Result<List<K>, Error> {
+    pub(super) async fn list<K: DeserializeOwned>(
+        &self,
+        call: Call,
+        target: &Target,
+    ) -> Result<List<K>, Error> {
         let (headers, body) = self.whole(call).await?;
         decode::list(&headers, &body, target)
     }
@@ -204,7 +271,13 @@ fn retry_after(code: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     if code != StatusCode::TOO_MANY_REQUESTS && !code.is_server_error() {
         return None;
     }
-    let seconds: u64 = headers.get(RETRY_AFTER).map(HeaderValue::to_str)?.ok()?.trim().parse().ok()?;
+    let seconds: u64 = headers
+        .get(RETRY_AFTER)
+        .map(HeaderValue::to_str)?
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     Some(Duration::from_secs(seconds))
 }
 

@@ -18,13 +18,25 @@ use crate::files::FromFiles;
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
     #[error("cannot read {path}")]
-    Read { path: PathBuf, #[source] cause: std::io::Error },
+    Read {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
     #[error("cannot read the PEM of {origin}")]
-    Pem { origin: String, #[source] cause: rustls_pki_types::pem::Error },
+    Pem {
+        origin: String,
+        #[source]
+        cause: rustls_pki_types::pem::Error,
+    },
     #[error("no certificate in {0}")]
     NoCertificate(String),
     #[error("a certificate in {origin} cannot be an authority")]
-    Authority { origin: String, #[source] cause: rustls::Error },
+    Authority {
+        origin: String,
+        #[source]
+        cause: rustls::Error,
+    },
     #[error("no authority is given, and the system has none")]
     NoAuthorities,
     #[error("the client's certificate and key do not fit")]
@@ -69,28 +81,51 @@ enum Verifier {
 
 impl Tls {
     pub(super) fn new(config: &Config, plugin: Option<Arc<Plugin>>) -> Result<Self, Error> {
-        let sources = config.ca.iter().chain(config.certificate.iter().flat_map(|(cert, key)| [cert, key]));
+        let sources = config.ca.iter().chain(
+            config
+                .certificate
+                .iter()
+                .flat_map(|(cert, key)| [cert, key]),
+        );
         let paths = sources.filter_map(|s| match s {
             Source::File(path) => Some(path.clone()),
             Source::Inline(_) => None,
         });
         let settings = config.clone();
         let base = FromFiles::new(paths.collect(), move || base(&settings))?;
-        Ok(Self { base, plugin, derived: Mutex::new(None) })
+        Ok(Self {
+            base,
+            plugin,
+            derived: Mutex::new(None),
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn look_always(&mut self) {
+        self.base.look_always();
     }
 
     /// The settings as of now.
     pub(super) async fn current(&self) -> Result<Arc<ClientConfig>, exec::Error> {
         let base = self.base.current();
-        let Some(plugin) = &self.plugin else { return Ok(Arc::clone(&base.config)) };
+        let Some(plugin) = &self.plugin else {
+            return Ok(Arc::clone(&base.config));
+        };
         let Some(certificate) = plugin.credential().await?.certificate.clone() else {
             return Ok(Arc::clone(&base.config));
         };
         let mut derived = self.derived.lock();
-        if let Some(d) = derived.as_ref().filter(|d| Arc::ptr_eq(&d.base, &base) && d.certificate == certificate) {
+        if let Some(d) = derived
+            .as_ref()
+            .filter(|d| Arc::ptr_eq(&d.base, &base) && d.certificate == certificate)
+        {
             return Ok(Arc::clone(&d.config));
         }
-        let pair = pair(certificate.0.as_bytes(), certificate.1.as_bytes(), "the plugin");
+        let pair = pair(
+            certificate.0.as_bytes(),
+            certificate.1.as_bytes(),
+            "the plugin",
+        );
         let config = match pair.and_then(|pair| settings(&base.verifier, Some(pair))) {
             Ok(config) => Arc::new(config),
             Err(e) => {
@@ -98,7 +133,11 @@ impl Tls {
                 return Ok(Arc::clone(&base.config));
             }
         };
-        *derived = Some(Derived { base, certificate, config: Arc::clone(&config) });
+        *derived = Some(Derived {
+            base,
+            certificate,
+            config: Arc::clone(&config),
+        });
         Ok(config)
     }
 }
@@ -113,7 +152,10 @@ fn base(config: &Config) -> Result<Base, Error> {
         };
         let mut roots = RootCertStore::empty();
         for cert in certificates(&pem, &origin)? {
-            roots.add(cert).map_err(|cause| Error::Authority { origin: origin.clone(), cause })?;
+            roots.add(cert).map_err(|cause| Error::Authority {
+                origin: origin.clone(),
+                cause,
+            })?;
         }
         Verifier::Roots(Arc::new(roots))
     };
@@ -125,7 +167,10 @@ fn base(config: &Config) -> Result<Base, Error> {
         }
         None => None,
     };
-    Ok(Base { config: Arc::new(settings(&verifier, certificate)?), verifier })
+    Ok(Base {
+        config: Arc::new(settings(&verifier, certificate)?),
+        verifier,
+    })
 }
 
 type PairDer = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
@@ -137,10 +182,14 @@ fn settings(verifier: &Verifier, certificate: Option<PairDer>) -> Result<ClientC
         .map_err(Error::Settings)?;
     let builder = match verifier {
         Verifier::Roots(roots) => builder.with_root_certificates(Arc::clone(roots)),
-        Verifier::Nobody => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider))),
+        Verifier::Nobody => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyServer(provider))),
     };
     let mut config = match certificate {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(Error::Pair)?,
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(Error::Pair)?,
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -151,26 +200,41 @@ fn read(source: &Source, inline: &str) -> Result<(Vec<u8>, String), Error> {
     match source {
         Source::Inline(pem) => Ok((pem.clone(), inline.to_owned())),
         Source::File(path) => {
-            let pem = std::fs::read(path).map_err(|cause| Error::Read { path: path.clone(), cause })?;
+            let pem = std::fs::read(path).map_err(|cause| Error::Read {
+                path: path.clone(),
+                cause,
+            })?;
             Ok((pem, path.display().to_string()))
         }
     }
 }
 
 fn system_authorities() -> Result<(Vec<u8>, String), Error> {
-    let found = SYSTEM_AUTHORITIES.iter().find_map(|p| Some((std::fs::read(Path::new(p)).ok()?, (*p).to_owned())));
+    let found = SYSTEM_AUTHORITIES
+        .iter()
+        .find_map(|p| Some((std::fs::read(Path::new(p)).ok()?, (*p).to_owned())));
     found.ok_or(Error::NoAuthorities)
 }
 
 fn certificates(pem: &[u8], origin: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
     let certs: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|cause| Error::Pem { origin: origin.to_owned(), cause })?;
-    if certs.is_empty() { Err(Error::NoCertificate(origin.to_owned())) } else { Ok(certs) }
+        .map_err(|cause| Error::Pem {
+            origin: origin.to_owned(),
+            cause,
+        })?;
+    if certs.is_empty() {
+        Err(Error::NoCertificate(origin.to_owned()))
+    } else {
+        Ok(certs)
+    }
 }
 
 fn pair(cert: &[u8], key: &[u8], origin: &str) -> Result<PairDer, Error> {
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|cause| Error::Pem { origin: origin.to_owned(), cause })?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|cause| Error::Pem {
+        origin: origin.to_owned(),
+        cause,
+    })?;
     Ok((certificates(cert, origin)?, key))
 }
 
@@ -196,7 +260,12 @@ impl ServerCertVerifier for AnyServer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -205,7 +274,12 @@ impl ServerCertVerifier for AnyServer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,9 +22,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use super::config::{Config, ConfigError};
 use super::exec::{self, Plugin};
@@ -90,6 +91,8 @@ struct Shared {
     /// The settings that it was made with; none for plain TCP.
     made_with: Option<Arc<ClientConfig>>,
     streams: Arc<AtomicUsize>,
+    /// How many streams the server takes.
+    most_streams: Arc<AtomicUsize>,
 }
 
 /// A stream under way; lives in its answer.
@@ -106,10 +109,12 @@ impl Drop for StreamCount {
     }
 }
 
-enum Io {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// Bytes both ways, encrypted or not.
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+type Io = Box<dyn Duplex>;
 
 /// How a request can be sent.
 enum Way {
@@ -118,14 +123,24 @@ enum Way {
 }
 
 impl Transport {
-    pub(super) fn new(config: &Config, plugin: Option<Arc<Plugin>>, tasks: Supervisor) -> Result<Self, ConfigError> {
-        let bad = |problem: String| ConfigError::Server { address: config.server.clone(), problem };
+    pub(super) fn new(
+        config: &Config,
+        plugin: Option<Arc<Plugin>>,
+        tasks: Supervisor,
+    ) -> Result<Self, ConfigError> {
+        let bad = |problem: String| ConfigError::Server {
+            address: config.server.clone(),
+            problem,
+        };
         let address = if config.server.contains("://") {
             config.server.clone()
         } else {
             format!("https://{}", config.server)
         };
-        let parts = address.parse::<Uri>().map_err(|e| bad(e.to_string()))?.into_parts();
+        let parts = address
+            .parse::<Uri>()
+            .map_err(|e| bad(e.to_string()))?
+            .into_parts();
         let scheme = parts.scheme.unwrap_or(Scheme::HTTPS);
         let authority = parts.authority.ok_or_else(|| bad("no host".to_owned()))?;
         let secure = match scheme.as_str() {
@@ -133,10 +148,21 @@ impl Transport {
             "http" => false,
             other => return Err(bad(format!("unsupported scheme {other}"))),
         };
-        let name = config.server_name.as_deref().unwrap_or_else(|| bare_host(&authority)).to_owned();
+        let name = config
+            .server_name
+            .as_deref()
+            .unwrap_or_else(|| bare_host(&authority))
+            .to_owned();
         let server_name = ServerName::try_from(name).map_err(|e| bad(e.to_string()))?;
-        let tls = if secure { Some(Tls::new(config, plugin).map_err(ConfigError::Tls)?) } else { None };
-        let base_path = parts.path_and_query.map(|p| p.path().trim_end_matches('/').to_owned()).unwrap_or_default();
+        let tls = if secure {
+            Some(Tls::new(config, plugin).map_err(ConfigError::Tls)?)
+        } else {
+            None
+        };
+        let base_path = parts
+            .path_and_query
+            .map(|p| p.path().trim_end_matches('/').to_owned())
+            .unwrap_or_default();
         Ok(Self {
             scheme,
             authority,
@@ -148,6 +174,12 @@ impl Transport {
             idle_http1: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// For tests: the files are looked at for each request.
+    #[cfg(test)]
+    pub(super) fn look_always(&mut self) {
+        self.tls.as_mut().expect("a client with TLS").look_always();
     }
 
     pub(super) fn host(&self) -> &str {
@@ -166,25 +198,30 @@ impl Transport {
 
     /// Sends a request and waits for the head of its answer. A request that the server did not take is
     /// sent on another connection.
-    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Response<Incoming>, TransportError> {
+    pub(super) async fn send(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<Response<Incoming>, TransportError> {
         let (head, body) = request.into_parts();
         let mut tries = 0;
         loop {
             tries += 1;
             let request = Request::from_parts(head.clone(), Full::new(body.clone()));
             let error = match self.way().await? {
-                Way::Http2(shared, stream) => match shared.clone().sender.send_request(request).await {
-                    Ok(mut response) => {
-                        response.extensions_mut().insert(stream);
-                        return Ok(response);
-                    }
-                    Err(e) => {
-                        if e.is_closed() || is_refused(&e) || shared.sender.is_closed() {
-                            self.forget(&shared);
+                Way::Http2(shared, stream) => {
+                    match shared.clone().sender.send_request(request).await {
+                        Ok(mut response) => {
+                            response.extensions_mut().insert(stream);
+                            return Ok(response);
                         }
-                        e
+                        Err(e) => {
+                            if e.is_closed() || is_refused(&e) || shared.sender.is_closed() {
+                                self.forget(&shared);
+                            }
+                            e
+                        }
                     }
-                },
+                }
                 Way::Http1(sender) => match self.send_http1(sender, request).await {
                     Ok(response) => return Ok(response),
                     Err(e) => e,
@@ -232,7 +269,9 @@ impl Transport {
             return Ok(way);
         }
         let connect = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(settings));
-        connect.await.map_err(|_| TransportError::ConnectTimeout(CONNECT_TIMEOUT))?
+        connect
+            .await
+            .map_err(|_| TransportError::ConnectTimeout(CONNECT_TIMEOUT))?
     }
 
     fn open_way(&self, settings: Option<&Arc<ClientConfig>>) -> Option<Way> {
@@ -245,7 +284,7 @@ impl Transport {
             current && !s.sender.is_closed()
         });
         for s in &*shared {
-            if s.streams.load(Ordering::Relaxed) < s.sender.current_max_send_streams() {
+            if s.streams.load(Ordering::Relaxed) < s.most_streams.load(Ordering::Relaxed) {
                 return Some(s.take());
             }
         }
@@ -258,11 +297,16 @@ impl Transport {
 
     /// Takes no new requests on a connection.
     fn forget(&self, gone: &Shared) {
-        self.shared.lock().retain(|s| !Arc::ptr_eq(&s.streams, &gone.streams));
+        self.shared
+            .lock()
+            .retain(|s| !Arc::ptr_eq(&s.streams, &gone.streams));
     }
 
     async fn connect(&self, settings: Option<Arc<ClientConfig>>) -> Result<Way, TransportError> {
-        let (io, http2) = self.dial(settings.clone()).await.map_err(TransportError::Connect)?;
+        let (io, http2) = self
+            .dial(settings.clone())
+            .await
+            .map_err(TransportError::Connect)?;
         if http2 {
             self.handshake_http2(io, settings).await
         } else {
@@ -271,16 +315,27 @@ impl Transport {
     }
 
     async fn dial(&self, settings: Option<Arc<ClientConfig>>) -> io::Result<(Io, bool)> {
-        let port = self.authority.port_u16().unwrap_or(if settings.is_some() { 443 } else { 80 });
+        let port = self
+            .authority
+            .port_u16()
+            .unwrap_or(if settings.is_some() { 443 } else { 80 });
         let stream = TcpStream::connect((bare_host(&self.authority), port)).await?;
         stream.set_nodelay(true)?;
-        let Some(settings) = settings else { return Ok((Io::Plain(stream), false)) };
-        let stream = TlsConnector::from(settings).connect(self.server_name.clone(), stream).await?;
+        let Some(settings) = settings else {
+            return Ok((Box::new(stream), false));
+        };
+        let stream = TlsConnector::from(settings)
+            .connect(self.server_name.clone(), stream)
+            .await?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok((Io::Tls(Box::new(stream)), http2))
+        Ok((Box::new(stream), http2))
     }
 
-    async fn handshake_http2(&self, io: Io, made_with: Option<Arc<ClientConfig>>) -> Result<Way, TransportError> {
+    async fn handshake_http2(
+        &self,
+        io: Io,
+        made_with: Option<Arc<ClientConfig>>,
+    ) -> Result<Way, TransportError> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -289,39 +344,37 @@ impl Transport {
             .keep_alive_interval(PING.0)
             .keep_alive_timeout(PING.1)
             .keep_alive_while_idle(true);
-        let (sender, connection) = match io {
-            Io::Plain(io) => {
-                let (sender, connection) = builder.handshake(TokioIo::new(io)).await.map_err(TransportError::Http)?;
-                (sender, Driver::from(connection))
-            }
-            Io::Tls(io) => {
-                let (sender, connection) = builder.handshake(TokioIo::new(*io)).await.map_err(TransportError::Http)?;
-                (sender, Driver::from(connection))
-            }
+        let (sender, mut connection) = builder
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(TransportError::Http)?;
+        let most_streams = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+        let most = Arc::clone(&most_streams);
+        self.drive(std::future::poll_fn(move |cx| {
+            let ended = Pin::new(&mut connection).poll(cx);
+            most.store(connection.current_max_send_streams(), Ordering::Relaxed);
+            ended
+        }));
+        let shared = Shared {
+            sender,
+            made_with,
+            streams: Arc::default(),
+            most_streams,
         };
-        self.drive(connection);
-        let shared = Shared { sender, made_with, streams: Arc::default() };
         let way = shared.take();
         self.shared.lock().push(shared);
         Ok(way)
     }
 
     async fn handshake_http1(&self, io: Io) -> Result<Way, TransportError> {
-        let (sender, connection) = match io {
-            Io::Plain(io) => {
-                let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(TransportError::Http)?;
-                (sender, Driver::from(connection))
-            }
-            Io::Tls(io) => {
-                let (sender, connection) = http1::handshake(TokioIo::new(*io)).await.map_err(TransportError::Http)?;
-                (sender, Driver::from(connection))
-            }
-        };
+        let (sender, connection) = http1::handshake(TokioIo::new(io))
+            .await
+            .map_err(TransportError::Http)?;
         self.drive(connection);
         Ok(Way::Http1(sender))
     }
 
-    fn drive(&self, Driver(connection): Driver) {
+    fn drive(&self, connection: impl Future<Output = Result<(), hyper::Error>> + Send + 'static) {
         let host = self.host().to_owned();
         self.tasks.spawn(Task::Background, "client-connection", async move {
             if let Err(e) = connection.await {
@@ -331,22 +384,12 @@ impl Transport {
     }
 }
 
-/// The future that moves a connection's bytes.
-struct Driver(futures::future::BoxFuture<'static, Result<(), hyper::Error>>);
-
-impl<F> From<F> for Driver
-where
-    F: Future<Output = Result<(), hyper::Error>> + Send + 'static,
-{
-    fn from(connection: F) -> Self {
-        Self(Box::pin(connection))
-    }
-}
-
 impl Shared {
     fn take(&self) -> Way {
         self.streams.fetch_add(1, Ordering::Relaxed);
-        let stream = Stream { _count: Arc::new(StreamCount(Arc::clone(&self.streams))) };
+        let stream = Stream {
+            _count: Arc::new(StreamCount(Arc::clone(&self.streams))),
+        };
         Way::Http2(self.clone(), stream)
     }
 }
@@ -358,7 +401,8 @@ fn is_refused(error: &hyper::Error) -> bool {
     while let Some(e) = cause {
         if let Some(h2) = e.downcast_ref::<h2::Error>() {
             return h2.is_remote()
-                && (h2.is_go_away() || (h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM)));
+                && (h2.is_go_away()
+                    || (h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM)));
         }
         cause = e.source();
     }
@@ -367,11 +411,16 @@ fn is_refused(error: &hyper::Error) -> bool {
 
 /// The host without the brackets of an IPv6 address.
 fn bare_host(authority: &Authority) -> &str {
-    authority.host().trim_start_matches('[').trim_end_matches(']')
+    authority
+        .host()
+        .trim_start_matches('[')
+        .trim_end_matches(']')
 }
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport").field("host", &self.host()).finish_non_exhaustive()
+        f.debug_struct("Transport")
+            .field("host", &self.host())
+            .finish_non_exhaustive()
     }
 }

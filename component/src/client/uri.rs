@@ -33,7 +33,11 @@ pub fn percent_decode(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let [byte, after @ ..] = rest {
         rest = after;
-        let hex = |b: &u8| char::from(*b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+        let hex = |b: &u8| {
+            char::from(*b)
+                .to_digit(16)
+                .and_then(|d| u8::try_from(d).ok())
+        };
         match (byte, after) {
             (b'%', [high, low, after @ ..]) if hex(high).is_some() && hex(low).is_some() => {
                 out.push(hex(high).unwrap_or(0) << 4 | hex(low).unwrap_or(0));

@@ -22,7 +22,10 @@ pub enum WatchEvent<K> {
     Deleted(K),
     /// All events up to this version were delivered. The initial ones end with the first bookmark that
     /// says so.
-    Bookmark { resource_version: String, initial_events_end: bool },
+    Bookmark {
+        resource_version: String,
+        initial_events_end: bool,
+    },
 }
 
 /// The annotation of the bookmark after the initial events (KEP-3157).
@@ -67,7 +70,12 @@ impl<K: Kind> WatchStream<K> {
             }
             match self.bytes.next().await? {
                 Ok(bytes) => self.frames.push(&bytes),
-                Err(cause) => return Some(Err(Error::Transport { host: self.host.clone(), cause })),
+                Err(cause) => {
+                    return Some(Err(Error::Transport {
+                        host: self.host.clone(),
+                        cause,
+                    }));
+                }
             }
         }
     }
@@ -104,12 +112,18 @@ impl<K: Kind> WatchStream<K> {
     }
 
     fn undecodable(&self, problem: impl std::fmt::Display) -> Error {
-        Error::Decode { expected: format!("event of {}", self.target), problem: problem.to_string() }
+        Error::Decode {
+            expected: format!("event of {}", self.target),
+            problem: problem.to_string(),
+        }
     }
 }
 
 fn bookmark<K>(meta: &ObjectMeta) -> WatchEvent<K> {
-    let annotation = meta.annotations.as_ref().and_then(|a| a.get(INITIAL_EVENTS_END));
+    let annotation = meta
+        .annotations
+        .as_ref()
+        .and_then(|a| a.get(INITIAL_EVENTS_END));
     WatchEvent::Bookmark {
         resource_version: meta.resource_version.clone().unwrap_or_default(),
         initial_events_end: annotation.is_some_and(|v| v == "true"),

@@ -24,7 +24,10 @@ impl<'de> Deserialize<'de> for Duration {
         use serde::de::Error;
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         let duration: proto::time::Duration = text.parse().map_err(D::Error::custom)?;
-        duration.to_std().map(Self).ok_or_else(|| D::Error::custom("must not be negative"))
+        duration
+            .to_std()
+            .map(Self)
+            .ok_or_else(|| D::Error::custom("must not be negative"))
     }
 }
 

@@ -53,15 +53,25 @@ impl ClientConnection {
 
     /// Takes over the flags that were given.
     pub fn flags(&mut self, args: &Args) {
-        set(&mut self.kubeconfig, args.given(&args::KUBECONFIG).flatten());
-        set(&mut self.content_type, args.given(&args::KUBE_API_CONTENT_TYPE));
+        set(
+            &mut self.kubeconfig,
+            args.given(&args::KUBECONFIG).flatten(),
+        );
+        set(
+            &mut self.content_type,
+            args.given(&args::KUBE_API_CONTENT_TYPE),
+        );
         set(&mut self.qps, args.given(&args::KUBE_API_QPS));
         set(&mut self.burst, args.given(&args::KUBE_API_BURST));
     }
 
     /// Upstream's `ValidateClientConnectionConfiguration`.
     pub fn validate(&self, path: &str, problems: &mut Problems) {
-        problems.check(self.burst >= 0, &format!("{path}.burst"), "must be non-negative");
+        problems.check(
+            self.burst >= 0,
+            &format!("{path}.burst"),
+            "must be non-negative",
+        );
     }
 }
 
@@ -99,18 +109,39 @@ impl LeaderElection {
     /// Upstream's default for a daemon whose lease has this name.
     #[must_use]
     pub fn named(resource_name: &str) -> Self {
-        Self { resource_name: resource_name.to_owned(), ..Self::default() }
+        Self {
+            resource_name: resource_name.to_owned(),
+            ..Self::default()
+        }
     }
 
     /// Takes over the flags that were given.
     pub fn flags(&mut self, args: &Args) {
         set(&mut self.leader_elect, args.given(&args::LEADER_ELECT));
-        set(&mut self.lease_duration, args.given(&args::LEADER_ELECT_LEASE_DURATION).map(Duration));
-        set(&mut self.renew_deadline, args.given(&args::LEADER_ELECT_RENEW_DEADLINE).map(Duration));
-        set(&mut self.retry_period, args.given(&args::LEADER_ELECT_RETRY_PERIOD).map(Duration));
-        set(&mut self.resource_lock, args.given(&args::LEADER_ELECT_RESOURCE_LOCK));
-        set(&mut self.resource_name, args.given(&args::LEADER_ELECT_RESOURCE_NAME));
-        set(&mut self.resource_namespace, args.given(&args::LEADER_ELECT_RESOURCE_NAMESPACE));
+        set(
+            &mut self.lease_duration,
+            args.given(&args::LEADER_ELECT_LEASE_DURATION).map(Duration),
+        );
+        set(
+            &mut self.renew_deadline,
+            args.given(&args::LEADER_ELECT_RENEW_DEADLINE).map(Duration),
+        );
+        set(
+            &mut self.retry_period,
+            args.given(&args::LEADER_ELECT_RETRY_PERIOD).map(Duration),
+        );
+        set(
+            &mut self.resource_lock,
+            args.given(&args::LEADER_ELECT_RESOURCE_LOCK),
+        );
+        set(
+            &mut self.resource_name,
+            args.given(&args::LEADER_ELECT_RESOURCE_NAME),
+        );
+        set(
+            &mut self.resource_namespace,
+            args.given(&args::LEADER_ELECT_RESOURCE_NAMESPACE),
+        );
     }
 
     /// Upstream's `ValidateLeaderElectionConfiguration`.
@@ -120,9 +151,21 @@ impl LeaderElection {
         }
         let at = |field: &str| format!("{path}.{field}");
         let zero = Duration::default();
-        problems.check(self.lease_duration > zero, &at("leaseDuration"), "must be greater than zero");
-        problems.check(self.renew_deadline > zero, &at("renewDeadline"), "must be greater than zero");
-        problems.check(self.retry_period > zero, &at("retryPeriod"), "must be greater than zero");
+        problems.check(
+            self.lease_duration > zero,
+            &at("leaseDuration"),
+            "must be greater than zero",
+        );
+        problems.check(
+            self.renew_deadline > zero,
+            &at("renewDeadline"),
+            "must be greater than zero",
+        );
+        problems.check(
+            self.retry_period > zero,
+            &at("retryPeriod"),
+            "must be greater than zero",
+        );
         problems.check(
             self.lease_duration > self.renew_deadline,
             &at("leaseDuration"),
@@ -134,9 +177,21 @@ impl LeaderElection {
             &at("renewDeadline"),
             "must be greater than retryPeriod*1.2",
         );
-        problems.check(self.resource_lock == "leases", &at("resourceLock"), "must be leases");
-        problems.check(!self.resource_name.is_empty(), &at("resourceName"), "is required");
-        problems.check(!self.resource_namespace.is_empty(), &at("resourceNamespace"), "is required");
+        problems.check(
+            self.resource_lock == "leases",
+            &at("resourceLock"),
+            "must be leases",
+        );
+        problems.check(
+            !self.resource_name.is_empty(),
+            &at("resourceName"),
+            "is required",
+        );
+        problems.check(
+            !self.resource_namespace.is_empty(),
+            &at("resourceNamespace"),
+            "is required",
+        );
     }
 }
 
@@ -150,7 +205,10 @@ pub struct Debugging {
 
 impl Default for Debugging {
     fn default() -> Self {
-        Self { enable_profiling: true, enable_contention_profiling: true }
+        Self {
+            enable_profiling: true,
+            enable_contention_profiling: true,
+        }
     }
 }
 
@@ -199,7 +257,11 @@ impl Logging {
 
     pub fn validate(&self, path: &str, problems: &mut Problems) {
         let known = matches!(self.format.as_str(), "text" | "json");
-        problems.check(known, &format!("{path}.format"), "unsupported log format, must be text or json");
+        problems.check(
+            known,
+            &format!("{path}.format"),
+            "unsupported log format, must be text or json",
+        );
     }
 }
 

@@ -27,7 +27,8 @@ fn demo(body: &str) -> Result<Demo, Unplaced> {
 
 #[test]
 fn a_file_sets_what_it_names_and_leaves_the_defaults() {
-    let read = demo("leaderElection:\n  leaseDuration: 1m30s\nprofiles:\n- schedulerName: x\n").unwrap();
+    let read =
+        demo("leaderElection:\n  leaseDuration: 1m30s\nprofiles:\n- schedulerName: x\n").unwrap();
     assert_eq!(read.leader_election.lease_duration, Duration::from_secs(90));
     assert_eq!(read.leader_election.renew_deadline, Duration::from_secs(10));
     assert_eq!(read.client_connection.burst, 100);
@@ -36,23 +37,41 @@ fn a_file_sets_what_it_names_and_leaves_the_defaults() {
 
 #[test]
 fn every_unknown_field_is_reported_by_its_path() {
-    let refused = demo("leaderElection:\n  leaseDurration: 15s\nprofiles:\n- schedulerNam: x\nfoo: 1\n");
+    let refused =
+        demo("leaderElection:\n  leaseDurration: 15s\nprofiles:\n- schedulerNam: x\nfoo: 1\n");
     let text = refused.unwrap_err().to_string();
-    for path in ["leaderElection.leaseDurration", "profiles.0.schedulerNam", "foo"] {
-        assert!(text.contains(&format!("{path}: unknown field")), "{path} in {text}");
+    for path in [
+        "leaderElection.leaseDurration",
+        "profiles.0.schedulerNam",
+        "foo",
+    ] {
+        assert!(
+            text.contains(&format!("{path}: unknown field")),
+            "{path} in {text}"
+        );
     }
 }
 
 #[test]
 fn a_wrong_type_is_reported_by_its_path() {
-    let text = demo("leaderElection:\n  leaseDuration: soon\n").unwrap_err().to_string();
-    assert!(text.starts_with("leaderElection.leaseDuration: time: invalid duration"), "{text}");
+    let text = demo("leaderElection:\n  leaseDuration: soon\n")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.starts_with("leaderElection.leaseDuration: time: invalid duration"),
+        "{text}"
+    );
 }
 
 #[test]
 fn another_kind_or_version_is_refused() {
-    let text = read::<Demo>(b"{\"apiVersion\":\"v1\",\"kind\":\"Pod\"}").unwrap_err().to_string();
-    assert!(text.contains("apiVersion: must be one of demo.config.k8s.io/v1"), "{text}");
+    let text = read::<Demo>(b"{\"apiVersion\":\"v1\",\"kind\":\"Pod\"}")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("apiVersion: must be one of demo.config.k8s.io/v1"),
+        "{text}"
+    );
     assert!(text.contains("kind: must be DemoConfiguration"), "{text}");
 }
 

@@ -11,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
-use super::recent::{ENTRIES, Recent};
 use super::{Event, Source, event_name, event_namespace};
+use crate::recent::{ENTRIES, Recent};
 
 /// Events that differ only in their message, so many of them within that time, become one.
 const SIMILAR: (usize, Duration) = (10, Duration::from_secs(600));
@@ -53,31 +53,53 @@ pub(super) struct Write {
 
 impl Correlator {
     pub(super) fn new() -> Self {
-        Self { similar: Recent::new(ENTRIES), counted: Recent::new(ENTRIES), spam: Recent::new(ENTRIES) }
+        Self {
+            similar: Recent::new(ENTRIES),
+            counted: Recent::new(ENTRIES),
+            spam: Recent::new(ENTRIES),
+        }
     }
 
     /// What to write for an event; nothing if its object has had too many.
-    pub(super) fn observe(&mut self, event: &Event, source: &Source, now: Timestamp) -> Option<Write> {
+    pub(super) fn observe(
+        &mut self,
+        event: &Event,
+        source: &Source,
+        now: Timestamp,
+    ) -> Option<Write> {
         let (message, key) = self.join(event, source, now);
         let name = event.regarding.name.as_deref().unwrap_or_default();
-        let fresh =
-            || Counted { count: 0, first: now, name: event_name(name, now.as_nanosecond()) };
+        let fresh = || Counted {
+            count: 0,
+            first: now,
+            name: event_name(name, now.as_nanosecond()),
+        };
         let counted = self.counted.entry(&key, fresh);
         counted.count = counted.count.saturating_add(1);
         let counted = counted.clone();
-        if !self.spam.entry(&spam_key(event, source), || Bucket::full(now)).take(now) {
+        if !self
+            .spam
+            .entry(&spam_key(event, source), || Bucket::full(now))
+            .take(now)
+        {
             return None;
         }
-        let patch = (counted.count > 1).then(|| {
-            json!({ "count": counted.count, "lastTimestamp": Time(now), "message": message })
-        });
-        Some(Write { event: core_event(event, source, &counted, message, now), patch })
+        let patch = (counted.count > 1).then(
+            || json!({ "count": counted.count, "lastTimestamp": Time(now), "message": message }),
+        );
+        Some(Write {
+            event: core_event(event, source, &counted, message, now),
+            patch,
+        })
     }
 
     /// Its message, and the key under which it is counted. Similar events beyond the limit share both.
     fn join(&mut self, event: &Event, source: &Source, now: Timestamp) -> (String, String) {
         let group = similar_key(event, source);
-        let similar = self.similar.entry(&group, || Similar { messages: HashSet::new(), last: now });
+        let similar = self.similar.entry(&group, || Similar {
+            messages: HashSet::new(),
+            last: now,
+        });
         if since(similar.last, now) > SIMILAR.1 {
             similar.messages.clear();
         }
@@ -85,18 +107,28 @@ impl Correlator {
         similar.last = now;
         if similar.messages.len() < SIMILAR.0 {
             let field = event.regarding.field_path.as_deref().unwrap_or_default();
-            return (event.message.clone(), format!("{group}\0{field}\0{}", event.message));
+            return (
+                event.message.clone(),
+                format!("{group}\0{field}\0{}", event.message),
+            );
         }
         // The set must not grow further; which of the messages goes does not matter.
         if let Some(any) = similar.messages.iter().next().cloned() {
             similar.messages.remove(&any);
         }
-        (format!("(combined from similar events): {}", event.message), group)
+        (
+            format!("(combined from similar events): {}", event.message),
+            group,
+        )
     }
 
     /// The event that was counted is gone: the next one is its first.
     pub(super) fn forget(&mut self, name: &str) {
-        let known = self.counted.iter_mut().find(|(_, c)| c.name == name).map(|(key, _)| key.clone());
+        let known = self
+            .counted
+            .iter_mut()
+            .find(|(_, c)| c.name == name)
+            .map(|(key, _)| key.clone());
         if let Some(key) = known {
             self.counted.remove(&key);
         }
@@ -105,7 +137,10 @@ impl Correlator {
 
 impl Bucket {
     fn full(now: Timestamp) -> Self {
-        Self { tokens: SPAM.0.into(), filled: now }
+        Self {
+            tokens: SPAM.0.into(),
+            filled: now,
+        }
     }
 
     fn take(&mut self, now: Timestamp) -> bool {
@@ -146,7 +181,13 @@ fn similar_key(event: &Event, source: &Source) -> String {
     format!("{}\0{}", spam_key(event, source), event.reason)
 }
 
-fn core_event(event: &Event, source: &Source, counted: &Counted, message: String, now: Timestamp) -> CoreEvent {
+fn core_event(
+    event: &Event,
+    source: &Source,
+    counted: &Counted,
+    message: String,
+    now: Timestamp,
+) -> CoreEvent {
     CoreEvent {
         metadata: ObjectMeta {
             name: Some(counted.name.clone()),

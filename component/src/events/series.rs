@@ -10,8 +10,8 @@ use k8s_openapi::api::events::v1::{Event as SeriesEvent, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 
-use super::recent::{ENTRIES, Recent};
 use super::{Event, Source, Type, event_name, event_namespace, instance};
+use crate::recent::{ENTRIES, Recent};
 
 /// A series without a repetition for so long has ended.
 pub(super) const FINISH: Duration = Duration::from_secs(6 * 60);
@@ -36,11 +36,18 @@ pub(super) struct AllSeries {
 
 impl AllSeries {
     pub(super) fn new() -> Self {
-        Self { known: Recent::new(ENTRIES) }
+        Self {
+            known: Recent::new(ENTRIES),
+        }
     }
 
     /// What to write for an event: a new one, the start of a series, or nothing.
-    pub(super) fn observe(&mut self, event: &Event, source: &Source, now: Timestamp) -> Option<SeriesEvent> {
+    pub(super) fn observe(
+        &mut self,
+        event: &Event,
+        source: &Source,
+        now: Timestamp,
+    ) -> Option<SeriesEvent> {
         let key = SeriesKey::of(event);
         let mut new = false;
         let known = self.known.entry(&key, || {
@@ -57,7 +64,10 @@ impl AllSeries {
                 None
             }
             none => {
-                *none = Some(EventSeries { count: 2, last_observed_time: MicroTime(now) });
+                *none = Some(EventSeries {
+                    count: 2,
+                    last_observed_time: MicroTime(now),
+                });
                 Some(known.clone())
             }
         }
@@ -65,7 +75,11 @@ impl AllSeries {
 
     /// Series that go on, to be told.
     pub(super) fn refresh(&mut self) -> Vec<SeriesEvent> {
-        self.known.iter_mut().filter(|(_, e)| e.series.is_some()).map(|(_, e)| e.clone()).collect()
+        self.known
+            .iter_mut()
+            .filter(|(_, e)| e.series.is_some())
+            .map(|(_, e)| e.clone())
+            .collect()
     }
 
     /// Forgets events without repetition for a while; returns the series among them, to be told.
@@ -74,9 +88,15 @@ impl AllSeries {
             Some(series) => Some(series.last_observed_time.0),
             None => event.event_time.as_ref().map(|t| t.0),
         };
-        let is_over = |then: Timestamp| Duration::try_from(now.duration_since(then)).is_ok_and(|quiet| quiet > FINISH);
-        let over: Vec<_> =
-            self.known.iter_mut().filter(|(_, e)| last(e).is_none_or(is_over)).map(|(key, _)| key.clone()).collect();
+        let is_over = |then: Timestamp| {
+            Duration::try_from(now.duration_since(then)).is_ok_and(|quiet| quiet > FINISH)
+        };
+        let over: Vec<_> = self
+            .known
+            .iter_mut()
+            .filter(|(_, e)| last(e).is_none_or(is_over))
+            .map(|(key, _)| key.clone())
+            .collect();
         let events = over.iter().filter_map(|key| self.known.remove(key));
         events.filter(|event| event.series.is_some()).collect()
     }
@@ -110,12 +130,18 @@ fn facts(object: &ObjectReference) -> [String; 7] {
 fn series_event(event: &Event, source: &Source, now: Timestamp) -> SeriesEvent {
     let mut note = event.message.clone();
     if note.len() > LONGEST_NOTE {
-        let cut = (0..=LONGEST_NOTE).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0);
+        let cut = (0..=LONGEST_NOTE)
+            .rev()
+            .find(|i| note.is_char_boundary(*i))
+            .unwrap_or(0);
         note.truncate(cut);
     }
     SeriesEvent {
         metadata: ObjectMeta {
-            name: Some(event_name(event.regarding.name.as_deref().unwrap_or_default(), now.as_nanosecond())),
+            name: Some(event_name(
+                event.regarding.name.as_deref().unwrap_or_default(),
+                now.as_nanosecond(),
+            )),
             namespace: Some(event_namespace(&event.regarding)),
             ..ObjectMeta::default()
         },

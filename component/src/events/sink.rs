@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Event as CoreEvent;
 use k8s_openapi::api::events::v1::Event as SeriesEvent;
-use k8s_openapi::jiff::Timestamp;
 use rand::Rng;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -14,6 +13,7 @@ use super::classic::{Correlator, Write};
 use super::series::{AllSeries, FINISH, REFRESH};
 use super::{Api, Event, Source};
 use crate::client::{Client, Error, Patch};
+use crate::clock;
 use crate::supervisor::chain;
 
 /// How often an event is tried, and the wait in between; upstream's figures.
@@ -37,7 +37,11 @@ impl Sink {
             Api::Core => State::Core(Correlator::new()),
             Api::Events => State::Events(AllSeries::new()),
         };
-        Self { client, source, kind }
+        Self {
+            client,
+            source,
+            kind,
+        }
     }
 
     /// Writes what comes; at the end what is there already, without trying anything twice.
@@ -62,15 +66,19 @@ impl Sink {
     }
 
     async fn observe(&mut self, event: &Event, stop: &CancellationToken) {
-        let now = Timestamp::now();
+        let now = clock::now();
         match &mut self.kind {
             State::Core(correlator) => {
-                let Some(write) = correlator.observe(event, &self.source, now) else { return };
+                let Some(write) = correlator.observe(event, &self.source, now) else {
+                    return;
+                };
                 let client = &self.client;
                 persist(stop, || write_core(client, &write)).await;
             }
             State::Events(series) => {
-                let Some(event) = series.observe(event, &self.source, now) else { return };
+                let Some(event) = series.observe(event, &self.source, now) else {
+                    return;
+                };
                 let client = &self.client;
                 persist(stop, || write_series(client, &event)).await;
             }
@@ -78,8 +86,14 @@ impl Sink {
     }
 
     async fn tell_series(&mut self, stop: &CancellationToken, over: bool) {
-        let State::Events(series) = &mut self.kind else { return };
-        let events = if over { series.finish(Timestamp::now()) } else { series.refresh() };
+        let State::Events(series) = &mut self.kind else {
+            return;
+        };
+        let events = if over {
+            series.finish(clock::now())
+        } else {
+            series.refresh()
+        };
         for event in events {
             let client = &self.client;
             persist(stop, || write_series(client, &event)).await;
@@ -108,7 +122,11 @@ where
         }
         tracing::warn!(error = chain(&error), tried, "Cannot write an event");
         // Clients that lost one server must not come back together.
-        let wait = if tried == 1 { WAIT.mul_f64(rand::rng().random()) } else { WAIT };
+        let wait = if tried == 1 {
+            WAIT.mul_f64(rand::rng().random())
+        } else {
+            WAIT
+        };
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
@@ -136,7 +154,10 @@ async fn write_series(client: &Client, event: &SeriesEvent) -> Result<(), Error>
     let api = client.namespaced::<SeriesEvent>(meta.namespace.as_deref().unwrap_or_default());
     if let Some(series) = &event.series {
         let name = meta.name.as_deref().unwrap_or_default();
-        match api.patch(name, &Patch::strategic(&json!({ "series": series }))?).await {
+        match api
+            .patch(name, &Patch::strategic(&json!({ "series": series }))?)
+            .await
+        {
             Err(e) if e.is_not_found() => {}
             done => return done.map(drop),
         }

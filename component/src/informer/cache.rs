@@ -37,7 +37,10 @@ impl<K> Item<K> {
 
 impl<K> Clone for Item<K> {
     fn clone(&self) -> Self {
-        Self { key: self.key.clone(), object: Arc::clone(&self.object) }
+        Self {
+            key: self.key.clone(),
+            object: Arc::clone(&self.object),
+        }
     }
 }
 
@@ -68,8 +71,14 @@ struct IndexState<K> {
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        let state = State { objects: Objects::default(), indexes: Vec::new(), resource_version: String::new() };
-        Self { state: RwLock::new(state) }
+        let state = State {
+            objects: Objects::default(),
+            indexes: Vec::new(),
+            resource_version: String::new(),
+        };
+        Self {
+            state: RwLock::new(state),
+        }
     }
 }
 
@@ -79,7 +88,11 @@ impl<K> Cache<K> {
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Arc<K>> {
-        self.state.read().objects.get(key).map(|item| Arc::clone(&item.object))
+        self.state
+            .read()
+            .objects
+            .get(key)
+            .map(|item| Arc::clone(&item.object))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -90,7 +103,12 @@ impl<K> Cache<K> {
     pub(super) fn indexed(&self, index: Index, value: &str) -> Vec<Arc<K>> {
         let state = self.state.read();
         let keys = state.indexes.get(index.0).and_then(|i| i.keys.get(value));
-        let object = |key: &Key| state.objects.get(key.as_str()).map(|item| Arc::clone(&item.object));
+        let object = |key: &Key| {
+            state
+                .objects
+                .get(key.as_str())
+                .map(|item| Arc::clone(&item.object))
+        };
         keys.into_iter().flatten().filter_map(object).collect()
     }
 
@@ -108,7 +126,11 @@ impl<K> Cache<K> {
         if let Some(known) = state.indexes.iter().position(|i| i.name == name) {
             return Index(known);
         }
-        let mut index = IndexState { name, values, keys: HashMap::new() };
+        let mut index = IndexState {
+            name,
+            values,
+            keys: HashMap::new(),
+        };
         for item in &state.objects {
             index.add(item);
         }
@@ -124,7 +146,10 @@ impl<K> Cache<K> {
         let old = state.put(item);
         drop(state);
         match old {
-            Some(old) => Event::Updated { old: old.object, new: object },
+            Some(old) => Event::Updated {
+                old: old.object,
+                new: object,
+            },
             None => Event::Added(object),
         }
     }
@@ -157,7 +182,10 @@ impl<K> Cache<K> {
                 None => events.push((new.key.clone(), Event::Added(Arc::clone(&new.object)))),
                 Some(old) if same(&old.object, &new.object) => {}
                 Some(old) => {
-                    let event = Event::Updated { old: Arc::clone(&old.object), new: Arc::clone(&new.object) };
+                    let event = Event::Updated {
+                        old: Arc::clone(&old.object),
+                        new: Arc::clone(&new.object),
+                    };
                     events.push((new.key.clone(), event));
                 }
             }

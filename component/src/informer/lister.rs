@@ -13,7 +13,9 @@ pub struct Lister<K> {
 
 impl<K> Clone for Lister<K> {
     fn clone(&self) -> Self {
-        Self { core: Arc::clone(&self.core) }
+        Self {
+            core: Arc::clone(&self.core),
+        }
     }
 }
 
@@ -36,7 +38,12 @@ impl<K: Kind> Lister<K> {
     /// All objects, by key.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<K>> {
-        self.core.cache.snapshot().iter().map(|item| Arc::clone(item.object())).collect()
+        self.core
+            .cache
+            .snapshot()
+            .iter()
+            .map(|item| Arc::clone(item.object()))
+            .collect()
     }
 
     /// All objects of a namespace, by name.
@@ -44,7 +51,10 @@ impl<K: Kind> Lister<K> {
     pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
         let snapshot = self.core.cache.snapshot();
         let prefix = format!("{namespace}/");
-        snapshot.prefix(&prefix).map(|item| Arc::clone(item.object())).collect()
+        snapshot
+            .prefix(&prefix)
+            .map(|item| Arc::clone(item.object()))
+            .collect()
     }
 
     /// The objects that an index of this informer has under a value, by key.
@@ -83,6 +93,8 @@ impl<K: Kind> Lister<K> {
 
 impl<K> fmt::Debug for Lister<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lister").field("target", &self.core.id.target).finish_non_exhaustive()
+        f.debug_struct("Lister")
+            .field("target", &self.core.id.target)
+            .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,8 @@
 //! 2. The watch goes on from the last version that it delivered or marked. However it ends, it is
 //!    resumed there; only the answer that this version is gone leads back to 1.
 //!
-//! Never back in time: a list that is older than the cache is not taken.
+//! Never back in time: a list that is older than the cache is not taken, unless the server says that
+//! the cache's version is gone: then the newest state is asked for and believed (a restored etcd).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +80,9 @@ impl<K: Kind> Reflector<K> {
             match self.stream_all().await {
                 Ok(stream) => return Ok(Some(stream)),
                 // What a server says that does not know the parameter, or has it switched off.
-                Err(e) if e.is_invalid() || e.code() == Some(400) || e.is_method_not_supported() => {
+                Err(e)
+                    if e.is_invalid() || e.code() == Some(400) || e.is_method_not_supported() =>
+                {
                     tracing::info!(resource = %self.api.target(), "The server does not stream lists, listing");
                     self.watch_list = false;
                 }
@@ -103,7 +106,7 @@ impl<K: Kind> Reflector<K> {
         };
         let list = self.api.list(&params).await?;
         let new = list.resource_version().to_owned();
-        if is_older(&new, &version) {
+        if !self.version_lost && is_older(&new, &version) {
             return Err(went_back(&new, &version));
         }
         let List { items, .. } = list;
@@ -114,7 +117,11 @@ impl<K: Kind> Reflector<K> {
     /// Gets all objects as the first events of a watch.
     async fn stream_all(&self) -> Result<WatchStream<K>, Error> {
         let version = self.core.cache.resource_version();
-        let asked = if self.version_lost { String::new() } else { version.clone() };
+        let asked = if self.version_lost {
+            String::new()
+        } else {
+            version.clone()
+        };
         let mut stream = self.api.watch(&self.watch_params(asked, true)).await?;
         let mut all = Objects::new();
         loop {
@@ -131,8 +138,11 @@ impl<K: Kind> Reflector<K> {
                 WatchEvent::Deleted(object) => {
                     all.remove(Key::of(object.metadata()).as_str());
                 }
-                WatchEvent::Bookmark { resource_version: new, initial_events_end: true } => {
-                    if is_older(&new, &version) {
+                WatchEvent::Bookmark {
+                    resource_version: new,
+                    initial_events_end: true,
+                } => {
+                    if !self.version_lost && is_older(&new, &version) {
                         return Err(went_back(&new, &version));
                     }
                     self.replace(all, &new);
@@ -161,7 +171,11 @@ impl<K: Kind> Reflector<K> {
             let before = self.core.cache.resource_version();
             let opened = match stream.take() {
                 Some(open) => Ok(open),
-                None => self.api.watch(&self.watch_params(before.clone(), false)).await,
+                None => {
+                    self.api
+                        .watch(&self.watch_params(before.clone(), false))
+                        .await
+                }
             };
             let ended = match opened {
                 Ok(mut open) => self.drain(&mut open).await,
@@ -169,7 +183,10 @@ impl<K: Kind> Reflector<K> {
             };
             match ended {
                 Ok(Ended::Gone) => return,
-                Ok(Ended::Closed) if began.elapsed() < SHORT_WATCH && before == self.core.cache.resource_version() => {
+                Ok(Ended::Closed)
+                    if began.elapsed() < SHORT_WATCH
+                        && before == self.core.cache.resource_version() =>
+                {
                     let delay = self.backoff.failed();
                     tracing::warn!(resource = %self.api.target(), ?delay, "A watch ended at once");
                     tokio::time::sleep(delay).await;
@@ -202,7 +219,10 @@ impl<K: Kind> Reflector<K> {
                 let item = item(object);
                 let version = version_of(&**item.object());
                 let subscribers = self.core.subscribers.lock();
-                let event = self.core.cache.put(item.key(), Arc::clone(item.object()), &version);
+                let event = self
+                    .core
+                    .cache
+                    .put(item.key(), Arc::clone(item.object()), &version);
                 for tell in &*subscribers {
                     tell(item.key(), &event);
                 }
@@ -211,19 +231,29 @@ impl<K: Kind> Reflector<K> {
                 let item = item(object);
                 let version = version_of(&**item.object());
                 let subscribers = self.core.subscribers.lock();
-                if let Some(event) = self.core.cache.remove(item.key(), Arc::clone(item.object()), &version) {
+                if let Some(event) =
+                    self.core
+                        .cache
+                        .remove(item.key(), Arc::clone(item.object()), &version)
+                {
                     for tell in &*subscribers {
                         tell(item.key(), &event);
                     }
                 }
             }
-            WatchEvent::Bookmark { resource_version, .. } => self.core.cache.set_resource_version(&resource_version),
+            WatchEvent::Bookmark {
+                resource_version, ..
+            } => self.core.cache.set_resource_version(&resource_version),
         }
     }
 
     fn replace(&self, list: Objects<Item<K>>, version: &str) {
         let subscribers = self.core.subscribers.lock();
-        let same = |old: &K, new: &K| !version_of(old).is_empty() && version_of(old) == version_of(new) && uid(old) == uid(new);
+        let same = |old: &K, new: &K| {
+            !version_of(old).is_empty()
+                && version_of(old) == version_of(new)
+                && uid(old) == uid(new)
+        };
         let events = self.core.cache.replace(list, version, same);
         for (key, event) in &events {
             for tell in &*subscribers {
@@ -235,7 +265,10 @@ impl<K: Kind> Reflector<K> {
     }
 
     async fn wait(&mut self, error: &Error, what: &'static str) {
-        let delay = self.backoff.failed().max(error.retry_after().unwrap_or_default());
+        let delay = self
+            .backoff
+            .failed()
+            .max(error.retry_after().unwrap_or_default());
         let cause = crate::supervisor::chain(error);
         tracing::warn!(resource = %self.api.target(), error = cause, ?delay, "{what}");
         tokio::time::sleep(delay).await;
@@ -248,7 +281,11 @@ fn item<K: Kind>(mut object: K) -> Item<K> {
 }
 
 fn version_of<K: Kind>(object: &K) -> String {
-    object.metadata().resource_version.clone().unwrap_or_default()
+    object
+        .metadata()
+        .resource_version
+        .clone()
+        .unwrap_or_default()
 }
 
 fn uid<K: Kind>(object: &K) -> Option<&str> {

@@ -35,9 +35,13 @@ where
         + FormatEvent<tracing_subscriber::layer::Layered<Targets, tracing_subscriber::Registry>, F>,
 {
     let lines = Lines::default();
-    let layer =
-        tracing_subscriber::fmt::layer().with_writer(lines.clone()).fmt_fields(form.clone()).event_format(form);
-    let subscriber = tracing_subscriber::registry().with(filter(verbosity)).with(layer);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(lines.clone())
+        .fmt_fields(form.clone())
+        .event_format(form);
+    let subscriber = tracing_subscriber::registry()
+        .with(filter(verbosity))
+        .with(layer);
     tracing::subscriber::with_default(subscriber, say);
     String::from_utf8(lines.0.lock().clone()).unwrap()
 }
@@ -49,17 +53,28 @@ fn text_is_klogs() {
         tracing::error!(error = %"it broke", tries = 3, "Cannot sync");
     });
     let (head, said) = line.split_once("] ").unwrap();
-    assert!(head.starts_with('E') && head.contains(" tests.rs:"), "{head}");
+    assert!(
+        head.starts_with('E') && head.contains(" tests.rs:"),
+        "{head}"
+    );
     assert_eq!(head.split(' ').next().unwrap().len(), "E1121".len());
-    assert_eq!(said, "\"Cannot sync\" err=\"it broke\" tries=3 object.ref=\"ns/a \\\"b\\\"\"\n");
+    assert_eq!(
+        said,
+        "\"Cannot sync\" err=\"it broke\" tries=3 object.ref=\"ns/a \\\"b\\\"\"\n"
+    );
 }
 
 #[test]
 fn json_is_one_object_a_line_whatever_is_in_it() {
-    let line = logged(Json, 4, || tracing::debug!(text = "a\n\"b\"\u{1}", half = 0.5, "Said"));
+    let line = logged(Json, 4, || {
+        tracing::debug!(text = "a\n\"b\"\u{1}", half = 0.5, "Said")
+    });
     assert_eq!(line.matches('\n').count(), 1);
     let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-    assert_eq!((&value["msg"], &value["v"], &value["text"]), (&"Said".into(), &4.into(), &"a\n\"b\"\u{1}".into()));
+    assert_eq!(
+        (&value["msg"], &value["v"], &value["text"]),
+        (&"Said".into(), &4.into(), &"a\n\"b\"\u{1}".into())
+    );
     assert_eq!(value["half"], 0.5);
     assert!(value["ts"].as_f64().unwrap() > 1.6e12, "milliseconds");
 }

@@ -6,7 +6,9 @@ use prometheus_client::metrics::family::Family;
 
 use super::{Buckets, Counters, Histograms, Metrics};
 
-const SECONDS: Buckets = Buckets(&[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0]);
+const SECONDS: Buckets = Buckets(&[
+    0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0,
+]);
 
 /// The families of `k8s.io/component-base/metrics/prometheus/restclient`.
 #[derive(Clone)]
@@ -54,24 +56,41 @@ impl Requests {
 
     /// A request was answered with `code`, or failed with none.
     pub fn answered(&self, code: Option<u16>, method: &str, host: &str, took: Duration) {
-        self.total.get_or_create(&codes(code, "method", method, host)).inc();
-        self.duration.get_or_create(&verb(method, host)).observe(took.as_secs_f64());
+        self.total
+            .get_or_create(&codes(code, "method", method, host))
+            .inc();
+        self.duration
+            .get_or_create(&verb(method, host))
+            .observe(took.as_secs_f64());
     }
 
     /// A request is sent again.
     pub fn retried(&self, code: Option<u16>, method: &str, host: &str) {
-        self.retries.get_or_create(&codes(code, "verb", method, host)).inc();
+        self.retries
+            .get_or_create(&codes(code, "verb", method, host))
+            .inc();
     }
 
     /// A request had to wait for the rate limit.
     pub fn waited(&self, method: &str, host: &str, waited: Duration) {
-        self.limited.get_or_create(&verb(method, host)).observe(waited.as_secs_f64());
+        self.limited
+            .get_or_create(&verb(method, host))
+            .observe(waited.as_secs_f64());
     }
 }
 
-fn codes(code: Option<u16>, method_label: &'static str, method: &str, host: &str) -> super::Labels<3> {
+fn codes(
+    code: Option<u16>,
+    method_label: &'static str,
+    method: &str,
+    host: &str,
+) -> super::Labels<3> {
     let code = code.map_or_else(|| "<error>".to_owned(), |c| c.to_string());
-    [("code", code), (method_label, method.to_owned()), ("host", host.to_owned())]
+    [
+        ("code", code),
+        (method_label, method.to_owned()),
+        ("host", host.to_owned()),
+    ]
 }
 
 fn verb(method: &str, host: &str) -> super::Labels<2> {

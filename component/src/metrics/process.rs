@@ -13,7 +13,9 @@ pub(super) struct Process;
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(stat) = Stat::read() else { return Ok(()) };
+        let Some(stat) = Stat::read() else {
+            return Ok(());
+        };
         let cpu = ConstCounter::new(stat.cpu_seconds);
         let to = encoder.encode_descriptor(
             "process_cpu_seconds",
@@ -26,14 +28,26 @@ impl Collector for Process {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
         };
-        gauge("process_resident_memory_bytes", "Memory in RAM", stat.resident)?;
+        gauge(
+            "process_resident_memory_bytes",
+            "Memory in RAM",
+            stat.resident,
+        )?;
         gauge("process_virtual_memory_bytes", "Memory mapped", stat.mapped)?;
-        gauge("process_start_time_seconds", "Start, in seconds since 1970", stat.started)?;
+        gauge(
+            "process_start_time_seconds",
+            "Start, in seconds since 1970",
+            stat.started,
+        )?;
         if let Some(open) = open_files() {
             gauge("process_open_fds", "Open file descriptors", open)?;
         }
         if let Some(most) = most_files() {
-            gauge("process_max_fds", "Most file descriptors that may be open", most)?;
+            gauge(
+                "process_max_fds",
+                "Most file descriptors that may be open",
+                most,
+            )?;
         }
         Ok(())
     }
@@ -71,7 +85,9 @@ impl Stat {
 fn page_size() -> Option<f64> {
     const AT_PAGESZ: u64 = 6;
     let vector = fs::read("/proc/self/auxv").ok()?;
-    let mut words = vector.chunks_exact(8).filter_map(|w| Some(u64::from_ne_bytes(w.try_into().ok()?)));
+    let mut words = vector
+        .chunks_exact(8)
+        .filter_map(|w| Some(u64::from_ne_bytes(w.try_into().ok()?)));
     while let (Some(key), Some(value)) = (words.next(), words.next()) {
         if key == AT_PAGESZ {
             return u32::try_from(value).ok().map(f64::from);
@@ -82,7 +98,11 @@ fn page_size() -> Option<f64> {
 
 fn boot_time() -> Option<f64> {
     let text = fs::read_to_string("/proc/stat").ok()?;
-    text.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()
+    text.lines()
+        .find_map(|l| l.strip_prefix("btime "))?
+        .trim()
+        .parse()
+        .ok()
 }
 
 fn open_files() -> Option<f64> {

@@ -56,9 +56,21 @@ impl Default for Queues {
 impl Queues {
     pub(super) fn register(&self, metrics: &Metrics) {
         metrics.register("workqueue_depth", "Keys that wait", self.depth.clone());
-        metrics.register("workqueue_adds_total", "Keys that were added", self.adds.clone());
-        metrics.register("workqueue_queue_duration_seconds", "How long keys wait", self.waited.clone());
-        metrics.register("workqueue_work_duration_seconds", "How long keys are worked on", self.worked.clone());
+        metrics.register(
+            "workqueue_adds_total",
+            "Keys that were added",
+            self.adds.clone(),
+        );
+        metrics.register(
+            "workqueue_queue_duration_seconds",
+            "How long keys wait",
+            self.waited.clone(),
+        );
+        metrics.register(
+            "workqueue_work_duration_seconds",
+            "How long keys are worked on",
+            self.worked.clone(),
+        );
         metrics.register(
             "workqueue_unfinished_work_seconds",
             "How long the keys in work have been in work, together",
@@ -69,7 +81,11 @@ impl Queues {
             "How long the key that is longest in work has been in work",
             self.longest.clone(),
         );
-        metrics.register("workqueue_retries_total", "Keys that were added again after a failure", self.retries.clone());
+        metrics.register(
+            "workqueue_retries_total",
+            "Keys that were added again after a failure",
+            self.retries.clone(),
+        );
     }
 
     /// The metrics of the queue `name`.

@@ -3,12 +3,25 @@ use super::*;
 #[test]
 fn a_counter_has_its_full_name_in_the_classic_form() {
     let metrics = Metrics::new();
-    metrics.requests().answered(Some(200), "GET", "127.0.0.1:6443", std::time::Duration::from_millis(30));
+    metrics.requests().answered(
+        Some(200),
+        "GET",
+        "127.0.0.1:6443",
+        std::time::Duration::from_millis(30),
+    );
     let (kind, text) = metrics.answer("text/plain");
     assert_eq!(kind, TEXT);
-    assert!(text.contains("# TYPE rest_client_requests_total counter\n"), "{text}");
-    assert!(text.contains("rest_client_requests_total{code=\"200\",method=\"GET\",host=\"127.0.0.1:6443\"} 1\n"));
-    assert!(text.contains("rest_client_request_duration_seconds_bucket{le=\"0.1\",verb=\"GET\""), "{text}");
+    assert!(
+        text.contains("# TYPE rest_client_requests_total counter\n"),
+        "{text}"
+    );
+    assert!(text.contains(
+        "rest_client_requests_total{code=\"200\",method=\"GET\",host=\"127.0.0.1:6443\"} 1\n"
+    ));
+    assert!(
+        text.contains("rest_client_request_duration_seconds_bucket{le=\"0.1\",verb=\"GET\""),
+        "{text}"
+    );
     assert!(!text.contains("# EOF") && !text.contains("# UNIT"));
     let (kind, text) = metrics.answer("application/openmetrics-text;version=1.0.0");
     assert_eq!(kind, OPENMETRICS);
@@ -19,13 +32,19 @@ fn a_counter_has_its_full_name_in_the_classic_form() {
 fn the_process_is_described() {
     let (_, text) = Metrics::new().answer("");
     let value = |name: &str| -> f64 {
-        let line = text.lines().find(|l| l.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{name}"));
+        let line = text
+            .lines()
+            .find(|l| l.starts_with(&format!("{name} ")))
+            .unwrap_or_else(|| panic!("{name}"));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     };
     assert!(value("process_resident_memory_bytes") > 1e6);
     assert!(value("process_open_fds") >= 3.0);
     assert!(value("process_max_fds") >= value("process_open_fds"));
-    let age = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()
+    let age = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64()
         - value("process_start_time_seconds");
     assert!((-2.0..3600.0).contains(&age), "{age}");
 }

@@ -42,7 +42,10 @@ async fn the_earliest_of_several_times_counts() {
     let mut again = pin!(queue.take());
     assert!(poll!(again.as_mut()).is_pending());
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert!(poll!(again.as_mut()).is_pending(), "the later times are gone");
+    assert!(
+        poll!(again.as_mut()).is_pending(),
+        "the later times are gone"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +72,10 @@ async fn a_failing_key_waits_longer_each_time_and_starts_over_when_it_is_well() 
 
 #[tokio::test(start_paused = true)]
 async fn the_longest_wait_is_bounded() {
-    let retry = Retry { overall: RateLimit::none(), ..Retry::default() };
+    let retry = Retry {
+        overall: RateLimit::none(),
+        ..Retry::default()
+    };
     let queue = Queue::with_retry("test", &Metrics::new(), retry);
     for _ in 0..64 {
         queue.add_failed("a");
@@ -98,7 +104,10 @@ async fn a_deadline_survives_the_waiter_that_watched_it() {
     };
     assert_eq!(*taken.0, "now");
     let other = if taken.1 == 1 { two } else { one };
-    let later = tokio::time::timeout(Duration::from_secs(2), other).await.expect("the deadline is watched").unwrap();
+    let later = tokio::time::timeout(Duration::from_secs(2), other)
+        .await
+        .expect("the deadline is watched")
+        .unwrap();
     assert_eq!(*later, "later");
 }
 
@@ -125,10 +134,16 @@ async fn no_key_is_lost_and_none_is_worked_on_twice_at_once() {
     let seen: Arc<Vec<AtomicU32>> = Arc::new((0..16).map(|_| AtomicU32::new(0)).collect());
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..4 {
-        let (queue, busy, wanted, seen) = (queue.clone(), busy.clone(), wanted.clone(), seen.clone());
+        let (queue, busy, wanted, seen) =
+            (queue.clone(), busy.clone(), wanted.clone(), seen.clone());
         workers.spawn(async move {
             while let Some(key) = queue.take().await {
-                assert_eq!(busy[*key].fetch_add(1, Ordering::SeqCst), 0, "{} in work twice", *key);
+                assert_eq!(
+                    busy[*key].fetch_add(1, Ordering::SeqCst),
+                    0,
+                    "{} in work twice",
+                    *key
+                );
                 seen[*key].store(wanted[*key].load(Ordering::SeqCst), Ordering::SeqCst);
                 tokio::task::yield_now().await;
                 busy[*key].fetch_sub(1, Ordering::SeqCst);
@@ -138,12 +153,17 @@ async fn no_key_is_lost_and_none_is_worked_on_twice_at_once() {
     for round in 1..=2000_u32 {
         let key = (round % 16) as usize;
         wanted[key].store(round, Ordering::SeqCst);
-        if round % 3 == 0 { queue.add_after(key, Duration::from_micros(50)) } else { queue.add(key) }
+        if round % 3 == 0 {
+            queue.add_after(key, Duration::from_micros(50))
+        } else {
+            queue.add(key)
+        }
         if round % 64 == 0 {
             tokio::task::yield_now().await;
         }
     }
-    let all_seen = || (0..16).all(|k| seen[k].load(Ordering::SeqCst) == wanted[k].load(Ordering::SeqCst));
+    let all_seen =
+        || (0..16).all(|k| seen[k].load(Ordering::SeqCst) == wanted[k].load(Ordering::SeqCst));
     tokio::time::timeout(Duration::from_secs(20), async {
         while !all_seen() {
             tokio::time::sleep(Duration::from_millis(2)).await;

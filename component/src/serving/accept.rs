@@ -27,10 +27,19 @@ pub(super) async fn run<S: Service>(
     stop: CancellationToken,
     service: S,
 ) {
-    let Server { listener, options, tls, .. } = server;
+    let Server {
+        listener,
+        options,
+        tls,
+        ..
+    } = server;
     let http = Http::new(&options);
     // A connection is of its listener's phase; its failure is its own.
-    let kind = if kind == Task::Server { Task::Background } else { Task::Worker };
+    let kind = if kind == Task::Server {
+        Task::Background
+    } else {
+        Task::Worker
+    };
     let mut retry = ACCEPT_RETRY.0;
     loop {
         let (stream, peer) = tokio::select! {
@@ -60,7 +69,10 @@ pub(super) async fn run<S: Service>(
 /// The connection was gone before it was accepted; the listener is well.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
 }
 
 async fn connect<S: Service>(
@@ -72,9 +84,18 @@ async fn connect<S: Service>(
     stop: CancellationToken,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
+    SockRef::from(&stream).set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE),
+    )?;
     let local = stream.local_addr()?;
-    let connection = |tls| Connection { peer, local, tls, close: CancellationToken::new() };
+    let connection = |tls| Connection {
+        peer,
+        local,
+        tls,
+        close: CancellationToken::new(),
+    };
     let Some(tls) = tls else {
         return connection::drive(stream, connection(None), http, None, service, stop).await;
     };
@@ -95,17 +116,28 @@ async fn connect<S: Service>(
     };
     let session = stream.get_ref().1;
     let peer = TlsPeer {
-        chain: session.peer_certificates().map(|c| c.iter().map(|c| c.clone().into_owned()).collect()).unwrap_or_default(),
+        chain: session
+            .peer_certificates()
+            .map(|c| c.iter().map(|c| c.clone().into_owned()).collect())
+            .unwrap_or_default(),
         server_name: session.server_name().map(str::to_owned),
     };
     let http2 = session.alpn_protocol() == Some(b"h2");
-    connection::drive(stream, connection(Some(peer)), http, Some(http2), service, stop).await
+    connection::drive(
+        stream,
+        connection(Some(peer)),
+        http,
+        Some(http2),
+        service,
+        stop,
+    )
+    .await
 }
 
 /// What Go says to a client that forgot the `s`.
 async fn refuse_plain_http(stream: &mut TcpStream) -> io::Result<()> {
-    let answer = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    let answer =
+        b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
     stream.write_all(answer).await?;
     stream.shutdown().await
 }
-

@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Frame, SizeHint};
+use hyper::body::{Frame, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Body, Connection, DEFAULT_STREAMS, IDLE_TIMEOUT, Options, READ_HEADER_TIMEOUT, Request, Response, Service};
+use super::{
+    Body, Connection, DEFAULT_STREAMS, IDLE_TIMEOUT, Options, READ_HEADER_TIMEOUT, Request,
+    Response, Service,
+};
 use crate::supervisor::BoxError;
 
 /// Header bytes of one request; Go's and upstream's figure.
@@ -35,7 +38,11 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(options: &Options) -> Self {
-        let streams = if options.max_streams == 0 { DEFAULT_STREAMS } else { options.max_streams };
+        let streams = if options.max_streams == 0 {
+            DEFAULT_STREAMS
+        } else {
+            options.max_streams
+        };
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -48,10 +55,15 @@ impl Http {
             .timer(TokioTimer::new())
             .max_concurrent_streams(streams)
             .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(STREAM_WINDOW.saturating_mul(streams).min(i32::MAX as u32))
+            .initial_connection_window_size(
+                STREAM_WINDOW.saturating_mul(streams).min(i32::MAX as u32),
+            )
             .max_frame_size(STREAM_WINDOW)
             .max_header_list_size(MAX_HEADER_BYTES);
-        Self { builder: Arc::new(builder), http2: options.http2 }
+        Self {
+            builder: Arc::new(builder),
+            http2: options.http2,
+        }
     }
 }
 
@@ -71,7 +83,8 @@ where
 {
     let close = connection.close.clone();
     let activity = Arc::new(Activity::default());
-    let service = hyper::service::service_fn(answer(service, Arc::new(connection), Arc::clone(&activity)));
+    let service =
+        hyper::service::service_fn(answer(service, Arc::new(connection), Arc::clone(&activity)));
     let builder = match http2 {
         Some(true) => (*http.builder).clone().http2_only(),
         Some(false) => (*http.builder).clone().http1_only(),
@@ -102,7 +115,8 @@ fn answer<S: Service>(
     service: S,
     connection: Arc<Connection>,
     activity: Arc<Activity>,
-) -> impl Fn(Request) -> Pin<Box<dyn Future<Output = Result<Response, std::convert::Infallible>> + Send>> {
+) -> impl Fn(Request) -> Pin<Box<dyn Future<Output = Result<Response, std::convert::Infallible>> + Send>>
+{
     move |mut request| {
         request.extensions_mut().insert(Arc::clone(&connection));
         let under_way = activity.begin();
@@ -110,7 +124,13 @@ fn answer<S: Service>(
         Box::pin(async move {
             std::future::poll_fn(|cx| service.poll_ready(cx)).await?;
             let response = service.call(request).await?;
-            Ok(response.map(|body| Tracked { body, _under_way: under_way }.boxed_unsync()))
+            Ok(response.map(|body| {
+                Tracked {
+                    body,
+                    _under_way: under_way,
+                }
+                .boxed_unsync()
+            }))
         })
     }
 }
@@ -125,7 +145,11 @@ struct Activity {
 
 impl Default for Activity {
     fn default() -> Self {
-        Self { born: Instant::now(), under_way: AtomicUsize::new(0), last: AtomicU64::new(0) }
+        Self {
+            born: Instant::now(),
+            under_way: AtomicUsize::new(0),
+            last: AtomicU64::new(0),
+        }
     }
 }
 
@@ -140,7 +164,9 @@ impl Activity {
         if self.under_way.load(Ordering::Relaxed) > 0 {
             return Duration::ZERO;
         }
-        self.born.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+        self.born
+            .elapsed()
+            .saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
     }
 
     fn is_idle(&self, limit: Duration) -> bool {
@@ -174,7 +200,10 @@ impl hyper::body::Body for Tracked {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

@@ -6,8 +6,8 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::{Method, StatusCode};
 use parking_lot::RwLock;
 
-use super::{Authenticator, Authorizer, Connection, Health, Request, Response, full, json, text};
 use super::{Attributes, Decision};
+use super::{Authenticator, Authorizer, Connection, Health, Request, Response, full, json, text};
 use crate::metrics::Metrics;
 use crate::version;
 
@@ -30,13 +30,24 @@ impl Endpoints {
     /// Endpoints that everybody may ask, for plain ports bound to loopback.
     #[must_use]
     pub fn open(health: Health, metrics: Metrics) -> Self {
-        Self { health, metrics, configz: Arc::default(), guard: None }
+        Self {
+            health,
+            metrics,
+            configz: Arc::default(),
+            guard: None,
+        }
     }
 
     /// The same endpoints, asking the API server who may read them.
     #[must_use]
     pub fn guarded(self, authenticator: Authenticator, authorizer: Authorizer) -> Self {
-        Self { guard: Some(Arc::new(Guard { authenticator, authorizer })), ..self }
+        Self {
+            guard: Some(Arc::new(Guard {
+                authenticator,
+                authorizer,
+            })),
+            ..self
+        }
     }
 
     /// Shows a configuration under `name` at `/configz`. It must hold no secret.
@@ -72,10 +83,16 @@ impl Endpoints {
     }
 
     fn scrape<B>(&self, request: &http::Request<B>) -> Response {
-        let accept = request.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let accept = request
+            .headers()
+            .get(ACCEPT)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
         let (kind, body) = self.metrics.answer(accept);
         let mut response = http::Response::new(full(body));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         response
     }
 }
@@ -110,7 +127,10 @@ impl Guard {
             )),
             Err(e) => {
                 tracing::warn!(error = %e, "Cannot ask for authorization");
-                Err(text(StatusCode::INTERNAL_SERVER_ERROR, format!("Internal Server Error: {:?}\n", attributes.path)))
+                Err(text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    format!("Internal Server Error: {:?}\n", attributes.path),
+                ))
             }
         }
     }

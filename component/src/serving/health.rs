@@ -42,23 +42,41 @@ impl Health {
     /// `ping`, and `shutdown`, which fails readiness once the process was asked to end.
     #[must_use]
     pub fn new(tasks: &Supervisor) -> Self {
-        let health = Self { checks: Arc::default() };
+        let health = Self {
+            checks: Arc::default(),
+        };
         let stopping = tasks.stopping();
         health.live("ping", || Ok(()));
         health.ready("shutdown", move || {
-            if stopping.is_cancelled() { Err("process is shutting down".to_owned()) } else { Ok(()) }
+            if stopping.is_cancelled() {
+                Err("process is shutting down".to_owned())
+            } else {
+                Ok(())
+            }
         });
         health
     }
 
     /// A check of `/livez`, `/healthz` and `/readyz`: without it the process should be restarted.
     pub fn live(&self, name: &str, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
-        self.checks.write().push(Check { name: name.to_owned(), live: true, run: Arc::new(check) });
+        self.checks.write().push(Check {
+            name: name.to_owned(),
+            live: true,
+            run: Arc::new(check),
+        });
     }
 
     /// A check of `/readyz` only.
-    pub fn ready(&self, name: &str, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
-        self.checks.write().push(Check { name: name.to_owned(), live: false, run: Arc::new(check) });
+    pub fn ready(
+        &self,
+        name: &str,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) {
+        self.checks.write().push(Check {
+            name: name.to_owned(),
+            live: false,
+            run: Arc::new(check),
+        });
     }
 
     /// A check of `/readyz` that fails until the guard is dropped.
@@ -66,7 +84,11 @@ impl Health {
         let left = Arc::new(AtomicUsize::new(1));
         let seen = Arc::clone(&left);
         self.ready(name, move || {
-            if seen.load(Ordering::Acquire) == 0 { Ok(()) } else { Err("not finished".to_owned()) }
+            if seen.load(Ordering::Acquire) == 0 {
+                Ok(())
+            } else {
+                Err("not finished".to_owned())
+            }
         });
         Pending { left }
     }
@@ -86,7 +108,9 @@ impl Health {
         let checks: Vec<_> = {
             let all = self.checks.read();
             let wanted = all.iter().filter(|c| c.live || !only_live);
-            wanted.map(|c| (c.name.clone(), Arc::clone(&c.run))).collect()
+            wanted
+                .map(|c| (c.name.clone(), Arc::clone(&c.run)))
+                .collect()
         };
         match one.filter(|name| !name.is_empty()) {
             None => Some(answer_all(endpoint, &checks, query)),
@@ -94,7 +118,10 @@ impl Health {
                 let (_, run) = checks.iter().find(|(n, _)| n == name)?;
                 Some(match run() {
                     Ok(()) => text(StatusCode::OK, "ok"),
-                    Err(why) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n")),
+                    Err(why) => text(
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        format!("internal server error: {why}\n"),
+                    ),
                 })
             }
         }
@@ -111,8 +138,13 @@ type Checks = [(String, Arc<dyn Fn() -> Result<(), String> + Send + Sync>)];
 
 fn answer_all(endpoint: &str, checks: &Checks, query: &str) -> Response {
     let values = |name: &str| -> Vec<String> {
-        let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        pairs.filter(|(key, _)| *key == name).map(|(_, value)| crate::client::percent_decode(value)).collect()
+        let pairs = query
+            .split('&')
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs
+            .filter(|(key, _)| *key == name)
+            .map(|(_, value)| crate::client::percent_decode(value))
+            .collect()
     };
     let excluded = values("exclude");
     let mut unknown: Vec<&String> = excluded.iter().collect();
@@ -140,7 +172,10 @@ fn answer_all(endpoint: &str, checks: &Checks, query: &str) -> Response {
     }
     if !failed.is_empty() {
         tracing::info!(endpoint, failed = failed.join("; "), "Health check failed");
-        return text(StatusCode::INTERNAL_SERVER_ERROR, format!("{said}{endpoint} check failed\n"));
+        return text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("{said}{endpoint} check failed\n"),
+        );
     }
     if values("verbose").is_empty() {
         return text(StatusCode::OK, "ok");
@@ -177,14 +212,20 @@ mod tests {
         tasks.stop();
         assert_eq!(ask(&health, "/readyz", "").await.0, 500);
         assert_eq!(ask(&health, "/readyz", "exclude=shutdown").await.0, 200);
-        assert_eq!(ask(&health, "/healthz", "verbose").await, (200, "[+]ping ok\nhealthz check passed\n".into()));
+        assert_eq!(
+            ask(&health, "/healthz", "verbose").await,
+            (200, "[+]ping ok\nhealthz check passed\n".into())
+        );
     }
 
     #[tokio::test]
     async fn an_exclusion_that_matches_nothing_is_told() {
         let health = Health::new(&Supervisor::current());
         let (_, body) = ask(&health, "/readyz", "verbose&exclude=et%63d").await;
-        assert!(body.contains("cannot be excluded: no matches for \"etcd\"\n"), "{body}");
+        assert!(
+            body.contains("cannot be excluded: no matches for \"etcd\"\n"),
+            "{body}"
+        );
         assert_eq!(ask(&health, "/readyz/ping", "").await, (200, "ok".into()));
         assert!(health.answer("/readyz/other", "").is_none());
         assert!(health.answer("/metrics", "").is_none());

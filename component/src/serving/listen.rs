@@ -17,8 +17,14 @@ pub(super) fn listen(options: &Options) -> io::Result<TcpListener> {
         return bind(options, address);
     }
     // One socket for both families, and IPv4 alone where there is no IPv6.
-    match bind(options, SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port())) {
-        Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) || e.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
+    match bind(
+        options,
+        SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port()),
+    ) {
+        Err(e)
+            if e.raw_os_error() == Some(libc::EAFNOSUPPORT)
+                || e.raw_os_error() == Some(libc::EADDRNOTAVAIL) =>
+        {
             bind(options, address)
         }
         bound => bound,
@@ -26,7 +32,11 @@ pub(super) fn listen(options: &Options) -> io::Result<TcpListener> {
 }
 
 fn bind(options: &Options, address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
         socket.set_only_v6(false)?;
     }

@@ -12,7 +12,9 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio::net::TcpStream;
@@ -25,13 +27,26 @@ use crate::files::FromFiles;
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
     #[error("cannot read certificates or keys in {origin}")]
-    Pem { origin: String, #[source] cause: rustls_pki_types::pem::Error },
+    Pem {
+        origin: String,
+        #[source]
+        cause: rustls_pki_types::pem::Error,
+    },
     #[error("no certificate in {0}")]
     NoCertificate(String),
     #[error("the key in {key} cannot be used with the certificate in {cert}")]
-    Pair { cert: String, key: String, #[source] cause: rustls::Error },
+    Pair {
+        cert: String,
+        key: String,
+        #[source]
+        cause: rustls::Error,
+    },
     #[error("a certificate in {origin} cannot be an authority")]
-    Authority { origin: String, #[source] cause: rustls::Error },
+    Authority {
+        origin: String,
+        #[source]
+        cause: rustls::Error,
+    },
     #[error("--tls-cert-file and --tls-private-key-file must be given together")]
     HalfAPair,
     #[error("cipher suite {0} is not supported")]
@@ -40,7 +55,9 @@ pub enum Error {
     Groups(Vec<String>),
     #[error("TLS version {0:?} is not supported, must be VersionTLS12 or VersionTLS13")]
     Version(String),
-    #[error("malformed --tls-sni-cert-key {0:?}: certificate file and key file, separated by a comma")]
+    #[error(
+        "malformed --tls-sni-cert-key {0:?}: certificate file and key file, separated by a comma"
+    )]
     Sni(String),
     #[error("TLS settings do not fit together")]
     Settings(#[source] rustls::Error),
@@ -107,7 +124,12 @@ impl Tls {
             "VersionTLS13" => true,
             _ => return Err(Error::Version(version)),
         };
-        let sni = args.get(&args::TLS_SNI_CERT_KEY).0.iter().map(|text| Sni::parse(text)).collect::<Result<_, _>>()?;
+        let sni = args
+            .get(&args::TLS_SNI_CERT_KEY)
+            .0
+            .iter()
+            .map(|text| Sni::parse(text))
+            .collect::<Result<_, _>>()?;
         let tls = Self {
             sni,
             client_ca: args.known(&args::CLIENT_CA_FILE).flatten(),
@@ -129,8 +151,18 @@ impl Sni {
         if cert.is_empty() || key.is_empty() || key.contains(',') {
             return Err(malformed());
         }
-        let names = names.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect();
-        Ok(Self { identity: Identity::Files { cert: cert.into(), key: key.into() }, names })
+        let names = names
+            .split(',')
+            .filter(|n| !n.is_empty())
+            .map(str::to_owned)
+            .collect();
+        Ok(Self {
+            identity: Identity::Files {
+                cert: cert.into(),
+                key: key.into(),
+            },
+            names,
+        })
     }
 }
 
@@ -151,7 +183,15 @@ impl Acceptor {
         paths.extend(tls.client_ca.clone());
         let tls = tls.clone();
         let config = FromFiles::new(paths, move || server_config(&tls, http2).map(Arc::new))?;
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self {
+            config: Arc::new(config),
+        })
+    }
+
+    /// For tests: the files are looked at for each handshake.
+    #[cfg(test)]
+    pub(super) fn look_always(&mut self) {
+        Arc::get_mut(&mut self.config).expect("not shared yet").look_always();
     }
 
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
@@ -168,8 +208,11 @@ impl fmt::Debug for Acceptor {
 
 fn server_config(tls: &Tls, http2: bool) -> Result<ServerConfig, Error> {
     let provider = Arc::new(provider(tls)?);
-    let versions: &[_] =
-        if tls.only_tls13 { &[&rustls::version::TLS13] } else { &[&rustls::version::TLS13, &rustls::version::TLS12] };
+    let versions: &[_] = if tls.only_tls13 {
+        &[&rustls::version::TLS13]
+    } else {
+        &[&rustls::version::TLS13, &rustls::version::TLS12]
+    };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .map_err(Error::Settings)?;
@@ -184,7 +227,11 @@ fn server_config(tls: &Tls, http2: bool) -> Result<ServerConfig, Error> {
         builder.with_no_client_auth()
     };
     let mut config = builder.with_cert_resolver(Arc::new(Certificates::read(tls, &provider)?));
-    config.alpn_protocols = if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    config.alpn_protocols = if http2 {
+        vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+    } else {
+        vec![b"http/1.1".to_vec()]
+    };
     Ok(config)
 }
 
@@ -199,11 +246,15 @@ fn provider(tls: &Tls) -> Result<CryptoProvider, Error> {
                 return Err(Error::Suite(given.clone()));
             }
         }
-        provider.cipher_suites.retain(|s| s.tls13().is_some() || wanted.contains(&name(s)));
+        provider
+            .cipher_suites
+            .retain(|s| s.tls13().is_some() || wanted.contains(&name(s)));
     }
     if !tls.groups.is_empty() {
         let number = |g: &&dyn rustls::crypto::SupportedKxGroup| u16::from(g.name()).to_string();
-        provider.kx_groups.retain(|g| tls.groups.contains(&number(g)));
+        provider
+            .kx_groups
+            .retain(|g| tls.groups.contains(&number(g)));
         if provider.kx_groups.is_empty() {
             return Err(Error::Groups(tls.groups.clone()));
         }
@@ -222,8 +273,10 @@ fn rustls_name(go: &str) -> String {
 
 /// The authorities in a PEM file.
 pub(crate) fn roots(path: &Path) -> Result<RootCertStore, Error> {
-    let pem = std::fs::read(path)
-        .map_err(|e| Error::Pem { origin: path.display().to_string(), cause: rustls_pki_types::pem::Error::Io(e) })?;
+    let pem = std::fs::read(path).map_err(|e| Error::Pem {
+        origin: path.display().to_string(),
+        cause: rustls_pki_types::pem::Error::Io(e),
+    })?;
     roots_of(&pem, &path.display().to_string())
 }
 
@@ -231,42 +284,70 @@ pub(crate) fn roots(path: &Path) -> Result<RootCertStore, Error> {
 pub(crate) fn roots_of(pem: &[u8], origin: &str) -> Result<RootCertStore, Error> {
     let mut store = RootCertStore::empty();
     for cert in certificates(pem, origin)? {
-        store.add(cert).map_err(|cause| Error::Authority { origin: origin.to_owned(), cause })?;
+        store.add(cert).map_err(|cause| Error::Authority {
+            origin: origin.to_owned(),
+            cause,
+        })?;
     }
     Ok(store)
 }
 
 /// At least one certificate.
-pub(crate) fn certificates(pem: &[u8], origin: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+pub(crate) fn certificates(
+    pem: &[u8],
+    origin: &str,
+) -> Result<Vec<CertificateDer<'static>>, Error> {
     let certs: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|cause| Error::Pem { origin: origin.to_owned(), cause })?;
-    if certs.is_empty() { Err(Error::NoCertificate(origin.to_owned())) } else { Ok(certs) }
+        .map_err(|cause| Error::Pem {
+            origin: origin.to_owned(),
+            cause,
+        })?;
+    if certs.is_empty() {
+        Err(Error::NoCertificate(origin.to_owned()))
+    } else {
+        Ok(certs)
+    }
 }
 
 /// The first private key.
 pub(crate) fn private_key(pem: &[u8], origin: &str) -> Result<PrivateKeyDer<'static>, Error> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|cause| Error::Pem { origin: origin.to_owned(), cause })
+    PrivateKeyDer::from_pem_slice(pem).map_err(|cause| Error::Pem {
+        origin: origin.to_owned(),
+        cause,
+    })
 }
 
 fn certified(identity: &Identity, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, Error> {
     let read = |path: &Path| {
-        std::fs::read(path)
-            .map_err(|e| Error::Pem { origin: path.display().to_string(), cause: rustls_pki_types::pem::Error::Io(e) })
+        std::fs::read(path).map_err(|e| Error::Pem {
+            origin: path.display().to_string(),
+            cause: rustls_pki_types::pem::Error::Io(e),
+        })
     };
     let (cert, key, cert_origin, key_origin) = match identity {
-        Identity::Files { cert, key } => {
-            (read(cert)?, read(key)?, cert.display().to_string(), key.display().to_string())
-        }
-        Identity::Memory(pair) => {
-            (pair.cert.clone().into_bytes(), pair.key.clone().into_bytes(), "memory".to_owned(), "memory".to_owned())
-        }
+        Identity::Files { cert, key } => (
+            read(cert)?,
+            read(key)?,
+            cert.display().to_string(),
+            key.display().to_string(),
+        ),
+        Identity::Memory(pair) => (
+            pair.cert.clone().into_bytes(),
+            pair.key.clone().into_bytes(),
+            "memory".to_owned(),
+            "memory".to_owned(),
+        ),
     };
     let chain = certificates(&cert, &cert_origin)?;
     let key = private_key(&key, &key_origin)?;
     CertifiedKey::from_der(chain, key, provider)
         .map(Arc::new)
-        .map_err(|cause| Error::Pair { cert: cert_origin, key: key_origin, cause })
+        .map_err(|cause| Error::Pair {
+            cert: cert_origin,
+            key: key_origin,
+            cause,
+        })
 }
 
 /// The certificates of a listener.
@@ -282,30 +363,49 @@ impl Certificates {
         let mut by_name = Vec::new();
         for sni in &tls.sni {
             let key = certified(&sni.identity, provider)?;
-            let names = if sni.names.is_empty() { dns_names(&key.cert[0]) } else { sni.names.clone() };
-            by_name.extend(names.into_iter().map(|n| (n.to_ascii_lowercase(), Arc::clone(&key))));
+            let names = if sni.names.is_empty() {
+                dns_names(&key.cert[0])
+            } else {
+                sni.names.clone()
+            };
+            by_name.extend(
+                names
+                    .into_iter()
+                    .map(|n| (n.to_ascii_lowercase(), Arc::clone(&key))),
+            );
         }
         Ok(Self { default, by_name })
     }
 
     /// The exact name first, then a wildcard for its first label.
     fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
-        let named = |wanted: &str| self.by_name.iter().find(|(n, _)| n == wanted).map(|(_, key)| key);
+        let named = |wanted: &str| {
+            self.by_name
+                .iter()
+                .find(|(n, _)| n == wanted)
+                .map(|(_, key)| key)
+        };
         named(name).or_else(|| named(&format!("*.{}", name.split_once('.')?.1)))
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().and_then(|name| self.find(&name.to_ascii_lowercase()));
+        let named = hello
+            .server_name()
+            .and_then(|name| self.find(&name.to_ascii_lowercase()));
         Some(Arc::clone(named.unwrap_or(&self.default)))
     }
 }
 
 /// The DNS names that a certificate is for.
 fn dns_names(cert: &CertificateDer<'_>) -> Vec<String> {
-    let Ok((_, cert)) = x509_parser::parse_x509_certificate(cert) else { return Vec::new() };
-    let Ok(Some(names)) = cert.subject_alternative_name() else { return Vec::new() };
+    let Ok((_, cert)) = x509_parser::parse_x509_certificate(cert) else {
+        return Vec::new();
+    };
+    let Ok(Some(names)) = cert.subject_alternative_name() else {
+        return Vec::new();
+    };
     let dns = |name: &x509_parser::extensions::GeneralName<'_>| match name {
         x509_parser::extensions::GeneralName::DNSName(n) => Some((*n).to_owned()),
         _ => None,

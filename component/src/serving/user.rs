@@ -24,7 +24,11 @@ impl User {
 
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { name: Self::ANONYMOUS.to_owned(), groups: vec![Self::UNAUTHENTICATED.to_owned()], ..Self::default() }
+        Self {
+            name: Self::ANONYMOUS.to_owned(),
+            groups: vec![Self::UNAUTHENTICATED.to_owned()],
+            ..Self::default()
+        }
     }
 
     #[must_use]
@@ -40,7 +44,10 @@ impl User {
     /// With the group that everybody is in who said who he is.
     #[must_use]
     pub fn authenticated(mut self) -> Self {
-        if !self.is_anonymous() && !self.is_in(Self::AUTHENTICATED) && !self.is_in(Self::UNAUTHENTICATED) {
+        if !self.is_anonymous()
+            && !self.is_in(Self::AUTHENTICATED)
+            && !self.is_in(Self::UNAUTHENTICATED)
+        {
             self.groups.push(Self::AUTHENTICATED.to_owned());
         }
         self

@@ -14,7 +14,10 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn install() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     pub(super) async fn watch(mut self, supervisor: Supervisor) {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use e2e::cluster::{self, CONTROL_PLANE, Cluster, Daemon, OURS, Spec};
+use e2e::cluster::{self, Cluster, Daemon, Spec};
 use e2e::progress::Progress;
 use e2e::workshop::Workshop;
 use e2e::{image, init};
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let result = match matches.subcommand() {
         Some(("up", args)) => up(args),
         Some(("down", args)) => down(args),
+        Some(("guard", args)) => guard(args),
         Some(("init", args)) => inside(args),
         _ => unreachable!("clap asks for one of the subcommands above"),
     };
@@ -32,7 +33,12 @@ fn main() -> ExitCode {
 
 fn command() -> Command {
     let path = || value_parser!(PathBuf);
-    let dir = || Arg::new("dir").long("dir").value_parser(path()).default_value("target/cluster");
+    let dir = || {
+        Arg::new("dir")
+            .long("dir")
+            .value_parser(path())
+            .default_value("target/cluster")
+    };
     let spec = || Arg::new("spec").value_parser(path()).required(true);
     Command::new("navarch-cluster")
         .about("Local clusters: real daemons, nodes as network namespaces")
@@ -52,7 +58,7 @@ fn command() -> Command {
                 .arg(
                     Arg::new("upstream")
                         .long("upstream")
-                        .value_delimiter(',')
+                        .default_value("none")
                         .help("Daemons that are upstream's instead of ours: names, or control-plane, or all"),
                 )
                 .arg(
@@ -70,6 +76,9 @@ fn command() -> Command {
                 .arg(Arg::new("keep").long("keep").action(ArgAction::SetTrue).help("Keep the directory: data, logs")),
         )
         .subcommand(
+            Command::new("guard").about("Ends a cluster when standard input ends").hide(true).arg(dir()),
+        )
+        .subcommand(
             Command::new("init")
                 .about("The first process of a host; started by the cluster library")
                 .hide(true)
@@ -81,13 +90,14 @@ fn command() -> Command {
 
 fn up(args: &ArgMatches) -> anyhow::Result<()> {
     let dir: PathBuf = required(args, "dir");
-    let upstream = args.get_many::<String>("upstream").unwrap_or_default().map(|name| daemons(name));
-    let upstream: Vec<Daemon> = upstream.collect::<Result<Vec<_>, _>>().map_err(anyhow::Error::msg)?.concat();
+    let upstream: String = required(args, "upstream");
+    let upstream = Daemon::parse_list(&upstream).map_err(anyhow::Error::msg)?;
     let workshop = Workshop::new(&required::<String>(args, "profile"));
     workshop.ensure_programs(&upstream)?;
     let mut images = Vec::new();
     for name in IMAGES {
-        let built = Progress::Screen.step(&format!("image {name}"), || image::build(&workshop, name))?;
+        let built =
+            Progress::Screen.step(&format!("image {name}"), || image::build(&workshop, name))?;
         images.push(built.archive);
     }
     let spec = Spec {
@@ -97,27 +107,51 @@ fn up(args: &ArgMatches) -> anyhow::Result<()> {
         programs: workshop.programs(),
         tools: workshop.tools(),
         launcher: std::env::current_exe().context("cannot find this program's file")?,
+        root: workshop.root().to_owned(),
         images,
     };
-    let cluster = Cluster::up(spec, Progress::Screen)
-        .with_context(|| format!("the cluster is not up; hack/down --dir {} removes it", dir.display()))?;
-    println!("export KUBECONFIG={}", cluster.kubeconfig().display());
+    let cluster = Cluster::up(spec, Progress::Screen).with_context(|| {
+        format!(
+            "the cluster is not up; hack/down --dir {} removes it",
+            dir.display()
+        )
+    })?;
+    say_what_to_try(&cluster, &workshop);
     Ok(())
 }
 
-/// The daemons behind one word of `--upstream`.
-fn daemons(name: &str) -> Result<Vec<Daemon>, String> {
-    match name {
-        "all" => Ok(OURS.to_vec()),
-        "control-plane" => Ok(CONTROL_PLANE.to_vec()),
-        name => Ok(vec![name.parse()?]),
-    }
+fn say_what_to_try(cluster: &Cluster, workshop: &Workshop) {
+    let [kubeconfig, tools] =
+        [cluster.kubeconfig(), workshop.tools()].map(|path| path.display().to_string());
+    let demo = workshop.root().join("hack/demo.yaml");
+    let node = cluster.nodes().remove(0).address;
+    println!(
+        "
+The cluster is up. In this shell:
+  export KUBECONFIG={kubeconfig} PATH={tools}:$PATH
+Then try:
+  kubectl apply -f {demo} && kubectl rollout status deployment/web
+  curl http://{node}:30080/
+  kubectl run shell --rm -it --image=navarch.local/busybox:1 -- sh   # there: wget -qO- http://web",
+        demo = demo.display(),
+    );
 }
 
 fn down(args: &ArgMatches) -> anyhow::Result<()> {
     let dir: PathBuf = required(args, "dir");
     cluster::down(&dir, args.get_flag("keep"))
         .with_context(|| format!("cannot end the cluster in {}", dir.display()))
+}
+
+/// Waits until whoever holds the other end of standard input is gone, then ends the cluster. Its directory stays.
+fn guard(args: &ArgMatches) -> anyhow::Result<()> {
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).context("cannot wait")?;
+    let dir: PathBuf = required(args, "dir");
+    match cluster::down(&dir, true) {
+        // Ended already, or never begun.
+        Err(cluster::Error::NoCluster { .. }) => Ok(()),
+        result => Ok(result?),
+    }
 }
 
 fn inside(args: &ArgMatches) -> anyhow::Result<()> {
@@ -130,5 +164,7 @@ fn inside(args: &ArgMatches) -> anyhow::Result<()> {
 }
 
 fn required<T: Clone + Send + Sync + 'static>(args: &ArgMatches, name: &str) -> T {
-    args.get_one::<T>(name).cloned().expect("the argument is required or has a default")
+    args.get_one::<T>(name)
+        .cloned()
+        .expect("the argument is required or has a default")
 }

@@ -34,7 +34,11 @@ pub enum Error {
 
 impl Error {
     fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |cause| Self::Io { verb, path: path.to_owned(), cause }
+        move |cause| Self::Io {
+            verb,
+            path: path.to_owned(),
+            cause,
+        }
     }
 }
 
@@ -55,7 +59,9 @@ pub(crate) fn create(path: &Path) -> Result<(), Error> {
             let parent = dir.clone();
             dir.push(part);
             match fs::create_dir(&dir) {
-                Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => return Err(Error::io("make", &dir)(cause)),
+                Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::io("make", &dir)(cause));
+                }
                 _ => {}
             }
             if !hierarchy.v2 {
@@ -86,7 +92,10 @@ pub(crate) fn kill(path: &Path) -> Result<(), Error> {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(Error::Survivors { path: path.to_owned(), count: left.len() });
+            return Err(Error::Survivors {
+                path: path.to_owned(),
+                count: left.len(),
+            });
         }
         for pid in left {
             // It may be gone already, or be a new process that the next look finds.
@@ -114,7 +123,12 @@ fn processes(path: &Path) -> Result<Vec<i32>, Error> {
         for dir in subtree(&hierarchy.root.join(path)) {
             let procs = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
             // Zero stands for processes outside of this pid namespace.
-            found.extend(procs.lines().filter_map(|pid| pid.parse().ok()).filter(|pid: &i32| *pid > 0));
+            found.extend(
+                procs
+                    .lines()
+                    .filter_map(|pid| pid.parse().ok())
+                    .filter(|pid: &i32| *pid > 0),
+            );
         }
     }
     Ok(found)
@@ -122,7 +136,9 @@ fn processes(path: &Path) -> Result<Vec<i32>, Error> {
 
 /// `top` and all directories below it, parents first. One that vanishes meanwhile is left out.
 fn subtree(top: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(top) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(top) else {
+        return Vec::new();
+    };
     let mut all = vec![top.to_owned()];
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -139,7 +155,11 @@ fn remove_dir(dir: &Path) -> Result<(), Error> {
         match fs::remove_dir(dir) {
             Ok(()) => return Ok(()),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(cause) if cause.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => sleep(LOOK_AGAIN),
+            Err(cause)
+                if cause.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
+            {
+                sleep(LOOK_AGAIN)
+            }
             Err(cause) => return Err(Error::io("remove", dir)(cause)),
         }
     }
@@ -150,7 +170,10 @@ fn enable_controllers(dir: &Path) -> Result<(), Error> {
     let available = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
     let control = dir.join("cgroup.subtree_control");
     for controller in CONTROLLERS.split(' ') {
-        if available.split_whitespace().any(|name| name == &controller[1..]) {
+        if available
+            .split_whitespace()
+            .any(|name| name == &controller[1..])
+        {
             fs::write(&control, controller).map_err(Error::io("write", &control))?;
         }
     }
@@ -185,7 +208,10 @@ fn parse_hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
             "cgroup2" => true,
             _ => return None,
         };
-        Some(Hierarchy { root: PathBuf::from(front.split(' ').nth(4)?), v2 })
+        Some(Hierarchy {
+            root: PathBuf::from(front.split(' ').nth(4)?),
+            v2,
+        })
     };
     mountinfo.lines().filter_map(mount).collect()
 }
@@ -205,8 +231,14 @@ mod tests {
         assert_eq!(
             found,
             [
-                Hierarchy { root: "/sys/fs/cgroup/cpuset".into(), v2: false },
-                Hierarchy { root: "/sys/fs/cgroup/unified".into(), v2: true },
+                Hierarchy {
+                    root: "/sys/fs/cgroup/cpuset".into(),
+                    v2: false
+                },
+                Hierarchy {
+                    root: "/sys/fs/cgroup/unified".into(),
+                    v2: true
+                },
             ]
         );
     }
@@ -219,20 +251,37 @@ mod tests {
         let procs: String = hierarchies()
             .unwrap()
             .iter()
-            .map(|hierarchy| format!("echo $$ > {}; ", hierarchy.root.join(&inner).join("cgroup.procs").display()))
+            .map(|hierarchy| {
+                format!(
+                    "echo $$ > {}; ",
+                    hierarchy.root.join(&inner).join("cgroup.procs").display()
+                )
+            })
             .collect();
         let mut shell = std::process::Command::new("sh")
-            .args(["-ec", &format!("{procs} setsid sleep 1000 & echo ready; exec sleep 1000")])
+            .args([
+                "-ec",
+                &format!("{procs} setsid sleep 1000 & echo ready; exec sleep 1000"),
+            ])
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
-        io::BufRead::read_line(&mut io::BufReader::new(shell.stdout.take().unwrap()), &mut line).unwrap();
+        io::BufRead::read_line(
+            &mut io::BufReader::new(shell.stdout.take().unwrap()),
+            &mut line,
+        )
+        .unwrap();
         assert_eq!(line, "ready\n");
         let reaper = std::thread::spawn(move || shell.wait().unwrap());
         kill(&path).unwrap();
         assert!(!reaper.join().unwrap().success());
         remove(&path).unwrap();
-        assert!(hierarchies().unwrap().iter().all(|hierarchy| !hierarchy.root.join(&path).exists()));
+        assert!(
+            hierarchies()
+                .unwrap()
+                .iter()
+                .all(|hierarchy| !hierarchy.root.join(&path).exists())
+        );
     }
 }

@@ -14,13 +14,22 @@ const CONTAINERD: &str = "unix:///run/containerd/containerd.sock";
 
 /// Writes what the daemons of `node` read. `containerd` says whether the node's kubelet is upstream's.
 pub(super) fn write(site: &Site<'_>, node: &NodeSite<'_>, containerd: bool) -> io::Result<()> {
-    write_if_changed(&site.config(node, "kubelet.yaml"), &kubelet(site, node, containerd))?;
-    write_if_changed(&site.config(node, "kube-proxy.yaml"), &kube_proxy(site, node))?;
+    write_if_changed(
+        &site.config(node, "kubelet.yaml"),
+        &kubelet(site, node, containerd),
+    )?;
+    write_if_changed(
+        &site.config(node, "kube-proxy.yaml"),
+        &kube_proxy(site, node),
+    )?;
     // Nameserver of pods with `dnsPolicy: Default`. Nobody answers there, which fails faster than silence.
     let resolv = format!("nameserver {}\noptions ndots:1\n", site.number.gateway());
     write_if_changed(&site.config(node, "resolv.conf"), &resolv)?;
     if containerd {
-        write_if_changed(&site.config(node, "containerd.toml"), &containerd_config(site, node))?;
+        write_if_changed(
+            &site.config(node, "containerd.toml"),
+            &containerd_config(site, node),
+        )?;
     }
     fs::create_dir_all(site.config(node, "manifests"))?;
     fs::create_dir_all(site.config(node, "cni"))
@@ -41,7 +50,11 @@ pub(super) fn write_cni(site: &Site<'_>, node: &NodeSite<'_>, pods: Ipv4Net) -> 
 
 fn kubelet(site: &Site<'_>, node: &NodeSite<'_>, containerd: bool) -> String {
     let server = format!("{}-server", node.name);
-    let runtime = if containerd { format!("containerRuntimeEndpoint: {CONTAINERD}\n") } else { String::new() };
+    let runtime = if containerd {
+        format!("containerRuntimeEndpoint: {CONTAINERD}\n")
+    } else {
+        String::new()
+    };
     format!(
         "\
 apiVersion: kubelet.config.k8s.io/v1beta1
@@ -68,7 +81,7 @@ evictionHard: {{memory.available: 200Mi, nodefs.available: 2%, imagefs.available
         ca = site.pki.cert("ca").display(),
         cert = site.pki.cert(&server).display(),
         key = site.pki.key(&server).display(),
-        cgroup = super::node_cgroup(site.number, node.name).display(),
+        cgroup = super::host_cgroup(site.number, node.name).display(),
         resolv = site.config(node, "resolv.conf").display(),
         manifests = site.config(node, "manifests").display(),
     )

@@ -27,10 +27,18 @@ pub enum Daemon {
     KubeProxy,
 }
 
-use Daemon::{Containerd, Etcd, KubeApiserver, KubeControllerManager, KubeProxy, KubeScheduler, Kubelet};
+use Daemon::{
+    Containerd, Etcd, KubeApiserver, KubeControllerManager, KubeProxy, KubeScheduler, Kubelet,
+};
 
 /// Those that this project has a replacement for.
-pub const OURS: &[Daemon] = &[KubeApiserver, KubeControllerManager, KubeScheduler, Kubelet, KubeProxy];
+pub const OURS: &[Daemon] = &[
+    KubeApiserver,
+    KubeControllerManager,
+    KubeScheduler,
+    Kubelet,
+    KubeProxy,
+];
 pub const CONTROL_PLANE: &[Daemon] = &[KubeApiserver, KubeControllerManager, KubeScheduler];
 
 impl Daemon {
@@ -47,11 +55,29 @@ impl Daemon {
     }
 }
 
+impl Daemon {
+    /// Reads `kubelet,kube-proxy`; `control-plane` and `all` stand for several, `none` and nothing for none.
+    pub fn parse_list(list: &str) -> Result<Vec<Self>, String> {
+        let daemons = list.split(',').map(|word| match word {
+            "" | "none" => Ok(Vec::new()),
+            "all" => Ok(OURS.to_vec()),
+            "control-plane" => Ok(CONTROL_PLANE.to_vec()),
+            name => Ok(vec![name.parse()?]),
+        });
+        Ok(daemons.collect::<Result<Vec<_>, String>>()?.concat())
+    }
+}
+
 impl FromStr for Daemon {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let names = || OURS.iter().map(|daemon| daemon.name()).collect::<Vec<_>>().join(", ");
+        let names = || {
+            OURS.iter()
+                .map(|daemon| daemon.name())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         OURS.iter()
             .copied()
             .find(|daemon| daemon.name() == name)
@@ -76,42 +102,69 @@ pub(super) struct NodeSite<'a> {
 
 impl Site<'_> {
     /// The process that runs `program` as `daemon`. `node` is the host, if it is a node.
-    pub(super) fn process(&self, daemon: Daemon, program: PathBuf, node: Option<&NodeSite<'_>>) -> Process {
+    pub(super) fn process(
+        &self,
+        daemon: Daemon,
+        program: PathBuf,
+        node: Option<&NodeSite<'_>>,
+    ) -> Process {
         let args = match (daemon, node) {
             (Etcd, _) => self.etcd(),
             (KubeApiserver, _) => self.kube_apiserver(),
             (KubeControllerManager, _) => self.kube_controller_manager(),
             (KubeScheduler, _) => self.kube_scheduler(),
-            (Containerd, Some(node)) => vec![format!("--config={}", self.config(node, "containerd.toml").display())],
+            (Containerd, Some(node)) => vec![format!(
+                "--config={}",
+                self.config(node, "containerd.toml").display()
+            )],
             (Kubelet, Some(node)) => self.kubelet(node),
             (KubeProxy, Some(node)) => {
-                vec![format!("--config={}", self.config(node, "kube-proxy.yaml").display()), "--v=2".to_owned()]
+                vec![
+                    format!(
+                        "--config={}",
+                        self.config(node, "kube-proxy.yaml").display()
+                    ),
+                    "--v=2".to_owned(),
+                ]
             }
-            (Containerd | Kubelet | KubeProxy, None) => unreachable!("node daemons are started on nodes only"),
+            (Containerd | Kubelet | KubeProxy, None) => {
+                unreachable!("node daemons are started on nodes only")
+            }
         };
         let logs = self.dir.join("logs");
         let log = match node {
             Some(node) => logs.join(node.name),
             None => logs,
         };
-        let path = format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", self.tools.display());
+        let path = format!(
+            "{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            self.tools.display()
+        );
         Process {
             name: daemon.name().to_owned(),
             build: build(&program),
             program,
             args,
-            env: BTreeMap::from([("HOME".to_owned(), "/root".to_owned()), ("PATH".to_owned(), path)]),
+            env: BTreeMap::from([
+                ("HOME".to_owned(), "/root".to_owned()),
+                ("PATH".to_owned(), path),
+            ]),
             log: log.join(format!("{}.log", daemon.name())),
         }
     }
 
     /// A node's configuration file.
     pub(super) fn config(&self, node: &NodeSite<'_>, file: &str) -> PathBuf {
-        self.dir.join("nodes").join(node.name).join("config").join(file)
+        self.dir
+            .join("nodes")
+            .join(node.name)
+            .join("config")
+            .join(file)
     }
 
     fn etcd(&self) -> Vec<String> {
-        let [client, peer] = [2379, 2380].map(|port| format!("https://{}:{port}", self.number.loopback()));
+        let [client, peer] =
+            [2379, 2380].map(|port| format!("https://{}:{port}", self.number.loopback()));
         let authority = self.pki.cert("etcd/ca");
         flags(&[
             ("name", &self.number.name()),
@@ -145,24 +198,60 @@ impl Site<'_> {
             ("enable-admission-plugins", &"NodeRestriction"),
             ("enable-bootstrap-token-auth", &true),
             ("etcd-cafile", &self.pki.cert("etcd/ca").display()),
-            ("etcd-certfile", &self.pki.cert("apiserver-etcd-client").display()),
-            ("etcd-keyfile", &self.pki.key("apiserver-etcd-client").display()),
-            ("etcd-servers", &format!("https://{}:2379", self.number.loopback())),
-            ("kubelet-certificate-authority", &self.pki.cert("ca").display()),
-            ("kubelet-client-certificate", &self.pki.cert("apiserver-kubelet-client").display()),
-            ("kubelet-client-key", &self.pki.key("apiserver-kubelet-client").display()),
+            (
+                "etcd-certfile",
+                &self.pki.cert("apiserver-etcd-client").display(),
+            ),
+            (
+                "etcd-keyfile",
+                &self.pki.key("apiserver-etcd-client").display(),
+            ),
+            (
+                "etcd-servers",
+                &format!("https://{}:2379", self.number.loopback()),
+            ),
+            (
+                "kubelet-certificate-authority",
+                &self.pki.cert("ca").display(),
+            ),
+            (
+                "kubelet-client-certificate",
+                &self.pki.cert("apiserver-kubelet-client").display(),
+            ),
+            (
+                "kubelet-client-key",
+                &self.pki.key("apiserver-kubelet-client").display(),
+            ),
             ("kubelet-preferred-address-types", &"InternalIP"),
-            ("proxy-client-cert-file", &self.pki.cert("front-proxy-client").display()),
-            ("proxy-client-key-file", &self.pki.key("front-proxy-client").display()),
+            (
+                "proxy-client-cert-file",
+                &self.pki.cert("front-proxy-client").display(),
+            ),
+            (
+                "proxy-client-key-file",
+                &self.pki.key("front-proxy-client").display(),
+            ),
             ("requestheader-allowed-names", &"front-proxy-client"),
-            ("requestheader-client-ca-file", &self.pki.cert("front-proxy-ca").display()),
+            (
+                "requestheader-client-ca-file",
+                &self.pki.cert("front-proxy-ca").display(),
+            ),
             ("requestheader-extra-headers-prefix", &"X-Remote-Extra-"),
             ("requestheader-group-headers", &"X-Remote-Group"),
             ("requestheader-username-headers", &"X-Remote-User"),
             ("secure-port", &6443),
-            ("service-account-issuer", &"https://kubernetes.default.svc.cluster.local"),
-            ("service-account-key-file", &self.pki.service_account_public_key().display()),
-            ("service-account-signing-key-file", &self.pki.key("sa").display()),
+            (
+                "service-account-issuer",
+                &"https://kubernetes.default.svc.cluster.local",
+            ),
+            (
+                "service-account-key-file",
+                &self.pki.service_account_public_key().display(),
+            ),
+            (
+                "service-account-signing-key-file",
+                &self.pki.key("sa").display(),
+            ),
             ("service-cluster-ip-range", &service_network()),
             ("tls-cert-file", &self.pki.cert("apiserver").display()),
             ("tls-private-key-file", &self.pki.key("apiserver").display()),
@@ -178,9 +267,15 @@ impl Site<'_> {
             ("cluster-name", &"navarch"),
             ("cluster-signing-cert-file", &self.pki.cert("ca").display()),
             ("cluster-signing-key-file", &self.pki.key("ca").display()),
-            ("controllers", &"*,bootstrap-signer-controller,token-cleaner-controller"),
+            (
+                "controllers",
+                &"*,bootstrap-signer-controller,token-cleaner-controller",
+            ),
             ("root-ca-file", &self.pki.cert("ca").display()),
-            ("service-account-private-key-file", &self.pki.key("sa").display()),
+            (
+                "service-account-private-key-file",
+                &self.pki.key("sa").display(),
+            ),
             ("service-cluster-ip-range", &service_network()),
             ("use-service-account-credentials", &true),
         ]));
@@ -203,7 +298,10 @@ impl Site<'_> {
             ("kubeconfig", &kubeconfig.display()),
             // One instance: an election would only delay its restart.
             ("leader-elect", &false),
-            ("requestheader-client-ca-file", &self.pki.cert("front-proxy-ca").display()),
+            (
+                "requestheader-client-ca-file",
+                &self.pki.cert("front-proxy-ca").display(),
+            ),
             ("tls-cert-file", &self.pki.cert(server).display()),
             ("tls-private-key-file", &self.pki.key(server).display()),
             ("v", &2),
@@ -222,12 +320,21 @@ impl Site<'_> {
 }
 
 fn flags(pairs: &[(&str, &dyn std::fmt::Display)]) -> Vec<String> {
-    pairs.iter().map(|(name, value)| format!("--{name}={value}")).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| format!("--{name}={value}"))
+        .collect()
 }
 
 /// Tells one build of a program from the next.
 fn build(program: &Path) -> String {
-    let Ok(meta) = std::fs::metadata(program) else { return String::new() };
-    let changed = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    let Ok(meta) = std::fs::metadata(program) else {
+        return String::new();
+    };
+    let changed = meta
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+        .unwrap_or_default();
     format!("{} bytes, {} ms", meta.len(), changed.as_millis())
 }

@@ -55,22 +55,42 @@ impl Host {
     }
 
     /// Starts the host if it does not run. `launcher` is the program that has [`crate::init`] in it.
-    pub(super) fn ensure(&self, launcher: &Path, cgroup: PathBuf, node: Option<init::Node>) -> Result<(), Error> {
+    pub(super) fn ensure(
+        &self,
+        launcher: &Path,
+        cgroup: PathBuf,
+        node: Option<init::Node>,
+    ) -> Result<(), Error> {
         if self.first().is_some() {
             return Ok(());
         }
-        let logs = self.log.parent().expect("the log lies in the cluster's directory");
+        let logs = self
+            .log
+            .parent()
+            .expect("the log lies in the cluster's directory");
         for dir in [self.dir.as_path(), logs] {
-            fs::create_dir_all(dir).map_err(|cause| Error::Io { verb: "make", path: dir.to_owned(), cause })?;
+            fs::create_dir_all(dir).map_err(|cause| Error::Io {
+                verb: "make",
+                path: dir.to_owned(),
+                cause,
+            })?;
         }
         // A host starts empty: what shall run is said when what it needs stands.
         for stale in [PROCESSES, STATUS, FIRST] {
             let _ = fs::remove_file(self.dir.join(stale));
         }
         let spec = self.dir.join(HOST);
-        let host = init::Host { dir: self.dir.clone(), cgroup, log: self.log.clone(), node };
+        let host = init::Host {
+            dir: self.dir.clone(),
+            cgroup,
+            log: self.log.clone(),
+            node,
+        };
         init::write_json(&spec, &host).map_err(Error::Init)?;
-        let launch = |reason| Error::Launch { host: self.name.clone(), reason };
+        let launch = |reason| Error::Launch {
+            host: self.name.clone(),
+            reason,
+        };
         let output = Command::new(launcher)
             .arg("init")
             .arg("launch")
@@ -79,7 +99,9 @@ impl Host {
             .output()
             .map_err(|cause| launch(format!("{}: {cause}", launcher.display())))?;
         if !output.status.success() {
-            return Err(launch(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+            return Err(launch(
+                String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            ));
         }
         Ok(())
     }
@@ -92,9 +114,14 @@ impl Host {
 
     /// Lets the host run `process`, in place of the one of the same name.
     pub(super) fn start(&self, process: Process) -> Result<(), Error> {
-        self.change(|processes| match processes.iter_mut().find(|known| known.name == process.name) {
-            Some(known) => *known = process,
-            None => processes.push(process),
+        self.change(|processes| {
+            match processes
+                .iter_mut()
+                .find(|known| known.name == process.name)
+            {
+                Some(known) => *known = process,
+                None => processes.push(process),
+            }
         })
     }
 
@@ -127,7 +154,10 @@ impl Host {
         let deadline = Instant::now() + PATIENCE;
         while self.status().generation < wanted.generation {
             if Instant::now() > deadline {
-                return Err(Error::Stuck { host: self.name.clone(), log: self.log.clone() });
+                return Err(Error::Stuck {
+                    host: self.name.clone(),
+                    log: self.log.clone(),
+                });
             }
             sleep(LOOK_AGAIN);
         }
@@ -136,18 +166,27 @@ impl Host {
 
     /// The process's id on this machine.
     pub(super) fn pid(&self, process: &str) -> Result<Pid, Error> {
-        let inside = self.status().processes.get(process).and_then(|status| status.pid);
+        let inside = self
+            .status()
+            .processes
+            .get(process)
+            .and_then(|status| status.pid);
         inside
             .zip(self.first())
             .and_then(|(inside, first)| outside_pid(first, inside))
-            .ok_or_else(|| Error::NotRunning { host: self.name.clone(), process: process.to_owned() })
+            .ok_or_else(|| Error::NotRunning {
+                host: self.name.clone(),
+                process: process.to_owned(),
+            })
     }
 
     /// Sends a signal to one process, which the host starts again if that ends it.
     pub(super) fn signal(&self, process: &str, signal: Signal) -> Result<(), Error> {
         let pid = self.pid(process)?;
-        kill(pid, signal)
-            .map_err(|_| Error::NotRunning { host: self.name.clone(), process: process.to_owned() })
+        kill(pid, signal).map_err(|_| Error::NotRunning {
+            host: self.name.clone(),
+            process: process.to_owned(),
+        })
     }
 
     /// Ends the host at once with everything on it, as a power cut does.
@@ -167,7 +206,17 @@ fn outside_pid(first: Pid, inside: i32) -> Option<Pid> {
     let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).ok()?;
     let own_id = |pid: &i32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().last()?.parse::<i32>().ok()
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("NSpid:"))?
+            .split_whitespace()
+            .last()?
+            .parse::<i32>()
+            .ok()
     };
-    children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid| own_id(pid) == Some(inside)).map(Pid::from_raw)
+    children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .find(|pid| own_id(pid) == Some(inside))
+        .map(Pid::from_raw)
 }

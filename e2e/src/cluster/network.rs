@@ -29,7 +29,11 @@ pub(super) fn namespace_path(namespace: &str) -> PathBuf {
 /// Networks that this machine has a route to, the default route apart.
 pub(super) fn routed() -> Result<Vec<Ipv4Net>, command::Error> {
     let routes = run("ip", &["-4", "route", "show", "table", "all"])?;
-    let network = |line: &str| line.split_whitespace().next().and_then(|net| net.parse().ok());
+    let network = |line: &str| {
+        line.split_whitespace()
+            .next()
+            .and_then(|net| net.parse().ok())
+    };
     Ok(routes.lines().filter_map(network).collect())
 }
 
@@ -57,7 +61,11 @@ pub(super) fn ensure_switch(number: Number) -> Result<(), command::Error> {
 }
 
 /// Makes a node's namespace with its interface if it does not stand yet.
-pub(super) fn ensure_node(number: Number, node: &str, address: Ipv4Addr) -> Result<(), command::Error> {
+pub(super) fn ensure_node(
+    number: Number,
+    node: &str,
+    address: Ipv4Addr,
+) -> Result<(), command::Error> {
     let (switch, namespace) = (number.name(), node_namespace(number, node));
     if namespace_path(&namespace).exists() {
         return Ok(());
@@ -88,7 +96,11 @@ pub(super) fn unplug(number: Number, node: &str, unplugged: bool) -> Result<(), 
 }
 
 /// Leads packets for `pods` to `via`: on this machine, or on a node when its namespace is given.
-pub(super) fn route(namespace: Option<&str>, pods: Ipv4Net, via: Ipv4Addr) -> Result<(), command::Error> {
+pub(super) fn route(
+    namespace: Option<&str>,
+    pods: Ipv4Net,
+    via: Ipv4Addr,
+) -> Result<(), command::Error> {
     batch(namespace, &format!("route replace {pods} via {via}\n"))
 }
 
@@ -110,9 +122,13 @@ pub(super) fn remove(number: Number) {
 /// The cluster's network namespaces that stand.
 pub(super) fn namespaces(number: Number) -> Vec<String> {
     let (switch, nodes) = (number.name(), format!("{}-", number.name()));
-    let Ok(entries) = std::fs::read_dir("/run/netns") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/run/netns") else {
+        return Vec::new();
+    };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.filter(|name| *name == switch || name.starts_with(&nodes)).collect()
+    names
+        .filter(|name| *name == switch || name.starts_with(&nodes))
+        .collect()
 }
 
 /// Runs lines of `ip` commands, in a namespace if one is given, up to the first that fails.

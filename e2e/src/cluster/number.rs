@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
 use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
 
 const REGISTRY: &str = "/run/navarch";
 /// Clusters that can stand at once; bounded by the address plan below.
@@ -27,19 +28,23 @@ pub enum Error {
 }
 
 /// A number and the address plan that follows from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Number(u8);
 
 impl Number {
-    /// The number of `dir`, claimed now if it has none. `in_use` are networks that this machine already routes to.
-    pub fn claim(dir: &Path, in_use: &[Ipv4Net]) -> Result<Self, Error> {
+    /// The number of `dir`, claimed now if it has none: `wish` if that is free, else the first that is. `in_use` are
+    /// networks that this machine already routes to.
+    pub fn claim(dir: &Path, wish: Option<Self>, in_use: &[Ipv4Net]) -> Result<Self, Error> {
         let registry = Registry::lock()?;
         if let Some(number) = registry.find(dir)? {
             return Ok(number);
         }
-        for number in (0..NUMBERS).map(Self) {
+        for number in wish.into_iter().chain((0..NUMBERS).map(Self)) {
             let plan = [number.node_network(), number.pod_network()];
-            let collides = |net: &Ipv4Net| plan.iter().any(|own| own.contains(net) || net.contains(own));
+            let collides = |net: &Ipv4Net| {
+                plan.iter()
+                    .any(|own| own.contains(net) || net.contains(own))
+            };
             if registry.owner(number)?.is_none() && !in_use.iter().any(collides) {
                 registry.write(number, dir)?;
                 return Ok(number);
@@ -111,7 +116,8 @@ impl Registry {
     fn lock() -> Result<Self, Error> {
         fs::create_dir_all(REGISTRY).map_err(Error::Registry)?;
         let file = File::create(Path::new(REGISTRY).join("lock")).map_err(Error::Registry)?;
-        let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::Registry(errno.into()))?;
+        let held = Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| Error::Registry(errno.into()))?;
         Ok(Self(held))
     }
 

@@ -30,9 +30,12 @@ impl Cluster {
         let loopback = |port| SocketAddr::from((self.number.loopback(), port));
         let probe = || match daemon {
             Daemon::Etcd => {
-                let [cert, key] =
-                    [self.pki.cert("apiserver-etcd-client"), self.pki.key("apiserver-etcd-client")];
-                let client = https::Client::new(&self.pki.cert("etcd/ca"), &cert, &key).map_err(text)?;
+                let [cert, key] = [
+                    self.pki.cert("apiserver-etcd-client"),
+                    self.pki.key("apiserver-etcd-client"),
+                ];
+                let client =
+                    https::Client::new(&self.pki.cert("etcd/ca"), &cert, &key).map_err(text)?;
                 healthy(client.get(loopback(2379), "/health"))
             }
             Daemon::KubeApiserver => healthy(self.get("/readyz")),
@@ -48,7 +51,11 @@ impl Cluster {
     pub(super) fn wait_for_pod_network(&self, node: &Node) -> Result<Ipv4Net, Error> {
         let what = format!("{} (a range of pod addresses)", node.name);
         self.wait_for(&node.host, Daemon::Kubelet, &what, || {
-            let pods = self.node_object(&node.name)?.spec.pod_cidr.ok_or("it has no spec.podCIDR")?;
+            let pods = self
+                .node_object(&node.name)?
+                .spec
+                .pod_cidr
+                .ok_or("it has no spec.podCIDR")?;
             pods.parse().map_err(|error| format!("{pods}: {error}"))
         })
     }
@@ -56,9 +63,16 @@ impl Cluster {
     pub(super) fn wait_for_node(&self, node: &Node) -> Result<(), Error> {
         self.wait_for(&node.host, Daemon::Kubelet, &node.name, || {
             let status = self.node_object(&node.name)?.status;
-            match status.conditions.into_iter().find(|condition| condition.kind == "Ready") {
+            match status
+                .conditions
+                .into_iter()
+                .find(|condition| condition.kind == "Ready")
+            {
                 Some(ready) if ready.status == "True" => Ok(()),
-                Some(ready) => Err(format!("it is not Ready: {}", ready.message.unwrap_or_default())),
+                Some(ready) => Err(format!(
+                    "it is not Ready: {}",
+                    ready.message.unwrap_or_default()
+                )),
                 None => Err("it has no Ready condition".to_owned()),
             }
         })
@@ -67,7 +81,9 @@ impl Cluster {
     pub(super) fn wait_for_kube_proxy(&self, node: &Node) -> Result<(), Error> {
         let address = SocketAddr::from((node.address, 10256));
         let what = format!("kube-proxy on {}", node.name);
-        self.wait_for(&node.host, Daemon::KubeProxy, &what, || healthy(https::get_plain(address, "/healthz")))
+        self.wait_for(&node.host, Daemon::KubeProxy, &what, || {
+            healthy(https::get_plain(address, "/healthz"))
+        })
     }
 
     /// containerd's socket, seen from this machine.
@@ -75,7 +91,9 @@ impl Cluster {
         let what = format!("containerd on {}", node.name);
         self.wait_for(&node.host, Daemon::Containerd, &what, || {
             let first = node.host.first().ok_or("the node is down")?;
-            let socket = Path::new("/proc").join(first.to_string()).join("root/run/containerd/containerd.sock");
+            let socket = Path::new("/proc")
+                .join(first.to_string())
+                .join("root/run/containerd/containerd.sock");
             match std::os::unix::net::UnixStream::connect(&socket) {
                 Ok(_) => Ok(socket),
                 Err(cause) => Err(cause.to_string()),
@@ -106,8 +124,14 @@ impl Cluster {
                 Ok(found) => return Ok(found),
                 Err(why) => why,
             };
-            let process = host.status().processes.remove(daemon.name()).unwrap_or_default();
-            let died = process.ended.map(|how| format!("it ended with {how}, {} times", process.starts));
+            let process = host
+                .status()
+                .processes
+                .remove(daemon.name())
+                .unwrap_or_default();
+            let died = process
+                .ended
+                .map(|how| format!("it ended with {how}, {} times", process.starts));
             if start.elapsed() > PATIENCE || process.starts >= HOPELESS {
                 let log = self.log(host, daemon);
                 return Err(Error::NotReady {
@@ -123,7 +147,11 @@ impl Cluster {
     }
 
     fn log(&self, host: &Host, daemon: Daemon) -> PathBuf {
-        let wanted = host.wanted().processes.into_iter().find(|process| process.name == daemon.name());
+        let wanted = host
+            .wanted()
+            .processes
+            .into_iter()
+            .find(|process| process.name == daemon.name());
         wanted.map_or_else(|| self.logs(), |process| process.log)
     }
 }
@@ -133,8 +161,15 @@ fn healthy(answer: Result<https::Answer, https::Error>) -> Probe<()> {
         https::Answer { status: 200, .. } => Ok(()),
         answer => {
             let body = String::from_utf8_lossy(&answer.body);
-            let failed: Vec<&str> = body.lines().filter(|line| line.starts_with("[-]")).collect();
-            Err(format!("its health answer is {} {}", answer.status, failed.join(", ")))
+            let failed: Vec<&str> = body
+                .lines()
+                .filter(|line| line.starts_with("[-]"))
+                .collect();
+            Err(format!(
+                "its health answer is {} {}",
+                answer.status,
+                failed.join(", ")
+            ))
         }
     }
 }
@@ -148,7 +183,10 @@ fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(TAIL)..].iter().map(|line| format!("\n    {line:.200}")).collect()
+    lines[lines.len().saturating_sub(TAIL)..]
+        .iter()
+        .map(|line| format!("\n    {line:.200}"))
+        .collect()
 }
 
 #[derive(Deserialize)]

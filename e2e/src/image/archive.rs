@@ -41,10 +41,15 @@ pub(super) fn write(archive: &Path, recipe: &Recipe, layers: &[Tree]) -> Result<
     for (index, layer) in layers.iter().enumerate() {
         blobs.push(layer_blob(layer, beside(&format!("layer{index}")))?);
     }
-    let diff_ids: Vec<String> = blobs.iter().map(|layer| format!("sha256:{}", layer.digest)).collect();
+    let diff_ids: Vec<String> = blobs
+        .iter()
+        .map(|layer| format!("sha256:{}", layer.digest))
+        .collect();
     let config = json_blob(&config(recipe, &diff_ids));
-    let layer_descriptors: Vec<Value> =
-        blobs.iter().map(|layer| descriptor("application/vnd.oci.image.layer.v1.tar", layer)).collect();
+    let layer_descriptors: Vec<Value> = blobs
+        .iter()
+        .map(|layer| descriptor("application/vnd.oci.image.layer.v1.tar", layer))
+        .collect();
     let manifest = json_blob(&json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -74,10 +79,17 @@ fn config(recipe: &Recipe, diff_ids: &[String]) -> Value {
     }
     let mut labels = given.labels.clone();
     // Two tags with equal configurations would be one image, and a runtime may show either name for both.
-    labels.insert("org.opencontainers.image.ref.name".to_owned(), recipe.name.clone());
+    labels.insert(
+        "org.opencontainers.image.ref.name".to_owned(),
+        recipe.name.clone(),
+    );
     let mut config = json!({ "Env": env, "Labels": labels });
     let optional = [
-        ("Entrypoint", json!(given.entrypoint), given.entrypoint.is_empty()),
+        (
+            "Entrypoint",
+            json!(given.entrypoint),
+            given.entrypoint.is_empty(),
+        ),
         ("Cmd", json!(given.cmd), given.cmd.is_empty()),
         ("User", json!(given.user), given.user.is_empty()),
         ("WorkingDir", json!(given.workdir), given.workdir.is_empty()),
@@ -87,8 +99,10 @@ fn config(recipe: &Recipe, diff_ids: &[String]) -> Value {
             config[name] = value;
         }
     }
-    let history: Vec<Value> =
-        diff_ids.iter().map(|_| json!({ "created": CREATED, "created_by": "navarch image builder" })).collect();
+    let history: Vec<Value> = diff_ids
+        .iter()
+        .map(|_| json!({ "created": CREATED, "created_by": "navarch image builder" }))
+        .collect();
     json!({
         "architecture": ARCHITECTURE,
         "os": "linux",
@@ -120,20 +134,37 @@ fn descriptor(media_type: &str, blob: &Blob) -> Value {
 
 fn json_blob(value: &Value) -> Blob {
     let bytes = value.to_string().into_bytes();
-    Blob { digest: hex(&Sha256::digest(&bytes)), size: bytes.len() as u64, content: Content::Bytes(bytes) }
+    Blob {
+        digest: hex(&Sha256::digest(&bytes)),
+        size: bytes.len() as u64,
+        content: Content::Bytes(bytes),
+    }
 }
 
 fn layer_blob(layer: &Tree, path: PathBuf) -> Result<Blob, Error> {
     let file = File::create(&path).map_err(Error::io("make", &path))?;
-    let mut out = Hashing { out: BufWriter::new(file), hash: Sha256::new(), size: 0 };
+    let mut out = Hashing {
+        out: BufWriter::new(file),
+        hash: Sha256::new(),
+        size: 0,
+    };
     layer.write(&mut out).map_err(Error::io("write", &path))?;
-    Ok(Blob { digest: hex(&out.hash.finalize()), size: out.size, content: Content::File(path) })
+    Ok(Blob {
+        digest: hex(&out.hash.finalize()),
+        size: out.size,
+        content: Content::File(path),
+    })
 }
 
 fn write_tar(path: &Path, index: &Value, blobs: &[Blob]) -> io::Result<()> {
     let mut tar = tar::Builder::new(BufWriter::new(File::create(path)?));
     let layout = json!({ "imageLayoutVersion": "1.0.0" }).to_string();
-    append(&mut tar, "oci-layout", layout.len() as u64, layout.as_bytes())?;
+    append(
+        &mut tar,
+        "oci-layout",
+        layout.len() as u64,
+        layout.as_bytes(),
+    )?;
     let index = index.to_string();
     append(&mut tar, "index.json", index.len() as u64, index.as_bytes())?;
     for blob in blobs {
@@ -146,7 +177,12 @@ fn write_tar(path: &Path, index: &Value, blobs: &[Blob]) -> io::Result<()> {
     tar.into_inner()?.flush()
 }
 
-fn append(tar: &mut tar::Builder<impl Write>, name: &str, size: u64, content: impl io::Read) -> io::Result<()> {
+fn append(
+    tar: &mut tar::Builder<impl Write>,
+    name: &str,
+    size: u64,
+    content: impl io::Read,
+) -> io::Result<()> {
     let mut header = Header::new_gnu();
     header.set_mode(0o644);
     header.set_mtime(TIME);

@@ -125,20 +125,29 @@ impl TryFrom<RawItem> for Item {
         .into_iter()
         .flatten();
         let (Some(source), None) = (sources.next(), sources.next()) else {
-            return Err(format!("{path} needs exactly one of rust, tool, copy, text, link, dir"));
+            return Err(format!(
+                "{path} needs exactly one of rust, tool, copy, text, link, dir"
+            ));
         };
-        if !path.starts_with('/') || path.ends_with('/') || path.split('/').any(|part| part == "..") {
+        if !path.starts_with('/') || path.ends_with('/') || path.split('/').any(|part| part == "..")
+        {
             return Err(format!("{path} is no absolute path of a file"));
         }
         let mode = match raw.mode {
-            Some(text) => u32::from_str_radix(&text, 8).map_err(|_| format!("{path}: mode {text} is not octal"))?,
+            Some(text) => u32::from_str_radix(&text, 8)
+                .map_err(|_| format!("{path}: mode {text} is not octal"))?,
             None => match source {
                 Source::Rust(_) | Source::Tool(_) | Source::Dir => 0o755,
                 Source::Link(_) => 0o777,
                 Source::Copy(_) | Source::Text(_) => 0o644,
             },
         };
-        Ok(Self { path, source, mode, owner: raw.owner })
+        Ok(Self {
+            path,
+            source,
+            mode,
+            owner: raw.owner,
+        })
     }
 }
 
@@ -149,7 +158,10 @@ impl Recipe {
         while let Some(base) = recipes.last().and_then(|recipe| recipe.base.clone()) {
             let below = Self::read(dir, &base)?;
             if recipes.len() == MAX_BASES {
-                return Err(Error::Recipe { path: below.path, reason: "the bases of this image never end".to_owned() });
+                return Err(Error::Recipe {
+                    path: below.path,
+                    reason: "the bases of this image never end".to_owned(),
+                });
             }
             recipes.push(below);
         }
@@ -160,15 +172,20 @@ impl Recipe {
         let path = dir.join(format!("{name}.toml"));
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let parsed = toml::from_str(&text);
-        let mut recipe: Self =
-            parsed.map_err(|error| Error::Recipe { path: path.clone(), reason: error.to_string() })?;
+        let mut recipe: Self = parsed.map_err(|error| Error::Recipe {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
         recipe.path = path;
         Ok(recipe)
     }
 
     /// A path that the recipe names, on this machine.
     pub(super) fn beside(&self, path: &Path) -> PathBuf {
-        self.path.parent().expect("a recipe lies in a directory").join(path)
+        self.path
+            .parent()
+            .expect("a recipe lies in a directory")
+            .join(path)
     }
 
     pub(super) fn tools(&self) -> impl Iterator<Item = &str> {

@@ -38,7 +38,12 @@ pub(super) fn inputs(workshop: &Workshop, recipe: &Recipe) -> Vec<PathBuf> {
     };
     let mut inputs = vec![recipe.path.clone()];
     inputs.extend(recipe.files.iter().filter_map(|item| file(&item.source)));
-    inputs.extend(recipe.busybox.as_ref().map(|busybox| busybox.program.clone()));
+    inputs.extend(
+        recipe
+            .busybox
+            .as_ref()
+            .map(|busybox| busybox.program.clone()),
+    );
     inputs
 }
 
@@ -60,18 +65,32 @@ pub(super) fn tree(workshop: &Workshop, recipe: &Recipe) -> Result<Tree, Error> 
             Source::Link(target) => Kind::Link(target.clone()),
             Source::Dir => Kind::Dir,
         };
-        tree.insert(&item.path, Entry { kind, mode: item.mode, owner: item.owner });
+        tree.insert(
+            &item.path,
+            Entry {
+                kind,
+                mode: item.mode,
+                owner: item.owner,
+            },
+        );
     }
     Ok(tree)
 }
 
 /// Compiles a single-file program so that it needs nothing in its image.
 fn compile(workshop: &Workshop, source: &Path) -> Result<PathBuf, Error> {
-    let stem = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = source
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let program = workshop.images().join(format!(".{stem}.built"));
     let (from, to) = (source.to_string_lossy(), program.to_string_lossy());
     // Without the remapping, panic messages carry this machine's paths.
-    let remap = format!("--remap-path-prefix={}=/", source.parent().unwrap_or(Path::new("/")).display());
+    let remap = format!(
+        "--remap-path-prefix={}=/",
+        source.parent().unwrap_or(Path::new("/")).display()
+    );
     run(
         "rustc",
         &[
@@ -94,11 +113,22 @@ fn compile(workshop: &Workshop, source: &Path) -> Result<PathBuf, Error> {
 /// The program at `/bin/busybox` and a name for each applet that is not there yet.
 fn add_busybox(tree: &mut Tree, program: &Path) -> Result<(), Error> {
     let applets = run(&program.to_string_lossy(), &["--list-full"])?;
-    let file = Entry { kind: Kind::File(program.to_owned()), mode: 0o755, owner: (0, 0) };
+    let file = Entry {
+        kind: Kind::File(program.to_owned()),
+        mode: 0o755,
+        owner: (0, 0),
+    };
     tree.insert("/bin/busybox", file);
-    for applet in applets.lines().map(|line| format!("/{}", line.trim_start_matches('/'))) {
+    for applet in applets
+        .lines()
+        .map(|line| format!("/{}", line.trim_start_matches('/')))
+    {
         if !tree.contains(&applet) {
-            let link = Entry { kind: Kind::Link("/bin/busybox".to_owned()), mode: 0o777, owner: (0, 0) };
+            let link = Entry {
+                kind: Kind::Link("/bin/busybox".to_owned()),
+                mode: 0o777,
+                owner: (0, 0),
+            };
             tree.insert(&applet, link);
         }
     }
@@ -106,8 +136,18 @@ fn add_busybox(tree: &mut Tree, program: &Path) -> Result<(), Error> {
 }
 
 /// Packages are checked by apt against the archive's signed index; their versions are what it holds today.
-fn add_debian(tree: &mut Tree, workshop: &Workshop, recipe: &Recipe, debian: &Debian) -> Result<(), Error> {
-    let stem = recipe.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+fn add_debian(
+    tree: &mut Tree,
+    workshop: &Workshop,
+    recipe: &Recipe,
+    debian: &Debian,
+) -> Result<(), Error> {
+    let stem = recipe
+        .path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let root = workshop.images().join(format!(".{stem}.debian"));
     let include = format!("--include={}", debian.packages.join(","));
     remove_tree(&root)?;
@@ -116,12 +156,24 @@ fn add_debian(tree: &mut Tree, workshop: &Workshop, recipe: &Recipe, debian: &De
 }
 
 fn debootstrap(include: &str, root: &Path) -> Result<(), command::Error> {
-    run("mmdebstrap", &["--quiet", "--variant=minbase", include, SUITE, &root.to_string_lossy()]).map(drop)
+    run(
+        "mmdebstrap",
+        &[
+            "--quiet",
+            "--variant=minbase",
+            include,
+            SUITE,
+            &root.to_string_lossy(),
+        ],
+    )
+    .map(drop)
 }
 
 fn remove_tree(root: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(root) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", root)(cause)),
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("remove", root)(cause))
+        }
         _ => Ok(()),
     }
 }
@@ -137,10 +189,16 @@ fn add_directory(tree: &mut Tree, root: &Path) -> Result<(), Error> {
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let source = entry.path();
-            let meta = source.symlink_metadata().map_err(Error::io("read", &source))?;
-            let below = source.strip_prefix(root).expect("the walk stays below its root");
+            let meta = source
+                .symlink_metadata()
+                .map_err(Error::io("read", &source))?;
+            let below = source
+                .strip_prefix(root)
+                .expect("the walk stays below its root");
             let path = format!("/{}", below.display());
-            if DEBIAN_EXCESS.iter().any(|excess| path == *excess || (excess.ends_with('/') && path.starts_with(excess))) {
+            if DEBIAN_EXCESS.iter().any(|excess| {
+                path == *excess || (excess.ends_with('/') && path.starts_with(excess))
+            }) {
                 continue;
             }
             let kind = if meta.is_dir() {
@@ -162,7 +220,14 @@ fn add_directory(tree: &mut Tree, root: &Path) -> Result<(), Error> {
                 continue;
             };
             let owner = (u64::from(meta.uid()), u64::from(meta.gid()));
-            tree.insert(&path, Entry { kind, mode: meta.mode() & 0o7777, owner });
+            tree.insert(
+                &path,
+                Entry {
+                    kind,
+                    mode: meta.mode() & 0o7777,
+                    owner,
+                },
+            );
         }
     }
     Ok(())

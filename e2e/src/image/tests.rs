@@ -59,10 +59,18 @@ fn the_archive_is_an_image_layout_whose_digests_hold() {
     let blobs = blobs(&image.archive);
     let json = |name: &str| serde_json::from_slice::<serde_json::Value>(&blobs[name]).unwrap();
     let blob = |descriptor: &serde_json::Value| {
-        let digest = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
+        let digest = descriptor["digest"]
+            .as_str()
+            .unwrap()
+            .strip_prefix("sha256:")
+            .unwrap()
+            .to_owned();
         let name = format!("blobs/sha256/{digest}");
         let bytes = &blobs[&name];
-        let found: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let found: String = Sha256::digest(bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         assert_eq!(found, digest);
         assert_eq!(descriptor["size"], bytes.len());
         name
@@ -71,7 +79,10 @@ fn the_archive_is_an_image_layout_whose_digests_hold() {
     let manifest = json(&blob(&index["manifests"][0]));
     let config = json(&blob(&manifest["config"]));
     let layer = blob(&manifest["layers"][0]);
-    assert_eq!(config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"], "layers are not compressed");
+    assert_eq!(
+        config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"],
+        "layers are not compressed"
+    );
     assert_eq!(config["config"]["Entrypoint"][0], "/usr/bin/name");
 
     let mut tar = tar::Archive::new(&blobs[&layer][..]);
@@ -81,12 +92,22 @@ fn the_archive_is_an_image_layout_whose_digests_hold() {
         .map(|entry| {
             let entry = entry.unwrap();
             let header = entry.header();
-            let (mode, uid, gid) = (header.mode().unwrap(), header.uid().unwrap(), header.gid().unwrap());
+            let (mode, uid, gid) = (
+                header.mode().unwrap(),
+                header.uid().unwrap(),
+                header.gid().unwrap(),
+            );
             format!("{} {mode:o} {uid} {gid}", entry.path().unwrap().display())
         })
         .collect();
-    let wanted =
-        ["tmp/ 1777 0 0", "usr/ 755 0 0", "usr/bin/ 755 0 0", "usr/bin/name 777 0 0", "usr/share/ 755 0 0", "usr/share/data 644 7 8"];
+    let wanted = [
+        "tmp/ 1777 0 0",
+        "usr/ 755 0 0",
+        "usr/bin/ 755 0 0",
+        "usr/bin/name 777 0 0",
+        "usr/share/ 755 0 0",
+        "usr/share/data 644 7 8",
+    ];
     assert_eq!(listed, wanted);
 }
 
@@ -106,6 +127,8 @@ fn a_changed_input_makes_another_archive_and_removes_the_old_one() {
 fn a_file_with_two_sources_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let recipe = "name = \"a:1\"\n[[file]]\npath = \"/a\"\ntext = \"\"\nlink = \"/b\"\n";
-    let error = build(&workshop(dir.path(), recipe), "it").unwrap_err().to_string();
+    let error = build(&workshop(dir.path(), recipe), "it")
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("exactly one of"), "{error}");
 }

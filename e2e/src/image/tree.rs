@@ -42,7 +42,11 @@ impl Tree {
                 break;
             }
             parent = above;
-            let dir = || Entry { kind: Kind::Dir, mode: 0o755, owner: (0, 0) };
+            let dir = || Entry {
+                kind: Kind::Dir,
+                mode: 0o755,
+                owner: (0, 0),
+            };
             self.0.entry(above.to_owned()).or_insert_with(dir);
         }
         self.0.insert(path.to_owned(), entry);
@@ -68,7 +72,9 @@ impl Tree {
                     header.set_entry_type(EntryType::Directory);
                     tar.append_data(&mut header, format!("{name}/"), io::empty())?;
                 }
-                Kind::Bytes(bytes) => append_file(&mut tar, &mut header, name, bytes.len() as u64, &bytes[..])?,
+                Kind::Bytes(bytes) => {
+                    append_file(&mut tar, &mut header, name, bytes.len() as u64, &bytes[..])?
+                }
                 Kind::File(source) => {
                     let file = File::open(source)?;
                     let size = file.metadata()?.len();

@@ -43,13 +43,31 @@ pub(super) fn prepare(node: &Node) -> Result<(), Error> {
     // Nothing from here on shows on the machine, whatever its mounts share.
     do_mount(None, "/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)?;
     let disk = File::open(&node.disk).map_err(Error::io("open", &node.disk))?;
-    do_mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755"))?;
-    do_mount(Some(&descriptor(&disk)), "/var", None, MsFlags::MS_BIND, None)?;
+    do_mount(
+        Some("tmpfs"),
+        "/run",
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some("mode=755"),
+    )?;
+    do_mount(
+        Some(&descriptor(&disk)),
+        "/var",
+        None,
+        MsFlags::MS_BIND,
+        None,
+    )?;
     own_etc(node)?;
     for (path, opened) in kept {
         fs::create_dir_all(path).map_err(Error::io("make", path))?;
         let target = path.to_string_lossy();
-        do_mount(Some(&descriptor(&opened)), &target, None, MsFlags::MS_BIND | MsFlags::MS_REC, None)?;
+        do_mount(
+            Some(&descriptor(&opened)),
+            &target,
+            None,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            None,
+        )?;
     }
     own_proc()?;
     // Volumes that pods mount with propagation have to reach the node.
@@ -62,10 +80,33 @@ fn own_etc(node: &Node) -> Result<(), Error> {
     for dir in [&upper, &work] {
         fs::create_dir_all(dir).map_err(Error::io("make", dir))?;
     }
-    let options = format!("lowerdir=/etc,upperdir={},workdir={}", upper.display(), work.display());
-    do_mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), Some(&options))?;
-    let files = [("hostname", format!("{}\n", node.name)), ("hosts", node.hosts.clone())];
-    for (name, text) in files.into_iter().chain([("resolv.conf", node.resolv_conf.clone())]) {
+    let options = format!(
+        "lowerdir=/etc,upperdir={},workdir={}",
+        upper.display(),
+        work.display()
+    );
+    do_mount(
+        Some("overlay"),
+        "/etc",
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(&options),
+    )?;
+    // The node's own network is not what the machine may have configured for itself.
+    match fs::remove_dir_all("/etc/cni") {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("remove", Path::new("/etc/cni"))(cause));
+        }
+        _ => {}
+    }
+    let files = [
+        ("hostname", format!("{}\n", node.name)),
+        ("hosts", node.hosts.clone()),
+    ];
+    for (name, text) in files
+        .into_iter()
+        .chain([("resolv.conf", node.resolv_conf.clone())])
+    {
         let path = Path::new("/etc").join(name);
         // It may be a link to a place that the node does not have.
         let _ = fs::remove_file(&path);
@@ -92,7 +133,13 @@ fn own_proc() -> Result<(), Error> {
         fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
         fs::write(&pretended, format!("{value}\n")).map_err(Error::io("write", &pretended))?;
         let source = pretended.to_string_lossy().into_owned();
-        do_mount(Some(&source), &shown.to_string_lossy(), None, MsFlags::MS_BIND, None)?;
+        do_mount(
+            Some(&source),
+            &shown.to_string_lossy(),
+            None,
+            MsFlags::MS_BIND,
+            None,
+        )?;
     }
     Ok(())
 }
@@ -110,6 +157,8 @@ fn do_mount(
     options: Option<&str>,
 ) -> Result<(), Error> {
     let target = PathBuf::from(target);
-    mount(source, &target, kind, flags, options)
-        .map_err(|cause| Error::Mount { what: target.display().to_string(), cause })
+    mount(source, &target, kind, flags, options).map_err(|cause| Error::Mount {
+        what: target.display().to_string(),
+        cause,
+    })
 }

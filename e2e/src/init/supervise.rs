@@ -96,10 +96,16 @@ struct Waiting {
 impl Supervisor {
     pub(super) fn new(dir: &Path) -> Result<Self, Error> {
         let mut mask = SigSet::empty();
-        for signal in [Signal::SIGCHLD, Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT] {
+        for signal in [
+            Signal::SIGCHLD,
+            Signal::SIGHUP,
+            Signal::SIGTERM,
+            Signal::SIGINT,
+        ] {
             mask.add(signal);
         }
-        mask.thread_block().map_err(Error::kernel("block signals"))?;
+        mask.thread_block()
+            .map_err(Error::kernel("block signals"))?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(Error::kernel("make a signalfd"))?;
         let mut supervisor = Self {
@@ -127,7 +133,11 @@ impl Supervisor {
     }
 
     fn report(&mut self) {
-        if self.running.values().all(|running| running.kill_at.is_none()) {
+        if self
+            .running
+            .values()
+            .all(|running| running.kill_at.is_none())
+        {
             self.status.generation = self.wanted.generation;
         }
         if let Err(error) = write_json(&self.dir.join(STATUS), &self.status) {
@@ -147,14 +157,21 @@ impl Supervisor {
             }
             None => PollTimeout::NONE,
         };
-        match poll(&mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)], timeout) {
+        match poll(
+            &mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)],
+            timeout,
+        ) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(cause) => Err(Error::kernel("poll")(cause)),
         }
     }
 
     fn handle_signals(&mut self) -> Result<(), Error> {
-        while let Some(info) = self.signals.read_signal().map_err(Error::kernel("read signals"))? {
+        while let Some(info) = self
+            .signals
+            .read_signal()
+            .map_err(Error::kernel("read signals"))?
+        {
             match Signal::try_from(info.ssi_signo.cast_signed()) {
                 Ok(Signal::SIGHUP) => {
                     // A broken file keeps what runs; the cluster library sees that its change does not come.
@@ -171,7 +188,11 @@ impl Supervisor {
 
     fn read_wanted(&mut self) -> Result<(), Error> {
         let path = self.dir.join(PROCESSES);
-        self.wanted = if path.exists() { read_json(&path)? } else { Wanted::default() };
+        self.wanted = if path.exists() {
+            read_json(&path)?
+        } else {
+            Wanted::default()
+        };
         // What was changed by hand is tried at once.
         self.waiting.clear();
         Ok(())
@@ -199,10 +220,18 @@ impl Supervisor {
             return;
         }
         self.status.processes.retain(|name, _| {
-            self.running.contains_key(name) || self.wanted.processes.iter().any(|process| process.name == *name)
+            self.running.contains_key(name)
+                || self
+                    .wanted
+                    .processes
+                    .iter()
+                    .any(|process| process.name == *name)
         });
         for process in self.wanted.processes.clone() {
-            let waits = self.waiting.get(&process.name).is_some_and(|waiting| waiting.until > now);
+            let waits = self
+                .waiting
+                .get(&process.name)
+                .is_some_and(|waiting| waiting.until > now);
             if !waits && !self.running.contains_key(&process.name) {
                 self.start(process);
             }
@@ -210,19 +239,38 @@ impl Supervisor {
     }
 
     fn start(&mut self, process: Process) {
-        let delay = self.waiting.remove(&process.name).map_or(FIRST_DELAY, |waiting| waiting.delay);
-        let status = self.status.processes.entry(process.name.clone()).or_default();
+        let delay = self
+            .waiting
+            .remove(&process.name)
+            .map_or(FIRST_DELAY, |waiting| waiting.delay);
+        let status = self
+            .status
+            .processes
+            .entry(process.name.clone())
+            .or_default();
         status.starts += 1;
         match spawn(&process) {
             Ok(pid) => {
                 status.pid = Some(pid.as_raw());
-                let running = Running { pid, since: Instant::now(), delay, kill_at: None, process };
+                let running = Running {
+                    pid,
+                    since: Instant::now(),
+                    delay,
+                    kill_at: None,
+                    process,
+                };
                 self.running.insert(running.process.name.clone(), running);
             }
             Err(cause) => {
                 status.ended = Some(format!("cannot run {}: {cause}", process.program.display()));
                 let until = Instant::now() + delay;
-                self.waiting.insert(process.name, Waiting { until, delay: longer(delay) });
+                self.waiting.insert(
+                    process.name,
+                    Waiting {
+                        until,
+                        delay: longer(delay),
+                    },
+                );
             }
         }
     }
@@ -235,18 +283,35 @@ impl Supervisor {
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
                 Ok(_) => continue,
             };
-            let Some(name) = self.running.iter().find(|(_, running)| running.pid == pid).map(|(name, _)| name.clone())
+            let Some(name) = self
+                .running
+                .iter()
+                .find(|(_, running)| running.pid == pid)
+                .map(|(name, _)| name.clone())
             else {
                 continue; // an orphan of some pod
             };
-            let running = self.running.remove(&name).expect("the name was found above");
+            let running = self
+                .running
+                .remove(&name)
+                .expect("the name was found above");
             let status = self.status.processes.entry(name.clone()).or_default();
             status.pid = None;
             status.ended = Some(how);
             if running.kill_at.is_none() {
-                let delay = if running.since.elapsed() >= STABLE { FIRST_DELAY } else { running.delay };
+                let delay = if running.since.elapsed() >= STABLE {
+                    FIRST_DELAY
+                } else {
+                    running.delay
+                };
                 let until = Instant::now() + delay;
-                self.waiting.insert(name, Waiting { until, delay: longer(delay) });
+                self.waiting.insert(
+                    name,
+                    Waiting {
+                        until,
+                        delay: longer(delay),
+                    },
+                );
             }
         }
     }
@@ -266,7 +331,10 @@ fn spawn(process: &Process) -> io::Result<Pid> {
     if let Some(parent) = process.log.parent() {
         fs::create_dir_all(parent)?;
     }
-    let log = File::options().append(true).create(true).open(&process.log)?;
+    let log = File::options()
+        .append(true)
+        .create(true)
+        .open(&process.log)?;
     let child = Command::new(&process.program)
         .args(&process.args)
         .env_clear()

@@ -12,7 +12,11 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(Error::File { verb: "read", path: path.to_owned(), cause }),
+        Err(cause) => Err(Error::File {
+            verb: "read",
+            path: path.to_owned(),
+            cause,
+        }),
     }
 }
 
@@ -30,14 +34,24 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
     if read(path)?.as_deref() == Some(text) {
         return Ok(());
     }
-    let failed = |cause| Error::File { verb: "write", path: path.to_owned(), cause };
+    let failed = |cause| Error::File {
+        verb: "write",
+        path: path.to_owned(),
+        cause,
+    };
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(failed)?;
     }
     let beside = path.with_extension("new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside).map_err(failed)?;
-    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(failed)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&beside)
+        .map_err(failed)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))
+        .map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     fs::rename(&beside, path).map_err(failed)
 }

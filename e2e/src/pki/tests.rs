@@ -7,7 +7,14 @@ fn names(nodes: usize) -> Names {
         api_server: Ipv4Addr::new(172, 31, 100, 1),
         kubernetes_service: Ipv4Addr::new(10, 96, 0, 1),
         loopback: Ipv4Addr::new(127, 31, 0, 1),
-        nodes: (1..=nodes).map(|n| (format!("node-{n}"), Ipv4Addr::new(172, 31, 100, 10 + n as u8))).collect(),
+        nodes: (1..=nodes)
+            .map(|n| {
+                (
+                    format!("node-{n}"),
+                    Ipv4Addr::new(172, 31, 100, 10 + n as u8),
+                )
+            })
+            .collect(),
     }
 }
 
@@ -45,9 +52,19 @@ fn a_leaf_near_its_end_is_renewed_and_its_authority_kept() {
     Pki::ensure(dir.path(), &names(1), now + DAY * 340).unwrap();
     let after = snapshot(dir.path());
     assert_eq!(before[&pki.cert("ca")], after[&pki.cert("ca")]);
-    assert_ne!(before[&pki.cert("apiserver")], after[&pki.cert("apiserver")]);
-    assert_ne!(before[&pki.kubeconfig("admin")], after[&pki.kubeconfig("admin")]);
-    assert_eq!(before[&pki.key("sa")], after[&pki.key("sa")], "tokens that are out stay valid");
+    assert_ne!(
+        before[&pki.cert("apiserver")],
+        after[&pki.cert("apiserver")]
+    );
+    assert_ne!(
+        before[&pki.kubeconfig("admin")],
+        after[&pki.kubeconfig("admin")]
+    );
+    assert_eq!(
+        before[&pki.key("sa")],
+        after[&pki.key("sa")],
+        "tokens that are out stay valid"
+    );
 }
 
 #[test]
@@ -60,9 +77,16 @@ fn a_lost_authority_renews_all_it_signed_and_nothing_else() {
     Pki::ensure(dir.path(), &names(1), now).unwrap();
     let after = snapshot(dir.path());
     for changed in ["etcd/ca", "etcd/server", "apiserver-etcd-client"] {
-        assert_ne!(before[&pki.cert(changed)], after[&pki.cert(changed)], "{changed}");
+        assert_ne!(
+            before[&pki.cert(changed)],
+            after[&pki.cert(changed)],
+            "{changed}"
+        );
     }
-    assert_eq!(before[&pki.cert("apiserver")], after[&pki.cert("apiserver")]);
+    assert_eq!(
+        before[&pki.cert("apiserver")],
+        after[&pki.cert("apiserver")]
+    );
 }
 
 #[test]
@@ -71,11 +95,20 @@ fn a_new_address_renews_the_certificates_that_carry_it() {
     let now = SystemTime::now();
     let pki = Pki::ensure(dir.path(), &names(1), now).unwrap();
     let before = snapshot(dir.path());
-    let moved = Names { api_server: Ipv4Addr::new(172, 31, 101, 1), ..names(1) };
+    let moved = Names {
+        api_server: Ipv4Addr::new(172, 31, 101, 1),
+        ..names(1)
+    };
     Pki::ensure(dir.path(), &moved, now).unwrap();
     let after = snapshot(dir.path());
-    assert_ne!(before[&pki.cert("apiserver")], after[&pki.cert("apiserver")]);
-    assert_eq!(before[&pki.cert("scheduler")], after[&pki.cert("scheduler")]);
+    assert_ne!(
+        before[&pki.cert("apiserver")],
+        after[&pki.cert("apiserver")]
+    );
+    assert_eq!(
+        before[&pki.cert("scheduler")],
+        after[&pki.cert("scheduler")]
+    );
 }
 
 #[test]
@@ -83,7 +116,17 @@ fn keys_and_kubeconfigs_are_readable_by_root_alone() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let pki = Pki::ensure(dir.path(), &names(1), SystemTime::now()).unwrap();
-    for path in [pki.key("ca"), pki.key("sa"), pki.kubeconfig("admin"), pki.kubeconfig("node-1")] {
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+    for path in [
+        pki.key("ca"),
+        pki.key("sa"),
+        pki.kubeconfig("admin"),
+        pki.kubeconfig("node-1"),
+    ] {
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{}",
+            path.display()
+        );
     }
 }

@@ -252,9 +252,7 @@ wire! {
         stdin: bool,
         stdin_once: bool,
         tty: bool,
-        /// The container's cgroup in each hierarchy.
-        cgroups: Vec<String>,
-        /// The one whose memory is limited: `memory.oom_control` (v1) or `memory.events` (v2) is there.
+        /// The directory of its cgroup in which `memory.oom_control` (v1) or `memory.events` (v2) is.
         memory_cgroup: String,
         /// Join the PID namespace of this container.
         pid_of: String,
@@ -373,6 +371,8 @@ wire! {
         finished_at: i64,
         /// Why it could not be started; empty if it was.
         start_error: String,
+        /// Nobody saw how it ended: its shim was gone. Written by the kubelet.
+        lost: bool,
     }
 
     /// Event to all clients: a container ended. Its output is in the log and the exit on disk.

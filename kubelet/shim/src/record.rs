@@ -37,10 +37,13 @@ pub fn read(dir: &Path) -> io::Result<Option<Exit>> {
 }
 
 fn to_text(exit: &Exit) -> String {
-    let Exit { code, signal, oom, started_at, finished_at, start_error } = exit;
-    let oom = u8::from(*oom);
+    let Exit { code, signal, oom, started_at, finished_at, start_error, lost } = exit;
+    let (oom, lost) = (u8::from(*oom), u8::from(*lost));
     let error = start_error.replace('\n', " ");
-    format!("code {code}\nsignal {signal}\noom {oom}\nstarted {started_at}\nfinished {finished_at}\nerror {error}\n")
+    format!(
+        "code {code}\nsignal {signal}\noom {oom}\nlost {lost}\n\
+         started {started_at}\nfinished {finished_at}\nerror {error}\n"
+    )
 }
 
 fn from_text(text: &str) -> Option<Exit> {
@@ -52,6 +55,7 @@ fn from_text(text: &str) -> Option<Exit> {
             "code" => exit.code = value.parse().ok()?,
             "signal" => exit.signal = value.parse().ok()?,
             "oom" => exit.oom = value == "1",
+            "lost" => exit.lost = value == "1",
             "started" => exit.started_at = value.parse().ok()?,
             "finished" => (exit.finished_at, finished) = (value.parse().ok()?, true),
             "error" => value.clone_into(&mut exit.start_error),
@@ -74,6 +78,7 @@ mod tests {
             started_at: 5,
             finished_at: 1_700_000_000_000_000_001,
             start_error: "two\nlines".into(),
+            lost: true,
         };
         let read = from_text(&to_text(&exit)).unwrap();
         assert_eq!(read, Exit { start_error: "two lines".into(), ..exit });

@@ -1,7 +1,7 @@
 //! The built-in pod network: one bridge per node, addresses from the node's pod ranges.
 //!
 //! ```text
-//! pod: eth0 10.244.1.5/32, default via 10.244.1.1 -- veth --> nvbr0 10.244.1.1/24 --> node's routes
+//! pod: eth0 10.244.1.5/32, default via 10.244.1.1 - veth -> nvbr0 10.244.1.1/24 -> node's routes
 //! ```
 //! - A pod's address is a /32 (/128): everything it sends goes to the gateway and is routed, to its
 //!   neighbour too. So conntrack and packet rules see both directions of every connection, which a
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ipam::Ipam;
 use super::netns::{Fresh, Namespaces};
-use super::nft::{self, Forward, Plan};
+use super::nft::{Forward, Nft, Plan};
 use super::rtnl::{self, Link, Mac, Rtnl, Veth};
 use super::{Answer, Attachment, Error, Pod, PodNetwork, Result, Status, blocking, checked};
 use crate::sys::file::{self, Durability};
@@ -90,6 +90,7 @@ struct Inner {
     state: Mutex<State>,
     /// Requests to the node's namespace; one after the other, as the kernel's lock has it anyway.
     rtnl: Mutex<Rtnl>,
+    nft: Mutex<Nft>,
 }
 
 #[derive(Default)]
@@ -110,6 +111,7 @@ impl Bridge {
             namespaces,
             state: Mutex::default(),
             rtnl: Mutex::new(Rtnl::open()?),
+            nft: Mutex::new(Nft::open()?),
             config,
         };
         inner.load()?;
@@ -119,7 +121,7 @@ impl Bridge {
     /// Takes everything away that no pod needs: the bridge, the rules. For tests and for a node
     /// that moves to a CNI plugin. Blocks.
     pub fn remove(&self) -> Result<()> {
-        nft::remove()?;
+        self.0.nft.lock().remove()?;
         self.0.state.lock().bridge = None;
         match self
             .0
@@ -393,6 +395,7 @@ impl Inner {
     /// Makes the bridge with the gateways' addresses; what is there is kept.
     fn make_bridge(&self) -> Result<()> {
         let name = &self.config.name;
+        let gateways = self.state.lock().ipam.gateways();
         let mut node = self.rtnl.lock();
         let mtu = match self.config.mtu {
             Some(mtu) => mtu,
@@ -401,12 +404,13 @@ impl Inner {
         let bridge = match node.link(name)? {
             Some(bridge) => bridge,
             None => {
-                node.run(vec![rtnl::add_bridge(name, mtu)])?;
+                let ips: Vec<_> = gateways.iter().map(IpNet::addr).collect();
+                node.run(vec![rtnl::add_bridge(name, mtu, mac(&ips))])?;
                 node.link(name)?.ok_or(super::netlink::Error::Malformed)?
             }
         };
         node.run(vec![rtnl::set_up(bridge.index)])?;
-        for gateway in self.state.lock().ipam.gateways() {
+        for gateway in gateways {
             match node.run(vec![rtnl::add_address(bridge.index, gateway)]) {
                 Err(err) if err.errno() == Some(libc::EEXIST) => {}
                 other => other?,
@@ -456,7 +460,7 @@ impl Inner {
             host_ports: forwards.collect(),
         };
         // Under the lock: an older plan must not replace a newer one.
-        Ok(nft::apply(&plan)?)
+        Ok(self.nft.lock().apply(&plan)?)
     }
 }
 
@@ -487,3 +491,6 @@ fn everything(like: IpAddr) -> IpNet {
         IpAddr::V6(_) => ipnet::Ipv6Net::default().into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

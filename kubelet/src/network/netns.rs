@@ -140,3 +140,8 @@ fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         Err(panic) => std::panic::resume_unwind(panic),
     })
 }
+
+#[cfg(test)]
+pub(super) fn create_for_test() -> OwnedFd {
+    create().unwrap().fd
+}

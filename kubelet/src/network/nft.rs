@@ -32,15 +32,27 @@ pub(super) struct Forward {
     pub(super) to: Vec<IpAddr>,
 }
 
-/// Makes the kernel's table equal to the plan.
-pub(super) fn apply(plan: &Plan) -> Result<(), Error> {
-    Socket::open(SockProtocol::NetlinkNetFilter)?.run(encode(&rules(plan)))
+/// Requests to netfilter of the network namespace in which it was opened.
+pub(super) struct Nft {
+    socket: Socket,
 }
 
-/// Takes the table away. Nobody needs to have made it.
-pub(super) fn remove() -> Result<(), Error> {
-    let mut socket = Socket::open(SockProtocol::NetlinkNetFilter)?;
-    socket.run(batch(vec![new_table(), delete_table()]))
+impl Nft {
+    pub(super) fn open() -> Result<Self, Error> {
+        Ok(Self {
+            socket: Socket::open(SockProtocol::NetlinkNetFilter)?,
+        })
+    }
+
+    /// Makes the kernel's table equal to the plan.
+    pub(super) fn apply(&mut self, plan: &Plan) -> Result<(), Error> {
+        self.socket.run(encode(&rules(plan)))
+    }
+
+    /// Takes the table away. Nobody needs to have made it.
+    pub(super) fn remove(&mut self) -> Result<(), Error> {
+        self.socket.run(batch(vec![new_table(), delete_table()]))
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -292,15 +304,15 @@ fn new_table() -> Message {
         libc::NFT_MSG_NEWTABLE,
         libc::NLM_F_CREATE,
     )
-    .str(libc::NFTA_TABLE_NAME as u16, TABLE)
+    .str(TABLE_NAME, TABLE)
 }
 
 fn delete_table() -> Message {
-    nft(format!("delete table {TABLE}"), libc::NFT_MSG_DELTABLE, 0)
-        .str(libc::NFTA_TABLE_NAME as u16, TABLE)
+    nft(format!("delete table {TABLE}"), libc::NFT_MSG_DELTABLE, 0).str(TABLE_NAME, TABLE)
 }
 
 // Attribute numbers that libc lacks, from include/uapi/linux/netfilter/nf_tables.h.
+const TABLE_NAME: u16 = 1;
 const CHAIN_TABLE: u16 = 1;
 const CHAIN_NAME: u16 = 3;
 const CHAIN_HOOK: u16 = 4;

@@ -92,7 +92,9 @@ impl Rtnl {
     }
 }
 
-pub(super) fn add_bridge(name: &str, mtu: u32) -> Message {
+/// Its link-layer address is set because one that follows the ports' would change with them, and
+/// with each change the kernel forgets all neighbours, permanent ones too.
+pub(super) fn add_bridge(name: &str, mtu: u32, mac: Mac) -> Message {
     create(
         format!("create bridge {name}"),
         libc::RTM_NEWLINK,
@@ -100,6 +102,7 @@ pub(super) fn add_bridge(name: &str, mtu: u32) -> Message {
     )
     .str(libc::IFLA_IFNAME, name)
     .u32(libc::IFLA_MTU, mtu)
+    .attr(libc::IFLA_ADDRESS, &mac)
     .nest(libc::IFLA_LINKINFO, |m| {
         m.str(libc::IFLA_INFO_KIND, "bridge")
     })

@@ -211,6 +211,14 @@ impl Hierarchies {
         self.dirs(cgroup).iter().any(|dir| !processes(dir).is_empty())
     }
 
+    /// Removes a cgroup that has nothing below, once. Nothing there is no error.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if it is in use.
+    pub fn remove_empty(&self, cgroup: &str) -> Result<(), Error> {
+        self.dirs(cgroup).iter().try_for_each(|dir| remove_one(dir))
+    }
+
     /// Removes a cgroup and all below, once. Nothing there is no error.
     ///
     /// # Errors
@@ -268,6 +276,10 @@ fn remove_tree(dir: &Path) -> Result<(), Error> {
     for below in subdirectories(dir) {
         remove_tree(&below)?;
     }
+    remove_one(dir)
+}
+
+fn remove_one(dir: &Path) -> Result<(), Error> {
     match fs::remove_dir(dir) {
         Ok(()) => Ok(()),
         Err(error) => match error.kind() {

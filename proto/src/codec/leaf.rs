@@ -24,18 +24,38 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// Decodes base64 as Go does, which skips line breaks.
 pub(crate) fn from_base64(text: &str) -> Result<Box<[u8]>, DecodeError> {
-    use ::base64::DecodeError as E;
-    let decode = |text: &[u8]| {
-        BASE64.decode(text).map(Vec::into_boxed_slice).map_err(|e| match e {
-            E::InvalidByte(at, _) | E::InvalidLastSymbol(at, _) => DecodeError::Base64(at),
-            E::InvalidLength(_) | E::InvalidPadding => DecodeError::Base64(text.len()),
-        })
-    };
-    if memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_some() {
+    let decoded = if memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_some() {
         let joined: Vec<u8> = text.bytes().filter(|b| !matches!(b, b'\n' | b'\r')).collect();
-        return decode(&joined);
+        BASE64.decode(joined)
+    } else {
+        BASE64.decode(text)
+    };
+    decoded.map(Vec::into_boxed_slice).map_err(|_| DecodeError::Base64(corrupt_at(text.as_bytes())))
+}
+
+/// Where Go says that base64 is corrupt: at the byte that does not belong there, or at the beginning of
+/// a group of four that ends too soon.
+fn corrupt_at(text: &[u8]) -> usize {
+    let mut rest = text.iter().enumerate().filter(|(_, b)| !matches!(b, b'\n' | b'\r'));
+    loop {
+        let mut start = text.len();
+        for i in 0..4 {
+            let Some((at, byte)) = rest.next() else { return start };
+            start = start.min(at);
+            let padding = *byte == b'=';
+            let ends_well = match i {
+                2 if padding => matches!(rest.next(), Some((_, b'='))),
+                3 => padding,
+                _ => false,
+            };
+            if ends_well {
+                return rest.next().map_or(text.len(), |(at, _)| at);
+            }
+            if padding || !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')) {
+                return at;
+            }
+        }
     }
-    decode(text.as_bytes())
 }
 
 /// Appends base64.
@@ -176,7 +196,9 @@ mod tests {
         assert_eq!(from_base64("aGVs\nbG8=").as_deref(), Ok(&b"hello"[..]));
         assert_eq!(from_base64("aGVsbG9=").as_deref(), Ok(&b"hello"[..]), "trailing bits are not looked at");
         assert_eq!(from_base64("aGV*"), Err(DecodeError::Base64(3)));
-        assert!(from_base64("aGVsbG8").is_err(), "padding is required");
+        assert_eq!(from_base64("aGVsbG8"), Err(DecodeError::Base64(4)), "padding is required");
+        assert_eq!(from_base64("aGVsbG8=x"), Err(DecodeError::Base64(8)));
+        assert_eq!(from_base64("aG=V"), Err(DecodeError::Base64(2)));
     }
 
     #[test]

@@ -16,6 +16,8 @@ use super::{Error, type_name};
 pub const MAX_OPERATIONS: usize = 10_000;
 /// Upstream's `JSONPatchMaxCopyBytes`: the JSON of everything that `copy` adds (CVE-2019-1002100).
 pub const MAX_COPIED: usize = 3 * 1024 * 1024;
+/// Elements moved by inserting into lists and maps and taking out of them: about a second's work.
+const MAX_MOVED: usize = 100_000_000;
 
 /// A patch that was read; it can be applied several times.
 #[derive(Clone, PartialEq, Debug)]
@@ -31,7 +33,8 @@ struct Operation {
     from: Option<String>,
     /// Null if it is missing.
     value: Value,
-    has_value: bool,
+    /// Of the value.
+    depth: usize,
 }
 
 impl Patch {
@@ -60,13 +63,13 @@ impl Patch {
                     Err(unfit(type_name(other), &target))
                 }
             };
-            let value = item.get("value");
+            let value = item.get("value").cloned().unwrap_or_default();
             patch.operations.push(Operation {
                 kind: text("op")?.unwrap_or_else(|| "unknown".to_owned()),
                 path: text("path")?,
                 from: text("from")?,
-                value: value.cloned().unwrap_or_default(),
-                has_value: value.is_some(),
+                depth: depth(&value),
+                value,
             });
             let known = |name: &str| matches!(name, "op" | "path" | "from" | "value");
             let names = item.as_map().into_iter().flat_map(|m| m.iter()).map(|(name, _)| name.as_str());
@@ -86,7 +89,7 @@ impl Patch {
     /// # Errors
     /// The first operation that fails; the document is then in a state between.
     pub fn apply(&self, document: &mut Value) -> Result<(), Error> {
-        let mut run = Run { depth: depth(document), document, copied: 0 };
+        let mut run = Run { depth: depth(document), document, copied: 0, moved: 0 };
         self.operations.iter().try_for_each(|operation| run.apply(operation))
     }
 }
@@ -101,6 +104,7 @@ struct Run<'a> {
     depth: usize,
     /// Bytes of JSON.
     copied: usize,
+    moved: usize,
 }
 
 impl Run<'_> {
@@ -118,22 +122,24 @@ impl Run<'_> {
 
     fn add(&mut self, operation: &Operation) -> Result<(), Error> {
         let path = operation.path("add", "path")?;
-        self.grow(path, depth(&operation.value))?;
-        let missing = || failed(format!("add operation does not apply: doc is missing path: \"{path}\": missing value"));
-        let (parent, key) = find(self.document, path).ok_or_else(missing)?;
-        insert(parent, &key, operation.value.clone()).map_err(|e| failed(format!("error in add for path: '{path}': {e}")))
+        self.check_depth(segments(path) + operation.depth)?;
+        let missing = || format!("add operation does not apply: doc is missing path: \"{path}\": missing value");
+        let (parent, key) = self.find(path, missing)?;
+        let added = insert(parent, &key, operation.value.clone());
+        self.count(added.map_err(|e| failed(format!("error in add for path: '{path}': {e}")))?)
     }
 
     fn remove(&mut self, operation: &Operation) -> Result<(), Error> {
         let path = operation.path("remove", "path")?;
-        let missing = || failed(format!("remove operation does not apply: doc is missing path: \"{path}\": missing value"));
-        let (parent, key) = find(self.document, path).ok_or_else(missing)?;
-        take(parent, &key).map(drop).map_err(|e| failed(format!("error in remove for path: '{path}': {e}")))
+        let missing = || format!("remove operation does not apply: doc is missing path: \"{path}\": missing value");
+        let (parent, key) = self.find(path, missing)?;
+        let taken = take(parent, &key).map_err(|e| failed(format!("error in remove for path: '{path}': {e}")));
+        self.count(taken?.1)
     }
 
     fn replace(&mut self, operation: &Operation) -> Result<(), Error> {
         let path = operation.path("replace", "path")?;
-        self.grow(path, depth(&operation.value))?;
+        self.check_depth(segments(path) + operation.depth)?;
         if path.is_empty() {
             if !matches!(operation.value, Value::Map(_) | Value::List(_)) {
                 return Err(failed("replace operation value must be object or array".to_owned()));
@@ -141,47 +147,62 @@ impl Run<'_> {
             self.document.clone_from(&operation.value);
             return Ok(());
         }
-        let missing = |what: &str| failed(format!("replace operation does not apply: doc is missing {what}: {path}: missing value"));
-        let (parent, key) = find(self.document, path).ok_or_else(|| missing("path"))?;
+        let missing = |what| format!("replace operation does not apply: doc is missing {what}: {path}: missing value");
+        let (parent, key) = self.find(path, || missing("path"))?;
         match parent {
             Value::List(items) => {
-                let i = index(&key, items.len()).map_err(|_| missing("key"))?;
+                let i = index(&key, items.len()).map_err(|_| failed(missing("key")))?;
                 items[i].clone_from(&operation.value);
+                Ok(())
             }
-            map => *map.make_map().entry(key.as_str()) = operation.value.clone(),
+            map => {
+                let moved = insert(map, &key, operation.value.clone()).map_err(failed)?;
+                self.count(moved)
+            }
         }
-        Ok(())
     }
 
     fn relocate(&mut self, operation: &Operation) -> Result<(), Error> {
         let from = operation.path("move", "from")?;
-        let missing = |end: &str, path: &str| failed(format!("move operation does not apply: doc is missing {end} path: {path}: missing value"));
-        let (parent, key) = find(self.document, from).ok_or_else(|| missing("from", from))?;
-        let value = take(parent, &key).map_err(|e| failed(format!("error in move for path: '{key}': {e}")))?;
+        let missing =
+            |end, path: &str| format!("move operation does not apply: doc is missing {end} path: {path}: missing value");
+        let (parent, key) = self.find(from, || missing("from", from))?;
+        let taken = take(parent, &key).map_err(|e| failed(format!("error in move for path: '{key}': {e}")));
+        let (value, moved) = taken?;
+        self.count(moved)?;
         let path = operation.path("move", "path")?;
-        self.grow(path, depth(&value))?;
-        let (parent, key) = find(self.document, path).ok_or_else(|| missing("destination", path))?;
-        insert(parent, &key, value).map_err(|e| failed(format!("error in move for path: '{path}': {e}")))
+        // What is at hand cannot be deeper than the document below where it was.
+        let mut deepest = segments(path) + self.depth.saturating_sub(segments(from));
+        if deepest > MAX_DEPTH {
+            self.depth = depth(self.document);
+            deepest = segments(path) + depth(&value);
+        }
+        self.check_depth(deepest)?;
+        let (parent, key) = self.find(path, || missing("destination", path))?;
+        let added = insert(parent, &key, value);
+        self.count(added.map_err(|e| failed(format!("error in move for path: '{path}': {e}")))?)
     }
 
     fn copy(&mut self, operation: &Operation) -> Result<(), Error> {
         let from = operation.path("copy", "from")?;
-        let missing = |end: &str, path: &str| failed(format!("copy operation does not apply: doc is missing {end} path: {path}: missing value"));
-        let (parent, key) = find(self.document, from).ok_or_else(|| missing("from", from))?;
+        let missing =
+            |end, path: &str| format!("copy operation does not apply: doc is missing {end} path: {path}: missing value");
+        let (parent, key) = self.find(from, || missing("from", from))?;
         let found = get(parent, &key).map_err(|e| failed(format!("error in copy for from: '{from}': {e}")))?;
         let mut text = Vec::new();
         if let Some(value) = found {
             codec::json::write(value, &mut text);
         }
+        let value = found.cloned().unwrap_or_default();
         self.copied += text.len();
         if self.copied > MAX_COPIED {
             return Err(Error::CopyTooLarge { max: MAX_COPIED, size: self.copied });
         }
-        let value = found.cloned().unwrap_or_default();
         let path = operation.path("copy", "path")?;
-        self.grow(path, depth(&value))?;
-        let (parent, key) = find(self.document, path).ok_or_else(|| missing("destination", path))?;
-        insert(parent, &key, value).map_err(|e| failed(format!("error while adding value during copy: {e}")))
+        self.check_depth(segments(path) + depth(&value))?;
+        let (parent, key) = self.find(path, || missing("destination", path))?;
+        let added = insert(parent, &key, value);
+        self.count(added.map_err(|e| failed(format!("error while adding value during copy: {e}")))?)
     }
 
     fn test(&mut self, operation: &Operation) -> Result<(), Error> {
@@ -190,29 +211,48 @@ impl Run<'_> {
         if path.is_empty() {
             return if *self.document == operation.value { Ok(()) } else { Err(unequal()) };
         }
-        let missing = || failed(format!("test operation does not apply: is missing path: {path}: missing value"));
-        let (parent, key) = find(self.document, path).ok_or_else(missing)?;
+        let missing = || format!("test operation does not apply: is missing path: {path}: missing value");
+        let (parent, key) = self.find(path, missing)?;
         let found = get(parent, &key).map_err(|e| failed(format!("error in test for path: '{path}': {e}")))?;
         // A member that is missing equals null, and a value that is missing is null.
         if found.unwrap_or(&Value::Null) == &operation.value { Ok(()) } else { Err(unequal()) }
     }
 
-    /// Sees that a value put at `path` does not make the document deeper than trees may be. Trees are
-    /// walked by recursion, and copies into themselves could double the depth with each operation.
-    fn grow(&mut self, path: &str, value: usize) -> Result<(), Error> {
-        let depth = path.split('/').count() - 1 + value;
+    fn find(&mut self, path: &str, missing: impl Fn() -> String) -> Result<(&mut Value, String), Error> {
+        find(self.document, path).ok_or_else(|| failed(missing()))
+    }
+
+    /// Sees that no value is put deeper than trees may be. They are walked by recursion, and copies of a
+    /// node into itself could double the depth with each operation.
+    fn check_depth(&mut self, depth: usize) -> Result<(), Error> {
         if depth > MAX_DEPTH {
             return Err(Error::TooDeep { max: MAX_DEPTH });
         }
         self.depth = self.depth.max(depth);
         Ok(())
     }
+
+    fn count(&mut self, moved: usize) -> Result<(), Error> {
+        self.moved += moved;
+        if self.moved > MAX_MOVED { Err(Error::TooCostly) } else { Ok(()) }
+    }
+}
+
+fn segments(path: &str) -> usize {
+    path.bytes().filter(|b| *b == b'/').count()
 }
 
 impl Operation {
     fn path(&self, kind: &str, field: &str) -> Result<&str, Error> {
         let path = if field == "path" { &self.path } else { &self.from };
-        let missing = || failed(format!("{kind} operation failed to decode {field}: missing value"));
+        let missing = || {
+            let why = match (kind, field) {
+                (_, "from") => "operation, missing from field: ",
+                ("add" | "remove" | "copy", _) => "",
+                _ => "operation missing path field: ",
+            };
+            failed(format!("{kind} operation failed to decode {field}: {why}missing value"))
+        };
         path.as_deref().ok_or_else(missing)
     }
 }
@@ -252,10 +292,14 @@ fn decoded(part: &str) -> String {
 
 /// The place of an element of a list of `len`. Negative indexes count from the end.
 fn index(key: &str, len: usize) -> Result<usize, String> {
-    let given: i64 = key.parse().map_err(|_| format!("strconv.Atoi: parsing {}: invalid syntax", crate::path::quote(key)))?;
+    let given: i64 = key.parse().map_err(|_| not_a_number(key))?;
     let from_start = if given < 0 { given.checked_add_unsigned(len as u64) } else { Some(given) };
     let place = from_start.and_then(|i| usize::try_from(i).ok()).filter(|i| *i < len);
     place.ok_or_else(|| format!("Unable to access invalid index: {given}: invalid index referenced"))
+}
+
+fn not_a_number(key: &str) -> String {
+    format!("strconv.Atoi: parsing {}: invalid syntax", crate::path::quote(key))
 }
 
 fn get<'a>(parent: &'a Value, key: &str) -> Result<Option<&'a Value>, String> {
@@ -265,30 +309,39 @@ fn get<'a>(parent: &'a Value, key: &str) -> Result<Option<&'a Value>, String> {
     }
 }
 
-fn insert(parent: &mut Value, key: &str, value: Value) -> Result<(), String> {
+/// Tells how many elements that moved.
+fn insert(parent: &mut Value, key: &str, value: Value) -> Result<usize, String> {
     match parent {
-        Value::List(items) if key == "-" => items.push(value),
+        Value::List(items) if key == "-" => {
+            items.push(value);
+            Ok(0)
+        }
         Value::List(items) => {
-            if key.parse::<i64>().is_err() {
-                return Err(format!("value was not a proper array index: '{key}'"));
-            }
+            key.parse::<i64>().map_err(|_| format!("value was not a proper array index: '{key}': {}", not_a_number(key)))?;
             let i = index(key, items.len() + 1)?;
             items.insert(i, value);
+            Ok(items.len() - i)
         }
-        map => *map.make_map().entry(key) = value,
+        map => {
+            let map = map.make_map();
+            let before = map.len();
+            *map.entry(key) = value;
+            Ok(if map.len() > before { before } else { 0 })
+        }
     }
-    Ok(())
 }
 
-fn take(parent: &mut Value, key: &str) -> Result<Value, String> {
+/// Takes a node out and tells how many elements that moved.
+fn take(parent: &mut Value, key: &str) -> Result<(Value, usize), String> {
     match parent {
         Value::List(items) => {
             let i = index(key, items.len())?;
-            Ok(items.remove(i))
+            Ok((items.remove(i), items.len() - i))
         }
         map => {
+            let map = map.make_map();
             let missing = || format!("Unable to remove nonexistent key: {key}: missing value");
-            map.make_map().remove(key).ok_or_else(missing)
+            Ok((map.remove(key).ok_or_else(missing)?, map.len()))
         }
     }
 }
@@ -301,3 +354,6 @@ fn depth(value: &Value) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

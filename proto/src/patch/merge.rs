@@ -16,17 +16,17 @@ pub fn apply(document: &mut Value, patch: &Value) {
 }
 
 fn merge(document: &mut Map, patch: &Map) {
-    let mut new = Vec::new();
-    for (name, value) in patch.iter() {
-        if value.is_null() {
-            document.remove(name);
-        } else if let Some(current) = document.get_mut(name) {
+    let new = patch.iter().filter(|(name, value)| !value.is_null() && !document.contains(*name));
+    let new: Vec<_> = new.map(|(name, value)| (name.clone(), pruned(value))).collect();
+    document.retain(|name, current| match patch.get(name) {
+        Some(Value::Null) => false,
+        Some(value) => {
             apply(current, value);
-        } else {
-            new.push((name.clone(), pruned(value)));
+            true
         }
-    }
-    document.extend(new);
+        None => true,
+    });
+    super::extend(document, new);
 }
 
 /// A copy without the members that are null.

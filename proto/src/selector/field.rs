@@ -40,7 +40,10 @@ impl FieldSelector {
     pub fn parse(selector: &str) -> Result<Self, FieldParseError> {
         let mut parts = split_terms(selector);
         parts.sort_unstable();
-        let terms = parts.into_iter().filter(|t| !t.is_empty()).map(|t| term(selector, t)).collect::<Result<_, _>>()?;
+        let parts = parts.into_iter().filter(|t| !t.is_empty());
+        let mut terms: Vec<FieldTerm> = parts.map(|t| term(selector, t)).collect::<Result<_, _>>()?;
+        // `=` alone asks for nothing.
+        terms.retain(|t| !t.field.is_empty() || !t.value.is_empty());
         Ok(Self { terms })
     }
 

@@ -86,6 +86,10 @@ impl Etcd {
         Config { servers: vec![self.url()], ca_file: None, cert_file: None, key_file: None }
     }
 
+    pub(super) fn address(&self) -> std::net::SocketAddr {
+        std::net::SocketAddr::from(([127, 0, 0, 1], self.client_port))
+    }
+
     /// A client of its own.
     ///
     /// # Panics

@@ -110,7 +110,11 @@ fn a_docker_archive_is_read_whatever_the_order_of_its_files() {
     let layer = layer_of("f");
     let config = config(&Digest::of(&layer));
     let list = json!([
-        { "Config": "c.json", "RepoTags": ["app:1", "localhost:5000/app:2"], "Layers": ["l/layer.tar"] },
+        {
+            "Config": "c.json",
+            "RepoTags": ["app:1", "localhost:5000/app:2"],
+            "Layers": ["l/layer.tar"],
+        },
         { "Config": "c.json", "RepoTags": null, "Layers": ["l/layer.tar"] },
     ]);
     let mut files = Files::default();

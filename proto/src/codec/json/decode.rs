@@ -163,7 +163,7 @@ impl<'a> Decoder<'a> {
         if token == Token::Null {
             self.s.literal(token)?;
             return Ok(match old {
-                Some(old) if keeps_on_null(field) => old,
+                Some(old) if !field.has(Flags::ELEMENT_POINTER) && kind_keeps_on_null(field.kind) => old,
                 _ => zero_of(field),
             });
         }
@@ -196,6 +196,7 @@ impl<'a> Decoder<'a> {
                     Err(error) => self.wrong(error),
                 }
             }
+            (Kind::Bytes, Token::Array) => self.byte_array()?,
             (Kind::Strings, Token::Array) => self.strings()?,
             (Kind::Time, Token::String) => {
                 let text = self.s.string()?;
@@ -241,6 +242,34 @@ impl<'a> Decoder<'a> {
         Ok(self.wrong(error))
     }
 
+    /// Go takes a list of numbers for bytes, too.
+    fn byte_array(&mut self) -> Result<Value> {
+        self.enter()?;
+        let mut bytes = Vec::new();
+        while self.s.next_element(bytes.is_empty())? {
+            let byte = match self.s.value()? {
+                Token::Number => {
+                    let text = self.s.number()?;
+                    text.parse().unwrap_or_else(|_| {
+                        let error = self.problems.type_error(format!("number {text}"), "uint8");
+                        self.wrong(error);
+                        0
+                    })
+                }
+                Token::Null => {
+                    self.s.literal(Token::Null)?;
+                    0
+                }
+                token => {
+                    self.mismatch(token, &|| "uint8".into())?;
+                    0
+                }
+            };
+            bytes.push(byte);
+        }
+        Ok(Value::Bytes(bytes.into()))
+    }
+
     fn strings(&mut self) -> Result<Value> {
         self.enter()?;
         let mut items = Vec::new();
@@ -258,9 +287,11 @@ impl<'a> Decoder<'a> {
         Ok(Value::List(items))
     }
 
-    /// The unions of a CRD's schema. Go decodes what is inside without strict checks.
+    /// The unions of a CRD's schema. Go decodes what is inside by itself: without strict checks, and
+    /// whatever is wrong in there is an error of the custom type.
     fn schema_or(&mut self, kind: Kind, token: Token) -> Result<Value> {
         let strict = self.problems.suspend();
+        let first = self.first.take();
         let message = self.problems.message().expect("unions are fields of JSONSchemaProps");
         let value = match (kind, token) {
             (_, Token::Object) => Value::Map(self.object(message, Vec::new())?),
@@ -280,6 +311,9 @@ impl<'a> Decoder<'a> {
             }
         };
         self.problems.resume(strict);
+        if let Some(error) = std::mem::replace(&mut self.first, first) {
+            self.first_custom.get_or_insert(error);
+        }
         Ok(if value == Value::List(Vec::new()) { Value::Null } else { value })
     }
 
@@ -342,10 +376,12 @@ fn take(entries: &mut Entries, name: NameId) -> Option<Value> {
 
 /// Go leaves a value as it is on null, unless it can be nil or its type decides otherwise.
 fn keeps_on_null(field: &Field) -> bool {
-    field.shape == Shape::One
-        && !field.has(Flags::POINTER)
-        && matches!(
-            field.kind,
-            Kind::String | Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Float64 | Kind::IntOrString | Kind::Message(_)
-        )
+    field.shape == Shape::One && !field.has(Flags::POINTER) && kind_keeps_on_null(field.kind)
+}
+
+fn kind_keeps_on_null(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::String | Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Float64 | Kind::IntOrString | Kind::Message(_)
+    )
 }

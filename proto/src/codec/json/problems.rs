@@ -171,6 +171,9 @@ pub(super) fn go_name(message: MsgId) -> String {
 /// The Go type of a field, or of one element of it. The catalogue does not tell named strings from
 /// plain ones, so they all are `string`.
 pub(super) fn go_type(field: &Field, whole: bool) -> String {
+    if whole && field.shape == Shape::Map && field.kind == Kind::Quantity {
+        return "v1.ResourceList".into();
+    }
     let element = match field.kind {
         Kind::String => "string".into(),
         Kind::Bool => "bool".into(),
@@ -185,7 +188,8 @@ pub(super) fn go_type(field: &Field, whole: bool) -> String {
         Kind::RawExtension => "runtime.RawExtension".into(),
         Kind::FieldsV1 => "v1.FieldsV1".into(),
         Kind::Json => "v1.JSON".into(),
-        Kind::Strings => "[]string".into(),
+        Kind::Strings if field.shape == Shape::Map => "v1.ExtraValue".into(),
+        Kind::Strings => "v1.Verbs".into(),
         Kind::SchemaOrBool => "v1.JSONSchemaPropsOrBool".into(),
         Kind::SchemaOrArray => "v1.JSONSchemaPropsOrArray".into(),
         Kind::SchemaOrStrings => "v1.JSONSchemaPropsOrStringArray".into(),

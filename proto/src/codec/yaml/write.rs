@@ -210,7 +210,7 @@ impl Writer<'_> {
 
 /// How a string is written.
 fn style(text: &str, key: bool) -> Style {
-    let plain = resolve::plain(text) == Scalar::String && !resolve::is_date(text) && !is_base_60(text);
+    let plain = matches!(resolve::plain(text), Scalar::String | Scalar::Merge) && !resolve::is_date(text) && !is_base_60(text);
     let seen = analyze(text);
     let style = if text.contains('\n') {
         Style::Literal
@@ -305,10 +305,7 @@ fn is_base_60(text: &str) -> bool {
     let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit() || b == b'_');
     let mut parts = whole.split(':');
     let first = parts.next().unwrap_or_default();
-    let sexagesimal = |part: &str| match part.as_bytes() {
-        [b'0'..=b'9'] | [b'0'..=b'5', b'0'..=b'9'] => true,
-        _ => false,
-    };
+    let sexagesimal = |part: &str| matches!(part.as_bytes(), [b'0'..=b'9'] | [b'0'..=b'5', b'0'..=b'9']);
     whole.contains(':')
         && first.starts_with(|c: char| c.is_ascii_digit())
         && digits(first)

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
-/// Entries of upstream's caches.
-pub(super) const ENTRIES: usize = 4096;
+/// Entries of upstream's caches of events.
+pub(crate) const ENTRIES: usize = 4096;
 
 /// A least-recently-used map.
-pub(super) struct Recent<K, V> {
+pub(crate) struct Recent<K, V> {
     entries: HashMap<K, (u64, V)>,
     by_use: BTreeMap<u64, K>,
     uses: u64,
@@ -15,12 +15,17 @@ pub(super) struct Recent<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V> Recent<K, V> {
-    pub(super) fn new(most: usize) -> Self {
-        Self { entries: HashMap::new(), by_use: BTreeMap::new(), uses: 0, most }
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            entries: HashMap::new(),
+            by_use: BTreeMap::new(),
+            uses: 0,
+            most,
+        }
     }
 
     /// The value of a key, made if it is not there.
-    pub(super) fn entry(&mut self, key: &K, make: impl FnOnce() -> V) -> &mut V {
+    pub(crate) fn entry(&mut self, key: &K, make: impl FnOnce() -> V) -> &mut V {
         self.uses += 1;
         let now = self.uses;
         if let Some((used, _)) = self.entries.get_mut(key) {
@@ -35,17 +40,33 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
             self.entries.insert(key.clone(), (now, make()));
         }
         self.by_use.insert(now, key.clone());
-        &mut self.entries.get_mut(key).expect("it was there or was put there above").1
+        &mut self
+            .entries
+            .get_mut(key)
+            .expect("it was there or was put there above")
+            .1
     }
 
-    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+    /// The value of a key, if it is there; looking is not using.
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        self.entries.get(key).map(|(_, value)| value)
+    }
+
+    pub(crate) fn insert(&mut self, key: K, value: V) {
+        self.remove(&key);
+        self.entry(&key, || value);
+    }
+
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let (used, value) = self.entries.remove(key)?;
         self.by_use.remove(&used);
         Some(value)
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
-        self.entries.iter_mut().map(|(key, (_, value))| (key, value))
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+        self.entries
+            .iter_mut()
+            .map(|(key, (_, value))| (key, value))
     }
 }
 

@@ -1,0 +1,456 @@
+//! Tokens of service accounts: signing them, and telling whose they are.
+//!
+//! A token is a JWT signed with the cluster's key. Beside its time it is bound to its account and often
+//! to a pod, a node or a secret: it is good only while those exist with the same UID, which is looked
+//! up in the caches at every use. Upstream: `pkg/serviceaccount` (`claims.go`, `jwt.go`).
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use component::serving::User;
+use proto::{Value, meta};
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING,
+    EcdsaKeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::config::Tokens;
+use crate::server::Server;
+
+pub const USER_PREFIX: &str = "system:serviceaccount:";
+const ALL: &str = "system:serviceaccounts";
+/// Old clients that never read their token again get a year (`--service-account-extend-token-expiration`).
+pub const EXTENDED: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Tokens asked for a little over an hour are the ones that upstream's admission projects into pods.
+pub const PROJECTED_SECONDS: i64 = 3607;
+/// How far clocks may differ; upstream's leeway is a minute.
+const LEEWAY: i64 = 60;
+
+/// A reference to what a token is bound to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reference {
+    pub name: String,
+    pub uid: String,
+}
+
+/// The claim `kubernetes.io`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Private {
+    #[serde(default)]
+    pub namespace: String,
+    #[serde(default)]
+    pub serviceaccount: Reference,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Reference>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Reference>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Reference>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warnafter: Option<i64>,
+}
+
+/// What a token says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Claims {
+    #[serde(default)]
+    pub iss: String,
+    #[serde(default)]
+    pub sub: String,
+    #[serde(default, deserialize_with = "audiences")]
+    pub aud: Vec<String>,
+    #[serde(default)]
+    pub exp: i64,
+    #[serde(default)]
+    pub nbf: i64,
+    #[serde(default)]
+    pub iat: i64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub jti: String,
+    #[serde(rename = "kubernetes.io", default)]
+    pub private: Private,
+}
+
+/// One audience may stand without a list.
+fn audiences<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(d)? {
+        OneOrMany::One(one) => vec![one],
+        OneOrMany::Many(many) => many,
+    })
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Why a token does not tell who somebody is.
+#[derive(thiserror::Error, Debug, PartialEq)]
+pub enum Invalid {
+    #[error("the token is malformed")]
+    Malformed,
+    #[error("no key verifies the token's signature")]
+    Signature,
+    #[error("service account token has expired")]
+    Expired,
+    #[error("the token is not valid yet")]
+    NotYet,
+    #[error("token audiences {given:?} is invalid for the target audiences {wanted:?}")]
+    Audience { given: Vec<String>, wanted: Vec<String> },
+    #[error("service account token has been invalidated: {0}")]
+    Revoked(String),
+    #[error("the objects that the token is bound to cannot be read: {0}")]
+    Unreadable(String),
+}
+
+enum Signer {
+    Rsa(Box<RsaKeyPair>),
+    Ecdsa(Box<EcdsaKeyPair>, &'static str),
+}
+
+struct VerifyingKey {
+    id: String,
+    algorithm: &'static str,
+    key: UnparsedPublicKey<Vec<u8>>,
+    /// The subject public key info, for the published key set.
+    spki: Vec<u8>,
+}
+
+/// Signs and verifies the cluster's tokens.
+pub struct Issuer {
+    signer: Signer,
+    id: String,
+    keys: Vec<VerifyingKey>,
+    config: Tokens,
+    random: SystemRandom,
+}
+
+impl Issuer {
+    /// Reads the keys.
+    pub fn new(config: &Tokens) -> anyhow::Result<Self> {
+        let path = config.signing_key_file.as_deref().context("--service-account-signing-key-file is required")?;
+        let (signer, spki) = read_signer(path)?;
+        let mut keys = vec![verifying(&spki)?];
+        for path in &config.key_files {
+            for spki in read_public_keys(path)? {
+                let key = verifying(&spki)?;
+                if !keys.iter().any(|k| k.id == key.id) {
+                    keys.push(key);
+                }
+            }
+        }
+        Ok(Self { signer, id: key_id(&spki), keys, config: config.clone(), random: SystemRandom::new() })
+    }
+
+    /// The first issuer, which signs.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.config.issuers[0]
+    }
+
+    #[must_use]
+    pub fn audiences(&self) -> &[String] {
+        &self.config.audiences
+    }
+
+    #[must_use]
+    pub fn config(&self) -> &Tokens {
+        &self.config
+    }
+
+    /// The signed token of these claims.
+    pub fn sign(&self, claims: &Claims) -> Result<String, String> {
+        let algorithm = match &self.signer {
+            Signer::Rsa(_) => "RS256",
+            Signer::Ecdsa(_, algorithm) => algorithm,
+        };
+        let header = json!({"alg": algorithm, "kid": self.id});
+        let encode = |v: &serde_json::Value| URL_SAFE_NO_PAD.encode(v.to_string());
+        let claims = serde_json::to_value(claims).map_err(|e| e.to_string())?;
+        let text = format!("{}.{}", encode(&header), encode(&claims));
+        let signature = match &self.signer {
+            Signer::Rsa(key) => {
+                let mut signature = vec![0; key.public().modulus_len()];
+                key.sign(&RSA_PKCS1_SHA256, &self.random, text.as_bytes(), &mut signature).map_err(|e| e.to_string())?;
+                signature
+            }
+            Signer::Ecdsa(key, _) => key.sign(&self.random, text.as_bytes()).map_err(|e| e.to_string())?.as_ref().to_vec(),
+        };
+        Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+
+    /// Whether a bearer token claims to be one of ours: only then a wrong one is an error.
+    #[must_use]
+    pub fn is_ours(&self, token: &str) -> bool {
+        let claims = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+        let issuer = claims.and_then(|json| serde_json::from_slice::<Claims>(&json).ok()).map(|c| c.iss);
+        issuer.is_some_and(|iss| self.config.issuers.contains(&iss) || iss == "kubernetes/serviceaccount")
+    }
+
+    /// The claims of a token whose signature and times are right and which is for one of `wanted`;
+    /// the audiences that it shares with them come back as well.
+    pub fn verify(&self, token: &str, wanted: &[String], now: i64) -> Result<(Claims, Vec<String>), Invalid> {
+        let (signed, signature) = token.rsplit_once('.').ok_or(Invalid::Malformed)?;
+        let (header, body) = signed.split_once('.').ok_or(Invalid::Malformed)?;
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Invalid::Malformed);
+        let header: serde_json::Value = serde_json::from_slice(&decode(header)?).map_err(|_| Invalid::Malformed)?;
+        let (algorithm, id) = (header["alg"].as_str().unwrap_or_default(), header["kid"].as_str());
+        let signature = decode(signature)?;
+        let candidates = self.keys.iter().filter(|k| k.algorithm == algorithm && id.is_none_or(|id| id == k.id));
+        if !candidates.into_iter().any(|k| k.key.verify(signed.as_bytes(), &signature).is_ok()) {
+            return Err(Invalid::Signature);
+        }
+        let claims: Claims = serde_json::from_slice(&decode(body)?).map_err(|_| Invalid::Malformed)?;
+        if !self.config.issuers.contains(&claims.iss) {
+            return Err(Invalid::Signature);
+        }
+        if claims.exp + LEEWAY < now {
+            return Err(Invalid::Expired);
+        }
+        if claims.nbf - LEEWAY > now {
+            return Err(Invalid::NotYet);
+        }
+        let shared: Vec<String> = claims.aud.iter().filter(|a| wanted.contains(a)).cloned().collect();
+        if shared.is_empty() {
+            return Err(Invalid::Audience { given: claims.aud, wanted: wanted.to_vec() });
+        }
+        Ok((claims, shared))
+    }
+
+    /// The published keys, as a JSON Web Key Set.
+    #[must_use]
+    pub fn key_set(&self) -> serde_json::Value {
+        let keys: Vec<serde_json::Value> = self.keys.iter().filter_map(jwk).collect();
+        json!({ "keys": keys })
+    }
+}
+
+/// The user of verified claims, if everything that the token is bound to is still there.
+pub async fn user(server: &Server, claims: &Claims) -> Result<User, Invalid> {
+    let private = &claims.private;
+    let namespace = private.namespace.as_str();
+    let account = bound(server, "serviceaccounts", namespace, &private.serviceaccount).await?;
+    if account.is_none() {
+        return Err(Invalid::Revoked("the service account does not exist".into()));
+    }
+    let mut extra = std::collections::BTreeMap::new();
+    let mut add = |key: &str, value: String| {
+        extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
+    };
+    if let Some(secret) = &private.secret
+        && bound(server, "secrets", namespace, secret).await?.is_none()
+    {
+        return Err(Invalid::Revoked("the secret does not exist".into()));
+    }
+    if let Some(pod) = &private.pod {
+        if bound(server, "pods", namespace, pod).await?.is_none() {
+            return Err(Invalid::Revoked("the pod does not exist".into()));
+        }
+        add("pod-name", pod.name.clone());
+        add("pod-uid", pod.uid.clone());
+    }
+    if let Some(node) = &private.node {
+        // A token of a pod outlives its node's object; one bound to the node alone does not.
+        if private.pod.is_none() && bound(server, "nodes", "", node).await?.is_none() {
+            return Err(Invalid::Revoked("the node does not exist".into()));
+        }
+        add("node-name", node.name.clone());
+        add("node-uid", node.uid.clone());
+    }
+    if !claims.jti.is_empty() {
+        add("credential-id", format!("JTI={}", claims.jti));
+    }
+    let name = &private.serviceaccount.name;
+    Ok(User {
+        name: format!("{USER_PREFIX}{namespace}:{name}"),
+        uid: private.serviceaccount.uid.clone(),
+        groups: vec![ALL.into(), format!("{ALL}:{namespace}")],
+        extra,
+    })
+}
+
+/// The object that a token is bound to, if it is there with the same UID and, when it is being
+/// deleted, not for longer than clocks may differ.
+async fn bound(server: &Server, resource: &str, namespace: &str, to: &Reference) -> Result<Option<Value>, Invalid> {
+    let object = server.lookup("", resource, namespace, &to.name).await.map_err(|f| Invalid::Unreadable(f.message().to_owned()))?;
+    let Some(object) = object else { return Ok(None) };
+    if meta::uid(&object) != to.uid {
+        return Ok(None);
+    }
+    let deleted = meta::deletion_timestamp(&object).and_then(proto::time::unix_of);
+    Ok(match deleted {
+        Some((at, _)) if at + LEEWAY < now() => None,
+        _ => Some(object),
+    })
+}
+
+/// The blocks of a PEM text: label and content.
+fn pem_blocks(text: &str) -> Vec<(String, Vec<u8>)> {
+    let mut blocks = Vec::new();
+    let mut current: Option<(String, String)> = None;
+    for line in text.lines().map(str::trim) {
+        if let Some(label) = line.strip_prefix("-----BEGIN ").and_then(|l| l.strip_suffix("-----")) {
+            current = Some((label.to_owned(), String::new()));
+        } else if line.starts_with("-----END ") {
+            if let Some((label, body)) = current.take()
+                && let Ok(bytes) = STANDARD.decode(body)
+            {
+                blocks.push((label, bytes));
+            }
+        } else if let Some((_, body)) = &mut current {
+            body.push_str(line);
+        }
+    }
+    blocks
+}
+
+fn read_signer(path: &Path) -> anyhow::Result<(Signer, Vec<u8>)> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the signing key {}", path.display()))?;
+    for (label, der) in pem_blocks(&text) {
+        let signer = match label.as_str() {
+            "RSA PRIVATE KEY" => Signer::Rsa(Box::new(RsaKeyPair::from_der(&der).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?)),
+            "PRIVATE KEY" => match RsaKeyPair::from_pkcs8(&der) {
+                Ok(key) => Signer::Rsa(Box::new(key)),
+                Err(_) => ecdsa(&der).with_context(|| format!("{}: neither an RSA nor a P-256 or P-384 key", path.display()))?,
+            },
+            "EC PRIVATE KEY" => bail!("{}: convert the key to PKCS #8 (openssl pkcs8 -topk8 -nocrypt)", path.display()),
+            _ => continue,
+        };
+        let spki = match &signer {
+            Signer::Rsa(key) => rsa_spki(key.public().as_ref()),
+            Signer::Ecdsa(key, algorithm) => ec_spki(key.public_key().as_ref(), algorithm),
+        };
+        return Ok((signer, spki));
+    }
+    bail!("{}: no private key in it", path.display())
+}
+
+fn ecdsa(der: &[u8]) -> Option<Signer> {
+    let random = SystemRandom::new();
+    let p256 = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random);
+    if let Ok(key) = p256 {
+        return Some(Signer::Ecdsa(Box::new(key), "ES256"));
+    }
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, der, &random).ok()?;
+    Some(Signer::Ecdsa(Box::new(key), "ES384"))
+}
+
+/// Public keys of a file, which may hold keys, certificates' keys or private keys, as upstream's.
+fn read_public_keys(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the key {}", path.display()))?;
+    let mut keys = Vec::new();
+    for (label, der) in pem_blocks(&text) {
+        match label.as_str() {
+            "PUBLIC KEY" => keys.push(der),
+            "RSA PUBLIC KEY" => keys.push(rsa_spki(&der)),
+            "RSA PRIVATE KEY" | "PRIVATE KEY" => keys.push(read_signer(path)?.1),
+            "CERTIFICATE" => {
+                let (_, cert) = x509_parser::parse_x509_certificate(&der).with_context(|| format!("{}", path.display()))?;
+                keys.push(cert.public_key().raw.to_vec());
+            }
+            _ => {}
+        }
+    }
+    if keys.is_empty() {
+        bail!("{}: no public key in it", path.display());
+    }
+    Ok(keys)
+}
+
+/// DER of one element.
+fn der(tag: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = vec![tag];
+    match body.len() {
+        len @ 0..=127 => out.push(len as u8),
+        len @ 128..=255 => out.extend([0x81, len as u8]),
+        len => out.extend([0x82, (len >> 8) as u8, len as u8]),
+    }
+    out.extend_from_slice(body);
+    out
+}
+
+/// Subject public key info (RFC 5280) of an RSA key in PKCS #1 form.
+fn rsa_spki(key: &[u8]) -> Vec<u8> {
+    const RSA: [u8; 15] = [0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+    spki(&RSA, key)
+}
+
+/// The same of a point on a curve (RFC 5480).
+fn ec_spki(point: &[u8], algorithm: &str) -> Vec<u8> {
+    const P256: [u8; 21] = [
+        0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07,
+    ];
+    const P384: [u8; 18] =
+        [0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
+    spki(if algorithm == "ES384" { &P384 } else { &P256 }, point)
+}
+
+fn spki(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
+    let mut bits = vec![0];
+    bits.extend_from_slice(key);
+    let mut body = algorithm.to_vec();
+    body.extend(der(0x03, &bits));
+    der(0x30, &body)
+}
+
+/// Upstream's key id: the digest of the public key in DER.
+fn key_id(spki: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(spki))
+}
+
+/// The key inside a subject public key info.
+fn verifying(spki: &[u8]) -> anyhow::Result<VerifyingKey> {
+    use x509_parser::prelude::FromDer;
+    let (_, info) = x509_parser::x509::SubjectPublicKeyInfo::from_der(spki).map_err(|e| anyhow::anyhow!("a public key cannot be read: {e}"))?;
+    let bytes = info.subject_public_key.data.to_vec();
+    let (algorithm, key): (_, UnparsedPublicKey<Vec<u8>>) = match (info.algorithm.algorithm.to_id_string().as_str(), bytes.len()) {
+        ("1.2.840.113549.1.1.1", _) => ("RS256", UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, bytes)),
+        ("1.2.840.10045.2.1", 65) => ("ES256", UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes)),
+        ("1.2.840.10045.2.1", 97) => ("ES384", UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, bytes)),
+        (other, _) => bail!("keys of the kind {other} are not supported"),
+    };
+    Ok(VerifyingKey { id: key_id(spki), algorithm, key, spki: spki.to_vec() })
+}
+
+/// A key as JSON Web Key (RFC 7517).
+fn jwk(key: &VerifyingKey) -> Option<serde_json::Value> {
+    use x509_parser::prelude::FromDer;
+    use x509_parser::public_key::PublicKey;
+    let (_, info) = x509_parser::x509::SubjectPublicKeyInfo::from_der(&key.spki).ok()?;
+    let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let common = json!({"use": "sig", "kid": key.id, "alg": key.algorithm});
+    let mut all = common.as_object().cloned()?;
+    match info.parsed().ok()? {
+        PublicKey::RSA(rsa) => {
+            let strip = |bytes: &[u8]| b64(&bytes[bytes.iter().take_while(|b| **b == 0).count()..]);
+            all.insert("kty".into(), "RSA".into());
+            all.insert("n".into(), strip(rsa.modulus).into());
+            all.insert("e".into(), strip(rsa.exponent).into());
+        }
+        PublicKey::EC(point) => {
+            let data = point.data().get(1..)?;
+            let (x, y) = data.split_at(data.len() / 2);
+            all.insert("kty".into(), "EC".into());
+            all.insert("crv".into(), if key.algorithm == "ES384" { "P-384" } else { "P-256" }.into());
+            all.insert("x".into(), b64(x).into());
+            all.insert("y".into(), b64(y).into());
+        }
+        _ => return None,
+    }
+    Some(all.into())
+}

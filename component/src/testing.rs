@@ -1,0 +1,251 @@
+//! What tests need: certificates, and an API server whose answers the test writes.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::client::{Client, Config, percent_decode};
+use crate::metrics::Metrics;
+use crate::serving::{self, Body, Connection, Identity, Options, Pair, Response, Server, Tls};
+use crate::supervisor::{BoxError, Supervisor, Task};
+
+/// A certificate authority.
+pub(crate) struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    pub(crate) pem: String,
+}
+
+impl Ca {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = subject(name, &[]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let cert = params.self_signed(&key).unwrap();
+        Self { pem: cert.pem(), issuer: Issuer::new(params, key) }
+    }
+
+    /// A server's certificate.
+    pub(crate) fn server(&self, hosts: &[&str]) -> Pair {
+        let mut params = CertificateParams::new(hosts.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>()).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(params)
+    }
+
+    /// A client's certificate.
+    pub(crate) fn client(&self, user: &str, groups: &[&str]) -> Pair {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = subject(user, groups);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        Pair { cert: cert.pem(), key: key.serialize_pem() }
+    }
+}
+
+fn subject(name: &str, groups: &[&str]) -> DistinguishedName {
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::CommonName, name);
+    for group in groups {
+        subject.push(DnType::OrganizationName, *group);
+    }
+    subject
+}
+
+/// Files in a directory that goes away with the test.
+pub(crate) struct Files(TempDir);
+
+impl Files {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// Writes a file as atomic writers do.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let (path, next) = (self.0.path().join(name), self.0.path().join(format!("{name}.next")));
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(&next, &path).unwrap();
+        path
+    }
+}
+
+/// A request, read to its end.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: HashMap<String, String>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Seen {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|v| v.to_str().unwrap()).unwrap_or_default()
+    }
+
+    pub(crate) fn param(&self, name: &str) -> &str {
+        self.query.get(name).map(String::as_str).unwrap_or_default()
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+/// A request that waits for the test's answer.
+pub(crate) struct Ask {
+    pub(crate) seen: Seen,
+    reply: oneshot::Sender<Response>,
+}
+
+impl Ask {
+    pub(crate) fn answer(self, response: Response) -> Seen {
+        let _ = self.reply.send(response);
+        self.seen
+    }
+
+    pub(crate) fn json(self, value: &serde_json::Value) -> Seen {
+        self.answer(serving::json(StatusCode::OK, value))
+    }
+
+    pub(crate) fn status(self, code: u16, reason: &str) -> Seen {
+        self.answer(status(code, reason))
+    }
+
+    /// Begins an answer that goes on as long as the test wants.
+    pub(crate) fn stream(self) -> (Seen, Lines) {
+        let (sender, receiver) = mpsc::channel::<Result<Bytes, BoxError>>(16);
+        let frames = futures::stream::unfold(receiver, |mut receiver| async move {
+            let frame = receiver.recv().await?;
+            Some((frame.map(hyper::body::Frame::data), receiver))
+        });
+        let body: Body = StreamBody::new(frames).boxed_unsync();
+        (self.answer(http::Response::new(body)), Lines(sender))
+    }
+}
+
+/// A failure as the API server tells it.
+pub(crate) fn status(code: u16, reason: &str) -> Response {
+    let status = serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": "as wanted",
+    });
+    serving::json(StatusCode::from_u16(code).unwrap(), &status)
+}
+
+/// The events of a watch; dropping it ends the watch.
+pub(crate) struct Lines(mpsc::Sender<Result<Bytes, BoxError>>);
+
+impl Lines {
+    pub(crate) async fn event(&self, kind: &str, object: &serde_json::Value) {
+        let line = format!("{}\n", serde_json::json!({ "type": kind, "object": object }));
+        self.bytes(line.as_bytes()).await;
+    }
+
+    pub(crate) async fn bytes(&self, bytes: &[u8]) {
+        self.0.send(Ok(Bytes::copy_from_slice(bytes))).await.expect("the client reads");
+    }
+
+    /// Breaks the connection in the middle.
+    pub(crate) async fn fail(self) {
+        let _ = self.0.send(Err("as wanted".into())).await;
+    }
+
+    /// Waits until the client has gone.
+    pub(crate) async fn closed(&self) {
+        self.0.closed().await;
+    }
+}
+
+/// An API server whose answers the test writes, one request after the other.
+pub(crate) struct FakeApi {
+    pub(crate) url: String,
+    asks: mpsc::Receiver<Ask>,
+    connections: Arc<Mutex<Vec<Weak<Connection>>>>,
+    pub(crate) tasks: Supervisor,
+    pub(crate) metrics: Metrics,
+}
+
+impl FakeApi {
+    /// Over plain HTTP/1.1.
+    pub(crate) fn plain() -> Self {
+        Self::start(Options::plain("127.0.0.1:0".parse().unwrap()), "http")
+    }
+
+    /// Over HTTP/2 with this certificate.
+    pub(crate) fn secure(identity: Identity) -> Self {
+        Self::start(Options::secure("127.0.0.1:0".parse().unwrap(), Tls::new(identity)), "https")
+    }
+
+    pub(crate) fn start(options: Options, scheme: &str) -> Self {
+        let tasks = Supervisor::current();
+        let (sender, asks) = mpsc::channel(64);
+        let server = Server::bind(options).unwrap();
+        let url = format!("{scheme}://{}", server.address());
+        let connections = Arc::<Mutex<Vec<Weak<Connection>>>>::default();
+        let open = Arc::clone(&connections);
+        let service = tower::service_fn(move |request: serving::Request| {
+            let sender = sender.clone();
+            open.lock().extend(Connection::of(&request).map(Arc::downgrade));
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+                let pairs = head.uri.query().unwrap_or_default().split('&').filter_map(|p| p.split_once('='));
+                let seen = Seen {
+                    method: head.method,
+                    path: head.uri.path().to_owned(),
+                    query: pairs.map(|(k, v)| (k.to_owned(), percent_decode(v))).collect(),
+                    headers: head.headers,
+                    body,
+                };
+                let (reply, answer) = oneshot::channel();
+                let _ = sender.send(Ask { seen, reply }).await;
+                Ok(answer.await.unwrap_or_else(|_| status(500, "InternalError")))
+            }
+        });
+        server.serve(&tasks, Task::Server, "fake", service);
+        Self { url, asks, connections, tasks, metrics: Metrics::new() }
+    }
+
+    /// Tells the clients to go away.
+    pub(crate) fn close_connections(&self) {
+        for connection in self.connections.lock().drain(..) {
+            if let Some(connection) = connection.upgrade() {
+                connection.close();
+            }
+        }
+    }
+
+    /// The next request.
+    pub(crate) async fn next(&mut self) -> Ask {
+        let next = tokio::time::timeout(std::time::Duration::from_secs(20), self.asks.recv());
+        next.await.expect("a request comes").expect("the server runs")
+    }
+
+    /// Whether no request comes for a while.
+    pub(crate) async fn is_quiet(&mut self) -> bool {
+        tokio::time::timeout(std::time::Duration::from_millis(150), self.asks.recv()).await.is_err()
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        Config { qps: -1.0, ..Config::new(&self.url) }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.config(), "test", &self.tasks, &self.metrics).unwrap()
+    }
+}

@@ -1,0 +1,116 @@
+//! What tests and people do to a running cluster: ask it, break it, mend it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::daemon::NodeSite;
+use super::host::{self, Host};
+use super::{CONTROL_PLANE_HOST, Cluster, Daemon, Error, network};
+use crate::{command, https};
+
+impl Cluster {
+    /// GETs a path of the API server as an administrator, over a new connection and without retries.
+    pub fn get(&self, path: &str) -> Result<https::Answer, https::Error> {
+        self.client.get(self.api_server(), path)
+    }
+
+    /// What every name that the cluster has on this machine begins with.
+    pub fn name(&self) -> String {
+        self.number.name()
+    }
+
+    pub fn api_server(&self) -> SocketAddr {
+        (self.number.gateway(), 6443).into()
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.pki.kubeconfig("admin")
+    }
+
+    /// Runs kubectl as an administrator and returns what it printed.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String, command::Error> {
+        self.kubectl_with_input(args, "")
+    }
+
+    pub fn kubectl_with_input(&self, args: &[&str], input: &str) -> Result<String, command::Error> {
+        let kubeconfig = format!("--kubeconfig={}", self.kubeconfig().display());
+        let args: Vec<&str> = std::iter::once(kubeconfig.as_str())
+            .chain(args.iter().copied())
+            .collect();
+        command::run_with_input(
+            &self.spec.tools.join("kubectl").to_string_lossy(),
+            &args,
+            input,
+        )
+    }
+
+    /// Where a daemon runs: its host is a node's name, or nothing for the control plane.
+    fn host(&self, node: Option<&str>) -> Host {
+        Host::new(&self.spec.dir, node.unwrap_or(CONTROL_PLANE_HOST))
+    }
+
+    /// The daemon's process id on this machine.
+    pub fn pid(&self, node: Option<&str>, daemon: Daemon) -> Result<Pid, Error> {
+        Ok(self.host(node).pid(daemon.name())?)
+    }
+
+    /// Sends a signal to a daemon. If that ends it, it is started again, as systemd would.
+    pub fn signal(&self, node: Option<&str>, daemon: Daemon, signal: Signal) -> Result<(), Error> {
+        Ok(self.host(node).signal(daemon.name(), signal)?)
+    }
+
+    /// Ends a daemon orderly; it stays away until [`Cluster::up`] or [`Cluster::start`].
+    pub fn stop(&self, node: Option<&str>, daemon: Daemon) -> Result<(), Error> {
+        Ok(self.host(node).stop(daemon.name())?)
+    }
+
+    /// Starts a daemon again as `spec` says, and waits for it where it can be asked.
+    pub fn start(&self, node: Option<&str>, daemon: Daemon) -> Result<(), Error> {
+        let program = self.spec.program(daemon)?;
+        let Some(name) = node else {
+            self.control_plane()
+                .start(self.site().process(daemon, program, None))?;
+            return self.wait_for_daemon(daemon);
+        };
+        let known = self.nodes().into_iter().find(|node| node.name == name);
+        let node = known.ok_or_else(|| host::Error::Down(name.to_owned()))?;
+        let seen = NodeSite {
+            name: &node.name,
+            address: node.address,
+        };
+        Ok(node
+            .host
+            .start(self.site().process(daemon, program, Some(&seen)))?)
+    }
+
+    /// A node loses its power: every process on it is gone at once, its disk stays.
+    pub fn kill_node(&self, node: &str) {
+        self.host(Some(node)).kill();
+    }
+
+    /// A node loses its network (`true`) or gets it back.
+    pub fn unplug_node(&self, node: &str, unplugged: bool) -> Result<(), Error> {
+        Ok(network::unplug(self.number, node, unplugged)?)
+    }
+
+    /// A command line that runs inside of a node; the caller appends the program.
+    pub fn inside(&self, node: &str) -> Result<Command, Error> {
+        let host = self.host(Some(node));
+        let first = host.first().ok_or(host::Error::Down(host.name))?;
+        let mut command = Command::new("nsenter");
+        command.args([
+            "--target",
+            &first.to_string(),
+            "--mount",
+            "--uts",
+            "--net",
+            "--pid",
+            "--",
+        ]);
+        Ok(command)
+    }
+}

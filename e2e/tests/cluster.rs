@@ -1,0 +1,92 @@
+//! What people do with a cluster, through kubectl and plain HTTP.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::net::SocketAddr;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use e2e::https;
+
+#[path = "support/fixture.rs"]
+mod fixture;
+
+use fixture::{Fixture, eventually};
+
+/// Two nodes, shared by all tests here; none of them may disturb the others.
+static CLUSTER: LazyLock<Fixture> = LazyLock::new(|| Fixture::up("cluster", 2));
+
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../hack/demo.yaml");
+const SOON: Duration = Duration::from_secs(60);
+
+fn page(address: SocketAddr) -> Result<String, String> {
+    let answer = https::get_plain(address, "/").map_err(|error| e2e::init::chain(&error))?;
+    Ok(String::from_utf8_lossy(&answer.body).into_owned())
+}
+
+#[test]
+fn a_deployment_is_served_by_name_and_on_every_node() {
+    let fixture = &*CLUSTER;
+    fixture.kubectl(&["apply", "-f", DEMO]);
+    fixture.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    for node in fixture.cluster.nodes() {
+        let text = eventually(SOON, || page((node.address, 30080).into()));
+        assert!(
+            text.starts_with("Hello from pod web-"),
+            "{}: {text}",
+            node.name
+        );
+    }
+    let ask = "wget -qO- http://web.default.svc.cluster.local && wget -qO- http://web";
+    fixture.kubectl(&[
+        "run",
+        "asker",
+        "--image=navarch.local/busybox:1",
+        "--restart=Never",
+        "--",
+        "sh",
+        "-ec",
+        ask,
+    ]);
+    fixture.kubectl(&[
+        "wait",
+        "pod/asker",
+        "--for=jsonpath={.status.phase}=Succeeded",
+        "--timeout=60s",
+    ]);
+    assert_eq!(
+        fixture
+            .kubectl(&["logs", "asker"])
+            .matches("Hello from pod web-")
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn commands_run_in_a_container_with_its_input_and_exit_code() {
+    let fixture = &*CLUSTER;
+    fixture.kubectl(&[
+        "run",
+        "shell",
+        "--image=navarch.local/busybox:1",
+        "--",
+        "sleep",
+        "1000",
+    ]);
+    fixture.kubectl(&[
+        "wait",
+        "pod/shell",
+        "--for=condition=Ready",
+        "--timeout=60s",
+    ]);
+    let echoed = fixture
+        .cluster
+        .kubectl_with_input(&["exec", "-i", "shell", "--", "cat"], "as it went in\n");
+    assert_eq!(echoed.unwrap(), "as it went in\n");
+    let failed = fixture
+        .cluster
+        .kubectl(&["exec", "shell", "--", "sh", "-c", "exit 7"])
+        .unwrap_err();
+    assert!(failed.to_string().contains("exit code 7"), "{failed}");
+}

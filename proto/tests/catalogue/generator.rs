@@ -1,0 +1,69 @@
+//! Holds the text files against the program that writes them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+#[test]
+fn the_text_files_are_what_the_generator_writes() {
+    let Some(program) = generator() else { return };
+    let out = std::env::temp_dir().join(format!("navarch-catalogue-{}", std::process::id()));
+    std::fs::create_dir_all(&out).expect("a temporary directory");
+    succeed(Command::new(program.join("run")).arg(&out));
+    let mut compared = 0;
+    for path in files(&out) {
+        let name = path.strip_prefix(&out).expect("it was found there");
+        let written = std::fs::read(&path).expect("just written");
+        let committed = std::fs::read(program.join("../..").join(name)).unwrap_or_default();
+        let same = written == committed;
+        assert!(
+            same,
+            "{} is not what hack/catalogue/run writes",
+            name.display()
+        );
+        compared += 1;
+    }
+    assert_eq!(compared, 6);
+    std::fs::remove_dir_all(out).expect("removable");
+}
+
+#[test]
+fn the_defaults_pass_the_generators_own_test() {
+    let Some(program) = generator() else { return };
+    succeed(
+        Command::new("go")
+            .args(["test", "-ldflags=-s", "."])
+            .current_dir(program),
+    );
+}
+
+/// The directory of the generator, if Go is here to build it; in CI it must be.
+fn generator() -> Option<PathBuf> {
+    if Command::new("go").arg("version").output().is_ok() {
+        return Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../hack/catalogue"));
+    }
+    assert!(std::env::var_os("CI").is_none(), "Go is missing");
+    eprintln!("nothing was compared: Go is missing");
+    None
+}
+
+fn succeed(command: &mut Command) {
+    let done = command
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        done.status.success(),
+        "{command:?}: {}{}",
+        text(&done.stdout),
+        text(&done.stderr)
+    );
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir)
+        .expect("readable")
+        .map(|e| e.expect("readable").path());
+    entries
+        .flat_map(|p| if p.is_dir() { files(&p) } else { vec![p] })
+        .collect()
+}
