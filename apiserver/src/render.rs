@@ -207,13 +207,23 @@ fn table_of(resource: &Resource, meta: ListMeta) -> Value {
 /// A row of a table, with the object's metadata as upstream includes by default.
 fn row(endpoint: &Endpoint, entry: &Arc<Entry>, now: i64) -> Result<Value, Failure> {
     let object = object::from_body(&entry.body, &endpoint.hub)?;
-    let cells = endpoint.strategy.cells.unwrap_or(table::default_cells)(&object, now);
+    let cells = match endpoint.strategy.cells {
+        Some(cells) => cells(&object, now),
+        None => table::plain_cells(endpoint.resource, &object, now),
+    };
     let mut row = Value::object();
-    row.set(&[n::CELLS], Value::List(cells));
+    row.set(&[n::CELLS], Value::List(cells.iter().map(cell).collect()));
     let mut raw = Vec::new();
     with_type("PartialObjectMetadata", "meta.k8s.io/v1", &metadata_json(endpoint, entry)?, &mut raw);
     row.set(&[n::OBJECT], Value::Raw(raw.into()));
     Ok(row)
+}
+
+/// A cell as JSON text, which is how the message holds it.
+fn cell(value: &Value) -> Value {
+    let mut json = Vec::new();
+    codec::json::write(value, &mut json);
+    Value::Raw(json.into())
 }
 
 /// The pieces of a list answer: a head, one piece an entry, a tail. They are sent as they are made.

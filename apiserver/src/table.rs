@@ -21,10 +21,18 @@ pub fn columns(resource: &Resource) -> &'static [Column] {
     if resource.columns.is_empty() { DEFAULT_COLUMNS } else { resource.columns }
 }
 
-/// Upstream's default row: name and creation time.
+/// The row of a resource without cells of its own: name, and age or creation time where there is such
+/// a column.
 #[must_use]
-pub fn default_cells(object: &Value, _now: i64) -> Vec<Value> {
-    vec![meta::name(object).into(), meta::creation_timestamp(object).into()]
+pub fn plain_cells(resource: &Resource, object: &Value, now: i64) -> Vec<Value> {
+    let created = meta::creation_timestamp(object);
+    let cell = |column: &Column| match column.name {
+        "Name" => meta::name(object).into(),
+        "Created At" => created.into(),
+        "Age" => age(created, now).into(),
+        _ => "".into(),
+    };
+    columns(resource).iter().map(cell).collect()
 }
 
 /// `columnDefinitions` of a table.

@@ -170,7 +170,11 @@ fn instance(source: &Source) -> String {
 /// name that the server takes.
 fn event_name(object: &str, nanos: i128) -> String {
     let name = format!("{object}.{nanos:x}");
-    if proto::meta::names::dns_subdomain_problems(&name).is_empty() { name } else { uuid::Uuid::new_v4().to_string() }
+    if proto::meta::names::dns_subdomain_problems(&name).is_empty() {
+        name
+    } else {
+        uuid::Uuid::new_v4().to_string()
+    }
 }
 
 /// The namespace of an event about an object.

@@ -7,10 +7,11 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-};
 use parking_lot::Mutex;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair,
+};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,12 +33,17 @@ impl Ca {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let cert = params.self_signed(&key).unwrap();
-        Self { pem: cert.pem(), issuer: Issuer::new(params, key) }
+        Self {
+            pem: cert.pem(),
+            issuer: Issuer::new(params, key),
+        }
     }
 
     /// A server's certificate.
     pub(crate) fn server(&self, hosts: &[&str]) -> Pair {
-        let mut params = CertificateParams::new(hosts.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>()).unwrap();
+        let mut params =
+            CertificateParams::new(hosts.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>())
+                .unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(params)
     }
@@ -53,7 +59,10 @@ impl Ca {
     fn sign(&self, params: CertificateParams) -> Pair {
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
-        Pair { cert: cert.pem(), key: key.serialize_pem() }
+        Pair {
+            cert: cert.pem(),
+            key: key.serialize_pem(),
+        }
     }
 }
 
@@ -76,7 +85,10 @@ impl Files {
 
     /// Writes a file as atomic writers do.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
-        let (path, next) = (self.0.path().join(name), self.0.path().join(format!("{name}.next")));
+        let (path, next) = (
+            self.0.path().join(name),
+            self.0.path().join(format!("{name}.next")),
+        );
         std::fs::write(&next, text).unwrap();
         std::fs::rename(&next, &path).unwrap();
         path
@@ -95,7 +107,10 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map(|v| v.to_str().unwrap()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .map(|v| v.to_str().unwrap())
+            .unwrap_or_default()
     }
 
     pub(crate) fn param(&self, name: &str) -> &str {
@@ -152,12 +167,18 @@ pub(crate) struct Lines(mpsc::Sender<Result<Bytes, BoxError>>);
 
 impl Lines {
     pub(crate) async fn event(&self, kind: &str, object: &serde_json::Value) {
-        let line = format!("{}\n", serde_json::json!({ "type": kind, "object": object }));
+        let line = format!(
+            "{}\n",
+            serde_json::json!({ "type": kind, "object": object })
+        );
         self.bytes(line.as_bytes()).await;
     }
 
     pub(crate) async fn bytes(&self, bytes: &[u8]) {
-        self.0.send(Ok(Bytes::copy_from_slice(bytes))).await.expect("the client reads");
+        self.0
+            .send(Ok(Bytes::copy_from_slice(bytes)))
+            .await
+            .expect("the client reads");
     }
 
     /// Breaks the connection in the middle.
@@ -188,7 +209,10 @@ impl FakeApi {
 
     /// Over HTTP/2 with this certificate.
     pub(crate) fn secure(identity: Identity) -> Self {
-        Self::start(Options::secure("127.0.0.1:0".parse().unwrap(), Tls::new(identity)), "https")
+        Self::start(
+            Options::secure("127.0.0.1:0".parse().unwrap(), Tls::new(identity)),
+            "https",
+        )
     }
 
     pub(crate) fn start(options: Options, scheme: &str) -> Self {
@@ -200,25 +224,45 @@ impl FakeApi {
         let open = Arc::clone(&connections);
         let service = tower::service_fn(move |request: serving::Request| {
             let sender = sender.clone();
-            open.lock().extend(Connection::of(&request).map(Arc::downgrade));
+            open.lock()
+                .extend(Connection::of(&request).map(Arc::downgrade));
             async move {
                 let (head, body) = request.into_parts();
-                let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
-                let pairs = head.uri.query().unwrap_or_default().split('&').filter_map(|p| p.split_once('='));
+                let body = body
+                    .collect()
+                    .await
+                    .map(|b| b.to_bytes())
+                    .unwrap_or_default();
+                let pairs = head
+                    .uri
+                    .query()
+                    .unwrap_or_default()
+                    .split('&')
+                    .filter_map(|p| p.split_once('='));
                 let seen = Seen {
                     method: head.method,
                     path: head.uri.path().to_owned(),
-                    query: pairs.map(|(k, v)| (k.to_owned(), percent_decode(v))).collect(),
+                    query: pairs
+                        .map(|(k, v)| (k.to_owned(), percent_decode(v)))
+                        .collect(),
                     headers: head.headers,
                     body,
                 };
                 let (reply, answer) = oneshot::channel();
                 let _ = sender.send(Ask { seen, reply }).await;
-                Ok(answer.await.unwrap_or_else(|_| status(500, "InternalError")))
+                Ok(answer
+                    .await
+                    .unwrap_or_else(|_| status(500, "InternalError")))
             }
         });
         server.serve(&tasks, Task::Server, "fake", service);
-        Self { url, asks, connections, tasks, metrics: Metrics::new() }
+        Self {
+            url,
+            asks,
+            connections,
+            tasks,
+            metrics: Metrics::new(),
+        }
     }
 
     /// Tells the clients to go away.
@@ -233,16 +277,23 @@ impl FakeApi {
     /// The next request.
     pub(crate) async fn next(&mut self) -> Ask {
         let next = tokio::time::timeout(std::time::Duration::from_secs(20), self.asks.recv());
-        next.await.expect("a request comes").expect("the server runs")
+        next.await
+            .expect("a request comes")
+            .expect("the server runs")
     }
 
     /// Whether no request comes for a while.
     pub(crate) async fn is_quiet(&mut self) -> bool {
-        tokio::time::timeout(std::time::Duration::from_millis(150), self.asks.recv()).await.is_err()
+        tokio::time::timeout(std::time::Duration::from_millis(150), self.asks.recv())
+            .await
+            .is_err()
     }
 
     pub(crate) fn config(&self) -> Config {
-        Config { qps: -1.0, ..Config::new(&self.url) }
+        Config {
+            qps: -1.0,
+            ..Config::new(&self.url)
+        }
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -8,8 +8,7 @@ pub mod json;
 pub mod merge;
 pub mod strategic;
 
-use crate::name::Name;
-use crate::value::{Map, Value};
+use crate::value::Value;
 
 /// Why a patch cannot be applied. The texts are those of upstream's handlers and libraries.
 #[derive(thiserror::Error, Clone, PartialEq, Debug)]
@@ -81,13 +80,5 @@ fn type_name(value: &Value) -> &'static str {
         Value::String(_) | Value::Bytes(_) | Value::Raw(_) => "string",
         Value::List(_) => "array",
         Value::Map(_) => "object",
-    }
-}
-
-/// Adds entries whose names are not in the map: at once, because one after the other would move the
-/// others each time.
-fn extend(map: &mut Map, new: Vec<(Name, Value)>) {
-    if !new.is_empty() {
-        *map = std::mem::take(map).into_iter().chain(new).collect();
     }
 }

@@ -9,8 +9,8 @@ mod text;
 mod wire;
 
 pub use direct::Direct;
-pub use etcd::{Etcd, Etcds};
+pub use etcd::{Etcd, Etcds, Tls};
 pub use wire::Wire;
-pub use rig::{Rig, forget, list, next, pods, shown, versions, watching};
+pub use rig::{Rig, forget, list, next, pods, reached, shown, versions, watching};
 pub use tasks::TestTasks;
 pub use text::{Label, TextDecoder};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
 use store::entry::{Opened, TransformError};
-use store::testing::{Etcds, Rig, pods};
+use store::testing::{Etcds, Rig, pods, reached};
 use store::{At, Change, Entry, Outcome, ResourceConfig, Transformer, UpdateError, WriteError};
 
 fn put(value: String) -> Change {
@@ -36,7 +36,9 @@ async fn what_is_written_is_what_is_read() {
         let updated = pods.update("a/p", |_| ready(Ok::<_, ()>(put("||2".into())))).await.unwrap();
         let read = pods.get("a/p", At::Latest).await.unwrap().unwrap();
         assert_eq!((read.revision, count(&read)), (updated.revision, 2));
-        assert!(Arc::ptr_eq(&read, &updated.entry.unwrap()), "the event of an own write is not decoded again");
+        reached(&pods, updated.revision).await;
+        let (cached, written) = (pods.peek("a/p").unwrap(), updated.entry.unwrap());
+        assert!(Arc::ptr_eq(&cached, &written), "an own write is decoded once");
 
         let deleted = pods.delete("a/p", |_| Ok::<_, ()>(())).await.unwrap();
         assert_eq!(deleted.outcome, Outcome::Deleted);
@@ -73,7 +75,7 @@ async fn an_error_found_on_an_old_object_is_no_answer() {
         let rig = Rig::start(&etcd).await;
         let pods = rig.pods().await;
         let created = pods.create("a/p", "||1".into(), None).await.unwrap();
-        pods.get("a/p", At::NotOlder(created.revision)).await.unwrap();
+        reached(&pods, created.revision).await;
         // The cache cannot learn of the second write.
         rig.wire.cut().await;
         rig.direct.put("/registry/pods/a/p", "||2").await;
@@ -94,7 +96,7 @@ async fn an_error_found_on_an_old_object_is_no_answer() {
             calls.fetch_add(1, Ordering::Relaxed);
             ready(Err::<Change, _>("no"))
         };
-        pods.get("a/p", At::NotOlder(updated.revision)).await.unwrap();
+        reached(&pods, updated.revision).await;
         assert!(matches!(pods.update("a/p", never).await, Err(UpdateError::Refused("no"))));
         assert_eq!(calls.load(Ordering::Relaxed), 1, "confirmed by the version, not decided twice");
     }
@@ -105,7 +107,7 @@ async fn nothing_to_do_is_said_only_of_the_newest_object() {
     let rig = Rig::newest().await;
     let pods = rig.pods().await;
     let created = pods.create("a/p", "||1".into(), None).await.unwrap();
-    pods.get("a/p", At::NotOlder(created.revision)).await.unwrap();
+    reached(&pods, created.revision).await;
     let set_one = |entry: Option<Arc<Entry>>| {
         let n = entry.as_ref().map(|e| count(e));
         ready(Ok::<_, ()>(if n == Some(1) { Change::Nothing } else { put("||1".into()) }))

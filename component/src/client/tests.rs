@@ -1,6 +1,6 @@
 use super::*;
 use crate::serving::{Identity, Pair};
-use crate::testing::{Ca, FakeApi, Files, status};
+use crate::testing::{Ask, Ca, FakeApi, Files, status};
 
 use http::{Method, StatusCode};
 use k8s_openapi::api::core::v1::{Binding, ConfigMap, Node, Pod};
@@ -31,80 +31,122 @@ async fn typed_calls_have_upstreams_paths_and_bodies() {
     let mut api = FakeApi::plain();
     let client = api.client();
     let maps = client.namespaced::<ConfigMap>("ns");
-    let (got, seen) = with!(api, maps.get("a"), |a: crate::testing::Ask| a.json(&config_map("a", "5")));
+    let (got, seen) = with!(api, maps.get("a"), |a: Ask| a.json(&config_map("a", "5")));
     assert_eq!(got.unwrap().data.unwrap()["a"], "1");
-    assert_eq!((seen.method.as_str(), seen.path.as_str()), ("GET", "/api/v1/namespaces/ns/configmaps/a"));
-    assert!(seen.header("user-agent").starts_with("test/v1.37.1 (linux/"), "{}", seen.header("user-agent"));
+    assert_eq!(
+        (seen.method.as_str(), seen.path.as_str()),
+        ("GET", "/api/v1/namespaces/ns/configmaps/a")
+    );
+    assert!(
+        seen.header("user-agent")
+            .starts_with("test/v1.37.1 (linux/"),
+        "{}",
+        seen.header("user-agent")
+    );
 
     let options = DeleteOptions {
-        preconditions: Some(Preconditions { uid: Some("u".into()), resource_version: None }),
+        preconditions: Some(Preconditions {
+            uid: Some("u".into()),
+            resource_version: None,
+        }),
         propagation_policy: Some("Background".into()),
         ..DeleteOptions::default()
     };
-    let (done, seen) = with!(api, maps.delete("a", &options), |a: crate::testing::Ask| a.json(&config_map("a", "6")));
+    let (done, seen) = with!(api, maps.delete("a", &options), |a: Ask| a
+        .json(&config_map("a", "6")));
     done.unwrap();
     assert_eq!(seen.method, Method::DELETE);
     assert_eq!(seen.json()["preconditions"], json!({"uid": "u"}));
     assert_eq!(seen.json()["propagationPolicy"], "Background");
 
     let patch = Patch::apply("me", true, &json!({"data": {}})).unwrap();
-    let (done, seen) = with!(api, maps.patch("a", &patch), |a: crate::testing::Ask| a.json(&config_map("a", "7")));
+    let (done, seen) = with!(api, maps.patch("a", &patch), |a: Ask| a
+        .json(&config_map("a", "7")));
     done.unwrap();
     assert_eq!(seen.header("content-type"), "application/apply-patch+yaml");
-    assert_eq!((seen.param("fieldManager"), seen.param("force")), ("me", "true"));
+    assert_eq!(
+        (seen.param("fieldManager"), seen.param("force")),
+        ("me", "true")
+    );
 
     let nodes = client.all::<Node>();
     let patch = Patch::strategic(&json!({"status": {}})).unwrap();
     let node = json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "n"}});
-    let (done, seen) = with!(api, nodes.patch_status("n", &patch), |a: crate::testing::Ask| a.json(&node));
+    let (done, seen) = with!(api, nodes.patch_status("n", &patch), |a: Ask| a.json(&node));
     done.unwrap();
-    assert_eq!((seen.method.as_str(), seen.path.as_str()), ("PATCH", "/api/v1/nodes/n/status"));
+    assert_eq!(
+        (seen.method.as_str(), seen.path.as_str()),
+        ("PATCH", "/api/v1/nodes/n/status")
+    );
 
     let pods = client.namespaced::<Pod>("ns");
     let binding = Binding::default();
     let call = pods.create_subresource::<_, Status>("p", "binding", &binding);
-    let (done, seen) = with!(api, call, |a: crate::testing::Ask| a.json(&json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})));
+    let (done, seen) = with!(api, call, |a: Ask| a
+        .json(&json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})));
     done.unwrap();
-    assert_eq!((seen.method.as_str(), seen.path.as_str()), ("POST", "/api/v1/namespaces/ns/pods/p/binding"));
+    assert_eq!(
+        (seen.method.as_str(), seen.path.as_str()),
+        ("POST", "/api/v1/namespaces/ns/pods/p/binding")
+    );
 
-    let params = ListParams { label_selector: "a=b,c in (d)".into(), resource_version: Some("0".into()), ..ListParams::default() };
+    let params = ListParams {
+        label_selector: "a=b,c in (d)".into(),
+        resource_version: Some("0".into()),
+        ..ListParams::default()
+    };
     let list = json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {"resourceVersion": "9", "continue": "x"},
         "items": [{"metadata": {"name": "a"}}]});
-    let (got, seen) = with!(api, maps.list(&params), |a: crate::testing::Ask| a.json(&list));
+    let (got, seen) = with!(api, maps.list(&params), |a: Ask| a.json(&list));
     let got = got.unwrap();
-    assert_eq!((got.resource_version(), got.continue_token(), got.items.len()), ("9", Some("x"), 1));
+    assert_eq!(
+        (
+            got.resource_version(),
+            got.continue_token(),
+            got.items.len()
+        ),
+        ("9", Some("x"), 1)
+    );
     assert_eq!(seen.param("labelSelector"), "a=b,c in (d)");
     assert_eq!(seen.param("resourceVersion"), "0");
 
     let target = Target::new("x.io", "v1", "things", "Thing");
     let things = client.metadata(target, None);
     let meta = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {"name": "t", "uid": "u"}});
-    let (got, seen) = with!(api, things.get("t"), |a: crate::testing::Ask| a.json(&meta));
+    let (got, seen) = with!(api, things.get("t"), |a: Ask| a.json(&meta));
     assert_eq!(got.unwrap().metadata.uid.as_deref(), Some("u"));
     assert_eq!(seen.path, "/apis/x.io/v1/things/t");
-    assert!(seen.header("accept").contains("as=PartialObjectMetadata;g=meta.k8s.io;v=v1"));
+    assert!(
+        seen.header("accept")
+            .contains("as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
+    );
 }
 
 #[tokio::test]
 async fn a_failure_carries_the_servers_status() {
     let mut api = FakeApi::plain();
     let maps = api.client().namespaced::<ConfigMap>("ns");
-    let (gone, _) = with!(api, maps.get("a"), |a: crate::testing::Ask| a.status(410, "Expired"));
+    let (gone, _) = with!(api, maps.get("a"), |a: Ask| a.status(410, "Expired"));
     assert!(gone.unwrap_err().is_gone());
-    let (none, _) = with!(api, maps.find("a"), |a: crate::testing::Ask| a.status(404, "NotFound"));
+    let (none, _) = with!(api, maps.find("a"), |a: Ask| a.status(404, "NotFound"));
     assert_eq!(none.unwrap(), None);
-    let (conflict, _) = with!(api, maps.get("a"), |a: crate::testing::Ask| a.status(409, "Conflict"));
+    let (conflict, _) = with!(api, maps.get("a"), |a: Ask| a.status(409, "Conflict"));
     let conflict = conflict.unwrap_err();
     assert!(conflict.is_conflict() && !conflict.is_already_exists());
     // A 409 that says AlreadyExists is no conflict.
-    let (exists, _) = with!(api, maps.create(&ConfigMap::default()), |a: crate::testing::Ask| a.status(409, "AlreadyExists"));
+    let map = ConfigMap::default();
+    let (exists, _) = with!(api, maps.create(&map), |a: Ask| a
+        .status(409, "AlreadyExists"));
     let exists = exists.unwrap_err();
     assert!(exists.is_already_exists() && !exists.is_conflict());
     // Something between us and the server answers in text.
     let text = || crate::serving::text(StatusCode::NOT_FOUND, "404 page not found");
-    let (missing, _) = with!(api, maps.get("a"), |a: crate::testing::Ask| a.answer(text()));
+    let (missing, _) = with!(api, maps.get("a"), |a: Ask| a.answer(text()));
     let missing = missing.unwrap_err();
-    assert!(missing.is_not_found() && missing.to_string().contains("404 page not found"), "{missing}");
+    assert!(
+        missing.is_not_found() && missing.to_string().contains("404 page not found"),
+        "{missing}"
+    );
 }
 
 #[tokio::test]
@@ -113,7 +155,9 @@ async fn a_server_that_says_when_to_come_back_is_asked_again_then() {
     let maps = api.client().namespaced::<ConfigMap>("ns");
     let busy = || {
         let mut response = status(429, "TooManyRequests");
-        response.headers_mut().insert("retry-after", "1".parse().unwrap());
+        response
+            .headers_mut()
+            .insert("retry-after", "1".parse().unwrap());
         response
     };
     let start = Instant::now();
@@ -124,10 +168,15 @@ async fn a_server_that_says_when_to_come_back_is_asked_again_then() {
     };
     let (created, seen) = tokio::join!(maps.create(&map), answers);
     created.unwrap();
-    assert_eq!(seen.method, Method::POST, "writes too: the server did not begin with them");
+    assert_eq!(
+        seen.method,
+        Method::POST,
+        "writes too: the server did not begin with them"
+    );
     assert!(start.elapsed() >= Duration::from_secs(1));
     // Without a time it is an answer like any other.
-    let (refused, _) = with!(api, maps.get("a"), |a: crate::testing::Ask| a.status(429, "TooManyRequests"));
+    let (refused, _) = with!(api, maps.get("a"), |a: Ask| a
+        .status(429, "TooManyRequests"));
     assert!(refused.unwrap_err().is_too_many_requests());
 }
 
@@ -138,19 +187,27 @@ fn pki() -> (Ca, Pair) {
 }
 
 fn trusting(api: &FakeApi, ca: &Ca) -> Client {
-    let config = Config { ca: Some(config::Source::Inline(ca.pem.clone().into_bytes())), ..api.config() };
+    let config = Config {
+        ca: Some(config::Source::Inline(ca.pem.clone().into_bytes())),
+        ..api.config()
+    };
     Client::new(config, "test", &api.tasks, &api.metrics).unwrap()
 }
 
 #[tokio::test]
 async fn many_requests_share_one_connection_and_a_full_one_is_helped_by_another() {
     let (ca, pair) = pki();
-    let mut options = crate::serving::Options::secure("127.0.0.1:0".parse().unwrap(), crate::serving::Tls::new(Identity::Memory(pair)));
+    let mut options = crate::serving::Options::secure(
+        "127.0.0.1:0".parse().unwrap(),
+        crate::serving::Tls::new(Identity::Memory(pair)),
+    );
     options.max_streams = 10;
     let mut api = FakeApi::start(options, "https");
     let maps = trusting(&api, &ca).namespaced::<ConfigMap>("ns");
     // The first request learns how many streams the server takes.
-    with!(api, maps.get("a"), |a: crate::testing::Ask| a.json(&config_map("a", "1"))).0.unwrap();
+    with!(api, maps.get("a"), |a: Ask| a.json(&config_map("a", "1")))
+        .0
+        .unwrap();
     let calls = futures::future::join_all((0..25).map(|_| maps.get("a")));
     let answers = async {
         let mut asks = Vec::new();
@@ -162,19 +219,27 @@ async fn many_requests_share_one_connection_and_a_full_one_is_helped_by_another(
         }
     };
     let (got, ()) = tokio::join!(calls, answers);
-    assert!(got.iter().all(Result::is_ok), "25 requests were under way at once over connections of 10 streams");
+    assert!(
+        got.iter().all(Result::is_ok),
+        "25 requests were under way at once over connections of 10 streams"
+    );
 }
 
 #[tokio::test]
 async fn a_connection_that_goes_away_is_replaced() {
     let (ca, pair) = pki();
     let tls = || crate::serving::Tls::new(Identity::Memory(pair.clone()));
-    let mut api = FakeApi::start(crate::serving::Options::secure("127.0.0.1:0".parse().unwrap(), tls()), "https");
+    let mut api = FakeApi::start(
+        crate::serving::Options::secure("127.0.0.1:0".parse().unwrap(), tls()),
+        "https",
+    );
     let maps = trusting(&api, &ca).namespaced::<ConfigMap>("ns");
     for _ in 0..3 {
-        let (got, _) = with!(api, maps.get("a"), |a: crate::testing::Ask| {
+        let (got, _) = with!(api, maps.get("a"), |a: Ask| {
             let mut response = crate::serving::json(StatusCode::OK, &config_map("a", "1"));
-            response.headers_mut().insert("x-close", "1".parse().unwrap());
+            response
+                .headers_mut()
+                .insert("x-close", "1".parse().unwrap());
             a.answer(response)
         });
         got.unwrap();
@@ -203,7 +268,16 @@ async fn a_read_whose_connection_breaks_is_repeated_and_a_write_is_not() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let tasks = crate::supervisor::Supervisor::current();
-    let client = Client::new(Config { qps: -1.0, ..Config::new(&url) }, "test", &tasks, &Metrics::new()).unwrap();
+    let client = Client::new(
+        Config {
+            qps: -1.0,
+            ..Config::new(&url)
+        },
+        "test",
+        &tasks,
+        &Metrics::new(),
+    )
+    .unwrap();
     let maps = client.namespaced::<ConfigMap>("ns");
     let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let accepted = Arc::clone(&count);
@@ -214,10 +288,17 @@ async fn a_read_whose_connection_breaks_is_repeated_and_a_write_is_not() {
             let _ = stream.read(&mut [0; 512]).await;
         }
     });
-    assert!(matches!(maps.create(&ConfigMap::default()).await, Err(Error::Transport { .. })));
+    assert!(matches!(
+        maps.create(&ConfigMap::default()).await,
+        Err(Error::Transport { .. })
+    ));
     assert_eq!(count.swap(0, std::sync::atomic::Ordering::SeqCst), 1);
     assert!(matches!(maps.get("a").await, Err(Error::Transport { .. })));
-    assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 11, "once, and ten times again");
+    assert_eq!(
+        count.load(std::sync::atomic::Ordering::SeqCst),
+        11,
+        "once, and ten times again"
+    );
 }
 
 #[tokio::test]
@@ -227,13 +308,29 @@ async fn a_changed_client_certificate_is_used_by_a_new_connection() {
     let (old, new) = (ca.client("old", &[]), ca.client("new", &[]));
     let users = crate::serving::ClientCa::from_file(&files.write("ca.crt", &ca.pem)).unwrap();
     let tasks = crate::supervisor::Supervisor::current();
-    let options = crate::serving::Options::secure("127.0.0.1:0".parse().unwrap(), crate::serving::Tls::new(Identity::Memory(pair)));
+    let options = crate::serving::Options::secure(
+        "127.0.0.1:0".parse().unwrap(),
+        crate::serving::Tls::new(Identity::Memory(pair)),
+    );
     let server = crate::serving::Server::bind(options).unwrap();
     let url = format!("https://{}", server.address());
-    server.serve(&tasks, crate::supervisor::Task::Server, "who", tower::service_fn(move |request: crate::serving::Request| {
-        let user = users.user(crate::serving::Connection::of(&request).unwrap()).unwrap().unwrap();
-        async move { Ok(crate::serving::json(StatusCode::OK, &config_map(&user.name, "1"))) }
-    }));
+    server.serve(
+        &tasks,
+        crate::supervisor::Task::Server,
+        "who",
+        tower::service_fn(move |request: crate::serving::Request| {
+            let user = users
+                .user(crate::serving::Connection::of(&request).unwrap())
+                .unwrap()
+                .unwrap();
+            async move {
+                Ok(crate::serving::json(
+                    StatusCode::OK,
+                    &config_map(&user.name, "1"),
+                ))
+            }
+        }),
+    );
     let (cert, key) = (files.write("crt", &old.cert), files.write("key", &old.key));
     let config = Config {
         ca: Some(config::Source::File(files.write("ca.crt", &ca.pem))),
@@ -242,7 +339,10 @@ async fn a_changed_client_certificate_is_used_by_a_new_connection() {
         ..Config::new(&url)
     };
     let mut client = Client::new(config, "test", &tasks, &Metrics::new()).unwrap();
-    Arc::get_mut(&mut client.inner).unwrap().transport.look_always();
+    Arc::get_mut(&mut client.inner)
+        .unwrap()
+        .transport
+        .look_always();
     let maps = client.namespaced::<ConfigMap>("ns");
     let who = async || maps.get("me").await.unwrap().metadata.name.unwrap();
     assert_eq!(who().await, "old");
@@ -256,16 +356,29 @@ async fn a_changed_client_certificate_is_used_by_a_new_connection() {
 async fn a_server_that_cannot_be_trusted_is_not_spoken_to() {
     let (ca, pair) = pki();
     let api = FakeApi::secure(Identity::Memory(pair));
-    let stranger = trusting(&api, &Ca::new("other")).namespaced::<ConfigMap>("ns").get("a").await.unwrap_err();
+    let stranger = trusting(&api, &Ca::new("other"))
+        .namespaced::<ConfigMap>("ns")
+        .get("a")
+        .await
+        .unwrap_err();
     let said = crate::supervisor::chain(&stranger);
-    assert!(said.contains("cannot connect") && said.contains("UnknownIssuer"), "{said}");
+    assert!(
+        said.contains("cannot connect") && said.contains("UnknownIssuer"),
+        "{said}"
+    );
     let name = Config {
         ca: Some(config::Source::Inline(ca.pem.clone().into_bytes())),
         server_name: Some("elsewhere".into()),
         ..api.config()
     };
     let client = Client::new(name, "test", &api.tasks, &api.metrics).unwrap();
-    let said = crate::supervisor::chain(&client.namespaced::<ConfigMap>("ns").get("a").await.unwrap_err());
+    let said = crate::supervisor::chain(
+        &client
+            .namespaced::<ConfigMap>("ns")
+            .get("a")
+            .await
+            .unwrap_err(),
+    );
     assert!(said.contains("not valid for name"), "{said}");
 }
 
@@ -273,25 +386,52 @@ async fn a_server_that_cannot_be_trusted_is_not_spoken_to() {
 async fn a_watch_is_a_stream_of_events_whatever_the_frames_are() {
     let mut api = FakeApi::plain();
     let maps = api.client().namespaced::<ConfigMap>("ns");
-    let params = WatchParams { resource_version: "3".into(), bookmarks: true, ..WatchParams::default() };
-    let (stream, (seen, lines)) = with!(api, maps.watch(&params), crate::testing::Ask::stream);
-    assert_eq!((seen.param("watch"), seen.param("allowWatchBookmarks"), seen.param("resourceVersion")), ("true", "true", "3"));
+    let params = WatchParams {
+        resource_version: "3".into(),
+        bookmarks: true,
+        ..WatchParams::default()
+    };
+    let (stream, (seen, lines)) = with!(api, maps.watch(&params), Ask::stream);
+    assert_eq!(
+        (
+            seen.param("watch"),
+            seen.param("allowWatchBookmarks"),
+            seen.param("resourceVersion")
+        ),
+        ("true", "true", "3")
+    );
     let mut stream = stream.unwrap();
-    let text = format!("{}\n", json!({"type": "ADDED", "object": config_map("a", "4")}));
+    let text = format!(
+        "{}\n",
+        json!({"type": "ADDED", "object": config_map("a", "4")})
+    );
     let (first, second) = text.as_bytes().split_at(text.len() / 2);
     lines.bytes(first).await;
     let mark = json!({"type": "BOOKMARK", "object": {"kind": "ConfigMap", "apiVersion": "v1",
         "metadata": {"resourceVersion": "7", "annotations": {"k8s.io/initial-events-end": "true"}}}});
     let rest = [second, format!("{mark}\n").as_bytes()].concat();
     lines.bytes(&rest).await;
-    let Some(Ok(WatchEvent::Added(map))) = stream.next().await else { panic!("an added object") };
+    let Some(Ok(WatchEvent::Added(map))) = stream.next().await else {
+        panic!("an added object")
+    };
     assert_eq!(map.metadata.name.as_deref(), Some("a"));
     let mark = stream.next().await.unwrap().unwrap();
-    assert_eq!(mark, WatchEvent::Bookmark { resource_version: "7".into(), initial_events_end: true });
+    assert_eq!(
+        mark,
+        WatchEvent::Bookmark {
+            resource_version: "7".into(),
+            initial_events_end: true
+        }
+    );
     lines.event("ERROR", &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired"})).await;
     assert!(stream.next().await.unwrap().unwrap_err().is_gone());
-    lines.bytes(b"{\"type\":\"ADDED\",\"object\":{\"kind\":\"Pod\"}}\n").await;
-    assert!(matches!(stream.next().await, Some(Err(Error::Decode { .. }))));
+    lines
+        .bytes(b"{\"type\":\"ADDED\",\"object\":{\"kind\":\"Pod\"}}\n")
+        .await;
+    assert!(matches!(
+        stream.next().await,
+        Some(Err(Error::Decode { .. }))
+    ));
     drop(lines);
     assert!(stream.next().await.is_none());
 }
@@ -332,21 +472,50 @@ fn a_kubeconfig_holds_its_credentials_inline_or_beside_it() {
     .unwrap();
     assert_eq!(config.ca, Some(config::Source::File("/dir/ca.crt".into())));
     let (cert, key) = config.certificate.unwrap();
-    assert_eq!((cert, key), (config::Source::Inline(b"a".to_vec()), config::Source::File("/abs/key".into())));
-    assert!(matches!(config.bearer, Some(config::Bearer::TokenFile(path)) if path.to_str() == Some("/dir/tok")));
-    assert_eq!((config.server_name.as_deref(), config.impersonate.user.as_str()), (Some("s"), "other"));
+    assert_eq!(
+        (cert, key),
+        (
+            config::Source::Inline(b"a".to_vec()),
+            config::Source::File("/abs/key".into())
+        )
+    );
+    assert!(
+        matches!(config.bearer, Some(config::Bearer::TokenFile(path)) if path.to_str() == Some("/dir/tok"))
+    );
+    assert_eq!(
+        (
+            config.server_name.as_deref(),
+            config.impersonate.user.as_str()
+        ),
+        (Some("s"), "other")
+    );
 }
 
 #[test]
 fn a_kubeconfig_that_cannot_work_says_why() {
     let said = |cluster, user| kubeconfig(cluster, user).unwrap_err();
-    assert_eq!(said("certificate-authority: x", ""), "cluster \"k\" has no server");
-    assert_eq!(said("server: x", "client-certificate: x"), "user \"u\": client certificate without client key");
+    assert_eq!(
+        said("certificate-authority: x", ""),
+        "cluster \"k\" has no server"
+    );
+    assert_eq!(
+        said("server: x", "client-certificate: x"),
+        "user \"u\": client certificate without client key"
+    );
     assert!(said("server: x", "username: x, password: y").contains("not supported"));
     assert!(said("server: x", "client-certificate-data: '%'").contains("client-certificate-data"));
-    assert!(said("server: x", "exec: {command: x, apiVersion: client.authentication.k8s.io/v1alpha1}").contains("v1alpha1"));
+    assert!(
+        said(
+            "server: x",
+            "exec: {command: x, apiVersion: client.authentication.k8s.io/v1alpha1}"
+        )
+        .contains("v1alpha1")
+    );
     let none = Kubeconfig::read(b"apiVersion: v1\nkind: Config\nusers: null\n").unwrap();
-    assert_eq!(none.client(None, std::path::Path::new("")).unwrap_err(), "there is no current-context");
+    assert_eq!(
+        none.client(None, std::path::Path::new("")).unwrap_err(),
+        "there is no current-context"
+    );
 }
 
 #[tokio::test]
@@ -355,37 +524,62 @@ async fn a_plugin_is_run_once_while_its_token_is_good_and_again_when_it_was_refu
     let script = files.write("plugin", "#!/bin/sh\necho x >> $0.runs\n\
         n=$(wc -l < $0.runs)\n\
         echo '{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\"status\":{\"token\":\"t'$n'\"}}'\n");
-    std::process::Command::new("chmod").arg("+x").arg(&script).status().unwrap();
+    std::process::Command::new("chmod")
+        .arg("+x")
+        .arg(&script)
+        .status()
+        .unwrap();
     let mut api = FakeApi::plain();
-    let text = format!("exec: {{command: {}, apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never}}", script.display());
+    let text = format!(
+        "exec: {{command: {}, apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never}}",
+        script.display()
+    );
     let config = kubeconfig(&format!("server: '{}'", api.url), &text).unwrap();
-    let client = Client::new(Config { qps: -1.0, ..config }, "test", &api.tasks, &api.metrics).unwrap();
+    let client = Client::new(
+        Config {
+            qps: -1.0,
+            ..config
+        },
+        "test",
+        &api.tasks,
+        &api.metrics,
+    )
+    .unwrap();
     let maps = client.namespaced::<ConfigMap>("ns");
     for _ in 0..2 {
-        let (got, seen) = with!(api, maps.get("a"), |a: crate::testing::Ask| a.json(&config_map("a", "1")));
+        let (got, seen) = with!(api, maps.get("a"), |a: Ask| a.json(&config_map("a", "1")));
         got.unwrap();
         assert_eq!(seen.header("authorization"), "Bearer t1");
     }
-    let (refused, _) = with!(api, maps.get("a"), |a: crate::testing::Ask| a.status(401, "Unauthorized"));
+    let (refused, _) = with!(api, maps.get("a"), |a: Ask| a.status(401, "Unauthorized"));
     assert!(refused.unwrap_err().is_unauthorized());
-    let (_, seen) = with!(api, maps.get("a"), |a: crate::testing::Ask| a.json(&config_map("a", "1")));
+    let (_, seen) = with!(api, maps.get("a"), |a: Ask| a.json(&config_map("a", "1")));
     assert_eq!(seen.header("authorization"), "Bearer t2");
 }
 
 #[tokio::test]
 async fn a_handle_with_another_name_shares_the_connection_but_not_the_limit() {
     let mut api = FakeApi::plain();
-    let config = Config { qps: 0.001, burst: 1, ..api.config() };
+    let config = Config {
+        qps: 0.001,
+        burst: 1,
+        ..api.config()
+    };
     let client = Client::new(config, "test", &api.tasks, &api.metrics).unwrap();
     let lease = client.named("leader-election", RateLimit::none());
     let maps = client.namespaced::<ConfigMap>("ns");
-    with!(api, maps.get("a"), |a: crate::testing::Ask| a.json(&config_map("a", "1"))).0.unwrap();
+    with!(api, maps.get("a"), |a: Ask| a.json(&config_map("a", "1")))
+        .0
+        .unwrap();
     let limited = tokio::time::timeout(Duration::from_millis(100), maps.get("a"));
     assert!(limited.await.is_err(), "the burst is used up");
     let maps = lease.namespaced::<ConfigMap>("ns");
-    let (got, seen) = with!(api, maps.get("a"), |a: crate::testing::Ask| a.json(&config_map("a", "1")));
+    let (got, seen) = with!(api, maps.get("a"), |a: Ask| a.json(&config_map("a", "1")));
     got.unwrap();
     assert!(seen.header("user-agent").ends_with("/leader-election"));
     let text = api.metrics.answer("").1;
-    assert!(text.contains("rest_client_requests_total{code=\"200\",method=\"GET\""), "{text}");
+    assert!(
+        text.contains("rest_client_requests_total{code=\"200\",method=\"GET\""),
+        "{text}"
+    );
 }

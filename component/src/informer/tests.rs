@@ -12,7 +12,11 @@ fn map(name: &str, version: u64) -> Value {
 }
 
 fn bookmark(version: u64, initial_end: bool) -> Value {
-    let annotations = if initial_end { json!({"k8s.io/initial-events-end": "true"}) } else { json!({}) };
+    let annotations = if initial_end {
+        json!({"k8s.io/initial-events-end": "true"})
+    } else {
+        json!({})
+    };
     json!({"kind": "ConfigMap", "apiVersion": "v1",
         "metadata": {"resourceVersion": version.to_string(), "annotations": annotations}})
 }
@@ -79,12 +83,23 @@ async fn initial_objects_are_streamed_and_followed() {
     let lines = stream_initial(ask, 10, &[map("a", 3), map("b", 7)]).await;
     informers.synced().await;
     let lister = informer.lister();
-    assert_eq!((lister.len(), lister.resource_version().as_str()), (2, "10"));
-    assert!(lister.get("ns", "a").unwrap().metadata.managed_fields.is_none());
+    assert_eq!(
+        (lister.len(), lister.resource_version().as_str()),
+        (2, "10")
+    );
+    assert!(
+        lister
+            .get("ns", "a")
+            .unwrap()
+            .metadata
+            .managed_fields
+            .is_none()
+    );
     lines.event("MODIFIED", &map("a", 11)).await;
     lines.event("DELETED", &map("b", 12)).await;
     lines.event("ADDED", &map("c", 13)).await;
-    told.wait(&["+a 3", "+b 7", "~a 3>11", "-b 12", "+c 13"]).await;
+    told.wait(&["+a 3", "+b 7", "~a 3>11", "-b 12", "+c 13"])
+        .await;
     assert_eq!(lister.resource_version(), "13");
     assert!(lister.has_reached("13") && !lister.has_reached("14"));
     assert!(lister.get("ns", "b").is_none());
@@ -98,10 +113,20 @@ async fn a_server_that_does_not_stream_lists_is_listed() {
     let informer = informers(&api).of::<ConfigMap>();
     api.next().await.status(422, "Invalid");
     let seen = api.next().await.json(&list(5, &[map("a", 5)]));
-    assert_eq!((seen.param("watch"), seen.param("resourceVersion")), ("", "0"));
+    assert_eq!(
+        (seen.param("watch"), seen.param("resourceVersion")),
+        ("", "0")
+    );
     informer.synced().await;
     let (seen, _lines) = api.next().await.stream();
-    assert_eq!((seen.param("watch"), seen.param("resourceVersion"), seen.param("sendInitialEvents")), ("true", "5", ""));
+    assert_eq!(
+        (
+            seen.param("watch"),
+            seen.param("resourceVersion"),
+            seen.param("sendInitialEvents")
+        ),
+        ("true", "5", "")
+    );
     assert_eq!(seen.param("allowWatchBookmarks"), "true");
 }
 
@@ -115,7 +140,13 @@ async fn a_watch_that_ends_is_resumed_from_the_last_bookmark() {
     lines.event("BOOKMARK", &bookmark(50, false)).await;
     drop(lines);
     let (seen, lines) = api.next().await.stream();
-    assert_eq!((seen.param("resourceVersion"), seen.param("sendInitialEvents")), ("50", ""));
+    assert_eq!(
+        (
+            seen.param("resourceVersion"),
+            seen.param("sendInitialEvents")
+        ),
+        ("50", "")
+    );
     lines.event("MODIFIED", &map("a", 51)).await;
     told.wait(&["+a 3", "~a 3>51"]).await;
     // A connection that breaks is resumed in the same way.
@@ -130,18 +161,32 @@ async fn only_a_version_that_is_gone_leads_to_a_new_list_which_is_told_as_differ
     let informer = informers(&api).of::<ConfigMap>();
     let told = Told::to(&informer);
     api.next().await.status(422, "Invalid");
-    api.next().await.json(&list(10, &[map("a", 3), map("b", 4), map("c", 5)]));
+    api.next()
+        .await
+        .json(&list(10, &[map("a", 3), map("b", 4), map("c", 5)]));
     // Not gone: resumed.
     api.next().await.status(500, "InternalError");
     let (seen, lines) = api.next().await.stream();
-    assert_eq!((seen.param("watch"), seen.param("resourceVersion")), ("true", "10"));
+    assert_eq!(
+        (seen.param("watch"), seen.param("resourceVersion")),
+        ("true", "10")
+    );
     let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired"});
     lines.event("ERROR", &gone).await;
     let ask = api.next().await;
-    assert_eq!(informer.lister().len(), 3, "the old state is served meanwhile");
+    assert_eq!(
+        informer.lister().len(),
+        3,
+        "the old state is served meanwhile"
+    );
     let seen = ask.json(&list(90, &[map("b", 4), map("c", 80), map("d", 85)]));
-    assert_eq!((seen.param("watch"), seen.param("resourceVersion")), ("", ""), "the newest state, not the lost one");
-    told.wait(&["+a 3", "+b 4", "+c 5", "-a 3", "~c 5>80", "+d 85"]).await;
+    assert_eq!(
+        (seen.param("watch"), seen.param("resourceVersion")),
+        ("", ""),
+        "the newest state, not the lost one"
+    );
+    told.wait(&["+a 3", "+b 4", "+c 5", "-a 3", "~c 5>80", "+d 85"])
+        .await;
     let (seen, _lines) = api.next().await.stream();
     assert_eq!(seen.param("resourceVersion"), "90");
 }
@@ -158,7 +203,13 @@ async fn an_answer_of_410_to_the_watch_itself_leads_to_a_list_too() {
         ask.status(410, "Gone");
         ask = api.next().await;
     }
-    assert_eq!((ask.seen.param("sendInitialEvents"), ask.seen.param("resourceVersion")), ("true", ""));
+    assert_eq!(
+        (
+            ask.seen.param("sendInitialEvents"),
+            ask.seen.param("resourceVersion")
+        ),
+        ("true", "")
+    );
     stream_initial(ask, 20, &[map("x", 15)]).await;
 }
 
@@ -217,7 +268,10 @@ async fn one_watch_is_shared_per_kind_and_selection() {
         (seen.path.clone(), seen.param("fieldSelector").to_owned())
     });
     paths.sort();
-    let wanted = [("/api/v1/configmaps", ""), ("/api/v1/pods", "spec.nodeName=n")];
+    let wanted = [
+        ("/api/v1/configmaps", ""),
+        ("/api/v1/pods", "spec.nodeName=n"),
+    ];
     assert_eq!(paths, wanted.map(|(a, b)| (a.to_owned(), b.to_owned())));
     assert!(api.is_quiet().await);
     other.stop();
@@ -229,22 +283,43 @@ async fn one_watch_is_shared_per_kind_and_selection() {
 async fn an_index_follows_its_objects() {
     let mut api = FakeApi::plain();
     let informer = informers(&api).of::<ConfigMap>();
-    let values = |m: &ConfigMap| m.data.iter().flatten().map(|(_, v)| (v.len() % 2).to_string()).collect();
+    let values = |m: &ConfigMap| {
+        m.data
+            .iter()
+            .flatten()
+            .map(|(_, v)| (v.len() % 2).to_string())
+            .collect()
+    };
     let early = informer.index("parity", values);
     let ask = api.next().await;
     let lines = stream_initial(ask, 10, &[map("a", 1), map("b", 2), map("c", 13)]).await;
     informer.synced().await;
     let lister = informer.lister();
     let names = |value: &str| -> Vec<String> {
-        lister.indexed(early, value).iter().map(|m| m.metadata.name.clone().unwrap()).collect()
+        lister
+            .indexed(early, value)
+            .iter()
+            .map(|m| m.metadata.name.clone().unwrap())
+            .collect()
     };
-    assert_eq!((names("1"), names("0")), (vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()]));
+    assert_eq!(
+        (names("1"), names("0")),
+        (vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()])
+    );
     let told = Told::to(&informer);
     lines.event("MODIFIED", &map("a", 44)).await;
     lines.event("DELETED", &map("b", 45)).await;
-    told.wait(&["+a 1", "+b 2", "+c 13", "~a 1>44", "-b 45"]).await;
-    assert_eq!((names("1"), names("0")), (vec![], vec!["a".to_owned(), "c".to_owned()]));
-    assert_eq!(informer.index("parity", |_| vec![]), early, "one name is one index");
+    told.wait(&["+a 1", "+b 2", "+c 13", "~a 1>44", "-b 45"])
+        .await;
+    assert_eq!(
+        (names("1"), names("0")),
+        (vec![], vec!["a".to_owned(), "c".to_owned()])
+    );
+    assert_eq!(
+        informer.index("parity", |_| vec![]),
+        early,
+        "one name is one index"
+    );
     let late = informer.index("all", |_| vec!["x".to_owned()]);
     assert_eq!(lister.indexed(late, "x").len(), 2);
 }
@@ -259,6 +334,11 @@ async fn a_watch_ends_with_its_daemon() {
     let lines = stream_initial(ask, 10, &[]).await;
     informer.synced().await;
     tasks.stop();
-    tasks.finished(crate::supervisor::Shutdown::default()).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(5), lines.closed()).await.expect("the server sees the end");
+    tasks
+        .finished(crate::supervisor::Shutdown::default())
+        .await
+        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), lines.closed())
+        .await
+        .expect("the server sees the end");
 }

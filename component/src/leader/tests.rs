@@ -74,21 +74,43 @@ fn echo(ask: Ask) -> Value {
 async fn a_lease_that_nobody_has_is_created_renewed_and_released_after_the_work() {
     let mut candidate = Candidate::stand();
     let ask = candidate.api.next().await;
-    assert_eq!(ask.seen.path, "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-x");
+    assert_eq!(
+        ask.seen.path,
+        "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-x"
+    );
     ask.status(404, "NotFound");
     let created = echo(candidate.api.next().await);
     assert_eq!(created["spec"]["holderIdentity"], "me");
-    assert_eq!((&created["spec"]["leaseTransitions"], &created["spec"]["leaseDurationSeconds"]), (&json!(0), &json!(1)));
+    assert_eq!(
+        (
+            &created["spec"]["leaseTransitions"],
+            &created["spec"]["leaseDurationSeconds"]
+        ),
+        (&json!(0), &json!(1))
+    );
     let renewal = candidate.api.next().await;
     assert!(candidate.leads.load(Ordering::SeqCst));
-    assert_eq!(renewal.seen.method, http::Method::PUT, "the holder does not read");
+    assert_eq!(
+        renewal.seen.method,
+        http::Method::PUT,
+        "the holder does not read"
+    );
     let renewed = echo(renewal);
-    assert_eq!(renewed["spec"]["acquireTime"], created["spec"]["acquireTime"]);
+    assert_eq!(
+        renewed["spec"]["acquireTime"],
+        created["spec"]["acquireTime"]
+    );
     assert_ne!(renewed["spec"]["renewTime"], created["spec"]["renewTime"]);
     candidate.tasks.stop();
     let (ended, last) = candidate.until_end().await;
     ended.unwrap();
-    assert_eq!((&last["spec"]["holderIdentity"], &last["spec"]["leaseDurationSeconds"]), (&json!(""), &json!(1)));
+    assert_eq!(
+        (
+            &last["spec"]["holderIdentity"],
+            &last["spec"]["leaseDurationSeconds"]
+        ),
+        (&json!(""), &json!(1))
+    );
 }
 
 #[tokio::test]
@@ -97,10 +119,12 @@ async fn a_held_lease_is_taken_only_after_it_was_not_renewed_for_its_own_time() 
     let start = Instant::now();
     // The other renews once: the time counts from what was seen, not from what is written in it.
     candidate.api.next().await.json(&lease("other", 1, 3));
-    candidate.api.next().await.json(&json!({"kind": "Lease", "apiVersion": "coordination.k8s.io/v1",
+    candidate.api.next().await.json(
+        &json!({"kind": "Lease", "apiVersion": "coordination.k8s.io/v1",
         "metadata": {"name": "kube-x", "namespace": "kube-system", "resourceVersion": "2"},
         "spec": {"holderIdentity": "other", "leaseDurationSeconds": 1, "leaseTransitions": 3,
-            "renewTime": "2026-01-01T00:00:02.000000Z"}}));
+            "renewTime": "2026-01-01T00:00:02.000000Z"}}),
+    );
     let seen_at = Instant::now();
     let written = loop {
         let ask = candidate.api.next().await;
@@ -108,14 +132,27 @@ async fn a_held_lease_is_taken_only_after_it_was_not_renewed_for_its_own_time() 
             break echo(ask);
         }
         assert!(!candidate.leads.load(Ordering::SeqCst));
-        ask.json(&json!({"kind": "Lease", "apiVersion": "coordination.k8s.io/v1",
+        ask.json(
+            &json!({"kind": "Lease", "apiVersion": "coordination.k8s.io/v1",
             "metadata": {"name": "kube-x", "namespace": "kube-system", "resourceVersion": "2"},
             "spec": {"holderIdentity": "other", "leaseDurationSeconds": 1, "leaseTransitions": 3,
-                "renewTime": "2026-01-01T00:00:02.000000Z"}}));
+                "renewTime": "2026-01-01T00:00:02.000000Z"}}),
+        );
     };
-    assert!(seen_at.elapsed() >= Duration::from_millis(980) && start.elapsed() < Duration::from_secs(5));
-    assert_eq!((&written["spec"]["holderIdentity"], &written["spec"]["leaseTransitions"]), (&json!("me"), &json!(4)));
-    assert_eq!(written["metadata"]["resourceVersion"], "2", "whoever wrote meanwhile wins");
+    assert!(
+        seen_at.elapsed() >= Duration::from_millis(980) && start.elapsed() < Duration::from_secs(5)
+    );
+    assert_eq!(
+        (
+            &written["spec"]["holderIdentity"],
+            &written["spec"]["leaseTransitions"]
+        ),
+        (&json!("me"), &json!(4))
+    );
+    assert_eq!(
+        written["metadata"]["resourceVersion"], "2",
+        "whoever wrote meanwhile wins"
+    );
 }
 
 #[tokio::test]
@@ -130,8 +167,15 @@ async fn a_lease_that_cannot_be_renewed_in_time_ends_the_process() {
             ask = candidate.api.next() => { ask.status(500, "InternalError"); }
         }
     };
-    assert_eq!(ended.unwrap_err().to_string(), "task leader-election failed: the lease kube-system/kube-x is lost");
-    assert!((1000..2500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    assert_eq!(
+        ended.unwrap_err().to_string(),
+        "task leader-election failed: the lease kube-system/kube-x is lost"
+    );
+    assert!(
+        (1000..2500).contains(&start.elapsed().as_millis()),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test]

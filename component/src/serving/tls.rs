@@ -191,7 +191,9 @@ impl Acceptor {
     /// For tests: the files are looked at for each handshake.
     #[cfg(test)]
     pub(super) fn look_always(&mut self) {
-        Arc::get_mut(&mut self.config).expect("not shared yet").look_always();
+        Arc::get_mut(&mut self.config)
+            .expect("not shared yet")
+            .look_always();
     }
 
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {

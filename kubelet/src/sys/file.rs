@@ -1,10 +1,17 @@
 //! Files that a crash leaves either old or new, never half.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::open::{self, Bounds};
 
 /// How far a write has to have got when the call returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,17 +58,72 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a file or a whole directory; one that is not there is not an error.
+/// Removes a file or a whole directory; one that is not there is not an error. A directory on which
+/// something is mounted is one: nothing is deleted through a mount.
 pub fn remove_all(path: &Path) -> io::Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(err) => Err(err),
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
     };
-    match removed {
+    match open::root(parent) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        parent => remove_in(&parent?, name),
     }
+}
+
+/// Directories below each other that are open at once.
+const DEPTH_MAX: usize = 128;
+
+fn remove_in(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    if !unlink(parent, name)? {
+        return Ok(());
+    }
+    while !remove_dir(parent, name)? {
+        let top = open_dir(parent, name)?;
+        empty(&top, &top, 0)?;
+    }
+    Ok(())
+}
+
+/// Removes what is in `dir`. A tree may be as deep as a container made it: what is too deep is moved up
+/// into `top`, for the next round.
+fn empty(dir: &OwnedFd, top: &OwnedFd, depth: usize) -> io::Result<()> {
+    for entry in fs::read_dir(open::proc_path(dir))? {
+        let name = entry?.file_name();
+        if !unlink(dir, &name)? || remove_dir(dir, &name)? {
+            continue;
+        }
+        if depth == DEPTH_MAX {
+            let up = format!(".deep-{:016x}", rand::random::<u64>());
+            nix::fcntl::renameat(dir, name.as_os_str(), top, up.as_str())?;
+            continue;
+        }
+        empty(&open_dir(dir, &name)?, top, depth + 1)?;
+        remove_dir(dir, &name)?;
+    }
+    Ok(())
+}
+
+/// Removes what is not a directory; true if it is one.
+fn unlink(dir: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(false),
+        Err(Errno::EISDIR) => Ok(true),
+        Err(err) => Err(err.into()),
+    }
+}
+
+/// Removes an empty directory; false if it is not empty.
+fn remove_dir(dir: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    match unlinkat(dir, name, UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(true),
+        Err(Errno::ENOTEMPTY | Errno::EEXIST) => Ok(false),
+        Err(err) => Err(err.into()),
+    }
+}
+
+fn open_dir(dir: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    open::within(dir, Path::new(name), Bounds::SameMount, flags)
 }
 
 /// The number of this boot, for telling whether what was not synced may have been lost since.
@@ -89,5 +151,41 @@ mod tests {
     fn removing_what_is_gone_is_no_error() {
         let dir = tempfile::tempdir().unwrap();
         remove_all(&dir.path().join("never")).unwrap();
+        remove_all(&dir.path().join("never/here")).unwrap();
+    }
+
+    #[test]
+    fn a_tree_goes_however_deep_it_is_and_links_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = dir.path().join("kept");
+        fs::write(&kept, "").unwrap();
+        let tree = dir.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        std::os::unix::fs::symlink("../kept", tree.join("link")).unwrap();
+        let mut at = open::root(&tree).unwrap();
+        for _ in 0..1000 {
+            nix::sys::stat::mkdirat(&at, "deeper", nix::sys::stat::Mode::S_IRWXU).unwrap();
+            at = open_dir(&at, OsStr::new("deeper")).unwrap();
+        }
+        drop(at);
+        remove_all(&tree).unwrap();
+        assert!(!tree.exists() && kept.exists());
+    }
+
+    #[test]
+    fn nothing_is_deleted_through_a_mount() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, tree) = (dir.path().join("data"), dir.path().join("tree"));
+        fs::create_dir_all(tree.join("a/bound")).unwrap();
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join("precious"), "x").unwrap();
+        // On the same file system: comparing devices would not tell.
+        let attributes = super::super::mount::Attributes::NONE;
+        super::super::mount::bind(&data, &tree.join("a/bound"), attributes).unwrap();
+        assert!(remove_all(&tree).is_err());
+        assert!(data.join("precious").exists());
+        super::super::mount::unmount_under(&tree).unwrap();
+        remove_all(&tree).unwrap();
+        assert!(data.join("precious").exists());
     }
 }

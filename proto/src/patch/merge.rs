@@ -26,7 +26,7 @@ fn merge(document: &mut Map, patch: &Map) {
         }
         None => true,
     });
-    super::extend(document, new);
+    document.extend(new);
 }
 
 /// A copy without the members that are null.
@@ -38,5 +38,34 @@ fn pruned(value: &Value) -> Value {
         }
         Value::List(items) => Value::List(items.iter().map(pruned).collect()),
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::json::parse;
+
+    #[test]
+    fn results_are_upstreams() {
+        let mut n = 0;
+        for line in include_str!("merge/cases.txt").lines().filter(|l| !l.starts_with('#')) {
+            n += 1;
+            let case = parse(line.as_bytes()).unwrap();
+            let [document, patch, expected] = case.as_list().unwrap() else { panic!("{line}") };
+            let mut document = document.clone();
+            apply(&mut document, patch);
+            assert_eq!(&document, expected, "{line}");
+        }
+        assert!(n > 30);
+    }
+
+    #[test]
+    fn many_new_members_are_added_at_once() {
+        let patch: Map = (0..300_000).map(|i| (format!("k{i}").into(), Value::Int(i))).collect();
+        let old: Map = (0..300_000).map(|i| (format!("k{i}x").into(), Value::Int(i))).collect();
+        let mut document = Value::Map(old);
+        apply(&mut document, &Value::Map(patch));
+        assert_eq!(document.as_map().unwrap().len(), 600_000);
     }
 }

@@ -129,7 +129,7 @@ fn merge_map(original: &mut Map, mut patch: Map, schema: Schema) -> Result<(), E
     if !gone.is_empty() {
         original.retain(|name, _| !gone.contains(name));
     }
-    super::extend(original, new);
+    original.extend(new);
     Ok(())
 }
 

@@ -38,52 +38,98 @@ impl Etcds {
     }
 }
 
-/// One running member.
+/// One member.
 pub struct Etcd {
     binary: PathBuf,
     dir: tempfile::TempDir,
+    name: String,
     client_port: u16,
     peer_port: u16,
-    extra: Vec<String>,
+    /// All members of its cluster, as etcd's flag has them.
+    cluster: String,
+    tls: Option<Tls>,
     child: Option<Child>,
 }
 
+/// Certificates of a member, which must be good for clients too.
+#[derive(Clone)]
+pub struct Tls {
+    pub ca: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
 impl Etcd {
-    /// Starts a member and waits until it serves.
+    /// Starts a member of its own and waits until it serves.
     ///
     /// # Panics
     /// When it does not within 20 seconds.
     pub async fn start(binary: &Path) -> Self {
-        Self::start_with(binary, &[]).await
+        Self::cluster(binary, 1).await.pop().expect("one was started")
     }
 
-    /// Starts a member with more flags.
+    /// Starts a member that asks for client certificates.
     ///
     /// # Panics
     /// As [`Etcd::start`].
-    pub async fn start_with(binary: &Path, extra: &[&str]) -> Self {
-        let dir = tempfile::tempdir().expect("the temporary directory is writable");
-        let mut etcd = Self {
+    pub async fn start_tls(binary: &Path, tls: Tls) -> Self {
+        let mut etcd = Self { tls: Some(tls), ..Self::new(binary, 0) };
+        etcd.cluster = etcd.peer();
+        etcd.run();
+        etcd.serves().await;
+        etcd
+    }
+
+    /// Starts a cluster of `n` members and waits until it serves.
+    ///
+    /// # Panics
+    /// As [`Etcd::start`].
+    pub async fn cluster(binary: &Path, n: usize) -> Vec<Self> {
+        let mut members: Vec<Self> = (0..n).map(|i| Self::new(binary, i)).collect();
+        let cluster = members.iter().map(Self::peer).collect::<Vec<_>>().join(",");
+        for member in &mut members {
+            member.cluster.clone_from(&cluster);
+            member.run();
+        }
+        for member in &members {
+            member.serves().await;
+        }
+        members
+    }
+
+    fn new(binary: &Path, i: usize) -> Self {
+        Self {
             binary: binary.to_owned(),
-            dir,
+            dir: tempfile::tempdir().expect("the temporary directory is writable"),
+            name: format!("m{i}"),
             client_port: free_port(),
             peer_port: free_port(),
-            extra: extra.iter().map(|&s| s.to_owned()).collect(),
+            cluster: String::new(),
+            tls: None,
             child: None,
-        };
-        etcd.run().await;
-        etcd
+        }
+    }
+
+    fn peer(&self) -> String {
+        format!("{}=http://127.0.0.1:{}", self.name, self.peer_port)
     }
 
     /// Its client URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client_port)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.client_port)
     }
 
     #[must_use]
     pub fn config(&self) -> Config {
-        Config { servers: vec![self.url()], ca_file: None, cert_file: None, key_file: None }
+        let file = |of: fn(&Tls) -> &PathBuf| self.tls.as_ref().map(|tls| of(tls).clone());
+        Config {
+            servers: vec![self.url()],
+            ca_file: file(|tls| &tls.ca),
+            cert_file: file(|tls| &tls.cert),
+            key_file: file(|tls| &tls.key),
+        }
     }
 
     pub(super) fn address(&self) -> std::net::SocketAddr {
@@ -113,7 +159,8 @@ impl Etcd {
     /// As [`Etcd::start`].
     pub async fn restart(&mut self) {
         self.kill();
-        self.run().await;
+        self.run();
+        self.serves().await;
     }
 
     /// Starts an empty one in its place: another cluster.
@@ -123,7 +170,8 @@ impl Etcd {
     pub async fn replace(&mut self) {
         self.kill();
         std::fs::remove_dir_all(self.data()).expect("the directory is ours");
-        self.run().await;
+        self.run();
+        self.serves().await;
     }
 
     /// Copies its data, while it is killed, to put back later.
@@ -142,7 +190,8 @@ impl Etcd {
         self.kill();
         std::fs::remove_dir_all(self.data()).expect("the directory is ours");
         copy(&self.dir.path().join("backup"), &self.data());
-        self.run().await;
+        self.run();
+        self.serves().await;
     }
 
     /// Stops the process without ending it: its sockets stay open and say nothing.
@@ -164,38 +213,32 @@ impl Etcd {
         self.dir.path().join("data")
     }
 
-    async fn run(&mut self) {
+    fn run(&mut self) {
         let (client, peer) = (self.url(), format!("http://127.0.0.1:{}", self.peer_port));
         let log = std::fs::File::create(self.dir.path().join("log")).expect("the directory is ours");
-        let scheme_given = self.extra.iter().any(|e| e.starts_with("--listen-client-urls"));
         let mut command = Command::new(&self.binary);
-        command.arg("--data-dir").arg(self.data()).args(["--name", "test"]);
-        if !scheme_given {
-            command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-        }
         command
+            .arg("--data-dir")
+            .arg(self.data())
+            .args(["--name", &self.name])
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("test={peer}"), "--unsafe-no-fsync"])
-            .args(&self.extra)
+            .args(["--initial-cluster", &self.cluster, "--heartbeat-interval", "50", "--election-timeout", "500"])
             .stdout(Stdio::null())
             .stderr(log);
-        if self.is_old() {
-            // etcd 3.4 has no such flag.
-            command = without(&command, "--unsafe-no-fsync", self.dir.path());
+        if let Some(Tls { ca, cert, key }) = &self.tls {
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(ca);
+            command.arg("--cert-file").arg(cert).arg("--key-file").arg(key);
         }
         self.child = Some(command.spawn().expect("etcd starts"));
-        if scheme_given {
-            return;
-        }
-        let start = Instant::now();
-        while self.client().status().await.is_err() {
-            assert!(start.elapsed() < Duration::from_secs(20), "etcd does not serve: {}", self.log());
-        }
     }
 
-    fn is_old(&self) -> bool {
-        let out = Command::new(&self.binary).arg("--version").output().expect("etcd runs");
-        String::from_utf8_lossy(&out.stdout).contains("Version: 3.4")
+    /// Waits until it serves linearizable reads.
+    async fn serves(&self) {
+        let (start, client) = (Instant::now(), self.client());
+        while client.status().await.is_err() {
+            assert!(start.elapsed() < Duration::from_secs(20), "etcd does not serve: {}", self.log());
+        }
     }
 
     fn log(&self) -> String {
@@ -207,14 +250,6 @@ impl Drop for Etcd {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn without(command: &Command, flag: &str, dir: &Path) -> Command {
-    let mut other = Command::new(command.get_program());
-    other.args(command.get_args().filter(|arg| *arg != flag));
-    let log = std::fs::File::create(dir.join("log")).expect("the directory is ours");
-    other.stdout(Stdio::null()).stderr(log);
-    other
 }
 
 fn copy(from: &Path, to: &Path) {

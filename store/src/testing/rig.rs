@@ -97,6 +97,18 @@ pub fn pods() -> ResourceConfig {
     ResourceConfig { indexes: vec!["spec.nodeName".into()], ..ResourceConfig::new("pods", true, decoder) }
 }
 
+/// Waits until the cache itself has reached a revision.
+///
+/// # Panics
+/// When it does not within 20 seconds.
+pub async fn reached(collection: &Collection, revision: i64) {
+    let start = tokio::time::Instant::now();
+    while collection.revision() < revision {
+        assert!(start.elapsed() < Duration::from_secs(20), "at {}, not at {revision}", collection.revision());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 /// Makes a collection forget an object, as a defect would.
 pub fn forget(collection: &Collection, key: &str) {
     collection.cache().state.write().objects.remove(key);

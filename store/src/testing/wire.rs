@@ -67,7 +67,7 @@ impl Wire {
     }
 
     pub fn mend(&self) {
-        self.whole.send_replace(true);
+        self.whole.send_if_modified(|whole| !std::mem::replace(whole, true));
     }
 
     /// The way to etcd through this wire.

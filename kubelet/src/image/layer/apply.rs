@@ -20,6 +20,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags};
 
 use super::{Error, Unpacked};
 use crate::image::tar::{Archive, Entry, Kind};
+use crate::sys::open::Bounds;
 use crate::sys::{file, open, xattr};
 
 const WHITEOUT: &[u8] = b".wh.";
@@ -194,8 +195,7 @@ impl Layer {
             .file_name()
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         let target_dir = target.parent().unwrap_or(Path::new(""));
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-        let from = open::in_root(&self.root, target_dir, flags, Mode::empty())?;
+        let from = open::dir_within(&self.root, target_dir, Bounds::Root)?;
         Ok(nix::unistd::linkat(
             &from,
             target_name,
@@ -303,7 +303,7 @@ impl Layer {
             return Ok(());
         }
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-        let fd = match open::in_root(&self.root, dir, flags, Mode::empty()) {
+        let fd = match open::dir_within(&self.root, dir, Bounds::Root) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => self.make_parents(dir)?,
             other => other?,
         };
@@ -318,12 +318,12 @@ impl Layer {
             .filter(|p| !p.as_os_str().is_empty())
             .collect();
         for step in steps.into_iter().rev() {
-            match open::in_root(&self.root, step, flags, Mode::empty()) {
+            match open::dir_within(&self.root, step, Bounds::Root) {
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {
                     self.implicit.insert(step.to_owned());
                     self.inodes += 1;
                     self.bytes += BLOCK;
-                    open::make_dirs(self.root.as_fd(), step, Mode::from_bits_truncate(0o755))?;
+                    open::make_dirs(&self.root, step, Bounds::Root, Mode::from_bits_truncate(0o755))?;
                     if self.deleted.remove(step) {
                         self.hide_below(step)?;
                     }
@@ -331,7 +331,7 @@ impl Layer {
                 other => drop(other?),
             }
         }
-        Ok(open::in_root(&self.root, dir, flags, Mode::empty())?)
+        Ok(open::dir_within(&self.root, dir, Bounds::Root)?)
     }
 
     fn current(&self) -> &OwnedFd {
@@ -341,7 +341,7 @@ impl Layer {
     fn finish(self) -> Result<Unpacked, Error> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
         for (path, time) in self.times.iter().rev() {
-            let set = open::in_root(&self.root, path, flags, Mode::empty()).and_then(|dir| {
+            let set = open::dir_within(&self.root, path, Bounds::Root).and_then(|dir| {
                 let flags = UtimensatFlags::NoFollowSymlink;
                 Ok(nix::sys::stat::utimensat(dir, ".", time, time, flags)?)
             });

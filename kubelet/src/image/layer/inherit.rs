@@ -14,7 +14,7 @@ use nix::unistd::{Gid, Uid};
 
 use super::Error;
 use crate::sys::mount::{Attributes, Overlay};
-use crate::sys::open;
+use crate::sys::open::{self, Bounds};
 
 /// Copies owner, mode and time of each of `directories` in `layer` from the merged layers below,
 /// topmost first. What is not there, or is no directory there, stays as it is.
@@ -55,11 +55,11 @@ pub fn inherit(layer: &Path, directories: &[PathBuf], below: &[PathBuf]) -> Resu
 
 fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    let Ok(model) = open::in_root(from, path, flags, Mode::empty()) else {
+    let Ok(model) = open::dir_within(from, path, Bounds::Root) else {
         return Ok(());
     };
     let stat = nix::sys::stat::fstat(&model)?;
-    let dir = open::in_root(to, path, flags, Mode::empty())?;
+    let dir = open::dir_within(to, path, Bounds::Root)?;
     describe(&dir, &stat)
 }
 

@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Image, Index, LayerKey, Result, Store, at, recover};
@@ -22,7 +21,7 @@ use crate::image::layer;
 use crate::image::reference::Digest;
 use crate::sys::file::{self, Durability};
 use crate::sys::mount::{self, Attributes, Overlay};
-use crate::sys::open;
+use crate::sys::open::{self, Bounds};
 use crate::sys::userns::{self, IdMap};
 
 /// What is kept of a snapshot.
@@ -37,6 +36,9 @@ pub struct Record {
     /// Cannot be changed: of an image volume.
     pub read_only: bool,
 }
+
+/// Image volumes are data: read-only, and no programs (KEP-4639).
+const VIEW: Attributes = Attributes::READ_ONLY.and(Attributes::NO_EXEC);
 
 impl Store {
     /// Mounts a root file system for a container and returns its path. `ids` are the mappings of
@@ -161,12 +163,12 @@ impl Store {
         let rootfs = home.join("rootfs");
         match (record.read_only, lower.as_slice()) {
             // An overlay of one directory and nothing to write to is not one.
-            (true, [only]) => mount::bind(only, &rootfs, Attributes::READ_ONLY)?,
+            (true, [only]) => mount::bind(only, &rootfs, VIEW)?,
             (true, _) => Overlay {
                 lower: &lower,
                 upper: None,
             }
-            .mount(Attributes::READ_ONLY)?
+            .mount(VIEW)?
             .attach(&rootfs)?,
             (false, _) => {
                 like(&lower[0], &upper)?;
@@ -253,11 +255,6 @@ pub(super) fn load(store: &Store, index: &mut Index) -> Result<()> {
 /// Opens a file inside a mounted snapshot, following links inside it only.
 pub fn open_inside(rootfs: &Path, path: &Path) -> std::io::Result<fs::File> {
     let root = open::root(rootfs)?;
-    open::in_root(
-        root,
-        path,
-        OFlag::O_RDONLY | OFlag::O_NONBLOCK,
-        Mode::empty(),
-    )
-    .map(Into::into)
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+    open::within(root, path, Bounds::Root, flags).map(Into::into)
 }

@@ -18,16 +18,16 @@ use e2e::workshop::Workshop;
 const DEFAULT_UPSTREAM: &str = "all";
 const IMAGES: &[&str] = &["coredns", "web", "busybox", "pause"];
 
-pub(crate) struct Fixture {
-    pub(crate) cluster: Cluster,
-    pub(crate) spec: Spec,
+pub(super) struct Fixture {
+    pub(super) cluster: Cluster,
+    pub(super) spec: Spec,
     /// Ends the cluster when its standard input does.
     _guard: Child,
 }
 
 impl Fixture {
     /// A fresh cluster under a name that no other test program uses.
-    pub(crate) fn up(name: &str, nodes: usize) -> Self {
+    pub(super) fn up(name: &str, nodes: usize) -> Self {
         let launcher = PathBuf::from(env!("CARGO_BIN_EXE_navarch-cluster"));
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         if dir.exists() {
@@ -69,7 +69,7 @@ impl Fixture {
     }
 
     /// Runs kubectl and fails the test when it fails.
-    pub(crate) fn kubectl(&self, args: &[&str]) -> String {
+    pub(super) fn kubectl(&self, args: &[&str]) -> String {
         self.cluster
             .kubectl(args)
             .unwrap_or_else(|error| panic!("{error}"))
@@ -77,7 +77,7 @@ impl Fixture {
 }
 
 /// Asks until the answer is good; fails the test with the last bad one.
-pub(crate) fn eventually<T>(within: Duration, mut ask: impl FnMut() -> Result<T, String>) -> T {
+pub(super) fn eventually<T>(within: Duration, mut ask: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + within;
     loop {
         match ask() {

@@ -1,7 +1,5 @@
 //! The cluster library itself: what breaks comes back, and what is ended leaves nothing.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
-
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,10 +7,7 @@ use e2e::cluster::{self, Cluster, Daemon};
 use e2e::progress::Progress;
 use nix::sys::signal::Signal;
 
-#[path = "support/fixture.rs"]
-mod fixture;
-
-use fixture::{Fixture, eventually};
+use super::fixture::{Fixture, eventually};
 
 const SOON: Duration = Duration::from_secs(60);
 const NODE: &str = "node-1";

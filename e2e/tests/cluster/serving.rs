@@ -1,17 +1,12 @@
 //! What people do with a cluster, through kubectl and plain HTTP.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
-
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use e2e::https;
 
-#[path = "support/fixture.rs"]
-mod fixture;
-
-use fixture::{Fixture, eventually};
+use super::fixture::{Fixture, eventually};
 
 /// Two nodes, shared by all tests here; none of them may disturb the others.
 static CLUSTER: LazyLock<Fixture> = LazyLock::new(|| Fixture::up("cluster", 2));
