@@ -7,12 +7,18 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use proto::Value;
 use proto::catalogue::Resource;
+use proto::{Value, meta};
 
 use crate::auth::User;
-use crate::server::Server;
+use crate::server::{Server, read_failure};
 use crate::status::Failure;
+
+mod default_tolerations;
+mod namespace_lifecycle;
+mod priority;
+mod service_account;
+mod taint_nodes;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operation {
@@ -65,11 +71,33 @@ impl Attributes<'_> {
         self.resource.group == group && self.resource.name == resource
     }
 
-    /// A refusal in the words that upstream's plugins share.
+    /// A refusal in the words that upstream's plugins share. An object without a name is called by
+    /// what its name will begin with.
     #[must_use]
     pub fn forbid(&self, why: &str) -> Failure {
-        Failure::forbidden(self.resource.group, self.resource.name, self.name, why)
+        let name = match (self.name, self.object.as_deref()) {
+            ("", Some(object)) if !meta::generate_name(object).is_empty() => meta::generate_name(object),
+            ("", Some(_)) => "Unknown",
+            (name, _) => name,
+        };
+        Failure::forbidden(self.resource.group, self.resource.name, name, why)
     }
+
+    /// The key of a namespaced object in the namespace of the write.
+    #[must_use]
+    pub fn key(&self, name: &str) -> String {
+        format!("{}/{name}", self.namespace)
+    }
+}
+
+/// One object as etcd has it now, where the cache may not be new enough.
+///
+/// # Errors
+/// If it cannot be read, or nothing serves the resource.
+async fn newest(server: &Server, group: &str, resource: &str, key: &str) -> Result<Option<Value>, Failure> {
+    let endpoint = server.registry.any_version(group, resource).ok_or_else(Failure::no_such_resource)?;
+    let entry = endpoint.collection.get(key, store::At::Latest).await.map_err(read_failure)?;
+    entry.map(|e| crate::object::from_body(&e.body, &endpoint.hub)).transpose()
 }
 
 pub type Outcome<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
@@ -85,10 +113,19 @@ pub struct Plugin {
 }
 
 /// Upstream's order (`pkg/kubeapiserver/options/plugins.go`).
-pub const PLUGINS: &[Plugin] = &[];
+pub const PLUGINS: &[Plugin] = &[
+    namespace_lifecycle::PLUGIN,
+    service_account::PLUGIN,
+    taint_nodes::PLUGIN,
+    priority::PLUGIN,
+    default_tolerations::PLUGIN,
+];
 
-/// The plugins that run in this server, by their places in [`PLUGINS`].
-pub struct Chain(Vec<&'static Plugin>);
+/// The plugins that run in this server, in order, and what they remember between writes.
+pub struct Chain {
+    plugins: Vec<&'static Plugin>,
+    doomed: namespace_lifecycle::Doomed,
+}
 
 impl Chain {
     /// The default set with the flags' changes; an unknown name is an error.
@@ -99,18 +136,22 @@ impl Chain {
             }
         }
         let on = |p: &&Plugin| (p.on_by_default && !disable.iter().any(|d| d == p.name)) || enable.iter().any(|e| e == p.name);
-        Ok(Self(PLUGINS.iter().filter(on).collect()))
+        Ok(Self { plugins: PLUGINS.iter().filter(on).collect(), doomed: namespace_lifecycle::Doomed::default() })
     }
 
     pub async fn mutate(&self, server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
-        for step in self.0.iter().filter_map(|p| p.mutate) {
+        for step in self.plugins.iter().filter_map(|p| p.mutate) {
             step(server, write).await?;
         }
         Ok(())
     }
 
-    pub async fn validate(&self, server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
-        for step in self.0.iter().filter_map(|p| p.validate) {
+    pub async fn validate(
+        &self,
+        server: &Server,
+        write: &mut Attributes<'_>,
+    ) -> Result<(), Failure> {
+        for step in self.plugins.iter().filter_map(|p| p.validate) {
             step(server, write).await?;
         }
         Ok(())

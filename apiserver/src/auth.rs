@@ -6,6 +6,7 @@
 
 pub mod anonymous;
 pub mod chain;
+pub mod openid;
 pub mod service_account;
 pub mod x509;
 
@@ -19,5 +20,9 @@ pub const LOOPBACK: &str = "system:apiserver";
 /// The API server as a user.
 #[must_use]
 pub fn loopback() -> User {
-    User { name: LOOPBACK.into(), groups: vec![User::MASTERS.into(), User::AUTHENTICATED.into()], ..User::default() }
+    User {
+        name: LOOPBACK.into(),
+        groups: vec![User::MASTERS.into(), User::AUTHENTICATED.into()],
+        ..User::default()
+    }
 }

@@ -60,6 +60,41 @@ pub enum Decision {
 /// One authorizer. It reads caches and never waits for the network.
 pub trait Authorizer: Send + Sync {
     fn authorize(&self, asked: &Attributes<'_>) -> Decision;
+
+    /// Why it allows what it allows, for reviews; empty if it has nothing to say.
+    fn reason(&self, _asked: &Attributes<'_>) -> String {
+        String::new()
+    }
+
+    /// Everything that it allows to a user in a namespace, for `SelfSubjectRulesReview`.
+    fn rules_for(&self, _user: &User, _namespace: &str) -> Rules {
+        Rules::default()
+    }
+}
+
+/// What a user may do.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    pub rules: Vec<rbac::Rule>,
+    /// The user may do more than the rules say.
+    pub incomplete: bool,
+    /// What went wrong while they were looked for.
+    pub errors: Vec<String>,
+}
+
+/// Several texts as upstream's aggregate of errors prints them.
+#[must_use]
+pub fn joined(texts: &[String]) -> String {
+    let mut once: Vec<&str> = Vec::new();
+    for text in texts {
+        if !once.contains(&text.as_str()) {
+            once.push(text);
+        }
+    }
+    match once.as_slice() {
+        [one] => (*one).to_owned(),
+        many => format!("[{}]", many.join(", ")),
+    }
 }
 
 /// The configured authorizers, in order.
@@ -87,6 +122,28 @@ impl Authorizers {
         }
         Decision::NoOpinion(reasons.join("\n"))
     }
+
+    /// Why what is asked is allowed, in the words of the authorizer that decides.
+    #[must_use]
+    pub fn reason(&self, asked: &Attributes<'_>) -> String {
+        if asked.user.is_in(User::MASTERS) {
+            return String::new();
+        }
+        let decides = |a: &&Box<dyn Authorizer>| matches!(a.authorize(asked), Decision::Allow | Decision::Deny(_));
+        self.0.iter().find(decides).map(|a| a.reason(asked)).unwrap_or_default()
+    }
+
+    /// Everything that is allowed to a user in a namespace, as far as the authorizers can tell.
+    #[must_use]
+    pub fn rules_for(&self, user: &User, namespace: &str) -> Rules {
+        let mut all = Rules::default();
+        for mut found in self.0.iter().map(|a| a.rules_for(user, namespace)) {
+            all.rules.append(&mut found.rules);
+            all.incomplete |= found.incomplete;
+            all.errors.append(&mut found.errors);
+        }
+        all
+    }
 }
 
 /// The refusal as upstream words it: `User "a" cannot list resource "pods" in API group "" ...`.
@@ -100,7 +157,12 @@ pub fn refusal(asked: &Attributes<'_>, reason: &str) -> String {
         } else {
             format!("{}/{}", asked.resource, asked.subresource)
         };
-        text += &format!("{} resource {} in API group {}", asked.verb, quote(&resource), quote(asked.group));
+        text += &format!(
+            "{} resource {} in API group {}",
+            asked.verb,
+            quote(&resource),
+            quote(asked.group)
+        );
         text += &if asked.namespace.is_empty() {
             " at the cluster scope".to_owned()
         } else {
@@ -122,5 +184,15 @@ pub struct Always(pub Decision);
 impl Authorizer for Always {
     fn authorize(&self, _asked: &Attributes<'_>) -> Decision {
         self.0.clone()
+    }
+
+    fn rules_for(&self, _user: &User, _namespace: &str) -> Rules {
+        if self.0 != Decision::Allow {
+            return Rules::default();
+        }
+        let all = || vec![Box::from("*")];
+        let resources = rbac::Rule { verbs: all(), groups: all(), resources: all(), ..rbac::Rule::default() };
+        let paths = rbac::Rule { verbs: all(), paths: all(), ..rbac::Rule::default() };
+        Rules { rules: vec![resources, paths], ..Rules::default() }
     }
 }

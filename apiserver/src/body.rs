@@ -22,10 +22,14 @@ pub fn stream(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
 #[must_use]
 pub fn answer(code: u16, content_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, private"),
+    );
     response
 }
 
@@ -38,12 +42,17 @@ pub fn not_found() -> Response<Body> {
 /// A failure as a `Status` in the form that the client takes.
 #[must_use]
 pub fn failure(failure: &Failure, media: Media) -> Response<Body> {
-    let media = Media { form: crate::negotiate::Form::Full, ..media };
+    let media = Media {
+        form: crate::negotiate::Form::Full,
+        ..media
+    };
     let status = proto::catalogue::messages::meta_v1::STATUS;
     let bytes = render::encode(&failure.to_value(), status, "Status", "v1", media);
     let mut response = answer(failure.code(), media.content_type(), full(bytes));
     if let Some(seconds) = failure.retry_after() {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

@@ -58,7 +58,10 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 
 /// Starts all hooks; readiness waits for them.
 pub fn start(server: &Arc<Server>, tasks: &Supervisor, health: &component::serving::Health) {
-    let pending: Vec<_> = HOOKS.iter().map(|hook| health.pending(&format!("poststarthook/{}", hook.name))).collect();
+    let pending: Vec<_> = HOOKS
+        .iter()
+        .map(|hook| health.pending(&format!("poststarthook/{}", hook.name)))
+        .collect();
     let (own, spawner) = (server.clone(), tasks.clone());
     tasks.spawn(Task::Worker, "bootstrap", async move {
         for (hook, pending) in HOOKS.iter().zip(pending) {
@@ -66,12 +69,18 @@ pub fn start(server: &Arc<Server>, tasks: &Supervisor, health: &component::servi
             drop(pending);
             if let Some((interval, run)) = hook.keep {
                 let server = own.clone();
-                spawner.spawn(Task::Worker, hook.name, async move { repeat(server, hook.name, interval, run).await });
+                spawner.spawn(Task::Worker, hook.name, async move {
+                    repeat(server, hook.name, interval, run).await
+                });
             }
         }
     });
     let own = server.clone();
-    tasks.spawn(Task::Worker, "service-repair", crate::alloc::repair::run(own));
+    tasks.spawn(
+        Task::Worker,
+        "service-repair",
+        crate::alloc::repair::run(own),
+    );
 }
 
 async fn until_done(server: &Arc<Server>, hook: &Hook) {
@@ -109,20 +118,46 @@ pub struct Own<'a> {
 
 impl<'a> Own<'a> {
     /// Of a resource in its first served version. Fails if the resource is not served.
-    pub fn new(server: &'a Arc<Server>, group: &str, resource: &str, namespace: &'a str) -> Result<Self, Failure> {
-        let endpoint = server.registry.any_version(group, resource).ok_or_else(Failure::no_such_resource)?;
-        Ok(Self { server, endpoint, user: auth::loopback(), namespace })
+    pub fn new(
+        server: &'a Arc<Server>,
+        group: &str,
+        resource: &str,
+        namespace: &'a str,
+    ) -> Result<Self, Failure> {
+        let endpoint = server
+            .registry
+            .any_version(group, resource)
+            .ok_or_else(Failure::no_such_resource)?;
+        Ok(Self {
+            server,
+            endpoint,
+            user: auth::loopback(),
+            namespace,
+        })
     }
 
     fn write(&self) -> Write<'_> {
-        Write::new(self.server, self.endpoint, &self.user, self.namespace, "kube-apiserver")
+        Write::new(
+            self.server,
+            self.endpoint,
+            &self.user,
+            self.namespace,
+            "kube-apiserver",
+        )
     }
 
     /// The object, read from etcd.
     pub async fn get(&self, name: &str) -> Result<Option<Value>, Failure> {
         let key = self.write().key(name);
-        let found = self.endpoint.collection.get(&key, store::At::Latest).await.map_err(crate::server::read_failure)?;
-        found.map(|entry| crate::object::from_body(&entry.body, &self.endpoint.hub)).transpose()
+        let found = self
+            .endpoint
+            .collection
+            .get(&key, store::At::Latest)
+            .await
+            .map_err(crate::server::read_failure)?;
+        found
+            .map(|entry| crate::object::from_body(&entry.body, &self.endpoint.hub))
+            .transpose()
     }
 
     /// Creates an object unless one of its name is there; says whether it did.
@@ -140,7 +175,11 @@ impl<'a> Own<'a> {
     }
 
     /// Makes an object as `change` wants it: created if it is absent, updated if it differs.
-    pub async fn ensure(&self, name: &str, change: impl Fn(&mut Value) + Sync) -> Result<(), Failure> {
+    pub async fn ensure(
+        &self,
+        name: &str,
+        change: impl Fn(&mut Value) + Sync,
+    ) -> Result<(), Failure> {
         let mut fresh = Value::object();
         fresh.set(&[n::METADATA, n::NAME], name);
         change(&mut fresh);
@@ -148,24 +187,46 @@ impl<'a> Own<'a> {
             return Ok(());
         }
         let apply = |old: Option<&Value>| {
-            let mut new = old.cloned().ok_or_else(|| Failure::not_found("", self.endpoint.resource.name, name))?;
+            let mut new = old
+                .cloned()
+                .ok_or_else(|| Failure::not_found("", self.endpoint.resource.name, name))?;
             change(&mut new);
             handler::create::default(self.endpoint, new)
         };
-        self.write().update(name, &WriteOptions::default(), Update::default(), apply).await.map(drop)
+        self.write()
+            .update(name, &WriteOptions::default(), Update::default(), apply)
+            .await
+            .map(drop)
     }
 
     /// Changes the status of an object that is there.
-    pub async fn set_status(&self, name: &str, change: impl Fn(&mut Value) + Sync) -> Result<(), Failure> {
+    pub async fn set_status(
+        &self,
+        name: &str,
+        change: impl Fn(&mut Value) + Sync,
+    ) -> Result<(), Failure> {
         let apply = |old: Option<&Value>| {
-            let mut new = old.cloned().ok_or_else(|| Failure::not_found("", self.endpoint.resource.name, name))?;
+            let mut new = old
+                .cloned()
+                .ok_or_else(|| Failure::not_found("", self.endpoint.resource.name, name))?;
             change(&mut new);
             Ok(new)
         };
         let mut write = self.write();
         write.subresource = "status";
         let part = self.endpoint.strategy.status;
-        write.update(name, &WriteOptions::default(), Update { part, may_create: false }, apply).await.map(drop)
+        write
+            .update(
+                name,
+                &WriteOptions::default(),
+                Update {
+                    part,
+                    may_create: false,
+                },
+                apply,
+            )
+            .await
+            .map(drop)
     }
 
     pub async fn delete(&self, name: &str) -> Result<(), Failure> {

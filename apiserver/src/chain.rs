@@ -45,7 +45,11 @@ impl Exchange {
     /// The user agent up to the first slash: the manager's name if the client gave none.
     #[must_use]
     pub fn default_manager(&self) -> String {
-        let agent = self.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let agent = self
+            .headers
+            .get(http::header::USER_AGENT)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
         let name = agent.split('/').next().unwrap_or_default();
         name.chars().filter(|c| !c.is_control()).take(128).collect()
     }
@@ -70,7 +74,9 @@ pub async fn serve(server: Arc<Server>, request: Request<Incoming>) -> Response<
 }
 
 async fn pass(server: Arc<Server>, request: Request<Incoming>) -> Response<Body> {
-    let connection = Connection::of(&request).cloned().expect("the listener puts the connection into every request");
+    let connection = Connection::of(&request)
+        .cloned()
+        .expect("the listener puts the connection into every request");
     let (head, incoming) = request.into_parts();
     let query = Query::parse(&head.uri);
     let info = match RequestInfo::read(&head.method, &head.uri, &query) {
@@ -83,7 +89,18 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>) -> Response<Body>
     };
     let user = User::default();
     let (method, uri, headers) = (head.method, head.uri, head.headers);
-    let mut x = Exchange { server, connection, method, uri, headers, query, info, user, deadline, warnings: Vec::new() };
+    let mut x = Exchange {
+        server,
+        connection,
+        method,
+        uri,
+        headers,
+        query,
+        info,
+        user,
+        deadline,
+        warnings: Vec::new(),
+    };
     let mut response = match admitted(&mut x).await {
         Ok(permit) => {
             let response = dispatch::dispatch(&mut x, head.extensions, incoming).await;
@@ -106,7 +123,12 @@ async fn admitted(x: &mut Exchange) -> Result<Option<crate::limits::Permit>, Fai
         Decision::Allow => Ok(permit),
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {
             let (group, resource, name) = (asked.group, asked.resource, asked.name);
-            Err(Failure::forbidden(group, resource, name, &refusal(&asked, &reason)))
+            Err(Failure::forbidden(
+                group,
+                resource,
+                name,
+                &refusal(&asked, &reason),
+            ))
         }
     }
 }
@@ -117,11 +139,15 @@ fn deadline(query: &Query, info: &RequestInfo) -> Result<Instant, Failure> {
     if info.verb == "watch" || dispatch::is_stream(info) {
         return Ok(now + Duration::from_secs(u64::from(u32::MAX)));
     }
-    let Some(text) = query.get("timeout").filter(|t| !t.is_empty()) else { return Ok(now + REQUEST_TIMEOUT) };
+    let Some(text) = query.get("timeout").filter(|t| !t.is_empty()) else {
+        return Ok(now + REQUEST_TIMEOUT);
+    };
     match proto::time::parse_duration(text) {
         Ok(asked) if asked.is_zero() => Ok(now + REQUEST_TIMEOUT),
         Ok(asked) => Ok(now + asked.min(REQUEST_TIMEOUT)),
-        Err(_) => Err(Failure::bad_request(format!("invalid timeout specified in the request URL - {text}"))),
+        Err(_) => Err(Failure::bad_request(format!(
+            "invalid timeout specified in the request URL - {text}"
+        ))),
     }
 }
 
@@ -134,7 +160,12 @@ fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
         if sent.contains(&text) || text.len() > room {
             continue;
         }
-        let quoted: String = text.chars().filter(|c| !c.is_control()).collect::<String>().replace('\\', "\\\\").replace('"', "\\\"");
+        let quoted: String = text
+            .chars()
+            .filter(|c| !c.is_control())
+            .collect::<String>()
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
             response.headers_mut().append(http::header::WARNING, value);
             room -= text.len();

@@ -104,48 +104,102 @@ pub fn groups() -> Vec<Group> {
         Group::new(
             "Generic",
             &[
-                &ADVERTISE_ADDRESS, &ALLOW_PRIVILEGED, &EVENT_TTL, &SERVICE_CLUSTER_IP_RANGE, &SERVICE_NODE_PORT_RANGE,
-                &KUBERNETES_SERVICE_NODE_PORT, &ENDPOINT_RECONCILER_TYPE, &APISERVER_COUNT, &IDENTITY_LEASE_DURATION,
-                &MAX_REQUESTS, &MAX_MUTATING_REQUESTS, &ENABLE_PRIORITY_AND_FAIRNESS, &REQUEST_TIMEOUT,
-                &MIN_REQUEST_TIMEOUT, &SHUTDOWN_DELAY, &LIVEZ_GRACE_PERIOD, &GOAWAY_CHANCE, &EXTERNAL_HOSTNAME,
-                &RUNTIME_CONFIG, &CORS_ALLOWED_ORIGINS, &PROFILING, &CONTENTION_PROFILING,
+                &ADVERTISE_ADDRESS,
+                &ALLOW_PRIVILEGED,
+                &EVENT_TTL,
+                &SERVICE_CLUSTER_IP_RANGE,
+                &SERVICE_NODE_PORT_RANGE,
+                &KUBERNETES_SERVICE_NODE_PORT,
+                &ENDPOINT_RECONCILER_TYPE,
+                &APISERVER_COUNT,
+                &IDENTITY_LEASE_DURATION,
+                &MAX_REQUESTS,
+                &MAX_MUTATING_REQUESTS,
+                &ENABLE_PRIORITY_AND_FAIRNESS,
+                &REQUEST_TIMEOUT,
+                &MIN_REQUEST_TIMEOUT,
+                &SHUTDOWN_DELAY,
+                &LIVEZ_GRACE_PERIOD,
+                &GOAWAY_CHANCE,
+                &EXTERNAL_HOSTNAME,
+                &RUNTIME_CONFIG,
+                &CORS_ALLOWED_ORIGINS,
+                &PROFILING,
+                &CONTENTION_PROFILING,
             ],
         ),
         Group::new(
             "Etcd",
             &[
-                &ETCD_SERVERS, &ETCD_SERVERS_OVERRIDES, &ETCD_PREFIX, &ETCD_CAFILE, &ETCD_CERTFILE, &ETCD_KEYFILE,
-                &ETCD_COMPACTION_INTERVAL, &ETCD_COUNT_METRIC_POLL_PERIOD, &ETCD_DB_METRIC_POLL_INTERVAL,
-                &ETCD_HEALTHCHECK_TIMEOUT, &ETCD_READYCHECK_TIMEOUT, &LEASE_REUSE_DURATION, &STORAGE_BACKEND,
-                &STORAGE_MEDIA_TYPE, &WATCH_CACHE, &WATCH_CACHE_SIZES, &DEFAULT_WATCH_CACHE_SIZE,
-                &DELETE_COLLECTION_WORKERS, &ENCRYPTION_PROVIDER_CONFIG,
+                &ETCD_SERVERS,
+                &ETCD_SERVERS_OVERRIDES,
+                &ETCD_PREFIX,
+                &ETCD_CAFILE,
+                &ETCD_CERTFILE,
+                &ETCD_KEYFILE,
+                &ETCD_COMPACTION_INTERVAL,
+                &ETCD_COUNT_METRIC_POLL_PERIOD,
+                &ETCD_DB_METRIC_POLL_INTERVAL,
+                &ETCD_HEALTHCHECK_TIMEOUT,
+                &ETCD_READYCHECK_TIMEOUT,
+                &LEASE_REUSE_DURATION,
+                &STORAGE_BACKEND,
+                &STORAGE_MEDIA_TYPE,
+                &WATCH_CACHE,
+                &WATCH_CACHE_SIZES,
+                &DEFAULT_WATCH_CACHE_SIZE,
+                &DELETE_COLLECTION_WORKERS,
+                &ENCRYPTION_PROVIDER_CONFIG,
             ],
         ),
-        args::secure_serving().with_default(&args::SECURE_PORT, "6443").with_default(&args::CERT_DIR, "/var/run/kubernetes"),
+        args::secure_serving()
+            .with_default(&args::SECURE_PORT, "6443")
+            .with_default(&args::CERT_DIR, "/var/run/kubernetes"),
         Group::new(
             "Authentication",
             &[
-                &ANONYMOUS_AUTH, &args::CLIENT_CA_FILE, &SERVICE_ACCOUNT_ISSUER, &SERVICE_ACCOUNT_KEY_FILE,
-                &SERVICE_ACCOUNT_SIGNING_KEY_FILE, &SERVICE_ACCOUNT_LOOKUP, &SERVICE_ACCOUNT_MAX_EXPIRATION,
-                &SERVICE_ACCOUNT_EXTEND_EXPIRATION, &SERVICE_ACCOUNT_JWKS_URI, &API_AUDIENCES,
-                &ENABLE_BOOTSTRAP_TOKEN_AUTH, &TOKEN_AUTH_FILE, &args::REQUESTHEADER_CLIENT_CA_FILE,
-                &args::REQUESTHEADER_ALLOWED_NAMES, &args::REQUESTHEADER_USERNAME_HEADERS,
-                &args::REQUESTHEADER_UID_HEADERS, &args::REQUESTHEADER_GROUP_HEADERS,
+                &ANONYMOUS_AUTH,
+                &args::CLIENT_CA_FILE,
+                &SERVICE_ACCOUNT_ISSUER,
+                &SERVICE_ACCOUNT_KEY_FILE,
+                &SERVICE_ACCOUNT_SIGNING_KEY_FILE,
+                &SERVICE_ACCOUNT_LOOKUP,
+                &SERVICE_ACCOUNT_MAX_EXPIRATION,
+                &SERVICE_ACCOUNT_EXTEND_EXPIRATION,
+                &SERVICE_ACCOUNT_JWKS_URI,
+                &API_AUDIENCES,
+                &ENABLE_BOOTSTRAP_TOKEN_AUTH,
+                &TOKEN_AUTH_FILE,
+                &args::REQUESTHEADER_CLIENT_CA_FILE,
+                &args::REQUESTHEADER_ALLOWED_NAMES,
+                &args::REQUESTHEADER_USERNAME_HEADERS,
+                &args::REQUESTHEADER_UID_HEADERS,
+                &args::REQUESTHEADER_GROUP_HEADERS,
                 &args::REQUESTHEADER_EXTRA_HEADERS_PREFIX,
             ],
         ),
         Group::new(
             "Authorization and admission",
             &[
-                &AUTHORIZATION_MODE, &ENABLE_ADMISSION_PLUGINS, &DISABLE_ADMISSION_PLUGINS,
-                &ADMISSION_CONTROL_CONFIG_FILE, &DEFAULT_NOT_READY_TOLERATION, &DEFAULT_UNREACHABLE_TOLERATION,
+                &AUTHORIZATION_MODE,
+                &ENABLE_ADMISSION_PLUGINS,
+                &DISABLE_ADMISSION_PLUGINS,
+                &ADMISSION_CONTROL_CONFIG_FILE,
+                &DEFAULT_NOT_READY_TOLERATION,
+                &DEFAULT_UNREACHABLE_TOLERATION,
             ],
         ),
         Group::new(
             "Kubelets and aggregated servers",
             &[
-                &KUBELET_CA, &KUBELET_CLIENT_CERT, &KUBELET_CLIENT_KEY, &KUBELET_PREFERRED_ADDRESS_TYPES,
-                &KUBELET_TIMEOUT, &PROXY_CLIENT_CERT_FILE, &PROXY_CLIENT_KEY_FILE, &ENABLE_AGGREGATOR_ROUTING,
+                &KUBELET_CA,
+                &KUBELET_CLIENT_CERT,
+                &KUBELET_CLIENT_KEY,
+                &KUBELET_PREFERRED_ADDRESS_TYPES,
+                &KUBELET_TIMEOUT,
+                &PROXY_CLIENT_CERT_FILE,
+                &PROXY_CLIENT_KEY_FILE,
+                &ENABLE_AGGREGATOR_ROUTING,
             ],
         ),
         args::metrics(),
@@ -231,7 +285,11 @@ pub struct Kubelet {
     pub timeout: Duration,
 }
 
-fn pair(cert: Option<PathBuf>, key: Option<PathBuf>, what: &str) -> anyhow::Result<Option<CertKey>> {
+fn pair(
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    what: &str,
+) -> anyhow::Result<Option<CertKey>> {
     match (cert, key) {
         (None, None) => Ok(None),
         (Some(cert), Some(key)) => Ok(Some(CertKey { cert, key })),
@@ -249,7 +307,11 @@ impl Config {
         if args.get(&STORAGE_BACKEND) != "etcd3" {
             bail!("--storage-backend: only etcd3 is supported");
         }
-        for flag in [&ENCRYPTION_PROVIDER_CONFIG, &TOKEN_AUTH_FILE, &ADMISSION_CONTROL_CONFIG_FILE] {
+        for flag in [
+            &ENCRYPTION_PROVIDER_CONFIG,
+            &TOKEN_AUTH_FILE,
+            &ADMISSION_CONTROL_CONFIG_FILE,
+        ] {
             if args.get(flag).is_some() {
                 // Starting without it would be less safe than what was asked for.
                 bail!("--{} is not supported yet", flag.name());
@@ -263,24 +325,36 @@ impl Config {
         let ranges: Vec<IpNet> = args
             .get(&SERVICE_CLUSTER_IP_RANGE)
             .iter()
-            .map(|r| r.parse().with_context(|| format!("--service-cluster-ip-range: {r:?} is not a CIDR")))
+            .map(|r| {
+                r.parse()
+                    .with_context(|| format!("--service-cluster-ip-range: {r:?} is not a CIDR"))
+            })
             .collect::<anyhow::Result<_>>()?;
         if ranges.is_empty() || ranges.len() > 2 {
             bail!("--service-cluster-ip-range must have one or two ranges");
         }
         let modes = args.get(&AUTHORIZATION_MODE);
-        let modes = if modes.is_empty() { vec!["AlwaysAllow".to_owned()] } else { modes };
+        let modes = if modes.is_empty() {
+            vec!["AlwaysAllow".to_owned()]
+        } else {
+            modes
+        };
         Ok(Self {
             logging: Logging::from_flags(args),
             features: features(args)?,
             listen,
             advertise: advertise(args.get(&ADVERTISE_ADDRESS), bind)?,
-            serving: Options::from_flags(args, "apiserver")?.context("--secure-port must not be 0")?,
+            serving: Options::from_flags(args, "apiserver")?
+                .context("--secure-port must not be 0")?,
             etcd: Etcd {
                 servers,
                 prefix: args.get(&ETCD_PREFIX),
                 ca: args.get(&ETCD_CAFILE),
-                client: pair(args.get(&ETCD_CERTFILE), args.get(&ETCD_KEYFILE), "--etcd-certfile and --etcd-keyfile")?,
+                client: pair(
+                    args.get(&ETCD_CERTFILE),
+                    args.get(&ETCD_KEYFILE),
+                    "--etcd-certfile and --etcd-keyfile",
+                )?,
                 compaction_interval: args.get(&ETCD_COMPACTION_INTERVAL),
             },
             client_ca: args.get(&args::CLIENT_CA_FILE),
@@ -297,7 +371,11 @@ impl Config {
             event_ttl: args.get(&EVENT_TTL),
             kubelet: Kubelet {
                 ca: args.get(&KUBELET_CA),
-                client: pair(args.get(&KUBELET_CLIENT_CERT), args.get(&KUBELET_CLIENT_KEY), "--kubelet-client-certificate and --kubelet-client-key")?,
+                client: pair(
+                    args.get(&KUBELET_CLIENT_CERT),
+                    args.get(&KUBELET_CLIENT_KEY),
+                    "--kubelet-client-certificate and --kubelet-client-key",
+                )?,
                 address_types: args.get(&KUBELET_PREFERRED_ADDRESS_TYPES),
                 timeout: args.get(&KUBELET_TIMEOUT),
             },
@@ -319,7 +397,9 @@ fn reconciles(kind: &str) -> anyhow::Result<bool> {
     match kind {
         "lease" | "master-count" => Ok(true),
         "none" => Ok(false),
-        other => bail!("--endpoint-reconciler-type: {other:?} is none of lease, master-count, none"),
+        other => {
+            bail!("--endpoint-reconciler-type: {other:?} is none of lease, master-count, none")
+        }
     }
 }
 
@@ -330,7 +410,12 @@ fn port_range(text: &str) -> anyhow::Result<(u16, u16)> {
         (Some((a, b)), _) => (a.trim().parse::<u16>().ok(), b.trim().parse::<u16>().ok()),
         (_, Some((a, n))) => {
             let first = a.trim().parse::<u16>().ok();
-            (first, first.zip(n.trim().parse::<u16>().ok()).and_then(|(a, n)| a.checked_add(n)))
+            (
+                first,
+                first
+                    .zip(n.trim().parse::<u16>().ok())
+                    .and_then(|(a, n)| a.checked_add(n)),
+            )
         }
         _ => (None, None),
     };
@@ -359,9 +444,18 @@ fn tokens(args: &Args) -> anyhow::Result<Tokens> {
     }
     let audiences = args.get(&API_AUDIENCES);
     Ok(Tokens {
-        audiences: if audiences.is_empty() { issuers.clone() } else { audiences },
+        audiences: if audiences.is_empty() {
+            issuers.clone()
+        } else {
+            audiences
+        },
         issuers,
-        key_files: args.get(&SERVICE_ACCOUNT_KEY_FILE).0.into_iter().map(PathBuf::from).collect(),
+        key_files: args
+            .get(&SERVICE_ACCOUNT_KEY_FILE)
+            .0
+            .into_iter()
+            .map(PathBuf::from)
+            .collect(),
         signing_key_file: signing,
         lookup: args.get(&SERVICE_ACCOUNT_LOOKUP),
         max_expiration: args.get(&SERVICE_ACCOUNT_MAX_EXPIRATION),
@@ -379,8 +473,12 @@ fn advertise(given: Option<IpAddr>, bind: IpAddr) -> anyhow::Result<IpAddr> {
         return Ok(bind);
     }
     // Connecting a UDP socket sends nothing; it asks the kernel which source address it would take.
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").context("cannot find an address to advertise")?;
-    match socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()) {
+    let socket =
+        std::net::UdpSocket::bind("0.0.0.0:0").context("cannot find an address to advertise")?;
+    match socket
+        .connect("192.0.2.1:9")
+        .and_then(|()| socket.local_addr())
+    {
         Ok(local) => Ok(local.ip()),
         Err(_) if bind.is_loopback() => Ok(bind),
         Err(e) => Err(e).context("cannot find an address to advertise, give --advertise-address"),

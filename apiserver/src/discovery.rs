@@ -70,31 +70,61 @@ impl Documents {
         for group in &groups {
             for (version, resources) in &group.versions {
                 let at = group_version(group.name, version);
-                let path = if group.name.is_empty() { format!("/api/{at}") } else { format!("/apis/{at}") };
+                let path = if group.name.is_empty() {
+                    format!("/api/{at}")
+                } else {
+                    format!("/apis/{at}")
+                };
                 plain.insert(path, resource_list(&at, resources));
             }
             if !group.name.is_empty() {
-                let document = Document { kind: "APIGroup", message: messages::meta_v1::API_GROUP, value: group_entry(group) };
+                let document = Document {
+                    kind: "APIGroup",
+                    message: messages::meta_v1::API_GROUP,
+                    value: group_entry(group),
+                };
                 plain.insert(format!("/apis/{}", group.name), document);
             }
         }
         let mut list = Value::object();
-        let named: Vec<Value> = groups.iter().filter(|g| !g.name.is_empty()).map(group_entry).collect();
+        let named: Vec<Value> = groups
+            .iter()
+            .filter(|g| !g.name.is_empty())
+            .map(group_entry)
+            .collect();
         list.set(&[n::GROUPS], named);
-        plain.insert("/apis".into(), Document { kind: "APIGroupList", message: messages::meta_v1::API_GROUP_LIST, value: list });
-        let (core, others): (Vec<&Group>, Vec<&Group>) = groups.iter().partition(|g| g.name.is_empty());
-        let aggregated = [("/api", core), ("/apis", others)].map(|(path, of)| (path, aggregate(&of)));
-        Self { plain, aggregated: aggregated.into() }
+        plain.insert(
+            "/apis".into(),
+            Document {
+                kind: "APIGroupList",
+                message: messages::meta_v1::API_GROUP_LIST,
+                value: list,
+            },
+        );
+        let (core, others): (Vec<&Group>, Vec<&Group>) =
+            groups.iter().partition(|g| g.name.is_empty());
+        let aggregated =
+            [("/api", core), ("/apis", others)].map(|(path, of)| (path, aggregate(&of)));
+        Self {
+            plain,
+            aggregated: aggregated.into(),
+        }
     }
 }
 
 fn groups(served: impl Fn(&Resource) -> bool) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for resource in catalogue::resources().iter().filter(|r| served(r)) {
-        let at = groups.iter().position(|g| g.name == resource.group).unwrap_or_else(|| {
-            groups.push(Group { name: resource.group, versions: Vec::new() });
-            groups.len() - 1
-        });
+        let at = groups
+            .iter()
+            .position(|g| g.name == resource.group)
+            .unwrap_or_else(|| {
+                groups.push(Group {
+                    name: resource.group,
+                    versions: Vec::new(),
+                });
+                groups.len() - 1
+            });
         let versions = &mut groups[at].versions;
         match versions.iter_mut().find(|(v, _)| *v == resource.version) {
             Some((_, resources)) => resources.push(resource),
@@ -104,13 +134,24 @@ fn groups(served: impl Fn(&Resource) -> bool) -> Vec<Group> {
     for group in &mut groups {
         group.versions.sort_by(|a, b| rank(b.0).cmp(&rank(a.0)));
     }
-    groups.sort_by_key(|g| ORDER.iter().position(|o| *o == g.name).unwrap_or(ORDER.len()));
+    groups.sort_by_key(|g| {
+        ORDER
+            .iter()
+            .position(|o| *o == g.name)
+            .unwrap_or(ORDER.len())
+    });
     groups
 }
 
 /// Stable before beta before alpha, higher numbers first: `version.CompareKubeAwareVersionStrings`.
 fn rank(version: &str) -> (u8, u32, u32) {
-    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0);
+    let digits = |text: &str| {
+        text.chars()
+            .take_while(char::is_ascii_digit)
+            .collect::<String>()
+            .parse()
+            .unwrap_or(0)
+    };
     let rest = version.strip_prefix('v').unwrap_or(version);
     let major = digits(rest);
     match (rest.split_once("beta"), rest.split_once("alpha")) {
@@ -129,7 +170,14 @@ fn group_entry(group: &Group) -> Value {
     };
     let mut entry = Value::object();
     entry.set(&[n::NAME], group.name);
-    entry.set(&[n::VERSIONS], group.versions.iter().map(|(v, _)| version(v)).collect::<Vec<_>>());
+    entry.set(
+        &[n::VERSIONS],
+        group
+            .versions
+            .iter()
+            .map(|(v, _)| version(v))
+            .collect::<Vec<_>>(),
+    );
     if let Some((best, _)) = group.versions.first() {
         entry.set(&[n::PREFERRED_VERSION], version(best));
     }
@@ -148,7 +196,10 @@ fn resource_list(at: &str, resources: &[&'static Resource]) -> Document {
         set_list(&mut entry, n::SHORT_NAMES, r.short_names);
         set_list(&mut entry, n::CATEGORIES, r.categories);
         if let Some(storage) = &r.storage {
-            entry.set(&[n::STORAGE_VERSION_HASH], storage_version_hash(storage.group, storage.version, r.kind));
+            entry.set(
+                &[n::STORAGE_VERSION_HASH],
+                storage_version_hash(storage.group, storage.version, r.kind),
+            );
         }
         entries.push((r.name.to_owned(), entry));
         for s in r.subresources {
@@ -159,8 +210,15 @@ fn resource_list(at: &str, resources: &[&'static Resource]) -> Document {
     entries.sort_by(|a, b| a.0.cmp(&b.0));
     let mut value = Value::object();
     value.set(&[n::GROUP_VERSION], at);
-    value.set(&[n::RESOURCES], entries.into_iter().map(|(_, v)| v).collect::<Vec<_>>());
-    Document { kind: "APIResourceList", message: messages::meta_v1::API_RESOURCE_LIST, value }
+    value.set(
+        &[n::RESOURCES],
+        entries.into_iter().map(|(_, v)| v).collect::<Vec<_>>(),
+    );
+    Document {
+        kind: "APIResourceList",
+        message: messages::meta_v1::API_RESOURCE_LIST,
+        value,
+    }
 }
 
 fn subresource(r: &Resource, s: &Subresource, name: &str) -> Value {
@@ -202,9 +260,20 @@ fn aggregate(groups: &[&Group]) -> (Document, HeaderValue) {
     let message = messages::apidiscovery_v2::API_GROUP_DISCOVERY_LIST;
     let mut json = Vec::new();
     proto::codec::json::encode(&value, message, &mut json);
-    let hash: String = Sha256::digest(&json).iter().map(|b| format!("{b:02X}")).collect();
-    let etag = HeaderValue::from_str(&format!("\"{hash}\"")).expect("hexadecimal digits are header text");
-    (Document { kind: "APIGroupDiscoveryList", message, value }, etag)
+    let hash: String = Sha256::digest(&json)
+        .iter()
+        .map(|b| format!("{b:02X}"))
+        .collect();
+    let etag =
+        HeaderValue::from_str(&format!("\"{hash}\"")).expect("hexadecimal digits are header text");
+    (
+        Document {
+            kind: "APIGroupDiscoveryList",
+            message,
+            value,
+        },
+        etag,
+    )
 }
 
 fn aggregated_group(group: &Group) -> Value {
@@ -219,7 +288,13 @@ fn aggregated_group(group: &Group) -> Value {
         .map(|(version, resources)| {
             let mut v = Value::object();
             v.set(&[n::VERSION], *version);
-            v.set(&[n::RESOURCES], resources.iter().map(|r| aggregated_resource(r)).collect::<Vec<_>>());
+            v.set(
+                &[n::RESOURCES],
+                resources
+                    .iter()
+                    .map(|r| aggregated_resource(r))
+                    .collect::<Vec<_>>(),
+            );
             v.set(&[n::FRESHNESS], "Current");
             v
         })
@@ -241,7 +316,14 @@ fn aggregated_resource(r: &Resource) -> Value {
     let mut entry = Value::object();
     entry.set(&[n::RESOURCE], r.name);
     entry.set(&[n::RESPONSE_KIND], response_kind("", "", r.kind));
-    entry.set(&[n::SCOPE], if r.namespaced { "Namespaced" } else { "Cluster" });
+    entry.set(
+        &[n::SCOPE],
+        if r.namespaced {
+            "Namespaced"
+        } else {
+            "Cluster"
+        },
+    );
     entry.set(&[n::SINGULAR_RESOURCE], r.singular);
     entry.set(&[n::VERBS], strings(r.verbs));
     set_list(&mut entry, n::SHORT_NAMES, r.short_names);
@@ -253,7 +335,11 @@ fn aggregated_resource(r: &Resource) -> Value {
             let own = (s.group, s.version) == (r.group, r.version);
             let mut v = Value::object();
             v.set(&[n::SUBRESOURCE], s.name);
-            let kind = if own { response_kind("", "", s.kind) } else { response_kind(s.group, s.version, s.kind) };
+            let kind = if own {
+                response_kind("", "", s.kind)
+            } else {
+                response_kind(s.group, s.version, s.kind)
+            };
             v.set(&[n::RESPONSE_KIND], kind);
             v.set(&[n::VERBS], strings(s.verbs));
             v
@@ -285,9 +371,17 @@ pub fn serve(x: &Exchange, path: &str) -> Option<Response<Body>> {
         Ok(media) => media,
         Err(failure) => return Some(body::failure(&failure, Media::JSON)),
     };
-    let bytes = render::encode(&document.value, document.message, document.kind, "v1", media);
+    let bytes = render::encode(
+        &document.value,
+        document.message,
+        document.kind,
+        "v1",
+        media,
+    );
     let mut response = body::answer(200, media.content_type(), body::full(bytes));
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static("Accept"));
     Some(response)
 }
 
@@ -300,7 +394,11 @@ fn api_versions(x: &Exchange) -> Document {
     let own = std::net::SocketAddr::new(x.server.config.advertise, x.server.config.listen.port());
     address.set(&[n::SERVER_ADDRESS], own.to_string());
     value.set(&[n::SERVER_ADDRESS_BY_CLIENT_CIDRS], vec![address]);
-    Document { kind: "APIVersions", message: messages::meta_v1::API_VERSIONS, value }
+    Document {
+        kind: "APIVersions",
+        message: messages::meta_v1::API_VERSIONS,
+        value,
+    }
 }
 
 /// Whether the client takes the aggregated form, and in which encoding.
@@ -313,26 +411,51 @@ fn wants_aggregated(x: &Exchange) -> Option<Encoding> {
         let asks = has("g=apidiscovery.k8s.io") && has("as=APIGroupDiscoveryList");
         match mime {
             "application/json" if asks && has("v=v2") => Some(Some(Encoding::Json)),
-            "application/vnd.kubernetes.protobuf" if asks && has("v=v2") => Some(Some(Encoding::Protobuf)),
-            "application/json" | "application/yaml" | "application/vnd.kubernetes.protobuf" | "*/*" if !asks => Some(None),
+            "application/vnd.kubernetes.protobuf" if asks && has("v=v2") => {
+                Some(Some(Encoding::Protobuf))
+            }
+            "application/json"
+            | "application/yaml"
+            | "application/vnd.kubernetes.protobuf"
+            | "*/*"
+                if !asks =>
+            {
+                Some(None)
+            }
             _ => None,
         }
     })?
 }
 
-fn aggregated(x: &Exchange, document: &Document, etag: &HeaderValue, encoding: Encoding) -> Response<Body> {
+fn aggregated(
+    x: &Exchange,
+    document: &Document,
+    etag: &HeaderValue,
+    encoding: Encoding,
+) -> Response<Body> {
     let known = x.headers.get(IF_NONE_MATCH).is_some_and(|v| v == etag);
     let mut response = if known {
         let mut response = Response::new(body::full(bytes::Bytes::new()));
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        let media = Media { encoding, ..Media::JSON };
-        let bytes = render::encode(&document.value, document.message, document.kind, "apidiscovery.k8s.io/v2", media);
+        let media = Media {
+            encoding,
+            ..Media::JSON
+        };
+        let bytes = render::encode(
+            &document.value,
+            document.message,
+            document.kind,
+            "apidiscovery.k8s.io/v2",
+            media,
+        );
         body::answer(200, media.content_type(), body::full(bytes))
     };
     let content_type = match encoding {
-        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        Encoding::Protobuf => {
+            "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+        }
         _ => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
     };
     let headers = response.headers_mut();
@@ -351,13 +474,22 @@ mod tests {
     fn versions_are_ordered_as_kubectl_orders_them() {
         let mut versions = vec!["v1alpha1", "v2", "v1beta1", "v1", "v1beta2", "v10"];
         versions.sort_by(|a, b| rank(b).cmp(&rank(a)));
-        assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v1alpha1"]);
+        assert_eq!(
+            versions,
+            ["v10", "v2", "v1", "v1beta2", "v1beta1", "v1alpha1"]
+        );
     }
 
     #[test]
     fn storage_version_hashes_are_upstreams() {
         // From upstream's published discovery documents.
-        assert_eq!(storage_version_hash("apps", "v1", "Deployment"), "8aSe+NMegvE=");
-        assert_eq!(storage_version_hash("apps", "v1", "DaemonSet"), "dd7pWHUlMKQ=");
+        assert_eq!(
+            storage_version_hash("apps", "v1", "Deployment"),
+            "8aSe+NMegvE="
+        );
+        assert_eq!(
+            storage_version_hash("apps", "v1", "DaemonSet"),
+            "dd7pWHUlMKQ="
+        );
     }
 }

@@ -9,7 +9,7 @@ use crate::handler::{self, subresource};
 use crate::registry::Endpoint;
 use crate::request::RequestInfo;
 use crate::status::Failure;
-use crate::{discovery, health, openapi};
+use crate::{auth, discovery, health, openapi};
 
 /// Subresources whose requests last as long as the client likes.
 const STREAMS: [&str; 5] = ["exec", "attach", "portforward", "log", "proxy"];
@@ -21,19 +21,29 @@ pub fn is_stream(info: &RequestInfo) -> bool {
 }
 
 /// Serves a request that has passed the chain.
-pub async fn dispatch(x: &mut Exchange, extensions: Extensions, incoming: Incoming) -> Response<Body> {
+pub async fn dispatch(
+    x: &mut Exchange,
+    extensions: Extensions,
+    incoming: Incoming,
+) -> Response<Body> {
     if !x.info.is_resource {
         return paths(x).await;
     }
     let server = x.server.clone();
-    let (group, version, resource) = (x.info.group.clone(), x.info.version.clone(), x.info.resource.clone());
+    let (group, version, resource) = (
+        x.info.group.clone(),
+        x.info.version.clone(),
+        x.info.resource.clone(),
+    );
     let outcome = match server.registry.find(&group, &version, &resource) {
         Some(endpoint) => {
             let deadline = tokio::time::Instant::from_std(x.deadline);
             let work = endpoint_request(x, endpoint, extensions, incoming);
             match tokio::time::timeout_at(deadline, work).await {
                 Ok(outcome) => outcome,
-                Err(_) => Err(Failure::timeout("request did not complete within the allotted timeout")),
+                Err(_) => Err(Failure::timeout(
+                    "request did not complete within the allotted timeout",
+                )),
             }
         }
         None => match handler::review::find(&group, &version, &resource) {
@@ -56,12 +66,23 @@ async fn paths(x: &mut Exchange) -> Response<Body> {
     if let Some(response) = openapi::serve(x, &path) {
         return response;
     }
+    if let Some(response) = auth::openid::serve(&x.server, &path) {
+        return response;
+    }
     body::not_found()
 }
 
-async fn endpoint_request(x: &mut Exchange, endpoint: &Endpoint, extensions: Extensions, incoming: Incoming) -> Result<Response<Body>, Failure> {
+async fn endpoint_request(
+    x: &mut Exchange,
+    endpoint: &Endpoint,
+    extensions: Extensions,
+    incoming: Incoming,
+) -> Result<Response<Body>, Failure> {
     let resource = endpoint.resource;
-    if resource.namespaced && x.info.namespace.is_empty() && !matches!(x.info.verb.as_str(), "list" | "watch") {
+    if resource.namespaced
+        && x.info.namespace.is_empty()
+        && !matches!(x.info.verb.as_str(), "list" | "watch")
+    {
         // `POST /api/v1/pods` is routed nowhere by upstream.
         return Err(not_supported(x));
     }
@@ -96,5 +117,9 @@ fn not_supported(x: &Exchange) -> Failure {
         Method::DELETE => "delete",
         _ => "get",
     };
-    Failure::new(405, "MethodNotAllowed", format!("the server does not allow this method on the requested resource ({verb})"))
+    Failure::new(
+        405,
+        "MethodNotAllowed",
+        format!("the server does not allow this method on the requested resource ({verb})"),
+    )
 }

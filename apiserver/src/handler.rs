@@ -31,20 +31,28 @@ pub const MAX_BODY: usize = 3 * 1024 * 1024;
 /// The whole body, refused when it is larger than upstream takes.
 pub async fn read_body(headers: &HeaderMap, incoming: Incoming) -> Result<Bytes, Failure> {
     let too_large = || Failure::too_large(&format!("limit is {MAX_BODY}"));
-    let announced = headers.get(http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    let announced = headers
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|n| n > MAX_BODY) {
         return Err(too_large());
     }
     match Limited::new(incoming, MAX_BODY).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(e) if e.is::<LengthLimitError>() => Err(too_large()),
-        Err(e) => Err(Failure::bad_request(format!("error reading the request body: {e}"))),
+        Err(e) => Err(Failure::bad_request(format!(
+            "error reading the request body: {e}"
+        ))),
     }
 }
 
 /// A write in the name of the exchange's user.
 pub fn write<'a>(x: &'a Exchange, endpoint: &'a Endpoint, manager: &'a str) -> Write<'a> {
-    let namespace = if endpoint.resource.namespaced { x.info.namespace.as_str() } else { "" };
+    let namespace = if endpoint.resource.namespaced {
+        x.info.namespace.as_str()
+    } else {
+        ""
+    };
     let mut write = Write::new(&x.server, endpoint, &x.user, namespace, manager);
     write.subresource = &x.info.subresource;
     write
@@ -53,5 +61,9 @@ pub fn write<'a>(x: &'a Exchange, endpoint: &'a Endpoint, manager: &'a str) -> W
 /// The manager of a write: the option, or what the user agent calls itself.
 #[must_use]
 pub fn manager(x: &Exchange, option: &str) -> String {
-    if option.is_empty() { x.default_manager() } else { option.to_owned() }
+    if option.is_empty() {
+        x.default_manager()
+    } else {
+        option.to_owned()
+    }
 }

@@ -13,7 +13,10 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The answer, if the path is one of them. Whoever asks for health asks etcd.
 pub async fn serve(x: &Exchange, path: &str) -> Option<Response<Body>> {
-    if ["/healthz", "/livez", "/readyz"].iter().any(|p| path.starts_with(p)) {
+    if ["/healthz", "/livez", "/readyz"]
+        .iter()
+        .any(|p| path.starts_with(p))
+    {
         let answers = x.server.store.health(TIMEOUT).await.is_ok();
         x.server.etcd_answers.store(answers, Ordering::Relaxed);
     }

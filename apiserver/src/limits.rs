@@ -49,7 +49,10 @@ impl Limits {
     #[must_use]
     pub fn new(reads: usize, mutating: usize) -> Self {
         let semaphore = |n: usize| (n > 0).then(|| Arc::new(Semaphore::new(n)));
-        Self { reads: semaphore(reads), mutating: semaphore(mutating) }
+        Self {
+            reads: semaphore(reads),
+            mutating: semaphore(mutating),
+        }
     }
 
     pub fn enter(&self, class: Class) -> Result<Option<Permit>, Failure> {
@@ -58,10 +61,15 @@ impl Limits {
             Class::Read => &self.reads,
             Class::Mutating => &self.mutating,
         };
-        let Some(semaphore) = semaphore else { return Ok(None) };
+        let Some(semaphore) = semaphore else {
+            return Ok(None);
+        };
         match semaphore.clone().try_acquire_owned() {
             Ok(permit) => Ok(Some(Permit { _permit: permit })),
-            Err(_) => Err(Failure::too_many_requests("Too many requests, please try again later.", 1)),
+            Err(_) => Err(Failure::too_many_requests(
+                "Too many requests, please try again later.",
+                1,
+            )),
         }
     }
 }

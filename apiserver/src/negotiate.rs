@@ -40,7 +40,12 @@ pub struct Media {
 }
 
 impl Media {
-    pub const JSON: Self = Self { encoding: Encoding::Json, form: Form::Full, pretty: false, stream: false };
+    pub const JSON: Self = Self {
+        encoding: Encoding::Json,
+        form: Form::Full,
+        pretty: false,
+        stream: false,
+    };
 
     /// The `Content-Type` of an answer that is one object.
     #[must_use]
@@ -82,20 +87,34 @@ pub enum Offers {
 pub fn output(headers: &HeaderMap, query: &Query, offers: Offers) -> Result<Media, Failure> {
     let accept = accept(headers);
     let pretty = pretty(headers, query);
-    let accepted = if offers == Offers::Stream { ACCEPTED_STREAM } else { ACCEPTED };
+    let accepted = if offers == Offers::Stream {
+        ACCEPTED_STREAM
+    } else {
+        ACCEPTED
+    };
     if accept.trim().is_empty() {
-        return Ok(Media { pretty, ..Media::JSON });
+        return Ok(Media {
+            pretty,
+            ..Media::JSON
+        });
     }
     for clause in clauses(&accept) {
         if let Some(media) = match_clause(&clause, offers) {
-            return Ok(Media { pretty: pretty && media.encoding == Encoding::Json, ..media });
+            return Ok(Media {
+                pretty: pretty && media.encoding == Encoding::Json,
+                ..media
+            });
         }
     }
     Err(Failure::not_acceptable(accepted))
 }
 
 fn accept(headers: &HeaderMap) -> String {
-    let values: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
+    let values: Vec<&str> = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .collect();
     values.join(",")
 }
 
@@ -104,8 +123,13 @@ fn pretty(headers: &HeaderMap, query: &Query) -> bool {
     if let Some(asked) = query.flag("pretty") {
         return asked;
     }
-    let agent = headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    ["curl", "Wget", "Mozilla/5.0"].iter().any(|browser| agent.starts_with(browser))
+    let agent = headers
+        .get(http::header::USER_AGENT)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
+    ["curl", "Wget", "Mozilla/5.0"]
+        .iter()
+        .any(|browser| agent.starts_with(browser))
 }
 
 /// One alternative of an Accept header.
@@ -118,7 +142,10 @@ struct Clause {
 
 impl Clause {
     fn param(&self, name: &str) -> Option<&str> {
-        self.params.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str())
+        self.params
+            .iter()
+            .find(|(k, _)| k == name)
+            .map(|(_, v)| v.as_str())
     }
 }
 
@@ -132,7 +159,12 @@ fn clauses(accept: &str) -> Vec<Clause> {
 fn clause(text: &str) -> Option<Clause> {
     let mut pieces = text.split(';').map(str::trim);
     let (main, sub) = pieces.next()?.split_once('/').unwrap_or((text.trim(), ""));
-    let mut clause = Clause { main: main.trim().to_ascii_lowercase(), sub: sub.trim().to_ascii_lowercase(), quality: 1.0, params: vec![] };
+    let mut clause = Clause {
+        main: main.trim().to_ascii_lowercase(),
+        sub: sub.trim().to_ascii_lowercase(),
+        quality: 1.0,
+        params: vec![],
+    };
     for piece in pieces {
         let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
         let (name, value) = (name.trim(), value.trim().trim_matches('"'));
@@ -165,7 +197,12 @@ fn match_clause(clause: &Clause, offers: Offers) -> Option<Media> {
         Some("watch") if offers == Offers::Stream => true,
         Some(_) => return None,
     };
-    Some(Media { encoding, form, pretty: false, stream })
+    Some(Media {
+        encoding,
+        form,
+        pretty: false,
+        stream,
+    })
 }
 
 fn form(kind: &str, clause: &Clause, offers: Offers) -> Option<Form> {
@@ -186,9 +223,16 @@ fn form(kind: &str, clause: &Clause, offers: Offers) -> Option<Form> {
 
 /// The encoding of a request body. None given means JSON.
 pub fn input(headers: &HeaderMap) -> Result<Encoding, Failure> {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Encoding::Json) };
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(Encoding::Json);
+    };
     let text = value.to_str().unwrap_or_default();
-    let mime = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let mime = text
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     match mime.as_str() {
         "" | "application/json" => Ok(Encoding::Json),
         "application/yaml" => Ok(Encoding::Yaml),
@@ -210,20 +254,38 @@ mod tests {
     #[test]
     fn kubectl_gets_a_table_and_falls_back_to_the_object() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        assert_eq!(out(kubectl, Offers::Object).map(|m| m.form), Ok(Form::Table { beta: false }));
+        assert_eq!(
+            out(kubectl, Offers::Object).map(|m| m.form),
+            Ok(Form::Table { beta: false })
+        );
         assert_eq!(out(kubectl, Offers::Plain).map(|m| m.form), Ok(Form::Full));
     }
 
     #[test]
     fn quality_decides_before_order() {
-        let m = out("application/json;q=0.5, application/vnd.kubernetes.protobuf", Offers::Object);
+        let m = out(
+            "application/json;q=0.5, application/vnd.kubernetes.protobuf",
+            Offers::Object,
+        );
         assert_eq!(m.map(|m| m.encoding), Ok(Encoding::Protobuf));
     }
 
     #[test]
     fn a_form_that_nothing_gives_is_refused() {
-        assert_eq!(out("application/json;as=Table;v=v1;g=example.com", Offers::Object), Err(406));
+        assert_eq!(
+            out(
+                "application/json;as=Table;v=v1;g=example.com",
+                Offers::Object
+            ),
+            Err(406)
+        );
         assert_eq!(out("text/html", Offers::Object), Err(406));
-        assert_eq!(out("application/json;as=Table;v=v1;g=meta.k8s.io", Offers::Plain), Err(406));
+        assert_eq!(
+            out(
+                "application/json;as=Table;v=v1;g=meta.k8s.io",
+                Offers::Plain
+            ),
+            Err(406)
+        );
     }
 }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use proto::catalogue::{self, names as n};
-use proto::codec::json::Strictness;
 use proto::codec;
+use proto::codec::json::Strictness;
 use proto::{MsgId, Value};
 
 use crate::negotiate::Encoding;
@@ -36,12 +36,18 @@ pub struct Decoded {
 
 /// Decodes a body that must be of the type `expected`. Strict problems fail it or come back as
 /// warnings, as `validation` says.
-pub fn decode(body: &[u8], encoding: Encoding, expected: &Type, validation: FieldValidation) -> Result<Decoded, Failure> {
+pub fn decode(
+    body: &[u8],
+    encoding: Encoding,
+    expected: &Type,
+    validation: FieldValidation,
+) -> Result<Decoded, Failure> {
     match encoding {
         Encoding::Protobuf => decode_protobuf(body, expected),
         Encoding::Json => decode_json(body, expected, validation),
         Encoding::Yaml => {
-            let (json, problems) = codec::yaml::to_json(body).map_err(|e| unrecognized(expected, &e, body))?;
+            let (json, problems) =
+                codec::yaml::to_json(body).map_err(|e| unrecognized(expected, &e, body))?;
             let mut decoded = decode_json(&json, expected, validation)?;
             decoded.problems.extend(problems);
             strict(decoded, expected, validation)
@@ -50,9 +56,15 @@ pub fn decode(body: &[u8], encoding: Encoding, expected: &Type, validation: Fiel
 }
 
 /// Decodes a body of a type whose version does not matter, such as options.
-pub fn decode_any_version(body: &[u8], encoding: Encoding, expected: &Type) -> Result<Value, Failure> {
+pub fn decode_any_version(
+    body: &[u8],
+    encoding: Encoding,
+    expected: &Type,
+) -> Result<Value, Failure> {
     let failed = |e: codec::DecodeError| unrecognized(expected, &e, body);
-    let json = |json: &[u8]| codec::json::decode(json, expected.message, Strictness::Lenient).map(|d| d.value);
+    let json = |json: &[u8]| {
+        codec::json::decode(json, expected.message, Strictness::Lenient).map(|d| d.value)
+    };
     match encoding {
         Encoding::Json => json(body).map_err(failed),
         Encoding::Yaml => json(&codec::yaml::to_json(body).map_err(failed)?.0).map_err(failed),
@@ -81,28 +93,75 @@ fn check_kind(api_version: &str, kind: &str, expected: &Type) -> Result<(), Fail
     Ok(())
 }
 
-fn decode_json(body: &[u8], expected: &Type, validation: FieldValidation) -> Result<Decoded, Failure> {
-    let strictness = if validation == FieldValidation::Ignore { Strictness::Lenient } else { Strictness::Strict };
+fn decode_json(
+    body: &[u8],
+    expected: &Type,
+    validation: FieldValidation,
+) -> Result<Decoded, Failure> {
+    let strictness = if validation == FieldValidation::Ignore {
+        Strictness::Lenient
+    } else {
+        Strictness::Strict
+    };
     let decoded = codec::json::decode(body, expected.message, strictness).map_err(|e| {
         // Upstream reads kind and version first: what it could read it names.
         let declared = codec::json::parse(body).ok();
-        let field = |name| declared.as_ref().and_then(|v| v.get(name)).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let field = |name| {
+            declared
+                .as_ref()
+                .and_then(|v| v.get(name))
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         let (api_version, kind) = (field(n::API_VERSION), field(n::KIND));
         if declared.is_none() {
             return unrecognized(expected, &e, body);
         }
-        let kind = if kind.is_empty() { expected.kind.to_owned() } else { kind };
-        let version = if api_version.is_empty() { expected.version } else { api_version.rsplit('/').next().unwrap_or_default() };
-        Failure::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {}: {e}", expected.kind))
+        let kind = if kind.is_empty() {
+            expected.kind.to_owned()
+        } else {
+            kind
+        };
+        let version = if api_version.is_empty() {
+            expected.version
+        } else {
+            api_version.rsplit('/').next().unwrap_or_default()
+        };
+        Failure::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {}: {e}",
+            expected.kind
+        ))
     })?;
     let mut object = decoded.value;
-    let text = |object: &Value, name| object.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    check_kind(&text(&object, n::API_VERSION), &text(&object, n::KIND), expected)?;
+    let text = |object: &Value, name| {
+        object
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    check_kind(
+        &text(&object, n::API_VERSION),
+        &text(&object, n::KIND),
+        expected,
+    )?;
     strip_type(&mut object);
-    strict(Decoded { object, problems: decoded.problems }, expected, validation)
+    strict(
+        Decoded {
+            object,
+            problems: decoded.problems,
+        },
+        expected,
+        validation,
+    )
 }
 
-fn strict(decoded: Decoded, expected: &Type, validation: FieldValidation) -> Result<Decoded, Failure> {
+fn strict(
+    decoded: Decoded,
+    expected: &Type,
+    validation: FieldValidation,
+) -> Result<Decoded, Failure> {
     if validation == FieldValidation::Strict && !decoded.problems.is_empty() {
         let problems = decoded.problems.join(", ");
         let (kind, version) = (expected.kind, expected.version);
@@ -117,9 +176,15 @@ fn decode_protobuf(body: &[u8], expected: &Type) -> Result<Decoded, Failure> {
     let open = codec::protobuf::open(body).map_err(|e| unrecognized(expected, &e, body))?;
     check_kind(open.api_version, open.kind, expected)?;
     let object = codec::protobuf::decode(open.raw, expected.message).map_err(|e| {
-        Failure::bad_request(format!("{} in version \"{}\" cannot be handled as a {}: {e}", expected.kind, expected.version, expected.kind))
+        Failure::bad_request(format!(
+            "{} in version \"{}\" cannot be handled as a {}: {e}",
+            expected.kind, expected.version, expected.kind
+        ))
     })?;
-    Ok(Decoded { object, problems: Vec::new() })
+    Ok(Decoded {
+        object,
+        problems: Vec::new(),
+    })
 }
 
 fn unrecognized(expected: &Type, error: &dyn std::fmt::Display, body: &[u8]) -> Failure {
@@ -127,7 +192,9 @@ fn unrecognized(expected: &Type, error: &dyn std::fmt::Display, body: &[u8]) -> 
     let head: String = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]).into_owned();
     let dots = if body.len() > SHOWN { " ..." } else { "" };
     let kind = expected.kind;
-    Failure::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {error} ({head}{dots})"))
+    Failure::bad_request(format!(
+        "the object provided is unrecognized (must be of type {kind}): {error} ({head}{dots})"
+    ))
 }
 
 /// Trees carry no type: kind and version are known from where the tree stands.
@@ -142,7 +209,9 @@ fn strip_type(object: &mut Value) {
 #[must_use]
 pub fn to_stored(object: &Value, hub: &Type) -> Bytes {
     let mut bare;
-    let object = if object.at(&[n::METADATA, n::RESOURCE_VERSION]).is_some() || object.at(&[n::METADATA, n::SELF_LINK]).is_some() {
+    let object = if object.at(&[n::METADATA, n::RESOURCE_VERSION]).is_some()
+        || object.at(&[n::METADATA, n::SELF_LINK]).is_some()
+    {
         bare = object.clone();
         bare.remove(&[n::METADATA, n::RESOURCE_VERSION]);
         bare.remove(&[n::METADATA, n::SELF_LINK]);
@@ -157,7 +226,8 @@ pub fn to_stored(object: &Value, hub: &Type) -> Bytes {
 
 /// The tree of a serving body (protobuf without envelope).
 pub fn from_body(body: &[u8], hub: &Type) -> Result<Value, Failure> {
-    codec::protobuf::decode(body, hub.message).map_err(|e| Failure::internal(format!("a stored object cannot be decoded: {e}")))
+    codec::protobuf::decode(body, hub.message)
+        .map_err(|e| Failure::internal(format!("a stored object cannot be decoded: {e}")))
 }
 
 /// A tree in another version of its kind.

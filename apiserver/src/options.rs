@@ -45,13 +45,30 @@ impl WriteOptions {
             "Ignore" => FieldValidation::Ignore,
             "Strict" => FieldValidation::Strict,
             other => {
-                errors.push(not_supported("fieldValidation", other, &["", "Ignore", "Strict", "Warn"]));
+                errors.push(not_supported(
+                    "fieldValidation",
+                    other,
+                    &["", "Ignore", "Strict", "Warn"],
+                ));
                 FieldValidation::Warn
             }
         };
-        let force = if kind == "PatchOptions" { query.flag("force") } else { None };
-        let options = Self { dry_run, field_manager, field_validation, force };
-        if errors.is_empty() { Ok(options) } else { Err(Failure::invalid("meta.k8s.io", kind, "", &errors)) }
+        let force = if kind == "PatchOptions" {
+            query.flag("force")
+        } else {
+            None
+        };
+        let options = Self {
+            dry_run,
+            field_manager,
+            field_validation,
+            force,
+        };
+        if errors.is_empty() {
+            Ok(options)
+        } else {
+            Err(Failure::invalid("meta.k8s.io", kind, "", &errors))
+        }
     }
 }
 
@@ -126,9 +143,14 @@ impl DeleteOptions {
     /// From the query, for a DELETE without a body.
     pub fn from_query(query: &Query) -> Result<Self, Failure> {
         let mut errors = Vec::new();
-        let mut options = Self { dry_run: dry_run(query.all("dryRun"), &mut errors), ..Self::default() };
+        let mut options = Self {
+            dry_run: dry_run(query.all("dryRun"), &mut errors),
+            ..Self::default()
+        };
         if let Some(text) = query.get("gracePeriodSeconds") {
-            let seconds = text.parse().map_err(|_| Failure::bad_request(format!("invalid gracePeriodSeconds {}", quote(text))))?;
+            let seconds = text.parse().map_err(|_| {
+                Failure::bad_request(format!("invalid gracePeriodSeconds {}", quote(text)))
+            })?;
             options.grace_period_seconds = Some(seconds);
         }
         options.orphan_dependents = query.flag("orphanDependents");
@@ -139,14 +161,21 @@ impl DeleteOptions {
     /// From a decoded body.
     pub fn from_body(body: &Value) -> Result<Self, Failure> {
         let mut errors = Vec::new();
-        let text = |path: &[proto::NameId]| body.at(path).and_then(Value::as_str).map(str::to_owned);
-        let listed = body.get(n::DRY_RUN).and_then(Value::as_list).unwrap_or_default();
+        let text =
+            |path: &[proto::NameId]| body.at(path).and_then(Value::as_str).map(str::to_owned);
+        let listed = body
+            .get(n::DRY_RUN)
+            .and_then(Value::as_list)
+            .unwrap_or_default();
         let options = Self {
             grace_period_seconds: body.get(n::GRACE_PERIOD_SECONDS).and_then(Value::as_int),
             uid: text(&[n::PRECONDITIONS, n::UID]),
             resource_version: text(&[n::PRECONDITIONS, n::RESOURCE_VERSION]),
             orphan_dependents: body.get(n::ORPHAN_DEPENDENTS).and_then(Value::as_bool),
-            propagation: propagation(body.get(n::PROPAGATION_POLICY).and_then(Value::as_str), &mut errors),
+            propagation: propagation(
+                body.get(n::PROPAGATION_POLICY).and_then(Value::as_str),
+                &mut errors,
+            ),
             dry_run: dry_run(listed.iter().filter_map(Value::as_str), &mut errors),
         };
         options.check(errors)
@@ -161,7 +190,16 @@ impl DeleteOptions {
                 detail: "orphanDependents and deletionPropagation cannot be both set".into(),
             });
         }
-        if errors.is_empty() { Ok(self) } else { Err(Failure::invalid("meta.k8s.io", "DeleteOptions", "", &errors)) }
+        if errors.is_empty() {
+            Ok(self)
+        } else {
+            Err(Failure::invalid(
+                "meta.k8s.io",
+                "DeleteOptions",
+                "",
+                &errors,
+            ))
+        }
     }
 }
 
@@ -172,7 +210,11 @@ fn propagation(text: Option<&str>, errors: &mut Vec<FieldError>) -> Option<Propa
         "Background" => Some(Propagation::Background),
         "Foreground" => Some(Propagation::Foreground),
         other => {
-            errors.push(not_supported("propagationPolicy", other, &["Foreground", "Background", "Orphan", "nil"]));
+            errors.push(not_supported(
+                "propagationPolicy",
+                other,
+                &["Foreground", "Background", "Orphan", "nil"],
+            ));
             None
         }
     }
@@ -202,7 +244,10 @@ impl ListOptions {
             match query.get(name) {
                 None | Some("") => Ok(None),
                 Some(v) => v.parse().map(Some).map_err(|_| {
-                    Failure::bad_request(format!("strconv.ParseInt: parsing {}: invalid syntax", quote(v)))
+                    Failure::bad_request(format!(
+                        "strconv.ParseInt: parsing {}: invalid syntax",
+                        quote(v)
+                    ))
                 }),
             }
         };
@@ -218,7 +263,11 @@ impl ListOptions {
             send_initial_events: query.flag("sendInitialEvents"),
         };
         let errors = options.problems(watch);
-        if errors.is_empty() { Ok(options) } else { Err(Failure::invalid("meta.k8s.io", "ListOptions", "", &errors)) }
+        if errors.is_empty() {
+            Ok(options)
+        } else {
+            Err(Failure::invalid("meta.k8s.io", "ListOptions", "", &errors))
+        }
     }
 
     /// Upstream's `ValidateListOptions`.
@@ -236,31 +285,57 @@ impl ListOptions {
         if watch {
             if self.send_initial_events.is_some() {
                 if matching.is_empty() {
-                    forbid("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+                    forbid(
+                        "resourceVersionMatch",
+                        "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                    );
                 }
             } else if !matching.is_empty() {
-                forbid("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+                forbid(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
             }
             if !matching.is_empty() && matching != "NotOlderThan" {
-                errors.push(not_supported("resourceVersionMatch", matching, &["NotOlderThan"]));
+                errors.push(not_supported(
+                    "resourceVersionMatch",
+                    matching,
+                    &["NotOlderThan"],
+                ));
             }
             return errors;
         }
         if self.send_initial_events.is_some() {
-            forbid("sendInitialEvents", "sendInitialEvents is forbidden for list");
+            forbid(
+                "sendInitialEvents",
+                "sendInitialEvents is forbidden for list",
+            );
         }
         if !matching.is_empty() {
             if self.resource_version.is_empty() {
-                forbid("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided");
+                forbid(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                );
             }
             if !self.continue_token.is_empty() {
-                forbid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
+                forbid(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden when continue is provided",
+                );
             }
             if matching == "Exact" && self.resource_version == "0" {
-                forbid("resourceVersionMatch", "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+                forbid(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                );
             }
             if !matches!(matching, "Exact" | "NotOlderThan") {
-                errors.push(not_supported("resourceVersionMatch", matching, &["Exact", "NotOlderThan", ""]));
+                errors.push(not_supported(
+                    "resourceVersionMatch",
+                    matching,
+                    &["Exact", "NotOlderThan", ""],
+                ));
             }
         }
         errors

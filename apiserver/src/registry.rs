@@ -17,6 +17,7 @@ pub mod decoder;
 pub mod defaults;
 pub mod follow;
 pub mod generic;
+pub mod rules;
 pub mod strategies;
 pub mod strategy;
 
@@ -52,14 +53,30 @@ impl Registry {
         forms: &Arc<Forms>,
         mut open: impl FnMut(&'static Resource, Arc<decoder::Objects>) -> Arc<Collection>,
     ) -> Self {
-        let mut registry = Self { endpoints: Vec::new(), by_path: HashMap::new() };
-        let mut opened: HashMap<&'static str, (Arc<Collection>, Arc<decoder::Objects>)> = HashMap::new();
+        let mut registry = Self {
+            endpoints: Vec::new(),
+            by_path: HashMap::new(),
+        };
+        let mut opened: HashMap<&'static str, (Arc<Collection>, Arc<decoder::Objects>)> =
+            HashMap::new();
         for resource in catalogue::resources().iter().filter(|r| enabled(r)) {
-            let Some(storage) = &resource.storage else { continue };
+            let Some(storage) = &resource.storage else {
+                continue;
+            };
             let strategy = strategies::of(resource);
             let kind = resource.kind;
-            let served = Type { group: resource.group, version: resource.version, kind, message: resource.message };
-            let hub = Type { group: storage.group, version: storage.version, kind, message: storage.message };
+            let served = Type {
+                group: resource.group,
+                version: resource.version,
+                kind,
+                message: resource.message,
+            };
+            let hub = Type {
+                group: storage.group,
+                version: storage.version,
+                kind,
+                message: storage.message,
+            };
             let (collection, decoder) = opened
                 .entry(storage.prefix)
                 .or_insert_with(|| {
@@ -68,23 +85,38 @@ impl Registry {
                 })
                 .clone();
             let index = registry.endpoints.len();
-            registry.by_path.insert((resource.group, resource.version, resource.name), index);
+            registry
+                .by_path
+                .insert((resource.group, resource.version, resource.name), index);
             let index = u16::try_from(index).expect("the catalogue has a few hundred resources");
             let forms = forms.clone();
-            registry.endpoints.push(Endpoint { index, resource, strategy, served, hub, collection, decoder, forms });
+            registry.endpoints.push(Endpoint {
+                index,
+                resource,
+                strategy,
+                served,
+                hub,
+                collection,
+                decoder,
+                forms,
+            });
         }
         registry
     }
 
     #[must_use]
     pub fn find(&self, group: &str, version: &str, resource: &str) -> Option<&Endpoint> {
-        self.by_path.get(&(group, version, resource)).map(|i| &self.endpoints[*i])
+        self.by_path
+            .get(&(group, version, resource))
+            .map(|i| &self.endpoints[*i])
     }
 
     /// The endpoint of a resource in any version: for admission and authorizers, which read objects.
     #[must_use]
     pub fn any_version(&self, group: &str, resource: &str) -> Option<&Endpoint> {
-        self.endpoints.iter().find(|e| e.resource.group == group && e.resource.name == resource)
+        self.endpoints
+            .iter()
+            .find(|e| e.resource.group == group && e.resource.name == resource)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Endpoint> {

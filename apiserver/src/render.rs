@@ -41,9 +41,14 @@ pub fn json_body(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failu
     endpoint.forms.get(entry, Kept::Json.of(endpoint), |entry| {
         let mut out = Vec::with_capacity(entry.body.len() * 5 / 4);
         if endpoint.served.message == endpoint.hub.message {
-            codec::transcode::to_json(&entry.body, endpoint.hub.message, None, &mut out).map_err(Failure::internal)?;
+            codec::transcode::to_json(&entry.body, endpoint.hub.message, None, &mut out)
+                .map_err(Failure::internal)?;
         } else {
-            let object = object::convert(object::from_body(&entry.body, &endpoint.hub)?, &endpoint.hub, &endpoint.served)?;
+            let object = object::convert(
+                object::from_body(&entry.body, &endpoint.hub)?,
+                &endpoint.hub,
+                &endpoint.served,
+            )?;
             codec::json::encode(&object, endpoint.served.message, &mut out);
         }
         Ok(out.into())
@@ -55,29 +60,39 @@ pub fn protobuf_body(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, F
     if endpoint.served.message == endpoint.hub.message {
         return Ok(entry.body.clone());
     }
-    endpoint.forms.get(entry, Kept::Protobuf.of(endpoint), |entry| {
-        let object = object::convert(object::from_body(&entry.body, &endpoint.hub)?, &endpoint.hub, &endpoint.served)?;
-        let mut out = Vec::with_capacity(entry.body.len());
-        codec::protobuf::encode(&object, endpoint.served.message, &mut out);
-        Ok(out.into())
-    })
+    endpoint
+        .forms
+        .get(entry, Kept::Protobuf.of(endpoint), |entry| {
+            let object = object::convert(
+                object::from_body(&entry.body, &endpoint.hub)?,
+                &endpoint.hub,
+                &endpoint.served,
+            )?;
+            let mut out = Vec::with_capacity(entry.body.len());
+            codec::protobuf::encode(&object, endpoint.served.message, &mut out);
+            Ok(out.into())
+        })
 }
 
 /// JSON of an entry's metadata alone, as the body of a `PartialObjectMetadata`.
 fn metadata_json(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failure> {
-    endpoint.forms.get(entry, Kept::MetadataJson.of(endpoint), |entry| {
-        let mut out = Vec::with_capacity(256);
-        let partial = metadata_protobuf(endpoint, entry)?;
-        let message = proto::catalogue::messages::meta_v1::PARTIAL_OBJECT_METADATA;
-        codec::transcode::to_json(&partial, message, None, &mut out).map_err(Failure::internal)?;
-        Ok(out.into())
-    })
+    endpoint
+        .forms
+        .get(entry, Kept::MetadataJson.of(endpoint), |entry| {
+            let mut out = Vec::with_capacity(256);
+            let partial = metadata_protobuf(endpoint, entry)?;
+            let message = proto::catalogue::messages::meta_v1::PARTIAL_OBJECT_METADATA;
+            codec::transcode::to_json(&partial, message, None, &mut out)
+                .map_err(Failure::internal)?;
+            Ok(out.into())
+        })
 }
 
 /// Protobuf of an entry's metadata alone: every object has its metadata at tag 1, and so has
 /// `PartialObjectMetadata`.
 fn metadata_protobuf(endpoint: &Endpoint, entry: &Entry) -> Result<Bytes, Failure> {
-    wire::only_metadata(&entry.body).ok_or_else(|| Failure::internal(format!("{}: {}", endpoint.resource.name, entry.key)))
+    wire::only_metadata(&entry.body)
+        .ok_or_else(|| Failure::internal(format!("{}: {}", endpoint.resource.name, entry.key)))
 }
 
 /// `{"kind":...,"apiVersion":...,` in front of a JSON body.
@@ -96,16 +111,31 @@ fn with_type(kind: &str, api_version: &str, body: &[u8], out: &mut Vec<u8>) {
 
 /// The kind and version that metadata forms carry.
 fn meta_version(beta: bool) -> &'static str {
-    if beta { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" }
+    if beta {
+        "meta.k8s.io/v1beta1"
+    } else {
+        "meta.k8s.io/v1"
+    }
 }
 
 /// An answer that is one stored object.
-pub fn entry(endpoint: &Endpoint, media: Media, entry: &Arc<Entry>, now: i64) -> Result<Bytes, Failure> {
+pub fn entry(
+    endpoint: &Endpoint,
+    media: Media,
+    entry: &Arc<Entry>,
+    now: i64,
+) -> Result<Bytes, Failure> {
     match (media.form, media.encoding) {
         (Form::Table { beta }, _) => {
             let mut table = table_of(endpoint.resource, meta_of(entry));
             table.set(&[n::ROWS], vec![row(endpoint, entry, now)?]);
-            Ok(encode(&table, proto::catalogue::messages::meta_v1::TABLE, "Table", meta_version(beta), media))
+            Ok(encode(
+                &table,
+                proto::catalogue::messages::meta_v1::TABLE,
+                "Table",
+                meta_version(beta),
+                media,
+            ))
         }
         (Form::Metadata { beta }, Encoding::Protobuf) => {
             let body = metadata_protobuf(endpoint, entry)?;
@@ -124,7 +154,12 @@ pub fn entry(endpoint: &Endpoint, media: Media, entry: &Arc<Entry>, now: i64) ->
         (Form::Full, _) => {
             let body = json_body(endpoint, entry)?;
             let mut out = Vec::with_capacity(body.len() + 64);
-            with_type(endpoint.served.kind, &endpoint.served.api_version(), &body, &mut out);
+            with_type(
+                endpoint.served.kind,
+                &endpoint.served.api_version(),
+                &body,
+                &mut out,
+            );
             finish_json(out, media)
         }
     }
@@ -150,7 +185,13 @@ fn finish_json(json: Vec<u8>, media: Media) -> Result<Bytes, Failure> {
 
 /// An answer that is a tree: statuses, reviews, scales, tables.
 #[must_use]
-pub fn encode(object: &Value, message: MsgId, kind: &str, api_version: &str, media: Media) -> Bytes {
+pub fn encode(
+    object: &Value,
+    message: MsgId,
+    kind: &str,
+    api_version: &str,
+    media: Media,
+) -> Bytes {
     if media.encoding == Encoding::Protobuf {
         let mut out = Vec::with_capacity(512);
         codec::protobuf::seal(object, message, api_version, kind, &mut out);
@@ -178,7 +219,10 @@ pub struct ListMeta {
 }
 
 fn meta_of(entry: &Entry) -> ListMeta {
-    ListMeta { resource_version: entry.revision.to_string(), ..ListMeta::default() }
+    ListMeta {
+        resource_version: entry.revision.to_string(),
+        ..ListMeta::default()
+    }
 }
 
 impl ListMeta {
@@ -200,7 +244,10 @@ impl ListMeta {
 fn table_of(resource: &Resource, meta: ListMeta) -> Value {
     let mut table = Value::object();
     table.set(&[n::METADATA], meta.to_value());
-    table.set(&[n::COLUMN_DEFINITIONS], table::definitions(table::columns(resource)));
+    table.set(
+        &[n::COLUMN_DEFINITIONS],
+        table::definitions(table::columns(resource)),
+    );
     table
 }
 
@@ -214,7 +261,12 @@ fn row(endpoint: &Endpoint, entry: &Arc<Entry>, now: i64) -> Result<Value, Failu
     let mut row = Value::object();
     row.set(&[n::CELLS], Value::List(cells.iter().map(cell).collect()));
     let mut raw = Vec::new();
-    with_type("PartialObjectMetadata", "meta.k8s.io/v1", &metadata_json(endpoint, entry)?, &mut raw);
+    with_type(
+        "PartialObjectMetadata",
+        "meta.k8s.io/v1",
+        &metadata_json(endpoint, entry)?,
+        &mut raw,
+    );
     row.set(&[n::OBJECT], Value::Raw(raw.into()));
     Ok(row)
 }
@@ -237,13 +289,23 @@ pub struct List<'a> {
 impl<'a> List<'a> {
     #[must_use]
     pub fn new(endpoint: &'a Endpoint, media: Media, meta: ListMeta) -> Self {
-        Self { endpoint, media, meta, first: true }
+        Self {
+            endpoint,
+            media,
+            meta,
+            first: true,
+        }
     }
 
     /// The same list, later: pieces are made between awaits.
     #[must_use]
     pub fn resume(endpoint: &'a Endpoint, media: Media, meta: ListMeta, first: bool) -> Self {
-        Self { endpoint, media, meta, first }
+        Self {
+            endpoint,
+            media,
+            meta,
+            first,
+        }
     }
 
     /// Whether no entry was appended yet.
@@ -260,13 +322,21 @@ impl<'a> List<'a> {
     /// Whether the answer can be made piece by piece; tables, YAML and indented JSON are made whole.
     #[must_use]
     pub fn can_stream(&self) -> bool {
-        !self.media.pretty && self.media.encoding != Encoding::Yaml && !matches!(self.media.form, Form::Table { .. })
+        !self.media.pretty
+            && self.media.encoding != Encoding::Yaml
+            && !matches!(self.media.form, Form::Table { .. })
     }
 
     fn kind(&self) -> (String, String) {
         match self.media.form {
-            Form::Metadata { beta } => ("PartialObjectMetadataList".into(), meta_version(beta).into()),
-            _ => (self.endpoint.resource.list_kind(), self.endpoint.served.api_version()),
+            Form::Metadata { beta } => (
+                "PartialObjectMetadataList".into(),
+                meta_version(beta).into(),
+            ),
+            _ => (
+                self.endpoint.resource.list_kind(),
+                self.endpoint.served.api_version(),
+            ),
         }
     }
 
@@ -281,7 +351,10 @@ impl<'a> List<'a> {
             wire::list_head(&api_version, &kind, &meta, items_size, out);
             return;
         }
-        out.extend_from_slice(format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":").as_bytes());
+        out.extend_from_slice(
+            format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":")
+                .as_bytes(),
+        );
         codec::json::encode(&self.meta.to_value(), list_meta, out);
         out.extend_from_slice(b",\"items\":[");
     }
@@ -297,7 +370,12 @@ impl<'a> List<'a> {
         }
         match self.media.form {
             Form::Metadata { beta } => {
-                with_type("PartialObjectMetadata", meta_version(beta), &metadata_json(self.endpoint, entry)?, out);
+                with_type(
+                    "PartialObjectMetadata",
+                    meta_version(beta),
+                    &metadata_json(self.endpoint, entry)?,
+                    out,
+                );
             }
             _ => out.extend_from_slice(&json_body(self.endpoint, entry)?),
         }
@@ -337,7 +415,13 @@ impl<'a> List<'a> {
                 entries.iter().map(|e| row(self.endpoint, e, now)).collect();
             table.set(&[n::ROWS], Value::List(rows?));
             let message = proto::catalogue::messages::meta_v1::TABLE;
-            return Ok(encode(&table, message, "Table", meta_version(beta), self.media));
+            return Ok(encode(
+                &table,
+                message,
+                "Table",
+                meta_version(beta),
+                self.media,
+            ));
         }
         let mut out = Vec::new();
         let mut size = 0;
@@ -349,7 +433,11 @@ impl<'a> List<'a> {
             self.item(entry, &mut out)?;
         }
         self.tail(&mut out);
-        if self.media.encoding == Encoding::Protobuf { Ok(out.into()) } else { finish_json(out, self.media) }
+        if self.media.encoding == Encoding::Protobuf {
+            Ok(out.into())
+        } else {
+            finish_json(out, self.media)
+        }
     }
 }
 
@@ -362,7 +450,10 @@ pub fn watch_frame(
     now: i64,
     first: bool,
 ) -> Result<Bytes, Failure> {
-    let plain = Media { pretty: false, ..media };
+    let plain = Media {
+        pretty: false,
+        ..media
+    };
     if let Form::Table { beta } = media.form {
         let mut table = table_of(endpoint.resource, meta_of(entry));
         if !first {
@@ -370,10 +461,20 @@ pub fn watch_frame(
             table.set(&[n::COLUMN_DEFINITIONS], Value::Null);
         }
         table.set(&[n::ROWS], vec![row(endpoint, entry, now)?]);
-        let body = encode(&table, proto::catalogue::messages::meta_v1::TABLE, "Table", meta_version(beta), plain);
+        let body = encode(
+            &table,
+            proto::catalogue::messages::meta_v1::TABLE,
+            "Table",
+            meta_version(beta),
+            plain,
+        );
         return Ok(frame(kind, &body, media.encoding));
     }
-    Ok(frame(kind, &self::entry(endpoint, plain, entry, now)?, media.encoding))
+    Ok(frame(
+        kind,
+        &self::entry(endpoint, plain, entry, now)?,
+        media.encoding,
+    ))
 }
 
 /// The annotation of the bookmark that ends the initial events (KEP-3157).
@@ -389,20 +490,36 @@ pub fn bookmark(endpoint: &Endpoint, media: Media, revision: i64, initial_done: 
         let annotations = object.ensure(&[n::METADATA, n::ANNOTATIONS]).make_map();
         annotations.insert(INITIAL_EVENTS_END, "true");
     }
-    let plain = Media { pretty: false, ..media };
+    let plain = Media {
+        pretty: false,
+        ..media
+    };
     let body = match media.form {
-        Form::Full => {
-            tree(&object, &endpoint.served, plain)
-        }
+        Form::Full => tree(&object, &endpoint.served, plain),
         Form::Metadata { beta } => {
             let message = proto::catalogue::messages::meta_v1::PARTIAL_OBJECT_METADATA;
-            encode(&object, message, "PartialObjectMetadata", meta_version(beta), plain)
+            encode(
+                &object,
+                message,
+                "PartialObjectMetadata",
+                meta_version(beta),
+                plain,
+            )
         }
         Form::Table { beta } => {
-            let meta = ListMeta { resource_version: revision.to_string(), ..ListMeta::default() };
+            let meta = ListMeta {
+                resource_version: revision.to_string(),
+                ..ListMeta::default()
+            };
             let mut table = table_of(endpoint.resource, meta);
             table.set(&[n::COLUMN_DEFINITIONS], Value::Null);
-            encode(&table, proto::catalogue::messages::meta_v1::TABLE, "Table", meta_version(beta), plain)
+            encode(
+                &table,
+                proto::catalogue::messages::meta_v1::TABLE,
+                "Table",
+                meta_version(beta),
+                plain,
+            )
         }
     };
     frame("BOOKMARK", &body, media.encoding)
@@ -412,8 +529,16 @@ pub fn bookmark(endpoint: &Endpoint, media: Media, revision: i64, initial_done: 
 #[must_use]
 pub fn error_frame(failure: &Failure, media: Media) -> Bytes {
     let status = proto::catalogue::messages::meta_v1::STATUS;
-    let plain = Media { pretty: false, form: Form::Full, ..media };
-    frame("ERROR", &encode(&failure.to_value(), status, "Status", "v1", plain), media.encoding)
+    let plain = Media {
+        pretty: false,
+        form: Form::Full,
+        ..media
+    };
+    frame(
+        "ERROR",
+        &encode(&failure.to_value(), status, "Status", "v1", plain),
+        media.encoding,
+    )
 }
 
 fn frame(kind: &str, object: &[u8], encoding: Encoding) -> Bytes {

@@ -35,9 +35,21 @@ impl RequestInfo {
     /// Reads a request. Fails only for a `/watch` or `/proxy` prefix with nothing behind it.
     pub fn read(method: &Method, uri: &Uri, query: &Query) -> Result<Self, String> {
         let path = uri.path();
-        let mut info = Self { path: path.to_owned(), verb: method.as_str().to_ascii_lowercase(), ..Self::default() };
-        let decoded: Vec<String> = path.trim_matches('/').split('/').map(percent_decode).collect();
-        let mut parts: &[String] = if path.trim_matches('/').is_empty() { &[] } else { &decoded };
+        let mut info = Self {
+            path: path.to_owned(),
+            verb: method.as_str().to_ascii_lowercase(),
+            ..Self::default()
+        };
+        let decoded: Vec<String> = path
+            .trim_matches('/')
+            .split('/')
+            .map(percent_decode)
+            .collect();
+        let mut parts: &[String] = if path.trim_matches('/').is_empty() {
+            &[]
+        } else {
+            &decoded
+        };
         let prefix = match parts.first().map(String::as_str) {
             Some(p @ ("api" | "apis")) if parts.len() >= 3 => p,
             _ => return Ok(info),
@@ -57,7 +69,9 @@ impl RequestInfo {
         let by_prefix = matches!(parts[0].as_str(), "watch" | "proxy");
         if by_prefix {
             if parts.len() < 2 {
-                return Err(format!("unable to determine kind and namespace from url, {uri}"));
+                return Err(format!(
+                    "unable to determine kind and namespace from url, {uri}"
+                ));
             }
             info.verb.clone_from(&parts[0]);
             parts = &parts[1..];
@@ -94,7 +108,12 @@ impl RequestInfo {
             self.verb = "deletecollection".into();
         }
         if self.verb == "get" {
-            self.verb = if query.flag("watch").unwrap_or(true) && query.get("watch").is_some() { "watch" } else { "list" }.into();
+            self.verb = if query.flag("watch").unwrap_or(true) && query.get("watch").is_some() {
+                "watch"
+            } else {
+                "list"
+            }
+            .into();
             let name = query
                 .get("fieldSelector")
                 .and_then(|s| proto::selector::FieldSelector::parse(s).ok())
@@ -153,24 +172,35 @@ impl Query {
     #[must_use]
     pub fn parse(uri: &Uri) -> Self {
         let text = uri.query().unwrap_or_default().as_bytes();
-        Self(form_urlencoded::parse(text).map(|(k, v)| (k.into_owned(), v.into_owned())).collect())
+        Self(
+            form_urlencoded::parse(text)
+                .map(|(k, v)| (k.into_owned(), v.into_owned()))
+                .collect(),
+        )
     }
 
     /// The first value of a parameter.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str())
+        self.0
+            .iter()
+            .find(|(k, _)| k == name)
+            .map(|(_, v)| v.as_str())
     }
 
     /// Every value of a parameter that may be repeated.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(k, _)| k == name).map(|(_, v)| v.as_str())
+        self.0
+            .iter()
+            .filter(move |(k, _)| k == name)
+            .map(|(_, v)| v.as_str())
     }
 
     /// A boolean as upstream's conversion reads it: present and neither `false` nor `0` is true.
     #[must_use]
     pub fn flag(&self, name: &str) -> Option<bool> {
-        self.get(name).map(|v| !matches!(v.to_ascii_lowercase().as_str(), "false" | "0"))
+        self.get(name)
+            .map(|v| !matches!(v.to_ascii_lowercase().as_str(), "false" | "0"))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -191,29 +221,148 @@ mod tests {
     fn paths_are_read_as_upstream_reads_them() {
         // (method, path, verb, group, namespace, resource, subresource, name)
         let cases = [
-            (Method::GET, "/api/v1/namespaces", "list", "", "", "namespaces", "", ""),
-            (Method::GET, "/api/v1/namespaces/other", "get", "", "other", "namespaces", "", "other"),
-            (Method::PUT, "/api/v1/namespaces/other/finalize", "update", "", "other", "namespaces", "finalize", "other"),
-            (Method::GET, "/api/v1/namespaces/other/pods", "list", "", "other", "pods", "", ""),
-            (Method::GET, "/api/v1/namespaces/other/pods?watch=1", "watch", "", "other", "pods", "", ""),
-            (Method::GET, "/api/v1/namespaces/other/pods?watch=false", "list", "", "other", "pods", "", ""),
-            (Method::POST, "/api/v1/namespaces/other/pods/a/exec", "create", "", "other", "pods", "exec", "a"),
-            (Method::GET, "/apis/apps/v1/deployments", "list", "apps", "", "deployments", "", ""),
-            (Method::DELETE, "/apis/apps/v1/namespaces/x/deployments", "deletecollection", "apps", "x", "deployments", "", ""),
-            (Method::GET, "/api/v1/watch/pods", "watch", "", "", "pods", "", ""),
-            (Method::GET, "/api/v1/pods?fieldSelector=metadata.name%3Dfoo", "list", "", "", "pods", "", "foo"),
+            (
+                Method::GET,
+                "/api/v1/namespaces",
+                "list",
+                "",
+                "",
+                "namespaces",
+                "",
+                "",
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/other",
+                "get",
+                "",
+                "other",
+                "namespaces",
+                "",
+                "other",
+            ),
+            (
+                Method::PUT,
+                "/api/v1/namespaces/other/finalize",
+                "update",
+                "",
+                "other",
+                "namespaces",
+                "finalize",
+                "other",
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/other/pods",
+                "list",
+                "",
+                "other",
+                "pods",
+                "",
+                "",
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/other/pods?watch=1",
+                "watch",
+                "",
+                "other",
+                "pods",
+                "",
+                "",
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/other/pods?watch=false",
+                "list",
+                "",
+                "other",
+                "pods",
+                "",
+                "",
+            ),
+            (
+                Method::POST,
+                "/api/v1/namespaces/other/pods/a/exec",
+                "create",
+                "",
+                "other",
+                "pods",
+                "exec",
+                "a",
+            ),
+            (
+                Method::GET,
+                "/apis/apps/v1/deployments",
+                "list",
+                "apps",
+                "",
+                "deployments",
+                "",
+                "",
+            ),
+            (
+                Method::DELETE,
+                "/apis/apps/v1/namespaces/x/deployments",
+                "deletecollection",
+                "apps",
+                "x",
+                "deployments",
+                "",
+                "",
+            ),
+            (
+                Method::GET,
+                "/api/v1/watch/pods",
+                "watch",
+                "",
+                "",
+                "pods",
+                "",
+                "",
+            ),
+            (
+                Method::GET,
+                "/api/v1/pods?fieldSelector=metadata.name%3Dfoo",
+                "list",
+                "",
+                "",
+                "pods",
+                "",
+                "foo",
+            ),
         ];
         for (method, path, verb, group, namespace, resource, subresource, name) in cases {
             let i = read(method, path);
-            let got = (i.verb.as_str(), i.group.as_str(), i.namespace.as_str(), i.resource.as_str(), i.subresource.as_str(), i.name.as_str());
-            assert_eq!(got, (verb, group, namespace, resource, subresource, name), "{path}");
+            let got = (
+                i.verb.as_str(),
+                i.group.as_str(),
+                i.namespace.as_str(),
+                i.resource.as_str(),
+                i.subresource.as_str(),
+                i.name.as_str(),
+            );
+            assert_eq!(
+                got,
+                (verb, group, namespace, resource, subresource, name),
+                "{path}"
+            );
             assert!(i.is_resource);
         }
     }
 
     #[test]
     fn short_paths_are_not_about_resources() {
-        for path in ["/", "/healthz", "/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/openapi/v2"] {
+        for path in [
+            "/",
+            "/healthz",
+            "/api",
+            "/api/v1",
+            "/apis",
+            "/apis/apps",
+            "/apis/apps/v1",
+            "/openapi/v2",
+        ] {
             let i = read(Method::GET, path);
             assert!(!i.is_resource, "{path}");
             assert_eq!(i.verb, "get");

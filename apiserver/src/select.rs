@@ -18,16 +18,26 @@ pub struct Select {
 
 impl Select {
     /// Reads the selectors of a request; `None` if everything is asked for.
-    pub fn read(endpoint: &Endpoint, options: &ListOptions) -> Result<Option<Arc<dyn Filter>>, Failure> {
+    pub fn read(
+        endpoint: &Endpoint,
+        options: &ListOptions,
+    ) -> Result<Option<Arc<dyn Filter>>, Failure> {
         let labels = LabelSelector::parse(&options.label_selector)
-            .map_err(|e| Failure::bad_request(format!("unable to parse requirement: {e}")))?;
-        let mut fields = FieldSelector::parse(&options.field_selector).map_err(|e| Failure::bad_request(e.to_string()))?;
+            .map_err(|e| Failure::bad_request(e.to_string()))?;
+        let mut fields = FieldSelector::parse(&options.field_selector)
+            .map_err(|e| Failure::bad_request(e.to_string()))?;
         let resource = endpoint.resource;
         fields
             .rename(|label| match label {
                 "metadata.name" => Some("metadata.name"),
-                "metadata.namespace" if resource.namespaced || !resource.group.is_empty() => Some("metadata.namespace"),
-                other => resource.field_labels.iter().find(|(l, _)| *l == other).map(|(_, attr)| *attr),
+                "metadata.namespace" if resource.namespaced || !resource.group.is_empty() => {
+                    Some("metadata.namespace")
+                }
+                other => resource
+                    .field_labels
+                    .iter()
+                    .find(|(l, _)| *l == other)
+                    .map(|(_, attr)| *attr),
             })
             .map_err(|label| Failure::bad_request(format!("field label not supported: {label}")))?;
         if labels.is_everything() && fields.is_everything() {
@@ -39,7 +49,9 @@ impl Select {
 
 impl Filter for Select {
     fn matches(&self, entry: &Entry) -> bool {
-        self.fields.matches(|name| entry.field(name).unwrap_or_default()) && self.labels.matches(|key| entry.labels.get(key))
+        self.fields
+            .matches(|name| entry.field(name).unwrap_or_default())
+            && self.labels.matches(|key| entry.labels.get(key))
     }
 
     fn requires(&self, field: &str) -> Option<&str> {

@@ -43,7 +43,10 @@ pub struct Identity {
 impl Identity {
     #[must_use]
     pub fn of_this_process() -> Self {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
         // Host and role, each behind its length: upstream's form, so that a server taken over keeps
         // its lease.
         let mut named = Vec::new();
@@ -52,7 +55,11 @@ impl Identity {
             named.extend_from_slice(part.as_bytes());
         }
         let lease = format!("apiserver-{}", base32(&Sha256::digest(&named)[..16]));
-        Self { holder: format!("{lease}_{}", uuid::Uuid::new_v4()), lease, host }
+        Self {
+            holder: format!("{lease}_{}", uuid::Uuid::new_v4()),
+            lease,
+            host,
+        }
     }
 }
 
@@ -78,20 +85,46 @@ fn base32(bytes: &[u8]) -> String {
 impl Server {
     /// One object, from the cache or, if that does not have it, once from etcd, as a tree of the hub's
     /// version.
-    pub async fn lookup(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Result<Option<proto::Value>, Failure> {
-        let endpoint = self.registry.any_version(group, resource).ok_or_else(Failure::no_such_resource)?;
-        let key = if endpoint.resource.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };
-        let entry = endpoint.collection.cached(&key).await.map_err(read_failure)?;
-        entry.map(|e| crate::object::from_body(&e.body, &endpoint.hub)).transpose()
+    pub async fn lookup(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<proto::Value>, Failure> {
+        let endpoint = self
+            .registry
+            .any_version(group, resource)
+            .ok_or_else(Failure::no_such_resource)?;
+        let key = if endpoint.resource.namespaced {
+            format!("{namespace}/{name}")
+        } else {
+            name.to_owned()
+        };
+        let entry = endpoint
+            .collection
+            .cached(&key)
+            .await
+            .map_err(read_failure)?;
+        entry
+            .map(|e| crate::object::from_body(&e.body, &endpoint.hub))
+            .transpose()
     }
 
     /// Every object of a resource, from the cache, as trees of the hub's version: for small collections
     /// and for loops that look at all of one.
     #[must_use]
     pub fn objects(&self, group: &str, resource: &str) -> Vec<proto::Value> {
-        let Some(endpoint) = self.registry.any_version(group, resource) else { return Vec::new() };
-        let Ok((entries, _)) = endpoint.collection.snapshot() else { return Vec::new() };
-        entries.iter().filter_map(|e| crate::object::from_body(&e.body, &endpoint.hub).ok()).collect()
+        let Some(endpoint) = self.registry.any_version(group, resource) else {
+            return Vec::new();
+        };
+        let Ok((entries, _)) = endpoint.collection.snapshot() else {
+            return Vec::new();
+        };
+        entries
+            .iter()
+            .filter_map(|e| crate::object::from_body(&e.body, &endpoint.hub).ok())
+            .collect()
     }
 }
 
@@ -104,7 +137,9 @@ pub fn read_failure(error: ReadError) -> Failure {
         ReadError::TooNew { wanted, current } => Failure::version_too_large(current, wanted),
         ReadError::Expired => Failure::gone(text),
         ReadError::ContinueExpired { resume } => Failure::gone(text).with_continue(resume),
-        ReadError::InvalidContinue(_) | ReadError::RevisionWithContinue => Failure::bad_request(text),
+        ReadError::InvalidContinue(_) | ReadError::RevisionWithContinue => {
+            Failure::bad_request(text)
+        }
         other => store_failure(&other),
     }
 }

@@ -3,13 +3,17 @@
 //! Codes, reasons, details and the texts that clients match on follow upstream's
 //! `apimachinery/pkg/api/errors`. Every handler returns `Result<_, Failure>`.
 
-use proto::path::FieldError;
 use proto::Value;
+use proto::path::FieldError;
 
 /// A group and resource (or kind) as messages name them: `deployments.apps`, `pods`.
 #[must_use]
 pub fn qualified(group: &str, name: &str) -> String {
-    if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") }
+    if group.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{name}.{group}")
+    }
 }
 
 /// What is wrong with a request, ready to be sent.
@@ -51,7 +55,14 @@ impl Failure {
     #[must_use]
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self(Box::new(Inner { code, reason, message, details: Details::default(), continue_token: String::new(), retry_after: None }))
+        Self(Box::new(Inner {
+            code,
+            reason,
+            message,
+            details: Details::default(),
+            continue_token: String::new(),
+            retry_after: None,
+        }))
     }
 
     #[must_use]
@@ -61,7 +72,12 @@ impl Failure {
     }
 
     fn about(self, group: &str, kind: &str, name: &str) -> Self {
-        self.with_details(Details { name: name.into(), group: group.into(), kind: kind.into(), ..Details::default() })
+        self.with_details(Details {
+            name: name.into(),
+            group: group.into(),
+            kind: kind.into(),
+            ..Details::default()
+        })
     }
 
     #[must_use]
@@ -72,7 +88,11 @@ impl Failure {
 
     #[must_use]
     pub fn with_cause(mut self, reason: &str, message: &str, field: &str) -> Self {
-        self.0.details.causes.push(Cause { reason: reason.into(), message: message.into(), field: field.into() });
+        self.0.details.causes.push(Cause {
+            reason: reason.into(),
+            message: message.into(),
+            field: field.into(),
+        });
         self
     }
 
@@ -85,7 +105,11 @@ impl Failure {
     /// A path below `/api` or `/apis` that nothing serves.
     #[must_use]
     pub fn no_such_resource() -> Self {
-        Self::new(404, "NotFound", "the server could not find the requested resource")
+        Self::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        )
     }
 
     #[must_use]
@@ -101,12 +125,17 @@ impl Failure {
             "{} \"{name}\" already exists, the server was not able to generate a unique name for the object",
             qualified(group, resource)
         );
-        Self::new(409, "AlreadyExists", message).about(group, resource, name).with_retry_after(1)
+        Self::new(409, "AlreadyExists", message)
+            .about(group, resource, name)
+            .with_retry_after(1)
     }
 
     #[must_use]
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
-        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", qualified(group, resource));
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{name}\": {why}",
+            qualified(group, resource)
+        );
         Self::new(409, "Conflict", message).about(group, resource, name)
     }
 
@@ -151,7 +180,11 @@ impl Failure {
         let mut failure = Self::new(422, "Invalid", message).about(group, kind, name);
         failure.0.details.causes = errors
             .iter()
-            .map(|e| Cause { reason: e.reason.code().into(), message: e.body(), field: e.field.clone() })
+            .map(|e| Cause {
+                reason: e.reason.code().into(),
+                message: e.body(),
+                field: e.field.clone(),
+            })
             .collect();
         failure
     }
@@ -163,24 +196,37 @@ impl Failure {
 
     #[must_use]
     pub fn method_not_allowed(group: &str, resource: &str, verb: &str) -> Self {
-        let message = format!("{verb} is not supported on resources of kind \"{}\"", qualified(group, resource));
+        let message = format!(
+            "{verb} is not supported on resources of kind \"{}\"",
+            qualified(group, resource)
+        );
         Self::new(405, "MethodNotAllowed", message).about(group, resource, "")
     }
 
     #[must_use]
     pub fn not_acceptable(accepted: &str) -> Self {
-        Self::new(406, "NotAcceptable", format!("only the following media types are accepted: {accepted}"))
+        Self::new(
+            406,
+            "NotAcceptable",
+            format!("only the following media types are accepted: {accepted}"),
+        )
     }
 
     #[must_use]
     pub fn unsupported_media_type(accepted: &str) -> Self {
-        let message = format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {accepted}"
+        );
         Self::new(415, "UnsupportedMediaType", message)
     }
 
     #[must_use]
     pub fn too_large(message: &str) -> Self {
-        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: {message}"))
+        Self::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: {message}"),
+        )
     }
 
     #[must_use]
@@ -215,7 +261,12 @@ impl Failure {
     #[must_use]
     pub fn internal(message: impl std::fmt::Display) -> Self {
         let text = message.to_string();
-        Self::new(500, "InternalError", format!("Internal error occurred: {text}")).with_cause("", &text, "")
+        Self::new(
+            500,
+            "InternalError",
+            format!("Internal error occurred: {text}"),
+        )
+        .with_cause("", &text, "")
     }
 
     /// The token with which an expired list can go on at a later revision.
@@ -252,14 +303,12 @@ impl Failure {
         self.0.retry_after
     }
 
-    /// The `Status` object.
+    /// The `Status` object, without kind and version.
     #[must_use]
     pub fn to_value(&self) -> Value {
         use proto::catalogue::names as n;
         let s = &*self.0;
         let mut status = Value::object();
-        status.set(&[n::KIND], "Status");
-        status.set(&[n::API_VERSION], "v1");
         status.set(&[n::METADATA], Value::object());
         if !s.continue_token.is_empty() {
             status.set(&[n::METADATA, n::CONTINUE], s.continue_token.as_str());
@@ -272,7 +321,12 @@ impl Failure {
         status.set(&[n::CODE], i64::from(s.code));
         let mut details = Value::object();
         let d = &s.details;
-        for (name, text) in [(n::NAME, &d.name), (n::GROUP, &d.group), (n::KIND, &d.kind), (n::UID, &d.uid)] {
+        for (name, text) in [
+            (n::NAME, &d.name),
+            (n::GROUP, &d.group),
+            (n::KIND, &d.kind),
+            (n::UID, &d.uid),
+        ] {
             if !text.is_empty() {
                 details.set(&[name], text.as_str());
             }
@@ -284,7 +338,10 @@ impl Failure {
         if let Some(seconds) = s.retry_after {
             details.set(&[n::RETRY_AFTER_SECONDS], i64::from(seconds));
         }
-        let plain = d.name.is_empty() && d.kind.is_empty() && d.causes.is_empty() && s.retry_after.is_none();
+        let plain = d.name.is_empty()
+            && d.kind.is_empty()
+            && d.causes.is_empty()
+            && s.retry_after.is_none();
         // Constructors that take a resource always send details, be they empty.
         if !plain || matches!(s.reason, "NotFound" | "Forbidden") {
             status.set(&[n::DETAILS], details);
@@ -296,7 +353,11 @@ impl Failure {
 fn cause(c: &Cause) -> Value {
     use proto::catalogue::names as n;
     let mut v = Value::object();
-    for (name, text) in [(n::REASON, &c.reason), (n::MESSAGE, &c.message), (n::FIELD, &c.field)] {
+    for (name, text) in [
+        (n::REASON, &c.reason),
+        (n::MESSAGE, &c.message),
+        (n::FIELD, &c.field),
+    ] {
         if !text.is_empty() {
             v.set(&[name], text.as_str());
         }

@@ -12,13 +12,27 @@ pub type Cells = fn(&Value, i64) -> Vec<Value>;
 
 /// The columns of a resource without a printer of its own.
 const DEFAULT_COLUMNS: &[Column] = &[
-    Column { name: "Name", kind: "string", format: "name", priority: 0 },
-    Column { name: "Created At", kind: "date", format: "", priority: 0 },
+    Column {
+        name: "Name",
+        kind: "string",
+        format: "name",
+        priority: 0,
+    },
+    Column {
+        name: "Created At",
+        kind: "date",
+        format: "",
+        priority: 0,
+    },
 ];
 
 #[must_use]
 pub fn columns(resource: &Resource) -> &'static [Column] {
-    if resource.columns.is_empty() { DEFAULT_COLUMNS } else { resource.columns }
+    if resource.columns.is_empty() {
+        DEFAULT_COLUMNS
+    } else {
+        resource.columns
+    }
 }
 
 /// The row of a resource without cells of its own: name, and age or creation time where there is such
@@ -72,7 +86,11 @@ pub fn human_duration(seconds: i64) -> String {
     let s = seconds.max(0);
     let (minutes, hours, days) = (s / MINUTE, s / HOUR, s / DAY);
     let two = |whole: i64, unit: char, rest: i64, small: char| {
-        if rest == 0 { format!("{whole}{unit}") } else { format!("{whole}{unit}{rest}{small}") }
+        if rest == 0 {
+            format!("{whole}{unit}")
+        } else {
+            format!("{whole}{unit}{rest}{small}")
+        }
     };
     if s < 2 * MINUTE {
         format!("{s}s")

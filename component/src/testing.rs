@@ -265,6 +265,14 @@ impl FakeApi {
         }
     }
 
+    /// How many connections have sent requests.
+    pub(crate) fn connections(&self) -> usize {
+        let mut open: Vec<_> = self.connections.lock().iter().map(Weak::as_ptr).collect();
+        open.sort_unstable();
+        open.dedup();
+        open.len()
+    }
+
     /// Tells the clients to go away.
     pub(crate) fn close_connections(&self) {
         for connection in self.connections.lock().drain(..) {

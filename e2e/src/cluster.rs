@@ -172,8 +172,9 @@ impl Cluster {
         if spec.nodes == 0 || spec.nodes > MAX_NODES {
             return Err(Error::NodeCount(spec.nodes));
         }
-        let cluster = Self::prepare(spec, progress)?;
+        let (cluster, _held) = Self::prepare(spec, progress)?;
         cluster.start_control_plane(progress)?;
+        cluster.retire_nodes()?;
         let root = cluster.spec.root.clone();
         thread::scope(|scope| {
             let dns = scope.spawn(|| cluster.install_dns(&root));
@@ -197,7 +198,7 @@ impl Cluster {
         Self::with(spec, number)
     }
 
-    fn prepare(mut spec: Spec, progress: Progress) -> Result<Self, Error> {
+    fn prepare(mut spec: Spec, progress: Progress) -> Result<(Self, number::Held), Error> {
         fs::create_dir_all(&spec.dir).map_err(Error::io("make", &spec.dir))?;
         spec.dir = spec
             .dir
@@ -208,11 +209,14 @@ impl Cluster {
         }
         let state = spec.dir.join(STATE);
         let before: Option<State> = init::read_json(&state).ok();
-        let number = Number::claim(
-            &spec.dir,
-            before.map(|state| state.number),
-            &network::routed()?,
-        )?;
+        let wish = before.map(|state| state.number);
+        let (number, held) = loop {
+            let number = Number::claim(&spec.dir, wish, &network::routed()?)?;
+            let held = number.lock()?;
+            if Number::find(&spec.dir)? == Some(number) {
+                break (number, held);
+            }
+        };
         progress.say(&format!(
             "cluster {} in {}",
             number.name(),
@@ -222,6 +226,9 @@ impl Cluster {
         init::write_json(&state, &wanted).map_err(host::Error::Init)?;
         let State { spec, .. } = wanted;
         let cluster = progress.step("certificates and kubeconfigs", || Self::with(spec, number))?;
+        // The nodes' packet rules see what their bridges pass on only with this module; where it is built in or missing,
+        // asking for it fails without harm.
+        let _ = command::run("modprobe", &["--quiet", "br_netfilter"]);
         progress.step("network", || {
             network::ensure_switch(number)?;
             let nodes = cluster.nodes();
@@ -229,7 +236,7 @@ impl Cluster {
                 .iter()
                 .try_for_each(|node| network::ensure_node(number, &node.name, node.address))
         })?;
-        Ok(cluster)
+        Ok((cluster, held))
     }
 
     fn with(spec: Spec, number: Number) -> Result<Self, Error> {
@@ -301,28 +308,34 @@ pub fn down(dir: &Path, keep: bool) -> Result<(), Error> {
     };
     let full = std::path::absolute(dir).map_err(|_| missing())?;
     let full = full.canonicalize().unwrap_or(full);
-    let number = Number::find(&full)?;
-    let known = full.join(STATE).is_file();
-    if number.is_none() && !known {
-        return Err(missing());
+    let Some(number) = Number::find(&full)? else {
+        return match full.join(STATE).is_file() {
+            true if keep => Ok(()),
+            true => fs::remove_dir_all(&full).map_err(Error::io("remove", &full)),
+            false => Err(missing()),
+        };
+    };
+    let _held = number.lock()?;
+    if Number::find(&full)? != Some(number) {
+        return Ok(()); // somebody else was faster
     }
-    if let Some(number) = number {
-        let cgroup = PathBuf::from(number.name());
-        cgroup::kill(&cgroup)?;
-        network::remove(number);
-        cgroup::remove(&cgroup)?;
-        if !network::namespaces(number).is_empty() {
-            let left = network::namespaces(number).join(", ");
-            return Err(Error::Io {
-                verb: "remove",
-                path: left.into(),
-                cause: std::io::Error::other("the network namespace is in use"),
-            });
-        }
-        number.release()?;
-    }
-    if !keep && known {
+    dismantle(number)?;
+    if !keep && full.join(STATE).is_file() {
         fs::remove_dir_all(&full).map_err(Error::io("remove", &full))?;
     }
-    Ok(())
+    Ok(number.release()?)
+}
+
+/// Ends and removes everything that carries the number's names on this machine.
+fn dismantle(number: Number) -> Result<(), Error> {
+    let cgroup = PathBuf::from(number.name());
+    cgroup::kill(&cgroup)?;
+    network::remove(number);
+    cgroup::remove(&cgroup)?;
+    match network::namespaces(number).pop() {
+        None => Ok(()),
+        Some(left) => Err(Error::io("remove", &network::namespace_path(&left))(
+            std::io::ErrorKind::ResourceBusy.into(),
+        )),
+    }
 }

@@ -1,6 +1,7 @@
 //! Runs programs to their end. What they printed belongs to the error.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 #[derive(thiserror::Error, Debug)]
@@ -24,14 +25,24 @@ pub fn run(program: &str, args: &[&str]) -> Result<String, Error> {
     run_with_input(program, args, "")
 }
 
-/// Runs `program` with `input` on its standard input. A thread writes it, so that neither side waits for the other.
+/// Runs `program` in a directory.
+pub fn run_in(dir: &Path, program: &str, args: &[&str]) -> Result<String, Error> {
+    output(Command::new(program).current_dir(dir).args(args), "")
+}
+
+/// Runs `program` with `input` on its standard input.
 pub fn run_with_input(program: &str, args: &[&str], input: &str) -> Result<String, Error> {
+    output(Command::new(program).args(args), input)
+}
+
+/// A thread writes the input, so that neither side waits for the other.
+fn output(command: &mut Command, input: &str) -> Result<String, Error> {
+    let program = command.get_program().to_string_lossy().into_owned();
     let failed = |cause| Error::Start {
-        program: program.to_owned(),
+        program: program.clone(),
         cause,
     };
-    let mut child = Command::new(program)
-        .args(args)
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -48,6 +59,10 @@ pub fn run_with_input(program: &str, args: &[&str], input: &str) -> Result<Strin
     })
     .map_err(failed)?;
     if !output.status.success() {
+        let args: Vec<_> = command
+            .get_args()
+            .map(|arg| arg.to_string_lossy())
+            .collect();
         return Err(Error::Failed {
             command: format!("{program} {}", args.join(" ")),
             status: output.status,

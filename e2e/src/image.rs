@@ -70,12 +70,12 @@ pub fn build(workshop: &Workshop, name: &str) -> Result<Image, Error> {
     let archive = dir.join(format!("{name}-{key}.tar"));
     let image = &recipes[0];
     if !archive.exists() {
-        let layers = recipes
-            .iter()
-            .rev()
-            .map(|recipe| source::tree(workshop, recipe))
-            .collect::<Result<Vec<Tree>, Error>>()?;
-        archive::write(&archive, image, &layers)?;
+        let work = dir.join(format!(".{name}-{}", std::process::id()));
+        fs::create_dir_all(&work).map_err(Error::io("make", &work))?;
+        let made = make(workshop, &recipes, &work)
+            .and_then(|whole| fs::rename(&whole, &archive).map_err(Error::io("write", &archive)));
+        fs::remove_dir_all(&work).map_err(Error::io("remove", &work))?;
+        made?;
         remove_older(&dir, name, &archive);
     }
     Ok(Image {
@@ -84,13 +84,23 @@ pub fn build(workshop: &Workshop, name: &str) -> Result<Image, Error> {
     })
 }
 
+/// Makes the archive in `work` and returns where it is.
+fn make(workshop: &Workshop, recipes: &[Recipe], work: &Path) -> Result<PathBuf, Error> {
+    let lowest_first = recipes.iter().rev();
+    let layers = lowest_first
+        .map(|recipe| source::tree(workshop, recipe, work))
+        .collect::<Result<Vec<Tree>, Error>>()?;
+    archive::write(work, &recipes[0], &layers)
+}
+
 /// A hash over everything that the archive is made of.
 fn key(workshop: &Workshop, recipes: &[Recipe]) -> Result<String, Error> {
     let mut hash = Sha256::new();
     hash.update(BUILDER.to_le_bytes());
     for recipe in recipes {
         for input in source::inputs(workshop, recipe) {
-            hash.update(input.to_string_lossy().as_bytes());
+            // Not its whole path: a clone elsewhere makes the same image.
+            hash.update(input.file_name().unwrap_or_default().as_encoded_bytes());
             hash_file(&mut hash, &input)?;
         }
     }

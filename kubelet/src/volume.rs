@@ -7,13 +7,14 @@
 //! volumes/<plugin>/<volume>                        what a volume holds, some with a tmpfs mounted
 //! volume-subpaths/<volume>/<container>/<index>     binds of subPaths
 //! ```
-//! A volume is planned by a pure function ([`plan`]) from the pod, then set up; setting up again brings
-//! files up to date with their sources and changes nothing else.
+//! A volume is planned by a pure function ([`plan`]) from the pod, then set up; setting up again
+//! brings files up to date with their sources and changes nothing else.
 //!
 //! Invariants:
-//! - What a pod controls (names, links, contents of its volumes) never makes the kubelet open or make
-//!   anything outside the volume.
-//! - Nothing is deleted through a mount: a tree is removed only as far as its own file system reaches.
+//! - What a pod controls (names, links, contents of its volumes) never makes the kubelet open or
+//!   make anything outside the volume.
+//! - Nothing is deleted through a mount: a tree is removed only as far as its own file system
+//!   reaches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -67,7 +68,10 @@ pub struct TokenRequest {
 #[derive(Clone, Debug)]
 pub enum TrustBundles {
     Named(String),
-    Signed { signer: String, selector: Option<LabelSelector> },
+    Signed {
+        signer: String,
+        selector: Option<LabelSelector>,
+    },
 }
 
 /// Where the contents of files come from: the API server, through caches that the pod worker keeps.
@@ -125,7 +129,11 @@ pub enum CleanupError {
     #[error("{0:?} cannot name a pod's directory")]
     Uid(String),
     #[error("{doing} {path}: {source}", path = path.display())]
-    Io { doing: &'static str, path: PathBuf, source: std::io::Error },
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error(transparent)]
     Mount(#[from] crate::sys::mount::Error),
     #[error("volumes were interrupted")]
@@ -135,7 +143,11 @@ pub enum CleanupError {
 impl Volumes {
     /// Volumes below `<root>/pods`.
     pub fn new(root: &Path, objects: Arc<dyn Objects>, allocatable: Allocatable) -> Self {
-        Self { pods: root.join("pods"), objects, allocatable }
+        Self {
+            pods: root.join("pods"),
+            objects,
+            allocatable,
+        }
     }
 
     /// The pod's directory.
@@ -143,14 +155,14 @@ impl Volumes {
         self.pods.join(uid)
     }
 
-    /// Makes the pod's volumes, or brings their files up to date. All volumes are tried; the failures of
-    /// all are told.
+    /// Makes the pod's volumes, or brings their files up to date. All volumes are tried; the
+    /// failures of all are told.
     pub async fn set_up(&self, pod: &Pod) -> Result<PodVolumes, Vec<Failure>> {
         apply::set_up(self, pod).await
     }
 
-    /// Takes the mounts and volumes of a pod away, after its last container. Succeeds if there are none.
-    /// Other files of the pod's directory stay.
+    /// Takes the mounts and volumes of a pod away, after its last container. Succeeds if there are
+    /// none. Other files of the pod's directory stay.
     pub async fn tear_down(&self, uid: &str) -> Result<(), CleanupError> {
         let dir = self.checked_dir(uid)?;
         blocking(move || apply::tear_down(&dir)).await
@@ -164,13 +176,22 @@ impl Volumes {
 
     /// Pods that have a directory here and are not among the living.
     pub fn orphans(&self, live: &BTreeSet<String>) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.pods).into_iter().flatten().flatten();
+        let entries = std::fs::read_dir(&self.pods)
+            .into_iter()
+            .flatten()
+            .flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        names.filter(|uid| is_uid(uid) && !live.contains(uid)).collect()
+        names
+            .filter(|uid| is_uid(uid) && !live.contains(uid))
+            .collect()
     }
 
     fn checked_dir(&self, uid: &str) -> Result<PathBuf, CleanupError> {
-        if is_uid(uid) { Ok(self.pod_dir(uid)) } else { Err(CleanupError::Uid(uid.to_owned())) }
+        if is_uid(uid) {
+            Ok(self.pod_dir(uid))
+        } else {
+            Err(CleanupError::Uid(uid.to_owned()))
+        }
     }
 }
 
@@ -183,7 +204,9 @@ fn is_uid(uid: &str) -> bool {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CleanupError> + Send + 'static,
 ) -> Result<T, CleanupError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| CleanupError::Interrupted)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| CleanupError::Interrupted)?
 }
 
 #[cfg(test)]

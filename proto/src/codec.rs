@@ -16,6 +16,7 @@
 
 pub(crate) mod layout;
 pub(crate) mod leaf;
+pub(crate) mod slots;
 pub(crate) mod spans;
 
 pub mod json;

@@ -27,7 +27,8 @@ impl<'a> IntOrStr<'a> {
     /// Reads a flag or an annotation: what is a 32-bit number is one, all else a string.
     #[must_use]
     pub fn parse(text: &'a str) -> Self {
-        text.parse::<i32>().map_or(Self::Str(text), |n| Self::Int(n.into()))
+        text.parse::<i32>()
+            .map_or(Self::Str(text), |n| Self::Int(n.into()))
     }
 
     #[must_use]
@@ -51,12 +52,20 @@ impl<'a> IntOrStr<'a> {
             Self::Str(text) => text,
         };
         let digits = text.strip_suffix('%').ok_or(Error::NotAPercentage)?;
-        let percent: i64 = digits.parse().map_err(|e: std::num::ParseIntError| match e.kind() {
-            std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow => Error::OutOfRange(text.into()),
-            _ => Error::NotANumber(text.into()),
-        })?;
+        let percent: i64 = digits
+            .parse()
+            .map_err(|e: std::num::ParseIntError| match e.kind() {
+                std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow => {
+                    Error::OutOfRange(text.into())
+                }
+                _ => Error::NotANumber(text.into()),
+            })?;
         let value = percent as f64 * total as f64 / 100.0;
-        Ok(if round_up { value.ceil() } else { value.floor() } as i64)
+        Ok(if round_up {
+            value.ceil()
+        } else {
+            value.floor()
+        } as i64)
     }
 }
 
@@ -92,7 +101,10 @@ mod tests {
     #[test]
     fn errors_are_upstreams() {
         let text = |s| IntOrStr::Str(s).scaled(1, true).unwrap_err().to_string();
-        assert_eq!(text("5"), "invalid value for IntOrString: invalid type: string is not a percentage");
+        assert_eq!(
+            text("5"),
+            "invalid value for IntOrString: invalid type: string is not a percentage"
+        );
         assert_eq!(
             text("a%"),
             r#"invalid value for IntOrString: invalid value "a%": strconv.Atoi: parsing "a": invalid syntax"#

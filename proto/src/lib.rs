@@ -26,6 +26,7 @@ pub mod selector;
 pub mod time;
 
 pub mod convert;
+pub mod cron;
 pub mod patch;
 
 pub use catalogue::MsgId;

@@ -15,8 +15,10 @@ use crate::value::{Map, Value};
 
 pub use condition::{Condition, find_condition, set_condition, validate_conditions};
 pub use names::{NameCheck, path_segment_problems};
-pub(crate) use object::validate_labels;
-pub use object::{field_manager_problems, validate_object_meta, validate_object_meta_update};
+pub use object::{
+    field_manager_problems, validate_annotations, validate_labels, validate_object_meta,
+    validate_object_meta_update,
+};
 pub use status::{Cause, Details, Status};
 
 /// The finalizers of the garbage collector.
@@ -32,7 +34,9 @@ pub fn get(object: &Value, field: NameId) -> Option<&Value> {
 }
 
 fn text(object: &Value, field: NameId) -> &str {
-    get(object, field).and_then(Value::as_str).unwrap_or_default()
+    get(object, field)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 #[must_use]
@@ -89,7 +93,9 @@ pub fn deletion_grace_period_seconds(object: &Value) -> Option<i64> {
 
 #[must_use]
 pub fn labels(object: &Value) -> &Map {
-    get(object, n::LABELS).and_then(Value::as_map).unwrap_or(&NO_ENTRIES)
+    get(object, n::LABELS)
+        .and_then(Value::as_map)
+        .unwrap_or(&NO_ENTRIES)
 }
 
 #[must_use]
@@ -99,7 +105,9 @@ pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 
 #[must_use]
 pub fn annotations(object: &Value) -> &Map {
-    get(object, n::ANNOTATIONS).and_then(Value::as_map).unwrap_or(&NO_ENTRIES)
+    get(object, n::ANNOTATIONS)
+        .and_then(Value::as_map)
+        .unwrap_or(&NO_ENTRIES)
 }
 
 #[must_use]
@@ -109,7 +117,10 @@ pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 
 #[must_use]
 pub fn finalizers(object: &Value) -> Vec<&str> {
-    items(object, n::FINALIZERS).iter().filter_map(Value::as_str).collect()
+    items(object, n::FINALIZERS)
+        .iter()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 #[must_use]
@@ -120,7 +131,9 @@ pub fn owner_references(object: &Value) -> &[Value] {
 /// The owner reference with `controller: true`.
 #[must_use]
 pub fn controller_of(object: &Value) -> Option<&Value> {
-    owner_references(object).iter().find(|r| r.get(n::CONTROLLER) == Some(&Value::Bool(true)))
+    owner_references(object)
+        .iter()
+        .find(|r| r.get(n::CONTROLLER) == Some(&Value::Bool(true)))
 }
 
 #[must_use]
@@ -129,7 +142,9 @@ pub fn managed_fields(object: &Value) -> &[Value] {
 }
 
 fn items(object: &Value, field: NameId) -> &[Value] {
-    get(object, field).and_then(Value::as_list).unwrap_or_default()
+    get(object, field)
+        .and_then(Value::as_list)
+        .unwrap_or_default()
 }
 
 /// The metadata for writing, made if there is none.
@@ -156,24 +171,37 @@ pub fn set(object: &mut Value, field: NameId, value: impl Into<Value>) {
 }
 
 pub fn set_label(object: &mut Value, key: &str, value: &str) {
-    metadata_mut(object).entry(n::LABELS).make_map().insert(key, value);
+    metadata_mut(object)
+        .entry(n::LABELS)
+        .make_map()
+        .insert(key, value);
 }
 
 pub fn set_annotation(object: &mut Value, key: &str, value: &str) {
-    metadata_mut(object).entry(n::ANNOTATIONS).make_map().insert(key, value);
+    metadata_mut(object)
+        .entry(n::ANNOTATIONS)
+        .make_map()
+        .insert(key, value);
 }
 
 /// Adds a finalizer unless it is there.
 pub fn add_finalizer(object: &mut Value, finalizer: &str) {
     if !finalizers(object).contains(&finalizer) {
-        metadata_mut(object).entry(n::FINALIZERS).make_list().push(finalizer.into());
+        metadata_mut(object)
+            .entry(n::FINALIZERS)
+            .make_list()
+            .push(finalizer.into());
     }
 }
 
 /// Takes a finalizer away; tells whether it was there.
 pub fn remove_finalizer(object: &mut Value, finalizer: &str) -> bool {
     let before = items(object, n::FINALIZERS);
-    let after: Vec<Value> = before.iter().filter(|f| f.as_str() != Some(finalizer)).cloned().collect();
+    let after: Vec<Value> = before
+        .iter()
+        .filter(|f| f.as_str() != Some(finalizer))
+        .cloned()
+        .collect();
     let found = after.len() < before.len();
     if found {
         set(object, n::FINALIZERS, after);
@@ -209,7 +237,10 @@ pub fn generated_name(base: &str, random: &mut dyn FnMut() -> u64) -> String {
         if left == 0 {
             (bits, left) = (random(), u64::BITS / 5);
         }
-        if let Some(letter) = usize::try_from(bits & 31).ok().and_then(|i| ALPHABET.get(i)) {
+        if let Some(letter) = usize::try_from(bits & 31)
+            .ok()
+            .and_then(|i| ALPHABET.get(i))
+        {
             name.push(char::from(*letter));
             missing -= 1;
         }
@@ -222,7 +253,9 @@ pub fn generated_name(base: &str, random: &mut dyn FnMut() -> u64) -> String {
 /// The decimal form of a hash in the letters of generated names: `pod-template-hash` and its like.
 #[must_use]
 pub fn safe_encode(text: &str) -> String {
-    text.chars().map(|c| char::from(ALPHABET[c as usize % ALPHABET.len()])).collect()
+    text.chars()
+        .map(|c| char::from(ALPHABET[c as usize % ALPHABET.len()]))
+        .collect()
 }
 
 #[cfg(test)]

@@ -18,7 +18,9 @@ pub enum Error {
     Unreadable(String),
     #[error("The allowed maximum operations in a JSON patch is {max}, got {given}")]
     TooManyOperations { max: usize, given: usize },
-    #[error("Unable to complete the copy, the accumulated size increase of copy is {size}, exceeding the limit {max}")]
+    #[error(
+        "Unable to complete the copy, the accumulated size increase of copy is {size}, exceeding the limit {max}"
+    )]
     CopyTooLarge { max: usize, size: usize },
     #[error("the patched object is nested deeper than {max} levels")]
     TooDeep { max: usize },
@@ -42,13 +44,19 @@ pub enum Error {
     #[error("cannot merge lists without merge key for struct")]
     NotMergeable,
     #[error("unable to find api field in struct {message} for the json field {field:?}")]
-    UnknownField { message: &'static str, field: String },
+    UnknownField {
+        message: &'static str,
+        field: String,
+    },
     #[error("merging an object in json but data type is not struct, instead is: {0}")]
     NotAStruct(&'static str),
     #[error("expected slice or array type, but got: {0}")]
     NotAList(&'static str),
     #[error("expected a {expected}, but received a {given}")]
-    WrongType { expected: &'static str, given: &'static str },
+    WrongType {
+        expected: &'static str,
+        given: &'static str,
+    },
     #[error("list element types are not identical: {0}")]
     ElementTypes(String),
     #[error("no elements in any of the given slices")]
@@ -65,7 +73,11 @@ impl Error {
         match self {
             Self::Unreadable(_) | Self::Directive(_) => 400,
             Self::TooManyOperations { .. } => 413,
-            Self::CopyTooLarge { .. } | Self::TooDeep { .. } | Self::TooCostly | Self::Operation(_) | Self::ListOfLists => 422,
+            Self::CopyTooLarge { .. }
+            | Self::TooDeep { .. }
+            | Self::TooCostly
+            | Self::Operation(_)
+            | Self::ListOfLists => 422,
             _ => 500,
         }
     }

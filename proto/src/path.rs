@@ -7,12 +7,16 @@
 //! node to its parent, so that rules which find nothing cost nothing, and an object with many errors
 //! costs what it is long and not its square.
 
+mod text;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write};
 
 use crate::name::{Name, NameId};
 use crate::value::Value;
 use crate::view::View;
+
+pub use text::{Named, Show, is_printable, push_field, push_index, push_key, quote};
 
 /// Upstream's `field.ErrorType`, which becomes the `reason` of a cause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,7 +73,10 @@ impl Reason {
     }
 
     fn shows_value(self) -> bool {
-        !matches!(self, Self::Required | Self::Forbidden | Self::TooLong | Self::TooShort | Self::Internal)
+        !matches!(
+            self,
+            Self::Required | Self::Forbidden | Self::TooLong | Self::TooShort | Self::Internal
+        )
     }
 }
 
@@ -87,8 +94,18 @@ pub struct FieldError {
 
 impl FieldError {
     #[must_use]
-    pub fn new(reason: Reason, field: impl Into<String>, value: String, detail: impl Into<String>) -> Self {
-        Self { reason, field: field.into(), value, detail: detail.into() }
+    pub fn new(
+        reason: Reason,
+        field: impl Into<String>,
+        value: String,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            reason,
+            field: field.into(),
+            value,
+            detail: detail.into(),
+        }
     }
 
     #[must_use]
@@ -111,7 +128,11 @@ impl FieldError {
     #[must_use]
     pub fn not_supported(field: impl Into<String>, value: impl Show, allowed: &[&str]) -> Self {
         let list: Vec<String> = allowed.iter().map(|v| quote(v)).collect();
-        let detail = if list.is_empty() { String::new() } else { format!("supported values: {}", list.join(", ")) };
+        let detail = if list.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {}", list.join(", "))
+        };
         Self::new(Reason::NotSupported, field, value.show(), detail)
     }
 
@@ -136,7 +157,11 @@ impl FieldError {
 }
 
 fn plural(n: usize, one: &str) -> String {
-    if n == 1 { one.to_owned() } else { format!("{one}s") }
+    if n == 1 {
+        one.to_owned()
+    } else {
+        format!("{one}s")
+    }
 }
 
 /// All errors in one text, each once: `a` or `[a, b]`, as a `Status` of reason `Invalid` says it.
@@ -145,7 +170,11 @@ pub fn aggregate(errors: &[FieldError]) -> String {
     let mut seen = HashSet::new();
     let mut texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
     texts.retain(|text| seen.insert(text.clone()));
-    if texts.len() == 1 { texts.swap_remove(0) } else { format!("[{}]", texts.join(", ")) }
+    if texts.len() == 1 {
+        texts.swap_remove(0)
+    } else {
+        format!("[{}]", texts.join(", "))
+    }
 }
 
 impl fmt::Display for FieldError {
@@ -171,13 +200,19 @@ pub enum Segment<'a> {
 impl<'a> Spot<'a> {
     /// The node of a view itself.
     pub fn of<V: View<'a>>(view: V) -> Self {
-        Self { node: view.node().value(), tail: [None; 3] }
+        Self {
+            node: view.node().value(),
+            tail: [None; 3],
+        }
     }
 
     /// A node of the tree.
     #[must_use]
     pub fn node(node: &'a Value) -> Self {
-        Self { node, tail: [None; 3] }
+        Self {
+            node,
+            tail: [None; 3],
+        }
     }
 
     #[must_use]
@@ -220,7 +255,11 @@ pub struct Errors<'a> {
 impl<'a> Errors<'a> {
     #[must_use]
     pub fn new(root: &'a Value) -> Self {
-        Self { root, index: None, found: Vec::new() }
+        Self {
+            root,
+            index: None,
+            found: Vec::new(),
+        }
     }
 
     #[must_use]
@@ -243,7 +282,9 @@ impl<'a> Errors<'a> {
     #[must_use]
     pub fn path(&mut self, spot: Spot<'_>) -> String {
         let mut path = String::new();
-        self.index.get_or_insert_with(|| Index::new(self.root)).push(spot.node, &mut path);
+        self.index
+            .get_or_insert_with(|| Index::new(self.root))
+            .push(spot.node, &mut path);
         for segment in spot.tail.into_iter().flatten() {
             segment.push(&mut path);
         }
@@ -255,7 +296,13 @@ impl<'a> Errors<'a> {
     }
 
     /// Adds an error of any reason.
-    pub fn add<'s>(&mut self, reason: Reason, at: impl Into<Spot<'s>>, value: String, detail: impl Into<String>) {
+    pub fn add<'s>(
+        &mut self,
+        reason: Reason,
+        at: impl Into<Spot<'s>>,
+        value: String,
+        detail: impl Into<String>,
+    ) {
         let field = self.path(at.into());
         self.push(FieldError::new(reason, field, value, detail));
     }
@@ -263,17 +310,32 @@ impl<'a> Errors<'a> {
     pub fn required<'s>(&mut self, at: impl Into<Spot<'s>>, detail: impl Into<String>) {
         self.add(Reason::Required, at, String::new(), detail);
     }
-    pub fn invalid<'s>(&mut self, at: impl Into<Spot<'s>>, value: impl Show, detail: impl Into<String>) {
+    pub fn invalid<'s>(
+        &mut self,
+        at: impl Into<Spot<'s>>,
+        value: impl Show,
+        detail: impl Into<String>,
+    ) {
         self.add(Reason::Invalid, at, value.show(), detail);
     }
     /// One error for each problem that a check of [`crate::meta::names`] found.
-    pub fn invalid_each<'s>(&mut self, at: impl Into<Spot<'s>>, value: impl Show, problems: Vec<String>) {
+    pub fn invalid_each<'s>(
+        &mut self,
+        at: impl Into<Spot<'s>>,
+        value: impl Show,
+        problems: Vec<String>,
+    ) {
         if problems.is_empty() {
             return;
         }
         let field = self.path(at.into());
         for problem in problems {
-            self.push(FieldError::new(Reason::Invalid, field.as_str(), value.show(), problem));
+            self.push(FieldError::new(
+                Reason::Invalid,
+                field.as_str(),
+                value.show(),
+                problem,
+            ));
         }
     }
     pub fn forbidden<'s>(&mut self, at: impl Into<Spot<'s>>, detail: impl Into<String>) {
@@ -286,11 +348,21 @@ impl<'a> Errors<'a> {
         self.add(Reason::NotFound, at, value.show(), "");
     }
     /// As [`FieldError::not_supported`]: the values stand in the order given.
-    pub fn not_supported<'s>(&mut self, at: impl Into<Spot<'s>>, value: impl Show, allowed: &[&str]) {
+    pub fn not_supported<'s>(
+        &mut self,
+        at: impl Into<Spot<'s>>,
+        value: impl Show,
+        allowed: &[&str],
+    ) {
         let field = self.path(at.into());
         self.push(FieldError::not_supported(field, value, allowed));
     }
-    pub fn type_invalid<'s>(&mut self, at: impl Into<Spot<'s>>, value: impl Show, detail: impl Into<String>) {
+    pub fn type_invalid<'s>(
+        &mut self,
+        at: impl Into<Spot<'s>>,
+        value: impl Show,
+        detail: impl Into<String>,
+    ) {
         self.add(Reason::TypeInvalid, at, value.show(), detail);
     }
     pub fn internal<'s>(&mut self, at: impl Into<Spot<'s>>, detail: impl Into<String>) {
@@ -327,7 +399,10 @@ impl<'a> Index<'a> {
         let mut waiting = vec![root];
         while let Some(node) = waiting.pop() {
             let mut add = |segment, child: &'a Value| {
-                parents.insert(std::ptr::from_ref(child), (std::ptr::from_ref(node), segment));
+                parents.insert(
+                    std::ptr::from_ref(child),
+                    (std::ptr::from_ref(node), segment),
+                );
                 if matches!(child, Value::Map(_) | Value::List(_)) {
                     waiting.push(child);
                 }
@@ -337,7 +412,10 @@ impl<'a> Index<'a> {
                     Name::Known(id) => add(Segment::Field(*id), value),
                     Name::Other(key) => add(Segment::Key(key), value),
                 }),
-                Value::List(items) => items.iter().enumerate().for_each(|(i, value)| add(Segment::Index(i), value)),
+                Value::List(items) => items
+                    .iter()
+                    .enumerate()
+                    .for_each(|(i, value)| add(Segment::Index(i), value)),
                 _ => {}
             }
         }
@@ -364,129 +442,6 @@ impl Segment<'_> {
             Self::Key(key) => push_key(path, key),
         }
     }
-}
-
-/// How upstream prints an offending value.
-pub trait Show {
-    fn show(&self) -> String;
-}
-impl Show for &str {
-    fn show(&self) -> String {
-        quote(self)
-    }
-}
-impl Show for String {
-    fn show(&self) -> String {
-        quote(self)
-    }
-}
-/// A string of a Go type with a name of its own, which upstream prints as JSON and not with `%q`.
-#[derive(Clone, Copy)]
-pub struct Named<'a>(pub &'a str);
-
-impl Show for Named<'_> {
-    fn show(&self) -> String {
-        json(&Value::from(self.0))
-    }
-}
-impl Show for i64 {
-    fn show(&self) -> String {
-        self.to_string()
-    }
-}
-impl Show for usize {
-    fn show(&self) -> String {
-        self.to_string()
-    }
-}
-impl Show for bool {
-    fn show(&self) -> String {
-        self.to_string()
-    }
-}
-impl Show for crate::view::IntOrStr<'_> {
-    fn show(&self) -> String {
-        match self {
-            Self::Int(i) => i.to_string(),
-            Self::Str(s) => quote(s),
-        }
-    }
-}
-impl Show for &Value {
-    /// Objects and lists as JSON.
-    fn show(&self) -> String {
-        match self {
-            Value::Null => "null".into(),
-            Value::Bool(b) => b.to_string(),
-            Value::Int(i) => i.to_string(),
-            Value::String(s) => quote(s),
-            other => json(other),
-        }
-    }
-}
-
-fn json(value: &Value) -> String {
-    let mut out = Vec::new();
-    crate::codec::json::write(value, &mut out);
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// Go's `%q`.
-#[must_use]
-pub fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{b}' => out.push_str("\\v"),
-            '\u{c}' => out.push_str("\\f"),
-            c if is_printable(c) => out.push(c),
-            c => {
-                let _ = match u32::from(c) {
-                    n @ (0..0x20 | 0x7f) => write!(out, "\\x{n:02x}"),
-                    n @ 0..0x1_0000 => write!(out, "\\u{n:04x}"),
-                    n => write!(out, "\\U{n:08x}"),
-                };
-            }
-        }
-    }
-    out.push('"');
-    out
-}
-
-/// Go's `unicode.IsPrint`: letters, marks, numbers, punctuation, symbols and the ASCII space.
-#[must_use]
-pub fn is_printable(c: char) -> bool {
-    if c.is_ascii() {
-        return (' '..='~').contains(&c);
-    }
-    // The standard library prints the same categories as they are, but escapes marks at the start.
-    let mut after_letter = [b'a'; 5];
-    let len = 1 + c.encode_utf8(&mut after_letter[1..]).len();
-    std::str::from_utf8(&after_letter[..len]).is_ok_and(|text| text.escape_debug().nth(1) != Some('\\'))
-}
-
-/// `a` + `b` = `a.b`.
-pub fn push_field(path: &mut String, name: &str) {
-    if !path.is_empty() {
-        path.push('.');
-    }
-    path.push_str(name);
-}
-/// `a` + 3 = `a[3]`.
-pub fn push_index(path: &mut String, i: usize) {
-    let _ = write!(path, "[{i}]");
-}
-/// `a` + `k` = `a[k]`.
-pub fn push_key(path: &mut String, key: &str) {
-    let _ = write!(path, "[{key}]");
 }
 
 #[cfg(test)]

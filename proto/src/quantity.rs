@@ -65,7 +65,11 @@ impl Quantity {
     /// `value * 10^exponent`.
     #[must_use]
     pub const fn scaled(value: i64, exponent: i32, format: Format) -> Self {
-        Self { mantissa: value as i128, exponent, format }
+        Self {
+            mantissa: value as i128,
+            exponent,
+            format,
+        }
     }
 
     #[must_use]
@@ -109,7 +113,11 @@ impl Quantity {
     /// The amount in units of `10^exponent`, rounded away from zero. Saturates.
     #[must_use]
     pub fn scaled_value(self, exponent: i32) -> i64 {
-        let saturated = if self.mantissa < 0 { i64::MIN } else { i64::MAX };
+        let saturated = if self.mantissa < 0 {
+            i64::MIN
+        } else {
+            i64::MAX
+        };
         self.checked_scaled_value(exponent).unwrap_or(saturated)
     }
 
@@ -128,7 +136,14 @@ impl Quantity {
             return (self, true);
         }
         let (mantissa, exact) = shift_down(self.mantissa, exponent.saturating_sub(self.exponent));
-        (Self { mantissa, exponent, ..self }, exact)
+        (
+            Self {
+                mantissa,
+                exponent,
+                ..self
+            },
+            exact,
+        )
     }
 
     /// The nearest double, give or take the rounding of one multiplication.
@@ -145,15 +160,27 @@ impl Quantity {
     /// The sum. Of two amounts the format of the first stays, unless that is zero.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        let format = if self.is_zero() { other.format } else { self.format };
+        let format = if self.is_zero() {
+            other.format
+        } else {
+            self.format
+        };
         if self.is_zero() || other.is_zero() {
             let sum = if self.is_zero() { other } else { self };
             return Self { format, ..sum };
         }
         let (a, b, exponent) = align(self, other);
         match a.checked_add(b) {
-            Some(mantissa) => Self { mantissa, exponent, format },
-            None => Self { mantissa: shift_down(a, 1).0 + shift_down(b, 1).0, exponent: exponent + 1, format },
+            Some(mantissa) => Self {
+                mantissa,
+                exponent,
+                format,
+            },
+            None => Self {
+                mantissa: shift_down(a, 1).0 + shift_down(b, 1).0,
+                exponent: exponent + 1,
+                format,
+            },
         }
     }
 
@@ -172,14 +199,21 @@ impl Quantity {
         }
         // 19 digits come with the factor: take as many from the amount.
         let (mantissa, _) = shift_down(self.mantissa, 19);
-        Self { mantissa: mantissa.saturating_mul(factor), exponent: self.exponent.saturating_add(19), ..self }
+        Self {
+            mantissa: mantissa.saturating_mul(factor),
+            exponent: self.exponent.saturating_add(19),
+            ..self
+        }
     }
 
     /// The same amount without trailing zeros in the mantissa.
     fn reduced(self) -> Self {
         let (mut mantissa, mut exponent) = (self.mantissa, self.exponent);
         if mantissa == 0 {
-            return Self { exponent: 0, ..self };
+            return Self {
+                exponent: 0,
+                ..self
+            };
         }
         // Division of 64 bits is several times cheaper, and nearly every amount fits.
         if let Ok(mut small) = i64::try_from(mantissa) {
@@ -187,13 +221,21 @@ impl Quantity {
                 small /= 10;
                 exponent += 1;
             }
-            return Self { mantissa: small.into(), exponent, ..self };
+            return Self {
+                mantissa: small.into(),
+                exponent,
+                ..self
+            };
         }
         while mantissa % 10 == 0 && exponent < i32::MAX {
             mantissa /= 10;
             exponent += 1;
         }
-        Self { mantissa, exponent, ..self }
+        Self {
+            mantissa,
+            exponent,
+            ..self
+        }
     }
 
     /// The power of ten above the first digit.
@@ -205,7 +247,10 @@ impl Quantity {
 impl std::ops::Neg for Quantity {
     type Output = Self;
     fn neg(self) -> Self {
-        Self { mantissa: self.mantissa.saturating_neg(), ..self }
+        Self {
+            mantissa: self.mantissa.saturating_neg(),
+            ..self
+        }
     }
 }
 
@@ -230,12 +275,20 @@ impl Ord for Quantity {
             let by = self.exponent.abs_diff(other.exponent);
             // Of equal magnitude, the one that overflows when aligned is the larger.
             if self.exponent > other.exponent {
-                pow10(by).and_then(|p| a.checked_mul(p)).map_or(Ordering::Greater, |a| a.cmp(&b))
+                pow10(by)
+                    .and_then(|p| a.checked_mul(p))
+                    .map_or(Ordering::Greater, |a| a.cmp(&b))
             } else {
-                pow10(by).and_then(|p| b.checked_mul(p)).map_or(Ordering::Less, |b| a.cmp(&b))
+                pow10(by)
+                    .and_then(|p| b.checked_mul(p))
+                    .map_or(Ordering::Less, |b| a.cmp(&b))
             }
         });
-        if sign < 0 { by_magnitude.reverse() } else { by_magnitude }
+        if sign < 0 {
+            by_magnitude.reverse()
+        } else {
+            by_magnitude
+        }
     }
 }
 
@@ -266,7 +319,12 @@ impl fmt::Display for Quantity {
             return f.write_str("0");
         }
         let zeros = exact.exponent.rem_euclid(3);
-        write!(f, "{}{}", exact.mantissa, &"00"[..usize::from(zeros > 0) + usize::from(zeros > 1)])?;
+        write!(
+            f,
+            "{}{}",
+            exact.mantissa,
+            &"00"[..usize::from(zeros > 0) + usize::from(zeros > 1)]
+        )?;
         write_decimal_suffix(f, self.format, i64::from(exact.exponent - zeros))
     }
 }
@@ -296,7 +354,9 @@ const DECIMAL_SUFFIXES: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P"
 
 /// The suffix for `10^exponent`, a multiple of three.
 fn write_decimal_suffix(f: &mut impl fmt::Write, format: Format, exponent: i64) -> fmt::Result {
-    let si = usize::try_from(exponent / 3 + 3).ok().and_then(|i| DECIMAL_SUFFIXES.get(i));
+    let si = usize::try_from(exponent / 3 + 3)
+        .ok()
+        .and_then(|i| DECIMAL_SUFFIXES.get(i));
     match si {
         _ if exponent == 0 => Ok(()),
         Some(suffix) if format != Format::DecimalExponent => f.write_str(suffix),
@@ -324,8 +384,12 @@ fn shift_up(n: i128, by: i32) -> Option<i128> {
 
 /// `n / 10^by` rounded away from zero, and whether that was exact.
 fn shift_down(n: i128, by: i32) -> (i128, bool) {
-    let divisor = u32::try_from(by).ok().and_then(|by| 10_i128.checked_pow(by));
-    let Some(divisor) = divisor else { return (n.signum(), n == 0) };
+    let divisor = u32::try_from(by)
+        .ok()
+        .and_then(|by| 10_i128.checked_pow(by));
+    let Some(divisor) = divisor else {
+        return (n.signum(), n == 0);
+    };
     let rest = n % divisor;
     (n / divisor + rest.signum(), rest == 0)
 }
@@ -341,7 +405,9 @@ fn align(a: Quantity, b: Quantity) -> (i128, i128, i32) {
     let (a, b) = (a.reduced(), b.reduced());
     let magnitude = a.magnitude().max(b.magnitude());
     // 38 digits always fit.
-    let exponent = i32::try_from(magnitude - 38).unwrap_or(i32::MAX).max(a.exponent.min(b.exponent));
+    let exponent = i32::try_from(magnitude - 38)
+        .unwrap_or(i32::MAX)
+        .max(a.exponent.min(b.exponent));
     let at = |q: Quantity| {
         let q = q.round_up(exponent).0;
         shift_up(q.mantissa, q.exponent.saturating_sub(exponent)).unwrap_or(i128::MAX)

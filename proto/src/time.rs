@@ -21,7 +21,11 @@ pub const GO_ZERO: i64 = -62_135_596_800;
 /// Why a text is not a time, in the words of Go's `time.ParseError`.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
 pub enum ParseError {
-    #[error("parsing time {} as \"{layout}\": cannot parse {} as \"{element}\"", go_quote(value), go_quote(rest))]
+    #[error(
+        "parsing time {} as \"{layout}\": cannot parse {} as \"{element}\"",
+        go_quote(value),
+        go_quote(rest)
+    )]
     Element {
         value: Box<[u8]>,
         layout: &'static str,
@@ -30,7 +34,10 @@ pub enum ParseError {
         element: &'static str,
     },
     #[error("parsing time {}: {what} out of range", go_quote(value))]
-    Range { value: Box<[u8]>, what: &'static str },
+    Range {
+        value: Box<[u8]>,
+        what: &'static str,
+    },
     #[error("parsing time {}: extra text: {}", go_quote(value), go_quote(rest))]
     Extra { value: Box<[u8]>, rest: Box<[u8]> },
 }
@@ -87,7 +94,10 @@ pub fn unix_of(text: &str) -> Option<(i64, i32)> {
     proxy.push_str(&digits[dash..]);
     let (secs, nanos) = parse_time(&proxy).ok()?;
     let eras = (sign * year).div_euclid(400);
-    Some((secs.checked_add(eras.checked_mul(146_097 * 86_400)?)?, nanos))
+    Some((
+        secs.checked_add(eras.checked_mul(146_097 * 86_400)?)?,
+        nanos,
+    ))
 }
 
 /// `2006-01-02T15:04:05Z`.
@@ -143,8 +153,16 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    fn read(text: &'a str, layout: &'static str, fraction: Fraction) -> Result<(i64, i32), ParseError> {
-        let mut s = Self { value: text.as_bytes(), rest: text.as_bytes(), layout };
+    fn read(
+        text: &'a str,
+        layout: &'static str,
+        fraction: Fraction,
+    ) -> Result<(i64, i32), ParseError> {
+        let mut s = Self {
+            value: text.as_bytes(),
+            rest: text.as_bytes(),
+            layout,
+        };
         let year = s.year()?;
         s.literal(b'-', "-")?;
         let month = s.two_digits("01")?;
@@ -165,21 +183,39 @@ impl<'a> Scanner<'a> {
         };
         let offset = s.zone()?;
         if !s.rest.is_empty() {
-            return Err(ParseError::Extra { value: s.value.into(), rest: s.rest.into() });
+            return Err(ParseError::Extra {
+                value: s.value.into(),
+                rest: s.rest.into(),
+            });
         }
         if day < 1 || day > civil::days_in_month(year, month) {
             return Err(s.range("day"));
         }
-        let civil = Civil { year, month, day, hour, minute, second };
+        let civil = Civil {
+            year,
+            month,
+            day,
+            hour,
+            minute,
+            second,
+        };
         Ok((civil.unix() - offset, nanos))
     }
 
     fn bad(&self, rest: &[u8], element: &'static str) -> ParseError {
-        ParseError::Element { value: self.value.into(), layout: self.layout, rest: rest.into(), element }
+        ParseError::Element {
+            value: self.value.into(),
+            layout: self.layout,
+            rest: rest.into(),
+            element,
+        }
     }
 
     fn range(&self, what: &'static str) -> ParseError {
-        ParseError::Range { value: self.value.into(), what }
+        ParseError::Range {
+            value: self.value.into(),
+            what,
+        }
     }
 
     fn literal(&mut self, byte: u8, element: &'static str) -> Result<(), ParseError> {
@@ -207,11 +243,20 @@ impl<'a> Scanner<'a> {
 
     /// One digit is enough if no second follows.
     fn hour(&mut self) -> Result<u8, ParseError> {
-        let len = self.rest.iter().take(2).take_while(|b| b.is_ascii_digit()).count();
+        let len = self
+            .rest
+            .iter()
+            .take(2)
+            .take_while(|b| b.is_ascii_digit())
+            .count();
         let hour = number(&self.rest[..len]).and_then(|n| u8::try_from(n).ok());
         let hour = hour.ok_or_else(|| self.bad(self.rest, "15"))?;
         self.rest = &self.rest[len..];
-        if hour < 24 { Ok(hour) } else { Err(self.range("hour")) }
+        if hour < 24 {
+            Ok(hour)
+        } else {
+            Err(self.range("hour"))
+        }
     }
 
     fn below_sixty(&mut self, element: &'static str, what: &'static str) -> Result<u8, ParseError> {
@@ -220,7 +265,9 @@ impl<'a> Scanner<'a> {
     }
 
     fn optional_fraction(&mut self) -> i32 {
-        let [b'.' | b',', digits @ ..] = self.rest else { return 0 };
+        let [b'.' | b',', digits @ ..] = self.rest else {
+            return 0;
+        };
         let len = digits.iter().take_while(|b| b.is_ascii_digit()).count();
         if len == 0 {
             return 0;
@@ -240,7 +287,9 @@ impl<'a> Scanner<'a> {
             [b'-', digits @ ..] if number(digits).is_some_and(|n| n > 0) => {
                 return Err(self.range("fractional second"));
             }
-            [b'-' | b'+', digits @ ..] => number(digits).and_then(|n| i32::try_from(n).ok()).map(|n| n * 1000),
+            [b'-' | b'+', digits @ ..] => number(digits)
+                .and_then(|n| i32::try_from(n).ok())
+                .map(|n| n * 1000),
             digits => nanoseconds(digits),
         };
         self.rest = rest;
@@ -264,7 +313,9 @@ impl<'a> Scanner<'a> {
         if hours.is_some_and(|h| h > 24) {
             return Err(self.range("time zone offset hour"));
         }
-        let (Some(hours), Some(minutes)) = (hours, minutes) else { return Err(bad) };
+        let (Some(hours), Some(minutes)) = (hours, minutes) else {
+            return Err(bad);
+        };
         let offset = (i64::from(hours) * 60 + i64::from(minutes)) * 60;
         self.rest = rest;
         match sign {
@@ -284,7 +335,9 @@ fn number(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() || digits.len() > 9 {
         return None;
     }
-    digits.iter().try_fold(0, |n, b| b.is_ascii_digit().then(|| n * 10 + u32::from(b - b'0')))
+    digits.iter().try_fold(0, |n, b| {
+        b.is_ascii_digit().then(|| n * 10 + u32::from(b - b'0'))
+    })
 }
 
 /// The digits after the point, at most nine.

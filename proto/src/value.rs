@@ -14,8 +14,9 @@
 use crate::name::{Key, Name};
 
 /// One node of the tree.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Value {
+    #[default]
     Null,
     Bool(bool),
     Int(i64),
@@ -27,12 +28,6 @@ pub enum Value {
     Raw(Box<[u8]>),
     List(Vec<Value>),
     Map(Map),
-}
-
-impl Default for Value {
-    fn default() -> Self {
-        Self::Null
-    }
 }
 
 impl Value {

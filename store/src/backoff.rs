@@ -14,7 +14,11 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new(first: Duration, last: Duration) -> Self {
-        Self { first, last, next: first }
+        Self {
+            first,
+            last,
+            next: first,
+        }
     }
 
     /// How long to wait this time.

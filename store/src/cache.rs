@@ -16,6 +16,9 @@ mod run;
 pub(crate) mod wake;
 mod written;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -79,7 +82,10 @@ pub(crate) struct State {
 #[derive(Clone, Debug)]
 pub(crate) enum Phase {
     /// Being listed; with what went wrong the last time.
-    Loading { since: Instant, failure: Option<Arc<str>> },
+    Loading {
+        since: Instant,
+        failure: Option<Arc<str>>,
+    },
     /// Answering; with the key that it cannot get past, if there is one.
     Live { stalled: Option<Arc<str>> },
     /// The resource is not served any more.
@@ -106,7 +112,10 @@ impl Cache {
             metrics: CollectionMetrics::default(),
             wakes: Wakes::new(indexes),
             state: RwLock::new(State {
-                phase: Phase::Loading { since: Instant::now(), failure: None },
+                phase: Phase::Loading {
+                    since: Instant::now(),
+                    failure: None,
+                },
                 epoch: 0,
                 objects: Entries::new(),
                 indexes: vec![HashMap::new(); indexes],
@@ -153,7 +162,10 @@ impl Cache {
             state.end_watches();
             state.clear();
             state.relist = true;
-            state.phase = Phase::Loading { since: Instant::now(), failure: None };
+            state.phase = Phase::Loading {
+                since: Instant::now(),
+                failure: None,
+            };
         }
         self.written.clear();
         self.announce();
@@ -251,7 +263,12 @@ impl Cache {
     }
 
     /// Opens and decodes a stored value, or finds the entry that is known for this revision already.
-    pub(crate) async fn decode(&self, key: &str, value: &Bytes, revision: i64) -> Result<Arc<Entry>, Undecodable> {
+    pub(crate) async fn decode(
+        &self,
+        key: &str,
+        value: &Bytes,
+        revision: i64,
+    ) -> Result<Arc<Entry>, Undecodable> {
         if let Some(entry) = self.written.take(key, revision, self.decoder_generation()) {
             return Ok(entry);
         }
@@ -260,31 +277,50 @@ impl Cache {
     }
 
     /// Opens a stored value; whether it is stale comes with it.
-    pub(crate) async fn open(&self, key: &str, value: &Bytes) -> Result<(Bytes, bool), Undecodable> {
-        let Some(transformer) = self.transformer() else { return Ok((value.clone(), false)) };
+    pub(crate) async fn open(
+        &self,
+        key: &str,
+        value: &Bytes,
+    ) -> Result<(Bytes, bool), Undecodable> {
+        let Some(transformer) = self.transformer() else {
+            return Ok((value.clone(), false));
+        };
         let full = self.etcd_key(key);
         match transformer.open(&full, value.clone()).await {
             Ok(opened) => Ok((opened.value, opened.stale)),
             Err(e) => {
                 self.metrics.decode_errors.inc();
-                Err(Undecodable { key: full, reason: e.reason })
+                Err(Undecodable {
+                    key: full,
+                    reason: e.reason,
+                })
             }
         }
     }
 
-    pub(crate) fn decode_opened(&self, key: &str, value: Bytes, revision: i64) -> Result<Arc<Entry>, Undecodable> {
+    pub(crate) fn decode_opened(
+        &self,
+        key: &str,
+        value: Bytes,
+        revision: i64,
+    ) -> Result<Arc<Entry>, Undecodable> {
         match self.decoder().entry(key, value, revision) {
             Ok(entry) => Ok(Arc::new(entry)),
             Err(Undecodable { reason, .. }) => {
                 self.metrics.decode_errors.inc();
-                Err(Undecodable { key: self.etcd_key(key), reason })
+                Err(Undecodable {
+                    key: self.etcd_key(key),
+                    reason,
+                })
             }
         }
     }
 
     /// Applies decoded events, which end with a whole revision.
     fn apply(&self, changes: Vec<Change>) {
-        let Some(last) = changes.last().map(|c| c.revision) else { return };
+        let Some(last) = changes.last().map(|c| c.revision) else {
+            return;
+        };
         let now = Instant::now();
         let (mut touched, mut dropped) = (Touched::new(), Vec::new());
         {
@@ -340,7 +376,10 @@ impl Sink for Cache {
                 self.applied.store(0, Ordering::Release);
                 self.written.clear();
             }
-            state.phase = Phase::Loading { since: Instant::now(), failure: None };
+            state.phase = Phase::Loading {
+                since: Instant::now(),
+                failure: None,
+            };
         }
         self.moved.notify_waiters();
         if epoch.replaced {
@@ -353,12 +392,18 @@ impl State {
     pub(crate) fn ready(&self, path: &str) -> Result<(), NotReady> {
         match &self.phase {
             Phase::Live { .. } => Ok(()),
-            Phase::Loading { since, failure } => {
-                Err(NotReady { path: path.into(), down_for: since.elapsed(), failure: failure.clone() })
-            }
+            Phase::Loading { since, failure } => Err(NotReady {
+                path: path.into(),
+                down_for: since.elapsed(),
+                failure: failure.clone(),
+            }),
             Phase::Closed => {
                 let failure = Some(Arc::from("the resource is not served any more"));
-                Err(NotReady { path: path.into(), down_for: std::time::Duration::ZERO, failure })
+                Err(NotReady {
+                    path: path.into(),
+                    down_for: std::time::Duration::ZERO,
+                    failure,
+                })
             }
         }
     }
@@ -376,8 +421,16 @@ impl State {
 
     /// Applies one event.
     fn change(&mut self, cache: &Cache, change: Change, now: Instant, touched: &mut Touched) {
-        let Change { key, revision, entry } = change;
-        if self.objects.get(&key).is_some_and(|known| known.revision >= revision) {
+        let Change {
+            key,
+            revision,
+            entry,
+        } = change;
+        if self
+            .objects
+            .get(&key)
+            .is_some_and(|known| known.revision >= revision)
+        {
             return;
         }
         let kept = entry.as_ref().map(|e| cache.config.kept(e));
@@ -395,15 +448,21 @@ impl State {
             return; // deleted before we knew it
         }
         self.reindex(&cache.config.indexes, old.as_ref(), kept.as_ref());
-        let links =
-            cache.wakes.link(self.ring.next(), old.as_deref(), entry.as_deref(), &cache.config.indexes, touched);
+        let links = cache.wakes.link(
+            self.ring.next(),
+            old.as_deref(),
+            entry.as_deref(),
+            &cache.config.indexes,
+            touched,
+        );
         self.ring.push(revision, entry, old, links, now);
         cache.metrics.events.inc();
     }
 
     fn reindex(&mut self, fields: &[Box<str>], old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>) {
         for (index, field) in self.indexes.iter_mut().zip(fields) {
-            let value = |e: Option<&Arc<Entry>>| e.map(|e| e.field(field).unwrap_or_default().to_owned());
+            let value =
+                |e: Option<&Arc<Entry>>| e.map(|e| e.field(field).unwrap_or_default().to_owned());
             let (before, after) = (value(old), value(new));
             if let (Some(value), Some(old)) = (&before, old)
                 && before != after
@@ -415,7 +474,10 @@ impl State {
                 }
             }
             if let (Some(value), Some(new)) = (after, new) {
-                index.entry(value.into()).or_default().insert(Arc::clone(new));
+                index
+                    .entry(value.into())
+                    .or_default()
+                    .insert(Arc::clone(new));
             }
         }
     }

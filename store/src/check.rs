@@ -85,5 +85,11 @@ async fn compare(cache: &Cache) -> Result<(i64, Option<Difference>), Skipped> {
         }
     }
     let rest = cached.next();
-    Ok((at, rest.map(|rest| Difference { cached: Some(rest), stored: None })))
+    Ok((
+        at,
+        rest.map(|rest| Difference {
+            cached: Some(rest),
+            stored: None,
+        }),
+    ))
 }

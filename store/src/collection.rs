@@ -56,7 +56,9 @@ impl ResourceConfig {
     /// Whether a key below the path is one of an object.
     pub(crate) fn has_shape(&self, key: &str) -> bool {
         match (key.split_once('/'), self.namespaced) {
-            (Some((namespace, name)), true) => !namespace.is_empty() && !name.is_empty() && !name.contains('/'),
+            (Some((namespace, name)), true) => {
+                !namespace.is_empty() && !name.is_empty() && !name.contains('/')
+            }
             (None, false) => !key.is_empty(),
             _ => false,
         }
@@ -64,7 +66,11 @@ impl ResourceConfig {
 
     /// The entry as the collection holds it.
     pub(crate) fn kept(&self, entry: &Arc<Entry>) -> Arc<Entry> {
-        if self.keep_bodies { Arc::clone(entry) } else { Arc::new(entry.without_body()) }
+        if self.keep_bodies {
+            Arc::clone(entry)
+        } else {
+            Arc::new(entry.without_body())
+        }
     }
 }
 
@@ -94,7 +100,11 @@ pub struct Collection {
 }
 
 impl Collection {
-    pub(crate) fn open(config: ResourceConfig, line: &Arc<Line>, tasks: &dyn Tasks) -> Result<Self, PathTaken> {
+    pub(crate) fn open(
+        config: ResourceConfig,
+        line: &Arc<Line>,
+        tasks: &dyn Tasks,
+    ) -> Result<Self, PathTaken> {
         let path = config.path.clone();
         let cache = Arc::new(Cache::new(config, Arc::clone(line)));
         line.route(&path, Arc::clone(&cache) as Arc<dyn Sink>)?;
@@ -138,7 +148,11 @@ impl Collection {
     #[must_use]
     pub fn peek(&self, key: &str) -> Option<Arc<Entry>> {
         let state = self.cache.state.read();
-        state.objects.get(key).filter(|_| self.cache.config.keep_bodies).cloned()
+        state
+            .objects
+            .get(key)
+            .filter(|_| self.cache.config.keep_bodies)
+            .cloned()
     }
 
     /// All objects that the cache has now, and their revision.
@@ -176,7 +190,12 @@ impl Collection {
     /// object may or may not exist.
     ///
     /// [`etcd::Error::Unavailable`]: crate::etcd::Error::Unavailable
-    pub async fn create(&self, key: &str, value: Bytes, ttl: Option<i64>) -> Result<Written, WriteError> {
+    pub async fn create(
+        &self,
+        key: &str,
+        value: Bytes,
+        ttl: Option<i64>,
+    ) -> Result<Written, WriteError> {
         self.cache.create(key, value, ttl).await
     }
 
@@ -276,7 +295,9 @@ impl Collection {
     /// Compares keys and versions with etcd now: `Some(true)` when they agree, `None` when it could not
     /// be told. A collection that differs is listed again.
     pub async fn check(&self) -> Option<bool> {
-        check::check(&self.cache).await.map(|difference| difference.is_none())
+        check::check(&self.cache)
+            .await
+            .map(|difference| difference.is_none())
     }
 
     #[must_use]

@@ -44,9 +44,20 @@ pub(crate) async fn compact(line: &Line, tick: Tick) -> Result<Tick, etcd::Error
         key: key.clone(),
         target_union: Some(pb::compare::TargetUnion::Version(tick.time)),
     };
-    let put = pb::PutRequest { key: key.clone(), value: tick.revision.to_string().into(), lease: 0 };
-    let get = pb::RangeRequest { key, ..Default::default() };
-    let op = |request| vec![pb::RequestOp { request: Some(request) }];
+    let put = pb::PutRequest {
+        key: key.clone(),
+        value: tick.revision.to_string().into(),
+        lease: 0,
+    };
+    let get = pb::RangeRequest {
+        key,
+        ..Default::default()
+    };
+    let op = |request| {
+        vec![pb::RequestOp {
+            request: Some(request),
+        }]
+    };
     let response = line
         .client
         .txn(pb::TxnRequest {
@@ -57,18 +68,35 @@ pub(crate) async fn compact(line: &Line, tick: Tick) -> Result<Tick, etcd::Error
         .await?;
     let now = revision(response.header.as_ref())?;
     if !response.succeeded {
-        let found = response.responses.into_iter().next().and_then(|r| r.response);
+        let found = response
+            .responses
+            .into_iter()
+            .next()
+            .and_then(|r| r.response);
         let kv = match found {
             Some(pb::response_op::Response::ResponseRange(range)) => range.kvs.into_iter().next(),
             _ => None,
         };
         // Absent: somebody deleted the key, and time begins anew.
-        let (time, compacted) =
-            kv.map_or((0, 0), |kv| (kv.version, std::str::from_utf8(&kv.value).ok().and_then(|v| v.parse().ok()).unwrap_or(0)));
+        let (time, compacted) = kv.map_or((0, 0), |kv| {
+            (
+                kv.version,
+                std::str::from_utf8(&kv.value)
+                    .ok()
+                    .and_then(|v| v.parse().ok())
+                    .unwrap_or(0),
+            )
+        });
         line.saw_compaction(compacted);
-        return Ok(Tick { time, revision: now });
+        return Ok(Tick {
+            time,
+            revision: now,
+        });
     }
-    let next = Tick { time: tick.time + 1, revision: now };
+    let next = Tick {
+        time: tick.time + 1,
+        revision: now,
+    };
     if tick.revision > 0 {
         // The first tick only looks.
         match line.client.compact(tick.revision).await {

@@ -33,18 +33,29 @@ pub struct Entry {
 impl Entry {
     #[must_use]
     pub fn new(key: &str, revision: i64, body: Bytes, labels: Labels, fields: Fields) -> Self {
-        Self { key: key.into(), revision, body, labels, fields, forms: FormSlot::default() }
+        Self {
+            key: key.into(),
+            revision,
+            body,
+            labels,
+            fields,
+            forms: FormSlot::default(),
+        }
     }
 
     /// The namespace; empty for cluster-scoped objects.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        self.key.split_once('/').map_or("", |(namespace, _)| namespace)
+        self.key
+            .split_once('/')
+            .map_or("", |(namespace, _)| namespace)
     }
 
     #[must_use]
     pub fn name(&self) -> &str {
-        self.key.split_once('/').map_or(&*self.key, |(_, name)| name)
+        self.key
+            .split_once('/')
+            .map_or(&*self.key, |(_, name)| name)
     }
 
     /// The value of a selectable field; `None` when the resource has no such field.
@@ -59,7 +70,13 @@ impl Entry {
 
     /// The same object with other bytes at another revision: what a DELETED event shows.
     pub(crate) fn reversioned(&self, revision: i64, body: Bytes) -> Self {
-        Self::new(&self.key, revision, body, self.labels.clone(), self.fields.clone())
+        Self::new(
+            &self.key,
+            revision,
+            body,
+            self.labels.clone(),
+            self.fields.clone(),
+        )
     }
 
     /// The same object without its bytes, for collections that keep none.
@@ -69,7 +86,11 @@ impl Entry {
 
     /// Bytes of memory held for this object, forms apart: an estimate for bounds and metrics.
     pub(crate) fn weight(&self) -> usize {
-        size_of::<Self>() + self.key.len() + self.body.len() + self.labels.0.0.len() + self.fields.values.0.len()
+        size_of::<Self>()
+            + self.key.len()
+            + self.body.len()
+            + self.labels.0.0.len()
+            + self.fields.values.0.len()
     }
 }
 
@@ -116,7 +137,10 @@ pub struct Fields {
 impl Fields {
     /// `values` in the order of `names`, one each.
     pub fn new<'a>(names: &Arc<[Box<str>]>, values: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { names: Some(Arc::clone(names)), values: Packed::new(values) }
+        Self {
+            names: Some(Arc::clone(names)),
+            values: Packed::new(values),
+        }
     }
 
     #[must_use]
@@ -126,7 +150,11 @@ impl Fields {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.names.iter().flat_map(|n| n.iter()).map(|n| &**n).zip(self.values.iter())
+        self.names
+            .iter()
+            .flat_map(|n| n.iter())
+            .map(|n| &**n)
+            .zip(self.values.iter())
     }
 }
 
@@ -198,10 +226,18 @@ pub struct Undecodable {
 /// Encryption at rest: between stored bytes and etcd. A resource without one is stored as it is.
 pub trait Transformer: Send + Sync {
     /// Opens what etcd holds under `key`, the full etcd key, which is authenticated with the data.
-    fn open<'a>(&'a self, key: &'a str, value: Bytes) -> BoxFuture<'a, Result<Opened, TransformError>>;
+    fn open<'a>(
+        &'a self,
+        key: &'a str,
+        value: Bytes,
+    ) -> BoxFuture<'a, Result<Opened, TransformError>>;
 
     /// Seals what is to be stored under `key`.
-    fn seal<'a>(&'a self, key: &'a str, value: Bytes) -> BoxFuture<'a, Result<Bytes, TransformError>>;
+    fn seal<'a>(
+        &'a self,
+        key: &'a str,
+        value: Bytes,
+    ) -> BoxFuture<'a, Result<Bytes, TransformError>>;
 }
 
 /// What a [`Transformer`] opened.
@@ -227,12 +263,23 @@ mod tests {
     #[test]
     fn names_come_from_the_key_and_other_fields_from_the_object() {
         let names: Arc<[Box<str>]> = ["spec.nodeName".into(), "status.phase".into()].into();
-        let entry = |key| Entry::new(key, 1, Bytes::new(), Labels::default(), Fields::new(&names, ["n1", ""]));
+        let entry = |key| {
+            Entry::new(
+                key,
+                1,
+                Bytes::new(),
+                Labels::default(),
+                Fields::new(&names, ["n1", ""]),
+            )
+        };
         let (pod, node) = (entry("team/web-0"), entry("n1"));
         assert_eq!((pod.namespace(), pod.name()), ("team", "web-0"));
         assert_eq!((node.namespace(), node.name()), ("", "n1"));
         assert_eq!(pod.field("metadata.namespace"), Some("team"));
-        assert_eq!((pod.field("spec.nodeName"), pod.field("status.phase")), (Some("n1"), Some("")));
+        assert_eq!(
+            (pod.field("spec.nodeName"), pod.field("status.phase")),
+            (Some("n1"), Some(""))
+        );
         assert_eq!(pod.field("spec.unknown"), None);
     }
 

@@ -86,15 +86,25 @@ impl Client {
             return Err(Error::Config("no etcd servers are given".into()));
         }
         let tls = tls::Files::of(config)?;
-        let members =
-            config.servers.iter().map(|server| Member::new(server, tls.as_ref())).collect::<Result<_, _>>()?;
+        let members = config
+            .servers
+            .iter()
+            .map(|server| Member::new(server, tls.as_ref()))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
-            inner: Arc::new(Inner { members, current: AtomicUsize::new(0), cluster: AtomicU64::new(0) }),
+            inner: Arc::new(Inner {
+                members,
+                current: AtomicUsize::new(0),
+                cluster: AtomicU64::new(0),
+            }),
         })
     }
 
     /// A linearizable or past read; retried.
-    pub(crate) async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+    pub(crate) async fn range(
+        &self,
+        request: pb::RangeRequest,
+    ) -> Result<pb::RangeResponse, Error> {
         let response = self
             .reading(|member| {
                 let request = request.clone();
@@ -132,20 +142,30 @@ impl Client {
     }
 
     pub(crate) async fn compact(&self, revision: i64) -> Result<(), Error> {
-        self.writing(|member| async move { member.kv().compact(pb::CompactionRequest { revision }).await }).await?;
+        self.writing(|member| async move {
+            member
+                .kv()
+                .compact(pb::CompactionRequest { revision })
+                .await
+        })
+        .await?;
         Ok(())
     }
 
     /// A lease that etcd ends `ttl` seconds from now, with the keys attached to it.
     pub(crate) async fn grant(&self, ttl: i64) -> Result<i64, Error> {
         let grant = pb::LeaseGrantRequest { ttl, id: 0 };
-        Ok(self.writing(|member| async move { member.lease().lease_grant(grant).await }).await?.id)
+        Ok(self
+            .writing(|member| async move { member.lease().lease_grant(grant).await })
+            .await?
+            .id)
     }
 
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) async fn revoke(&self, id: i64) -> Result<(), Error> {
         let revoke = pb::LeaseRevokeRequest { id };
-        self.writing(|member| async move { member.lease().lease_revoke(revoke).await }).await?;
+        self.writing(|member| async move { member.lease().lease_revoke(revoke).await })
+            .await?;
         Ok(())
     }
 
@@ -155,22 +175,34 @@ impl Client {
     /// When no member answers.
     pub async fn status(&self) -> Result<MemberStatus, Error> {
         let status = self
-            .reading(|member| async move { member.maintenance().status(pb::StatusRequest {}).await })
+            .reading(
+                |member| async move { member.maintenance().status(pb::StatusRequest {}).await },
+            )
             .await?;
-        Ok(MemberStatus { version: Version::parse(&status.version), db_size: status.db_size })
+        Ok(MemberStatus {
+            version: Version::parse(&status.version),
+            db_size: status.db_size,
+        })
     }
 
     /// A connection of its own to the member in use, for one watch: reads and writes never queue
     /// behind events, nor events behind them.
     pub(crate) fn dedicated(&self) -> Dedicated {
         let at = self.inner.current.load(Ordering::Relaxed);
-        Dedicated { client: self.clone(), at, member: self.inner.members[at].reconnected() }
+        Dedicated {
+            client: self.clone(),
+            at,
+            member: self.inner.members[at].reconnected(),
+        }
     }
 
     /// Moves to the next member, unless somebody has moved on from `at` already.
     fn leave(&self, at: usize) {
         let next = (at + 1) % self.inner.members.len();
-        let _ = self.inner.current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self
+            .inner
+            .current
+            .compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     async fn reading<T, F>(&self, mut call: impl FnMut(Member) -> F) -> Result<T, Error>
@@ -255,14 +287,22 @@ pub(crate) struct Dedicated {
 }
 
 impl Dedicated {
-    pub(crate) async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+    pub(crate) async fn range(
+        &self,
+        request: pb::RangeRequest,
+    ) -> Result<pb::RangeResponse, Error> {
         let response = self.member.kv().range(request).await?.into_inner();
         self.client.same_cluster(response.header.as_ref())?;
         Ok(response)
     }
 
     pub(crate) async fn version(&self) -> Result<Option<Version>, Error> {
-        let status = self.member.maintenance().status(pb::StatusRequest {}).await?.into_inner();
+        let status = self
+            .member
+            .maintenance()
+            .status(pb::StatusRequest {})
+            .await?
+            .into_inner();
         Ok(Version::parse(&status.version))
     }
 
@@ -272,10 +312,15 @@ impl Dedicated {
         let (mut requests, outgoing) = mpsc::channel(4);
         let request = pb::watch_request::RequestUnion::CreateRequest(create);
         requests
-            .try_send(pb::WatchRequest { request_union: Some(request) })
+            .try_send(pb::WatchRequest {
+                request_union: Some(request),
+            })
             .expect("the channel is new and has room");
         let responses = self.member.watch().watch(outgoing).await?.into_inner();
-        Ok(WatchStream { requests, responses })
+        Ok(WatchStream {
+            requests,
+            responses,
+        })
     }
 
     /// The member failed: the next connection goes to another one.

@@ -48,7 +48,10 @@ impl Forms {
     /// Keeps at most `cap` bytes of forms.
     #[must_use]
     pub fn new(cap: usize) -> Self {
-        Self { cap, clock: Mutex::default() }
+        Self {
+            cap,
+            clock: Mutex::default(),
+        }
     }
 
     /// The entry's `form`, made by `make` if nobody made it yet; callers that want the same form of
@@ -70,7 +73,11 @@ impl Forms {
                 return Ok(found.bytes.clone());
             }
             let bytes = make(entry)?;
-            made.push(Made { form, bytes: bytes.clone(), used: false });
+            made.push(Made {
+                form,
+                bytes: bytes.clone(),
+                used: false,
+            });
             bytes
         };
         self.charge(entry, form, bytes.len() + OVERHEAD);
@@ -90,7 +97,9 @@ impl Forms {
         clock.bytes += cost;
         let mut rounds = clock.hand.len();
         while clock.bytes > self.cap {
-            let Some((weak, form, cost)) = clock.hand.pop_front() else { break };
+            let Some((weak, form, cost)) = clock.hand.pop_front() else {
+                break;
+            };
             let Some(entry) = weak.upgrade() else {
                 clock.bytes -= cost;
                 continue;
@@ -130,7 +139,13 @@ mod tests {
     use std::convert::Infallible;
 
     fn entry(key: &str) -> Arc<Entry> {
-        Arc::new(Entry::new(key, 1, Bytes::new(), Labels::default(), Fields::default()))
+        Arc::new(Entry::new(
+            key,
+            1,
+            Bytes::new(),
+            Labels::default(),
+            Fields::default(),
+        ))
     }
 
     fn get(forms: &Forms, entry: &Arc<Entry>, form: u32, made: &mut u32) {

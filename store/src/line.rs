@@ -14,6 +14,7 @@
 
 mod ask;
 mod assemble;
+mod mark;
 mod routes;
 mod stream;
 mod wait;
@@ -54,7 +55,8 @@ pub(crate) struct RawEvent {
     /// Below the collection's prefix.
     pub(crate) key: Box<str>,
     pub(crate) revision: i64,
-    /// What was put, as etcd holds it; `None` for a deletion. A slice of the response it came in.
+    /// What was put, as etcd holds it; `None` for a deletion. A copy: a slice would keep the whole
+    /// response that it came in, up to megabytes, for as long as it waits.
     pub(crate) value: Option<Bytes>,
 }
 
@@ -127,7 +129,10 @@ impl Line {
             asks: Asks::default(),
             frontier: AtomicI64::new(0),
             compacted: AtomicI64::new(0),
-            epoch: watch::Sender::new(Epoch { number: 0, replaced: false }),
+            epoch: watch::Sender::new(Epoch {
+                number: 0,
+                replaced: false,
+            }),
             routes: RwLock::default(),
             waiters: Waiters::default(),
             progress_wanted: Notify::new(),
@@ -140,7 +145,10 @@ impl Line {
         tasks.spawn("etcd-watch", stream::run(Arc::clone(&line)).boxed());
         for _ in 0..ask::IN_FLIGHT {
             let line = Arc::clone(&line);
-            tasks.spawn("etcd-asks", async move { line.asks.serve(|| line.send_ask()).await }.boxed());
+            tasks.spawn(
+                "etcd-asks",
+                async move { line.asks.serve(|| line.send_ask()).await }.boxed(),
+            );
         }
         line
     }
@@ -211,7 +219,10 @@ impl Line {
 
     fn ask_request(&self) -> pb::RangeRequest {
         // The prefix itself ends in a slash, so no object can have it as its key.
-        pb::RangeRequest { key: Bytes::copy_from_slice(self.prefix.as_bytes()), ..Default::default() }
+        pb::RangeRequest {
+            key: Bytes::copy_from_slice(self.prefix.as_bytes()),
+            ..Default::default()
+        }
     }
 
     /// Waits until everything up to `revision` has been pushed to the collections.
@@ -227,7 +238,10 @@ impl Line {
         let mut pause = QUIET;
         loop {
             let until = (Instant::now() + pause).min(deadline);
-            if tokio::time::timeout_at(until, arrival.arrived()).await.is_ok() {
+            if tokio::time::timeout_at(until, arrival.arrived())
+                .await
+                .is_ok()
+            {
                 return Reach::Reached;
             }
             if until == deadline {
@@ -243,19 +257,25 @@ impl Line {
     }
 
     fn hear(&self) {
-        self.heard.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.heard
+            .store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
     fn silent_for(&self) -> Duration {
-        self.start.elapsed().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
+        self.start
+            .elapsed()
+            .saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
     }
 
     /// Hands events over and moves the frontier; `applied` is the revision that is complete with them.
-    fn deliver(&self, events: Vec<pb::Event>, applied: i64) {
+    pub(crate) fn deliver(&self, events: Vec<pb::Event>, applied: i64) {
         let after = self.frontier();
         if !events.is_empty() {
             self.metrics.events.add(events.len() as u64);
-            let split = self.routes.read().split(&self.prefix, events, |key, value| self.foreign(key, value));
+            let split = self
+                .routes
+                .read()
+                .split(&self.prefix, events, |key, value| self.foreign(key, value));
             for (sink, events) in split {
                 sink.push(Batch { after, events });
             }
@@ -277,8 +297,11 @@ impl Line {
     }
 
     /// Begins an epoch: every event after `start` will be pushed.
-    fn begin(&self, start: i64, replaced: bool) {
-        let epoch = Epoch { number: self.epoch.borrow().number + 1, replaced };
+    pub(crate) fn begin(&self, start: i64, replaced: bool) {
+        let epoch = Epoch {
+            number: self.epoch.borrow().number + 1,
+            replaced,
+        };
         self.metrics.epochs.inc();
         // Held to the end: a collection that registers meanwhile is either suspended with the others or
         // sees the new epoch, and none reads the old frontier as its own.
@@ -303,5 +326,7 @@ pub struct PathTaken(pub(crate) String);
 
 /// The revision in a header.
 pub(crate) fn revision(header: Option<&pb::ResponseHeader>) -> Result<i64, etcd::Error> {
-    header.map(|h| h.revision).ok_or(etcd::Error::Protocol("an answer without a header"))
+    header
+        .map(|h| h.revision)
+        .ok_or(etcd::Error::Protocol("an answer without a header"))
 }

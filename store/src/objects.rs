@@ -40,7 +40,9 @@ struct ByKey<T>(T);
 
 impl<T> Clone for Objects<T> {
     fn clone(&self) -> Self {
-        Self { set: self.set.clone() }
+        Self {
+            set: self.set.clone(),
+        }
     }
 }
 
@@ -88,26 +90,41 @@ impl<T: Keyed + Clone> Objects<T> {
     /// All objects, by key.
     #[must_use]
     pub fn iter(&self) -> Iter<'_, T> {
-        Iter { inner: self.set.range::<_, str>((Bound::Unbounded, Bound::Unbounded)) }
+        Iter {
+            inner: self
+                .set
+                .range::<_, str>((Bound::Unbounded, Bound::Unbounded)),
+        }
     }
 
     /// The objects within the bounds, by key.
     #[must_use]
     pub fn range(&self, from: Bound<&str>, to: Bound<&str>) -> Iter<'_, T> {
         if empty(from, to) {
-            return Iter { inner: self.set.range::<_, str>((Bound::Excluded(""), Bound::Excluded("\0"))) };
+            return Iter {
+                inner: self
+                    .set
+                    .range::<_, str>((Bound::Excluded(""), Bound::Excluded("\0"))),
+            };
         }
-        Iter { inner: self.set.range::<_, str>((from, to)) }
+        Iter {
+            inner: self.set.range::<_, str>((from, to)),
+        }
     }
 
     /// The objects whose keys begin with `prefix`, by key; `namespace/` gives those of a namespace.
     pub fn prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a T> + 'a {
-        self.range(Bound::Included(prefix), Bound::Unbounded).take_while(move |o| o.key().starts_with(prefix))
+        self.range(Bound::Included(prefix), Bound::Unbounded)
+            .take_while(move |o| o.key().starts_with(prefix))
     }
 
     /// The objects whose keys begin with `prefix` and are not below `from`: the rest of a list that
     /// was cut before `from`.
-    pub fn prefix_from<'a>(&'a self, prefix: &'a str, from: &'a str) -> impl Iterator<Item = &'a T> + 'a {
+    pub fn prefix_from<'a>(
+        &'a self,
+        prefix: &'a str,
+        from: &'a str,
+    ) -> impl Iterator<Item = &'a T> + 'a {
         self.range(Bound::Included(from.max(prefix)), Bound::Unbounded)
             .take_while(move |o| o.key().starts_with(prefix))
     }
@@ -116,7 +133,9 @@ impl<T: Keyed + Clone> Objects<T> {
 impl<T: Keyed + Clone> FromIterator<T> for Objects<T> {
     /// Of several objects with one key, one stays.
     fn from_iter<I: IntoIterator<Item = T>>(objects: I) -> Self {
-        Self { set: objects.into_iter().map(ByKey).collect() }
+        Self {
+            set: objects.into_iter().map(ByKey).collect(),
+        }
     }
 }
 
@@ -150,7 +169,9 @@ impl<T: Keyed> DoubleEndedIterator for Iter<'_, T> {
 fn empty(from: Bound<&str>, to: Bound<&str>) -> bool {
     match (from, to) {
         (Bound::Included(a), Bound::Included(b)) => a > b,
-        (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => a >= b,
+        (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => {
+            a >= b
+        }
         _ => false,
     }
 }
@@ -203,7 +224,10 @@ mod tests {
 
     #[test]
     fn a_snapshot_never_sees_later_writes() {
-        let mut objects: Objects<Arc<Object>> = ["a/1", "a/2", "b/1"].map(|k| object(k, 0)).into_iter().collect();
+        let mut objects: Objects<Arc<Object>> = ["a/1", "a/2", "b/1"]
+            .map(|k| object(k, 0))
+            .into_iter()
+            .collect();
         let before = objects.clone();
         assert_eq!(objects.insert(object("a/1", 1)).map(|o| o.1), Some(0));
         objects.remove("b/1");
@@ -213,11 +237,19 @@ mod tests {
 
     #[test]
     fn a_namespace_is_not_mistaken_for_one_that_it_begins() {
-        let objects: Objects<Arc<Object>> =
-            ["team/x", "team-a/y", "teams/z", "team/y"].map(|k| object(k, 0)).into_iter().collect();
+        let objects: Objects<Arc<Object>> = ["team/x", "team-a/y", "teams/z", "team/y"]
+            .map(|k| object(k, 0))
+            .into_iter()
+            .collect();
         let keys = |p| objects.prefix(p).map(|o| o.0.as_str()).collect::<Vec<_>>();
         assert_eq!(keys("team/"), ["team/x", "team/y"]);
-        assert_eq!(objects.prefix_from("team/", "team/x\0").map(|o| o.0.as_str()).collect::<Vec<_>>(), ["team/y"]);
+        assert_eq!(
+            objects
+                .prefix_from("team/", "team/x\0")
+                .map(|o| o.0.as_str())
+                .collect::<Vec<_>>(),
+            ["team/y"]
+        );
     }
 
     proptest! {

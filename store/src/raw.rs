@@ -42,7 +42,10 @@ impl Raw {
     /// # Errors
     /// What etcd says.
     pub async fn get(&self, key: &str) -> Result<Option<RawValue>, etcd::Error> {
-        let request = pb::RangeRequest { key: self.full(key).into(), ..Default::default() };
+        let request = pb::RangeRequest {
+            key: self.full(key).into(),
+            ..Default::default()
+        };
         let response = self.line.client.range(request).await?;
         Ok(response.kvs.into_iter().next().map(|kv| self.value(kv)))
     }
@@ -64,15 +67,34 @@ impl Raw {
     ///
     /// # Errors
     /// [`RawError::Conflict`], or what etcd says.
-    pub async fn put(&self, key: &str, expected: i64, value: Bytes, ttl: Option<i64>) -> Result<i64, RawError> {
+    pub async fn put(
+        &self,
+        key: &str,
+        expected: i64,
+        value: Bytes,
+        ttl: Option<i64>,
+    ) -> Result<i64, RawError> {
         let full = self.full(key);
         let lease = match ttl {
             // Not shared: whoever asks for a lease of its own renews it by writing.
             Some(ttl) => self.line.client.grant(ttl).await?,
             None => 0,
         };
-        let put = pb::PutRequest { key: full.clone().into(), value, lease };
-        self.tried(self.line.transact(&full, expected, pb::request_op::Request::RequestPut(put), true).await?)
+        let put = pb::PutRequest {
+            key: full.clone().into(),
+            value,
+            lease,
+        };
+        self.tried(
+            self.line
+                .transact(
+                    &full,
+                    expected,
+                    pb::request_op::Request::RequestPut(put),
+                    true,
+                )
+                .await?,
+        )
     }
 
     /// Deletes the key if it is at the revision `expected`.
@@ -81,7 +103,10 @@ impl Raw {
     /// [`RawError::Conflict`], or what etcd says.
     pub async fn delete(&self, key: &str, expected: i64) -> Result<i64, RawError> {
         let full = self.full(key);
-        let delete = pb::DeleteRangeRequest { key: full.clone().into(), ..Default::default() };
+        let delete = pb::DeleteRangeRequest {
+            key: full.clone().into(),
+            ..Default::default()
+        };
         let op = pb::request_op::Request::RequestDeleteRange(delete);
         self.tried(self.line.transact(&full, expected, op, true).await?)
     }
@@ -92,7 +117,11 @@ impl Raw {
 
     fn value(&self, kv: pb::KeyValue) -> RawValue {
         let key = String::from_utf8_lossy(&kv.key[self.line.prefix.len()..]).into_owned();
-        RawValue { key, value: kv.value, revision: kv.mod_revision }
+        RawValue {
+            key,
+            value: kv.value,
+            revision: kv.mod_revision,
+        }
     }
 
     fn tried(&self, tried: Tried) -> Result<i64, RawError> {

@@ -17,8 +17,8 @@ use crate::entry::{Entry, Undecodable};
 use crate::etcd;
 use crate::token;
 
-pub use page::{Entries, Page};
 pub(crate) use page::Snapshot;
+pub use page::{Entries, Page};
 
 /// How long a read waits for the cache to reach a revision before it fails with
 /// [`ReadError::TooNew`]; upstream's.
@@ -49,7 +49,12 @@ impl At {
     /// What the options of a list mean, after the API's own validation. `revision` is the
     /// `resourceVersion`, `None` when it is not given.
     #[must_use]
-    pub fn of_list(revision: Option<i64>, matching: Option<Match>, limit: usize, continues: bool) -> Self {
+    pub fn of_list(
+        revision: Option<i64>,
+        matching: Option<Match>,
+        limit: usize,
+        continues: bool,
+    ) -> Self {
         match (revision, matching) {
             (None, _) => Self::Latest,
             (Some(revision), Some(Match::Exact)) => Self::Exact(revision),
@@ -94,9 +99,9 @@ impl Scope {
     pub(crate) fn holds(&self, key: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Namespace(namespace) => {
-                key.strip_prefix(&**namespace).is_some_and(|rest| rest.starts_with('/'))
-            }
+            Self::Namespace(namespace) => key
+                .strip_prefix(&**namespace)
+                .is_some_and(|rest| rest.starts_with('/')),
             Self::One(one) => *key == **one,
         }
     }
@@ -131,7 +136,13 @@ impl Query {
     /// Everything in a scope, without a filter or a limit.
     #[must_use]
     pub fn new(scope: Scope, at: At) -> Self {
-        Self { scope, filter: None, at, limit: 0, continue_token: None }
+        Self {
+            scope,
+            filter: None,
+            at,
+            limit: 0,
+            continue_token: None,
+        }
     }
 }
 
@@ -149,7 +160,13 @@ pub enum ReadError {
     Expired,
     /// The list that the token continues is compacted: 410. The rest can still be had with this
     /// token, at a later revision.
-    #[error("The provided continue parameter is too old to display a consistent list result.")]
+    #[error(
+        "The provided continue parameter is too old to display a consistent list result. You can \
+         start a new list without the continue parameter, or use the continue token in this response \
+         to retrieve the remainder of the results. Continuing with the provided token results in an \
+         inconsistent list - objects that were created, modified, or deleted between the time the \
+         first chunk was returned and now may show up in the list."
+    )]
     ContinueExpired { resume: String },
     /// 400.
     #[error("invalid continue token: {0}")]
@@ -184,7 +201,11 @@ mod tests {
             (Some(7), Some(NotOlderThan), 500, false, At::NotOlder(7)),
             (Some(7), Some(Exact), 0, false, At::Exact(7)),
         ] {
-            assert_eq!(At::of_list(revision, matching, limit, continues), expected, "{revision:?} {matching:?}");
+            assert_eq!(
+                At::of_list(revision, matching, limit, continues),
+                expected,
+                "{revision:?} {matching:?}"
+            );
         }
     }
 

@@ -82,8 +82,15 @@ impl Store {
             tasks.spawn("etcd-compactor", compactor.boxed());
         }
         let caches = Arc::default();
-        tasks.spawn("watch-cache-upkeep", upkeep(Arc::clone(&caches), config.check_interval).boxed());
-        Ok(Self { line, tasks, caches })
+        tasks.spawn(
+            "watch-cache-upkeep",
+            upkeep(Arc::clone(&caches), config.check_interval).boxed(),
+        );
+        Ok(Self {
+            line,
+            tasks,
+            caches,
+        })
     }
 
     /// Serves a resource from now on. It can be added at any time; it is ready when it has been
@@ -100,7 +107,9 @@ impl Store {
     /// Access to keys that are no objects.
     #[must_use]
     pub fn raw(&self) -> Raw {
-        Raw { line: Arc::clone(&self.line) }
+        Raw {
+            line: Arc::clone(&self.line),
+        }
     }
 
     /// etcd's revision now.
@@ -140,10 +149,23 @@ impl Store {
     /// # Errors
     /// The paths of those that do not.
     pub fn ready(&self) -> Result<(), Vec<Box<str>>> {
-        let caches: Vec<_> = self.caches.lock().iter().filter_map(Weak::upgrade).collect();
-        let unready: Vec<_> =
-            caches.iter().filter(|c| !c.is_closed()).filter_map(|c| c.ready().err()).map(|e| e.path).collect();
-        if unready.is_empty() { Ok(()) } else { Err(unready) }
+        let caches: Vec<_> = self
+            .caches
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        let unready: Vec<_> = caches
+            .iter()
+            .filter(|c| !c.is_closed())
+            .filter_map(|c| c.ready().err())
+            .map(|e| e.path)
+            .collect();
+        if unready.is_empty() {
+            Ok(())
+        } else {
+            Err(unready)
+        }
     }
 
     /// Version and database size of the etcd member in use.

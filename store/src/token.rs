@@ -17,7 +17,9 @@ pub(crate) struct Token {
 /// A continue token that is not one.
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum Invalid {
-    #[error("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)")]
+    #[error(
+        "continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)"
+    )]
     Revision,
     #[error("continue key is not valid: encoded start key empty (version meta.k8s.io/v1)")]
     EmptyStart,
@@ -41,16 +43,22 @@ const VERSION: &str = "meta.k8s.io/v1";
 
 impl Token {
     pub(crate) fn encode(&self) -> String {
-        let encoded =
-            Encoded { v: VERSION.into(), rv: self.revision.unwrap_or(-1), start: self.start.clone() };
+        let encoded = Encoded {
+            v: VERSION.into(),
+            rv: self.revision.unwrap_or(-1),
+            start: self.start.clone(),
+        };
         // Go escapes these in JSON strings; keys have none of them, but foreign ones may.
         let json = serde_json::to_string(&encoded).expect("strings and numbers are valid JSON");
         URL_SAFE_NO_PAD.encode(json)
     }
 
     pub(crate) fn decode(text: &str) -> Result<Self, Invalid> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|e| Invalid::Key(e.to_string()))?;
-        let Encoded { v, rv, start } = serde_json::from_slice(&bytes).map_err(|e| Invalid::Key(e.to_string()))?;
+        let bytes = URL_SAFE_NO_PAD
+            .decode(text)
+            .map_err(|e| Invalid::Key(e.to_string()))?;
+        let Encoded { v, rv, start } =
+            serde_json::from_slice(&bytes).map_err(|e| Invalid::Key(e.to_string()))?;
         if v != VERSION {
             return Err(Invalid::Version(v));
         }
@@ -64,13 +72,17 @@ impl Token {
         if !is_clean(below) {
             return Err(Invalid::Key(start));
         }
-        Ok(Self { revision: (rv > 0).then_some(rv), start: below.to_owned() })
+        Ok(Self {
+            revision: (rv > 0).then_some(rv),
+            start: below.to_owned(),
+        })
     }
 }
 
 /// A relative path that names nothing above or beside itself.
 fn is_clean(path: &str) -> bool {
-    path.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
+    path.split('/')
+        .all(|segment| !matches!(segment, "" | "." | ".."))
 }
 
 #[cfg(test)]
@@ -79,14 +91,20 @@ mod tests {
 
     #[test]
     fn tokens_are_upstreams() {
-        let token = Token { revision: Some(1234), start: "default/web-3\0".into() };
+        let token = Token {
+            revision: Some(1234),
+            start: "default/web-3\0".into(),
+        };
         let text = token.encode();
         assert_eq!(
             URL_SAFE_NO_PAD.decode(&text).unwrap(),
             br#"{"v":"meta.k8s.io/v1","rv":1234,"start":"default/web-3\u0000"}"#
         );
         assert_eq!(Token::decode(&text), Ok(token));
-        let newest = Token { revision: None, start: "a".into() };
+        let newest = Token {
+            revision: None,
+            start: "a".into(),
+        };
         assert_eq!(Token::decode(&newest.encode()), Ok(newest));
     }
 
@@ -97,9 +115,18 @@ mod tests {
             let json = format!(r#"{{"v":"meta.k8s.io/v1","rv":5,"start":"{start}"}}"#);
             assert_eq!(token(&json), Err(Invalid::Key(start.into())), "{start}");
         }
-        assert_eq!(token(r#"{"v":"meta.k8s.io/v1","rv":0,"start":"a"}"#), Err(Invalid::Revision));
-        assert_eq!(token(r#"{"v":"meta.k8s.io/v1","rv":5,"start":""}"#), Err(Invalid::EmptyStart));
-        assert_eq!(token(r#"{"v":"v2","rv":5,"start":"a"}"#), Err(Invalid::Version("v2".into())));
+        assert_eq!(
+            token(r#"{"v":"meta.k8s.io/v1","rv":0,"start":"a"}"#),
+            Err(Invalid::Revision)
+        );
+        assert_eq!(
+            token(r#"{"v":"meta.k8s.io/v1","rv":5,"start":""}"#),
+            Err(Invalid::EmptyStart)
+        );
+        assert_eq!(
+            token(r#"{"v":"v2","rv":5,"start":"a"}"#),
+            Err(Invalid::Version("v2".into()))
+        );
         assert!(matches!(token("no"), Err(Invalid::Key(_))));
         assert!(matches!(Token::decode("%"), Err(Invalid::Key(_))));
     }

@@ -61,10 +61,20 @@ impl Begin {
     /// What the options of a watch mean, after the API's own validation (upstream's
     /// `Cacher.Watch`). `revision` is the `resourceVersion`, `None` when it is not given.
     #[must_use]
-    pub fn of_watch(revision: Option<i64>, send_initial_events: Option<bool>, bookmarks: bool) -> Self {
+    pub fn of_watch(
+        revision: Option<i64>,
+        send_initial_events: Option<bool>,
+        bookmarks: bool,
+    ) -> Self {
         match (send_initial_events, revision) {
-            (None, None | Some(0)) => Self::State { at: At::Any, end_bookmark: false },
-            (Some(true), revision) => Self::State { at: At::of_get(revision), end_bookmark: bookmarks },
+            (None, None | Some(0)) => Self::State {
+                at: At::Any,
+                end_bookmark: false,
+            },
+            (Some(true), revision) => Self::State {
+                at: At::of_get(revision),
+                end_bookmark: bookmarks,
+            },
             (Some(false), None) => Self::Now(At::Latest),
             (Some(false), Some(0)) => Self::Now(At::Any),
             (None | Some(false), Some(revision)) => Self::Revision(revision),
@@ -132,12 +142,24 @@ enum Step {
 
 impl Watcher {
     pub(crate) async fn open(cache: &Arc<Cache>, query: WatchQuery) -> Result<Self, ReadError> {
-        let WatchQuery { scope, filter, begin, bookmarks, deadline } = query;
+        let WatchQuery {
+            scope,
+            filter,
+            begin,
+            bookmarks,
+            deadline,
+        } = query;
         cache.ready()?;
         let wanted = match begin {
             Begin::Revision(_) | Begin::State { at: At::Any, .. } | Begin::Now(At::Any) => 0,
-            Begin::State { at: At::NotOlder(r) | At::Exact(r), .. } | Begin::Now(At::NotOlder(r) | At::Exact(r)) => r,
-            Begin::State { at: At::Latest, .. } | Begin::Now(At::Latest) => cache.line.ask().await?,
+            Begin::State {
+                at: At::NotOlder(r) | At::Exact(r),
+                ..
+            }
+            | Begin::Now(At::NotOlder(r) | At::Exact(r)) => r,
+            Begin::State { at: At::Latest, .. } | Begin::Now(At::Latest) => {
+                cache.line.ask().await?
+            }
         };
         let mut listed = None;
         if let Begin::State { .. } = begin {
@@ -152,18 +174,29 @@ impl Watcher {
         let ring = &state.ring;
         let mut initial = None;
         let (at, after) = match begin {
-            Begin::Revision(revision) => (ring.resume(revision).map_err(|_| ReadError::Expired)?, revision),
+            Begin::Revision(revision) => (
+                ring.resume(revision).map_err(|_| ReadError::Expired)?,
+                revision,
+            ),
             Begin::Now(_) => (ring.next(), wanted),
             Begin::State { end_bookmark, .. } => match listed {
                 None => {
                     let revision = cache.frontier(&state);
                     let objects = state.objects.clone();
-                    initial = Some(Initial::snapshot(objects, &scope, filter.as_ref(), revision, end_bookmark));
+                    initial = Some(Initial::snapshot(
+                        objects,
+                        &scope,
+                        filter.as_ref(),
+                        revision,
+                        end_bookmark,
+                    ));
                     (ring.next(), 0)
                 }
                 Some((entries, revision)) => {
                     // Read before the lock was taken: events since then are in the ring.
-                    let at = ring.resume(revision.min(cache.frontier(&state))).map_err(|_| ReadError::Expired)?;
+                    let at = ring
+                        .resume(revision.min(cache.frontier(&state)))
+                        .map_err(|_| ReadError::Expired)?;
                     initial = Some(Initial::listed(entries, revision, end_bookmark));
                     (at, revision)
                 }
@@ -175,7 +208,18 @@ impl Watcher {
         cache.metrics.watchers.add(1);
         let bookmarks = bookmarks.then(|| Bookmarks::new(deadline));
         let (cache, taken) = (Arc::clone(cache), Instant::now());
-        Ok(Self { cache, scope, filter, initial, cursor, after, generation, bookmarks, pending: None, taken })
+        Ok(Self {
+            cache,
+            scope,
+            filter,
+            initial,
+            cursor,
+            after,
+            generation,
+            bookmarks,
+            pending: None,
+            taken,
+        })
     }
 
     /// The next event. Dropping the call loses nothing.
@@ -259,18 +303,25 @@ impl Watcher {
             let end = initial.end();
             self.initial = None;
             if let Some(revision) = end {
-                return Ok(Step::Event(Event::Bookmark { revision, initial_end: true }));
+                return Ok(Step::Event(Event::Bookmark {
+                    revision,
+                    initial_end: true,
+                }));
             }
         }
         for _ in 0..AT_ONCE {
             match self.cursor.next(&state.ring)? {
                 Next::Slot(slot) => {
-                    if let Some(step) = view(slot, self.after, &self.scope, self.filter.as_deref()) {
+                    if let Some(step) = view(slot, self.after, &self.scope, self.filter.as_deref())
+                    {
                         return Ok(step);
                     }
                 }
                 Next::End => {
-                    let frontier = state.ready(&cache.config.path).is_ok().then(|| cache.frontier(&state));
+                    let frontier = state
+                        .ready(&cache.config.path)
+                        .is_ok()
+                        .then(|| cache.frontier(&state));
                     return Ok(self.bookmark(frontier));
                 }
             }
@@ -281,10 +332,15 @@ impl Watcher {
     /// A bookmark, if one is due: everything up to `frontier` has been handed out.
     fn bookmark(&mut self, frontier: Option<i64>) -> Step {
         let after = self.after;
-        let Some(bookmarks) = self.bookmarks.as_mut().filter(|b| b.next <= Instant::now()) else { return Step::Idle };
+        let Some(bookmarks) = self.bookmarks.as_mut().filter(|b| b.next <= Instant::now()) else {
+            return Step::Idle;
+        };
         bookmarks.schedule();
         match frontier.filter(|revision| *revision >= after) {
-            Some(revision) => Step::Event(Event::Bookmark { revision, initial_end: false }),
+            Some(revision) => Step::Event(Event::Bookmark {
+                revision,
+                initial_end: false,
+            }),
             None => Step::Idle,
         }
     }
@@ -298,7 +354,10 @@ impl Drop for Watcher {
 
 impl Bookmarks {
     fn new(deadline: Option<Instant>) -> Self {
-        let mut bookmarks = Self { next: Instant::now(), deadline };
+        let mut bookmarks = Self {
+            next: Instant::now(),
+            deadline,
+        };
         bookmarks.schedule();
         bookmarks
     }
@@ -322,7 +381,10 @@ fn view(slot: &Arc<Slot>, after: i64, scope: &Scope, filter: Option<&dyn Filter>
         return None;
     }
     let selected = |e: &&Arc<Entry>| filter.is_none_or(|f| f.matches(e));
-    match (slot.old.as_ref().filter(selected), slot.new.as_ref().filter(selected)) {
+    match (
+        slot.old.as_ref().filter(selected),
+        slot.new.as_ref().filter(selected),
+    ) {
         (None, None) => None,
         (None, Some(new)) => Some(Step::Event(Event::Added(Arc::clone(new)))),
         (Some(_), Some(new)) => Some(Step::Event(Event::Modified(Arc::clone(new)))),
@@ -335,13 +397,21 @@ async fn gone(cache: &Cache, slot: &Slot) -> Result<Arc<Entry>, End> {
     if let Some(entry) = slot.gone.get() {
         return Ok(Arc::clone(entry));
     }
-    let old = slot.old.as_ref().expect("only an object that was there can be gone");
+    let old = slot
+        .old
+        .as_ref()
+        .expect("only an object that was there can be gone");
     let read;
     let old = if cache.config.keep_bodies {
         old
     } else {
         // Bodies are not kept: etcd has it at the revision before.
-        read = cache.get_stored(&old.key, slot.revision - 1).await.ok().and_then(|(e, _)| e).ok_or(End::Expired)?;
+        read = cache
+            .get_stored(&old.key, slot.revision - 1)
+            .await
+            .ok()
+            .and_then(|(e, _)| e)
+            .ok_or(End::Expired)?;
         &read
     };
     let decoder = cache.decoder();
@@ -357,14 +427,28 @@ async fn initial_list(
     filter: Option<&Arc<dyn Filter>>,
     wanted: i64,
 ) -> Result<Option<(Vec<Arc<Entry>>, i64)>, ReadError> {
-    let reached = if wanted > 0 { cache.reach(wanted, Instant::now() + PATIENCE).await? } else { Reach::Reached };
+    let reached = if wanted > 0 {
+        cache.reach(wanted, Instant::now() + PATIENCE).await?
+    } else {
+        Reach::Reached
+    };
     let at = match reached {
         Reach::Reached if cache.config.keep_bodies => return Ok(None),
         Reach::Reached => At::Exact(cache.revision()?),
         Reach::Silent => At::NotOlder(wanted),
-        Reach::TimedOut => return Err(ReadError::TooNew { wanted, current: cache.line.frontier() }),
+        Reach::TimedOut => {
+            return Err(ReadError::TooNew {
+                wanted,
+                current: cache.line.frontier(),
+            });
+        }
     };
-    let page = cache.list_from_etcd(Query { filter: filter.cloned(), ..Query::new(scope.clone(), at) }).await?;
+    let page = cache
+        .list_from_etcd(Query {
+            filter: filter.cloned(),
+            ..Query::new(scope.clone(), at)
+        })
+        .await?;
     Ok(Some((page.entries.into_iter().collect(), page.revision)))
 }
 
@@ -373,15 +457,24 @@ fn term(cache: &Cache, scope: &Scope, filter: Option<&dyn Filter>) -> Term {
     let requires = |field: &str| filter.and_then(|f| f.requires(field));
     match (scope, requires("metadata.name")) {
         (Scope::One(key), _) => return Term::Object(key.clone()),
-        (Scope::Namespace(namespace), Some(name)) => return Term::Object(format!("{namespace}/{name}").into()),
+        (Scope::Namespace(namespace), Some(name)) => {
+            return Term::Object(format!("{namespace}/{name}").into());
+        }
         (Scope::All, Some(name)) if !cache.config.namespaced => return Term::Object(name.into()),
         _ => {}
     }
-    let index = cache.config.indexes.iter().enumerate().find_map(|(i, field)| Some((i, requires(field)?)));
+    let index = cache
+        .config
+        .indexes
+        .iter()
+        .enumerate()
+        .find_map(|(i, field)| Some((i, requires(field)?)));
     match (index, scope, requires("metadata.namespace")) {
         (Some((i, value)), ..) => Term::Field(i, value.into()),
         (None, Scope::Namespace(namespace), _) => Term::Namespace(namespace.clone()),
-        (None, Scope::All, Some(namespace)) if cache.config.namespaced => Term::Namespace(namespace.into()),
+        (None, Scope::All, Some(namespace)) if cache.config.namespaced => {
+            Term::Namespace(namespace.into())
+        }
         _ => Term::All,
     }
 }
@@ -404,7 +497,11 @@ mod tests {
             (Some(0), Some(false), true, Begin::Now(At::Any)),
             (Some(7), Some(false), true, Begin::Revision(7)),
         ] {
-            assert_eq!(Begin::of_watch(revision, initial, bookmarks), expected, "{revision:?} {initial:?}");
+            assert_eq!(
+                Begin::of_watch(revision, initial, bookmarks),
+                expected,
+                "{revision:?} {initial:?}"
+            );
         }
     }
 }

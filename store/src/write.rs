@@ -13,7 +13,10 @@ use crate::line::{Line, revision};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Stores this, in stored form, before the transformer; with a `ttl` in seconds it ends by itself.
-    Put { value: Bytes, ttl: Option<i64> },
+    Put {
+        value: Bytes,
+        ttl: Option<i64>,
+    },
     Delete,
     Nothing,
 }
@@ -118,9 +121,13 @@ impl Current {
     fn decide<E>(&self, verdict: Result<Change, E>) -> Decision<E> {
         match (verdict, &self.stored) {
             (Err(refusal), _) => Decision::Refuse(refusal),
-            (Ok(Change::Nothing), Some(s)) if s.stale => Decision::Put(s.value.clone(), Lease::Id(s.lease)),
+            (Ok(Change::Nothing), Some(s)) if s.stale => {
+                Decision::Put(s.value.clone(), Lease::Id(s.lease))
+            }
             (Ok(Change::Nothing), _) => Decision::Keep,
-            (Ok(Change::Put { value, .. }), Some(s)) if s.value == value && !s.stale => Decision::Keep,
+            (Ok(Change::Put { value, .. }), Some(s)) if s.value == value && !s.stale => {
+                Decision::Keep
+            }
             (Ok(Change::Put { value, ttl }), _) => Decision::Put(value, Lease::Ttl(ttl)),
             (Ok(Change::Delete), _) if self.entry.is_none() => Decision::Missing,
             (Ok(Change::Delete), _) => Decision::Delete,
@@ -137,14 +144,23 @@ pub(crate) enum Tried {
 }
 
 impl Cache {
-    pub(crate) async fn create(&self, key: &str, value: Bytes, ttl: Option<i64>) -> Result<Written, WriteError> {
+    pub(crate) async fn create(
+        &self,
+        key: &str,
+        value: Bytes,
+        ttl: Option<i64>,
+    ) -> Result<Written, WriteError> {
         match self.put(key, 0, &value, Lease::Ttl(ttl), false).await? {
             Tried::Done(revision) => self.put_done(key, value, revision),
             Tried::Other(_) => Err(WriteError::AlreadyExists(self.etcd_key(key))),
         }
     }
 
-    pub(crate) async fn update<E, F, Fut>(&self, key: &str, mut change: F) -> Result<Written, UpdateError<E>>
+    pub(crate) async fn update<E, F, Fut>(
+        &self,
+        key: &str,
+        mut change: F,
+    ) -> Result<Written, UpdateError<E>>
     where
         F: FnMut(Option<Arc<Entry>>) -> Fut,
         Fut: Future<Output = Result<Change, E>>,
@@ -168,9 +184,16 @@ impl Cache {
                 Decision::Missing => return Err(WriteError::NotFound(self.etcd_key(key)).into()),
                 Decision::Keep => {
                     let revision = current.revision();
-                    return Ok(Written { outcome: Outcome::Unchanged, revision, entry: current.entry });
+                    return Ok(Written {
+                        outcome: Outcome::Unchanged,
+                        revision,
+                        entry: current.entry,
+                    });
                 }
-                Decision::Put(value, lease) => match self.put(key, current.revision(), &value, lease, true).await? {
+                Decision::Put(value, lease) => match self
+                    .put(key, current.revision(), &value, lease, true)
+                    .await?
+                {
                     Tried::Done(revision) => return Ok(self.put_done(key, value, revision)?),
                     Tried::Other(found) => found,
                 },
@@ -180,7 +203,10 @@ impl Cache {
                 },
             };
             self.metrics.conflicts.inc();
-            current = self.current(key, tried.as_ref()).await.map_err(WriteError::from)?;
+            current = self
+                .current(key, tried.as_ref())
+                .await
+                .map_err(WriteError::from)?;
         }
     }
 
@@ -205,7 +231,11 @@ impl Cache {
             return None;
         }
         let entry = self.state.read().objects.get(key).cloned()?;
-        Some(Current { entry: Some(entry), stored: None, live: false })
+        Some(Current {
+            entry: Some(entry),
+            stored: None,
+            live: false,
+        })
     }
 
     async fn start_stored(&self, key: &str) -> Result<Current, WriteError> {
@@ -213,16 +243,40 @@ impl Cache {
         Ok(self.current(key, found.as_ref()).await?)
     }
 
-    async fn current(&self, key: &str, found: Option<&pb::KeyValue>) -> Result<Current, Undecodable> {
-        let Some(kv) = found else { return Ok(Current { entry: None, stored: None, live: true }) };
+    async fn current(
+        &self,
+        key: &str,
+        found: Option<&pb::KeyValue>,
+    ) -> Result<Current, Undecodable> {
+        let Some(kv) = found else {
+            return Ok(Current {
+                entry: None,
+                stored: None,
+                live: true,
+            });
+        };
         let (value, stale) = self.open(key, &kv.value).await?;
-        let known = self.state.read().objects.get(key).filter(|e| e.revision == kv.mod_revision).cloned();
+        let known = self
+            .state
+            .read()
+            .objects
+            .get(key)
+            .filter(|e| e.revision == kv.mod_revision)
+            .cloned();
         let entry = match known.filter(|_| self.config.keep_bodies) {
             Some(entry) => entry,
             None => self.decode_opened(key, value.clone(), kv.mod_revision)?,
         };
-        let stored = Stored { value, stale, lease: kv.lease };
-        Ok(Current { entry: Some(entry), stored: Some(stored), live: true })
+        let stored = Stored {
+            value,
+            stale,
+            lease: kv.lease,
+        };
+        Ok(Current {
+            entry: Some(entry),
+            stored: Some(stored),
+            live: true,
+        })
     }
 
     /// What etcd holds under a key, and etcd's revision.
@@ -232,7 +286,11 @@ impl Cache {
         at: i64,
     ) -> Result<(Option<pb::KeyValue>, i64), etcd::Error> {
         let key = self.etcd_key(key).into();
-        let request = pb::RangeRequest { key, revision: at, ..Default::default() };
+        let request = pb::RangeRequest {
+            key,
+            revision: at,
+            ..Default::default()
+        };
         let response = self.line.client.range(request).await?;
         let now = revision(response.header.as_ref())?;
         Ok((response.kvs.into_iter().next(), now))
@@ -255,12 +313,27 @@ impl Cache {
         let mut retried = false;
         loop {
             let lease = match lease {
-                Lease::Ttl(Some(ttl)) if ttl > 0 => self.line.leases.get(&self.line.client, ttl).await?,
+                Lease::Ttl(Some(ttl)) if ttl > 0 => {
+                    self.line.leases.get(&self.line.client, ttl).await?
+                }
                 Lease::Ttl(_) => 0,
                 Lease::Id(id) => id,
             };
-            let put = pb::PutRequest { key: full.clone().into(), value: sealed.clone(), lease };
-            match self.line.transact(&full, expected, pb::request_op::Request::RequestPut(put), look).await {
+            let put = pb::PutRequest {
+                key: full.clone().into(),
+                value: sealed.clone(),
+                lease,
+            };
+            match self
+                .line
+                .transact(
+                    &full,
+                    expected,
+                    pb::request_op::Request::RequestPut(put),
+                    look,
+                )
+                .await
+            {
                 // Revoked, or etcd was restored: the next one is good.
                 Err(etcd::Error::LeaseNotFound) if !retried => {
                     self.line.leases.forget(lease).await;
@@ -273,7 +346,10 @@ impl Cache {
 
     async fn delete(&self, key: &str, expected: i64) -> Result<Tried, WriteError> {
         let full = self.etcd_key(key);
-        let delete = pb::DeleteRangeRequest { key: full.clone().into(), ..Default::default() };
+        let delete = pb::DeleteRangeRequest {
+            key: full.clone().into(),
+            ..Default::default()
+        };
         let op = pb::request_op::Request::RequestDeleteRange(delete);
         Ok(self.line.transact(&full, expected, op, true).await?)
     }
@@ -282,7 +358,13 @@ impl Cache {
     fn put_done(&self, key: &str, value: Bytes, revision: i64) -> Result<Written, WriteError> {
         let generation = self.decoder_generation();
         // Whichever comes first, the event or this answer, decodes; the other one takes its entry.
-        let known = self.state.read().objects.get(key).filter(|e| e.revision == revision).cloned();
+        let known = self
+            .state
+            .read()
+            .objects
+            .get(key)
+            .filter(|e| e.revision == revision)
+            .cloned();
         let entry = match known.filter(|_| self.config.keep_bodies) {
             Some(entry) => entry,
             None => {
@@ -293,12 +375,21 @@ impl Cache {
                 entry
             }
         };
-        Ok(Written { outcome: Outcome::Put, revision, entry: Some(entry) })
+        Ok(Written {
+            outcome: Outcome::Put,
+            revision,
+            entry: Some(entry),
+        })
     }
 
     fn deleted(&self, entry: Option<Arc<Entry>>, revision: i64) -> Written {
-        let gone = |e: Arc<Entry>| Arc::new(e.reversioned(revision, self.decoder().body_at(&e, revision)));
-        Written { outcome: Outcome::Deleted, revision, entry: entry.map(gone) }
+        let gone =
+            |e: Arc<Entry>| Arc::new(e.reversioned(revision, self.decoder().body_at(&e, revision)));
+        Written {
+            outcome: Outcome::Deleted,
+            revision,
+            entry: entry.map(gone),
+        }
     }
 }
 
@@ -319,8 +410,13 @@ impl Line {
             key: key.clone(),
             target_union: Some(pb::compare::TargetUnion::ModRevision(expected)),
         };
-        let range = pb::RangeRequest { key, ..Default::default() };
-        let get = pb::RequestOp { request: Some(pb::request_op::Request::RequestRange(range)) };
+        let range = pb::RangeRequest {
+            key,
+            ..Default::default()
+        };
+        let get = pb::RequestOp {
+            request: Some(pb::request_op::Request::RequestRange(range)),
+        };
         let request = pb::TxnRequest {
             compare: vec![compare],
             success: vec![pb::RequestOp { request: Some(op) }],
@@ -330,7 +426,11 @@ impl Line {
         if response.succeeded {
             return Ok(Tried::Done(revision(response.header.as_ref())?));
         }
-        let found = response.responses.into_iter().next().and_then(|r| r.response);
+        let found = response
+            .responses
+            .into_iter()
+            .next()
+            .and_then(|r| r.response);
         Ok(Tried::Other(match found {
             Some(pb::response_op::Response::ResponseRange(range)) => range.kvs.into_iter().next(),
             _ => None,

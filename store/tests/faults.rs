@@ -1,11 +1,20 @@
 //! Broken connections, compaction, replaced and restored histories, against real etcd.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which clippy does not know for tests"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
-use store::testing::{Direct, Etcd, Etcds, Rig, TextDecoder, list, next, pods, watching};
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all, ready};
+use store::entry::{Opened, TransformError};
+use store::testing::{
+    Direct, Etcd, Etcds, Rig, TextDecoder, end, list, next, pods, reached, watching,
+};
 use store::{At, Begin, Collection, End, Event, Query, ReadError, ResourceConfig, Scope, Watcher};
 
 /// The objects that a watcher has seen so far, by applying its events.
@@ -26,7 +35,12 @@ impl Replay {
         };
         // The first objects come by key.
         if self.revision > 0 {
-            assert!(e.revision >= self.revision, "back in time: {} after {}", e.revision, self.revision);
+            assert!(
+                e.revision >= self.revision,
+                "back in time: {} after {}",
+                e.revision,
+                self.revision
+            );
             self.revision = e.revision;
         }
         let before = match event {
@@ -44,7 +58,11 @@ impl Replay {
         let expected: BTreeMap<_, _> = list(collection, At::Latest).await.into_iter().collect();
         while self.objects != expected || self.revision == 0 {
             let event = tokio::time::timeout(Duration::from_secs(10), watcher.next()).await;
-            self.apply(&event.unwrap_or_else(|_| panic!("{:?} is not {expected:?}", self.objects)).unwrap());
+            self.apply(
+                &event
+                    .unwrap_or_else(|_| panic!("{:?} is not {expected:?}", self.objects))
+                    .unwrap(),
+            );
         }
     }
 }
@@ -61,7 +79,10 @@ async fn put_many(direct: &Direct, prefix: &str, n: usize) {
 
 /// A watch of everything from the newest state on.
 async fn whole(collection: &Collection) -> Watcher {
-    let begin = Begin::State { at: At::Latest, end_bookmark: true };
+    let begin = Begin::State {
+        at: At::Latest,
+        end_bookmark: true,
+    };
     collection.watch(watching(begin)).await.unwrap()
 }
 
@@ -85,7 +106,10 @@ async fn a_watch_goes_on_where_it_broke_after_5000_revisions() {
         put_many(&rig.direct, "/registry/pods/a/p", 5000).await;
         rig.wire.mend();
         for revision in before + 1..=before + 5000 {
-            assert!(next(&mut watcher).await.contains(&format!(" {revision} ")), "every revision, in order");
+            assert!(
+                next(&mut watcher).await.contains(&format!(" {revision} ")),
+                "every revision, in order"
+            );
         }
         assert_eq!(pods.metrics().loads.get(), 1, "resumed, not listed");
     }
@@ -96,7 +120,11 @@ async fn compaction_under_a_lost_watch_loses_no_final_state() {
     for etcd in Etcds::all() {
         let rig = Rig::start(&etcd).await;
         let pods = rig.pods().await;
-        let put = async |key: &str| rig.direct.put(&format!("/registry/pods/a/{key}"), "||").await;
+        let put = async |key: &str| {
+            rig.direct
+                .put(&format!("/registry/pods/a/{key}"), "||")
+                .await
+        };
         for key in ["same", "changed", "deleted", "recreated"] {
             put(key).await;
         }
@@ -117,7 +145,10 @@ async fn compaction_under_a_lost_watch_loses_no_final_state() {
         rig.direct.compact(last).await;
         rig.wire.mend();
 
-        eventually("listed again", || pods.metrics().loads.get() == 2 && pods.ready().is_ok()).await;
+        eventually("listed again", || {
+            pods.metrics().loads.get() == 2 && pods.ready().is_ok()
+        })
+        .await;
         replay.catch_up(&mut watcher, &pods).await;
         let keys: Vec<_> = replay.objects.keys().map(String::as_str).collect();
         assert_eq!(keys, ["a/changed", "a/created", "a/recreated", "a/same"]);
@@ -135,21 +166,27 @@ async fn another_cluster_in_its_place_is_another_history() {
         let mut rig = Rig::start(&etcd).await;
         let pods = rig.pods().await;
         put_many(&rig.direct, "/registry/pods/a/p", 50).await;
-        assert_eq!(list(&pods, At::Latest).await.len(), 50);
-        let mut watcher = pods.watch(watching(Begin::Now(At::Latest))).await.unwrap();
+        reached(&pods, rig.direct.revision().await).await;
+        let mut watcher = pods.watch(watching(Begin::Now(At::Any))).await.unwrap();
         rig.etcd.replace().await;
         let direct = Direct::to(&rig.etcd);
         let revision = direct.put("/registry/pods/a/new", "||").await;
-        assert_eq!(watcher.next().await.unwrap_err(), End::Reset);
+        assert_eq!(end(&mut watcher).await, End::Reset);
         eventually("ready again", || pods.ready().is_ok()).await;
-        assert_eq!(list(&pods, At::Latest).await, [("a/new".to_owned(), revision)]);
+        assert_eq!(
+            list(&pods, At::Latest).await,
+            [("a/new".to_owned(), revision)]
+        );
         assert!(rig.store.progress() < 50);
     }
 }
 
 #[tokio::test]
 async fn a_restored_backup_is_another_history() {
-    for etcd in Etcds::all() {
+    for (etcd, further) in Etcds::all()
+        .into_iter()
+        .flat_map(|e| [(e.clone(), 1), (e, 60)])
+    {
         let mut rig = Rig::start(&etcd).await;
         let pods = rig.pods().await;
         let kept = rig.direct.put("/registry/pods/a/kept", "||").await;
@@ -158,13 +195,18 @@ async fn a_restored_backup_is_another_history() {
         rig.etcd.restart().await;
         let direct = Direct::to(&rig.etcd);
         put_many(&direct, "/registry/pods/a/lost", 50).await;
-        assert_eq!(list(&pods, At::Latest).await.len(), 51);
-        let mut watcher = pods.watch(watching(Begin::Now(At::Latest))).await.unwrap();
+        reached(&pods, kept + 50).await;
+        let mut watcher = pods.watch(watching(Begin::Now(At::Any))).await.unwrap();
+        // The same revisions again, with other contents, once fewer and once more of them.
+        rig.wire.cut().await;
         rig.etcd.restore().await;
-        // The same revisions again, with other contents.
-        let again = direct.put("/registry/pods/a/again", "||").await;
-        assert_eq!(again, kept + 1);
-        assert_eq!(watcher.next().await.unwrap_err(), End::Reset);
+        let mut again = kept;
+        for _ in 0..further {
+            again = direct.put("/registry/pods/a/again", "||").await;
+        }
+        assert_eq!(again, kept + further);
+        rig.wire.mend();
+        assert_eq!(end(&mut watcher).await, End::Reset);
         eventually("ready again", || pods.ready().is_ok()).await;
         let expected = [("a/again".to_owned(), again), ("a/kept".to_owned(), kept)];
         assert_eq!(list(&pods, At::Latest).await, expected);
@@ -181,11 +223,23 @@ async fn a_silent_member_fails_requests_in_bounded_time_and_is_recovered_from() 
     let start = Instant::now();
     assert!(rig.store.health(Duration::from_secs(2)).await.is_err());
     let read = pods.list(Query::new(Scope::All, At::Latest)).await;
-    assert!(matches!(read, Err(ReadError::Shared(_))), "{:?}", read.err());
+    assert!(
+        matches!(read, Err(ReadError::Shared(_))),
+        "{:?}",
+        read.err()
+    );
     let write = pods.create("a/q", "||".into(), None).await;
     assert!(write.is_err());
-    assert!(start.elapsed() < Duration::from_secs(25), "took {:?}", start.elapsed());
-    assert_eq!(list(&pods, At::Any).await.len(), 1, "what may be old is still answered");
+    assert!(
+        start.elapsed() < Duration::from_secs(25),
+        "took {:?}",
+        start.elapsed()
+    );
+    assert_eq!(
+        list(&pods, At::Any).await.len(),
+        1,
+        "what may be old is still answered"
+    );
     rig.etcd.thaw();
     let start = Instant::now();
     loop {
@@ -206,7 +260,11 @@ async fn a_store_opens_before_its_etcd_and_says_so() {
     let mut rig = Rig::on(etcd).await;
     let collection = rig.store.resource(pods()).unwrap();
     let read = collection.list(Query::new(Scope::All, At::Any)).await;
-    assert!(matches!(read, Err(ReadError::NotReady(ref n)) if n.retry_after() == 1), "{:?}", read.err());
+    assert!(
+        matches!(read, Err(ReadError::NotReady(ref n)) if n.retry_after() == 1),
+        "{:?}",
+        read.err()
+    );
     assert_eq!(rig.store.ready().unwrap_err(), [Box::from("pods")]);
     rig.etcd.restart().await;
     eventually("ready", || rig.store.ready().is_ok()).await;
@@ -228,23 +286,50 @@ async fn an_undecodable_object_stalls_its_kind_alone() {
         rig.direct.put("/registry/pods/a/p", "garbage").await;
         let after = rig.direct.put("/registry/pods/b/p", "||2").await;
         eventually("stalled", || pods.stalled().is_some()).await;
-        assert!(pods.stalled().unwrap().contains("/registry/pods/a/p"), "it says which key");
+        assert!(
+            pods.stalled().unwrap().contains("/registry/pods/a/p"),
+            "it says which key"
+        );
         // Other kinds go on, and so does what does not touch the key.
         let service = rig.direct.put("/registry/services/specs/a/s", "||").await;
-        assert_eq!(list(&services, At::Latest).await, [("a/s".to_owned(), service)]);
-        let b = pods.list(Query::new(Scope::Namespace("b".into()), At::Latest)).await.unwrap();
-        assert_eq!(b.entries.into_iter().map(|e| e.revision).collect::<Vec<_>>(), [after]);
+        assert_eq!(
+            list(&services, At::Latest).await,
+            [("a/s".to_owned(), service)]
+        );
+        let b = pods
+            .list(Query::new(Scope::Namespace("b".into()), At::Latest))
+            .await
+            .unwrap();
+        assert_eq!(
+            b.entries
+                .into_iter()
+                .map(|e| e.revision)
+                .collect::<Vec<_>>(),
+            [after]
+        );
         let whole = pods.list(Query::new(Scope::All, At::Latest)).await;
-        assert!(matches!(whole, Err(ReadError::Undecodable(_))), "never silently left out");
+        assert!(
+            matches!(whole, Err(ReadError::Undecodable(_))),
+            "never silently left out"
+        );
         assert!(pods.ready().is_ok());
 
         // Overwritten, it is as if it had never been.
         let fixed = rig.direct.put("/registry/pods/a/p", "||3").await;
-        eventually("going on", || pods.stalled().is_none() && pods.ready().is_ok()).await;
+        eventually("going on", || {
+            pods.stalled().is_none() && pods.ready().is_ok()
+        })
+        .await;
         let expected = [("a/p".to_owned(), fixed), ("b/p".to_owned(), after)];
         assert_eq!(list(&pods, At::Latest).await, expected);
-        assert_eq!(next(&mut watcher).await, format!("MODIFIED b/p {after} {after}:||2"));
-        assert_eq!(next(&mut watcher).await, format!("MODIFIED a/p {fixed} {fixed}:||3"));
+        assert_eq!(
+            next(&mut watcher).await,
+            format!("MODIFIED b/p {after} {after}:||2")
+        );
+        assert_eq!(
+            next(&mut watcher).await,
+            format!("MODIFIED a/p {fixed} {fixed}:||3")
+        );
     }
 }
 
@@ -256,8 +341,14 @@ async fn keys_of_another_shape_are_left_alone() {
     let pods = rig.pods().await;
     rig.direct.put("/registry/pods/stray", "more garbage").await;
     let revision = rig.direct.put("/registry/pods/a/p", "||").await;
-    assert_eq!(list(&pods, At::Latest).await, [("a/p".to_owned(), revision)]);
-    assert_eq!(list(&pods, At::Exact(revision)).await, [("a/p".to_owned(), revision)]);
+    assert_eq!(
+        list(&pods, At::Latest).await,
+        [("a/p".to_owned(), revision)]
+    );
+    assert_eq!(
+        list(&pods, At::Exact(revision)).await,
+        [("a/p".to_owned(), revision)]
+    );
     assert!(pods.stalled().is_none());
 }
 
@@ -271,7 +362,11 @@ async fn a_resource_that_appears_under_writes_misses_none() {
             let writes = async {
                 for i in 0..100 {
                     let key = format!("/registry/{path}/a/p{:05}", i * 7 % 50);
-                    if i % 3 == 0 { rig.direct.delete(&key).await } else { rig.direct.put(&key, "||").await };
+                    if i % 3 == 0 {
+                        rig.direct.delete(&key).await
+                    } else {
+                        rig.direct.put(&key, "||").await
+                    };
                 }
             };
             let reads = async {
@@ -287,6 +382,70 @@ async fn a_resource_that_appears_under_writes_misses_none() {
     }
 }
 
+/// Opens nothing while it is shut.
+#[derive(Default)]
+struct Gate {
+    open: tokio::sync::watch::Sender<bool>,
+}
+
+impl store::Transformer for Gate {
+    fn open<'a>(
+        &'a self,
+        _: &'a str,
+        value: bytes::Bytes,
+    ) -> BoxFuture<'a, Result<Opened, TransformError>> {
+        async move {
+            let _ = self.open.subscribe().wait_for(|open| *open).await;
+            Ok(Opened {
+                value,
+                stale: false,
+            })
+        }
+        .boxed()
+    }
+
+    fn seal<'a>(
+        &'a self,
+        _: &'a str,
+        value: bytes::Bytes,
+    ) -> BoxFuture<'a, Result<bytes::Bytes, TransformError>> {
+        ready(Ok(value)).boxed()
+    }
+}
+
+#[tokio::test]
+async fn what_happens_while_a_collection_is_listed_is_put_on_top() {
+    for etcd in Etcds::all() {
+        let rig = Rig::start(&etcd).await;
+        let key = |k: &str| format!("/registry/pods/a/{k}");
+        for k in ["changed", "deleted", "same"] {
+            rig.direct.put(&key(k), "||1").await;
+        }
+        let gate = Arc::new(Gate::default());
+        let config = ResourceConfig {
+            transformer: Some(Arc::clone(&gate) as _),
+            ..pods()
+        };
+        let collection = rig.store.resource(config).unwrap();
+        // The list is read and cannot be opened: what happens now is newer.
+        eventually("listing", || gate.open.receiver_count() > 0).await;
+        rig.direct.put(&key("changed"), "||2").await;
+        rig.direct.delete(&key("deleted")).await;
+        rig.direct.put(&key("created"), "||2").await;
+        rig.direct.put(&key("ghost"), "||2").await;
+        let last = rig.direct.delete(&key("ghost")).await;
+        eventually("received", || rig.store.progress() >= last).await;
+        // Long enough for the task to take the events, as it does while it waits.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        gate.open.send_replace(true);
+        reached(&collection, last).await;
+        let keys: Vec<_> = list(&collection, At::Any).await;
+        let names: Vec<_> = keys.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(names, ["a/changed", "a/created", "a/same"]);
+        assert_eq!(collection.check().await, Some(true));
+    }
+}
+
 #[tokio::test]
 async fn a_collection_that_differs_from_etcd_is_found_and_healed() {
     let rig = Rig::newest().await;
@@ -297,7 +456,10 @@ async fn a_collection_that_differs_from_etcd_is_found_and_healed() {
     store::testing::forget(&pods, "a/p00003");
     assert_eq!(list(&pods, At::Latest).await.len(), 9);
     assert_eq!(pods.check().await, Some(false));
-    eventually("listed again", || pods.metrics().loads.get() == 2 && pods.ready().is_ok()).await;
+    eventually("listed again", || {
+        pods.metrics().loads.get() == 2 && pods.ready().is_ok()
+    })
+    .await;
     assert_eq!(list(&pods, At::Latest).await.len(), 10);
     assert_eq!(pods.check().await, Some(true));
 }

@@ -1,5 +1,10 @@
 //! Several members, TLS and compaction, against real etcd.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which clippy does not know for tests"
+)]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +15,10 @@ use store::testing::{Direct, Etcd, Etcds, Rig, TestTasks, Tls, next, pods, watch
 use store::{At, Begin, Config, Query, Scope, Store, Tasks};
 
 fn open(etcd: etcd::Config, tasks: &Arc<TestTasks>) -> Store {
-    let config = Config { compaction_interval: Duration::ZERO, ..Config::new(etcd) };
+    let config = Config {
+        compaction_interval: Duration::ZERO,
+        ..Config::new(etcd)
+    };
     Store::open(&config, Arc::clone(tasks) as Arc<dyn Tasks>).unwrap()
 }
 
@@ -20,17 +28,31 @@ async fn a_dead_member_and_a_silent_one_are_left_for_another() {
         let mut members = Etcd::cluster(&binary, 3).await;
         let tasks = Arc::new(TestTasks::default());
         let servers = members.iter().map(Etcd::url).collect();
-        let store = open(etcd::Config { servers, ca_file: None, cert_file: None, key_file: None }, &tasks);
+        let store = open(
+            etcd::Config {
+                servers,
+                ca_file: None,
+                cert_file: None,
+                key_file: None,
+            },
+            &tasks,
+        );
         let collection = store.resource(pods()).unwrap();
         collection.wait_ready().await;
-        let mut watcher = collection.watch(watching(Begin::Now(At::Any))).await.unwrap();
+        let mut watcher = collection
+            .watch(watching(Begin::Now(At::Any)))
+            .await
+            .unwrap();
         let direct = Direct::to(&members[2]);
         let mut expected = 0;
         let reads = async |seconds: u64| {
             let (start, mut slowest) = (Instant::now(), Duration::ZERO);
             while start.elapsed() < Duration::from_secs(seconds) {
                 let read = Instant::now();
-                collection.list(Query::new(Scope::All, At::Latest)).await.unwrap();
+                collection
+                    .list(Query::new(Scope::All, At::Latest))
+                    .await
+                    .unwrap();
                 slowest = slowest.max(read.elapsed());
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -51,8 +73,37 @@ async fn a_dead_member_and_a_silent_one_are_left_for_another() {
             assert!(next(&mut watcher).await.contains(&format!(" {expected} ")));
         }
         assert_eq!(collection.metrics().loads.get(), 1);
-        assert_eq!(collection.get("a/p", At::Latest).await.unwrap().unwrap().revision, expected);
+        assert_eq!(
+            collection
+                .get("a/p", At::Latest)
+                .await
+                .unwrap()
+                .unwrap()
+                .revision,
+            expected
+        );
     }
+}
+
+#[tokio::test]
+async fn a_write_that_was_never_sent_goes_to_the_next_member() {
+    let live = Etcd::start(&Etcds::newest()).await;
+    let mut dead = Etcd::start(&Etcds::newest()).await;
+    dead.kill();
+    let servers = vec![dead.url(), live.url()];
+    let config = etcd::Config {
+        servers,
+        ca_file: None,
+        cert_file: None,
+        key_file: None,
+    };
+    let tasks = Arc::new(TestTasks::default());
+    // Its first request, before anything else has found out that the member is dead.
+    let written = open(config, &tasks)
+        .raw()
+        .put("a", 0, "1".into(), None)
+        .await;
+    assert!(written.is_ok(), "{written:?}");
 }
 
 /// A CA and certificates by it.
@@ -67,8 +118,15 @@ impl Pki {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("ca.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
-        Self { dir, ca: Issuer::new(params, key) }
+        std::fs::write(
+            dir.path().join("ca.crt"),
+            params.self_signed(&key).unwrap().pem(),
+        )
+        .unwrap();
+        Self {
+            dir,
+            ca: Issuer::new(params, key),
+        }
     }
 
     fn path(&self, file: &str) -> std::path::PathBuf {
@@ -77,13 +135,23 @@ impl Pki {
 
     fn issue(&self, name: &str) -> Tls {
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         let key = KeyPair::generate().unwrap();
         let write = |file: &Path, text: String| std::fs::write(file, text).unwrap();
-        let (cert, private) = (self.path(&format!("{name}.crt")), self.path(&format!("{name}.key")));
+        let (cert, private) = (
+            self.path(&format!("{name}.crt")),
+            self.path(&format!("{name}.key")),
+        );
         write(&cert, params.signed_by(&key, &self.ca).unwrap().pem());
         write(&private, key.serialize_pem());
-        Tls { ca: self.path("ca.crt"), cert, key: private }
+        Tls {
+            ca: self.path("ca.crt"),
+            cert,
+            key: private,
+        }
     }
 }
 
@@ -105,28 +173,67 @@ async fn certificates_are_checked_and_read_anew_for_each_connection() {
         collection.wait_ready().await;
         collection.create("a/p", "||".into(), None).await.unwrap();
 
-        let anonymous = etcd::Config { cert_file: None, key_file: None, ..config.clone() };
-        assert!(etcd::Client::new(&anonymous).unwrap().status().await.is_err(), "a client certificate is needed");
+        let anonymous = etcd::Config {
+            cert_file: None,
+            key_file: None,
+            ..config.clone()
+        };
+        assert!(
+            etcd::Client::new(&anonymous)
+                .unwrap()
+                .status()
+                .await
+                .is_err(),
+            "a client certificate is needed"
+        );
         let stranger = Pki::new();
         stranger.issue("client");
-        let other_ca = etcd::Config { ca_file: Some(stranger.path("ca.crt")), ..config.clone() };
-        assert!(etcd::Client::new(&other_ca).unwrap().status().await.is_err(), "the server's CA is checked");
-        let missing = etcd::Config { key_file: Some(pki.path("none")), ..config.clone() };
-        let error = etcd::Client::new(&missing).err().expect("an unreadable key is an error at once").to_string();
+        let other_ca = etcd::Config {
+            ca_file: Some(stranger.path("ca.crt")),
+            ..config.clone()
+        };
+        assert!(
+            etcd::Client::new(&other_ca)
+                .unwrap()
+                .status()
+                .await
+                .is_err(),
+            "the server's CA is checked"
+        );
+        let missing = etcd::Config {
+            key_file: Some(pki.path("none")),
+            ..config.clone()
+        };
+        let error = etcd::Client::new(&missing)
+            .err()
+            .expect("an unreadable key is an error at once")
+            .to_string();
         assert!(error.contains("none"), "{error}");
-        let no_ca = etcd::Config { ca_file: None, cert_file: None, key_file: None, ..config };
+        let no_ca = etcd::Config {
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            ..config
+        };
         assert!(etcd::Client::new(&no_ca).is_err());
 
         // A new CA for the server: the client has it in its files when the connection breaks.
         let rotated = Pki::new();
-        for (from, to) in [(rotated.issue("server"), pki.issue("server")), (rotated.issue("client"), client)] {
+        for (from, to) in [
+            (rotated.issue("server"), pki.issue("server")),
+            (rotated.issue("client"), client),
+        ] {
             std::fs::copy(from.cert, to.cert).unwrap();
             std::fs::copy(from.key, to.key).unwrap();
             std::fs::copy(from.ca, to.ca).unwrap();
         }
         member.restart().await;
         let start = Instant::now();
-        while collection.list(Query::new(Scope::All, At::Latest)).await.is_err() {
+        while collection
+            .list(Query::new(Scope::All, At::Latest))
+            .await
+            .is_err()
+        {
             assert!(start.elapsed() < Duration::from_secs(20));
         }
     }
@@ -137,7 +244,10 @@ async fn compactors_take_turns_and_keep_one_interval() {
     for binary in Etcds::all() {
         let rig = Rig::start(&binary).await;
         let interval = Duration::from_millis(400);
-        let config = Config { compaction_interval: interval, ..Config::new(rig.etcd.config()) };
+        let config = Config {
+            compaction_interval: interval,
+            ..Config::new(rig.etcd.config())
+        };
         let open = || Store::open(&config, Arc::clone(&rig.tasks) as Arc<dyn Tasks>).unwrap();
         let stores = [open(), open(), open()];
         let collection = rig.pods().await;
@@ -149,14 +259,23 @@ async fn compactors_take_turns_and_keep_one_interval() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let done: u64 = stores.iter().map(|s| s.metrics().compactions.get()).sum();
-        assert!((4..=8).contains(&done), "{done} compactions in 8 intervals by three compactors");
+        assert!(
+            (4..=8).contains(&done),
+            "{done} compactions in 8 intervals by three compactors"
+        );
         let compacted = rig.store.compacted();
         assert!(compacted > 0, "everybody learns of it from the watch");
-        let young = revisions.iter().find(|(at, _)| at.elapsed() < interval).unwrap().1;
+        let young = revisions
+            .iter()
+            .find(|(at, _)| at.elapsed() < interval)
+            .unwrap()
+            .1;
         assert!(compacted < young, "the last interval is kept");
         let old = revisions[0].1;
         assert!(matches!(
-            collection.list(Query::new(Scope::All, At::Exact(old))).await,
+            collection
+                .list(Query::new(Scope::All, At::Exact(old)))
+                .await,
             Err(store::ReadError::Expired)
         ));
     }

@@ -40,7 +40,9 @@ pub struct Addresses {
 impl Addresses {
     #[must_use]
     pub fn new(ranges: &[IpNet]) -> Self {
-        Self { configured: ranges.to_vec() }
+        Self {
+            configured: ranges.to_vec(),
+        }
     }
 
     /// The families that are configured, the default one first.
@@ -55,18 +57,34 @@ impl Addresses {
         let mut ranges: Vec<IpNet> = objects
             .iter()
             .filter(|cidr| !meta::is_deleting(cidr) && ready(cidr))
-            .flat_map(|cidr| cidr.at(&[n::SPEC, n::CIDRS]).and_then(Value::as_list).unwrap_or_default().to_vec())
+            .flat_map(|cidr| {
+                cidr.at(&[n::SPEC, n::CIDRS])
+                    .and_then(Value::as_list)
+                    .unwrap_or_default()
+                    .to_vec()
+            })
             .filter_map(|text| text.as_str()?.parse().ok())
             .filter(|range| Family::of(range) == family)
             .collect();
         if ranges.is_empty() {
-            ranges = self.configured.iter().filter(|range| Family::of(range) == family).copied().collect();
+            ranges = self
+                .configured
+                .iter()
+                .filter(|range| Family::of(range) == family)
+                .copied()
+                .collect();
         }
         ranges
     }
 
     /// Any free address.
-    pub async fn any(&self, server: &Arc<Server>, service: &Value, family: Family, dry_run: bool) -> Result<IpAddr, Error> {
+    pub async fn any(
+        &self,
+        server: &Arc<Server>,
+        service: &Value,
+        family: Family,
+        dry_run: bool,
+    ) -> Result<IpAddr, Error> {
         for range in self.ranges(server, family) {
             let range = Range::new(range);
             if dry_run {
@@ -90,7 +108,14 @@ impl Addresses {
     }
 
     /// This address.
-    pub async fn exactly(&self, server: &Arc<Server>, service: &Value, family: Family, address: IpAddr, dry_run: bool) -> Result<IpAddr, Error> {
+    pub async fn exactly(
+        &self,
+        server: &Arc<Server>,
+        service: &Value,
+        family: Family,
+        address: IpAddr,
+        dry_run: bool,
+    ) -> Result<IpAddr, Error> {
         let ranges = self.ranges(server, family);
         if !ranges.iter().any(|r| Range::new(*r).contains(address)) {
             let text: Vec<String> = ranges.iter().map(ToString::to_string).collect();
@@ -104,36 +129,62 @@ impl Addresses {
 
     /// Gives an address back. Failures are left to the repair loop.
     pub async fn release(&self, server: &Arc<Server>, address: IpAddr) {
-        let Ok(endpoint) = endpoint(server) else { return };
+        let Ok(endpoint) = endpoint(server) else {
+            return;
+        };
         let user = crate::auth::loopback();
         let write = own_write(server, endpoint, &user);
-        match write.delete(&address.to_string(), &DeleteOptions::default()).await {
+        match write
+            .delete(&address.to_string(), &DeleteOptions::default())
+            .await
+        {
             Ok(_) => {}
             Err(failure) if failure.reason() == "NotFound" => {}
-            Err(failure) => tracing::warn!(error = %failure, %address, "a cluster IP could not be released"),
+            Err(failure) => {
+                tracing::warn!(error = %failure, %address, "a cluster IP could not be released")
+            }
         }
     }
 }
 
 fn ready(cidr: &Value) -> bool {
-    let conditions = cidr.at(&[n::STATUS, n::CONDITIONS]).and_then(Value::as_list).unwrap_or_default();
+    let conditions = cidr
+        .at(&[n::STATUS, n::CONDITIONS])
+        .and_then(Value::as_list)
+        .unwrap_or_default();
     conditions.iter().any(|c| {
-        c.get(n::TYPE).and_then(Value::as_str) == Some("Ready") && c.get(n::STATUS).and_then(Value::as_str) == Some("True")
+        c.get(n::TYPE).and_then(Value::as_str) == Some("Ready")
+            && c.get(n::STATUS).and_then(Value::as_str) == Some("True")
     })
 }
 
 fn endpoint(server: &Server) -> Result<&Endpoint, Error> {
-    server.registry.any_version("networking.k8s.io", "ipaddresses").ok_or(Error::NotReady)
+    server
+        .registry
+        .any_version("networking.k8s.io", "ipaddresses")
+        .ok_or(Error::NotReady)
 }
 
-fn own_write<'a>(server: &'a Arc<Server>, endpoint: &'a Endpoint, user: &'a crate::auth::User) -> Write<'a> {
+fn own_write<'a>(
+    server: &'a Arc<Server>,
+    endpoint: &'a Endpoint,
+    user: &'a crate::auth::User,
+) -> Write<'a> {
     Write::new(server, endpoint, user, "", "kube-apiserver")
 }
 
-async fn create(server: &Arc<Server>, service: &Value, address: IpAddr, family: Family) -> Result<(), Error> {
+async fn create(
+    server: &Arc<Server>,
+    service: &Value,
+    address: IpAddr,
+    family: Family,
+) -> Result<(), Error> {
     let user = crate::auth::loopback();
     let write = own_write(server, endpoint(server)?, &user);
-    match write.create(object(service, address, family), &WriteOptions::default()).await {
+    match write
+        .create(object(service, address, family), &WriteOptions::default())
+        .await
+    {
         Ok(_) => Ok(()),
         Err(failure) if failure.reason() == "AlreadyExists" => Err(Error::Taken),
         Err(failure) => Err(Error::Write(failure.message().to_owned())),
@@ -149,11 +200,13 @@ pub fn object(service: &Value, address: IpAddr, family: Family) -> Value {
     labels.insert("ipaddress.kubernetes.io/ip-family", family.text());
     labels.insert("ipaddress.kubernetes.io/managed-by", "ipallocator.k8s.io");
     object.set(&[n::SPEC, n::PARENT_REF, n::RESOURCE], "services");
-    object.set(&[n::SPEC, n::PARENT_REF, n::NAMESPACE], meta::namespace(service));
+    object.set(
+        &[n::SPEC, n::PARENT_REF, n::NAMESPACE],
+        meta::namespace(service),
+    );
     object.set(&[n::SPEC, n::PARENT_REF, n::NAME], meta::name(service));
     object
 }
-
 
 /// The addresses of one range that services may have, as numbers.
 struct Range {
@@ -184,7 +237,13 @@ impl Range {
         let v4 = matches!(range, IpNet::V4(_));
         let (low, high) = (to_number(range.network()), to_number(range.broadcast()));
         let last = if v4 { high.saturating_sub(1) } else { high };
-        Self { network: range.network(), v4, first: low + 1, last, size: high - low + 1 }
+        Self {
+            network: range.network(),
+            v4,
+            first: low + 1,
+            last,
+            size: high - low + 1,
+        }
     }
 
     fn contains(&self, address: IpAddr) -> bool {
@@ -194,7 +253,11 @@ impl Range {
     /// Addresses below the offset are left to those who ask for one by number (KEP-3070): a 16th of
     /// the range, at least 16 and at most 256.
     fn offset(&self) -> u128 {
-        if self.size <= 16 { 0 } else { (self.size / 16).clamp(16, 256) }
+        if self.size <= 16 {
+            0
+        } else {
+            (self.size / 16).clamp(16, 256)
+        }
     }
 
     /// The bands in the order in which they are searched.
@@ -219,7 +282,9 @@ fn from_random(from: IpAddr, to: IpAddr) -> impl Iterator<Item = IpAddr> {
     // A band of 2^64 addresses is as good as endless: 64 bits of start are enough.
     let width = u64::try_from(high - low).unwrap_or(u64::MAX);
     let start = low + u128::from(rand::rng().random_range(0..=width));
-    (start..=high).chain(low..start).map(move |number| to_address(number, v4))
+    (start..=high)
+        .chain(low..start)
+        .map(move |number| to_address(number, v4))
 }
 
 #[cfg(test)]
@@ -228,22 +293,38 @@ mod tests {
 
     fn bands(range: &str) -> Vec<(String, String)> {
         let range = Range::new(range.parse().expect("a range"));
-        range.bands().into_iter().map(|(a, b)| (a.to_string(), b.to_string())).collect()
+        range
+            .bands()
+            .into_iter()
+            .map(|(a, b)| (a.to_string(), b.to_string()))
+            .collect()
     }
 
     #[test]
     fn the_upper_band_comes_first_and_the_ends_are_never_given() {
         assert_eq!(
             bands("10.96.0.0/16"),
-            [("10.96.1.1".into(), "10.96.255.254".into()), ("10.96.0.1".into(), "10.96.1.0".into())]
+            [
+                ("10.96.1.1".into(), "10.96.255.254".into()),
+                ("10.96.0.1".into(), "10.96.1.0".into())
+            ]
         );
-        assert_eq!(bands("10.0.0.0/28"), [("10.0.0.1".to_owned(), "10.0.0.14".to_owned())]);
-        assert_eq!(bands("fd00::/112")[0], ("fd00::101".into(), "fd00::ffff".into()));
+        assert_eq!(
+            bands("10.0.0.0/28"),
+            [("10.0.0.1".to_owned(), "10.0.0.14".to_owned())]
+        );
+        assert_eq!(
+            bands("fd00::/112")[0],
+            ("fd00::101".into(), "fd00::ffff".into())
+        );
     }
 
     #[test]
     fn every_address_of_a_band_comes_once() {
-        let (from, to) = ("10.0.0.5".parse().expect("ip"), "10.0.0.9".parse().expect("ip"));
+        let (from, to) = (
+            "10.0.0.5".parse().expect("ip"),
+            "10.0.0.9".parse().expect("ip"),
+        );
         let mut all: Vec<IpAddr> = from_random(from, to).collect();
         all.sort();
         all.dedup();

@@ -19,11 +19,17 @@ pub enum Family {
 impl Family {
     #[must_use]
     pub fn of(range: &IpNet) -> Self {
-        if matches!(range, IpNet::V4(_)) { Self::V4 } else { Self::V6 }
+        if matches!(range, IpNet::V4(_)) {
+            Self::V4
+        } else {
+            Self::V6
+        }
     }
 
     fn of_ip(ip: &str) -> Option<Self> {
-        ip.parse().ok().map(|a: std::net::IpAddr| if a.is_ipv4() { Self::V4 } else { Self::V6 })
+        ip.parse()
+            .ok()
+            .map(|a: std::net::IpAddr| if a.is_ipv4() { Self::V4 } else { Self::V6 })
     }
 
     #[must_use]
@@ -53,8 +59,14 @@ impl Family {
 /// `spec.ipFamilies`.
 #[must_use]
 pub fn of(service: &Value) -> Vec<Family> {
-    let items = service.at(&[n::SPEC, n::IP_FAMILIES]).and_then(Value::as_list).unwrap_or_default();
-    items.iter().filter_map(|v| Family::parse(v.as_str()?)).collect()
+    let items = service
+        .at(&[n::SPEC, n::IP_FAMILIES])
+        .and_then(Value::as_list)
+        .unwrap_or_default();
+    items
+        .iter()
+        .filter_map(|v| Family::parse(v.as_str()?))
+        .collect()
 }
 
 fn set(service: &mut Value, families: &[Family]) {
@@ -71,11 +83,16 @@ pub fn set_cluster_ips(service: &mut Value, ips: &[String]) {
 }
 
 fn policy(service: &Value) -> Option<&str> {
-    service.at(&[n::SPEC, n::IP_FAMILY_POLICY]).and_then(Value::as_str)
+    service
+        .at(&[n::SPEC, n::IP_FAMILY_POLICY])
+        .and_then(Value::as_str)
 }
 
 fn has_selector(service: &Value) -> bool {
-    service.at(&[n::SPEC, n::SELECTOR]).and_then(Value::as_map).is_some_and(|m| !m.is_empty())
+    service
+        .at(&[n::SPEC, n::SELECTOR])
+        .and_then(Value::as_map)
+        .is_some_and(|m| !m.is_empty())
 }
 
 /// A `PreferDualStack` service keeps what it has until somebody asks for a change: a cluster that
@@ -93,8 +110,14 @@ pub fn unchanged_prefer_dual_stack(new: &Value, old: &Value) -> bool {
 
 /// Completes policy and families, so that they say what the service will get. `configured` are the
 /// cluster's families, the default one first.
-pub fn complete(new: &mut Value, old: Option<&Value>, configured: &[Family]) -> Result<(), Failure> {
-    if type_of(new) == "ExternalName" || old.is_some_and(|old| unchanged_prefer_dual_stack(new, old)) {
+pub fn complete(
+    new: &mut Value,
+    old: Option<&Value>,
+    configured: &[Family],
+) -> Result<(), Failure> {
+    if type_of(new) == "ExternalName"
+        || old.is_some_and(|old| unchanged_prefer_dual_stack(new, old))
+    {
         return Ok(());
     }
     let selectorless_headless = is_headless(new) && !has_selector(new);
@@ -135,11 +158,25 @@ pub fn complete(new: &mut Value, old: Option<&Value>, configured: &[Family]) -> 
 }
 
 fn refuse(service: &Value, errors: Vec<FieldError>) -> Result<(), Failure> {
-    if errors.is_empty() { Ok(()) } else { Err(Failure::invalid("", "Service", meta::name(service), &errors)) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::invalid(
+            "",
+            "Service",
+            meta::name(service),
+            &errors,
+        ))
+    }
 }
 
 fn error(field: &str, value: String, detail: &str) -> FieldError {
-    FieldError { reason: Reason::Invalid, field: field.into(), value, detail: detail.into() }
+    FieldError {
+        reason: Reason::Invalid,
+        field: field.into(),
+        value,
+        detail: detail.into(),
+    }
 }
 
 /// What must hold of addresses and families before they can be reconciled: a part of upstream's
@@ -148,21 +185,39 @@ fn related(service: &Value) -> Vec<FieldError> {
     const FIELD: &str = "spec.clusterIPs";
     let ips = cluster_ips(service);
     let shown = super::list_text(&ips);
-    let single = service.at(&[n::SPEC, n::CLUSTER_IP]).and_then(Value::as_str).unwrap_or_default();
+    let single = service
+        .at(&[n::SPEC, n::CLUSTER_IP])
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let mut errors = Vec::new();
     match (single, ips.first()) {
         ("", None) => {}
-        ("", Some(_)) => errors.push(error(FIELD, shown.clone(), "must be empty when `clusterIP` is not specified")),
-        (_, None) => errors.push(FieldError { reason: Reason::Required, ..error(FIELD, String::new(), "") }),
+        ("", Some(_)) => errors.push(error(
+            FIELD,
+            shown.clone(),
+            "must be empty when `clusterIP` is not specified",
+        )),
+        (_, None) => errors.push(FieldError {
+            reason: Reason::Required,
+            ..error(FIELD, String::new(), "")
+        }),
         (single, Some(first)) if single != first => {
-            errors.push(error(FIELD, shown.clone(), "first value must match `clusterIP`"));
+            errors.push(error(
+                FIELD,
+                shown.clone(),
+                "first value must match `clusterIP`",
+            ));
         }
         _ => {}
     }
     for (i, ip) in ips.iter().enumerate() {
         if i == 0 && ip == "None" {
             if ips.len() > 1 {
-                errors.push(error(FIELD, shown.clone(), "'None' must be the first and only value"));
+                errors.push(error(
+                    FIELD,
+                    shown.clone(),
+                    "'None' must be the first and only value",
+                ));
             }
         } else if Family::of_ip(ip).is_none() {
             let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
@@ -175,7 +230,10 @@ fn related(service: &Value) -> Vec<FieldError> {
     if errors.is_empty() && !is_headless(service) {
         for (i, (ip, family)) in ips.iter().zip(of(service)).enumerate() {
             if Family::of_ip(ip) != Some(family) {
-                let detail = format!("expected an {} value as indicated by `ipFamilies[{i}]`", family.text());
+                let detail = format!(
+                    "expected an {} value as indicated by `ipFamilies[{i}]`",
+                    family.text()
+                );
                 errors.push(error(&format!("{FIELD}[{i}]"), quote(ip), &detail));
             }
         }
@@ -184,7 +242,12 @@ fn related(service: &Value) -> Vec<FieldError> {
 }
 
 /// Policy, families and addresses must go together; families are inferred from addresses.
-fn reconcile(new: &mut Value, old: Option<&Value>, policy: &str, configured: &[Family]) -> Vec<FieldError> {
+fn reconcile(
+    new: &mut Value,
+    old: Option<&Value>,
+    policy: &str,
+    configured: &[Family],
+) -> Vec<FieldError> {
     const FIELD: &str = "spec.ipFamilyPolicy";
     let mut errors = Vec::new();
     let mut ips = cluster_ips(new);
@@ -202,15 +265,27 @@ fn reconcile(new: &mut Value, old: Option<&Value>, policy: &str, configured: &[F
             }
         } else {
             if !ips.is_empty() && ips.len() < old_ips.len() {
-                errors.push(error(FIELD, quote(policy), "must be 'SingleStack' to release the secondary cluster IP"));
+                errors.push(error(
+                    FIELD,
+                    quote(policy),
+                    "must be 'SingleStack' to release the secondary cluster IP",
+                ));
             }
             if !families.is_empty() && families.len() < old_families.len() {
-                errors.push(error(FIELD, quote(policy), "must be 'SingleStack' to release the secondary IP family"));
+                errors.push(error(
+                    FIELD,
+                    quote(policy),
+                    "must be 'SingleStack' to release the secondary IP family",
+                ));
             }
         }
     }
     if policy == "SingleStack" {
-        let detail = |what: &str| format!("must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified");
+        let detail = |what: &str| {
+            format!(
+                "must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified"
+            )
+        };
         if ips.len() == 2 {
             errors.push(error(FIELD, quote(policy), &detail("cluster IPs")));
         }
@@ -219,13 +294,19 @@ fn reconcile(new: &mut Value, old: Option<&Value>, policy: &str, configured: &[F
         }
     }
     for (i, ip) in ips.iter().enumerate() {
-        let Some(family) = Family::of_ip(ip) else { break };
+        let Some(family) = Family::of_ip(ip) else {
+            break;
+        };
         if i >= families.len() {
             if configured.contains(&family) {
                 families.push(family);
             } else {
                 let detail = format!("{} is not configured on this cluster", family.text());
-                errors.push(error(&format!("spec.clusterIPs[{i}]"), super::list_text(&ips), &detail));
+                errors.push(error(
+                    &format!("spec.clusterIPs[{i}]"),
+                    super::list_text(&ips),
+                    &detail,
+                ));
             }
         }
     }
@@ -239,11 +320,19 @@ fn reconcile(new: &mut Value, old: Option<&Value>, policy: &str, configured: &[F
 fn unserved(families: &[Family], policy: &str, configured: &[Family]) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if policy == "RequireDualStack" && configured.len() < 2 {
-        errors.push(error("spec.ipFamilyPolicy", quote(policy), "this cluster is not configured for dual-stack services"));
+        errors.push(error(
+            "spec.ipFamilyPolicy",
+            quote(policy),
+            "this cluster is not configured for dual-stack services",
+        ));
     }
     for (i, family) in families.iter().enumerate() {
         if !configured.contains(family) {
-            errors.push(error(&format!("spec.ipFamilies[{i}]"), quote(family.text()), "not configured on this cluster"));
+            errors.push(error(
+                &format!("spec.ipFamilies[{i}]"),
+                quote(family.text()),
+                "not configured on this cluster",
+            ));
         }
     }
     errors
@@ -268,15 +357,49 @@ mod tests {
         use Family::{V4, V6};
         let cases: &[(&str, &[Family], &str, &[Family])] = &[
             (r#"{"spec":{}}"#, &[V4], "SingleStack", &[V4]),
-            (r#"{"spec":{"ipFamilyPolicy":"PreferDualStack"}}"#, &[V4], "PreferDualStack", &[V4]),
-            (r#"{"spec":{"ipFamilyPolicy":"PreferDualStack"}}"#, &[V6, V4], "PreferDualStack", &[V6, V4]),
-            (r#"{"spec":{"ipFamilyPolicy":"RequireDualStack","ipFamilies":["IPv6"]}}"#, &[V4, V6], "RequireDualStack", &[V6, V4]),
-            (r#"{"spec":{"clusterIP":"fd00::5","clusterIPs":["fd00::5"]}}"#, &[V4, V6], "SingleStack", &[V6]),
-            (r#"{"spec":{"clusterIP":"None","clusterIPs":["None"]}}"#, &[V4], "RequireDualStack", &[V4, V6]),
-            (r#"{"spec":{"clusterIP":"None","clusterIPs":["None"],"selector":{"a":"b"}}}"#, &[V4], "SingleStack", &[V4]),
+            (
+                r#"{"spec":{"ipFamilyPolicy":"PreferDualStack"}}"#,
+                &[V4],
+                "PreferDualStack",
+                &[V4],
+            ),
+            (
+                r#"{"spec":{"ipFamilyPolicy":"PreferDualStack"}}"#,
+                &[V6, V4],
+                "PreferDualStack",
+                &[V6, V4],
+            ),
+            (
+                r#"{"spec":{"ipFamilyPolicy":"RequireDualStack","ipFamilies":["IPv6"]}}"#,
+                &[V4, V6],
+                "RequireDualStack",
+                &[V6, V4],
+            ),
+            (
+                r#"{"spec":{"clusterIP":"fd00::5","clusterIPs":["fd00::5"]}}"#,
+                &[V4, V6],
+                "SingleStack",
+                &[V6],
+            ),
+            (
+                r#"{"spec":{"clusterIP":"None","clusterIPs":["None"]}}"#,
+                &[V4],
+                "RequireDualStack",
+                &[V4, V6],
+            ),
+            (
+                r#"{"spec":{"clusterIP":"None","clusterIPs":["None"],"selector":{"a":"b"}}}"#,
+                &[V4],
+                "SingleStack",
+                &[V4],
+            ),
         ];
         for (json, configured, policy, families) in cases {
-            assert_eq!(completed(json, configured), Ok(((*policy).to_owned(), families.to_vec())), "{json}");
+            assert_eq!(
+                completed(json, configured),
+                Ok(((*policy).to_owned(), families.to_vec())),
+                "{json}"
+            );
         }
     }
 
@@ -284,10 +407,22 @@ mod tests {
     fn what_a_cluster_does_not_have_is_refused() {
         use Family::V4;
         for (json, text) in [
-            (r#"{"spec":{"ipFamilyPolicy":"RequireDualStack"}}"#, "not configured for dual-stack"),
-            (r#"{"spec":{"ipFamilies":["IPv6"]}}"#, "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured"),
-            (r#"{"spec":{"clusterIP":"fd00::5","clusterIPs":["fd00::5"]}}"#, "IPv6 is not configured on this cluster"),
-            (r#"{"spec":{"clusterIPs":["10.0.0.1"]}}"#, "must be empty when `clusterIP`"),
+            (
+                r#"{"spec":{"ipFamilyPolicy":"RequireDualStack"}}"#,
+                "not configured for dual-stack",
+            ),
+            (
+                r#"{"spec":{"ipFamilies":["IPv6"]}}"#,
+                "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured",
+            ),
+            (
+                r#"{"spec":{"clusterIP":"fd00::5","clusterIPs":["fd00::5"]}}"#,
+                "IPv6 is not configured on this cluster",
+            ),
+            (
+                r#"{"spec":{"clusterIPs":["10.0.0.1"]}}"#,
+                "must be empty when `clusterIP`",
+            ),
         ] {
             let refused = completed(json, &[V4]).expect_err(json);
             assert!(refused.contains(text), "{refused}");

@@ -62,7 +62,11 @@ impl Ports {
     /// Ports below the offset are left to those who ask for one by number (KEP-3668): a 32nd of the
     /// range, at least 16 and at most 128.
     fn band(&self) -> usize {
-        if self.size() <= 16 { 0 } else { (self.size() / 32).clamp(16, 128) }
+        if self.size() <= 16 {
+            0
+        } else {
+            (self.size() / 32).clamp(16, 128)
+        }
     }
 
     /// Takes one port.
@@ -82,12 +86,19 @@ impl Ports {
     }
 
     /// Takes any free port but those in `except`.
-    pub async fn take_any(&self, store: &Store, except: &[u16], dry_run: bool) -> Result<u16, PortError> {
+    pub async fn take_any(
+        &self,
+        store: &Store,
+        except: &[u16],
+        dry_run: bool,
+    ) -> Result<u16, PortError> {
         let (band, size) = (self.band(), self.size());
         let mut found = 0;
         self.change(store, dry_run, |bits| {
             let free = |bit: usize| !bits.get(bit) && !except.contains(&(self.first + bit as u16));
-            let bit = search(band, size, &free).or_else(|| search(0, band, &free)).ok_or(PortError::Full)?;
+            let bit = search(band, size, &free)
+                .or_else(|| search(0, band, &free))
+                .ok_or(PortError::Full)?;
             bits.set(bit, true);
             found = bit;
             Ok(())
@@ -102,7 +113,10 @@ impl Ports {
             return Ok(());
         }
         self.change(store, false, |bits| {
-            for port in ports.iter().filter(|p| **p >= self.first && **p <= self.last) {
+            for port in ports
+                .iter()
+                .filter(|p| **p >= self.first && **p <= self.last)
+            {
                 bits.set(usize::from(*port - self.first), false);
             }
             Ok(())
@@ -111,7 +125,11 @@ impl Ports {
     }
 
     /// Makes exactly these ports taken. For the repair loop.
-    pub async fn replace(&self, store: &Store, used: impl Fn(&Bits) -> Bits) -> Result<(), PortError> {
+    pub async fn replace(
+        &self,
+        store: &Store,
+        used: impl Fn(&Bits) -> Bits,
+    ) -> Result<(), PortError> {
         self.change(store, false, |bits| {
             *bits = used(bits);
             Ok(())
@@ -121,7 +139,9 @@ impl Ports {
 
     #[must_use]
     pub fn bit(&self, port: u16) -> Option<usize> {
-        (self.first..=self.last).contains(&port).then(|| usize::from(port - self.first))
+        (self.first..=self.last)
+            .contains(&port)
+            .then(|| usize::from(port - self.first))
     }
 
     /// The port of a bit.
@@ -130,7 +150,12 @@ impl Ports {
         (bit < self.size()).then(|| self.first + bit as u16)
     }
 
-    async fn change(&self, store: &Store, dry_run: bool, mut change: impl FnMut(&mut Bits) -> Result<(), PortError>) -> Result<(), PortError> {
+    async fn change(
+        &self,
+        store: &Store,
+        dry_run: bool,
+        mut change: impl FnMut(&mut Bits) -> Result<(), PortError>,
+    ) -> Result<(), PortError> {
         for _ in 0..ATTEMPTS {
             let stored = store.raw().get(KEY).await.map_err(RawError::from)?;
             let revision = stored.as_ref().map_or(0, |s| s.revision);
@@ -143,7 +168,11 @@ impl Ports {
             if dry_run || (bits == before && stored.is_some()) {
                 return Ok(());
             }
-            match store.raw().put(KEY, revision, self.encode(&bits), None).await {
+            match store
+                .raw()
+                .put(KEY, revision, self.encode(&bits), None)
+                .await
+            {
                 Ok(_) => return Ok(()),
                 Err(RawError::Conflict(_)) => {}
                 Err(other) => return Err(other.into()),
@@ -156,9 +185,15 @@ impl Ports {
         let unreadable = |e: codec::DecodeError| PortError::Unreadable(e.to_string());
         let open = codec::protobuf::open(value).map_err(unreadable)?;
         let object = codec::protobuf::decode(open.raw, RANGE_ALLOCATION).map_err(unreadable)?;
-        let range = object.get(n::RANGE).and_then(Value::as_str).unwrap_or_default();
+        let range = object
+            .get(n::RANGE)
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         if !range.is_empty() && range != self.range_text() {
-            return Err(PortError::OtherRange { stored: range.to_owned(), own: self.range_text() });
+            return Err(PortError::OtherRange {
+                stored: range.to_owned(),
+                own: self.range_text(),
+            });
         }
         match object.get(n::DATA) {
             Some(Value::Bytes(data)) => Ok(Bits(data.to_vec())),
@@ -170,7 +205,9 @@ impl Ports {
         let mut object = Value::object();
         object.set(&[n::METADATA], Value::object());
         object.set(&[n::RANGE], self.range_text());
-        object.ensure(&[n::DATA]).clone_from(&Value::Bytes(bits.0.clone().into()));
+        object
+            .ensure(&[n::DATA])
+            .clone_from(&Value::Bytes(bits.0.clone().into()));
         let mut out = Vec::new();
         codec::protobuf::seal(&object, RANGE_ALLOCATION, "v1", "RangeAllocation", &mut out);
         out.into()
@@ -206,7 +243,11 @@ impl Bits {
         let len = self.0.len();
         if from_end < len {
             let byte = &mut self.0[len - 1 - from_end];
-            if on { *byte |= 1 << (bit % 8) } else { *byte &= !(1 << (bit % 8)) }
+            if on {
+                *byte |= 1 << (bit % 8)
+            } else {
+                *byte &= !(1 << (bit % 8))
+            }
         }
         let zeros = self.0.iter().take_while(|b| **b == 0).count();
         self.0.drain(..zeros);

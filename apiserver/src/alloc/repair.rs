@@ -47,8 +47,11 @@ pub async fn round(server: &Arc<Server>, suspects: &mut Suspects) {
 }
 
 async fn addresses(server: &Arc<Server>, services: &[Value], suspects: &mut Suspects) {
-    let used: HashSet<String> =
-        services.iter().flat_map(cluster_ips).filter(|ip| ip != "None" && !ip.is_empty()).collect();
+    let used: HashSet<String> = services
+        .iter()
+        .flat_map(cluster_ips)
+        .filter(|ip| ip != "None" && !ip.is_empty())
+        .collect();
     let allocated = server.objects("networking.k8s.io", "ipaddresses");
     let names: HashSet<&str> = allocated.iter().map(meta::name).collect();
     let mut leaked = HashSet::new();
@@ -80,14 +83,21 @@ async fn addresses(server: &Arc<Server>, services: &[Value], suspects: &mut Susp
 }
 
 async fn restore(server: &Arc<Server>, object: Value) {
-    let Some(endpoint) = server.registry.any_version("networking.k8s.io", "ipaddresses") else { return };
+    let Some(endpoint) = server
+        .registry
+        .any_version("networking.k8s.io", "ipaddresses")
+    else {
+        return;
+    };
     let user = crate::auth::loopback();
     let write = Write::new(server, endpoint, &user, "", "kube-apiserver");
     let name = meta::name(&object).to_owned();
     match write.create(object, &WriteOptions::default()).await {
         Ok(_) => tracing::info!(address = name, "recorded a cluster IP that a service has"),
         Err(failure) if failure.reason() == "AlreadyExists" => {}
-        Err(failure) => tracing::warn!(error = %failure, address = name, "a cluster IP could not be recorded"),
+        Err(failure) => {
+            tracing::warn!(error = %failure, address = name, "a cluster IP could not be recorded")
+        }
     }
 }
 
@@ -107,7 +117,9 @@ async fn ports(server: &Arc<Server>, services: &[Value], suspects: &mut Suspects
                 }
             }
             for bit in bits.iter() {
-                let Some(port) = allocator.port(bit).filter(|p| !used.contains(p)) else { continue };
+                let Some(port) = allocator.port(bit).filter(|p| !used.contains(p)) else {
+                    continue;
+                };
                 if known.contains(&port) {
                     next.set(bit, false);
                 } else {

@@ -55,7 +55,13 @@ impl Authenticators {
             Some(path) => Some(Certificates::new(ClientCa::from_file(path)?)),
         };
         let anonymous = Anonymous::new(config.anonymous);
-        Ok(Self { proxies, certificates, anonymous, tokens: tokens.clone(), known: Mutex::default() })
+        Ok(Self {
+            proxies,
+            certificates,
+            anonymous,
+            tokens: tokens.clone(),
+            known: Mutex::default(),
+        })
     }
 
     /// The user of a request.
@@ -83,7 +89,9 @@ impl Authenticators {
         if let Some(error) = refused {
             return Err(unauthorized(&error));
         }
-        self.anonymous.user(&x.info.path).ok_or_else(Failure::unauthorized)
+        self.anonymous
+            .user(&x.info.path)
+            .ok_or_else(Failure::unauthorized)
     }
 
     async fn token(&self, server: &Server, token: &str) -> Result<User, Failure> {
@@ -93,10 +101,13 @@ impl Authenticators {
         {
             return Ok(user.clone());
         }
-        let user = self.review(server, token, self.tokens.audiences()).await.map_err(|error| {
-            tracing::debug!(%error, "a token was refused");
-            Failure::unauthorized()
-        })?;
+        let user = self
+            .review(server, token, self.tokens.audiences())
+            .await
+            .map_err(|error| {
+                tracing::debug!(%error, "a token was refused");
+                Failure::unauthorized()
+            })?;
         let mut known = self.known.lock();
         if known.len() >= REMEMBERED {
             known.retain(|_, (_, until)| *until > now);
@@ -112,8 +123,15 @@ impl Authenticators {
     ///
     /// # Errors
     /// Why the token is not good.
-    pub async fn review(&self, server: &Server, token: &str, audiences: &[String]) -> Result<(User, Vec<String>), Invalid> {
-        let (claims, shared) = self.tokens.verify(token, audiences, service_account::now())?;
+    pub async fn review(
+        &self,
+        server: &Server,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<(User, Vec<String>), Invalid> {
+        let (claims, shared) = self
+            .tokens
+            .verify(token, audiences, service_account::now())?;
         Ok((service_account::user(server, &claims).await?, shared))
     }
 }
@@ -128,7 +146,8 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
     if let Some(value) = headers.get(AUTHORIZATION) {
         let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
         let token = token.trim();
-        return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned());
+        return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
+            .then(|| token.to_owned());
     }
     headers
         .get_all(SEC_WEBSOCKET_PROTOCOL)

@@ -14,8 +14,9 @@ use component::serving::User;
 use proto::{Value, meta};
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING,
-    EcdsaKeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED,
+    ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -95,7 +96,9 @@ fn audiences<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<String>, D::E
 /// Seconds since 1970.
 #[must_use]
 pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
@@ -111,7 +114,10 @@ pub enum Invalid {
     #[error("the token is not valid yet")]
     NotYet,
     #[error("token audiences {given:?} is invalid for the target audiences {wanted:?}")]
-    Audience { given: Vec<String>, wanted: Vec<String> },
+    Audience {
+        given: Vec<String>,
+        wanted: Vec<String>,
+    },
     #[error("service account token has been invalidated: {0}")]
     Revoked(String),
     #[error("the objects that the token is bound to cannot be read: {0}")]
@@ -143,7 +149,10 @@ pub struct Issuer {
 impl Issuer {
     /// Reads the keys.
     pub fn new(config: &Tokens) -> anyhow::Result<Self> {
-        let path = config.signing_key_file.as_deref().context("--service-account-signing-key-file is required")?;
+        let path = config
+            .signing_key_file
+            .as_deref()
+            .context("--service-account-signing-key-file is required")?;
         let (signer, spki) = read_signer(path)?;
         let mut keys = vec![verifying(&spki)?];
         for path in &config.key_files {
@@ -154,7 +163,13 @@ impl Issuer {
                 }
             }
         }
-        Ok(Self { signer, id: key_id(&spki), keys, config: config.clone(), random: SystemRandom::new() })
+        Ok(Self {
+            signer,
+            id: key_id(&spki),
+            keys,
+            config: config.clone(),
+            random: SystemRandom::new(),
+        })
     }
 
     /// The first issuer, which signs.
@@ -186,10 +201,20 @@ impl Issuer {
         let signature = match &self.signer {
             Signer::Rsa(key) => {
                 let mut signature = vec![0; key.public().modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &self.random, text.as_bytes(), &mut signature).map_err(|e| e.to_string())?;
+                key.sign(
+                    &RSA_PKCS1_SHA256,
+                    &self.random,
+                    text.as_bytes(),
+                    &mut signature,
+                )
+                .map_err(|e| e.to_string())?;
                 signature
             }
-            Signer::Ecdsa(key, _) => key.sign(&self.random, text.as_bytes()).map_err(|e| e.to_string())?.as_ref().to_vec(),
+            Signer::Ecdsa(key, _) => key
+                .sign(&self.random, text.as_bytes())
+                .map_err(|e| e.to_string())?
+                .as_ref()
+                .to_vec(),
         };
         Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
@@ -197,25 +222,48 @@ impl Issuer {
     /// Whether a bearer token claims to be one of ours: only then a wrong one is an error.
     #[must_use]
     pub fn is_ours(&self, token: &str) -> bool {
-        let claims = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
-        let issuer = claims.and_then(|json| serde_json::from_slice::<Claims>(&json).ok()).map(|c| c.iss);
-        issuer.is_some_and(|iss| self.config.issuers.contains(&iss) || iss == "kubernetes/serviceaccount")
+        let claims = token
+            .split('.')
+            .nth(1)
+            .and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+        let issuer = claims
+            .and_then(|json| serde_json::from_slice::<Claims>(&json).ok())
+            .map(|c| c.iss);
+        issuer.is_some_and(|iss| {
+            self.config.issuers.contains(&iss) || iss == "kubernetes/serviceaccount"
+        })
     }
 
     /// The claims of a token whose signature and times are right and which is for one of `wanted`;
     /// the audiences that it shares with them come back as well.
-    pub fn verify(&self, token: &str, wanted: &[String], now: i64) -> Result<(Claims, Vec<String>), Invalid> {
+    pub fn verify(
+        &self,
+        token: &str,
+        wanted: &[String],
+        now: i64,
+    ) -> Result<(Claims, Vec<String>), Invalid> {
         let (signed, signature) = token.rsplit_once('.').ok_or(Invalid::Malformed)?;
         let (header, body) = signed.split_once('.').ok_or(Invalid::Malformed)?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Invalid::Malformed);
-        let header: serde_json::Value = serde_json::from_slice(&decode(header)?).map_err(|_| Invalid::Malformed)?;
-        let (algorithm, id) = (header["alg"].as_str().unwrap_or_default(), header["kid"].as_str());
+        let header: serde_json::Value =
+            serde_json::from_slice(&decode(header)?).map_err(|_| Invalid::Malformed)?;
+        let (algorithm, id) = (
+            header["alg"].as_str().unwrap_or_default(),
+            header["kid"].as_str(),
+        );
         let signature = decode(signature)?;
-        let candidates = self.keys.iter().filter(|k| k.algorithm == algorithm && id.is_none_or(|id| id == k.id));
-        if !candidates.into_iter().any(|k| k.key.verify(signed.as_bytes(), &signature).is_ok()) {
+        let candidates = self
+            .keys
+            .iter()
+            .filter(|k| k.algorithm == algorithm && id.is_none_or(|id| id == k.id));
+        if !candidates
+            .into_iter()
+            .any(|k| k.key.verify(signed.as_bytes(), &signature).is_ok())
+        {
             return Err(Invalid::Signature);
         }
-        let claims: Claims = serde_json::from_slice(&decode(body)?).map_err(|_| Invalid::Malformed)?;
+        let claims: Claims =
+            serde_json::from_slice(&decode(body)?).map_err(|_| Invalid::Malformed)?;
         if !self.config.issuers.contains(&claims.iss) {
             return Err(Invalid::Signature);
         }
@@ -225,9 +273,17 @@ impl Issuer {
         if claims.nbf - LEEWAY > now {
             return Err(Invalid::NotYet);
         }
-        let shared: Vec<String> = claims.aud.iter().filter(|a| wanted.contains(a)).cloned().collect();
+        let shared: Vec<String> = claims
+            .aud
+            .iter()
+            .filter(|a| wanted.contains(a))
+            .cloned()
+            .collect();
         if shared.is_empty() {
-            return Err(Invalid::Audience { given: claims.aud, wanted: wanted.to_vec() });
+            return Err(Invalid::Audience {
+                given: claims.aud,
+                wanted: wanted.to_vec(),
+            });
         }
         Ok((claims, shared))
     }
@@ -244,9 +300,17 @@ impl Issuer {
 pub async fn user(server: &Server, claims: &Claims) -> Result<User, Invalid> {
     let private = &claims.private;
     let namespace = private.namespace.as_str();
-    let account = bound(server, "serviceaccounts", namespace, &private.serviceaccount).await?;
+    let account = bound(
+        server,
+        "serviceaccounts",
+        namespace,
+        &private.serviceaccount,
+    )
+    .await?;
     if account.is_none() {
-        return Err(Invalid::Revoked("the service account does not exist".into()));
+        return Err(Invalid::Revoked(
+            "the service account does not exist".into(),
+        ));
     }
     let mut extra = std::collections::BTreeMap::new();
     let mut add = |key: &str, value: String| {
@@ -286,9 +350,19 @@ pub async fn user(server: &Server, claims: &Claims) -> Result<User, Invalid> {
 
 /// The object that a token is bound to, if it is there with the same UID and, when it is being
 /// deleted, not for longer than clocks may differ.
-async fn bound(server: &Server, resource: &str, namespace: &str, to: &Reference) -> Result<Option<Value>, Invalid> {
-    let object = server.lookup("", resource, namespace, &to.name).await.map_err(|f| Invalid::Unreadable(f.message().to_owned()))?;
-    let Some(object) = object else { return Ok(None) };
+async fn bound(
+    server: &Server,
+    resource: &str,
+    namespace: &str,
+    to: &Reference,
+) -> Result<Option<Value>, Invalid> {
+    let object = server
+        .lookup("", resource, namespace, &to.name)
+        .await
+        .map_err(|f| Invalid::Unreadable(f.message().to_owned()))?;
+    let Some(object) = object else {
+        return Ok(None);
+    };
     if meta::uid(&object) != to.uid {
         return Ok(None);
     }
@@ -304,7 +378,10 @@ fn pem_blocks(text: &str) -> Vec<(String, Vec<u8>)> {
     let mut blocks = Vec::new();
     let mut current: Option<(String, String)> = None;
     for line in text.lines().map(str::trim) {
-        if let Some(label) = line.strip_prefix("-----BEGIN ").and_then(|l| l.strip_suffix("-----")) {
+        if let Some(label) = line
+            .strip_prefix("-----BEGIN ")
+            .and_then(|l| l.strip_suffix("-----"))
+        {
             current = Some((label.to_owned(), String::new()));
         } else if line.starts_with("-----END ") {
             if let Some((label, body)) = current.take()
@@ -320,15 +397,27 @@ fn pem_blocks(text: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 fn read_signer(path: &Path) -> anyhow::Result<(Signer, Vec<u8>)> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the signing key {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the signing key {}", path.display()))?;
     for (label, der) in pem_blocks(&text) {
         let signer = match label.as_str() {
-            "RSA PRIVATE KEY" => Signer::Rsa(Box::new(RsaKeyPair::from_der(&der).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?)),
+            "RSA PRIVATE KEY" => Signer::Rsa(Box::new(
+                RsaKeyPair::from_der(&der)
+                    .map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?,
+            )),
             "PRIVATE KEY" => match RsaKeyPair::from_pkcs8(&der) {
                 Ok(key) => Signer::Rsa(Box::new(key)),
-                Err(_) => ecdsa(&der).with_context(|| format!("{}: neither an RSA nor a P-256 or P-384 key", path.display()))?,
+                Err(_) => ecdsa(&der).with_context(|| {
+                    format!(
+                        "{}: neither an RSA nor a P-256 or P-384 key",
+                        path.display()
+                    )
+                })?,
             },
-            "EC PRIVATE KEY" => bail!("{}: convert the key to PKCS #8 (openssl pkcs8 -topk8 -nocrypt)", path.display()),
+            "EC PRIVATE KEY" => bail!(
+                "{}: convert the key to PKCS #8 (openssl pkcs8 -topk8 -nocrypt)",
+                path.display()
+            ),
             _ => continue,
         };
         let spki = match &signer {
@@ -352,7 +441,8 @@ fn ecdsa(der: &[u8]) -> Option<Signer> {
 
 /// Public keys of a file, which may hold keys, certificates' keys or private keys, as upstream's.
 fn read_public_keys(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the key {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the key {}", path.display()))?;
     let mut keys = Vec::new();
     for (label, der) in pem_blocks(&text) {
         match label.as_str() {
@@ -360,7 +450,8 @@ fn read_public_keys(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
             "RSA PUBLIC KEY" => keys.push(rsa_spki(&der)),
             "RSA PRIVATE KEY" | "PRIVATE KEY" => keys.push(read_signer(path)?.1),
             "CERTIFICATE" => {
-                let (_, cert) = x509_parser::parse_x509_certificate(&der).with_context(|| format!("{}", path.display()))?;
+                let (_, cert) = x509_parser::parse_x509_certificate(&der)
+                    .with_context(|| format!("{}", path.display()))?;
                 keys.push(cert.public_key().raw.to_vec());
             }
             _ => {}
@@ -386,17 +477,22 @@ fn der(tag: u8, body: &[u8]) -> Vec<u8> {
 
 /// Subject public key info (RFC 5280) of an RSA key in PKCS #1 form.
 fn rsa_spki(key: &[u8]) -> Vec<u8> {
-    const RSA: [u8; 15] = [0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+    const RSA: [u8; 15] = [
+        0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
+    ];
     spki(&RSA, key)
 }
 
 /// The same of a point on a curve (RFC 5480).
 fn ec_spki(point: &[u8], algorithm: &str) -> Vec<u8> {
     const P256: [u8; 21] = [
-        0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07,
+        0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+        0x48, 0xce, 0x3d, 0x03, 0x01, 0x07,
     ];
-    const P384: [u8; 18] =
-        [0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
+    const P384: [u8; 18] = [
+        0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81,
+        0x04, 0x00, 0x22,
+    ];
     spki(if algorithm == "ES384" { &P384 } else { &P256 }, point)
 }
 
@@ -416,15 +512,33 @@ fn key_id(spki: &[u8]) -> String {
 /// The key inside a subject public key info.
 fn verifying(spki: &[u8]) -> anyhow::Result<VerifyingKey> {
     use x509_parser::prelude::FromDer;
-    let (_, info) = x509_parser::x509::SubjectPublicKeyInfo::from_der(spki).map_err(|e| anyhow::anyhow!("a public key cannot be read: {e}"))?;
+    let (_, info) = x509_parser::x509::SubjectPublicKeyInfo::from_der(spki)
+        .map_err(|e| anyhow::anyhow!("a public key cannot be read: {e}"))?;
     let bytes = info.subject_public_key.data.to_vec();
-    let (algorithm, key): (_, UnparsedPublicKey<Vec<u8>>) = match (info.algorithm.algorithm.to_id_string().as_str(), bytes.len()) {
-        ("1.2.840.113549.1.1.1", _) => ("RS256", UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, bytes)),
-        ("1.2.840.10045.2.1", 65) => ("ES256", UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes)),
-        ("1.2.840.10045.2.1", 97) => ("ES384", UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, bytes)),
+    let (algorithm, key): (_, UnparsedPublicKey<Vec<u8>>) = match (
+        info.algorithm.algorithm.to_id_string().as_str(),
+        bytes.len(),
+    ) {
+        ("1.2.840.113549.1.1.1", _) => (
+            "RS256",
+            UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, bytes),
+        ),
+        ("1.2.840.10045.2.1", 65) => (
+            "ES256",
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes),
+        ),
+        ("1.2.840.10045.2.1", 97) => (
+            "ES384",
+            UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, bytes),
+        ),
         (other, _) => bail!("keys of the kind {other} are not supported"),
     };
-    Ok(VerifyingKey { id: key_id(spki), algorithm, key, spki: spki.to_vec() })
+    Ok(VerifyingKey {
+        id: key_id(spki),
+        algorithm,
+        key,
+        spki: spki.to_vec(),
+    })
 }
 
 /// A key as JSON Web Key (RFC 7517).
@@ -446,7 +560,15 @@ fn jwk(key: &VerifyingKey) -> Option<serde_json::Value> {
             let data = point.data().get(1..)?;
             let (x, y) = data.split_at(data.len() / 2);
             all.insert("kty".into(), "EC".into());
-            all.insert("crv".into(), if key.algorithm == "ES384" { "P-384" } else { "P-256" }.into());
+            all.insert(
+                "crv".into(),
+                if key.algorithm == "ES384" {
+                    "P-384"
+                } else {
+                    "P-256"
+                }
+                .into(),
+            );
             all.insert("x".into(), b64(x).into());
             all.insert("y".into(), b64(y).into());
         }

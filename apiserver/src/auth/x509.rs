@@ -20,7 +20,10 @@ pub struct Certificates {
 impl Certificates {
     #[must_use]
     pub fn new(ca: ClientCa) -> Self {
-        Self { ca, known: Mutex::default() }
+        Self {
+            ca,
+            known: Mutex::default(),
+        }
     }
 
     /// The user that a connection's certificate names; none if it sent none.
@@ -28,11 +31,16 @@ impl Certificates {
     /// # Errors
     /// If the certificate is not to be trusted. Refusals are not remembered.
     pub fn user(&self, connection: &Connection) -> Result<Option<User>, Untrusted> {
-        let Some(tls) = connection.tls.as_ref().filter(|t| !t.chain.is_empty()) else { return Ok(None) };
+        let Some(tls) = connection.tls.as_ref().filter(|t| !t.chain.is_empty()) else {
+            return Ok(None);
+        };
         let chain: Box<[u8]> = if let [leaf] = tls.chain.as_slice() {
             leaf.as_ref().into()
         } else {
-            tls.chain.iter().flat_map(|c| c.as_ref().iter().copied()).collect()
+            tls.chain
+                .iter()
+                .flat_map(|c| c.as_ref().iter().copied())
+                .collect()
         };
         let now = Instant::now();
         if let Some((user, until)) = self.known.lock().get(&chain)

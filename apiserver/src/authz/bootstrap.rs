@@ -1,5 +1,389 @@
-//! Bootstrap roles.
+//! The roles and bindings that every cluster starts with, and gets back what it lost of them.
+//!
+//! What they are is a fact of upstream's release (`bootstrap/rbac.txt`). Reconciliation only adds:
+//! labels, annotations, rules and subjects that somebody else put there stay; an object with the
+//! annotation `rbac.authorization.kubernetes.io/autoupdate: "false"` is left alone. The role of a
+//! binding cannot be changed, so a binding to another role is made anew.
+//!
+//! Upstream: `pkg/registry/rbac/rest/storage_rbac.go`,
+//! `component-helpers/auth/rbac/reconciliation`.
 
-use crate::bootstrap::Hook;
+use std::sync::Arc;
 
-pub const HOOK: Hook = Hook { name: "rbac/bootstrap-roles", once: |_| Box::pin(async { Ok(()) }), keep: None };
+use futures::StreamExt;
+use proto::catalogue::names as n;
+use proto::{NameId, Value, meta};
+
+use super::rbac::{Rule, uncovered};
+use crate::bootstrap::{Hook, Own};
+use crate::server::Server;
+use crate::status::Failure;
+
+const POLICY: &str = include_str!("../bootstrap/rbac.txt");
+const GROUP: &str = "rbac.authorization.k8s.io";
+const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+/// Objects that are written at once: the start of a cluster waits for etcd's disk, not for a sum of it.
+const AT_ONCE: usize = 16;
+
+/// Makes the policy so.
+pub const HOOK: Hook = Hook {
+    name: "rbac/bootstrap-roles",
+    once: |server| Box::pin(async move { ensure(&server).await }),
+    keep: None,
+};
+
+/// One object as it should at least be.
+#[derive(Clone, Debug, PartialEq)]
+struct Wanted {
+    resource: &'static str,
+    namespace: &'static str,
+    name: &'static str,
+    object: Value,
+}
+
+async fn ensure(server: &Arc<Server>) -> Result<(), Failure> {
+    if server.registry.any_version(GROUP, "clusterroles").is_none() {
+        return Ok(());
+    }
+    let policy = parse(POLICY).map_err(Failure::internal)?;
+    let all = futures::stream::iter(policy)
+        .map(|wanted| reconcile(server.clone(), wanted))
+        .buffer_unordered(AT_ONCE);
+    // As many as possible are brought about, whatever became of the others.
+    let outcomes: Vec<Result<(), Failure>> = all.collect().await;
+    outcomes.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+}
+
+async fn reconcile(server: Arc<Server>, wanted: Wanted) -> Result<(), Failure> {
+    let own = Own::new(&server, GROUP, wanted.resource, wanted.namespace)?;
+    if wanted.object.get(n::ROLE_REF).is_some()
+        && let Some(there) = own.get(wanted.name).await?
+        && there.get(n::ROLE_REF) != wanted.object.get(n::ROLE_REF)
+        && !is_protected(&there)
+    {
+        own.delete(wanted.name).await?;
+    }
+    own.ensure(wanted.name, |object| merge(object, &wanted.object))
+        .await
+}
+
+/// The rules of a cluster role of the policy.
+///
+/// # Errors
+/// If the policy does not have it.
+pub fn rules(cluster_role: &str) -> Result<Vec<Rule>, String> {
+    let policy = parse(POLICY)?;
+    let role = policy.iter().find(|w| w.resource == "clusterroles" && w.name == cluster_role);
+    let role = role.ok_or_else(|| format!("the bootstrap policy has no cluster role {cluster_role}"))?;
+    let rules = role.object.get(n::RULES).and_then(Value::as_list).unwrap_or_default();
+    Ok(rules.iter().map(Rule::of).collect())
+}
+
+fn is_protected(object: &Value) -> bool {
+    meta::annotation(object, AUTO_UPDATE) == Some("false")
+}
+
+/// Adds to an object what it lacks of the wanted one.
+fn merge(object: &mut Value, wanted: &Value) {
+    if is_protected(object) {
+        return;
+    }
+    for field in [n::LABELS, n::ANNOTATIONS] {
+        let Some(entries) = wanted.at(&[n::METADATA, field]).and_then(Value::as_map) else {
+            continue;
+        };
+        let there = object.ensure(&[n::METADATA, field]).make_map();
+        for (key, value) in entries
+            .iter()
+            .filter(|(key, _)| !there.contains(*key))
+            .collect::<Vec<_>>()
+        {
+            there.insert(key, value.clone());
+        }
+    }
+    merge_rules(object, wanted);
+    match wanted.at(&SELECTORS) {
+        Some(_) => add_missing(object, wanted, &SELECTORS),
+        None => drop(object.remove(&[n::AGGREGATION_RULE])),
+    }
+    add_missing(object, wanted, &[n::SUBJECTS]);
+    if let Some(role) = wanted
+        .get(n::ROLE_REF)
+        .filter(|_| object.get(n::ROLE_REF).is_none_or(is_unset))
+    {
+        object.set(&[n::ROLE_REF], role.clone());
+    }
+}
+
+const SELECTORS: [NameId; 2] = [n::AGGREGATION_RULE, n::CLUSTER_ROLE_SELECTORS];
+
+fn is_unset(role: &Value) -> bool {
+    role.get(n::NAME)
+        .and_then(Value::as_str)
+        .is_none_or(str::is_empty)
+}
+
+fn merge_rules(object: &mut Value, wanted: &Value) {
+    let Some(wanted) = wanted.get(n::RULES).and_then(Value::as_list) else {
+        return;
+    };
+    let there = object.ensure(&[n::RULES]).make_list();
+    if there.is_empty() {
+        *there = wanted.to_vec();
+        return;
+    }
+    let held: Vec<Rule> = there.iter().map(Rule::of).collect();
+    let wanted: Vec<Rule> = wanted.iter().map(Rule::of).collect();
+    there.extend(uncovered(&held, &wanted).iter().map(Rule::to_value));
+}
+
+/// Appends the items of a list that are not in it.
+fn add_missing(object: &mut Value, wanted: &Value, list: &[NameId]) {
+    let Some(items) = wanted.at(list).and_then(Value::as_list) else {
+        return;
+    };
+    let there = object.ensure(list).make_list();
+    for item in items {
+        if !there.contains(item) {
+            there.push(item.clone());
+        }
+    }
+}
+
+/// The objects of a policy text, see its header.
+fn parse(text: &'static str) -> Result<Vec<Wanted>, String> {
+    let mut all: Vec<Wanted> = Vec::new();
+    for (i, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, l)| !l.starts_with('#') && !l.trim().is_empty())
+    {
+        let wrong = || format!("line {} of the bootstrap policy is not understood", i + 1);
+        let words: Vec<&'static str> = line.split_whitespace().collect();
+        if line.starts_with(' ') {
+            let current = all.last_mut().ok_or_else(wrong)?;
+            part(&mut current.object, &words).ok_or_else(wrong)?;
+        } else {
+            all.push(head(&words).ok_or_else(wrong)?);
+        }
+    }
+    Ok(all)
+}
+
+fn head(words: &[&'static str]) -> Option<Wanted> {
+    let (resource, named, role) = match words {
+        ["clusterrole", name] => ("clusterroles", *name, None),
+        ["role", name] => ("roles", *name, None),
+        ["clusterrolebinding", name, role] => ("clusterrolebindings", *name, Some(*role)),
+        ["rolebinding", name, role] => ("rolebindings", *name, Some(*role)),
+        _ => return None,
+    };
+    let (namespace, name) = if resource.starts_with("cluster") {
+        ("", named)
+    } else {
+        named.split_once('/')?
+    };
+    let mut object = Value::object();
+    meta::set_label(&mut object, "kubernetes.io/bootstrapping", "rbac-defaults");
+    meta::set_annotation(&mut object, AUTO_UPDATE, "true");
+    if let Some(role) = role {
+        let (kind, role) = role.split_once('/')?;
+        let kind = if kind == "clusterrole" {
+            "ClusterRole"
+        } else {
+            "Role"
+        };
+        object.set(
+            &[n::ROLE_REF],
+            fields(&[(n::API_GROUP, GROUP), (n::KIND, kind), (n::NAME, role)]),
+        );
+    }
+    Some(Wanted {
+        resource,
+        namespace,
+        name,
+        object,
+    })
+}
+
+fn part(object: &mut Value, words: &[&str]) -> Option<()> {
+    match words {
+        ["label", key, value] => meta::set_label(object, key, value),
+        ["aggregate", key, value] => {
+            let mut selector = Value::object();
+            selector
+                .ensure(&[n::MATCH_LABELS])
+                .make_map()
+                .insert(*key, *value);
+            object.ensure(&SELECTORS).make_list().push(selector);
+        }
+        ["rule", groups, resources, verbs, names @ ..] => {
+            let names = names.first().map(|l| list(l)).unwrap_or_default();
+            let rule = Rule {
+                verbs: list(verbs),
+                groups: list(groups),
+                resources: list(resources),
+                names,
+                paths: Vec::new(),
+            };
+            object.ensure(&[n::RULES]).make_list().push(rule.to_value());
+        }
+        ["url", paths, verbs] => {
+            let rule = Rule {
+                verbs: list(verbs),
+                paths: list(paths),
+                ..Rule::default()
+            };
+            object.ensure(&[n::RULES]).make_list().push(rule.to_value());
+        }
+        ["user", name] => subject(
+            object,
+            &[(n::API_GROUP, GROUP), (n::KIND, "User"), (n::NAME, name)],
+        ),
+        ["group", name] => subject(
+            object,
+            &[(n::API_GROUP, GROUP), (n::KIND, "Group"), (n::NAME, name)],
+        ),
+        ["serviceaccount", name] => {
+            let (namespace, name) = name.split_once('/')?;
+            subject(
+                object,
+                &[
+                    (n::KIND, "ServiceAccount"),
+                    (n::NAME, name),
+                    (n::NAMESPACE, namespace),
+                ],
+            );
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+/// A list between commas; a dash is the empty text, which is the core group.
+fn list(text: &str) -> Vec<Box<str>> {
+    text.split(',')
+        .map(|item| if item == "-" { "".into() } else { item.into() })
+        .collect()
+}
+
+fn subject(object: &mut Value, of: &[(NameId, &str)]) {
+    object.ensure(&[n::SUBJECTS]).make_list().push(fields(of));
+}
+
+fn fields(of: &[(NameId, &str)]) -> Value {
+    let mut value = Value::object();
+    for (name, text) in of {
+        value.set(&[*name], *text);
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(name: &str) -> Wanted {
+        let policy = parse(POLICY).unwrap();
+        policy.into_iter().find(|w| w.name == name).unwrap()
+    }
+
+    #[test]
+    fn the_whole_policy_is_understood() {
+        let policy = parse(POLICY).unwrap();
+        let count = |resource: &str| policy.iter().filter(|w| w.resource == resource).count();
+        assert_eq!(policy.len(), 141);
+        assert_eq!((count("roles"), count("rolebindings")), (7, 7));
+        let unlabelled = policy
+            .iter()
+            .find(|w| meta::label(&w.object, "kubernetes.io/bootstrapping").is_none());
+        assert_eq!(unlabelled, None);
+        let admin = wanted("cluster-admin");
+        let rules: Vec<Rule> = admin
+            .object
+            .get(n::RULES)
+            .and_then(Value::as_list)
+            .unwrap()
+            .iter()
+            .map(Rule::of)
+            .collect();
+        assert!(rules[0].groups == ["*".into()] && rules[1].paths == ["*".into()]);
+        let reader = wanted("system::extension-apiserver-authentication-reader");
+        assert_eq!(
+            (reader.resource, reader.namespace),
+            ("rolebindings", "kube-system")
+        );
+        assert_eq!(
+            reader
+                .object
+                .at(&[n::ROLE_REF, n::KIND])
+                .and_then(Value::as_str),
+            Some("Role")
+        );
+    }
+
+    #[test]
+    fn a_wrong_line_is_an_error_and_no_smaller_policy() {
+        assert!(parse("clusterrole a\n  rule - pods\n").is_err());
+        assert!(parse("  rule - pods get\n").is_err());
+        assert!(parse("role a\n").is_err());
+    }
+
+    #[test]
+    fn a_fresh_object_becomes_the_wanted_one() {
+        for wanted in parse(POLICY).unwrap() {
+            let mut object = Value::object();
+            merge(&mut object, &wanted.object);
+            assert_eq!(object, wanted.object, "{}", wanted.name);
+            merge(&mut object, &wanted.object);
+            assert_eq!(object, wanted.object, "{} is not merged twice", wanted.name);
+        }
+    }
+
+    #[test]
+    fn only_what_is_missing_is_added() {
+        let wanted = wanted("system:basic-user");
+        let mut object = Value::object();
+        let own = Rule {
+            verbs: list("get"),
+            groups: list("-"),
+            resources: list("pods"),
+            ..Rule::default()
+        };
+        object.ensure(&[n::RULES]).make_list().push(own.to_value());
+        meta::set_label(&mut object, "kubernetes.io/bootstrapping", "mine");
+        match wanted.resource {
+            "clusterroles" => merge(&mut object, &wanted.object),
+            other => panic!("{other} came first"),
+        }
+        let rules = object.get(n::RULES).and_then(Value::as_list).unwrap();
+        assert_eq!(
+            rules.len(),
+            1 + 3,
+            "each missing permission alone, as upstream adds it"
+        );
+        assert_eq!(
+            meta::label(&object, "kubernetes.io/bootstrapping"),
+            Some("mine")
+        );
+    }
+
+    #[test]
+    fn a_protected_object_is_left_alone() {
+        let wanted = wanted("system:basic-user");
+        let mut object = Value::object();
+        meta::set_annotation(&mut object, AUTO_UPDATE, "false");
+        let before = object.clone();
+        merge(&mut object, &wanted.object);
+        assert_eq!(object, before);
+    }
+
+    #[test]
+    fn a_role_that_should_not_aggregate_any_more_stops() {
+        let wanted = wanted("system:basic-user");
+        let mut object = wanted.object.clone();
+        object.ensure(&SELECTORS).make_list().push(Value::object());
+        merge(&mut object, &wanted.object);
+        assert_eq!(object.get(n::AGGREGATION_RULE), None);
+    }
+}

@@ -33,7 +33,10 @@ pub struct Rule {
 
 fn texts(rule: &Value, name: proto::NameId) -> Vec<Box<str>> {
     let items = rule.get(name).and_then(Value::as_list).unwrap_or_default();
-    items.iter().filter_map(|v| v.as_str().map(Into::into)).collect()
+    items
+        .iter()
+        .filter_map(|v| v.as_str().map(Into::into))
+        .collect()
 }
 
 fn has(list: &[Box<str>], wanted: &str) -> bool {
@@ -52,6 +55,28 @@ impl Rule {
         }
     }
 
+    /// The rule as an object; what is empty is absent.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        let mut value = Value::object();
+        let lists = [
+            (n::VERBS, &self.verbs),
+            (n::API_GROUPS, &self.groups),
+            (n::RESOURCES, &self.resources),
+            (n::RESOURCE_NAMES, &self.names),
+            (n::NON_RESOURCE_URLS, &self.paths),
+        ];
+        for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+            value.set(
+                &[name],
+                list.iter()
+                    .map(|text| Value::from(&**text))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        value
+    }
+
     /// Upstream's `RuleAllows`.
     #[must_use]
     pub fn allows(&self, asked: &Attributes<'_>) -> bool {
@@ -61,14 +86,18 @@ impl Rule {
         if !asked.is_resource {
             return self.allows_path(asked.path);
         }
-        has(&self.groups, asked.group) && self.allows_resource(asked) && (self.names.is_empty() || self.names.iter().any(|v| **v == *asked.name))
+        has(&self.groups, asked.group)
+            && self.allows_resource(asked)
+            && (self.names.is_empty() || self.names.iter().any(|v| **v == *asked.name))
     }
 
     fn allows_path(&self, path: &str) -> bool {
-        self.paths.iter().any(|allowed| match allowed.strip_suffix('*') {
-            Some(prefix) => path.starts_with(prefix),
-            None => **allowed == *path,
-        })
+        self.paths
+            .iter()
+            .any(|allowed| match allowed.strip_suffix('*') {
+                Some(prefix) => path.starts_with(prefix),
+                None => **allowed == *path,
+            })
     }
 
     /// `pods`, `pods/log`, `*/scale`, `*`.
@@ -124,13 +153,18 @@ impl Index {
     fn put_binding(&mut self, key: BindingKey, binding: Binding) {
         self.drop_binding(&key);
         for subject in &binding.subjects {
-            self.by_subject.entry(subject.clone()).or_default().insert(key.clone());
+            self.by_subject
+                .entry(subject.clone())
+                .or_default()
+                .insert(key.clone());
         }
         self.bindings.insert(key, binding);
     }
 
     fn drop_binding(&mut self, key: &BindingKey) {
-        let Some(old) = self.bindings.remove(key) else { return };
+        let Some(old) = self.bindings.remove(key) else {
+            return;
+        };
         for subject in &old.subjects {
             if let Some(keys) = self.by_subject.get_mut(subject) {
                 keys.remove(key);
@@ -143,31 +177,86 @@ impl Index {
 
     /// Calls `visit` with every rule that holds for a user in a namespace (empty: cluster-wide rules
     /// only) until it returns true; roles that are bound but do not exist are added to `missing`.
-    pub fn visit(&self, user: &crate::auth::User, namespace: &str, missing: &mut Vec<String>, mut visit: impl FnMut(&Rule) -> bool) -> bool {
+    pub fn visit(
+        &self,
+        user: &crate::auth::User,
+        namespace: &str,
+        missing: &mut Vec<String>,
+        mut visit: impl FnMut(&Rule) -> bool,
+    ) -> bool {
+        self.source(user, namespace, missing, |rule| visit(rule)).is_some()
+    }
+
+    /// Where the first rule comes from for which `wanted` returns true, as [`Index::visit`] visits them.
+    fn source(
+        &self,
+        user: &crate::auth::User,
+        namespace: &str,
+        missing: &mut Vec<String>,
+        mut wanted: impl FnMut(&Rule) -> bool,
+    ) -> Option<Source<'_>> {
         for subject in subjects(user) {
-            let Some(keys) = self.by_subject.get(&subject) else { continue };
-            for key in keys.iter().filter(|key| key.0.is_empty() || *key.0 == *namespace) {
-                let Some(binding) = self.bindings.get(key) else { continue };
-                match self.roles.get(&binding.role) {
-                    Some(rules) if rules.iter().any(&mut visit) => return true,
+            let Some((subject, keys)) = self.by_subject.get_key_value(&subject) else {
+                continue;
+            };
+            let here = |key: &&BindingKey| key.0.is_empty() || *key.0 == *namespace;
+            for key in keys.iter().filter(here) {
+                let Some(Binding { role, .. }) = self.bindings.get(key) else {
+                    continue;
+                };
+                match self.roles.get(role) {
+                    Some(rules) if rules.iter().any(&mut wanted) => {
+                        return Some(Source { binding: key, role, subject });
+                    }
                     Some(_) => {}
                     None => {
-                        let kind = if binding.role.0.is_empty() { "clusterrole" } else { "role" };
-                        missing.push(format!("{kind}.rbac.authorization.k8s.io \"{}\" not found", binding.role.1));
+                        let kind = if role.0.is_empty() { "clusterrole" } else { "role" };
+                        missing.push(format!("{kind}.rbac.authorization.k8s.io \"{}\" not found", role.1));
                     }
                 }
             }
         }
-        false
+        None
+    }
+}
+
+/// Where a rule comes from.
+struct Source<'a> {
+    binding: &'a BindingKey,
+    role: &'a RoleKey,
+    subject: &'a Subject,
+}
+
+impl std::fmt::Display for Source<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.binding {
+            (ns, name) if ns.is_empty() => write!(f, "ClusterRoleBinding \"{name}\"")?,
+            (namespace, name) => write!(f, "RoleBinding \"{name}/{namespace}\"")?,
+        }
+        let kind = if self.role.0.is_empty() { "ClusterRole" } else { "Role" };
+        write!(f, " of {kind} \"{}\" to ", self.role.1)?;
+        match self.subject {
+            Subject::User(name) => write!(f, "User \"{name}\""),
+            Subject::Group(name) => write!(f, "Group \"{name}\""),
+            Subject::ServiceAccount(namespace, name) => write!(f, "ServiceAccount \"{name}/{namespace}\""),
+        }
     }
 }
 
 fn subjects(user: &crate::auth::User) -> impl Iterator<Item = Subject> + '_ {
-    let account = user.name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
-    let account = account.map(|(namespace, name)| Subject::ServiceAccount(namespace.into(), name.into()));
+    let account = user
+        .name
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|rest| rest.split_once(':'));
+    let account =
+        account.map(|(namespace, name)| Subject::ServiceAccount(namespace.into(), name.into()));
     std::iter::once(Subject::User(user.name.as_str().into()))
         .chain(account)
-        .chain(user.groups.iter().map(|g| Subject::Group(g.as_str().into())))
+        .chain(
+            user.groups
+                .iter()
+                .map(|g| Subject::Group(g.as_str().into())),
+        )
 }
 
 /// The authorizer. Cheap to clone.
@@ -186,7 +275,10 @@ const CLUSTER_ROLE_BINDINGS: &str = "clusterrolebindings";
 impl Rbac {
     /// Follows the collections from now on.
     pub fn new(registry: &Registry, tasks: &Supervisor) -> anyhow::Result<Self> {
-        let rbac = Self { index: Arc::default(), unread: Arc::new(AtomicUsize::new(4)) };
+        let rbac = Self {
+            index: Arc::default(),
+            unread: Arc::new(AtomicUsize::new(4)),
+        };
         for resource in [ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS] {
             let endpoint = registry
                 .any_version("rbac.authorization.k8s.io", resource)
@@ -218,25 +310,40 @@ impl Rbac {
     #[must_use]
     pub fn rules_for(&self, user: &crate::auth::User, namespace: &str) -> (Vec<Rule>, Vec<String>) {
         let (mut rules, mut missing) = (Vec::new(), Vec::new());
-        self.index.read().visit(user, namespace, &mut missing, |rule| {
-            rules.push(rule.clone());
-            false
-        });
+        self.index
+            .read()
+            .visit(user, namespace, &mut missing, |rule| {
+                rules.push(rule.clone());
+                false
+            });
         (rules, missing)
     }
 
     /// The rules of a role, by its namespace (empty for cluster roles) and name.
     #[must_use]
     pub fn role(&self, namespace: &str, name: &str) -> Option<Arc<[Rule]>> {
-        self.index.read().roles.get(&(namespace.into(), name.into())).cloned()
+        self.index
+            .read()
+            .roles
+            .get(&(namespace.into(), name.into()))
+            .cloned()
     }
 }
 
 impl Authorizer for Rbac {
     fn authorize(&self, asked: &Attributes<'_>) -> Decision {
         let mut missing = Vec::new();
-        let namespace = if asked.is_resource { asked.namespace } else { "" };
-        let allowed = self.index.read().visit(asked.user, namespace, &mut missing, |rule| rule.allows(asked));
+        let namespace = if asked.is_resource {
+            asked.namespace
+        } else {
+            ""
+        };
+        let allowed = self
+            .index
+            .read()
+            .visit(asked.user, namespace, &mut missing, |rule| {
+                rule.allows(asked)
+            });
         if allowed {
             return Decision::Allow;
         }
@@ -244,9 +351,19 @@ impl Authorizer for Rbac {
             return Decision::NoOpinion(String::new());
         }
         missing.sort();
-        missing.dedup();
-        let list = if missing.len() == 1 { missing.remove(0) } else { format!("[{}]", missing.join(", ")) };
-        Decision::NoOpinion(format!("RBAC: {list}"))
+        Decision::NoOpinion(format!("RBAC: {}", super::joined(&missing)))
+    }
+
+    fn reason(&self, asked: &Attributes<'_>) -> String {
+        let namespace = if asked.is_resource { asked.namespace } else { "" };
+        let index = self.index.read();
+        let source = index.source(asked.user, namespace, &mut Vec::new(), |rule| rule.allows(asked));
+        source.map(|s| format!("RBAC: allowed by {s}")).unwrap_or_default()
+    }
+
+    fn rules_for(&self, user: &crate::auth::User, namespace: &str) -> super::Rules {
+        let (rules, errors) = self.rules_for(user, namespace);
+        super::Rules { rules, incomplete: false, errors }
     }
 }
 
@@ -256,13 +373,23 @@ fn apply(index: &mut Index, resource: &str, hub: &Type, told: &Told) {
     match told {
         Told::Reset if is_role => index.roles.retain(|key, _| key.0.is_empty() != cluster),
         Told::Reset => {
-            let gone: Vec<BindingKey> = index.bindings.keys().filter(|k| k.0.is_empty() == cluster).cloned().collect();
+            let gone: Vec<BindingKey> = index
+                .bindings
+                .keys()
+                .filter(|k| k.0.is_empty() == cluster)
+                .cloned()
+                .collect();
             gone.iter().for_each(|key| index.drop_binding(key));
         }
         Told::Put(entry) => {
-            let Ok(object) = object::from_body(&entry.body, hub) else { return };
+            let Ok(object) = object::from_body(&entry.body, hub) else {
+                return;
+            };
             if is_role {
-                let rules = object.get(n::RULES).and_then(Value::as_list).unwrap_or_default();
+                let rules = object
+                    .get(n::RULES)
+                    .and_then(Value::as_list)
+                    .unwrap_or_default();
                 index.put_role(key(entry), rules.iter().map(Rule::of).collect());
             } else {
                 index.put_binding(key(entry), binding(&object));
@@ -279,11 +406,23 @@ fn key(entry: &Entry) -> (Box<str>, Box<str>) {
 }
 
 fn binding(object: &Value) -> Binding {
-    let text = |v: &Value, name: proto::NameId| -> Box<str> { v.get(name).and_then(Value::as_str).unwrap_or_default().into() };
+    let text = |v: &Value, name: proto::NameId| -> Box<str> {
+        v.get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .into()
+    };
     let namespace = meta::namespace(object);
     let role = object.get(n::ROLE_REF).cloned().unwrap_or_default();
-    let of = if &*text(&role, n::KIND) == "ClusterRole" { "" } else { namespace };
-    let subjects = object.get(n::SUBJECTS).and_then(Value::as_list).unwrap_or_default();
+    let of = if &*text(&role, n::KIND) == "ClusterRole" {
+        ""
+    } else {
+        namespace
+    };
+    let subjects = object
+        .get(n::SUBJECTS)
+        .and_then(Value::as_list)
+        .unwrap_or_default();
     let subjects = subjects
         .iter()
         .filter_map(|s| match &*text(s, n::KIND) {
@@ -291,27 +430,42 @@ fn binding(object: &Value) -> Binding {
             "Group" => Some(Subject::Group(text(s, n::NAME))),
             "ServiceAccount" => {
                 let given = text(s, n::NAMESPACE);
-                let own = if given.is_empty() { namespace.into() } else { given };
+                let own = if given.is_empty() {
+                    namespace.into()
+                } else {
+                    given
+                };
                 Some(Subject::ServiceAccount(own, text(s, n::NAME)))
             }
             _ => None,
         })
         .collect();
-    Binding { role: (of.into(), text(&role, n::NAME)), subjects }
+    Binding {
+        role: (of.into(), text(&role, n::NAME)),
+        subjects,
+    }
 }
 
 /// The rules of `wanted` that `held` do not cover: upstream's `Covers`. Each rule is broken into single
 /// permissions; a single permission is covered by one held rule.
 #[must_use]
 pub fn uncovered(held: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
-    wanted.iter().flat_map(singles).filter(|single| !held.iter().any(|rule| covers(rule, single))).collect()
+    wanted
+        .iter()
+        .flat_map(singles)
+        .filter(|single| !held.iter().any(|rule| covers(rule, single)))
+        .collect()
 }
 
 fn singles(rule: &Rule) -> Vec<Rule> {
     let mut all = Vec::new();
     for verb in &rule.verbs {
         for path in &rule.paths {
-            all.push(Rule { verbs: vec![verb.clone()], paths: vec![path.clone()], ..Rule::default() });
+            all.push(Rule {
+                verbs: vec![verb.clone()],
+                paths: vec![path.clone()],
+                ..Rule::default()
+            });
         }
         for group in &rule.groups {
             for resource in &rule.resources {
@@ -324,7 +478,10 @@ fn singles(rule: &Rule) -> Vec<Rule> {
                 if rule.names.is_empty() {
                     all.push(one);
                 } else {
-                    all.extend(rule.names.iter().map(|name| Rule { names: vec![name.clone()], ..one.clone() }));
+                    all.extend(rule.names.iter().map(|name| Rule {
+                        names: vec![name.clone()],
+                        ..one.clone()
+                    }));
                 }
             }
         }
@@ -338,13 +495,19 @@ fn covers(held: &Rule, single: &Rule) -> bool {
         return false;
     }
     if let Some(path) = single.paths.first() {
-        return held.paths.iter().any(|h| h == path || h.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix)));
+        return held.paths.iter().any(|h| {
+            h == path
+                || h.strip_suffix('*')
+                    .is_some_and(|prefix| path.starts_with(prefix))
+        });
     }
     let resources = single.resources.iter().all(|w| {
         has(&held.resources, w)
-            || w.split_once('/').is_some_and(|(_, sub)| held.resources.iter().any(|h| **h == *format!("*/{sub}")))
+            || w.split_once('/')
+                .is_some_and(|(_, sub)| held.resources.iter().any(|h| **h == *format!("*/{sub}")))
     });
-    let names = held.names.is_empty() || (!single.names.is_empty() && single.names.iter().all(|w| held.names.contains(w)));
+    let names = held.names.is_empty()
+        || (!single.names.is_empty() && single.names.iter().all(|w| held.names.contains(w)));
     in_list(&held.groups, &single.groups) && resources && names
 }
 
@@ -358,10 +521,23 @@ mod tests {
     }
 
     fn rule(verbs: &[&str], groups: &[&str], resources: &[&str], names: &[&str]) -> Rule {
-        Rule { verbs: list(verbs), groups: list(groups), resources: list(resources), names: list(names), paths: vec![] }
+        Rule {
+            verbs: list(verbs),
+            groups: list(groups),
+            resources: list(resources),
+            names: list(names),
+            paths: vec![],
+        }
     }
 
-    fn asked<'a>(user: &'a User, verb: &'a str, namespace: &'a str, resource: &'a str, subresource: &'a str, name: &'a str) -> Attributes<'a> {
+    fn asked<'a>(
+        user: &'a User,
+        verb: &'a str,
+        namespace: &'a str,
+        resource: &'a str,
+        subresource: &'a str,
+        name: &'a str,
+    ) -> Attributes<'a> {
         Attributes {
             user,
             verb,
@@ -396,12 +572,27 @@ mod tests {
     #[test]
     fn a_role_binding_holds_in_its_namespace_only() {
         let mut index = Index::default();
-        index.put_role(("".into(), "view".into()), [rule(&["get"], &[""], &["pods"], &[])].into());
+        index.put_role(
+            ("".into(), "view".into()),
+            [rule(&["get"], &[""], &["pods"], &[])].into(),
+        );
         let group = Subject::Group("devs".into());
-        index.put_binding(("team".into(), "b".into()), Binding { role: ("".into(), "view".into()), subjects: vec![group] });
-        let dev = User { name: "ann".into(), groups: vec!["devs".into()], ..User::default() };
+        index.put_binding(
+            ("team".into(), "b".into()),
+            Binding {
+                role: ("".into(), "view".into()),
+                subjects: vec![group],
+            },
+        );
+        let dev = User {
+            name: "ann".into(),
+            groups: vec!["devs".into()],
+            ..User::default()
+        };
         let allowed = |namespace: &str| {
-            index.visit(&dev, namespace, &mut Vec::new(), |r| r.allows(&asked(&dev, "get", namespace, "pods", "", "x")))
+            index.visit(&dev, namespace, &mut Vec::new(), |r| {
+                r.allows(&asked(&dev, "get", namespace, "pods", "", "x"))
+            })
         };
         assert!(allowed("team"));
         assert!(!allowed("other"));
@@ -412,7 +603,10 @@ mod tests {
     fn a_binding_that_changes_leaves_no_subject_behind() {
         let mut index = Index::default();
         let key: BindingKey = ("".into(), "b".into());
-        let of = |name: &str| Binding { role: ("".into(), "r".into()), subjects: vec![Subject::User(name.into())] };
+        let of = |name: &str| Binding {
+            role: ("".into(), "r".into()),
+            subjects: vec![Subject::User(name.into())],
+        };
         index.put_binding(key.clone(), of("ann"));
         index.put_binding(key.clone(), of("bob"));
         assert_eq!(index.by_subject.len(), 1);
@@ -422,12 +616,24 @@ mod tests {
 
     #[test]
     fn nobody_can_give_what_he_does_not_have() {
-        let held = [rule(&["get", "list"], &[""], &["pods", "pods/log"], &[]), rule(&["*"], &["apps"], &["*"], &[])];
+        let held = [
+            rule(&["get", "list"], &[""], &["pods", "pods/log"], &[]),
+            rule(&["*"], &["apps"], &["*"], &[]),
+        ];
         assert!(uncovered(&held, &[rule(&["get"], &[""], &["pods"], &["x"])]).is_empty());
-        assert!(uncovered(&held, &[rule(&["delete"], &["apps"], &["deployments/scale"], &[])]).is_empty());
+        assert!(
+            uncovered(
+                &held,
+                &[rule(&["delete"], &["apps"], &["deployments/scale"], &[])]
+            )
+            .is_empty()
+        );
         let missing = uncovered(&held, &[rule(&["get", "delete"], &[""], &["pods"], &[])]);
         assert_eq!(missing, [rule(&["delete"], &[""], &["pods"], &[])]);
         let only_one = [rule(&["get"], &[""], &["secrets"], &["a"])];
-        assert_eq!(uncovered(&only_one, &[rule(&["get"], &[""], &["secrets"], &[])]).len(), 1);
+        assert_eq!(
+            uncovered(&only_one, &[rule(&["get"], &[""], &["secrets"], &[])]).len(),
+            1
+        );
     }
 }

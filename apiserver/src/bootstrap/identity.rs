@@ -41,7 +41,10 @@ async fn renew(server: &Arc<Server>) -> Result<(), Failure> {
             labels.insert("kubernetes.io/hostname", host.as_str());
             object.set(&[n::SPEC, n::HOLDER_IDENTITY], id.holder.as_str());
             object.set(&[n::SPEC, n::LEASE_DURATION_SECONDS], SECONDS);
-            object.set(&[n::SPEC, n::RENEW_TIME], time::print_micro_time(clock.seconds, clock.nanos));
+            object.set(
+                &[n::SPEC, n::RENEW_TIME],
+                time::print_micro_time(clock.seconds, clock.nanos),
+            );
         })
         .await
 }
@@ -51,9 +54,18 @@ async fn collect(server: &Arc<Server>) -> Result<(), Failure> {
     let now = Clock::now().seconds;
     let own = Own::new(server, "coordination.k8s.io", "leases", NAMESPACE)?;
     for lease in server.objects("coordination.k8s.io", "leases") {
-        let labelled = lease.at(&[n::METADATA, n::LABELS]).and_then(|l| l.get(LABEL)).is_some();
-        let renewed = lease.at(&[n::SPEC, n::RENEW_TIME]).and_then(Value::as_str).and_then(time::unix_of);
-        let lasts = lease.at(&[n::SPEC, n::LEASE_DURATION_SECONDS]).and_then(Value::as_int).unwrap_or(SECONDS);
+        let labelled = lease
+            .at(&[n::METADATA, n::LABELS])
+            .and_then(|l| l.get(LABEL))
+            .is_some();
+        let renewed = lease
+            .at(&[n::SPEC, n::RENEW_TIME])
+            .and_then(Value::as_str)
+            .and_then(time::unix_of);
+        let lasts = lease
+            .at(&[n::SPEC, n::LEASE_DURATION_SECONDS])
+            .and_then(Value::as_int)
+            .unwrap_or(SECONDS);
         let expired = renewed.is_none_or(|(seconds, _)| seconds + lasts < now);
         if meta::namespace(&lease) == NAMESPACE && labelled && expired {
             own.delete(meta::name(&lease)).await?;

@@ -12,15 +12,21 @@ const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", 
 pub(super) const HOOK: Hook = Hook {
     name: "start-system-namespaces-controller",
     once: |server| Box::pin(async move { ensure(&server).await }),
-    keep: Some((Duration::from_secs(60), |server| Box::pin(async move { ensure(&server).await }))),
+    keep: Some((Duration::from_secs(60), |server| {
+        Box::pin(async move { ensure(&server).await })
+    })),
 };
 
-async fn ensure(server: &std::sync::Arc<crate::server::Server>) -> Result<(), crate::status::Failure> {
+async fn ensure(
+    server: &std::sync::Arc<crate::server::Server>,
+) -> Result<(), crate::status::Failure> {
     for name in NAMESPACES {
         // A namespace is created in itself, as far as admission is concerned.
         let mut object = Value::object();
         object.set(&[n::METADATA, n::NAME], name);
-        Own::new(server, "", "namespaces", name)?.create_if_absent(object).await?;
+        Own::new(server, "", "namespaces", name)?
+            .create_if_absent(object)
+            .await?;
     }
     Ok(())
 }

@@ -28,7 +28,9 @@ const NAMESPACE: &str = "default";
 pub(super) const HOOK: Hook = Hook {
     name: "bootstrap-controller",
     once: |server| Box::pin(async move { reconcile(&server).await }),
-    keep: Some((INTERVAL, |server| Box::pin(async move { reconcile(&server).await }))),
+    keep: Some((INTERVAL, |server| {
+        Box::pin(async move { reconcile(&server).await })
+    })),
 };
 
 async fn reconcile(server: &Arc<Server>) -> Result<(), Failure> {
@@ -43,8 +45,12 @@ async fn reconcile(server: &Arc<Server>) -> Result<(), Failure> {
 }
 
 async fn service(server: &Arc<Server>) -> Result<(), Failure> {
-    let Some(range) = server.config.service_ranges.first() else { return Ok(()) };
-    let Some(address) = range.hosts().next() else { return Ok(()) };
+    let Some(range) = server.config.service_ranges.first() else {
+        return Ok(());
+    };
+    let Some(address) = range.hosts().next() else {
+        return Ok(());
+    };
     let mut object = Value::object();
     object.set(&[n::METADATA, n::NAME], NAME);
     object.set(&[n::METADATA, n::NAMESPACE], NAMESPACE);
@@ -62,7 +68,10 @@ async fn service(server: &Arc<Server>) -> Result<(), Failure> {
     object.set(&[n::SPEC, n::SESSION_AFFINITY], "None");
     object.set(&[n::SPEC, n::TYPE], "ClusterIP");
     object.set(&[n::STATUS], Value::object());
-    Own::new(server, "", "services", NAMESPACE)?.create_if_absent(object).await.map(drop)
+    Own::new(server, "", "services", NAMESPACE)?
+        .create_if_absent(object)
+        .await
+        .map(drop)
 }
 
 /// Keeps this server's key alive. Upstream's form: an `Endpoints` object whose generation counts the
@@ -72,7 +81,10 @@ async fn renew(server: &Arc<Server>) -> Result<(), Failure> {
     let key = format!("{LEASES}{address}");
     let raw = server.store.raw();
     let stored = raw.get(&key).await.map_err(Failure::internal)?;
-    let generation = stored.as_ref().and_then(|s| decode(&s.value)).map_or(0, |o| proto::meta::generation(&o).unwrap_or(0));
+    let generation = stored
+        .as_ref()
+        .and_then(|s| decode(&s.value))
+        .map_or(0, |o| proto::meta::generation(&o).unwrap_or(0));
     let mut object = Value::object();
     object.set(&[n::METADATA, n::GENERATION], generation + 1);
     let mut subset = Value::object();
@@ -83,7 +95,15 @@ async fn renew(server: &Arc<Server>) -> Result<(), Failure> {
     let mut value = Vec::new();
     codec::protobuf::seal(&object, ENDPOINTS, "v1", "Endpoints", &mut value);
     let expected = stored.map_or(0, |s| s.revision);
-    match raw.put(&key, expected, value.into(), Some(TTL.as_secs().cast_signed())).await {
+    match raw
+        .put(
+            &key,
+            expected,
+            value.into(),
+            Some(TTL.as_secs().cast_signed()),
+        )
+        .await
+    {
         // The old key ended between read and write: the next round makes a new one.
         Ok(_) | Err(RawError::Conflict(_)) => Ok(()),
         Err(error) => Err(Failure::internal(error)),
@@ -97,19 +117,33 @@ fn decode(value: &[u8]) -> Option<Value> {
 
 /// The addresses whose keys live.
 async fn alive(server: &Arc<Server>) -> Result<Vec<IpAddr>, Failure> {
-    let stored = server.store.raw().list(LEASES).await.map_err(Failure::internal)?;
+    let stored = server
+        .store
+        .raw()
+        .list(LEASES)
+        .await
+        .map_err(Failure::internal)?;
     let mut addresses: Vec<IpAddr> = stored
         .iter()
         .filter_map(|s| {
             let object = decode(&s.value)?;
-            let subset = object.get(n::SUBSETS)?.as_list()?.first()?.get(n::ADDRESSES)?.as_list()?.first()?.clone();
+            let subset = object
+                .get(n::SUBSETS)?
+                .as_list()?
+                .first()?
+                .get(n::ADDRESSES)?
+                .as_list()?
+                .first()?
+                .clone();
             subset.get(n::IP)?.as_str()?.parse().ok()
         })
         .collect();
     addresses.sort();
     addresses.dedup();
     if addresses.is_empty() {
-        return Err(Failure::internal("no API server is listed in the store although this one just renewed its key"));
+        return Err(Failure::internal(
+            "no API server is listed in the store although this one just renewed its key",
+        ));
     }
     Ok(addresses)
 }
@@ -128,7 +162,10 @@ async fn endpoints(server: &Arc<Server>, addresses: &[IpAddr]) -> Result<(), Fai
                 v.set(&[n::IP], address.to_string());
                 v
             };
-            subset.set(&[n::ADDRESSES], addresses.iter().map(one).collect::<Vec<_>>());
+            subset.set(
+                &[n::ADDRESSES],
+                addresses.iter().map(one).collect::<Vec<_>>(),
+            );
             let mut https = Value::object();
             https.set(&[n::NAME], "https");
             https.set(&[n::PORT], i64::from(port));
@@ -141,16 +178,30 @@ async fn endpoints(server: &Arc<Server>, addresses: &[IpAddr]) -> Result<(), Fai
 
 async fn slice(server: &Arc<Server>, addresses: &[IpAddr]) -> Result<(), Failure> {
     let own = Own::new(server, "discovery.k8s.io", "endpointslices", NAMESPACE)?;
-    let family = if addresses.iter().all(IpAddr::is_ipv6) { "IPv6" } else { "IPv4" };
-    let fitting: Vec<&IpAddr> = addresses.iter().filter(|a| a.is_ipv6() == (family == "IPv6")).collect();
+    let family = if addresses.iter().all(IpAddr::is_ipv6) {
+        "IPv6"
+    } else {
+        "IPv4"
+    };
+    let fitting: Vec<&IpAddr> = addresses
+        .iter()
+        .filter(|a| a.is_ipv6() == (family == "IPv6"))
+        .collect();
     // The family of a slice cannot change.
-    if own.get(NAME).await?.is_some_and(|old| old.get(n::ADDRESS_TYPE).and_then(Value::as_str) != Some(family)) {
+    if own
+        .get(NAME)
+        .await?
+        .is_some_and(|old| old.get(n::ADDRESS_TYPE).and_then(Value::as_str) != Some(family))
+    {
         own.delete(NAME).await?;
     }
     let port = server.config.listen.port();
     own.ensure(NAME, |object| {
         object.set(&[n::METADATA, n::NAMESPACE], NAMESPACE);
-        object.ensure(&[n::METADATA, n::LABELS]).make_map().insert("kubernetes.io/service-name", NAME);
+        object
+            .ensure(&[n::METADATA, n::LABELS])
+            .make_map()
+            .insert("kubernetes.io/service-name", NAME);
         object.set(&[n::ADDRESS_TYPE], family);
         let one = |address: &&IpAddr| {
             let mut v = Value::object();

@@ -16,7 +16,9 @@ use crate::status::Failure;
 pub(super) const HOOK: Hook = Hook {
     name: "start-kubernetes-service-cidr-controller",
     once: |server| Box::pin(async move { ensure(&server).await }),
-    keep: Some((Duration::from_secs(10), |server| Box::pin(async move { ensure(&server).await }))),
+    keep: Some((Duration::from_secs(10), |server| {
+        Box::pin(async move { ensure(&server).await })
+    })),
 };
 
 /// Upstream's name for it.
@@ -26,13 +28,23 @@ async fn ensure(server: &Arc<Server>) -> Result<(), Failure> {
     let own = Own::new(server, "networking.k8s.io", "servicecidrs", "")?;
     let mut object = Value::object();
     object.set(&[n::METADATA, n::NAME], NAME);
-    let ranges: Vec<String> = server.config.service_ranges.iter().map(|r| r.trunc().to_string()).collect();
+    let ranges: Vec<String> = server
+        .config
+        .service_ranges
+        .iter()
+        .map(|r| r.trunc().to_string())
+        .collect();
     object.set(&[n::SPEC, n::CIDRS], ranges);
     if own.create_if_absent(object).await? || !is_ready(&own).await? {
         own.set_status(NAME, |object| {
             let now = crate::registry::generic::Clock::now().text;
             let message = "Kubernetes Service CIDR is ready";
-            let ready = meta::Condition { kind: "Ready", status: "True", message, ..meta::Condition::default() };
+            let ready = meta::Condition {
+                kind: "Ready",
+                status: "True",
+                message,
+                ..meta::Condition::default()
+            };
             meta::set_condition(object.ensure(&[n::STATUS, n::CONDITIONS]), ready, &now);
         })
         .await?;
@@ -41,10 +53,17 @@ async fn ensure(server: &Arc<Server>) -> Result<(), Failure> {
 }
 
 async fn is_ready(own: &Own<'_>) -> Result<bool, Failure> {
-    let Some(object) = own.get(NAME).await? else { return Ok(false) };
+    let Some(object) = own.get(NAME).await? else {
+        return Ok(false);
+    };
     if meta::is_deleting(&object) {
         return Ok(true);
     }
-    let conditions = object.at(&[n::STATUS, n::CONDITIONS]).and_then(Value::as_list).unwrap_or_default();
-    Ok(conditions.iter().any(|c| c.get(n::TYPE).and_then(Value::as_str) == Some("Ready")))
+    let conditions = object
+        .at(&[n::STATUS, n::CONDITIONS])
+        .and_then(Value::as_list)
+        .unwrap_or_default();
+    Ok(conditions
+        .iter()
+        .any(|c| c.get(n::TYPE).and_then(Value::as_str) == Some("Ready")))
 }

@@ -16,7 +16,9 @@ pub(super) const HOOK: Hook = Hook {
     name: "start-cluster-authentication-info-controller",
     once: |server| Box::pin(async move { ensure(&server).await }),
     // The files may have been replaced.
-    keep: Some((Duration::from_secs(60), |server| Box::pin(async move { ensure(&server).await }))),
+    keep: Some((Duration::from_secs(60), |server| {
+        Box::pin(async move { ensure(&server).await })
+    })),
 };
 
 async fn ensure(server: &Arc<Server>) -> Result<(), Failure> {

@@ -22,15 +22,27 @@ use crate::render;
 use crate::status::Failure;
 
 /// The part of a pod that a binding may change.
-const PART: Part = Part { prepare_update: |_, _, _| {}, validate_update: |_, _, _, _| {} };
+const PART: Part = Part {
+    prepare_update: |_, _, _| {},
+    validate_update: |_, _, _, _| {},
+};
 
-pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) -> Result<Response<Body>, Failure> {
+pub async fn serve(
+    x: &mut Exchange,
+    endpoint: &Endpoint,
+    incoming: Incoming,
+) -> Result<Response<Body>, Failure> {
     let media = negotiate::output(&x.headers, &x.query, Offers::Plain)?;
     let encoding = negotiate::input(&x.headers)?;
     let body = read_body(&x.headers, incoming).await?;
     let options = WriteOptions::read(&x.query, "CreateOptions")?;
     let message = proto::catalogue::messages::core_v1::BINDING;
-    let expected = Type { group: "", version: "v1", kind: "Binding", message };
+    let expected = Type {
+        group: "",
+        version: "v1",
+        kind: "Binding",
+        message,
+    };
     let binding = object::decode(&body, encoding, &expected, options.field_validation)?.object;
     check(x, &binding)?;
     let manager = manager(x, &options.field_manager);
@@ -39,8 +51,13 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) ->
         Some(pod) => bind(pod, &binding),
         None => Err(Failure::not_found("", "pods", &name)),
     };
-    let how = Update { part: Some(PART), may_create: false };
-    let outcome = write(x, endpoint, &manager).update(&name, &options, how, change).await;
+    let how = Update {
+        part: Some(PART),
+        may_create: false,
+    };
+    let outcome = write(x, endpoint, &manager)
+        .update(&name, &options, how, change)
+        .await;
     outcome?;
     let mut status = Value::object();
     status.set(&[n::METADATA], Value::object());
@@ -55,10 +72,15 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) ->
 fn check(x: &Exchange, binding: &Value) -> Result<(), Failure> {
     let given = meta::name(binding);
     if !given.is_empty() && given != x.info.name {
-        return Err(Failure::bad_request("name in URL does not match name in Binding object"));
+        return Err(Failure::bad_request(
+            "name in URL does not match name in Binding object",
+        ));
     }
     let mut errors = Vec::new();
-    let kind = binding.at(&[n::TARGET, n::KIND]).and_then(Value::as_str).unwrap_or_default();
+    let kind = binding
+        .at(&[n::TARGET, n::KIND])
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if !kind.is_empty() && kind != "Node" {
         errors.push(FieldError {
             reason: Reason::NotSupported,
@@ -68,13 +90,25 @@ fn check(x: &Exchange, binding: &Value) -> Result<(), Failure> {
         });
     }
     if target(binding).is_empty() {
-        errors.push(FieldError { reason: Reason::Required, field: "target.name".into(), value: String::new(), detail: String::new() });
+        errors.push(FieldError {
+            reason: Reason::Required,
+            field: "target.name".into(),
+            value: String::new(),
+            detail: String::new(),
+        });
     }
-    if errors.is_empty() { Ok(()) } else { Err(Failure::invalid("", "Binding", given, &errors)) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::invalid("", "Binding", given, &errors))
+    }
 }
 
 fn target(binding: &Value) -> &str {
-    binding.at(&[n::TARGET, n::NAME]).and_then(Value::as_str).unwrap_or_default()
+    binding
+        .at(&[n::TARGET, n::NAME])
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// The bound pod.
@@ -83,21 +117,38 @@ fn bind(pod: &Value, binding: &Value) -> Result<Value, Failure> {
     let conflict = |why: &str| Err(Failure::conflict("", "pods/binding", name, why));
     for (asked, have, what) in [
         (meta::uid(binding), meta::uid(pod), "UID"),
-        (meta::resource_version(binding), meta::resource_version(pod), "ResourceVersion"),
+        (
+            meta::resource_version(binding),
+            meta::resource_version(pod),
+            "ResourceVersion",
+        ),
     ] {
         if !asked.is_empty() && asked != have {
-            let why = format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {have}");
+            let why = format!(
+                "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {have}"
+            );
             return conflict(&why);
         }
     }
     if meta::is_deleting(pod) {
-        return conflict(&format!("pod {name} is being deleted, cannot be assigned to a host"));
+        return conflict(&format!(
+            "pod {name} is being deleted, cannot be assigned to a host"
+        ));
     }
-    let bound = pod.at(&[n::SPEC, n::NODE_NAME]).and_then(Value::as_str).unwrap_or_default();
+    let bound = pod
+        .at(&[n::SPEC, n::NODE_NAME])
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if !bound.is_empty() {
-        return conflict(&format!("pod {name} is already assigned to node {}", quote(bound)));
+        return conflict(&format!(
+            "pod {name} is already assigned to node {}",
+            quote(bound)
+        ));
     }
-    let gates = pod.at(&[n::SPEC, n::SCHEDULING_GATES]).and_then(Value::as_list).unwrap_or_default();
+    let gates = pod
+        .at(&[n::SPEC, n::SCHEDULING_GATES])
+        .and_then(Value::as_list)
+        .unwrap_or_default();
     if !gates.is_empty() {
         return conflict(&format!("pod {name} has non-empty .spec.schedulingGates"));
     }
@@ -111,7 +162,9 @@ fn bind(pod: &Value, binding: &Value) -> Result<Value, Failure> {
 
 /// Annotations and labels of the binding go onto the pod.
 fn merge(pod: &mut Value, binding: &Value, field: proto::NameId) {
-    let Some(given) = binding.at(&[n::METADATA, field]).and_then(Value::as_map) else { return };
+    let Some(given) = binding.at(&[n::METADATA, field]).and_then(Value::as_map) else {
+        return;
+    };
     if given.is_empty() {
         return;
     }
@@ -124,6 +177,10 @@ fn merge(pod: &mut Value, binding: &Value, field: proto::NameId) {
 /// Sets the condition `PodScheduled`.
 fn scheduled(pod: &mut Value) {
     let now = crate::registry::generic::Clock::now().text;
-    let condition = meta::Condition { kind: "PodScheduled", status: "True", ..meta::Condition::default() };
+    let condition = meta::Condition {
+        kind: "PodScheduled",
+        status: "True",
+        ..meta::Condition::default()
+    };
     meta::set_condition(pod.ensure(&[n::STATUS, n::CONDITIONS]), condition, &now);
 }

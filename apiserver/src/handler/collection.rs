@@ -17,7 +17,11 @@ use crate::select::Select;
 use crate::server::read_failure;
 use crate::status::Failure;
 
-pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) -> Result<Response<Body>, Failure> {
+pub async fn serve(
+    x: &mut Exchange,
+    endpoint: &Endpoint,
+    incoming: Incoming,
+) -> Result<Response<Body>, Failure> {
     let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
     let list_options = ListOptions::read(&x.query, false)?;
     let options = super::delete::options(x, incoming).await?;
@@ -28,7 +32,11 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) ->
         limit: 0,
         continue_token: None,
     };
-    let page = endpoint.collection.list(query).await.map_err(read_failure)?;
+    let page = endpoint
+        .collection
+        .list(query)
+        .await
+        .map_err(read_failure)?;
     let mut deleted = Vec::new();
     let mut warnings = Vec::new();
     let mut failed = None;
@@ -52,7 +60,10 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) ->
     if let Some(failure) = failed {
         return Err(failure);
     }
-    let meta = ListMeta { resource_version: revision.to_string(), ..ListMeta::default() };
+    let meta = ListMeta {
+        resource_version: revision.to_string(),
+        ..ListMeta::default()
+    };
     let bytes = render::List::new(endpoint, media, meta).whole(&deleted, Clock::now().seconds)?;
     Ok(body::answer(200, media.content_type(), body::full(bytes)))
 }

@@ -14,7 +14,11 @@ use crate::registry::{Endpoint, defaults};
 use crate::render;
 use crate::status::Failure;
 
-pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) -> Result<Response<Body>, Failure> {
+pub async fn serve(
+    x: &mut Exchange,
+    endpoint: &Endpoint,
+    incoming: Incoming,
+) -> Result<Response<Body>, Failure> {
     let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
     let encoding = negotiate::input(&x.headers)?;
     let body = read_body(&x.headers, incoming).await?;

@@ -17,7 +17,11 @@ use crate::registry::generic::Clock;
 use crate::render;
 use crate::status::Failure;
 
-pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) -> Result<Response<Body>, Failure> {
+pub async fn serve(
+    x: &mut Exchange,
+    endpoint: &Endpoint,
+    incoming: Incoming,
+) -> Result<Response<Body>, Failure> {
     let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
     let options = options(x, incoming).await?;
     let name = x.info.name.clone();
@@ -31,7 +35,11 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) ->
     if gone && !endpoint.resource.has(ResourceFlags::RETURN_DELETED) {
         let object = object::from_body(&entry.body, &endpoint.hub)?;
         let status = success(endpoint, meta::name(&object), meta::uid(&object));
-        return Ok(body::answer(200, media.content_type(), body::full(status_bytes(&status, media))));
+        return Ok(body::answer(
+            200,
+            media.content_type(),
+            body::full(status_bytes(&status, media)),
+        ));
     }
     let bytes = render::entry(endpoint, media, &entry, Clock::now().seconds)?;
     Ok(body::answer(200, media.content_type(), body::full(bytes)))
@@ -46,7 +54,12 @@ pub async fn options(x: &Exchange, incoming: Incoming) -> Result<DeleteOptions, 
     let message = proto::catalogue::messages::meta_v1::DELETE_OPTIONS;
     let encoding = negotiate::input(&x.headers)?;
     // Clients send it as v1, as meta.k8s.io/v1 or in the resource's own group; all are the same.
-    let expected = Type { group: "", version: "v1", kind: "DeleteOptions", message };
+    let expected = Type {
+        group: "",
+        version: "v1",
+        kind: "DeleteOptions",
+        message,
+    };
     DeleteOptions::from_body(&object::decode_any_version(&body, encoding, &expected)?)
 }
 
@@ -68,5 +81,14 @@ fn success(endpoint: &Endpoint, name: &str, uid: &str) -> Value {
 
 fn status_bytes(status: &Value, media: Media) -> bytes::Bytes {
     let message = proto::catalogue::messages::meta_v1::STATUS;
-    render::encode(status, message, "Status", "v1", Media { form: negotiate::Form::Full, ..media })
+    render::encode(
+        status,
+        message,
+        "Status",
+        "v1",
+        Media {
+            form: negotiate::Form::Full,
+            ..media
+        },
+    )
 }

@@ -21,16 +21,32 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
 }
 
 /// The object that the path names.
-pub async fn entry(x: &Exchange, endpoint: &Endpoint, at: At) -> Result<std::sync::Arc<store::Entry>, Failure> {
+pub async fn entry(
+    x: &Exchange,
+    endpoint: &Endpoint,
+    at: At,
+) -> Result<std::sync::Arc<store::Entry>, Failure> {
     let r = endpoint.resource;
-    let key = if r.namespaced { format!("{}/{}", x.info.namespace, x.info.name) } else { x.info.name.clone() };
-    let found = endpoint.collection.get(&key, at).await.map_err(read_failure)?;
+    let key = if r.namespaced {
+        format!("{}/{}", x.info.namespace, x.info.name)
+    } else {
+        x.info.name.clone()
+    };
+    let found = endpoint
+        .collection
+        .get(&key, at)
+        .await
+        .map_err(read_failure)?;
     found.ok_or_else(|| Failure::not_found(r.group, r.name, &x.info.name))
 }
 
 /// How fresh a read must be.
 pub fn at(version: &str) -> Result<At, Failure> {
-    let revision = if version.is_empty() { None } else { Some(parse_version(version)?) };
+    let revision = if version.is_empty() {
+        None
+    } else {
+        Some(parse_version(version)?)
+    };
     Ok(At::of_get(revision))
 }
 
@@ -38,6 +54,10 @@ pub fn at(version: &str) -> Result<At, Failure> {
 pub fn parse_version(text: &str) -> Result<i64, Failure> {
     match text.parse::<u64>().ok().and_then(|v| i64::try_from(v).ok()) {
         Some(version) => Ok(version),
-        None => Err(Failure::bad_request(format!("resourceVersion: Invalid value: {}: strconv.ParseUint: parsing {}: invalid syntax", proto::path::quote(text), proto::path::quote(text)))),
+        None => Err(Failure::bad_request(format!(
+            "resourceVersion: Invalid value: {}: strconv.ParseUint: parsing {}: invalid syntax",
+            proto::path::quote(text),
+            proto::path::quote(text)
+        ))),
     }
 }

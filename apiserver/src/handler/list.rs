@@ -31,9 +31,14 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
         filter: Select::read(endpoint, &options)?,
         at: at(&options)?,
         limit: usize::try_from(options.limit).unwrap_or(0),
-        continue_token: (!options.continue_token.is_empty()).then(|| options.continue_token.clone()),
+        continue_token: (!options.continue_token.is_empty())
+            .then(|| options.continue_token.clone()),
     };
-    let page = endpoint.collection.list(query).await.map_err(read_failure)?;
+    let page = endpoint
+        .collection
+        .list(query)
+        .await
+        .map_err(read_failure)?;
     let meta = ListMeta {
         resource_version: page.revision.to_string(),
         continue_token: page.next.unwrap_or_default(),
@@ -71,11 +76,22 @@ fn at(options: &ListOptions) -> Result<At, Failure> {
         _ => None,
     };
     let limit = usize::try_from(options.limit).unwrap_or(0);
-    Ok(At::of_list(revision, matching, limit, !options.continue_token.is_empty()))
+    Ok(At::of_list(
+        revision,
+        matching,
+        limit,
+        !options.continue_token.is_empty(),
+    ))
 }
 
 /// The list as a stream of pieces: the head, as many entries as fill a piece, and so on.
-fn pieces(x: &Exchange, endpoint: &Endpoint, media: negotiate::Media, list: render::List<'_>, entries: Vec<Arc<Entry>>) -> Result<Body, Failure> {
+fn pieces(
+    x: &Exchange,
+    endpoint: &Endpoint,
+    media: negotiate::Media,
+    list: render::List<'_>,
+    entries: Vec<Arc<Entry>>,
+) -> Result<Body, Failure> {
     let mut size = 0;
     for entry in &entries {
         size += list.protobuf_size(entry)?;
@@ -94,33 +110,43 @@ fn pieces(x: &Exchange, endpoint: &Endpoint, media: negotiate::Media, list: rend
     }
     let meta = list.into_meta();
     let server = x.server.clone();
-    let (group, version, resource) = (endpoint.resource.group, endpoint.resource.version, endpoint.resource.name);
+    let (group, version, resource) = (
+        endpoint.resource.group,
+        endpoint.resource.version,
+        endpoint.resource.name,
+    );
     let state = (head, entries.into_iter(), true, false);
-    Ok(body::stream(stream::unfold(state, move |(mut out, mut rest, first, done)| {
-        let (server, meta) = (server.clone(), meta.clone());
-        async move {
-            if done {
-                return None;
-            }
-            let endpoint = server.registry.find(group, version, resource)?;
-            let mut list = render::List::resume(endpoint, media, meta, first);
-            let mut ended = true;
-            for entry in rest.by_ref() {
-                if let Err(failure) = list.item(&entry, &mut out) {
-                    // The head is gone already: end the stream short, so that the client sees it broken.
-                    tracing::error!(error = %failure, "an entry of a list cannot be rendered");
+    Ok(body::stream(stream::unfold(
+        state,
+        move |(mut out, mut rest, first, done)| {
+            let (server, meta) = (server.clone(), meta.clone());
+            async move {
+                if done {
                     return None;
                 }
-                if out.len() >= PIECE {
-                    ended = false;
-                    break;
+                let endpoint = server.registry.find(group, version, resource)?;
+                let mut list = render::List::resume(endpoint, media, meta, first);
+                let mut ended = true;
+                for entry in rest.by_ref() {
+                    if let Err(failure) = list.item(&entry, &mut out) {
+                        // The head is gone already: end the stream short, so that the client sees it broken.
+                        tracing::error!(error = %failure, "an entry of a list cannot be rendered");
+                        return None;
+                    }
+                    if out.len() >= PIECE {
+                        ended = false;
+                        break;
+                    }
                 }
+                if ended {
+                    list.tail(&mut out);
+                }
+                let first = list.is_first();
+                Some((
+                    Bytes::from(out),
+                    (Vec::with_capacity(PIECE + PIECE / 4), rest, first, ended),
+                ))
             }
-            if ended {
-                list.tail(&mut out);
-            }
-            let first = list.is_first();
-            Some((Bytes::from(out), (Vec::with_capacity(PIECE + PIECE / 4), rest, first, ended)))
-        }
-    })))
+        },
+    )))
 }

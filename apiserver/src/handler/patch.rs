@@ -30,11 +30,14 @@ enum Kind {
 }
 
 /// The types as the refusal lists them.
-const ACCEPTED: &str =
-    "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
+const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
 
 fn kind(x: &Exchange) -> Result<Kind, Failure> {
-    let text = x.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let text = x
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
     match text.split(';').next().unwrap_or_default().trim() {
         "application/json-patch+json" => Ok(Kind::Json),
         "application/merge-patch+json" => Ok(Kind::Merge),
@@ -44,12 +47,21 @@ fn kind(x: &Exchange) -> Result<Kind, Failure> {
     }
 }
 
-pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) -> Result<Response<Body>, Failure> {
+pub async fn serve(
+    x: &mut Exchange,
+    endpoint: &Endpoint,
+    incoming: Incoming,
+) -> Result<Response<Body>, Failure> {
     part(x, endpoint, None, incoming).await
 }
 
 /// PATCH of the object or, with a part, of one of its subresources of the same kind.
-pub async fn part(x: &mut Exchange, endpoint: &Endpoint, part: Option<Part>, incoming: Incoming) -> Result<Response<Body>, Failure> {
+pub async fn part(
+    x: &mut Exchange,
+    endpoint: &Endpoint,
+    part: Option<Part>,
+    incoming: Incoming,
+) -> Result<Response<Body>, Failure> {
     let kind = kind(x)?;
     let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
     let body = read_body(&x.headers, incoming).await?;
@@ -66,14 +78,28 @@ pub async fn part(x: &mut Exchange, endpoint: &Endpoint, part: Option<Part>, inc
     let write = write(x, endpoint, &manager);
     let change = |old: Option<&Value>| {
         let Some(old) = old else {
-            return Err(Failure::not_found(endpoint.resource.group, endpoint.resource.name, &name));
+            return Err(Failure::not_found(
+                endpoint.resource.group,
+                endpoint.resource.name,
+                &name,
+            ));
         };
         let (object, found) = prepared.apply(endpoint, old)?;
         *problems.lock() = found;
         check_name(&object, &name)?;
         Ok(object)
     };
-    let written = write.update(&name, &options, Update { part, may_create: false }, change).await;
+    let written = write
+        .update(
+            &name,
+            &options,
+            Update {
+                part,
+                may_create: false,
+            },
+            change,
+        )
+        .await;
     let mut warnings = write.into_warnings();
     x.warnings.append(&mut problems.into_inner());
     x.warnings.append(&mut warnings);
@@ -87,22 +113,41 @@ fn check_name(object: &Value, name: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let given = meta::name(object);
-    Err(Failure::bad_request(format!("the name of the object ({given}) does not match the name on the URL ({name})")))
+    Err(Failure::bad_request(format!(
+        "the name of the object ({given}) does not match the name on the URL ({name})"
+    )))
 }
 
 fn check_options(kind: Kind, options: &WriteOptions) -> Result<(), Failure> {
     let mut errors = Vec::new();
     let mut add = |reason, field: &str, detail: &str| {
-        errors.push(FieldError { reason, field: field.into(), value: String::new(), detail: detail.into() });
+        errors.push(FieldError {
+            reason,
+            field: field.into(),
+            value: String::new(),
+            detail: detail.into(),
+        });
     };
     if kind == Kind::Apply {
         if options.field_manager.is_empty() {
-            add(Reason::Required, "fieldManager", "is required for apply patch");
+            add(
+                Reason::Required,
+                "fieldManager",
+                "is required for apply patch",
+            );
         }
     } else if options.force.is_some() {
-        add(Reason::Forbidden, "force", "may not be specified for non-apply patch");
+        add(
+            Reason::Forbidden,
+            "force",
+            "may not be specified for non-apply patch",
+        );
     }
-    if errors.is_empty() { Ok(()) } else { Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &errors)) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &errors))
+    }
 }
 
 /// A patch, read once; it may be applied several times.
@@ -118,17 +163,32 @@ struct Patch {
 impl Patch {
     fn new(kind: Kind, body: &[u8], options: &WriteOptions) -> Result<Self, Failure> {
         let unreadable = |e| Failure::bad_request(format!("error decoding patch: {e}"));
-        let codec::json::Decoded { value: patch, problems } = codec::json::parse_strict(body).map_err(unreadable)?;
+        let codec::json::Decoded {
+            value: patch,
+            problems,
+        } = codec::json::parse_strict(body).map_err(unreadable)?;
         let operations = match kind {
             Kind::Json => Some(patch::json::Patch::read(&patch).map_err(patch_failure)?),
             _ => None,
         };
         if kind != Kind::Json && patch.as_map().is_none() {
-            return Err(Failure::bad_request("invalid JSON document: a patch of this type is an object"));
+            return Err(Failure::bad_request(
+                "invalid JSON document: a patch of this type is an object",
+            ));
         }
         let validation = options.field_validation;
-        let problems = if validation == FieldValidation::Ignore { Vec::new() } else { problems };
-        Ok(Self { kind, patch, operations, validation, problems })
+        let problems = if validation == FieldValidation::Ignore {
+            Vec::new()
+        } else {
+            problems
+        };
+        Ok(Self {
+            kind,
+            patch,
+            operations,
+            validation,
+            problems,
+        })
     }
 
     /// The patched object in the hub's version, with what was unknown in it.
@@ -141,22 +201,34 @@ impl Patch {
         document.set(&["apiVersion"], endpoint.served.api_version());
         match self.kind {
             Kind::Json => {
-                let operations = self.operations.as_ref().expect("read in `new` for this kind");
+                let operations = self
+                    .operations
+                    .as_ref()
+                    .expect("read in `new` for this kind");
                 operations.apply(&mut document).map_err(patch_failure)?;
             }
             Kind::Merge => patch::merge::apply(&mut document, &self.patch),
-            _ => patch::strategic::apply(&mut document, &self.patch, endpoint.served.message).map_err(patch_failure)?,
+            _ => patch::strategic::apply(&mut document, &self.patch, endpoint.served.message)
+                .map_err(patch_failure)?,
         }
         let mut patched = Vec::with_capacity(json.len() + 64);
         codec::json::write(&document, &mut patched);
-        let decoded = object::decode(&patched, Encoding::Json, &endpoint.served, FieldValidation::Warn)
-            .map_err(|f| invalid(&patched, f.message()))?;
+        let decoded = object::decode(
+            &patched,
+            Encoding::Json,
+            &endpoint.served,
+            FieldValidation::Warn,
+        )
+        .map_err(|f| invalid(&patched, f.message()))?;
         let mut problems = self.problems.clone();
         problems.extend(decoded.problems);
         match self.validation {
             FieldValidation::Ignore => problems.clear(),
             FieldValidation::Strict if !problems.is_empty() => {
-                return Err(invalid(&patched, &format!("strict decoding error: {}", problems.join(", "))));
+                return Err(invalid(
+                    &patched,
+                    &format!("strict decoding error: {}", problems.join(", ")),
+                ));
             }
             _ => {}
         }
@@ -177,7 +249,9 @@ fn invalid(patched: &[u8], why: &str) -> Failure {
 
 fn patch_failure(error: patch::Error) -> Failure {
     match error {
-        patch::Error::TooManyOperations { .. } | patch::Error::CopyTooLarge { .. } => Failure::too_large(&error.to_string()),
+        patch::Error::TooManyOperations { .. } | patch::Error::CopyTooLarge { .. } => {
+            Failure::too_large(&error.to_string())
+        }
         patch::Error::Unreadable(_) => Failure::bad_request(error.to_string()),
         other => Failure::new(422, "Invalid", other.to_string()),
     }

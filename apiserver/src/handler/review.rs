@@ -1,21 +1,153 @@
-//! Reviews: resources that are only computed.
+//! Reviews: resources that are only computed, never stored. Who is this token's, may somebody do
+//! this, what may I do, who am I.
+//!
+//! Upstream: `pkg/registry/{authentication,authorization}/*review`.
 
-use http::Response;
+use std::future::Future;
+use std::pin::Pin;
+
+use http::{Method, Response};
 use hyper::body::Incoming;
+use proto::Value;
+use proto::catalogue::{self, Resource, names as n};
 
-use crate::body::Body;
+use super::read_body;
+use crate::admission::{self, Operation};
+use crate::body::{self, Body};
 use crate::chain::Exchange;
+use crate::negotiate::{self, Offers};
+use crate::object::{self, Type};
+use crate::options::{FieldValidation, WriteOptions};
+use crate::render;
 use crate::status::Failure;
 
-pub struct Review {}
+mod access;
+mod identity;
+mod rules;
 
+type Answer = for<'a> fn(&'a Exchange, Value) -> Pin<Box<dyn Future<Output = Result<Value, Failure>> + Send + 'a>>;
+
+/// One kind of review, in all its versions.
+pub struct Review {
+    group: &'static str,
+    resource: &'static str,
+    /// Fills in what is asked for.
+    answer: Answer,
+}
+
+const AUTHENTICATION: &str = "authentication.k8s.io";
+const AUTHORIZATION: &str = "authorization.k8s.io";
+
+static REVIEWS: [Review; 6] = [
+    Review { group: AUTHENTICATION, resource: "tokenreviews", answer: |x, object| Box::pin(identity::token(x, object)) },
+    Review {
+        group: AUTHENTICATION,
+        resource: "selfsubjectreviews",
+        answer: |x, object| Box::pin(std::future::ready(Ok(identity::own(x, object)))),
+    },
+    Review {
+        group: AUTHORIZATION,
+        resource: "subjectaccessreviews",
+        answer: |x, object| Box::pin(std::future::ready(access::subject(x, object))),
+    },
+    Review {
+        group: AUTHORIZATION,
+        resource: "localsubjectaccessreviews",
+        answer: |x, object| Box::pin(std::future::ready(access::local(x, object))),
+    },
+    Review {
+        group: AUTHORIZATION,
+        resource: "selfsubjectaccessreviews",
+        answer: |x, object| Box::pin(std::future::ready(access::own(x, object))),
+    },
+    Review {
+        group: AUTHORIZATION,
+        resource: "selfsubjectrulesreviews",
+        answer: |x, object| Box::pin(std::future::ready(rules::own(x, object))),
+    },
+];
+
+/// The review that serves a resource.
 #[must_use]
-pub fn find(_group: &str, _version: &str, _resource: &str) -> Option<&'static Review> {
-    None
+pub fn find(group: &str, version: &str, resource: &str) -> Option<&'static Review> {
+    let review = REVIEWS.iter().find(|r| r.group == group && r.resource == resource)?;
+    review.resource(version).map(|_| review)
 }
 
 impl Review {
-    pub async fn serve(&self, _x: &mut Exchange, _incoming: Incoming) -> Result<Response<Body>, Failure> {
-        Err(Failure::new(501, "NotImplemented", "reviews are not served yet"))
+    /// The resource in a version; none if that is not served by default.
+    fn resource(&self, version: &str) -> Option<&'static Resource> {
+        let mut all = catalogue::resources().iter();
+        all.find(|r| r.group == self.group && r.name == self.resource && r.version == version && r.on_by_default)
+    }
+
+    /// Answers a review.
+    ///
+    /// # Errors
+    /// If the request is not the creation of a valid review.
+    pub async fn serve(&self, x: &mut Exchange, incoming: Incoming) -> Result<Response<Body>, Failure> {
+        let resource = self.resource(&x.info.version).ok_or_else(Failure::no_such_resource)?;
+        let misplaced = resource.namespaced == x.info.namespace.is_empty();
+        if misplaced || !x.info.name.is_empty() || !x.info.subresource.is_empty() {
+            return Err(Failure::no_such_resource());
+        }
+        if x.method != Method::POST {
+            return Err(Failure::method_not_allowed(resource.group, resource.name, &x.info.verb));
+        }
+        let media = negotiate::output(&x.headers, &x.query, Offers::Plain)?;
+        let encoding = negotiate::input(&x.headers)?;
+        let body = read_body(&x.headers, incoming).await?;
+        let options = WriteOptions::read(&x.query, "CreateOptions")?;
+        let Resource { group, version, kind, message, .. } = *resource;
+        let expected = Type { group, version, kind, message };
+        let decoded = object::decode(&body, encoding, &expected, options.field_validation)?;
+        if options.field_validation == FieldValidation::Warn {
+            x.warnings.extend(decoded.problems);
+        }
+        let mut object = decoded.object;
+        crate::registry::before::match_namespace(&mut object, &x.info.namespace)?;
+        admit(x, resource, &mut object, options.dry_run).await?;
+        let answered = (self.answer)(x, object).await?;
+        let bytes = render::tree(&answered, &expected, media);
+        Ok(body::answer(201, media.content_type(), body::full(bytes)))
     }
 }
+
+async fn admit(x: &mut Exchange, resource: &'static Resource, object: &mut Value, dry_run: bool) -> Result<(), Failure> {
+    let server = x.server.clone();
+    let mut write = admission::Attributes {
+        operation: Operation::Create,
+        resource,
+        subresource: "",
+        namespace: &x.info.namespace,
+        name: "",
+        object: Some(object),
+        old: None,
+        user: &x.user,
+        dry_run,
+        warnings: &mut x.warnings,
+    };
+    server.admission.mutate(&server, &mut write).await?;
+    server.admission.validate(&server, &mut write).await
+}
+
+/// The strings of a list.
+fn texts(items: &[Value]) -> Vec<String> {
+    items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// A list of strings, nothing if it is empty.
+fn set_texts<T: AsRef<str>>(object: &mut Value, name: proto::NameId, list: &[T]) {
+    if !list.is_empty() {
+        object.set(&[name], list.iter().map(|t| Value::from(t.as_ref())).collect::<Vec<_>>());
+    }
+}
+
+/// Puts a new status in the place of what was sent.
+fn with_status(mut object: Value, status: Value) -> Value {
+    object.set(&[n::STATUS], status);
+    object
+}
+
+#[cfg(test)]
+mod tests;

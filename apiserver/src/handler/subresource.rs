@@ -11,25 +11,46 @@ use crate::registry::strategy::Part;
 use crate::status::Failure;
 use crate::stream;
 
-pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, extensions: Extensions, incoming: Incoming) -> Result<Response<Body>, Failure> {
+pub async fn serve(
+    x: &mut Exchange,
+    endpoint: &Endpoint,
+    extensions: Extensions,
+    incoming: Incoming,
+) -> Result<Response<Body>, Failure> {
     let name = x.info.subresource.clone();
     let Some(subresource) = endpoint.resource.subresource(&name) else {
         return Err(Failure::no_such_resource());
     };
     let verb = x.info.verb.clone();
     match (endpoint.resource.name, name.as_str()) {
-        ("pods", "binding") if verb == "create" => return binding::serve(x, endpoint, incoming).await,
-        ("pods", "eviction") if verb == "create" => {
-            return Err(Failure::new(501, "NotImplemented", "evictions are not served yet; delete the pod"));
+        ("pods", "binding") if verb == "create" => {
+            return binding::serve(x, endpoint, incoming).await;
         }
-        ("serviceaccounts", "token") if verb == "create" => return token::serve(x, endpoint, incoming).await,
-        ("pods", "log" | "exec" | "attach" | "portforward") => return stream::pod(x, endpoint, extensions, incoming).await,
-        ("pods" | "services" | "nodes", "proxy") => return stream::proxy(x, endpoint, extensions, incoming).await,
+        ("pods", "eviction") if verb == "create" => {
+            return Err(Failure::new(
+                501,
+                "NotImplemented",
+                "evictions are not served yet; delete the pod",
+            ));
+        }
+        ("serviceaccounts", "token") if verb == "create" => {
+            return token::serve(x, endpoint, incoming).await;
+        }
+        ("pods", "log" | "exec" | "attach" | "portforward") => {
+            return stream::pod(x, endpoint, extensions, incoming).await;
+        }
+        ("pods" | "services" | "nodes", "proxy") => {
+            return stream::proxy(x, endpoint, extensions, incoming).await;
+        }
         (_, "scale") => return scale::serve(x, endpoint, incoming).await,
         _ => {}
     }
     if !subresource.verbs.contains(&verb.as_str()) {
-        return Err(Failure::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource"));
+        return Err(Failure::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        ));
     }
     let part = part(endpoint, &name).ok_or_else(Failure::no_such_resource)?;
     match verb.as_str() {
@@ -44,6 +65,11 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, extensions: Extensions
 fn part(endpoint: &Endpoint, name: &str) -> Option<Part> {
     match name {
         "status" => endpoint.strategy.status,
-        other => endpoint.strategy.parts.iter().find(|(n, _)| *n == other).map(|(_, part)| *part),
+        other => endpoint
+            .strategy
+            .parts
+            .iter()
+            .find(|(n, _)| *n == other)
+            .map(|(_, part)| *part),
     }
 }

@@ -16,12 +16,21 @@ use crate::registry::strategy::Part;
 use crate::render;
 use crate::status::Failure;
 
-pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) -> Result<Response<Body>, Failure> {
+pub async fn serve(
+    x: &mut Exchange,
+    endpoint: &Endpoint,
+    incoming: Incoming,
+) -> Result<Response<Body>, Failure> {
     part(x, endpoint, None, incoming).await
 }
 
 /// PUT of the object or, with a part, of one of its subresources of the same kind.
-pub async fn part(x: &mut Exchange, endpoint: &Endpoint, part: Option<Part>, incoming: Incoming) -> Result<Response<Body>, Failure> {
+pub async fn part(
+    x: &mut Exchange,
+    endpoint: &Endpoint,
+    part: Option<Part>,
+    incoming: Incoming,
+) -> Result<Response<Body>, Failure> {
     let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
     let encoding = negotiate::input(&x.headers)?;
     let body = read_body(&x.headers, incoming).await?;
@@ -35,13 +44,22 @@ pub async fn part(x: &mut Exchange, endpoint: &Endpoint, part: Option<Part>, inc
     let manager = manager(x, &options.field_manager);
     let name = x.info.name.clone();
     let write = write(x, endpoint, &manager);
-    let how = Update { part, may_create: false };
-    let written = write.update(&name, &options, how, |_: Option<&Value>| Ok(object.clone())).await;
+    let how = Update {
+        part,
+        may_create: false,
+    };
+    let written = write
+        .update(&name, &options, how, |_: Option<&Value>| Ok(object.clone()))
+        .await;
     let mut warnings = write.into_warnings();
     x.warnings.append(&mut warnings);
     let written = written?;
     let bytes = render::entry(endpoint, media, &written.entry, Clock::now().seconds)?;
-    Ok(body::answer(if written.created { 201 } else { 200 }, media.content_type(), body::full(bytes)))
+    Ok(body::answer(
+        if written.created { 201 } else { 200 },
+        media.content_type(),
+        body::full(bytes),
+    ))
 }
 
 /// The object's name must be the path's.

@@ -50,10 +50,18 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
         bookmarks: options.bookmarks,
         deadline: Some(until),
     };
-    let watcher = endpoint.collection.watch(query).await.map_err(read_failure)?;
+    let watcher = endpoint
+        .collection
+        .watch(query)
+        .await
+        .map_err(read_failure)?;
     let watch = Watch {
         server: x.server.clone(),
-        place: (endpoint.resource.group, endpoint.resource.version, endpoint.resource.name),
+        place: (
+            endpoint.resource.group,
+            endpoint.resource.version,
+            endpoint.resource.name,
+        ),
         media,
         watcher,
         until,
@@ -100,11 +108,26 @@ impl Watch {
             Event::Added(entry) => ("ADDED", entry),
             Event::Modified(entry) => ("MODIFIED", entry),
             Event::Deleted(entry) => ("DELETED", entry),
-            Event::Bookmark { revision, initial_end } => {
-                return Ok(render::bookmark(endpoint, self.media, revision, initial_end));
+            Event::Bookmark {
+                revision,
+                initial_end,
+            } => {
+                return Ok(render::bookmark(
+                    endpoint,
+                    self.media,
+                    revision,
+                    initial_end,
+                ));
             }
         };
         let first = std::mem::replace(&mut self.first, false);
-        render::watch_frame(endpoint, self.media, kind, &entry, Clock::now().seconds, first)
+        render::watch_frame(
+            endpoint,
+            self.media,
+            kind,
+            &entry,
+            Clock::now().seconds,
+            first,
+        )
     }
 }

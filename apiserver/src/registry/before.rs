@@ -38,7 +38,10 @@ pub fn fill_system_fields(object: &mut Value, now: &str, uid: &str) {
 /// The object's namespace must be the path's; an empty one is filled in.
 pub fn match_namespace(object: &mut Value, namespace: &str) -> Result<(), Failure> {
     let metadata = meta::metadata_mut(object);
-    let given = metadata.get(n::NAMESPACE).and_then(Value::as_str).unwrap_or_default();
+    let given = metadata
+        .get(n::NAMESPACE)
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if given == namespace {
         return Ok(());
     }
@@ -48,7 +51,9 @@ pub fn match_namespace(object: &mut Value, namespace: &str) -> Result<(), Failur
             metadata.remove(n::NAMESPACE);
             return Ok(());
         }
-        return Err(Failure::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+        return Err(Failure::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     metadata.insert(n::NAMESPACE, namespace);
     Ok(())
@@ -56,8 +61,20 @@ pub fn match_namespace(object: &mut Value, namespace: &str) -> Result<(), Failur
 
 /// Everything before a create is stored: prepared, validated, canonical. The caller has decoded,
 /// defaulted, wiped and filled the object and run mutating admission.
-pub fn create(cx: &Cx<'_>, resource: &Resource, strategy: &Strategy, object: &mut Value) -> Result<Vec<String>, Failure> {
-    match_namespace(object, if resource.namespaced { cx.namespace } else { "" })?;
+pub fn create(
+    cx: &Cx<'_>,
+    resource: &Resource,
+    strategy: &Strategy,
+    object: &mut Value,
+) -> Result<Vec<String>, Failure> {
+    match_namespace(
+        object,
+        if resource.namespaced {
+            cx.namespace
+        } else {
+            ""
+        },
+    )?;
     if strategy.generation {
         meta::metadata_mut(object).insert(n::GENERATION, 1);
     }
@@ -85,7 +102,14 @@ pub fn update(
     new: &mut Value,
     old: &Value,
 ) -> Result<Vec<String>, Failure> {
-    match_namespace(new, if resource.namespaced { cx.namespace } else { "" })?;
+    match_namespace(
+        new,
+        if resource.namespaced {
+            cx.namespace
+        } else {
+            ""
+        },
+    )?;
     copy(new, old, n::GENERATION);
     match part {
         Some(part) => (part.prepare_update)(cx, new, old),
@@ -102,12 +126,20 @@ pub fn update(
     }
     copy_if_set(new, old, n::CREATION_TIMESTAMP);
     copy_if_set(new, old, n::DELETION_TIMESTAMP);
-    if new.at(&[n::METADATA, n::DELETION_GRACE_PERIOD_SECONDS]).is_none() {
+    if new
+        .at(&[n::METADATA, n::DELETION_GRACE_PERIOD_SECONDS])
+        .is_none()
+    {
         copy_if_set(new, old, n::DELETION_GRACE_PERIOD_SECONDS);
     }
     let errors = {
         let mut errors = Errors::new(new);
-        meta::validate_object_meta(new, resource.namespaced, meta::names::path_segment_name, &mut errors);
+        meta::validate_object_meta(
+            new,
+            resource.namespaced,
+            meta::names::path_segment_name,
+            &mut errors,
+        );
         meta::validate_object_meta_update(new, old, &mut errors);
         match part {
             Some(part) => (part.validate_update)(cx, new, old, &mut errors),
@@ -116,7 +148,11 @@ pub fn update(
         errors.into_vec()
     };
     refuse(resource, new, errors)?;
-    let warnings = if part.is_none() { (strategy.warnings)(new, Some(old)) } else { Vec::new() };
+    let warnings = if part.is_none() {
+        (strategy.warnings)(new, Some(old))
+    } else {
+        Vec::new()
+    };
     (strategy.canonicalize)(new);
     Ok(warnings)
 }
@@ -125,7 +161,12 @@ fn refuse(resource: &Resource, object: &Value, errors: Vec<FieldError>) -> Resul
     if errors.is_empty() {
         return Ok(());
     }
-    Err(Failure::invalid(resource.group, resource.kind, meta::name(object), &errors))
+    Err(Failure::invalid(
+        resource.group,
+        resource.kind,
+        meta::name(object),
+        &errors,
+    ))
 }
 
 fn copy(new: &mut Value, old: &Value, field: NameId) {
@@ -197,32 +238,49 @@ pub fn delete(
         Graceful::No => false,
     };
     set_collector_finalizers(resource, object, options);
-    let held = !meta::finalizers(object).is_empty();
+    let held = !meta::finalizers(object).is_empty() || (strategy.held)(object);
     if graceful {
         let then_remove = !held && options.grace_period_seconds == Some(0);
         return Ok(Deletion::Mark { then_remove });
     }
     if held {
         mark_deleting(object, now);
+        (strategy.on_delete)(object);
         return Ok(Deletion::Mark { then_remove: false });
     }
     Ok(Deletion::Remove)
 }
 
-fn check_preconditions(resource: &Resource, object: &Value, options: &DeleteOptions) -> Result<(), Failure> {
+fn check_preconditions(
+    resource: &Resource,
+    object: &Value,
+    options: &DeleteOptions,
+) -> Result<(), Failure> {
     let name = meta::name(object);
     let refuse = |what: &str, asked: &str, have: &str, hint: &str| {
-        let why = format!("the {what} in the precondition ({asked}) does not match the {what} in record ({have}). {hint}");
+        let why = format!(
+            "the {what} in the precondition ({asked}) does not match the {what} in record ({have}). {hint}"
+        );
         Err(Failure::conflict(resource.group, resource.kind, name, &why))
     };
     match (&options.uid, meta::uid(object)) {
         (Some(asked), have) if asked != have => {
-            return refuse("UID", asked, have, "The object might have been deleted and then recreated");
+            return refuse(
+                "UID",
+                asked,
+                have,
+                "The object might have been deleted and then recreated",
+            );
         }
         _ => {}
     }
     match (&options.resource_version, meta::resource_version(object)) {
-        (Some(asked), have) if asked != have => refuse("ResourceVersion", asked, have, "The object might have been modified"),
+        (Some(asked), have) if asked != have => refuse(
+            "ResourceVersion",
+            asked,
+            have,
+            "The object might have been modified",
+        ),
         _ => Ok(()),
     }
 }
@@ -233,13 +291,25 @@ enum Graceful {
     Pending,
 }
 
-fn graceful(resource: &Resource, strategy: &Strategy, object: &mut Value, options: &mut DeleteOptions, now: i64) -> Graceful {
+fn graceful(
+    resource: &Resource,
+    strategy: &Strategy,
+    object: &mut Value,
+    options: &mut DeleteOptions,
+    now: i64,
+) -> Graceful {
     if !resource.has(ResourceFlags::GRACEFUL) {
         return Graceful::No;
     }
-    let running = object.at(&[n::METADATA, n::DELETION_TIMESTAMP]).and_then(Value::as_str).and_then(time::unix_of);
+    let running = object
+        .at(&[n::METADATA, n::DELETION_TIMESTAMP])
+        .and_then(Value::as_str)
+        .and_then(time::unix_of);
     if let Some((since, _)) = running {
-        let period = object.at(&[n::METADATA, n::DELETION_GRACE_PERIOD_SECONDS]).and_then(Value::as_int).unwrap_or(0);
+        let period = object
+            .at(&[n::METADATA, n::DELETION_GRACE_PERIOD_SECONDS])
+            .and_then(Value::as_int)
+            .unwrap_or(0);
         let period = if period < 0 { 1 } else { period };
         if period == 0 {
             return Graceful::No;
@@ -258,7 +328,13 @@ fn graceful(resource: &Resource, strategy: &Strategy, object: &mut Value, option
 }
 
 /// A deletion that runs can only be made shorter.
-fn shorten(object: &mut Value, options: &mut DeleteOptions, since: i64, period: i64, now: i64) -> Graceful {
+fn shorten(
+    object: &mut Value,
+    options: &mut DeleteOptions,
+    since: i64,
+    period: i64,
+    now: i64,
+) -> Graceful {
     let Some(mut asked) = options.grace_period_seconds else {
         options.grace_period_seconds = Some(period);
         return Graceful::Pending;
@@ -287,7 +363,10 @@ fn bump_generation(object: &mut Value) {
 
 /// Marks an object that waits for its finalizers.
 fn mark_deleting(object: &mut Value, now: i64) {
-    let at = object.at(&[n::METADATA, n::DELETION_TIMESTAMP]).and_then(Value::as_str).and_then(time::unix_of);
+    let at = object
+        .at(&[n::METADATA, n::DELETION_TIMESTAMP])
+        .and_then(Value::as_str)
+        .and_then(time::unix_of);
     if at.is_none() {
         bump_generation(object);
     }
@@ -300,9 +379,16 @@ fn mark_deleting(object: &mut Value, now: i64) {
 
 /// Adds or removes the collector's finalizers as options, object and resource ask for, in that order.
 fn set_collector_finalizers(resource: &Resource, object: &mut Value, options: &DeleteOptions) {
-    let present: Vec<String> = meta::finalizers(object).iter().map(|f| (*f).to_owned()).collect();
+    let present: Vec<String> = meta::finalizers(object)
+        .iter()
+        .map(|f| (*f).to_owned())
+        .collect();
     let wanted = collector_finalizer(resource, &present, options);
-    let mut new: Vec<String> = present.iter().filter(|f| !matches!(f.as_str(), ORPHAN | FOREGROUND)).cloned().collect();
+    let mut new: Vec<String> = present
+        .iter()
+        .filter(|f| !matches!(f.as_str(), ORPHAN | FOREGROUND))
+        .cloned()
+        .collect();
     new.extend(wanted.map(str::to_owned));
     let same = new.len() == present.len() && new.iter().all(|f| present.contains(f));
     if !same {
@@ -315,7 +401,11 @@ fn set_collector_finalizers(resource: &Resource, object: &mut Value, options: &D
     }
 }
 
-fn collector_finalizer(resource: &Resource, present: &[String], options: &DeleteOptions) -> Option<&'static str> {
+fn collector_finalizer(
+    resource: &Resource,
+    present: &[String],
+    options: &DeleteOptions,
+) -> Option<&'static str> {
     if resource.gc == GcPolicy::Unsupported {
         return None;
     }
@@ -328,7 +418,9 @@ fn collector_finalizer(resource: &Resource, present: &[String], options: &Delete
         Some(Propagation::Background) => return None,
         None => {}
     }
-    let first = present.iter().find(|f| matches!(f.as_str(), ORPHAN | FOREGROUND));
+    let first = present
+        .iter()
+        .find(|f| matches!(f.as_str(), ORPHAN | FOREGROUND));
     match first.map(String::as_str) {
         Some(ORPHAN) => Some(ORPHAN),
         Some(_) => Some(FOREGROUND),

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proto::codec::{self, scan};
 use proto::catalogue;
+use proto::codec::{self, scan};
 use store::{Decoder, Entry, Fields, Labels, Undecodable};
 
 use super::Strategy;
@@ -27,15 +27,26 @@ pub struct Objects {
 impl Objects {
     #[must_use]
     pub fn new(hub: Type, strategy: &'static Strategy, resource: &catalogue::Resource) -> Self {
-        let mut attrs: Vec<&'static str> = resource.field_labels.iter().map(|(_, attr)| *attr).collect();
+        let mut attrs: Vec<&'static str> = resource
+            .field_labels
+            .iter()
+            .map(|(_, attr)| *attr)
+            .collect();
         attrs.sort_unstable();
         attrs.dedup();
         let (names, paths): (Vec<Box<str>>, Vec<scan::Path>) = attrs
             .into_iter()
             .filter(|attr| !matches!(*attr, "metadata.name" | "metadata.namespace"))
-            .filter_map(|attr| scan::Path::compile(hub.message, attr).map(|path| (attr.into(), path)))
+            .filter_map(|attr| {
+                scan::Path::compile(hub.message, attr).map(|path| (attr.into(), path))
+            })
             .unzip();
-        Self { hub, strategy, names: names.into(), paths }
+        Self {
+            hub,
+            strategy,
+            names: names.into(),
+            paths,
+        }
     }
 
     fn slow(&self, api_version: &str, kind: &str, raw: &[u8]) -> Result<Vec<u8>, String> {
@@ -44,7 +55,8 @@ impl Objects {
             .ok_or_else(|| format!("{api_version} {kind} is not known to this server"))?;
         let mut object = codec::protobuf::decode(raw, message).map_err(|e| e.to_string())?;
         if message != self.hub.message {
-            object = proto::convert::convert(object, message, self.hub.message).map_err(|e| e.to_string())?;
+            object = proto::convert::convert(object, message, self.hub.message)
+                .map_err(|e| e.to_string())?;
         }
         if let Some(on_read) = self.strategy.on_read {
             on_read(&mut object);
@@ -57,13 +69,18 @@ impl Objects {
 
 impl Decoder for Objects {
     fn entry(&self, key: &str, value: Bytes, revision: i64) -> Result<Entry, Undecodable> {
-        let fail = |why: String| Undecodable { key: key.to_owned(), reason: why };
+        let fail = |why: String| Undecodable {
+            key: key.to_owned(),
+            reason: why,
+        };
         let open = codec::protobuf::open(&value).map_err(|e| fail(e.to_string()))?;
         let same = open.kind == self.hub.kind && open.api_version == self.hub.api_version();
         let body = if same && self.strategy.on_read.is_none() {
             scan::splice_resource_version(open.raw, revision)
         } else {
-            let raw = self.slow(open.api_version, open.kind, open.raw).map_err(&fail)?;
+            let raw = self
+                .slow(open.api_version, open.kind, open.raw)
+                .map_err(&fail)?;
             scan::splice_resource_version(&raw, revision)
         }
         .map_err(|e| fail(e.to_string()))?;

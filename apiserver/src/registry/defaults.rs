@@ -30,7 +30,9 @@ fn plans(root: MsgId) -> &'static Plans {
     build(root, &mut plans);
     prune(&mut plans);
     // One leak per root kind, as many as the catalogue has.
-    all.write().entry(root).or_insert_with(|| Box::leak(Box::new(plans)))
+    all.write()
+        .entry(root)
+        .or_insert_with(|| Box::leak(Box::new(plans)))
 }
 
 fn build(message: MsgId, plans: &mut Plans) {
@@ -41,7 +43,8 @@ fn build(message: MsgId, plans: &mut Plans) {
     let mut plan = Plan::default();
     for field in message.fields() {
         if let Some(json) = field.default() {
-            let value = codec::json::parse(json.as_bytes()).expect("defaults of the catalogue are JSON");
+            let value =
+                codec::json::parse(json.as_bytes()).expect("defaults of the catalogue are JSON");
             plan.constants.push((field.name, value));
         }
         if let Kind::Message(below) = field.kind {
@@ -55,8 +58,11 @@ fn build(message: MsgId, plans: &mut Plans) {
 /// Drops ways that lead to no default.
 fn prune(plans: &mut Plans) {
     loop {
-        let barren: Vec<MsgId> =
-            plans.iter().filter(|(_, p)| p.constants.is_empty() && p.below.is_empty()).map(|(m, _)| *m).collect();
+        let barren: Vec<MsgId> = plans
+            .iter()
+            .filter(|(_, p)| p.constants.is_empty() && p.below.is_empty())
+            .map(|(m, _)| *m)
+            .collect();
         if barren.is_empty() {
             return;
         }
@@ -75,7 +81,9 @@ pub fn apply(object: &mut Value, message: MsgId) {
 }
 
 fn walk(object: &mut Value, message: MsgId, plans: &Plans) {
-    let (Some(plan), Some(map)) = (plans.get(&message), object.as_map_mut()) else { return };
+    let (Some(plan), Some(map)) = (plans.get(&message), object.as_map_mut()) else {
+        return;
+    };
     for (name, value) in &plan.constants {
         let there = map.entry(*name);
         // An empty string is "not set" to upstream's functions as well.
@@ -84,11 +92,17 @@ fn walk(object: &mut Value, message: MsgId, plans: &Plans) {
         }
     }
     for (name, shape, below) in &plan.below {
-        let Some(value) = map.get_mut(*name) else { continue };
+        let Some(value) = map.get_mut(*name) else {
+            continue;
+        };
         match (shape, value) {
             (Shape::One, value) => walk(value, *below, plans),
-            (Shape::List, Value::List(items)) => items.iter_mut().for_each(|v| walk(v, *below, plans)),
-            (Shape::Map, Value::Map(entries)) => entries.iter_mut().for_each(|(_, v)| walk(v, *below, plans)),
+            (Shape::List, Value::List(items)) => {
+                items.iter_mut().for_each(|v| walk(v, *below, plans))
+            }
+            (Shape::Map, Value::Map(entries)) => {
+                entries.iter_mut().for_each(|(_, v)| walk(v, *below, plans))
+            }
             _ => {}
         }
     }

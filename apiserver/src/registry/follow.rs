@@ -26,8 +26,17 @@ const RETRY: Duration = Duration::from_millis(50);
 pub async fn follow(collection: Arc<Collection>, mut on: impl FnMut(Told) + Send) {
     loop {
         collection.wait_ready().await;
-        let begin = Begin::State { at: At::Any, end_bookmark: true };
-        let query = WatchQuery { scope: Scope::All, filter: None, begin, bookmarks: true, deadline: None };
+        let begin = Begin::State {
+            at: At::Any,
+            end_bookmark: true,
+        };
+        let query = WatchQuery {
+            scope: Scope::All,
+            filter: None,
+            begin,
+            bookmarks: true,
+            deadline: None,
+        };
         let mut watcher = match collection.watch(query).await {
             Ok(watcher) => watcher,
             Err(error) => {
@@ -41,7 +50,9 @@ pub async fn follow(collection: Arc<Collection>, mut on: impl FnMut(Told) + Send
             match watcher.next().await {
                 Ok(Event::Added(entry) | Event::Modified(entry)) => on(Told::Put(entry)),
                 Ok(Event::Deleted(entry)) => on(Told::Gone(entry)),
-                Ok(Event::Bookmark { initial_end: true, .. }) => on(Told::Complete),
+                Ok(Event::Bookmark {
+                    initial_end: true, ..
+                }) => on(Told::Complete),
                 Ok(Event::Bookmark { .. }) => {}
                 Err(_) => break,
             }

@@ -12,9 +12,9 @@ use proto::catalogue::{ResourceFlags, names as n};
 use proto::{Value, meta};
 use store::{Change, Entry, UpdateError, WriteError};
 
+use super::Endpoint;
 use super::before::{self, Deletion};
 use super::strategy::{Cx, Finish, Part};
-use super::Endpoint;
 use crate::admission::{self, Operation};
 use crate::auth::User;
 use crate::managed;
@@ -56,8 +56,22 @@ pub struct Update {
 
 impl<'a> Write<'a> {
     #[must_use]
-    pub fn new(server: &'a Arc<Server>, endpoint: &'a Endpoint, user: &'a User, namespace: &'a str, manager: &'a str) -> Self {
-        Self { server, endpoint, user, namespace, manager, subresource: "", warnings: Mutex::default() }
+    pub fn new(
+        server: &'a Arc<Server>,
+        endpoint: &'a Endpoint,
+        user: &'a User,
+        namespace: &'a str,
+        manager: &'a str,
+    ) -> Self {
+        Self {
+            server,
+            endpoint,
+            user,
+            namespace,
+            manager,
+            subresource: "",
+            warnings: Mutex::default(),
+        }
     }
 
     /// What the client should be warned of.
@@ -67,17 +81,30 @@ impl<'a> Write<'a> {
     }
 
     fn cx<'b>(&'b self, clock: &'b Clock, dry_run: bool) -> Cx<'b> {
-        Cx { user: self.user, namespace: self.namespace, now: &clock.text, now_seconds: clock.seconds, dry_run }
+        Cx {
+            user: self.user,
+            namespace: self.namespace,
+            now: &clock.text,
+            now_seconds: clock.seconds,
+            dry_run,
+        }
     }
 
     /// The key of a name below the resource's prefix.
     #[must_use]
     pub fn key(&self, name: &str) -> String {
-        if self.endpoint.resource.namespaced { format!("{}/{name}", self.namespace) } else { name.to_owned() }
+        if self.endpoint.resource.namespaced {
+            format!("{}/{name}", self.namespace)
+        } else {
+            name.to_owned()
+        }
     }
 
     fn ttl(&self) -> Option<i64> {
-        self.endpoint.resource.ttl_seconds.map(|_| self.server.config.event_ttl.as_secs().cast_signed())
+        self.endpoint
+            .resource
+            .ttl_seconds
+            .map(|_| self.server.config.event_ttl.as_secs().cast_signed())
     }
 
     fn record(&self, old: Option<&Value>, new: &mut Value) {
@@ -92,7 +119,14 @@ impl<'a> Write<'a> {
         managed::record(&change, new);
     }
 
-    async fn admit(&self, step: Step, name: &str, object: Option<&mut Value>, old: Option<&Value>, dry_run: bool) -> Result<(), Failure> {
+    async fn admit(
+        &self,
+        step: Step,
+        name: &str,
+        object: Option<&mut Value>,
+        old: Option<&Value>,
+        dry_run: bool,
+    ) -> Result<(), Failure> {
         let mut warnings = Vec::new();
         let operation = match (&object, old) {
             (None, _) => Operation::Delete,
@@ -120,9 +154,16 @@ impl<'a> Write<'a> {
         outcome
     }
 
-    async fn begin(&self, new: Option<&mut Value>, old: Option<&Value>, dry_run: bool) -> Result<Held, Failure> {
+    async fn begin(
+        &self,
+        new: Option<&mut Value>,
+        old: Option<&Value>,
+        dry_run: bool,
+    ) -> Result<Held, Failure> {
         match self.endpoint.strategy.hooks {
-            Some(hooks) => Ok(Held(Some(hooks.begin(self.server, new, old, dry_run).await?))),
+            Some(hooks) => Ok(Held(Some(
+                hooks.begin(self.server, new, old, dry_run).await?,
+            ))),
             None => Ok(Held(None)),
         }
     }
@@ -130,7 +171,11 @@ impl<'a> Write<'a> {
     /// An entry that is not stored: the answer to a dry run, or to an update that removes the object.
     fn imagined(&self, key: &str, value: Bytes, revision: i64) -> Result<Arc<Entry>, Failure> {
         use store::Decoder;
-        self.endpoint.decoder.entry(key, value, revision).map(Arc::new).map_err(Failure::internal)
+        self.endpoint
+            .decoder
+            .entry(key, value, revision)
+            .map(Arc::new)
+            .map_err(Failure::internal)
     }
 
     /// Stores a new object. `object` is decoded, defaulted, in the hub's version.
@@ -152,15 +197,31 @@ impl<'a> Write<'a> {
     /// mutating admission come.
     async fn receive(&self, mut object: Value, options: &WriteOptions) -> Result<Value, Failure> {
         before::wipe_system_fields(&mut object);
-        let namespace = if self.endpoint.resource.namespaced { self.namespace } else { "" };
+        let namespace = if self.endpoint.resource.namespaced {
+            self.namespace
+        } else {
+            ""
+        };
         before::match_namespace(&mut object, namespace)?;
         self.record(None, &mut object);
         let name = meta::name(&object).to_owned();
-        self.admit(Step::Mutate, &name, Some(&mut object), None, options.dry_run).await?;
+        self.admit(
+            Step::Mutate,
+            &name,
+            Some(&mut object),
+            None,
+            options.dry_run,
+        )
+        .await?;
         Ok(object)
     }
 
-    async fn create_once(&self, mut object: Value, generated: bool, options: &WriteOptions) -> Result<Written, Failure> {
+    async fn create_once(
+        &self,
+        mut object: Value,
+        generated: bool,
+        options: &WriteOptions,
+    ) -> Result<Written, Failure> {
         if generated {
             let name = meta::generated_name(meta::generate_name(&object), &mut || rand::random());
             object.set(&[n::METADATA, n::NAME], name);
@@ -174,15 +235,23 @@ impl<'a> Write<'a> {
     /// Makes a new object ready to be stored. What the strategy's hooks took is given back if that
     /// fails.
     async fn prepare(&self, object: &mut Value, options: &WriteOptions) -> Result<Held, Failure> {
-        let Endpoint { resource, strategy, .. } = self.endpoint;
+        let Endpoint {
+            resource, strategy, ..
+        } = self.endpoint;
         let clock = Clock::now();
         before::fill_system_fields(object, &clock.text, &uuid::Uuid::new_v4().to_string());
         let held = self.begin(Some(object), None, options.dry_run).await?;
-        let checked = match before::create(&self.cx(&clock, options.dry_run), resource, strategy, object) {
+        let checked = match before::create(
+            &self.cx(&clock, options.dry_run),
+            resource,
+            strategy,
+            object,
+        ) {
             Ok(mut warnings) => {
                 self.warnings.lock().append(&mut warnings);
                 let name = meta::name(object).to_owned();
-                self.admit(Step::Validate, &name, Some(object), None, options.dry_run).await
+                self.admit(Step::Validate, &name, Some(object), None, options.dry_run)
+                    .await
             }
             Err(failure) => Err(failure),
         };
@@ -195,22 +264,42 @@ impl<'a> Write<'a> {
         }
     }
 
-    async fn insert(&self, object: &Value, generated: bool, options: &WriteOptions) -> Result<Written, Failure> {
-        let Endpoint { resource, hub, collection, .. } = self.endpoint;
+    async fn insert(
+        &self,
+        object: &Value,
+        generated: bool,
+        options: &WriteOptions,
+    ) -> Result<Written, Failure> {
+        let Endpoint {
+            resource,
+            hub,
+            collection,
+            ..
+        } = self.endpoint;
         let name = meta::name(object);
         let key = self.key(name);
         let value = object::to_stored(object, hub);
         if options.dry_run {
-            if collection.get(&key, store::At::Latest).await.map_err(read_failure)?.is_some() {
+            if collection
+                .get(&key, store::At::Latest)
+                .await
+                .map_err(read_failure)?
+                .is_some()
+            {
                 return Err(Failure::already_exists(resource.group, resource.name, name));
             }
-            return Ok(Written { entry: self.imagined(&key, value, 0)?, created: true });
+            return Ok(Written {
+                entry: self.imagined(&key, value, 0)?,
+                created: true,
+            });
         }
         match collection.create(&key, value, self.ttl()).await {
             Ok(written) => self.written(written, true),
-            Err(WriteError::AlreadyExists(_)) if generated => {
-                Err(Failure::generate_name_conflict(resource.group, resource.name, name))
-            }
+            Err(WriteError::AlreadyExists(_)) if generated => Err(Failure::generate_name_conflict(
+                resource.group,
+                resource.name,
+                name,
+            )),
             Err(WriteError::AlreadyExists(_)) => Err(self.exists(name, &key).await),
             Err(e) => Err(write_failure(&e, resource.group, resource.name, name)),
         }
@@ -227,23 +316,50 @@ impl<'a> Write<'a> {
     async fn exists(&self, name: &str, key: &str) -> Failure {
         let r = self.endpoint.resource;
         let failure = Failure::already_exists(r.group, r.name, name);
-        let current = self.endpoint.collection.get(key, store::At::Latest).await.ok().flatten();
+        let current = self
+            .endpoint
+            .collection
+            .get(key, store::At::Latest)
+            .await
+            .ok()
+            .flatten();
         let deleting = current
             .and_then(|e| object::from_body(&e.body, &self.endpoint.hub).ok())
             .is_some_and(|o| meta::is_deleting(&o));
-        if deleting { failure.prefixed("object is being deleted: ") } else { failure }
+        if deleting {
+            failure.prefixed("object is being deleted: ")
+        } else {
+            failure
+        }
     }
 
     /// Changes an object. `change` makes the new object from the current one; it is called again if
     /// the object changed meanwhile. With no current object it is called only if the resource allows
     /// creation by update, or the update itself.
-    pub async fn update<C>(&self, name: &str, options: &WriteOptions, how: Update, change: C) -> Result<Written, Failure>
+    pub async fn update<C>(
+        &self,
+        name: &str,
+        options: &WriteOptions,
+        how: Update,
+        change: C,
+    ) -> Result<Written, Failure>
     where
         C: Fn(Option<&Value>) -> Result<Value, Failure> + Sync,
     {
         let key = self.key(name);
-        let run = Run { name, key: &key, options, how, change: &change, state: Mutex::default() };
-        let outcome = self.endpoint.collection.update(&key, |current| self.attempt(&run, current)).await;
+        let run = Run {
+            name,
+            key: &key,
+            options,
+            how,
+            change: &change,
+            state: Mutex::default(),
+        };
+        let outcome = self
+            .endpoint
+            .collection
+            .update(&key, |current| self.attempt(&run, current))
+            .await;
         let state = run.state.into_inner();
         let success = outcome.is_ok() && !options.dry_run;
         state.held.finish(success).await;
@@ -252,7 +368,10 @@ impl<'a> Write<'a> {
         }
         let r = self.endpoint.resource;
         match (outcome, state.answer) {
-            (Ok(_), Some(entry)) => Ok(Written { entry, created: state.created }),
+            (Ok(_), Some(entry)) => Ok(Written {
+                entry,
+                created: state.created,
+            }),
             (Ok(written), None) => self.written(written, state.created),
             (Err(UpdateError::Refused(failure)), _) => Err(failure),
             (Err(UpdateError::Write(e)), _) => Err(write_failure(&e, r.group, r.name, name)),
@@ -260,7 +379,11 @@ impl<'a> Write<'a> {
     }
 
     /// One attempt of an update on the object as it is now.
-    async fn attempt<C>(&self, run: &Run<'_, C>, current: Option<Arc<Entry>>) -> Result<Change, Failure>
+    async fn attempt<C>(
+        &self,
+        run: &Run<'_, C>,
+        current: Option<Arc<Entry>>,
+    ) -> Result<Change, Failure>
     where
         C: Fn(Option<&Value>) -> Result<Value, Failure> + Sync,
     {
@@ -277,7 +400,8 @@ impl<'a> Write<'a> {
         C: Fn(Option<&Value>) -> Result<Value, Failure> + Sync,
     {
         let r = self.endpoint.resource;
-        if !(run.how.may_create || r.has(ResourceFlags::CREATE_ON_UPDATE)) || run.how.part.is_some() {
+        if !(run.how.may_create || r.has(ResourceFlags::CREATE_ON_UPDATE)) || run.how.part.is_some()
+        {
             return Err(Failure::not_found(r.group, r.name, run.name));
         }
         let object = (run.change)(None)?;
@@ -294,10 +418,17 @@ impl<'a> Write<'a> {
             state.answer = Some(self.imagined(run.key, value, 0)?);
             return Ok(Change::Nothing);
         }
-        Ok(Change::Put { value, ttl: self.ttl() })
+        Ok(Change::Put {
+            value,
+            ttl: self.ttl(),
+        })
     }
 
-    async fn attempt_change<C>(&self, run: &Run<'_, C>, current: &Arc<Entry>) -> Result<Change, Failure>
+    async fn attempt_change<C>(
+        &self,
+        run: &Run<'_, C>,
+        current: &Arc<Entry>,
+    ) -> Result<Change, Failure>
     where
         C: Fn(Option<&Value>) -> Result<Value, Failure> + Sync,
     {
@@ -306,8 +437,17 @@ impl<'a> Write<'a> {
         let mut new = (run.change)(Some(&old))?;
         self.check_version(run.name, &mut new, &old, run.how.part)?;
         self.record(Some(&old), &mut new);
-        self.admit(Step::Mutate, run.name, Some(&mut new), Some(&old), run.options.dry_run).await?;
-        let held = self.begin(Some(&mut new), Some(&old), run.options.dry_run).await?;
+        self.admit(
+            Step::Mutate,
+            run.name,
+            Some(&mut new),
+            Some(&old),
+            run.options.dry_run,
+        )
+        .await?;
+        let held = self
+            .begin(Some(&mut new), Some(&old), run.options.dry_run)
+            .await?;
         if let Err(failure) = self.check_change(run, &mut new, &old).await {
             held.finish(false).await;
             return Err(failure);
@@ -330,28 +470,53 @@ impl<'a> Write<'a> {
         if value == object::to_stored(&old, hub) {
             return Ok(Change::Nothing);
         }
-        Ok(Change::Put { value, ttl: self.ttl() })
+        Ok(Change::Put {
+            value,
+            ttl: self.ttl(),
+        })
     }
 
-    async fn check_change<C>(&self, run: &Run<'_, C>, new: &mut Value, old: &Value) -> Result<(), Failure> {
-        let Endpoint { resource, strategy, .. } = self.endpoint;
+    async fn check_change<C>(
+        &self,
+        run: &Run<'_, C>,
+        new: &mut Value,
+        old: &Value,
+    ) -> Result<(), Failure> {
+        let Endpoint {
+            resource, strategy, ..
+        } = self.endpoint;
         let clock = Clock::now();
         let cx = self.cx(&clock, run.options.dry_run);
         let mut warnings = before::update(&cx, resource, strategy, run.how.part, new, old)?;
         self.warnings.lock().append(&mut warnings);
         managed::keep_time_if_nothing_else_changed(new, old);
-        self.admit(Step::Validate, run.name, Some(new), Some(old), run.options.dry_run).await
+        self.admit(
+            Step::Validate,
+            run.name,
+            Some(new),
+            Some(old),
+            run.options.dry_run,
+        )
+        .await
     }
 
     fn uid_conflict(&self, name: &str, asked: &str, have: &str) -> Failure {
         let r = self.endpoint.resource;
-        let why = format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {have}");
+        let why = format!(
+            "Precondition failed: UID in precondition: {asked}, UID in object meta: {have}"
+        );
         Failure::conflict(r.group, r.name, name, &why)
     }
 
     /// The version that the client sent must be the current one, unless it sent none and the resource
     /// allows that.
-    fn check_version(&self, name: &str, new: &mut Value, old: &Value, part: Option<Part>) -> Result<(), Failure> {
+    fn check_version(
+        &self,
+        name: &str,
+        new: &mut Value,
+        old: &Value,
+        part: Option<Part>,
+    ) -> Result<(), Failure> {
         let r = self.endpoint.resource;
         let uid = meta::uid(new);
         if !uid.is_empty() && uid != meta::uid(old) {
@@ -384,38 +549,73 @@ impl<'a> Write<'a> {
     }
 
     /// Deletes an object, or marks it for deletion. The second value says whether it is gone.
-    pub async fn delete(&self, name: &str, options: &DeleteOptions) -> Result<(Arc<Entry>, bool), Failure> {
+    pub async fn delete(
+        &self,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<(Arc<Entry>, bool), Failure> {
         let key = self.key(name);
         let r = self.endpoint.resource;
         let state: Mutex<Deleting> = Mutex::default();
-        let outcome = self.endpoint.collection.update(&key, |current| self.attempt_delete(&key, name, current, options, &state)).await;
+        let outcome = self
+            .endpoint
+            .collection
+            .update(&key, |current| {
+                self.attempt_delete(&key, name, current, options, &state)
+            })
+            .await;
         let state = state.into_inner();
         match outcome {
             Ok(written) => {
                 if let Some(gone) = state.removes.as_ref().filter(|_| !options.dry_run) {
                     self.after_delete(gone).await;
                 }
-                let entry = state.answer.or(written.entry).ok_or_else(|| Failure::internal("a delete left nothing behind"))?;
+                let entry = state
+                    .answer
+                    .or(written.entry)
+                    .ok_or_else(|| Failure::internal("a delete left nothing behind"))?;
                 Ok((entry, state.removes.is_some()))
             }
             Err(UpdateError::Refused(failure)) => Err(failure),
-            Err(UpdateError::Write(WriteError::NotFound(_))) => Err(Failure::not_found(r.group, r.name, name)),
+            Err(UpdateError::Write(WriteError::NotFound(_))) => {
+                Err(Failure::not_found(r.group, r.name, name))
+            }
             Err(UpdateError::Write(e)) => Err(write_failure(&e, r.group, r.name, name)),
         }
     }
 
-    async fn attempt_delete(&self, key: &str, name: &str, current: Option<Arc<Entry>>, options: &DeleteOptions, state: &Mutex<Deleting>) -> Result<Change, Failure> {
-        let Endpoint { resource, strategy, hub, .. } = self.endpoint;
+    async fn attempt_delete(
+        &self,
+        key: &str,
+        name: &str,
+        current: Option<Arc<Entry>>,
+        options: &DeleteOptions,
+        state: &Mutex<Deleting>,
+    ) -> Result<Change, Failure> {
+        let Endpoint {
+            resource,
+            strategy,
+            hub,
+            ..
+        } = self.endpoint;
         let Some(current) = current else {
             return Err(Failure::not_found(resource.group, resource.name, name));
         };
         *state.lock() = Deleting::default();
         let old = object::from_body(&current.body, hub)?;
-        self.admit(Step::Mutate, name, None, Some(&old), options.dry_run).await?;
-        self.admit(Step::Validate, name, None, Some(&old), options.dry_run).await?;
+        self.admit(Step::Mutate, name, None, Some(&old), options.dry_run)
+            .await?;
+        self.admit(Step::Validate, name, None, Some(&old), options.dry_run)
+            .await?;
         let mut object = old.clone();
         let mut options = options.clone();
-        let deletion = before::delete(resource, strategy, &mut object, &mut options, Clock::now().seconds)?;
+        let deletion = before::delete(
+            resource,
+            strategy,
+            &mut object,
+            &mut options,
+            Clock::now().seconds,
+        )?;
         let value = object::to_stored(&object, hub);
         let mut state = state.lock();
         let removes = match deletion {
@@ -435,7 +635,14 @@ impl<'a> Write<'a> {
         if options.dry_run {
             return Ok(Change::Nothing);
         }
-        Ok(if removes { Change::Delete } else { Change::Put { value, ttl: self.ttl() } })
+        Ok(if removes {
+            Change::Delete
+        } else {
+            Change::Put {
+                value,
+                ttl: self.ttl(),
+            }
+        })
     }
 }
 
@@ -477,7 +684,11 @@ struct Deleting {
 fn emptied(new: &Value, old: &Value) -> bool {
     meta::finalizers(new).is_empty()
         && meta::is_deleting(old)
-        && old.at(&[n::METADATA, n::DELETION_GRACE_PERIOD_SECONDS]).and_then(Value::as_int).unwrap_or(0) == 0
+        && old
+            .at(&[n::METADATA, n::DELETION_GRACE_PERIOD_SECONDS])
+            .and_then(Value::as_int)
+            .unwrap_or(0)
+            == 0
 }
 
 /// What the strategy's hooks took for this write.
@@ -502,9 +713,15 @@ pub struct Clock {
 impl Clock {
     #[must_use]
     pub fn now() -> Self {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
         let nanos = i32::try_from(since.subsec_nanos()).unwrap_or(0);
-        Self { seconds, nanos, text: proto::time::print_time(seconds) }
+        Self {
+            seconds,
+            nanos,
+            text: proto::time::print_time(seconds),
+        }
     }
 }

@@ -53,6 +53,10 @@ pub struct Strategy {
     /// Decides the grace period of a graceful deletion: sets `grace_period_seconds` and says whether
     /// the deletion is graceful at all. Only for resources with `ResourceFlags::GRACEFUL`.
     pub grace: fn(&Value, &mut DeleteOptions) -> bool,
+    /// Says whether something beside `metadata.finalizers` holds a deleted object (namespaces).
+    pub held: fn(&Value) -> bool,
+    /// What else a deletion changes in an object that waits for its finalizers.
+    pub on_delete: fn(&mut Value),
     /// Says whether an update that empties the finalizers of a deleted object may remove it.
     pub removable: fn(new: &Value, old: &Value) -> bool,
     /// Brings stored objects of older servers into today's form, on the way into the cache.
@@ -105,6 +109,8 @@ impl Strategy {
         parts: &[],
         generation: false,
         grace: |_, _| false,
+        held: |_| false,
+        on_delete: |_| {},
         removable: |_, _| true,
         on_read: None,
         cells: None,
@@ -150,7 +156,9 @@ pub fn keep_all_but_status(new: &mut Value, old: &Value) {
     use proto::catalogue::names::{LABELS, METADATA, STATUS};
     let Some(old) = old.as_map() else { return };
     let new = new.make_map();
-    new.retain(|name, _| name.known() == Some(STATUS) || name.known() == Some(METADATA) || old.contains(name));
+    new.retain(|name, _| {
+        name.known() == Some(STATUS) || name.known() == Some(METADATA) || old.contains(name)
+    });
     for (name, value) in old.iter() {
         if name.known() != Some(STATUS) && name.known() != Some(METADATA) {
             new.insert(name, value.clone());

@@ -36,7 +36,13 @@ fn field_size(len: usize) -> usize {
 
 /// What precedes the items of a list whose encoded items, with their tags and lengths, take
 /// `items_size` bytes.
-pub(super) fn list_head(api_version: &str, kind: &str, meta: &[u8], items_size: usize, out: &mut Vec<u8>) {
+pub(super) fn list_head(
+    api_version: &str,
+    kind: &str,
+    meta: &[u8],
+    items_size: usize,
+    out: &mut Vec<u8>,
+) {
     codec::protobuf::envelope_head(field_size(meta.len()) + items_size, api_version, kind, out);
     field(FIELD_1, meta, out);
 }
@@ -67,7 +73,9 @@ pub(super) fn only_metadata(body: &Bytes) -> Option<Bytes> {
             return None;
         }
     }
-    let end = (body.len() - rest.len()).checked_add(len).filter(|end| *end <= body.len())?;
+    let end = (body.len() - rest.len())
+        .checked_add(len)
+        .filter(|end| *end <= body.len())?;
     Some(body.slice(..end))
 }
 
@@ -136,7 +144,10 @@ mod tests {
     fn a_watch_frame_tells_its_length() {
         let frame = watch_frame("ADDED", b"k8s\0object");
         let (length, event) = frame.split_at(4);
-        assert_eq!(u32::from_be_bytes(length.try_into().expect("four bytes")) as usize, event.len());
+        assert_eq!(
+            u32::from_be_bytes(length.try_into().expect("four bytes")) as usize,
+            event.len()
+        );
         assert_eq!(&event[..7], b"\x0a\x05ADDED");
     }
 }

@@ -1,8 +1,9 @@
-//! Answers as objects.
+//! Answers as objects. Protobuf says that it is protobuf by its first bytes, and of which kind it is
+//! by its envelope; everything else is JSON.
 
-use bytes::Bytes;
-use http::HeaderMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Status};
+use proto::catalogue::message_of;
+use proto::codec::protobuf;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -42,25 +43,39 @@ fn null_is_empty<'de, K: DeserializeOwned, D: serde::Deserializer<'de>>(
     Ok(Option::<Vec<K>>::deserialize(from)?.unwrap_or_default())
 }
 
-pub(super) fn object<K: DeserializeOwned>(
-    _headers: &HeaderMap,
-    body: &Bytes,
-    target: &Target,
-) -> Result<K, Error> {
-    json(body, &target.kind)
+pub(super) fn object<K: DeserializeOwned>(body: &[u8], target: &Target) -> Result<K, Error> {
+    any(body, &target.kind)
 }
 
-pub(super) fn list<K: DeserializeOwned>(
-    _headers: &HeaderMap,
-    body: &Bytes,
-    target: &Target,
-) -> Result<List<K>, Error> {
-    json(body, &format!("{}List", target.kind))
+pub(super) fn list<K: DeserializeOwned>(body: &[u8], target: &Target) -> Result<List<K>, Error> {
+    any(body, &format!("{}List", target.kind))
 }
 
-pub(super) fn json<K: DeserializeOwned>(body: &[u8], expected: &str) -> Result<K, Error> {
-    serde_json::from_slice(body).map_err(|e| Error::Decode {
+/// What the server says instead of an answer; none if it is no `Status` of a failure.
+pub(super) fn failure(body: &[u8]) -> Option<Status> {
+    let status: Status = any(body, "Status").ok()?;
+    (status.status.as_deref() == Some("Failure")).then_some(status)
+}
+
+/// Reads either form.
+pub(super) fn any<K: DeserializeOwned>(body: &[u8], expected: &str) -> Result<K, Error> {
+    let failed = |problem: String| Error::Decode {
         expected: expected.to_owned(),
-        problem: e.to_string(),
-    })
+        problem,
+    };
+    if !protobuf::is_sealed(body) {
+        return serde_json::from_slice(body).map_err(|e| failed(e.to_string()));
+    }
+    let envelope = protobuf::open(body).map_err(|e| failed(e.to_string()))?;
+    let (group, version) = envelope
+        .api_version
+        .split_once('/')
+        .unwrap_or(("", envelope.api_version));
+    let message = message_of(group, version, envelope.kind).ok_or_else(|| {
+        failed(format!(
+            "it is an unknown {} of {}",
+            envelope.kind, envelope.api_version
+        ))
+    })?;
+    proto::typed::from_protobuf(envelope.raw, message).map_err(|e| failed(e.to_string()))
 }

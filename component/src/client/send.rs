@@ -213,10 +213,8 @@ impl Client {
         )
         .await;
         let said = said.ok().and_then(Result::ok).unwrap_or_default();
-        let mut status = match serde_json::from_slice::<Status>(&said) {
-            Ok(status) if status.status.as_deref() == Some("Failure") => status,
-            _ => generic_status(code, &call.method, &String::from_utf8_lossy(&said)),
-        };
+        let mut status = decode::failure(&said)
+            .unwrap_or_else(|| generic_status(code, &call.method, &String::from_utf8_lossy(&said)));
         status.code.get_or_insert(code.as_u16().into());
         if let Some(retry) = retry {
             let details = status.details.get_or_insert_with(Default::default);
@@ -228,15 +226,15 @@ impl Client {
     }
 
     /// Sends a request and reads the whole answer.
-    async fn whole(&self, call: Call) -> Result<(HeaderMap, Bytes), Error> {
-        let (parts, body) = self.send(call).await?.into_parts();
-        let body = read_all(body, MAX_BODY)
+    async fn whole(&self, call: Call) -> Result<Bytes, Error> {
+        // The head holds the stream's place in its connection until the body is read.
+        let (_head, body) = self.send(call).await?.into_parts();
+        read_all(body, MAX_BODY)
             .await
             .map_err(|cause| Error::Transport {
                 host: self.inner.host.clone(),
                 cause,
-            })?;
-        Ok((parts.headers, body))
+            })
     }
 
     pub(super) async fn object<K: DeserializeOwned>(
@@ -244,8 +242,8 @@ impl Client {
         call: Call,
         target: &Target,
     ) -> Result<K, Error> {
-        let (headers, body) = self.whole(call).await?;
-        decode::object(&headers, &body, target)
+        let body = self.whole(call).await?;
+        decode::object(&body, target)
     }
 
     pub(super) async fn list<K: DeserializeOwned>(
@@ -253,13 +251,13 @@ impl Client {
         call: Call,
         target: &Target,
     ) -> Result<List<K>, Error> {
-        let (headers, body) = self.whole(call).await?;
-        decode::list(&headers, &body, target)
+        let body = self.whole(call).await?;
+        decode::list(&body, target)
     }
 
     pub(super) async fn json<R: DeserializeOwned>(&self, call: Call) -> Result<R, Error> {
-        let (_, body) = self.whole(call).await?;
-        decode::json(&body, std::any::type_name::<R>())
+        let body = self.whole(call).await?;
+        decode::any(&body, std::any::type_name::<R>())
     }
 }
 

@@ -62,6 +62,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(15));
 /// What a stream, and a connection, may receive unasked: lists are megabytes.
 const WINDOWS: (u32, u32) = (4 << 20, 16 << 20);
+/// Streams in a connection before the server has said how many it takes: what RFC 9113 recommends as
+/// the least, and Go assumes.
+const FIRST_STREAMS: usize = 100;
 /// Connections that may be tried for a request that none of them has sent.
 const UNSENT_TRIES: usize = 4;
 /// Idle HTTP/1.1 connections that are kept.
@@ -91,7 +94,7 @@ struct Shared {
     /// The settings that it was made with; none for plain TCP.
     made_with: Option<Arc<ClientConfig>>,
     streams: Arc<AtomicUsize>,
-    /// How many streams the server takes.
+    /// How many streams the server takes, as of the last request.
     most_streams: Arc<AtomicUsize>,
 }
 
@@ -339,6 +342,7 @@ impl Transport {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
+            .initial_max_send_streams(FIRST_STREAMS)
             .initial_stream_window_size(WINDOWS.0)
             .initial_connection_window_size(WINDOWS.1)
             .keep_alive_interval(PING.0)
@@ -348,7 +352,7 @@ impl Transport {
             .handshake(TokioIo::new(io))
             .await
             .map_err(TransportError::Http)?;
-        let most_streams = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+        let most_streams = Arc::new(AtomicUsize::new(FIRST_STREAMS));
         let most = Arc::clone(&most_streams);
         self.drive(std::future::poll_fn(move |cx| {
             let ended = Pin::new(&mut connection).poll(cx);

@@ -3,15 +3,19 @@
 use std::marker::PhantomData;
 use std::pin::Pin;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream::{Stream, StreamExt};
+use http::header::CONTENT_TYPE;
 use hyper::body::Incoming;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::transport::TransportError;
-use super::{Error, Kind, Target, body};
+use super::{Error, Kind, Target, body, decode, encoding};
+
+mod frame;
+
+use frame::{Frames, Raw};
 
 /// One thing that happened, or how far the watch has come.
 #[derive(Clone, PartialEq, Debug)]
@@ -30,8 +34,6 @@ pub enum WatchEvent<K> {
 
 /// The annotation of the bookmark after the initial events (KEP-3157).
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
-/// The longest event that is read: the largest object is 3 MiB on its way in, and grows in JSON.
-const MAX_EVENT: usize = 64 << 20;
 
 /// The events of a watch, in order, until it ends.
 pub struct WatchStream<K> {
@@ -47,9 +49,14 @@ pub struct WatchStream<K> {
 impl<K: Kind> WatchStream<K> {
     pub(super) fn new(response: http::Response<Incoming>, host: &str, target: &Target) -> Self {
         let (head, body) = response.into_parts();
+        let content_type = head
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
         Self {
             bytes: body::stream(body).boxed(),
-            frames: Frames::default(),
+            frames: Frames::new(encoding::is_protobuf(content_type)),
             host: host.to_owned(),
             target: target.clone(),
             _place: head.extensions,
@@ -81,32 +88,26 @@ impl<K: Kind> WatchStream<K> {
     }
 
     fn event(&self, frame: &[u8]) -> Result<WatchEvent<K>, Error> {
-        #[derive(Deserialize)]
-        struct Event<'a> {
-            #[serde(rename = "type")]
-            kind: &'a str,
-            #[serde(borrow)]
-            object: &'a RawValue,
-        }
-        let event: Event<'_> = serde_json::from_slice(frame).map_err(|e| self.undecodable(e))?;
-        let text = event.object.get();
-        let object = || serde_json::from_str::<K>(text).map_err(|e| self.undecodable(e));
-        match event.kind {
-            "ADDED" => object().map(WatchEvent::Added),
-            "MODIFIED" => object().map(WatchEvent::Modified),
-            "DELETED" => object().map(WatchEvent::Deleted),
+        let Raw { kind, object } = self
+            .frames
+            .open(frame)
+            .map_err(|problem| self.undecodable(problem))?;
+        let decoded = || decode::object::<K>(object, &self.target);
+        match kind {
+            "ADDED" => decoded().map(WatchEvent::Added),
+            "MODIFIED" => decoded().map(WatchEvent::Modified),
+            "DELETED" => decoded().map(WatchEvent::Deleted),
             "BOOKMARK" => {
                 #[derive(Deserialize)]
                 struct Bookmark {
                     metadata: ObjectMeta,
                 }
-                let mark: Bookmark = serde_json::from_str(text).map_err(|e| self.undecodable(e))?;
+                let mark: Bookmark = decode::any(object, "bookmark")?;
                 Ok(bookmark(&mark.metadata))
             }
-            "ERROR" => {
-                let status: Status = serde_json::from_str(text).map_err(|e| self.undecodable(e))?;
-                Err(Error::Status(Box::new(status)))
-            }
+            "ERROR" => Err(Error::Status(Box::new(decode::any::<Status>(
+                object, "Status",
+            )?))),
             other => Err(self.undecodable(format_args!("unknown event type {other:?}"))),
         }
     }
@@ -127,36 +128,5 @@ fn bookmark<K>(meta: &ObjectMeta) -> WatchEvent<K> {
     WatchEvent::Bookmark {
         resource_version: meta.resource_version.clone().unwrap_or_default(),
         initial_events_end: annotation.is_some_and(|v| v == "true"),
-    }
-}
-
-/// Cuts a stream of JSON lines into frames.
-#[derive(Default)]
-struct Frames {
-    buffer: BytesMut,
-    /// How much of the buffer is known to hold no line end.
-    seen: usize,
-}
-
-impl Frames {
-    fn push(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
-    }
-
-    fn next(&mut self) -> Result<Option<Bytes>, String> {
-        loop {
-            let Some(at) = self.buffer[self.seen..].iter().position(|b| *b == b'\n') else {
-                self.seen = self.buffer.len();
-                if self.seen > MAX_EVENT {
-                    return Err(format!("an event longer than {MAX_EVENT} bytes"));
-                }
-                return Ok(None);
-            };
-            let line = self.buffer.split_to(self.seen + at + 1).freeze();
-            self.seen = 0;
-            if !line.trim_ascii().is_empty() {
-                return Ok(Some(line));
-            }
-        }
     }
 }

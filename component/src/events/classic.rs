@@ -121,18 +121,6 @@ impl Correlator {
             group,
         )
     }
-
-    /// The event that was counted is gone: the next one is its first.
-    pub(super) fn forget(&mut self, name: &str) {
-        let known = self
-            .counted
-            .iter_mut()
-            .find(|(_, c)| c.name == name)
-            .map(|(key, _)| key.clone());
-        if let Some(key) = known {
-            self.counted.remove(&key);
-        }
-    }
 }
 
 impl Bucket {

@@ -417,3 +417,6 @@ impl Tokens {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

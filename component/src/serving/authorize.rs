@@ -231,7 +231,8 @@ where
     for _ in 1..5 {
         match review().await {
             Err(e) if may_pass(&e) => {
-                tokio::time::sleep(wait.mul_f64(1.0 + 0.2 * rand::rng().random::<f64>())).await;
+                let spread = 1.0 + 0.2 * rand::rng().random::<f64>();
+                tokio::time::sleep(wait.mul_f64(spread)).await;
                 wait = wait.mul_f64(1.5);
             }
             done => return done,
@@ -243,3 +244,6 @@ where
 fn may_pass(error: &Error) -> bool {
     error.status().is_none() || error.code().is_some_and(|c| c == 429 || c >= 500)
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,14 +16,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Body, Connection, DEFAULT_STREAMS, IDLE_TIMEOUT, Options, READ_HEADER_TIMEOUT, Request,
-    Response, Service,
-};
+use super::{Body, Connection, DEFAULT_STREAMS, IDLE_TIMEOUT, Options, Request, Response, Service};
 use crate::supervisor::BoxError;
 
 /// Header bytes of one request; Go's and upstream's figure.
 const MAX_HEADER_BYTES: u32 = 1 << 20;
+/// How long a request's head may take in HTTP/1.1. Hyper counts from the last answer, so that it has to
+/// be longer than a connection may be idle.
+const HTTP1_HEAD_TIMEOUT: Duration = IDLE_TIMEOUT.saturating_add(Duration::from_secs(5));
 /// Header lines of one HTTP/1.1 request: front proxies send one for each group of a user.
 const MAX_HEADERS: usize = 1000;
 /// What a stream may send unasked, and the largest frame: upstream's figure, above 99 % of bodies.
@@ -47,7 +47,7 @@ impl Http {
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(READ_HEADER_TIMEOUT)
+            .header_read_timeout(HTTP1_HEAD_TIMEOUT)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEADER_BYTES as usize);
         builder

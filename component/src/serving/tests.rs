@@ -313,7 +313,7 @@ async fn certificates_name_users_only_if_the_authority_signed_them() {
         async { Ok(text(StatusCode::OK, "")) }
     });
     server.serve(&tasks, Task::Server, "test", service);
-    let node = ca.client("system:node:a", &["system:nodes", "b"]);
+    let node = ca.client("system:node:a", &["system:nodes"]);
     for client in [
         Some(&node),
         Some(&stranger.client("system:node:a", &["system:masters"])),
@@ -328,10 +328,7 @@ async fn certificates_name_users_only_if_the_authority_signed_them() {
     let user = seen.next().unwrap().unwrap().unwrap();
     assert_eq!(
         (user.name.as_str(), &*user.groups),
-        (
-            "system:node:a",
-            &["system:nodes".to_owned(), "b".to_owned()][..]
-        )
+        ("system:node:a", &["system:nodes".to_owned()][..])
     );
     assert!(user.extra["authentication.kubernetes.io/credential-id"][0].starts_with("X509SHA256="));
     assert!(

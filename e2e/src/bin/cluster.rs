@@ -1,11 +1,12 @@
 //! `navarch-cluster`: brings local clusters up and down. `hack/up` and `hack/down` wrap it.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use e2e::cluster::{self, Cluster, Daemon, Spec};
+use e2e::cluster::{self, Cluster, Daemon, MAX_NODES, Spec};
 use e2e::progress::Progress;
 use e2e::workshop::Workshop;
 use e2e::{image, init};
@@ -18,6 +19,8 @@ fn main() -> ExitCode {
     let result = match matches.subcommand() {
         Some(("up", args)) => up(args),
         Some(("down", args)) => down(args),
+        Some(("image", args)) => build_image(args),
+        Some(("node", args)) => return node(args),
         Some(("guard", args)) => guard(args),
         Some(("init", args)) => inside(args),
         _ => unreachable!("clap asks for one of the subcommands above"),
@@ -51,7 +54,7 @@ fn command() -> Command {
                 .arg(
                     Arg::new("nodes")
                         .long("nodes")
-                        .value_parser(value_parser!(usize))
+                        .value_parser(node_count)
                         .default_value("2")
                         .help("How many nodes"),
                 )
@@ -74,6 +77,24 @@ fn command() -> Command {
                 .about("Ends a cluster and removes all that belongs to it")
                 .arg(dir().help("The cluster's directory"))
                 .arg(Arg::new("keep").long("keep").action(ArgAction::SetTrue).help("Keep the directory: data, logs")),
+        )
+        .subcommand(
+            Command::new("image")
+                .about("Builds images and prints where their archives are")
+                .arg(Arg::new("name").action(ArgAction::Append).required(true).help("A recipe of e2e/images")),
+        )
+        .subcommand(
+            Command::new("node")
+                .about("Runs a command inside of a node")
+                .arg(dir().help("The cluster's directory"))
+                .arg(Arg::new("name").required(true).help("The node"))
+                .arg(
+                    Arg::new("command")
+                        .action(ArgAction::Append)
+                        .trailing_var_arg(true)
+                        .allow_hyphen_values(true)
+                        .default_value("bash"),
+                ),
         )
         .subcommand(
             Command::new("guard").about("Ends a cluster when standard input ends").hide(true).arg(dir()),
@@ -110,14 +131,23 @@ fn up(args: &ArgMatches) -> anyhow::Result<()> {
         root: workshop.root().to_owned(),
         images,
     };
-    let cluster = Cluster::up(spec, Progress::Screen).with_context(|| {
-        format!(
-            "the cluster is not up; hack/down --dir {} removes it",
+    let cluster = match Cluster::up(spec, Progress::Screen) {
+        Ok(cluster) => cluster,
+        Err(error) => anyhow::bail!(
+            "{}\nhack/up goes on from here; hack/down --dir {} removes what stands",
+            init::chain(&error),
             dir.display()
-        )
-    })?;
+        ),
+    };
     say_what_to_try(&cluster, &workshop);
     Ok(())
+}
+
+fn node_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=MAX_NODES) => Ok(count),
+        _ => Err(format!("1 to {MAX_NODES} nodes can be had")),
+    }
 }
 
 fn say_what_to_try(cluster: &Cluster, workshop: &Workshop) {
@@ -139,8 +169,41 @@ Then try:
 
 fn down(args: &ArgMatches) -> anyhow::Result<()> {
     let dir: PathBuf = required(args, "dir");
-    cluster::down(&dir, args.get_flag("keep"))
-        .with_context(|| format!("cannot end the cluster in {}", dir.display()))
+    match cluster::down(&dir, args.get_flag("keep")) {
+        Err(cluster::Error::NoCluster { path }) if !path.exists() => {
+            eprintln!("there is no cluster in {}", path.display());
+            Ok(())
+        }
+        result => result.with_context(|| format!("cannot end the cluster in {}", dir.display())),
+    }
+}
+
+fn build_image(args: &ArgMatches) -> anyhow::Result<()> {
+    let workshop = Workshop::new("dev");
+    for name in args.get_many::<String>("name").unwrap_or_default() {
+        let image = image::build(&workshop, name)?;
+        println!("{}  {}", image.name, image.archive.display());
+    }
+    Ok(())
+}
+
+/// Becomes the command; its exit code is this program's.
+fn node(args: &ArgMatches) -> ExitCode {
+    let dir: PathBuf = required(args, "dir");
+    let mut command = match Cluster::open(&dir)
+        .and_then(|cluster| cluster.inside(&required::<String>(args, "name")))
+    {
+        Ok(command) => command,
+        Err(error) => {
+            eprintln!("{}", init::chain(&error));
+            return ExitCode::FAILURE;
+        }
+    };
+    let error = command
+        .args(args.get_many::<String>("command").unwrap_or_default())
+        .exec();
+    eprintln!("cannot run nsenter: {error}");
+    ExitCode::FAILURE
 }
 
 /// Waits until whoever holds the other end of standard input is gone, then ends the cluster. Its directory stays.

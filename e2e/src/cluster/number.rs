@@ -58,9 +58,15 @@ impl Number {
         Registry::lock()?.find(dir)
     }
 
+    /// Keeps others from bringing this cluster up or down meanwhile; whoever held it before may have changed whose
+    /// number it is.
+    pub(super) fn lock(self) -> Result<Held, Error> {
+        lock_file(&format!("{}.lock", self.name()))
+    }
+
     /// Gives the number back. Everything that carries its names has to be gone.
-    pub fn release(self) -> Result<(), Error> {
-        let _held = Registry::lock()?;
+    pub(super) fn release(self) -> Result<(), Error> {
+        let _registry = Registry::lock()?;
         fs::remove_file(Registry::path(self)).map_err(Error::Registry)
     }
 
@@ -109,16 +115,24 @@ pub(super) fn service_network() -> Ipv4Net {
 pub(super) const KUBERNETES_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 pub(super) const DNS_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
+/// A lock that ends with this value, or with the process.
+pub(super) struct Held(#[expect(dead_code, reason = "it is held, not used")] Flock<File>);
+
+fn lock_file(name: &str) -> Result<Held, Error> {
+    fs::create_dir_all(REGISTRY).map_err(Error::Registry)?;
+    let file = File::create(Path::new(REGISTRY).join(name)).map_err(Error::Registry)?;
+    let locked = Flock::lock(file, FlockArg::LockExclusive);
+    locked
+        .map(Held)
+        .map_err(|(_, errno)| Error::Registry(errno.into()))
+}
+
 /// The registry while its lock is held.
-struct Registry(#[expect(dead_code, reason = "held for its lock")] Flock<File>);
+struct Registry(#[expect(dead_code, reason = "it is held, not used")] Held);
 
 impl Registry {
     fn lock() -> Result<Self, Error> {
-        fs::create_dir_all(REGISTRY).map_err(Error::Registry)?;
-        let file = File::create(Path::new(REGISTRY).join("lock")).map_err(Error::Registry)?;
-        let held = Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| Error::Registry(errno.into()))?;
-        Ok(Self(held))
+        lock_file("lock").map(Self)
     }
 
     fn path(number: Number) -> PathBuf {

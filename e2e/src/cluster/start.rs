@@ -44,6 +44,31 @@ impl Cluster {
         Ok(())
     }
 
+    /// Removes the nodes of an earlier, larger cluster: the machines, then the objects.
+    pub(super) fn retire_nodes(&self) -> Result<(), Error> {
+        let hosts = self.spec.dir.join("hosts");
+        let entries = fs::read_dir(&hosts).map_err(Error::io("read", &hosts))?;
+        let wanted = self.spec.node_names();
+        for name in entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+        {
+            if name == self.control_plane().name || wanted.contains(&name) {
+                continue;
+            }
+            let cgroup = host_cgroup(self.number, &name);
+            cgroup::kill(&cgroup)?;
+            cgroup::remove(&cgroup)?;
+            network::remove_node(self.number, &name);
+            self.kubectl(&["delete", "node", &name, "--ignore-not-found"])?;
+            let dirs = [self.spec.dir.join("nodes").join(&name), hosts.join(&name)];
+            for dir in dirs.iter().filter(|dir| dir.exists()) {
+                fs::remove_dir_all(dir).map_err(Error::io("remove", dir))?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn start_nodes(&self, progress: Progress) -> Result<(), Error> {
         let nodes = self.nodes();
         let label = format!(

@@ -1,6 +1,6 @@
 //! The OCI image layout as one tar archive (image-spec 1.1, "image-layout.md").
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -34,12 +34,11 @@ enum Content {
     File(PathBuf),
 }
 
-/// Writes the archive of `recipe` over `layers`, lowest first. It appears under its name when it is whole.
-pub(super) fn write(archive: &Path, recipe: &Recipe, layers: &[Tree]) -> Result<(), Error> {
-    let beside = |what: &str| archive.with_extension(what);
+/// Writes the archive of `recipe` over `layers`, lowest first, into the directory `work`, and returns its path.
+pub(super) fn write(work: &Path, recipe: &Recipe, layers: &[Tree]) -> Result<PathBuf, Error> {
     let mut blobs = Vec::new();
     for (index, layer) in layers.iter().enumerate() {
-        blobs.push(layer_blob(layer, beside(&format!("layer{index}")))?);
+        blobs.push(layer_blob(layer, work.join(format!("layer{index}.tar")))?);
     }
     let diff_ids: Vec<String> = blobs
         .iter()
@@ -61,14 +60,9 @@ pub(super) fn write(archive: &Path, recipe: &Recipe, layers: &[Tree]) -> Result<
     blobs.sort_by(|one, other| one.digest.cmp(&other.digest));
     blobs.dedup_by(|one, other| one.digest == other.digest);
 
-    let whole = beside("new");
+    let whole = work.join("image.tar");
     write_tar(&whole, &index, &blobs).map_err(Error::io("write", &whole))?;
-    for blob in &blobs {
-        if let Content::File(path) = &blob.content {
-            fs::remove_file(path).map_err(Error::io("remove", path))?;
-        }
-    }
-    fs::rename(&whole, archive).map_err(Error::io("write", archive))
+    Ok(whole)
 }
 
 fn config(recipe: &Recipe, diff_ids: &[String]) -> Value {

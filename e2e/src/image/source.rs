@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::recipe::{Debian, Recipe, Source};
 use super::tree::{Entry, Kind, Tree};
-use crate::command::{self, run};
+use crate::command::{run, run_in};
 use crate::workshop::Workshop;
 
 /// Debian's release, as on the machines that this runs on.
@@ -37,6 +37,13 @@ pub(super) fn inputs(workshop: &Workshop, recipe: &Recipe) -> Vec<PathBuf> {
         Source::Text(_) | Source::Link(_) | Source::Dir => None,
     };
     let mut inputs = vec![recipe.path.clone()];
+    if recipe
+        .files
+        .iter()
+        .any(|item| matches!(item.source, Source::Rust(_)))
+    {
+        inputs.push(workshop.root().join("rust-toolchain.toml"));
+    }
     inputs.extend(recipe.files.iter().filter_map(|item| file(&item.source)));
     inputs.extend(
         recipe
@@ -47,18 +54,18 @@ pub(super) fn inputs(workshop: &Workshop, recipe: &Recipe) -> Vec<PathBuf> {
     inputs
 }
 
-/// The layer of `recipe`: a Debian tree, then busybox where names are free, then the recipe's own files over both.
-pub(super) fn tree(workshop: &Workshop, recipe: &Recipe) -> Result<Tree, Error> {
+/// The layer of `recipe`, of which parts may be made in `work`: a Debian tree, then busybox where names are free, then the recipe's own files over both.
+pub(super) fn tree(workshop: &Workshop, recipe: &Recipe, work: &Path) -> Result<Tree, Error> {
     let mut tree = Tree::default();
     if let Some(debian) = &recipe.debian {
-        add_debian(&mut tree, workshop, recipe, debian)?;
+        add_debian(&mut tree, work, recipe, debian)?;
     }
     if let Some(busybox) = &recipe.busybox {
         add_busybox(&mut tree, &busybox.program)?;
     }
     for item in &recipe.files {
         let kind = match &item.source {
-            Source::Rust(path) => Kind::File(compile(workshop, &recipe.beside(path))?),
+            Source::Rust(path) => Kind::File(compile(workshop, &recipe.beside(path), work)?),
             Source::Tool(name) => Kind::File(workshop.tools().join(name)),
             Source::Copy(path) => Kind::File(recipe.beside(path)),
             Source::Text(text) => Kind::Bytes(text.clone().into_bytes()),
@@ -78,20 +85,22 @@ pub(super) fn tree(workshop: &Workshop, recipe: &Recipe) -> Result<Tree, Error> 
 }
 
 /// Compiles a single-file program so that it needs nothing in its image.
-fn compile(workshop: &Workshop, source: &Path) -> Result<PathBuf, Error> {
+fn compile(workshop: &Workshop, source: &Path, work: &Path) -> Result<PathBuf, Error> {
     let stem = source
         .file_stem()
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    let program = workshop.images().join(format!(".{stem}.built"));
+    let program = work.join(stem);
     let (from, to) = (source.to_string_lossy(), program.to_string_lossy());
     // Without the remapping, panic messages carry this machine's paths.
     let remap = format!(
         "--remap-path-prefix={}=/",
         source.parent().unwrap_or(Path::new("/")).display()
     );
-    run(
+    // There, the toolchain that the clone pins is the one that answers.
+    run_in(
+        workshop.root(),
         "rustc",
         &[
             "--edition=2024",
@@ -136,46 +145,18 @@ fn add_busybox(tree: &mut Tree, program: &Path) -> Result<(), Error> {
 }
 
 /// Packages are checked by apt against the archive's signed index; their versions are what it holds today.
-fn add_debian(
-    tree: &mut Tree,
-    workshop: &Workshop,
-    recipe: &Recipe,
-    debian: &Debian,
-) -> Result<(), Error> {
-    let stem = recipe
-        .path
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let root = workshop.images().join(format!(".{stem}.debian"));
+fn add_debian(tree: &mut Tree, work: &Path, recipe: &Recipe, debian: &Debian) -> Result<(), Error> {
+    let root = work.join(recipe.path.file_stem().unwrap_or_default());
     let include = format!("--include={}", debian.packages.join(","));
-    remove_tree(&root)?;
-    debootstrap(&include, &root)?;
+    let args = [
+        "--quiet",
+        "--variant=minbase",
+        &include,
+        SUITE,
+        &root.to_string_lossy(),
+    ];
+    run("mmdebstrap", &args)?;
     add_directory(tree, &root)
-}
-
-fn debootstrap(include: &str, root: &Path) -> Result<(), command::Error> {
-    run(
-        "mmdebstrap",
-        &[
-            "--quiet",
-            "--variant=minbase",
-            include,
-            SUITE,
-            &root.to_string_lossy(),
-        ],
-    )
-    .map(drop)
-}
-
-fn remove_tree(root: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(root) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("remove", root)(cause))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Adds what lies below `root`, as it is. Devices and sockets are left out.

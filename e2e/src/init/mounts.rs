@@ -24,6 +24,15 @@ const PRETENDED: &[(&str, &str)] = &[
     ("vm/overcommit_memory", "1"),
 ];
 
+/// What the machine mounts below `/sys`, shown again in the node's own.
+const BELOW_SYS: &[&str] = &[
+    "/sys/fs/bpf",
+    "/sys/fs/cgroup",
+    "/sys/kernel/debug",
+    "/sys/kernel/security",
+    "/sys/kernel/tracing",
+];
+
 /// Where the node's private things lie. Nothing else uses this name inside of a node.
 const OWN: &str = "/run/navarch-node";
 
@@ -69,6 +78,7 @@ pub(super) fn prepare(node: &Node) -> Result<(), Error> {
             None,
         )?;
     }
+    own_sys()?;
     own_proc()?;
     // Volumes that pods mount with propagation have to reach the node.
     do_mount(None, "/", None, MsFlags::MS_REC | MsFlags::MS_SHARED, None)
@@ -111,6 +121,31 @@ fn own_etc(node: &Node) -> Result<(), Error> {
         // It may be a link to a place that the node does not have.
         let _ = fs::remove_file(&path);
         fs::write(&path, text).map_err(Error::io("write", &path))?;
+    }
+    Ok(())
+}
+
+/// `/sys` of the node's network namespace: the machine's shows the machine's interfaces.
+fn own_sys() -> Result<(), Error> {
+    let below = BELOW_SYS.iter().filter(|path| Path::new(path).is_dir());
+    let opened = below
+        .map(|path| {
+            Ok((
+                path,
+                File::open(path).map_err(Error::io("open", Path::new(path)))?,
+            ))
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    do_mount(Some("sysfs"), "/sys", Some("sysfs"), flags, None)?;
+    for (path, opened) in opened {
+        do_mount(
+            Some(&descriptor(&opened)),
+            path,
+            None,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            None,
+        )?;
     }
     Ok(())
 }

@@ -3,10 +3,16 @@
 //! Level-triggered: [`PROCESSES`] says what shall run, SIGHUP says that it changed, [`STATUS`] says what runs. Processes
 //! that end are started again with a growing delay. As pid 1 it also reaps what pods leave behind.
 
+#![allow(
+    unsafe_code,
+    reason = "a child's signal mask can be set between fork and exec only"
+)]
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -335,14 +341,19 @@ fn spawn(process: &Process) -> io::Result<Pid> {
         .append(true)
         .create(true)
         .open(&process.log)?;
-    let child = Command::new(&process.program)
+    let mut command = Command::new(&process.program);
+    command
         .args(&process.args)
         .env_clear()
         .envs(&process.env)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()?;
-    Ok(Pid::from_raw(child.id().cast_signed()))
+        .stderr(log);
+    // SAFETY: setting the signal mask is all that happens, and is allowed between fork and exec.
+    unsafe {
+        // What is blocked here for the signalfd would stay blocked in the child, SIGTERM included.
+        command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?));
+    }
+    Ok(Pid::from_raw(command.spawn()?.id().cast_signed()))
 }

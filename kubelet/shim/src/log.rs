@@ -3,7 +3,7 @@
 //! Owns the file and its rotation: at the limit it is renamed to `FILE.YYYYMMDD-hhmmss`, as the
 //! kubelet has always named them, and the oldest are removed.
 //!
-//! Invariants: one write per batch of output, so that lines of a batch are never torn apart; a line
+//! Invariants: one write per batch of output (and per file), so that lines are never torn apart; a line
 //! longer than [`MAX_LINE`] is a chain of `P` parts; a container never waits for its log's disk to have
 //! room: what cannot be written is dropped and said so once.
 
@@ -65,33 +65,36 @@ impl Log {
         if self.file.is_none() {
             return;
         }
-        let begun = &mut self.begun[stream as usize];
+        let mut begun = std::mem::take(&mut self.begun[stream as usize]);
         let mut lines = Lines::new(at, stream, data.len());
         let mut rest = data;
         while !rest.is_empty() {
             let room = MAX_LINE - begun.len();
             let end = rest.iter().take(room + 1).position(|byte| *byte == b'\n');
-            match end {
+            rest = match end {
                 Some(end) => {
-                    lines.push(b'F', begun, &rest[..end]);
-                    begun.clear();
-                    rest = &rest[end + 1..];
+                    lines.push(b'F', &begun, &rest[..end]);
+                    &rest[end + 1..]
                 }
                 None if rest.len() > room => {
-                    lines.push(b'P', begun, &rest[..room]);
-                    begun.clear();
-                    rest = &rest[room..];
+                    lines.push(b'P', &begun, &rest[..room]);
+                    &rest[room..]
                 }
                 None => {
                     begun.extend_from_slice(rest);
                     break;
                 }
+            };
+            begun.clear();
+            if self.is_full(lines.text.len()) {
+                self.append(&lines.text);
+                lines.text.clear();
             }
         }
-        if begun.is_empty() {
-            *begun = Vec::new(); // idle containers hold nothing
-        }
         self.append(&lines.text);
+        if !begun.is_empty() {
+            self.begun[stream as usize] = begun; // idle containers hold nothing
+        }
     }
 
     /// Writes a line that was begun and will not end.
@@ -111,10 +114,14 @@ impl Log {
             return;
         }
         self.size += text.len() as u64;
-        let full = self.max_size > 0 && self.size >= self.max_size;
-        if full && let Err(error) = self.rotate() {
+        if self.is_full(0) && let Err(error) = self.rotate() {
             self.complain("rotating", &error);
         }
+    }
+
+    /// Whether the file has its size with this much more.
+    const fn is_full(&self, more: usize) -> bool {
+        self.max_size > 0 && self.size + more as u64 >= self.max_size
     }
 
     fn complain(&mut self, doing: &str, error: &io::Error) {

@@ -167,10 +167,12 @@ impl Stdio {
         self.pump(poll, stream, READS_PER_TURN);
     }
 
-    /// Takes what the ended container left in its pipes, whether clients keep up or not.
+    /// Takes what the ended container left in its pipes, whether clients keep up or not. The log is
+    /// complete then, even if somebody else still holds the pipes.
     pub(crate) fn drain(&mut self, poll: &mut Poll) {
         for stream in [Stream::Out, Stream::Err] {
             self.pump(poll, stream, READS_AT_END);
+            self.log.finish(stream, sys::now());
         }
     }
 

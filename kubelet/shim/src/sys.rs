@@ -199,14 +199,10 @@ fn ended(status: i32) -> Ended {
     }
 }
 
-/// Whether this number is a child of ours, ended or not, that was not reaped.
-pub(crate) fn is_child(pid: i32) -> bool {
-    // SAFETY: siginfo_t is plain data, filled by the call.
-    unsafe {
-        let mut info: libc::siginfo_t = std::mem::zeroed();
-        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-        libc::waitid(libc::P_PID, pid as libc::id_t, &raw mut info, options) == 0
-    }
+/// Whether a process has this number, ended but not reaped ones included.
+pub(crate) fn exists(pid: i32) -> bool {
+    // SAFETY: no memory is passed; signal 0 is none.
+    unsafe { libc::kill(pid, 0) == 0 }
 }
 
 /// Sends a signal; a process that is gone is no error. Negative numbers are process groups.

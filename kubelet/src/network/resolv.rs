@@ -112,8 +112,8 @@ impl DnsConfig {
         if self.searches.len() < before {
             let line = self.searches.join(" ");
             warnings.push(forming(format!(
-                "Search Line limits were exceeded, some search paths have been omitted, the applied \
-                 search line is: {line}"
+                "Search Line limits were exceeded, some search paths have been omitted, the \
+                 applied search line is: {line}"
             )));
         }
         self

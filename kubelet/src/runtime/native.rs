@@ -71,6 +71,8 @@ struct Inner {
     cgroups: Hierarchies,
     programs: Programs,
     filters: Filters,
+    /// What this process may give away.
+    capabilities: u64,
     tasks: Supervisor,
     publisher: Publisher,
     sandboxes: Mutex<BTreeMap<String, Arc<Sandbox>>>,
@@ -98,6 +100,7 @@ impl Native {
             cgroups: Hierarchies::detect()?,
             programs,
             filters,
+            capabilities: own_capabilities().map_err(at(Path::new(STATUS)))?,
             tasks,
             publisher: Publisher::default(),
             sandboxes: Mutex::default(),
@@ -282,6 +285,16 @@ impl Runtime for Native {
     fn events(&self) -> Events {
         self.inner.publisher.subscribe()
     }
+}
+
+const STATUS: &str = "/proc/self/status";
+
+/// The bounding set of this process.
+fn own_capabilities() -> io::Result<u64> {
+    let text = std::fs::read_to_string(STATUS)?;
+    let set = text.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    set.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Runs what waits for the disk or a process where that is allowed.

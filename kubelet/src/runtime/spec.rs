@@ -88,6 +88,8 @@ pub struct Input<'a> {
     pub devices: &'a [HostDevice],
     /// Whether cgroups are version 2.
     pub unified: bool,
+    /// What the kubelet itself has, one bit per capability: more than that nobody can be given.
+    pub capabilities: u64,
 }
 
 /// Makes the document.
@@ -97,7 +99,7 @@ pub struct Input<'a> {
 pub fn build(input: &Input<'_>) -> Result<Value, Error> {
     let Input { container, user, .. } = input;
     let security = &container.security;
-    let capabilities = capability_names(container)?;
+    let capabilities = capability_names(container, input.capabilities)?;
     let capabilities: Vec<String> = capabilities.iter().map(|c| format!("CAP_{c}")).collect();
     let mut process = json!({
         "terminal": container.tty,
@@ -191,15 +193,22 @@ fn env(input: &Input<'_>) -> Vec<String> {
     all
 }
 
-/// The bounding set of a container, names without `CAP_`.
+/// The bounding set of a container, names without `CAP_`. All are those that `available` has.
 ///
 /// # Errors
 /// If the pod names one that does not exist.
-pub fn capability_names(container: &ContainerConfig) -> Result<Vec<&'static str>, Error> {
+pub fn capability_names(
+    container: &ContainerConfig,
+    available: u64,
+) -> Result<Vec<&'static str>, Error> {
     let security = &container.security;
     let all = shim::capability::NAMES;
+    let every = || {
+        let numbered = all.iter().enumerate();
+        numbered.filter(|(number, _)| available >> number & 1 == 1).map(|(_, name)| *name).collect()
+    };
     if security.privileged {
-        return Ok(all.to_vec());
+        return Ok(every());
     }
     let known = |names: &[String]| -> Result<Vec<&'static str>, Error> {
         let named = names.iter().filter(|name| !name.eq_ignore_ascii_case("ALL"));
@@ -214,7 +223,7 @@ pub fn capability_names(container: &ContainerConfig) -> Result<Vec<&'static str>
     let (add, drop) = (known(&security.add_capabilities)?, known(&security.drop_capabilities)?);
     let mut set: Vec<&str> = DEFAULT_CAPABILITIES.to_vec();
     if has_all(&security.add_capabilities) {
-        set = all.to_vec();
+        set = every();
     }
     if has_all(&security.drop_capabilities) {
         set.clear();

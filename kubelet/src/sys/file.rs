@@ -84,8 +84,8 @@ fn remove_in(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes what is in `dir`. A tree may be as deep as a container made it: what is too deep is moved up
-/// into `top`, for the next round.
+/// Removes what is in `dir`. A tree may be as deep as a container made it: what is too deep is
+/// moved up into `top`, for the next round.
 fn empty(dir: &OwnedFd, top: &OwnedFd, depth: usize) -> io::Result<()> {
     for entry in fs::read_dir(open::proc_path(dir))? {
         let name = entry?.file_name();

@@ -19,14 +19,9 @@ pub enum Bounds {
     SameMount,
 }
 
-/// Opens `path` under `root`, within these bounds. Magic links of procfs are always refused. An empty
-/// path is the root itself.
-pub fn within(
-    root: impl AsFd,
-    path: &Path,
-    bounds: Bounds,
-    flags: OFlag,
-) -> io::Result<OwnedFd> {
+/// Opens `path` under `root`, within these bounds. Magic links of procfs are always refused. An
+/// empty path is the root itself.
+pub fn within(root: impl AsFd, path: &Path, bounds: Bounds, flags: OFlag) -> io::Result<OwnedFd> {
     let resolve = match bounds {
         Bounds::Root => ResolveFlag::RESOLVE_IN_ROOT,
         Bounds::Beneath => ResolveFlag::RESOLVE_BENEATH,
@@ -39,7 +34,11 @@ pub fn within(
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC)
         .resolve(resolve | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     loop {
         match nix::fcntl::openat2(root.as_fd(), path, how) {
             // A rename elsewhere raced with a `..`: the kernel asks to try again.
@@ -75,8 +74,8 @@ pub fn name_in(dir: impl AsFd, name: &OsStr, flags: OFlag) -> io::Result<OwnedFd
     .map_err(Into::into)
 }
 
-/// Makes every missing directory of `path` under `root` and opens the last. New directories get `mode`,
-/// whatever the umask.
+/// Makes every missing directory of `path` under `root` and opens the last. New directories get
+/// `mode`, whatever the umask.
 pub fn make_dirs(root: impl AsFd, path: &Path, bounds: Bounds, mode: Mode) -> io::Result<OwnedFd> {
     let mut done = PathBuf::new();
     let mut dir = dir_within(&root, Path::new(""), bounds)?;

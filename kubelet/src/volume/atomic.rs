@@ -48,15 +48,23 @@ pub(super) enum Error {
     #[error("invalid path: must not start with '..': {0}")]
     LeadingDots(String),
     #[error("{doing} {path}: {source}", path = path.display())]
-    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
 }
 
 fn at<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
-    move |source| Error::Io { doing, path: path.to_owned(), source }
+    move |source| Error::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
 }
 
-/// Makes `dir` hold exactly these files. `own` gives what is new its owner and mode before it is seen.
-/// Returns whether anything changed.
+/// Makes `dir` hold exactly these files. `own` gives what is new its owner and mode before it is
+/// seen. Returns whether anything changed.
 pub(super) fn write(
     dir: &Path,
     payload: &Payload,
@@ -69,10 +77,16 @@ pub(super) fn write(
         Err(err) if err.kind() == io::ErrorKind::NotFound => None,
         Err(err) => return Err(at("read link", &data)(err)),
     };
-    let present = old.as_ref().map(|old| files_in(&dir.join(old))).transpose()?;
+    let present = old
+        .as_ref()
+        .map(|old| files_in(&dir.join(old)))
+        .transpose()?;
     let same = present.as_ref().is_some_and(|present| {
         let wanted: BTreeSet<_> = payload.keys().cloned().collect();
-        *present == wanted && payload.iter().all(|(path, file)| is(&data.join(path), &file.data))
+        *present == wanted
+            && payload
+                .iter()
+                .all(|(path, file)| is(&data.join(path), &file.data))
     });
     let current = match old {
         Some(old) if same => old,
@@ -154,8 +168,8 @@ fn show(dir: &Path, payload: &Payload) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes away links to what is no more, and versions other than the current one: the last, and those of
-/// writes that were interrupted.
+/// Takes away links to what is no more, and versions other than the current one: the last, and
+/// those of writes that were interrupted.
 fn sweep(dir: &Path, payload: &Payload, current: &Path) -> Result<(), Error> {
     let visible = visible(payload);
     for entry in fs::read_dir(dir).map_err(at("list", dir))?.flatten() {
@@ -174,7 +188,11 @@ fn sweep(dir: &Path, payload: &Payload, current: &Path) -> Result<(), Error> {
 }
 
 fn visible(payload: &Payload) -> BTreeSet<PathBuf> {
-    let first = |path: &PathBuf| path.components().next().map(|c| PathBuf::from(c.as_os_str()));
+    let first = |path: &PathBuf| {
+        path.components()
+            .next()
+            .map(|c| PathBuf::from(c.as_os_str()))
+    };
     payload.keys().filter_map(first).collect()
 }
 
@@ -203,8 +221,12 @@ fn is(path: &Path, data: &[u8]) -> bool {
 
 fn parents(root: &Path, path: &Path) -> Vec<PathBuf> {
     let inside = |p: &&Path| p.starts_with(root) && *p != root;
-    let mut parents: Vec<_> =
-        path.ancestors().skip(1).filter(inside).map(Path::to_owned).collect();
+    let mut parents: Vec<_> = path
+        .ancestors()
+        .skip(1)
+        .filter(inside)
+        .map(Path::to_owned)
+        .collect();
     parents.reverse();
     parents
 }
@@ -217,7 +239,9 @@ fn make_dir(path: &Path) -> Result<(), Error> {
 
 /// `..` and the time, as people know it from upstream, and a number that is not there yet.
 fn version_name() -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     let (days, seconds) = (now.as_secs() / 86_400, now.as_secs() % 86_400);
     let (year, month, day) = civil(days as i64);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -235,7 +259,11 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -244,8 +272,15 @@ mod tests {
     use super::*;
 
     fn payload(files: &[(&str, &str)]) -> Payload {
-        let file = |data: &str| Projection { data: data.into(), mode: 0o640, user: None };
-        files.iter().map(|(path, data)| (PathBuf::from(path), file(data))).collect()
+        let file = |data: &str| Projection {
+            data: data.into(),
+            mode: 0o640,
+            user: None,
+        };
+        files
+            .iter()
+            .map(|(path, data)| (PathBuf::from(path), file(data)))
+            .collect()
     }
 
     fn put(dir: &Path, files: &[(&str, &str)]) -> bool {
@@ -254,7 +289,9 @@ mod tests {
 
     fn names(dir: &Path) -> Vec<String> {
         let entries = fs::read_dir(dir).unwrap().flatten();
-        let mut names: Vec<_> = entries.map(|e| e.file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = entries
+            .map(|e| e.file_name().into_string().unwrap())
+            .collect();
         names.retain(|name| !name.starts_with("..2"));
         names.sort();
         names
@@ -265,12 +302,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(put(dir.path(), &[("a", "1"), ("d/e/f", "2")]));
         assert_eq!(names(dir.path()), ["..data", "a", "d"]);
-        assert_eq!(fs::read_link(dir.path().join("a")).unwrap(), Path::new("..data/a"));
-        assert_eq!(fs::read_link(dir.path().join("d")).unwrap(), Path::new("..data/d"));
+        assert_eq!(
+            fs::read_link(dir.path().join("a")).unwrap(),
+            Path::new("..data/a")
+        );
+        assert_eq!(
+            fs::read_link(dir.path().join("d")).unwrap(),
+            Path::new("..data/d")
+        );
         let data = fs::read_link(dir.path().join("..data")).unwrap();
         assert!(data.to_str().unwrap().starts_with("..20"));
         assert_eq!(fs::read_to_string(dir.path().join("d/e/f")).unwrap(), "2");
-        let mode = fs::metadata(dir.path().join("a")).unwrap().permissions().mode();
+        let mode = fs::metadata(dir.path().join("a"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o7777, 0o640);
     }
 
@@ -306,7 +352,9 @@ mod tests {
     fn a_failure_to_own_leaves_the_old_version() {
         let dir = tempfile::tempdir().unwrap();
         put(dir.path(), &[("a", "1")]);
-        let failed = write(dir.path(), &payload(&[("a", "2")]), |_| Err(io::Error::other("no")));
+        let failed = write(dir.path(), &payload(&[("a", "2")]), |_| {
+            Err(io::Error::other("no"))
+        });
         assert!(failed.is_err());
         assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "1");
         assert!(put(dir.path(), &[("a", "2")]));
@@ -317,7 +365,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let long = "x".repeat(256);
         for bad in ["", "/a", "../a", "a/../b", "..a", "..data/x", long.as_str()] {
-            assert!(write(dir.path(), &payload(&[(bad, "")]), |_| Ok(())).is_err(), "{bad:?}");
+            assert!(
+                write(dir.path(), &payload(&[(bad, "")]), |_| Ok(())).is_err(),
+                "{bad:?}"
+            );
         }
         put(dir.path(), &[(".hidden", ""), ("a/..b", "")]);
     }

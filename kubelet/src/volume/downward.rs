@@ -1,4 +1,5 @@
-//! Values of a pod's own fields, as upstream's `pkg/fieldpath` and `pkg/api/v1/resource` write them.
+//! Values of a pod's own fields, as upstream's `pkg/fieldpath` and `pkg/api/v1/resource` write
+//! them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -26,9 +27,14 @@ pub(super) enum Error {
 pub(super) fn field(pod: &Pod, path: &str) -> Result<String, Error> {
     let meta = &pod.metadata;
     let of = |map: &Option<BTreeMap<String, String>>, key: &str| {
-        map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default()
+        map.as_ref()
+            .and_then(|map| map.get(key))
+            .cloned()
+            .unwrap_or_default()
     };
-    if let Some((path, key)) = path.strip_suffix("']").and_then(|path| path.split_once("['"))
+    if let Some((path, key)) = path
+        .strip_suffix("']")
+        .and_then(|path| path.split_once("['"))
         && !path.is_empty()
     {
         return match path {
@@ -49,7 +55,10 @@ pub(super) fn field(pod: &Pod, path: &str) -> Result<String, Error> {
 
 /// `key="value"` lines in the order of the keys.
 fn format_map(map: Option<&BTreeMap<String, String>>) -> String {
-    let lines = map.into_iter().flatten().map(|(key, value)| format!("{key}={}", quoted(value)));
+    let lines = map
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", quoted(value)));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -90,8 +99,8 @@ fn escape(out: &mut String, c: char) {
     written.expect("writing to a string cannot fail");
 }
 
-/// A limit or request of one of the pod's containers, divided and rounded up. Limits that a container
-/// does not have are the node's.
+/// A limit or request of one of the pod's containers, divided and rounded up. Limits that a
+/// container does not have are the node's.
 pub(super) fn resource(
     pod: &Pod,
     selector: &ResourceFieldSelector,
@@ -100,16 +109,24 @@ pub(super) fn resource(
     let name = selector.container_name.as_deref().unwrap_or_default();
     let spec = pod.spec.as_ref();
     let containers = spec.into_iter().flat_map(|spec| {
-        spec.containers.iter().chain(spec.init_containers.iter().flatten())
+        spec.containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
     });
-    let container = containers.into_iter().find(|container| container.name == name);
+    let container = containers
+        .into_iter()
+        .find(|container| container.name == name);
     let container = container.ok_or_else(|| Error::Container(name.to_owned()))?;
     let amount = amount(container, &selector.resource, allocatable)?;
     let divisor = match &selector.divisor {
         Some(divisor) => parse(&divisor.0)?,
         None => Quantity::default(),
     };
-    let divisor = if divisor.is_zero() { parse("1")? } else { divisor };
+    let divisor = if divisor.is_zero() {
+        parse("1")?
+    } else {
+        divisor
+    };
     // Thousandths count for CPU only.
     let (amount, divisor) = match selector.resource.ends_with(".cpu") {
         true => (amount.milli_value(), divisor.milli_value()),
@@ -132,12 +149,15 @@ fn amount(container: &Container, of: &str, allocatable: &Allocatable) -> Result<
         "requests" => resources.and_then(|r| r.requests.as_ref()),
         _ => return Err(unsupported()),
     };
-    let given = given.and_then(|list| list.get(name)).map(|q| parse(&q.0)).transpose()?;
+    let given = given
+        .and_then(|list| list.get(name))
+        .map(|q| parse(&q.0))
+        .transpose()?;
     match given.filter(|quantity| !quantity.is_zero()) {
         Some(quantity) => Ok(quantity),
-        None if list == "limits" && known => {
-            allocatable.get(name).map_or(Ok(Quantity::default()), |quantity| parse(&quantity.0))
-        }
+        None if list == "limits" && known => allocatable
+            .get(name)
+            .map_or(Ok(Quantity::default()), |quantity| parse(&quantity.0)),
         None => Ok(Quantity::default()),
     }
 }
@@ -173,7 +193,10 @@ mod tests {
     #[test]
     fn fields_are_written_as_upstream_writes_them() {
         let get = |path| field(&pod(), path);
-        assert_eq!(get("metadata.labels").unwrap(), "a=\"say \\\"hi\\\"\\n\\x01é\"\nb=\"2\"");
+        assert_eq!(
+            get("metadata.labels").unwrap(),
+            "a=\"say \\\"hi\\\"\\n\\x01é\"\nb=\"2\""
+        );
         assert_eq!(get("metadata.labels['b']").unwrap(), "2");
         assert_eq!(get("metadata.labels['none']").unwrap(), "");
         assert_eq!(get("metadata.annotations['x/y']").unwrap(), "z");
@@ -182,7 +205,10 @@ mod tests {
             get("spec.nodeName").unwrap_err().to_string(),
             "unsupported fieldPath: spec.nodeName"
         );
-        assert!(matches!(get("metadata.name['a']"), Err(Error::Subscript(_))));
+        assert!(matches!(
+            get("metadata.name['a']"),
+            Err(Error::Subscript(_))
+        ));
     }
 
     #[test]

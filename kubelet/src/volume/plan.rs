@@ -20,10 +20,16 @@ pub struct Planned {
 #[derive(Clone, Debug)]
 pub enum Source {
     EmptyDir(Medium),
-    HostPath { path: String, kind: String },
+    HostPath {
+        path: String,
+        kind: String,
+    },
     Files(Files),
     /// An image, mounted by whoever pulls images.
-    Image { reference: String, pull_policy: String },
+    Image {
+        reference: String,
+        pull_policy: String,
+    },
 }
 
 /// Where an empty directory is.
@@ -31,9 +37,13 @@ pub enum Source {
 pub enum Medium {
     Disk,
     /// A tmpfs of at most so many bytes.
-    Memory { size: Option<u64> },
+    Memory {
+        size: Option<u64>,
+    },
     /// A hugetlbfs with pages of so many bytes.
-    HugePages { page_size: u64 },
+    HugePages {
+        page_size: u64,
+    },
 }
 
 /// Files that the kubelet writes and keeps up to date.
@@ -53,8 +63,16 @@ pub enum FileSource {
     ConfigMap(Keys),
     Secret(Keys),
     DownwardApi(Vec<DownwardAPIVolumeFile>),
-    Token { audience: String, expiration_seconds: Option<i64>, path: String },
-    Trust { bundles: TrustBundles, allow_empty: bool, path: String },
+    Token {
+        audience: String,
+        expiration_seconds: Option<i64>,
+        path: String,
+    },
+    Trust {
+        bundles: TrustBundles,
+        allow_empty: bool,
+        path: String,
+    },
 }
 
 /// Which keys of an object become which files.
@@ -88,7 +106,9 @@ pub enum Error {
 
 /// The volumes of a pod, in its order, or why one cannot be.
 pub fn plan(pod: &Pod, allocatable: &Allocatable) -> Vec<(String, Result<Planned, Error>)> {
-    let Some(spec) = &pod.spec else { return Vec::new() };
+    let Some(spec) = &pod.spec else {
+        return Vec::new();
+    };
     let volumes = spec.volumes.iter().flatten();
     volumes
         .map(|volume| {
@@ -107,7 +127,10 @@ fn source(volume: &Volume, spec: &PodSpec, allocatable: &Allocatable) -> Result<
     }
     if let Some(host) = &volume.host_path {
         let kind = host.type_.clone().unwrap_or_default();
-        return Ok(Source::HostPath { path: host.path.clone(), kind });
+        return Ok(Source::HostPath {
+            path: host.path.clone(),
+            kind,
+        });
     }
     if let Some(image) = &volume.image {
         return Ok(Source::Image {
@@ -130,24 +153,51 @@ fn files(volume: &Volume) -> Result<Option<Files>, Error> {
     };
     let (plugin, in_memory, mode, sources) = if let Some(map) = &volume.config_map {
         let keys = keys(&map.name, &map.items, map.optional);
-        ("kubernetes.io~configmap", false, map.default_mode, vec![FileSource::ConfigMap(keys)])
+        (
+            "kubernetes.io~configmap",
+            false,
+            map.default_mode,
+            vec![FileSource::ConfigMap(keys)],
+        )
     } else if let Some(secret) = &volume.secret {
         let name = secret.secret_name.as_deref().unwrap_or_default();
         let keys = keys(name, &secret.items, secret.optional);
-        ("kubernetes.io~secret", true, secret.default_mode, vec![FileSource::Secret(keys)])
+        (
+            "kubernetes.io~secret",
+            true,
+            secret.default_mode,
+            vec![FileSource::Secret(keys)],
+        )
     } else if let Some(downward) = &volume.downward_api {
         let items = downward.items.clone().unwrap_or_default();
         let sources = vec![FileSource::DownwardApi(items)];
-        ("kubernetes.io~downward-api", true, downward.default_mode, sources)
+        (
+            "kubernetes.io~downward-api",
+            true,
+            downward.default_mode,
+            sources,
+        )
     } else if let Some(projected) = &volume.projected {
         let sources = projected.sources.iter().flatten();
-        let sources = sources.filter_map(|s| projection(s).transpose()).collect::<Result<_, _>>()?;
-        ("kubernetes.io~projected", true, projected.default_mode, sources)
+        let sources = sources
+            .filter_map(|s| projection(s).transpose())
+            .collect::<Result<_, _>>()?;
+        (
+            "kubernetes.io~projected",
+            true,
+            projected.default_mode,
+            sources,
+        )
     } else {
         return Ok(None);
     };
     let default_mode = mode.unwrap_or(DEFAULT_MODE) as u32 & 0o7777;
-    Ok(Some(Files { plugin, in_memory, default_mode, sources }))
+    Ok(Some(Files {
+        plugin,
+        in_memory,
+        default_mode,
+        sources,
+    }))
 }
 
 fn projection(source: &VolumeProjection) -> Result<Option<FileSource>, Error> {
@@ -157,11 +207,21 @@ fn projection(source: &VolumeProjection) -> Result<Option<FileSource>, Error> {
         optional: optional.unwrap_or_default(),
     };
     Ok(if let Some(map) = &source.config_map {
-        Some(FileSource::ConfigMap(keys(&map.name, &map.items, map.optional)))
+        Some(FileSource::ConfigMap(keys(
+            &map.name,
+            &map.items,
+            map.optional,
+        )))
     } else if let Some(secret) = &source.secret {
-        Some(FileSource::Secret(keys(&secret.name, &secret.items, secret.optional)))
+        Some(FileSource::Secret(keys(
+            &secret.name,
+            &secret.items,
+            secret.optional,
+        )))
     } else if let Some(downward) = &source.downward_api {
-        Some(FileSource::DownwardApi(downward.items.clone().unwrap_or_default()))
+        Some(FileSource::DownwardApi(
+            downward.items.clone().unwrap_or_default(),
+        ))
     } else if let Some(token) = &source.service_account_token {
         Some(FileSource::Token {
             audience: token.audience.clone().unwrap_or_default(),
@@ -178,7 +238,11 @@ fn projection(source: &VolumeProjection) -> Result<Option<FileSource>, Error> {
             (None, None) => return Err(Error::TrustBundle),
         };
         let allow_empty = trust.optional.unwrap_or_default();
-        Some(FileSource::Trust { bundles, allow_empty, path: trust.path.clone() })
+        Some(FileSource::Trust {
+            bundles,
+            allow_empty,
+            path: trust.path.clone(),
+        })
     } else if source.pod_certificate.is_some() {
         return Err(Error::Unsupported("podCertificate"));
     } else {
@@ -188,7 +252,10 @@ fn projection(source: &VolumeProjection) -> Result<Option<FileSource>, Error> {
 
 fn unsupported(volume: &Volume) -> Error {
     let kinds = [
-        ("persistentVolumeClaim", volume.persistent_volume_claim.is_some()),
+        (
+            "persistentVolumeClaim",
+            volume.persistent_volume_claim.is_some(),
+        ),
         ("csi", volume.csi.is_some()),
         ("ephemeral", volume.ephemeral.is_some()),
         ("nfs", volume.nfs.is_some()),
@@ -211,7 +278,9 @@ fn medium(
 ) -> Result<Medium, Error> {
     match medium {
         "" => Ok(Medium::Disk),
-        "Memory" => Ok(Medium::Memory { size: memory_size(size_limit, spec, allocatable) }),
+        "Memory" => Ok(Medium::Memory {
+            size: memory_size(size_limit, spec, allocatable),
+        }),
         "HugePages" => {
             let mut sizes = page_sizes(spec);
             sizes.sort_unstable();
@@ -239,9 +308,15 @@ fn memory_size(
     spec: &PodSpec,
     allocatable: &Allocatable,
 ) -> Option<u64> {
-    let node = allocatable.get("memory").and_then(|quantity| number(&quantity.0));
+    let node = allocatable
+        .get("memory")
+        .and_then(|quantity| number(&quantity.0));
     let own = size_limit.and_then(|quantity| number(&quantity.0));
-    [node, memory_limit(spec), own].into_iter().flatten().filter(|size| *size > 0).min()
+    [node, memory_limit(spec), own]
+        .into_iter()
+        .flatten()
+        .filter(|size| *size > 0)
+        .min()
 }
 
 /// The memory limit of the whole pod, if it has one: that of its cgroup.
@@ -264,11 +339,20 @@ fn memory_limit(spec: &PodSpec) -> Option<u64> {
 }
 
 fn page_sizes(spec: &PodSpec) -> Vec<u64> {
-    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let resources = containers.map(|c| c.resources.as_ref()).chain([spec.resources.as_ref()]);
-    let names = resources.flatten().flat_map(|r| r.requests.iter().chain(&r.limits));
+    let containers = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten());
+    let resources = containers
+        .map(|c| c.resources.as_ref())
+        .chain([spec.resources.as_ref()]);
+    let names = resources
+        .flatten()
+        .flat_map(|r| r.requests.iter().chain(&r.limits));
     let names = names.flat_map(|list| list.keys());
-    names.filter_map(|name| number(name.strip_prefix("hugepages-")?)).collect()
+    names
+        .filter_map(|name| number(name.strip_prefix("hugepages-")?))
+        .collect()
 }
 
 /// A quantity as whole bytes, rounded up.
@@ -288,7 +372,10 @@ mod tests {
 
     fn only(spec: serde_json::Value) -> Result<Source, Error> {
         let node = Allocatable::from([("memory".into(), Quantity("1Gi".into()))]);
-        plan(&pod(spec), &node).remove(0).1.map(|planned| planned.source)
+        plan(&pod(spec), &node)
+            .remove(0)
+            .1
+            .map(|planned| planned.source)
     }
 
     #[test]

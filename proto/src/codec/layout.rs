@@ -16,12 +16,18 @@ use super::leaf;
 pub(crate) struct Layout {
     /// In JSON order.
     pub(crate) fields: Box<[Slot]>,
-    by_name: Box<[(NameId, u8)]>,
-    /// Own tags, ascending.
-    pub(crate) tags: Box<[Tag]>,
+    /// The slots by ascending name: the order of the tree.
+    pub(crate) by_name: Box<[u8]>,
+    names: NameTable,
+    pub(crate) tags: Tags,
     /// Slots of messages that Go holds by value.
     pub(crate) by_value: Box<[u8]>,
+    /// The slots that JSON shows even when they are absent.
+    pub(crate) always: u128,
 }
+
+/// The most fields that a message may have: slots are numbered by a byte and kept in 128-bit sets.
+pub(crate) const MAX_FIELDS: usize = 128;
 
 pub(crate) struct Slot {
     pub(crate) field: &'static Field,
@@ -46,6 +52,13 @@ pub(crate) enum Empty {
     Message(MsgId),
 }
 
+pub(crate) struct Tags {
+    /// By ascending tag.
+    pub(crate) rows: Box<[Tag]>,
+    /// The row of each low tag, [`NO_ROW`] where there is none.
+    low: Box<[u8]>,
+}
+
 pub(crate) struct Tag {
     pub(crate) tag: u16,
     pub(crate) to: Target,
@@ -54,81 +67,132 @@ pub(crate) struct Tag {
 pub(crate) enum Target {
     Slot(u8),
     /// An embedded struct: its own tags, leading to slots of the embedding message.
-    Inline(Box<[Tag]>),
+    Inline(Tags),
 }
 
 static LAYOUTS: LazyLock<Box<[OnceLock<Layout>]>> =
     LazyLock::new(|| catalogue::messages().map(|_| OnceLock::new()).collect());
 
 impl Layout {
+    #[inline]
     pub(crate) fn of(message: MsgId) -> &'static Self {
         LAYOUTS[usize::from(message.0)].get_or_init(|| Self::build(message))
     }
 
     fn build(message: MsgId) -> Self {
         let mut fields: Box<[Slot]> = message.fields().map(Slot::of).collect();
-        assert!(fields.len() <= MAX_FIELDS, "slots are numbered by a byte and seen in a 128-bit set");
-        let number = |i: usize| u8::try_from(i).expect("a message has at most 128 fields");
-        let mut by_name: Box<[_]> = fields.iter().enumerate().map(|(i, s)| (s.field.name, number(i))).collect();
-        by_name.sort_unstable();
-        let by_value = (0..fields.len())
-            .filter(|i| matches!(fields[*i].empty, Empty::Message(_)))
-            .map(number)
-            .collect();
-        let tags = tags(message, &by_name);
+        assert!(fields.len() <= MAX_FIELDS, "a message has at most 128 fields");
+        let numbers = 0..u8::try_from(fields.len()).expect("at most 128");
+        let slot = |number: &u8| &fields[usize::from(*number)];
+        let mut by_name: Box<[u8]> = numbers.clone().collect();
+        by_name.sort_unstable_by_key(|n| slot(n).field.name);
+        let by_value = numbers.clone().filter(|n| matches!(slot(n).empty, Empty::Message(_))).collect();
+        let always = numbers.clone().filter(|n| slot(n).empty != Empty::Omit).fold(0, |set, n| set | 1 << n);
+        let names = NameTable::new(numbers.map(|n| (slot(&n).field.name, n)).collect());
+        let tags = Tags::new(message, &names);
         fields.iter_mut().for_each(|slot| slot.is_type_meta = true);
-        each_slot(&tags, &mut |number| fields[usize::from(number)].is_type_meta = false);
-        Self { fields, by_name, tags, by_value }
+        tags.each_slot(&mut |number| fields[usize::from(number)].is_type_meta = false);
+        Self { fields, by_name, names, tags, by_value, always }
     }
 
+    #[inline]
     pub(crate) fn slot_of(&self, name: NameId) -> Option<u8> {
-        let i = self.by_name.binary_search_by_key(&name, |(n, _)| *n).ok()?;
-        Some(self.by_name[i].1)
+        self.names.find(name)
     }
 
-    pub(crate) fn slot(&self, slot: u8) -> &Slot {
-        &self.fields[usize::from(slot)]
+    #[inline]
+    pub(crate) fn slot(&self, number: u8) -> &Slot {
+        &self.fields[usize::from(number)]
     }
 }
 
-/// The most fields that a message may have.
-const MAX_FIELDS: usize = 128;
+/// The numbers of a set of slots, ascending.
+pub(crate) fn numbers(mut set: u128) -> impl Iterator<Item = u8> {
+    std::iter::from_fn(move || {
+        let number = set.trailing_zeros();
+        set &= set.checked_sub(1)?;
+        Some(number as u8)
+    })
+}
 
-fn tags(message: MsgId, by_name: &[(NameId, u8)]) -> Box<[Tag]> {
-    let tag = |index: &u16| {
-        let field = catalogue::field_at(*index);
-        let to = match field.kind {
-            Kind::Message(inner) if field.has(Flags::INLINE) => Target::Inline(tags(inner, by_name)),
-            _ => {
-                let i = by_name.binary_search_by_key(&field.name, |(n, _)| *n);
-                let i = i.expect("the generator flattens every field of an embedded struct");
-                Target::Slot(by_name[i].1)
+/// Slots by name: a hash table without collisions, its multiplier found by trial.
+struct NameTable {
+    multiplier: u32,
+    shift: u32,
+    cells: Box<[Option<(NameId, u8)>]>,
+}
+
+impl NameTable {
+    fn new(names: Vec<(NameId, u8)>) -> Self {
+        // With four cells a name a few trials are enough; otherwise the table doubles.
+        let few = (names.len().max(1) * 4).next_power_of_two().trailing_zeros();
+        let trials = (few..16).flat_map(|bits| (1..=100).map(move |trial| (bits, 0x9e37_79b9_u32.wrapping_mul(trial) | 1)));
+        // The last one gives each of the 65,536 names its own cell.
+        let mut tables = trials.chain([(16, 1 << 16)]).filter_map(|(bits, multiplier)| Self::try_new(&names, bits, multiplier));
+        tables.next().expect("names are distinct")
+    }
+
+    fn try_new(names: &[(NameId, u8)], bits: u32, multiplier: u32) -> Option<Self> {
+        let mut table = Self { multiplier, shift: 32 - bits, cells: vec![None; 1 << bits].into() };
+        for entry in names {
+            let place = table.place(entry.0);
+            if table.cells[place].replace(*entry).is_some() {
+                return None;
             }
-        };
-        Tag { tag: field.tag, to }
-    };
-    message.fields_by_tag().iter().map(tag).collect()
+        }
+        Some(table)
+    }
+
+    #[inline]
+    fn place(&self, name: NameId) -> usize {
+        (u32::from(name.0).wrapping_mul(self.multiplier) >> self.shift) as usize
+    }
+
+    #[inline]
+    fn find(&self, name: NameId) -> Option<u8> {
+        self.cells[self.place(name)].filter(|(n, _)| *n == name).map(|(_, number)| number)
+    }
 }
 
-fn each_slot(tags: &[Tag], visit: &mut impl FnMut(u8)) {
-    for tag in tags {
-        match &tag.to {
-            Target::Slot(number) => visit(*number),
-            Target::Inline(tags) => each_slot(tags, visit),
+const NO_ROW: u8 = u8::MAX;
+
+impl Tags {
+    fn new(message: MsgId, names: &NameTable) -> Self {
+        let row = |index: &u16| {
+            let field = catalogue::field_at(*index);
+            let to = match field.kind {
+                Kind::Message(inner) if field.has(Flags::INLINE) => Target::Inline(Self::new(inner, names)),
+                _ => Target::Slot(names.find(field.name).expect("the generator flattens embedded structs")),
+            };
+            Tag { tag: field.tag, to }
+        };
+        let rows: Box<[Tag]> = message.fields_by_tag().iter().map(row).collect();
+        let mut low = vec![NO_ROW; rows.last().map_or(0, |r| usize::from(r.tag) + 1).min(256)];
+        for (i, row) in rows.iter().enumerate() {
+            if let Some(cell) = low.get_mut(usize::from(row.tag)) {
+                *cell = u8::try_from(i).expect("a message has at most 128 fields");
+            }
+        }
+        Self { rows, low: low.into() }
+    }
+
+    /// The number of the row of a tag.
+    #[inline]
+    pub(crate) fn find(&self, tag: u32) -> Option<usize> {
+        match self.low.get(tag as usize) {
+            Some(row) => (*row != NO_ROW).then_some(usize::from(*row)),
+            None => self.rows.binary_search_by_key(&tag, |t| u32::from(t.tag)).ok(),
         }
     }
-}
 
-/// The entry for `tag`; mostly at or just after `guess`, because encoders write ascending tags.
-pub(crate) fn find_tag(tags: &[Tag], guess: usize, tag: u32) -> Option<usize> {
-    let is = |i: usize| tags.get(i).is_some_and(|t| u32::from(t.tag) == tag);
-    if is(guess) {
-        return Some(guess);
+    fn each_slot(&self, visit: &mut impl FnMut(u8)) {
+        for row in &self.rows {
+            match &row.to {
+                Target::Slot(number) => visit(*number),
+                Target::Inline(tags) => tags.each_slot(visit),
+            }
+        }
     }
-    if is(guess + 1) {
-        return Some(guess + 1);
-    }
-    tags.binary_search_by_key(&tag, |t| u32::from(t.tag)).ok()
 }
 
 impl Slot {

@@ -83,9 +83,9 @@ impl<'a> ObjectMeta<'a> {
     fn all(self, wanted: u32) -> impl Iterator<Item = &'a [u8]> + Clone {
         let mut fields = Fields::new(self.raw, "ObjectMeta");
         std::iter::from_fn(move || loop {
-            match fields.next().ok()?? {
-                (tag, Wire::Bytes(bytes)) if tag == wanted => return Some(bytes),
-                _ => {}
+            let (tag, wire) = fields.next().ok()??;
+            if tag == wanted {
+                return wire.as_bytes();
             }
         })
     }

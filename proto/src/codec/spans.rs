@@ -5,11 +5,12 @@
 //! two pieces, malformed bytes): whoever reads by spans then takes the way over the tree, which knows
 //! what to do.
 
-use super::layout::{Empty, Slot, Tag, Target, find_tag};
+use super::layout::{Empty, Slot, Tags, Target};
 use super::protobuf::scalar;
 use super::protobuf::wire::Fields;
 pub(crate) use super::protobuf::wire::Wire;
 use super::leaf;
+use super::slots::Slots;
 use crate::catalogue::{Field, Flags, Kind, Shape};
 
 /// Where the values of a field are.
@@ -22,31 +23,23 @@ pub(crate) struct Span<'r> {
     rest: &'r [u8],
 }
 
-pub(crate) const ABSENT: Span<'static> = Span { count: 0, wire: Wire::Varint(0), rest: &[] };
-
-/// Notes where the fields of a message are; `spans` has one for each slot.
-pub(crate) fn note<'r>(raw: &'r [u8], tags: &'static [Tag], spans: &mut [Span<'r>]) -> Option<()> {
+/// Notes where the fields of a message are.
+pub(crate) fn note<'r>(raw: &'r [u8], tags: &'static Tags, slots: &mut Slots, spans: &mut Vec<Span<'r>>) -> Option<()> {
     let mut fields = Fields::new(raw, "");
-    let mut guess = 0;
-    let mut inlined = 0_u64;
+    let mut inlined = 0_u128;
     while let Some((tag, wire)) = fields.next().ok()? {
-        let Some(i) = find_tag(tags, guess, tag) else { continue };
-        guess = i;
-        match &tags[i].to {
-            Target::Slot(number) => {
-                let span = &mut spans[usize::from(*number)];
-                if span.count == 0 {
-                    *span = Span { count: 0, wire, rest: fields.rest() };
-                }
-                span.count += 1;
-            }
+        let Some(row) = tags.find(tag) else { continue };
+        match &tags.rows[row].to {
+            Target::Slot(number) => match slots.get_mut(spans, *number) {
+                Some(span) => span.count += 1,
+                None => slots.put(spans, *number, Span { count: 1, wire, rest: fields.rest() }),
+            },
             Target::Inline(inner) => {
-                let bit = 1_u64.checked_shl(u32::try_from(i).ok()?)?;
-                if inlined & bit != 0 {
+                if inlined & (1 << row) != 0 {
                     return None;
                 }
-                inlined |= bit;
-                note(bytes(wire)?, inner, spans)?;
+                inlined |= 1 << row;
+                note(wire.as_bytes()?, inner, slots, spans)?;
             }
         }
     }
@@ -54,11 +47,12 @@ pub(crate) fn note<'r>(raw: &'r [u8], tags: &'static [Tag], spans: &mut [Span<'r
 }
 
 impl<'r> Span<'r> {
-    /// Whether the field shows as absent: not there, or Go cannot tell it from absence.
+    /// Whether the field shows as absent all the same, because Go cannot tell it from absence.
+    #[inline]
     pub(crate) fn is_absent(&self, slot: &Slot) -> Option<bool> {
         let field = slot.field;
-        if self.count == 0 || field.shape != Shape::One {
-            return Some(self.count == 0);
+        if field.shape != Shape::One {
+            return Some(false);
         }
         if self.count > 1 {
             return None;
@@ -67,12 +61,12 @@ impl<'r> Span<'r> {
             return is_zero(field, self.wire);
         }
         let omit = slot.empty == Empty::Omit && !field.has(Flags::POINTER);
-        Some(omit && matches!(field.kind, Kind::Bytes | Kind::Strings) && self.wire == Wire::Bytes(&[]))
+        Some(omit && matches!(field.kind, Kind::Bytes | Kind::Strings) && self.wire.as_bytes() == Some(&[]))
     }
 
     /// The values of a list or the entries of a map that follow the first.
     pub(crate) fn others(&self, field: &Field) -> Others<'r> {
-        Others { left: self.count.saturating_sub(1), tag: field.tag.into(), fields: Fields::new(self.rest, "") }
+        Others { left: self.count - 1, tag: field.tag.into(), fields: Fields::new(self.rest, "") }
     }
 }
 
@@ -99,49 +93,35 @@ impl<'r> Iterator for Others<'r> {
     }
 }
 
-pub(crate) fn bytes(wire: Wire<'_>) -> Option<&[u8]> {
-    match wire {
-        Wire::Bytes(bytes) => Some(bytes),
-        _ => None,
-    }
-}
-
-pub(crate) fn varint(wire: Wire<'_>) -> Option<u64> {
-    match wire {
-        Wire::Varint(n) => Some(n),
-        _ => None,
-    }
-}
-
 /// Key and value of an entry of a map, written as encoders write it.
 pub(crate) fn entry(wire: Wire<'_>) -> Option<(&str, Wire<'_>)> {
-    let mut fields = Fields::new(bytes(wire)?, "");
+    let mut fields = Fields::new(wire.as_bytes()?, "");
     let (1, key) = fields.next().ok()?? else { return None };
     let (2, value) = fields.next().ok()?? else { return None };
-    let key = std::str::from_utf8(bytes(key)?).ok()?;
+    let key = std::str::from_utf8(key.as_bytes()?).ok()?;
     fields.rest().is_empty().then_some((key, value))
 }
 
 /// The text of a quantity, written as encoders write it; it need not be canonical.
 pub(crate) fn quantity(wire: Wire<'_>) -> Option<&str> {
-    let mut fields = Fields::new(bytes(wire)?, "");
+    let mut fields = Fields::new(wire.as_bytes()?, "");
     let (1, text) = fields.next().ok()?? else { return None };
-    let text = std::str::from_utf8(bytes(text)?).ok()?;
+    let text = std::str::from_utf8(text.as_bytes()?).ok()?;
     fields.rest().is_empty().then_some(text)
 }
 
 fn is_zero(field: &Field, wire: Wire<'_>) -> Option<bool> {
     Some(match field.kind {
-        Kind::String => bytes(wire)?.is_empty(),
-        Kind::Bool | Kind::Int64 => varint(wire)? == 0,
-        Kind::Int32 => scalar::int32(varint(wire)?) == 0,
-        Kind::Float64 => matches!(wire, Wire::Fixed64(bits) if f64::from_bits(bits) == 0.0),
-        Kind::Time | Kind::MicroTime => scalar::timestamp(bytes(wire)?, field.kind).ok()?.is_none(),
+        Kind::String => wire.as_bytes()?.is_empty(),
+        Kind::Bool | Kind::Int64 => wire.as_varint()? == 0,
+        Kind::Int32 => scalar::int32(wire.as_varint()?) == 0,
+        Kind::Float64 => wire.as_double()? == 0.0,
+        Kind::Time | Kind::MicroTime => scalar::timestamp(wire.as_bytes()?, field.kind).ok()?.is_none(),
         Kind::Quantity => {
             let text = quantity(wire)?;
             text == "0" || !leaf::is_plainly_canonical(text) && &*leaf::quantity(text).ok()? == "0"
         }
-        Kind::IntOrString => scalar::int_or_bytes(bytes(wire)?).ok()? == Ok(0),
+        Kind::IntOrString => scalar::int_or_bytes(wire.as_bytes()?).ok()? == Ok(0),
         _ => false,
     })
 }

@@ -6,10 +6,11 @@
 //! [`protobuf::decode`] and [`json::encode`], byte for byte.
 
 use super::json::{self, push_float, push_raw, push_string};
-use super::layout::{Empty, Layout, Slot};
+use super::layout::{Empty, Layout, Slot, numbers};
 use super::protobuf::wire::{Fields, Wire};
 use super::protobuf::{self, scalar};
-use super::spans::{self, Span, bytes, varint};
+use super::slots::Slots;
+use super::spans::{self, Span};
 use super::{DecodeError, MAX_DEPTH, leaf};
 use crate::catalogue::{Field, Kind, MsgId, Shape, names};
 
@@ -61,31 +62,42 @@ impl<'r> Transcoder<'r, '_> {
         }
         self.depth += 1;
         let layout = Layout::of(id);
-        let base = self.spans.len();
-        self.spans.resize(base + layout.fields.len(), spans::ABSENT);
-        spans::note(raw, &layout.tags, &mut self.spans[base..])?;
+        let mut slots = Slots::new(&self.spans);
+        spans::note(raw, &layout.tags, &mut slots, &mut self.spans)?;
         self.out.push(b'{');
         let mut open = false;
-        for (i, slot) in layout.fields.iter().enumerate() {
-            let span = self.spans[base + i];
-            let meta = type_meta.filter(|_| slot.is_type_meta);
-            if meta.is_none() && span.is_absent(slot)? {
-                if slot.empty != Empty::Omit {
+        if let Some(meta) = type_meta {
+            self.type_meta(layout, meta, &mut open);
+        }
+        for number in numbers(slots.present() | layout.always) {
+            let slot = layout.slot(number);
+            match slots.get(&self.spans, number).copied() {
+                Some(span) if !span.is_absent(slot)? => {
+                    self.key(slot, &mut open);
+                    self.field(slot.field, id, &span)?;
+                }
+                _ if slot.empty == Empty::Omit => {}
+                _ => {
                     self.key(slot, &mut open);
                     json::push_empty(slot.empty, self.out);
                 }
-                continue;
-            }
-            self.key(slot, &mut open);
-            match meta {
-                Some(meta) => push_string(if slot.field.name == names::KIND { meta.kind } else { meta.api_version }, self.out),
-                None => self.field(slot.field, id, &span)?,
             }
         }
         self.out.push(b'}');
-        self.spans.truncate(base);
+        slots.leave(&mut self.spans);
         self.depth -= 1;
         Some(())
+    }
+
+    /// `kind` and `apiVersion`, which Go's structs have first.
+    fn type_meta(&mut self, layout: &'static Layout, meta: TypeMeta<'_>, open: &mut bool) {
+        for slot in layout.fields.iter().take_while(|slot| slot.is_type_meta) {
+            let text = if slot.field.name == names::KIND { meta.kind } else { meta.api_version };
+            if !text.is_empty() {
+                self.key(slot, open);
+                push_string(text, self.out);
+            }
+        }
     }
 
     fn key(&mut self, slot: &Slot, open: &mut bool) {
@@ -138,16 +150,13 @@ impl<'r> Transcoder<'r, '_> {
 
     fn element(&mut self, field: &'static Field, around: MsgId, wire: Wire<'r>) -> Option<()> {
         match field.kind {
-            Kind::String => json::push_text(bytes(wire)?, self.out),
-            Kind::Bool => json::push_bool(varint(wire)? != 0, self.out),
-            Kind::Int32 => json::push_int(scalar::int32(varint(wire)?).into(), self.out),
-            Kind::Int64 => json::push_int(varint(wire)?.cast_signed(), self.out),
-            Kind::Float64 => {
-                let Wire::Fixed64(bits) = wire else { return None };
-                push_float(f64::from_bits(bits), self.out);
-            }
-            Kind::Bytes => json::push_bytes(bytes(wire)?, self.out),
-            Kind::Time | Kind::MicroTime => match scalar::timestamp(bytes(wire)?, field.kind).ok()? {
+            Kind::String => json::push_text(wire.as_bytes()?, self.out),
+            Kind::Bool => json::push_bool(wire.as_varint()? != 0, self.out),
+            Kind::Int32 => json::push_int(scalar::int32(wire.as_varint()?).into(), self.out),
+            Kind::Int64 => json::push_int(wire.as_varint()?.cast_signed(), self.out),
+            Kind::Float64 => push_float(wire.as_double()?, self.out),
+            Kind::Bytes => json::push_bytes(wire.as_bytes()?, self.out),
+            Kind::Time | Kind::MicroTime => match scalar::timestamp(wire.as_bytes()?, field.kind).ok()? {
                 None => self.out.extend_from_slice(b"null"),
                 time => {
                     self.out.push(b'"');
@@ -163,17 +172,17 @@ impl<'r> Transcoder<'r, '_> {
                     push_string(&leaf::quantity(text).ok()?, self.out);
                 }
             }
-            Kind::IntOrString => match scalar::int_or_bytes(bytes(wire)?).ok()? {
+            Kind::IntOrString => match scalar::int_or_bytes(wire.as_bytes()?).ok()? {
                 Ok(int) => json::push_int(int.into(), self.out),
                 Err(text) => json::push_text(text, self.out),
             },
-            Kind::RawExtension | Kind::FieldsV1 | Kind::Json => match scalar::raw(bytes(wire)?).ok()? {
+            Kind::RawExtension | Kind::FieldsV1 | Kind::Json => match scalar::raw(wire.as_bytes()?).ok()? {
                 Some(raw) => push_raw(raw, self.out),
                 None => self.out.extend_from_slice(b"null"),
             },
-            Kind::Strings => self.strings(bytes(wire)?)?,
-            Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings => self.union(field.kind, around, bytes(wire)?)?,
-            Kind::Message(id) => self.message(bytes(wire)?, id, None)?,
+            Kind::Strings => self.strings(wire.as_bytes()?)?,
+            Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings => self.union(field.kind, around, wire.as_bytes()?)?,
+            Kind::Message(id) => self.message(wire.as_bytes()?, id, None)?,
         }
         Some(())
     }
@@ -188,7 +197,7 @@ impl<'r> Transcoder<'r, '_> {
                     self.out.push(b',');
                 }
                 first = false;
-                json::push_text(bytes(wire)?, self.out);
+                json::push_text(wire.as_bytes()?, self.out);
             }
         }
         self.out.push(b']');
@@ -201,16 +210,16 @@ impl<'r> Transcoder<'r, '_> {
         let (mut allows, mut schema, mut list) = (None, None, false);
         while let Some((tag, wire)) = fields.next().ok()? {
             match (kind, tag) {
-                (Kind::SchemaOrBool, 1) if allows.is_none() => allows = Some(varint(wire)? != 0),
+                (Kind::SchemaOrBool, 1) if allows.is_none() => allows = Some(wire.as_varint()? != 0),
                 (Kind::SchemaOrBool, 2) | (Kind::SchemaOrArray | Kind::SchemaOrStrings, 1) if schema.is_none() => {
-                    schema = Some(bytes(wire)?);
+                    schema = Some(wire.as_bytes()?);
                 }
                 (Kind::SchemaOrArray | Kind::SchemaOrStrings, 2) => {
                     self.out.push(if list { b',' } else { b'[' });
                     list = true;
                     match kind {
-                        Kind::SchemaOrArray => self.message(bytes(wire)?, around, None)?,
-                        _ => json::push_text(bytes(wire)?, self.out),
+                        Kind::SchemaOrArray => self.message(wire.as_bytes()?, around, None)?,
+                        _ => json::push_text(wire.as_bytes()?, self.out),
                     }
                 }
                 _ => return None,

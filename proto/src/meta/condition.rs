@@ -22,7 +22,10 @@ pub struct Condition<'a> {
 /// The condition of a type in a list of conditions.
 #[must_use]
 pub fn find_condition<'a>(conditions: &'a Value, kind: &str) -> Option<&'a Value> {
-    conditions.as_list()?.iter().find(|c| c.get(n::TYPE).and_then(Value::as_str) == Some(kind))
+    conditions
+        .as_list()?
+        .iter()
+        .find(|c| c.get(n::TYPE).and_then(Value::as_str) == Some(kind))
 }
 
 /// Puts a condition into a list, in the place of the one of its type or at the end, and tells whether
@@ -30,7 +33,9 @@ pub fn find_condition<'a>(conditions: &'a Value, kind: &str) -> Option<&'a Value
 /// another one than before, else it stays. Other fields of the condition (`lastProbeTime`) stay too.
 pub fn set_condition(conditions: &mut Value, condition: Condition<'_>, now: &str) -> bool {
     let list = conditions.make_list();
-    let at = list.iter().position(|c| c.get(n::TYPE).and_then(Value::as_str) == Some(condition.kind));
+    let at = list
+        .iter()
+        .position(|c| c.get(n::TYPE).and_then(Value::as_str) == Some(condition.kind));
     let at = at.unwrap_or_else(|| {
         list.push(Value::object());
         list.len() - 1
@@ -70,7 +75,10 @@ const MAX_MESSAGE: usize = 32 * 1024;
 pub fn validate_conditions(conditions: &Value, errors: &mut Errors<'_>) {
     let mut first = HashMap::new();
     for (i, condition) in conditions.as_list().unwrap_or_default().iter().enumerate() {
-        let kind = condition.get(n::TYPE).and_then(Value::as_str).unwrap_or_default();
+        let kind = condition
+            .get(n::TYPE)
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         if first.insert(kind, i).is_some() {
             errors.duplicate(Spot::node(condition), kind);
         }
@@ -80,7 +88,12 @@ pub fn validate_conditions(conditions: &Value, errors: &mut Errors<'_>) {
 
 fn validate(condition: &Value, errors: &mut Errors<'_>) {
     let at = Spot::node(condition);
-    let text = |field| condition.get(field).and_then(Value::as_str).unwrap_or_default();
+    let text = |field| {
+        condition
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     match text(n::TYPE) {
         "" => errors.required(at.field(n::TYPE), "is required"),
         kind => errors.invalid_each(at.field(n::TYPE), kind, label_key_problems(kind)),
@@ -88,11 +101,22 @@ fn validate(condition: &Value, errors: &mut Errors<'_>) {
     match text(n::STATUS) {
         "" => errors.required(at.field(n::STATUS), ""),
         "True" | "False" | "Unknown" => {}
-        other => errors.not_supported(at.field(n::STATUS), Named(other), &["False", "True", "Unknown"]),
+        other => errors.not_supported(
+            at.field(n::STATUS),
+            Named(other),
+            &["False", "True", "Unknown"],
+        ),
     }
-    let generation = condition.get(n::OBSERVED_GENERATION).and_then(Value::as_int).unwrap_or(0);
+    let generation = condition
+        .get(n::OBSERVED_GENERATION)
+        .and_then(Value::as_int)
+        .unwrap_or(0);
     if generation < 0 {
-        errors.invalid(at.field(n::OBSERVED_GENERATION), generation, "must be greater than or equal to zero");
+        errors.invalid(
+            at.field(n::OBSERVED_GENERATION),
+            generation,
+            "must be greater than or equal to zero",
+        );
     }
     if text(n::LAST_TRANSITION_TIME).is_empty() {
         errors.required(at.field(n::LAST_TRANSITION_TIME), "");
@@ -100,7 +124,11 @@ fn validate(condition: &Value, errors: &mut Errors<'_>) {
     match text(n::REASON) {
         "" => errors.required(at.field(n::REASON), ""),
         reason => {
-            errors.invalid_each(at.field(n::REASON), reason, condition_reason_problems(reason));
+            errors.invalid_each(
+                at.field(n::REASON),
+                reason,
+                condition_reason_problems(reason),
+            );
             if reason.len() > MAX_REASON {
                 errors.too_long(at.field(n::REASON), MAX_REASON);
             }

@@ -11,8 +11,7 @@ pub type NameCheck = fn(&str, bool) -> Vec<String>;
 const DNS_LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const DNS_SUBDOMAIN: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 const LABEL_KEY: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
-const LABEL_KEY_RULE: &str =
-    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+const LABEL_KEY_RULE: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 
 /// Names of most resources.
 #[must_use]
@@ -20,13 +19,13 @@ pub fn subdomain_name(name: &str, prefix: bool) -> Vec<String> {
     dns_subdomain_problems(&masked(name, prefix))
 }
 
-/// Names of namespaces and of what becomes part of a host name.
+/// Names of namespaces, services (KEP-5311) and others that become part of a host name.
 #[must_use]
 pub fn label_name(name: &str, prefix: bool) -> Vec<String> {
     dns_label_problems(&masked(name, prefix))
 }
 
-/// Names of services.
+/// Names of what had to be a label of RFC 1035; services had before 1.37.
 #[must_use]
 pub fn dns_1035_label_name(name: &str, prefix: bool) -> Vec<String> {
     dns_1035_label_problems(&masked(name, prefix))
@@ -35,7 +34,11 @@ pub fn dns_1035_label_name(name: &str, prefix: bool) -> Vec<String> {
 /// Names that need only fit a URL: RBAC, and all names of objects that exist already.
 #[must_use]
 pub fn path_segment_name(name: &str, prefix: bool) -> Vec<String> {
-    if prefix { path_segment_prefix_problems(name) } else { path_segment_problems(name) }
+    if prefix {
+        path_segment_prefix_problems(name)
+    } else {
+        path_segment_problems(name)
+    }
 }
 
 /// A prefix may end in a dash, which stands for what follows. As upstream, this takes the character
@@ -91,7 +94,11 @@ fn dns_label(value: &str, unit: &str) -> Vec<String> {
     if !is_label(value) {
         let dots = is_subdomain(value);
         let regex = || regex(rule, DNS_LABEL, &["my-name", "123-abc"]);
-        problems.push(if dots { "must not contain dots".into() } else { regex() });
+        problems.push(if dots {
+            "must not contain dots".into()
+        } else {
+            regex()
+        });
     }
     problems
 }
@@ -110,7 +117,11 @@ fn dns_subdomain(value: &str, unit: &str) -> Vec<String> {
 pub fn dns_subdomain_with_underscore_problems(value: &str) -> Vec<String> {
     let rule = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character";
     let format = r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*";
-    let label = |l: &str| framed(l.strip_prefix('_').unwrap_or(l), is_lower, |b| is_lower(b) || matches!(b, b'-' | b'_'));
+    let label = |l: &str| {
+        framed(l.strip_prefix('_').unwrap_or(l), is_lower, |b| {
+            is_lower(b) || matches!(b, b'-' | b'_')
+        })
+    };
     let mut problems = too_long(value, 253, "characters");
     if !value.split('.').all(label) {
         problems.push(regex(rule, format, &["example.com"]));
@@ -124,7 +135,11 @@ pub fn dns_1035_label_problems(value: &str) -> Vec<String> {
     let rule = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
     let mut problems = too_long(value, 63, "characters");
     if !is_label(value) || !value.starts_with(|c: char| c.is_ascii_lowercase()) {
-        problems.push(regex(rule, "[a-z]([-a-z0-9]*[a-z0-9])?", &["my-name", "abc-123"]));
+        problems.push(regex(
+            rule,
+            "[a-z]([-a-z0-9]*[a-z0-9])?",
+            &["my-name", "abc-123"],
+        ));
     }
     problems
 }
@@ -135,7 +150,11 @@ pub fn wildcard_dns_subdomain_problems(value: &str) -> Vec<String> {
     let rule = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character";
     let mut problems = too_long(value, 253, "characters");
     if !value.strip_prefix("*.").is_some_and(is_subdomain) {
-        problems.push(regex(rule, &format!(r"\*\.{DNS_SUBDOMAIN}"), &["*.example.com"]));
+        problems.push(regex(
+            rule,
+            &format!(r"\*\.{DNS_SUBDOMAIN}"),
+            &["*.example.com"],
+        ));
     }
     problems
 }
@@ -160,16 +179,24 @@ pub fn label_key_problems(value: &str) -> Vec<String> {
         (Some(name), None, _) => name,
         _ => {
             let rule = regex(LABEL_KEY_RULE, LABEL_KEY, &examples);
-            let optional = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+            let optional =
+                "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
             return vec![format!("a valid label key {rule} {optional}")];
         }
     };
     if name.is_empty() {
         problems.push("name part must be non-empty".into());
     }
-    problems.extend(too_long(name, 63, "bytes").into_iter().map(|p| format!("name part {p}")));
+    problems.extend(
+        too_long(name, 63, "bytes")
+            .into_iter()
+            .map(|p| format!("name part {p}")),
+    );
     if !is_label_name(name) {
-        problems.push(format!("name part {}", regex(LABEL_KEY_RULE, LABEL_KEY, &examples)));
+        problems.push(format!(
+            "name part {}",
+            regex(LABEL_KEY_RULE, LABEL_KEY, &examples)
+        ));
     }
     problems
 }
@@ -190,7 +217,11 @@ pub fn label_value_problems(value: &str) -> Vec<String> {
     let rule = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
     let mut problems = too_long(value, 63, "bytes");
     if !value.is_empty() && !is_label_name(value) {
-        problems.push(regex(rule, &format!("({LABEL_KEY})?"), &["MyValue", "my_value", "12345"]));
+        problems.push(regex(
+            rule,
+            &format!("({LABEL_KEY})?"),
+            &["MyValue", "my_value", "12345"],
+        ));
     }
     problems
 }
@@ -207,7 +238,11 @@ pub fn path_segment_problems(name: &str) -> Vec<String> {
 /// The same for the beginning of a name.
 #[must_use]
 pub fn path_segment_prefix_problems(name: &str) -> Vec<String> {
-    ["/", "%"].into_iter().filter(|c| name.contains(c)).map(|c| format!("may not contain '{c}'")).collect()
+    ["/", "%"]
+        .into_iter()
+        .filter(|c| name.contains(c))
+        .map(|c| format!("may not contain '{c}'"))
+        .collect()
 }
 
 /// A name of the language C: names of environment variables in some places.
@@ -219,7 +254,11 @@ pub fn c_identifier_problems(value: &str) -> Vec<String> {
     if !value.is_empty() && !digit && value.bytes().all(word) {
         return Vec::new();
     }
-    vec![regex(rule, "[A-Za-z_][A-Za-z0-9_]*", &["my_name", "MY_NAME", "MyName"])]
+    vec![regex(
+        rule,
+        "[A-Za-z_][A-Za-z0-9_]*",
+        &["my_name", "MY_NAME", "MyName"],
+    )]
 }
 
 /// The name of a port (RFC 6335, in lower case).
@@ -232,10 +271,22 @@ pub fn port_name_problems(value: &str) -> Vec<String> {
         }
     };
     let charset = !value.is_empty() && value.bytes().all(|b| is_lower(b) || b == b'-');
-    check(charset, "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)");
-    check(value.bytes().any(|b| b.is_ascii_lowercase()), "must contain at least one letter (a-z)");
-    check(!value.contains("--"), "must not contain consecutive hyphens");
-    check(!value.starts_with('-') && !value.ends_with('-'), "must not begin or end with a hyphen");
+    check(
+        charset,
+        "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
+    );
+    check(
+        value.bytes().any(|b| b.is_ascii_lowercase()),
+        "must contain at least one letter (a-z)",
+    );
+    check(
+        !value.contains("--"),
+        "must not contain consecutive hyphens",
+    );
+    check(
+        !value.starts_with('-') && !value.ends_with('-'),
+        "must not begin or end with a hyphen",
+    );
     problems
 }
 
@@ -254,23 +305,40 @@ pub fn id_problems(id: i64) -> Vec<String> {
 /// An inclusive range.
 #[must_use]
 pub fn range_problems(value: i64, min: i64, max: i64) -> Vec<String> {
-    if (min..=max).contains(&value) { Vec::new() } else { vec![format!("must be between {min} and {max}, inclusive")] }
+    if (min..=max).contains(&value) {
+        Vec::new()
+    } else {
+        vec![format!("must be between {min} and {max}, inclusive")]
+    }
 }
 
 /// Digits and a percent sign.
 #[must_use]
 pub fn percent_problems(value: &str) -> Vec<String> {
     let rule = "a valid percent string must be a numeric string followed by an ending '%'";
-    let valid = value.strip_suffix('%').is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()));
-    if valid { Vec::new() } else { vec![regex(rule, "[0-9]+%", &["1%", "93%"])] }
+    let valid = value
+        .strip_suffix('%')
+        .is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()));
+    if valid {
+        Vec::new()
+    } else {
+        vec![regex(rule, "[0-9]+%", &["1%", "93%"])]
+    }
 }
 
 /// A header of HTTP, more narrowly than RFC 7230 has it.
 #[must_use]
 pub fn http_header_name_problems(value: &str) -> Vec<String> {
     let rule = "a valid HTTP header must consist of alphanumeric characters or '-'";
-    let valid = !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if valid { Vec::new() } else { vec![regex(rule, "[-A-Za-z0-9]+", &["X-Header-Name"])] }
+    let valid = !value.is_empty()
+        && value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if valid {
+        Vec::new()
+    } else {
+        vec![regex(rule, "[-A-Za-z0-9]+", &["X-Header-Name"])]
+    }
 }
 
 /// A key of a ConfigMap or a Secret: it becomes the name of a file.
@@ -279,7 +347,11 @@ pub fn config_map_key_problems(value: &str) -> Vec<String> {
     let rule = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'";
     let mut problems = too_long(value, 253, "characters");
     if value.is_empty() || !value.bytes().all(is_label_byte) {
-        problems.push(regex(rule, "[-._a-zA-Z0-9]+", &["key.name", "KEY_NAME", "key-name"]));
+        problems.push(regex(
+            rule,
+            "[-._a-zA-Z0-9]+",
+            &["key.name", "KEY_NAME", "key-name"],
+        ));
     }
     problems.extend(parent_directory_problem(value));
     problems
@@ -306,7 +378,10 @@ pub fn relaxed_env_var_name_problems(value: &str) -> Vec<String> {
     if value.is_empty() {
         problems.push("environment variable name must be non-empty".to_owned());
     }
-    if !value.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
+    if !value
+        .bytes()
+        .all(|b| (b' '..=b'~').contains(&b) && b != b'=')
+    {
         let rule = "a valid environment variable name must consist only of printable ASCII characters other than '='";
         problems.push(rule.to_owned());
     }
@@ -322,8 +397,18 @@ pub fn condition_reason_problems(value: &str) -> Vec<String> {
     if letter && framed(value, word, |b| word(b) || matches!(b, b',' | b':')) {
         return Vec::new();
     }
-    let examples = ["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"];
-    vec![regex(rule, "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", &examples)]
+    let examples = [
+        "my_name",
+        "MY_NAME",
+        "MyName",
+        "ReasonA,ReasonB",
+        "ReasonA:ReasonB",
+    ];
+    vec![regex(
+        rule,
+        "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?",
+        &examples,
+    )]
 }
 
 fn parent_directory_problem(value: &str) -> Option<String> {
@@ -341,11 +426,18 @@ pub fn regex(rule: &str, format: &str, examples: &[&str]) -> String {
         return format!("{rule} (regex used for validation is '{format}')");
     }
     let examples: Vec<String> = examples.iter().map(|e| format!("'{e}', ")).collect();
-    format!("{rule} (e.g. {}regex used for validation is '{format}')", examples.join(" or "))
+    format!(
+        "{rule} (e.g. {}regex used for validation is '{format}')",
+        examples.join(" or ")
+    )
 }
 
 fn too_long(value: &str, max: usize, unit: &str) -> Vec<String> {
-    if value.len() > max { vec![format!("must be no more than {max} {unit}")] } else { Vec::new() }
+    if value.len() > max {
+        vec![format!("must be no more than {max} {unit}")]
+    } else {
+        Vec::new()
+    }
 }
 
 /// Not empty, first and last byte of one set, the others of a wider one.

@@ -31,7 +31,11 @@ pub fn validate_object_meta(
     let at = spot(object);
     let generate_name = super::generate_name(object);
     if !generate_name.is_empty() {
-        errors.invalid_each(at.field(n::GENERATE_NAME), generate_name, name_check(generate_name, true));
+        errors.invalid_each(
+            at.field(n::GENERATE_NAME),
+            generate_name,
+            name_check(generate_name, true),
+        );
     }
     match super::name(object) {
         "" => errors.required(at.field(n::NAME), "name or generateName is required"),
@@ -40,14 +44,18 @@ pub fn validate_object_meta(
     match (namespaced, super::namespace(object)) {
         (true, "") => errors.required(at.field(n::NAMESPACE), ""),
         (true, namespace) => {
-            errors.invalid_each(at.field(n::NAMESPACE), namespace, names::label_name(namespace, false));
+            errors.invalid_each(
+                at.field(n::NAMESPACE),
+                namespace,
+                names::label_name(namespace, false),
+            );
         }
         (false, "") => {}
         (false, _) => errors.forbidden(at.field(n::NAMESPACE), "not allowed on this type"),
     }
     generation(object, at, errors);
     validate_labels(super::labels(object), at.field(n::LABELS), errors);
-    annotations(object, at, errors);
+    validate_annotations(super::annotations(object), at.field(n::ANNOTATIONS), errors);
     owner_references(object, at, errors);
     finalizers(object, at, errors);
     managed_fields(object, errors);
@@ -60,14 +68,29 @@ pub fn validate_object_meta_update(new: &Value, old: &Value, errors: &mut Errors
         no_new_finalizers(new, old, at, errors);
     }
     if super::resource_version(new).is_empty() {
-        errors.invalid(at.field(n::RESOURCE_VERSION), "", "must be specified for an update");
+        errors.invalid(
+            at.field(n::RESOURCE_VERSION),
+            "",
+            "must be specified for an update",
+        );
     }
     generation(new, at, errors);
-    let generations = (super::generation(new).unwrap_or(0), super::generation(old).unwrap_or(0));
+    let generations = (
+        super::generation(new).unwrap_or(0),
+        super::generation(old).unwrap_or(0),
+    );
     if generations.0 < generations.1 {
-        errors.invalid(at.field(n::GENERATION), generations.0, "must not be decremented");
+        errors.invalid(
+            at.field(n::GENERATION),
+            generations.0,
+            "must not be decremented",
+        );
     }
-    let text = |object, field| super::get(object, field).and_then(Value::as_str).unwrap_or_default();
+    let text = |object, field| {
+        super::get(object, field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     for field in [n::NAME, n::NAMESPACE] {
         if text(new, field) != text(old, field) {
             errors.invalid(at.field(field), text(new, field), IMMUTABLE);
@@ -76,11 +99,15 @@ pub fn validate_object_meta_update(new: &Value, old: &Value, errors: &mut Errors
     if text(new, n::UID) != text(old, n::UID) {
         errors.invalid(at.field(n::UID), Named(text(new, n::UID)), IMMUTABLE);
     }
-    for field in [n::CREATION_TIMESTAMP, n::DELETION_TIMESTAMP, n::DELETION_GRACE_PERIOD_SECONDS] {
+    for field in [
+        n::CREATION_TIMESTAMP,
+        n::DELETION_TIMESTAMP,
+        n::DELETION_GRACE_PERIOD_SECONDS,
+    ] {
         immutable(new, old, field, at, errors);
     }
     validate_labels(super::labels(new), at.field(n::LABELS), errors);
-    annotations(new, at, errors);
+    validate_annotations(super::annotations(new), at.field(n::ANNOTATIONS), errors);
     owner_references(new, at, errors);
     managed_fields(new, errors);
 }
@@ -88,7 +115,9 @@ pub fn validate_object_meta_update(new: &Value, old: &Value, errors: &mut Errors
 const IMMUTABLE: &str = "field is immutable";
 
 fn spot(object: &Value) -> Spot<'_> {
-    object.get(n::METADATA).map_or_else(|| Spot::node(object).field(n::METADATA), Spot::node)
+    object
+        .get(n::METADATA)
+        .map_or_else(|| Spot::node(object).field(n::METADATA), Spot::node)
 }
 
 fn immutable(new: &Value, old: &Value, field: NameId, at: Spot<'_>, errors: &mut Errors<'_>) {
@@ -101,12 +130,16 @@ fn immutable(new: &Value, old: &Value, field: NameId, at: Spot<'_>, errors: &mut
 fn generation(object: &Value, at: Spot<'_>, errors: &mut Errors<'_>) {
     let generation = super::generation(object).unwrap_or(0);
     if generation < 0 {
-        errors.invalid(at.field(n::GENERATION), generation, "must be greater than or equal to 0");
+        errors.invalid(
+            at.field(n::GENERATION),
+            generation,
+            "must be greater than or equal to 0",
+        );
     }
 }
 
 /// A map of labels, wherever one stands.
-pub(crate) fn validate_labels(labels: &Map, at: Spot<'_>, errors: &mut Errors<'_>) {
+pub fn validate_labels(labels: &Map, at: Spot<'_>, errors: &mut Errors<'_>) {
     for (key, value) in labels.iter() {
         errors.invalid_each(at, key.as_str(), label_key_problems(key.as_str()));
         let value = value.as_str().unwrap_or_default();
@@ -114,12 +147,13 @@ pub(crate) fn validate_labels(labels: &Map, at: Spot<'_>, errors: &mut Errors<'_
     }
 }
 
-fn annotations(object: &Value, at: Spot<'_>, errors: &mut Errors<'_>) {
-    let at = at.field(n::ANNOTATIONS);
+/// A map of annotations, wherever one stands.
+pub fn validate_annotations(annotations: &Map, at: Spot<'_>, errors: &mut Errors<'_>) {
     let mut size = 0;
-    for (key, value) in super::annotations(object).iter() {
+    for (key, value) in annotations.iter() {
         // The case of a key does not matter here.
-        errors.invalid_each(at, key.as_str(), label_key_problems(&key.as_str().to_lowercase()));
+        let problems = label_key_problems(&key.as_str().to_lowercase());
+        errors.invalid_each(at, key.as_str(), problems);
         size += key.as_str().len() + value.as_str().map_or(0, str::len);
     }
     if size > MAX_ANNOTATIONS {
@@ -137,10 +171,17 @@ fn owner_references(object: &Value, at: Spot<'_>, errors: &mut Errors<'_>) {
         let text = |field| owner.get(field).and_then(Value::as_str).unwrap_or_default();
         let this = format!("{}/{}", text(n::KIND), text(n::NAME));
         if let Some(first) = &controller {
-            let shown: Vec<String> = super::owner_references(object).iter().map(shown_owner).collect();
+            let shown: Vec<String> = super::owner_references(object)
+                .iter()
+                .map(shown_owner)
+                .collect();
             let why = "Only one reference can have Controller set to true. Found \"true\" in references for";
             let shown = Literal(format!("[{}]", shown.join(",")));
-            errors.invalid(at.field(n::OWNER_REFERENCES), shown, format!("{why} {first} and {this}"));
+            errors.invalid(
+                at.field(n::OWNER_REFERENCES),
+                shown,
+                format!("{why} {first} and {this}"),
+            );
         } else {
             controller = Some(this);
         }
@@ -155,7 +196,11 @@ fn owner_reference(owner: &Value, errors: &mut Errors<'_>) {
     if api_version.is_empty() {
         errors.required(at.field(n::API_VERSION), "must not be empty");
     } else if parsed.is_none() {
-        errors.invalid(at.field(n::API_VERSION), api_version, "must be <group>/<version> or <version>");
+        errors.invalid(
+            at.field(n::API_VERSION),
+            api_version,
+            "must be <group>/<version> or <version>",
+        );
     }
     for field in [n::KIND, n::NAME, n::UID] {
         if text(field).is_empty() {
@@ -163,14 +208,22 @@ fn owner_reference(owner: &Value, errors: &mut Errors<'_>) {
         }
     }
     if parsed == Some(("", "v1")) && text(n::KIND) == "Event" {
-        errors.invalid(at, Literal(shown_owner(owner)), "/v1, Kind=Event is disallowed from being an owner");
+        errors.invalid(
+            at,
+            Literal(shown_owner(owner)),
+            "/v1, Kind=Event is disallowed from being an owner",
+        );
     }
 }
 
 /// As the Go struct prints.
 fn shown_owner(owner: &Value) -> String {
     let mut out = Vec::new();
-    json::encode(owner, crate::catalogue::messages::meta_v1::OWNER_REFERENCE, &mut out);
+    json::encode(
+        owner,
+        crate::catalogue::messages::meta_v1::OWNER_REFERENCE,
+        &mut out,
+    );
     String::from_utf8_lossy(&out).into_owned()
 }
 
@@ -190,7 +243,8 @@ fn finalizers(object: &Value, at: Spot<'_>, errors: &mut Errors<'_>) {
         errors.invalid_each(at, *finalizer, label_key_problems(finalizer));
     }
     if finalizers.contains(&FINALIZER_ORPHAN) && finalizers.contains(&FINALIZER_FOREGROUND) {
-        let why = format!("finalizer {FINALIZER_ORPHAN} and {FINALIZER_FOREGROUND} cannot be both set");
+        let why =
+            format!("finalizer {FINALIZER_ORPHAN} and {FINALIZER_FOREGROUND} cannot be both set");
         let list = super::get(object, n::FINALIZERS).unwrap_or(&Value::Null);
         errors.invalid(at, list, why);
     }
@@ -201,8 +255,12 @@ fn no_new_finalizers(new: &Value, old: &Value, at: Spot<'_>, errors: &mut Errors
     let new: BTreeSet<&str> = super::finalizers(new).into_iter().collect();
     let added: Vec<String> = new.difference(&old).map(|f| quote(f)).collect();
     if !added.is_empty() {
-        let why = "no new finalizers can be added if the object is being deleted, found new finalizers";
-        errors.forbidden(at.field(n::FINALIZERS), format!("{why} []string{{{}}}", added.join(", ")));
+        let why =
+            "no new finalizers can be added if the object is being deleted, found new finalizers";
+        errors.forbidden(
+            at.field(n::FINALIZERS),
+            format!("{why} []string{{{}}}", added.join(", ")),
+        );
     }
 }
 
@@ -213,7 +271,9 @@ fn managed_fields(object: &Value, errors: &mut Errors<'_>) {
         match text(n::OPERATION) {
             "" => errors.required(at.field(n::OPERATION), "must not be empty"),
             "Apply" | "Update" => {}
-            other => errors.not_supported(at.field(n::OPERATION), Named(other), &["Apply", "Update"]),
+            other => {
+                errors.not_supported(at.field(n::OPERATION), Named(other), &["Apply", "Update"])
+            }
         }
         let kind = text(n::FIELDS_TYPE);
         if !kind.is_empty() && kind != "FieldsV1" {

@@ -45,7 +45,10 @@ impl Status {
         status.set(&[n::KIND], "Status");
         status.set(&[n::API_VERSION], "v1");
         status.set(&[n::METADATA], Value::object());
-        status.set(&[n::STATUS], if self.success { "Success" } else { "Failure" });
+        status.set(
+            &[n::STATUS],
+            if self.success { "Success" } else { "Failure" },
+        );
         set_text(&mut status, n::REASON, &self.reason);
         set_text(&mut status, n::MESSAGE, &self.message);
         if let Some(details) = &self.details {
@@ -60,25 +63,37 @@ impl Status {
     /// Reads what a server answered. None if it is no `Status`.
     #[must_use]
     pub fn from_value(value: &Value) -> Option<Self> {
-        let text = |v: &Value, field| v.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |v: &Value, field| {
+            v.get(field)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         let number = |v: &Value, field| v.get(field).and_then(Value::as_int).unwrap_or(0);
         if text(value, n::KIND) != "Status" {
             return None;
         }
-        let details = value.get(n::DETAILS).filter(|v| !v.is_null()).map(|d| Details {
-            name: text(d, n::NAME),
-            group: text(d, n::GROUP),
-            kind: text(d, n::KIND),
-            uid: text(d, n::UID),
-            causes: d
-                .get(n::CAUSES)
-                .and_then(Value::as_list)
-                .unwrap_or_default()
-                .iter()
-                .map(|c| Cause { reason: text(c, n::REASON), message: text(c, n::MESSAGE), field: text(c, n::FIELD) })
-                .collect(),
-            retry_after_seconds: number(d, n::RETRY_AFTER_SECONDS).try_into().unwrap_or(0),
-        });
+        let details = value
+            .get(n::DETAILS)
+            .filter(|v| !v.is_null())
+            .map(|d| Details {
+                name: text(d, n::NAME),
+                group: text(d, n::GROUP),
+                kind: text(d, n::KIND),
+                uid: text(d, n::UID),
+                causes: d
+                    .get(n::CAUSES)
+                    .and_then(Value::as_list)
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|c| Cause {
+                        reason: text(c, n::REASON),
+                        message: text(c, n::MESSAGE),
+                        field: text(c, n::FIELD),
+                    })
+                    .collect(),
+                retry_after_seconds: number(d, n::RETRY_AFTER_SECONDS).try_into().unwrap_or(0),
+            });
         Some(Self {
             success: text(value, n::STATUS) == "Success",
             code: number(value, n::CODE).try_into().unwrap_or(0),

@@ -21,10 +21,16 @@ fn update(new: &str, old: &str) -> Vec<String> {
 
 #[test]
 fn a_new_object_needs_a_name_and_a_namespace_of_its_own() {
-    assert_eq!(create(r#"{"metadata":{"name":"a","namespace":"b"}}"#, true), [""; 0]);
+    assert_eq!(
+        create(r#"{"metadata":{"name":"a","namespace":"b"}}"#, true),
+        [""; 0]
+    );
     assert_eq!(
         create(r#"{"metadata":{}}"#, true),
-        ["metadata.name: Required value: name or generateName is required", "metadata.namespace: Required value"]
+        [
+            "metadata.name: Required value: name or generateName is required",
+            "metadata.namespace: Required value"
+        ]
     );
     assert_eq!(
         create(r#"{"metadata":{"name":"a","namespace":"b"}}"#, false),
@@ -65,8 +71,12 @@ fn metadata_of_a_new_object_is_checked_as_upstream_does() {
 #[test]
 fn the_size_of_annotations_is_limited_and_their_case_does_not_matter() {
     let big = "x".repeat(256 * 1024);
-    let object = format!(r#"{{"metadata":{{"name":"a","annotations":{{"Example.COM/Key":"{big}"}}}}}}"#);
-    assert_eq!(create(&object, false), ["metadata.annotations: Too long: may not be more than 262144 bytes"]);
+    let object =
+        format!(r#"{{"metadata":{{"name":"a","annotations":{{"Example.COM/Key":"{big}"}}}}}}"#);
+    assert_eq!(
+        create(&object, false),
+        ["metadata.annotations: Too long: may not be more than 262144 bytes"]
+    );
 }
 
 #[test]
@@ -118,13 +128,42 @@ fn hashes_are_encoded_in_the_letters_of_generated_names() {
 #[test]
 fn a_condition_keeps_its_transition_time_while_its_status_stays() {
     let mut list = Value::Null;
-    let ready = |status, reason| Condition { kind: "Ready", status, reason, ..Condition::default() };
-    assert!(set_condition(&mut list, ready("False", "Starting"), "2026-01-01T00:00:00Z"));
-    assert!(!set_condition(&mut list, ready("False", "Starting"), "2026-01-01T00:00:01Z"));
-    assert!(set_condition(&mut list, ready("False", "Waiting"), "2026-01-01T00:00:02Z"));
-    let at = |list: &Value| find_condition(list, "Ready").unwrap().get(n::LAST_TRANSITION_TIME).unwrap().as_str().unwrap().to_owned();
+    let ready = |status, reason| Condition {
+        kind: "Ready",
+        status,
+        reason,
+        ..Condition::default()
+    };
+    assert!(set_condition(
+        &mut list,
+        ready("False", "Starting"),
+        "2026-01-01T00:00:00Z"
+    ));
+    assert!(!set_condition(
+        &mut list,
+        ready("False", "Starting"),
+        "2026-01-01T00:00:01Z"
+    ));
+    assert!(set_condition(
+        &mut list,
+        ready("False", "Waiting"),
+        "2026-01-01T00:00:02Z"
+    ));
+    let at = |list: &Value| {
+        find_condition(list, "Ready")
+            .unwrap()
+            .get(n::LAST_TRANSITION_TIME)
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
     assert_eq!(at(&list), "2026-01-01T00:00:00Z");
-    assert!(set_condition(&mut list, ready("True", ""), "2026-01-01T00:00:03Z"));
+    assert!(set_condition(
+        &mut list,
+        ready("True", ""),
+        "2026-01-01T00:00:03Z"
+    ));
     assert_eq!(at(&list), "2026-01-01T00:00:03Z");
     assert_eq!(find_condition(&list, "Ready").unwrap().get(n::REASON), None);
     assert_eq!(list.as_list().unwrap().len(), 1);
@@ -132,10 +171,16 @@ fn a_condition_keeps_its_transition_time_while_its_status_stays() {
 
 #[test]
 fn conditions_are_unique_and_complete() {
-    let list = object(r#"[{"type":"A","status":"Maybe","reason":"1","lastTransitionTime":"x"},{"type":"A"}]"#);
+    let list = object(
+        r#"[{"type":"A","status":"Maybe","reason":"1","lastTransitionTime":"x"},{"type":"A"}]"#,
+    );
     let mut errors = Errors::new(&list);
     validate_conditions(&list, &mut errors);
-    let found: Vec<String> = errors.into_vec().iter().map(|e| format!("{} {}", e.field, e.reason.code())).collect();
+    let found: Vec<String> = errors
+        .into_vec()
+        .iter()
+        .map(|e| format!("{} {}", e.field, e.reason.code()))
+        .collect();
     assert_eq!(
         found,
         [
@@ -161,9 +206,25 @@ fn finalizers_are_a_set_and_leave_nothing_behind() {
 
 #[test]
 fn a_status_reads_back() {
-    let cause = Cause { reason: "FieldValueInvalid".into(), message: "m".into(), field: "spec".into() };
-    let details = Details { name: "a".into(), kind: "pods".into(), causes: vec![cause], retry_after_seconds: 1, ..Details::default() };
-    let status = Status { code: 422, reason: "Invalid".into(), message: "m".into(), details: Some(details), ..Status::default() };
+    let cause = Cause {
+        reason: "FieldValueInvalid".into(),
+        message: "m".into(),
+        field: "spec".into(),
+    };
+    let details = Details {
+        name: "a".into(),
+        kind: "pods".into(),
+        causes: vec![cause],
+        retry_after_seconds: 1,
+        ..Details::default()
+    };
+    let status = Status {
+        code: 422,
+        reason: "Invalid".into(),
+        message: "m".into(),
+        details: Some(details),
+        ..Status::default()
+    };
     assert_eq!(Status::from_value(&status.to_value()), Some(status));
     assert_eq!(Status::from_value(&object(r#"{"kind":"Pod"}"#)), None);
 }

@@ -43,14 +43,25 @@ impl Patch {
     /// # Errors
     /// If it is not a list of operations, or has more than [`MAX_OPERATIONS`].
     pub fn read(document: &Value) -> Result<Self, Error> {
-        let unfit = |given, target: &str| Error::Unreadable(format!("json: cannot unmarshal {given} into Go {target}"));
+        let unfit = |given, target: &str| {
+            Error::Unreadable(format!("json: cannot unmarshal {given} into Go {target}"))
+        };
         let Value::List(items) = document else {
-            return Err(unfit(type_name(document), "value of type []handlers.jsonPatchOp"));
+            return Err(unfit(
+                type_name(document),
+                "value of type []handlers.jsonPatchOp",
+            ));
         };
         if items.len() > MAX_OPERATIONS {
-            return Err(Error::TooManyOperations { max: MAX_OPERATIONS, given: items.len() });
+            return Err(Error::TooManyOperations {
+                max: MAX_OPERATIONS,
+                given: items.len(),
+            });
         }
-        let mut patch = Self { operations: Vec::with_capacity(items.len()), unknown_fields: Vec::new() };
+        let mut patch = Self {
+            operations: Vec::with_capacity(items.len()),
+            unknown_fields: Vec::new(),
+        };
         for (i, item) in items.iter().enumerate() {
             if !matches!(item, Value::Map(_) | Value::Null) {
                 return Err(unfit(type_name(item), "value of type handlers.jsonPatchOp"));
@@ -72,8 +83,14 @@ impl Patch {
                 value,
             });
             let known = |name: &str| matches!(name, "op" | "path" | "from" | "value");
-            let names = item.as_map().into_iter().flat_map(|m| m.iter()).map(|(name, _)| name.as_str());
-            patch.unknown_fields.extend(names.filter(|n| !known(n)).map(|n| format!("[{i}].{n}")));
+            let names = item
+                .as_map()
+                .into_iter()
+                .flat_map(|m| m.iter())
+                .map(|(name, _)| name.as_str());
+            patch
+                .unknown_fields
+                .extend(names.filter(|n| !known(n)).map(|n| format!("[{i}].{n}")));
         }
         Ok(patch)
     }
@@ -89,8 +106,15 @@ impl Patch {
     /// # Errors
     /// The first operation that fails; the document is then in a state between.
     pub fn apply(&self, document: &mut Value) -> Result<(), Error> {
-        let mut run = Run { depth: depth(document), document, copied: 0, moved: 0 };
-        self.operations.iter().try_for_each(|operation| run.apply(operation))
+        let mut run = Run {
+            depth: depth(document),
+            document,
+            copied: 0,
+            moved: 0,
+        };
+        self.operations
+            .iter()
+            .try_for_each(|operation| run.apply(operation))
     }
 }
 
@@ -123,7 +147,9 @@ impl Run<'_> {
     fn add(&mut self, operation: &Operation) -> Result<(), Error> {
         let path = operation.path("add", "path")?;
         self.check_depth(segments(path) + operation.depth)?;
-        let missing = || format!("add operation does not apply: doc is missing path: \"{path}\": missing value");
+        let missing = || {
+            format!("add operation does not apply: doc is missing path: \"{path}\": missing value")
+        };
         let (parent, key) = self.find(path, missing)?;
         let added = insert(parent, &key, operation.value.clone());
         self.count(added.map_err(|e| failed(format!("error in add for path: '{path}': {e}")))?)
@@ -131,9 +157,14 @@ impl Run<'_> {
 
     fn remove(&mut self, operation: &Operation) -> Result<(), Error> {
         let path = operation.path("remove", "path")?;
-        let missing = || format!("remove operation does not apply: doc is missing path: \"{path}\": missing value");
+        let missing = || {
+            format!(
+                "remove operation does not apply: doc is missing path: \"{path}\": missing value"
+            )
+        };
         let (parent, key) = self.find(path, missing)?;
-        let taken = take(parent, &key).map_err(|e| failed(format!("error in remove for path: '{path}': {e}")));
+        let taken = take(parent, &key)
+            .map_err(|e| failed(format!("error in remove for path: '{path}': {e}")));
         self.count(taken?.1)
     }
 
@@ -142,12 +173,18 @@ impl Run<'_> {
         self.check_depth(segments(path) + operation.depth)?;
         if path.is_empty() {
             if !matches!(operation.value, Value::Map(_) | Value::List(_)) {
-                return Err(failed("replace operation value must be object or array".to_owned()));
+                return Err(failed(
+                    "replace operation value must be object or array".to_owned(),
+                ));
             }
             self.document.clone_from(&operation.value);
             return Ok(());
         }
-        let missing = |what| format!("replace operation does not apply: doc is missing {what}: {path}: missing value");
+        let missing = |what| {
+            format!(
+                "replace operation does not apply: doc is missing {what}: {path}: missing value"
+            )
+        };
         let (parent, key) = self.find(path, || missing("path"))?;
         match parent {
             Value::List(items) => {
@@ -164,10 +201,14 @@ impl Run<'_> {
 
     fn relocate(&mut self, operation: &Operation) -> Result<(), Error> {
         let from = operation.path("move", "from")?;
-        let missing =
-            |end, path: &str| format!("move operation does not apply: doc is missing {end} path: {path}: missing value");
+        let missing = |end, path: &str| {
+            format!(
+                "move operation does not apply: doc is missing {end} path: {path}: missing value"
+            )
+        };
         let (parent, key) = self.find(from, || missing("from", from))?;
-        let taken = take(parent, &key).map_err(|e| failed(format!("error in move for path: '{key}': {e}")));
+        let taken =
+            take(parent, &key).map_err(|e| failed(format!("error in move for path: '{key}': {e}")));
         let (value, moved) = taken?;
         self.count(moved)?;
         let path = operation.path("move", "path")?;
@@ -185,10 +226,14 @@ impl Run<'_> {
 
     fn copy(&mut self, operation: &Operation) -> Result<(), Error> {
         let from = operation.path("copy", "from")?;
-        let missing =
-            |end, path: &str| format!("copy operation does not apply: doc is missing {end} path: {path}: missing value");
+        let missing = |end, path: &str| {
+            format!(
+                "copy operation does not apply: doc is missing {end} path: {path}: missing value"
+            )
+        };
         let (parent, key) = self.find(from, || missing("from", from))?;
-        let found = get(parent, &key).map_err(|e| failed(format!("error in copy for from: '{from}': {e}")))?;
+        let found = get(parent, &key)
+            .map_err(|e| failed(format!("error in copy for from: '{from}': {e}")))?;
         let mut text = Vec::new();
         if let Some(value) = found {
             codec::json::write(value, &mut text);
@@ -196,7 +241,10 @@ impl Run<'_> {
         let value = found.cloned().unwrap_or_default();
         self.copied += text.len();
         if self.copied > MAX_COPIED {
-            return Err(Error::CopyTooLarge { max: MAX_COPIED, size: self.copied });
+            return Err(Error::CopyTooLarge {
+                max: MAX_COPIED,
+                size: self.copied,
+            });
         }
         let path = operation.path("copy", "path")?;
         self.check_depth(segments(path) + depth(&value))?;
@@ -209,16 +257,30 @@ impl Run<'_> {
         let path = operation.path("test", "path")?;
         let unequal = || failed(format!("testing value {path} failed: test failed"));
         if path.is_empty() {
-            return if *self.document == operation.value { Ok(()) } else { Err(unequal()) };
+            return if *self.document == operation.value {
+                Ok(())
+            } else {
+                Err(unequal())
+            };
         }
-        let missing = || format!("test operation does not apply: is missing path: {path}: missing value");
+        let missing =
+            || format!("test operation does not apply: is missing path: {path}: missing value");
         let (parent, key) = self.find(path, missing)?;
-        let found = get(parent, &key).map_err(|e| failed(format!("error in test for path: '{path}': {e}")))?;
+        let found = get(parent, &key)
+            .map_err(|e| failed(format!("error in test for path: '{path}': {e}")))?;
         // A member that is missing equals null, and a value that is missing is null.
-        if found.unwrap_or(&Value::Null) == &operation.value { Ok(()) } else { Err(unequal()) }
+        if found.unwrap_or(&Value::Null) == &operation.value {
+            Ok(())
+        } else {
+            Err(unequal())
+        }
     }
 
-    fn find(&mut self, path: &str, missing: impl Fn() -> String) -> Result<(&mut Value, String), Error> {
+    fn find(
+        &mut self,
+        path: &str,
+        missing: impl Fn() -> String,
+    ) -> Result<(&mut Value, String), Error> {
         find(self.document, path).ok_or_else(|| failed(missing()))
     }
 
@@ -234,7 +296,11 @@ impl Run<'_> {
 
     fn count(&mut self, moved: usize) -> Result<(), Error> {
         self.moved += moved;
-        if self.moved > MAX_MOVED { Err(Error::TooCostly) } else { Ok(()) }
+        if self.moved > MAX_MOVED {
+            Err(Error::TooCostly)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -244,14 +310,20 @@ fn segments(path: &str) -> usize {
 
 impl Operation {
     fn path(&self, kind: &str, field: &str) -> Result<&str, Error> {
-        let path = if field == "path" { &self.path } else { &self.from };
+        let path = if field == "path" {
+            &self.path
+        } else {
+            &self.from
+        };
         let missing = || {
             let why = match (kind, field) {
                 (_, "from") => "operation, missing from field: ",
                 ("add" | "remove" | "copy", _) => "",
                 _ => "operation missing path field: ",
             };
-            failed(format!("{kind} operation failed to decode {field}: {why}missing value"))
+            failed(format!(
+                "{kind} operation failed to decode {field}: {why}missing value"
+            ))
         };
         path.as_deref().ok_or_else(missing)
     }
@@ -260,7 +332,9 @@ impl Operation {
 /// The parent of the node at `path` and the last part of the path.
 fn find<'a>(document: &'a mut Value, path: &str) -> Option<(&'a mut Value, String)> {
     let (_, rest) = path.split_once('/')?;
-    let (way, key) = rest.rsplit_once('/').map_or((None, rest), |(way, key)| (Some(way), key));
+    let (way, key) = rest
+        .rsplit_once('/')
+        .map_or((None, rest), |(way, key)| (Some(way), key));
     let mut node = document;
     for part in way.into_iter().flat_map(|way| way.split('/')) {
         let key = decoded(part);
@@ -293,13 +367,23 @@ fn decoded(part: &str) -> String {
 /// The place of an element of a list of `len`. Negative indexes count from the end.
 fn index(key: &str, len: usize) -> Result<usize, String> {
     let given: i64 = key.parse().map_err(|_| not_a_number(key))?;
-    let from_start = if given < 0 { given.checked_add_unsigned(len as u64) } else { Some(given) };
-    let place = from_start.and_then(|i| usize::try_from(i).ok()).filter(|i| *i < len);
-    place.ok_or_else(|| format!("Unable to access invalid index: {given}: invalid index referenced"))
+    let from_start = if given < 0 {
+        given.checked_add_unsigned(len as u64)
+    } else {
+        Some(given)
+    };
+    let place = from_start
+        .and_then(|i| usize::try_from(i).ok())
+        .filter(|i| *i < len);
+    place
+        .ok_or_else(|| format!("Unable to access invalid index: {given}: invalid index referenced"))
 }
 
 fn not_a_number(key: &str) -> String {
-    format!("strconv.Atoi: parsing {}: invalid syntax", crate::path::quote(key))
+    format!(
+        "strconv.Atoi: parsing {}: invalid syntax",
+        crate::path::quote(key)
+    )
 }
 
 fn get<'a>(parent: &'a Value, key: &str) -> Result<Option<&'a Value>, String> {
@@ -317,7 +401,12 @@ fn insert(parent: &mut Value, key: &str, value: Value) -> Result<usize, String> 
             Ok(0)
         }
         Value::List(items) => {
-            key.parse::<i64>().map_err(|_| format!("value was not a proper array index: '{key}': {}", not_a_number(key)))?;
+            key.parse::<i64>().map_err(|_| {
+                format!(
+                    "value was not a proper array index: '{key}': {}",
+                    not_a_number(key)
+                )
+            })?;
             let i = index(key, items.len() + 1)?;
             items.insert(i, value);
             Ok(items.len() - i)

@@ -16,8 +16,12 @@ pub fn apply(document: &mut Value, patch: &Value) {
 }
 
 fn merge(document: &mut Map, patch: &Map) {
-    let new = patch.iter().filter(|(name, value)| !value.is_null() && !document.contains(*name));
-    let new: Vec<_> = new.map(|(name, value)| (name.clone(), pruned(value))).collect();
+    let new = patch
+        .iter()
+        .filter(|(name, value)| !value.is_null() && !document.contains(*name));
+    let new: Vec<_> = new
+        .map(|(name, value)| (name.clone(), pruned(value)))
+        .collect();
     document.retain(|name, current| match patch.get(name) {
         Some(Value::Null) => false,
         Some(value) => {
@@ -49,10 +53,15 @@ mod tests {
     #[test]
     fn results_are_upstreams() {
         let mut n = 0;
-        for line in include_str!("merge/cases.txt").lines().filter(|l| !l.starts_with('#')) {
+        for line in include_str!("merge/cases.txt")
+            .lines()
+            .filter(|l| !l.starts_with('#'))
+        {
             n += 1;
             let case = parse(line.as_bytes()).unwrap();
-            let [document, patch, expected] = case.as_list().unwrap() else { panic!("{line}") };
+            let [document, patch, expected] = case.as_list().unwrap() else {
+                panic!("{line}")
+            };
             let mut document = document.clone();
             apply(&mut document, patch);
             assert_eq!(&document, expected, "{line}");
@@ -62,8 +71,12 @@ mod tests {
 
     #[test]
     fn many_new_members_are_added_at_once() {
-        let patch: Map = (0..300_000).map(|i| (format!("k{i}").into(), Value::Int(i))).collect();
-        let old: Map = (0..300_000).map(|i| (format!("k{i}x").into(), Value::Int(i))).collect();
+        let patch: Map = (0..300_000)
+            .map(|i| (format!("k{i}").into(), Value::Int(i)))
+            .collect();
+        let old: Map = (0..300_000)
+            .map(|i| (format!("k{i}x").into(), Value::Int(i)))
+            .collect();
         let mut document = Value::Map(old);
         apply(&mut document, &Value::Map(patch));
         assert_eq!(document.as_map().unwrap().len(), 600_000);

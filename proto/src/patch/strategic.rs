@@ -67,17 +67,23 @@ impl Schema {
             Self::Message(message) => message,
             Self::Opaque(kind) => return Err(Error::NotAStruct(kind)),
         };
-        name.known().and_then(|id| message.field(id)).ok_or_else(|| Error::UnknownField {
-            message: message.name().rsplit('.').next().unwrap_or_default(),
-            field: name.as_str().to_owned(),
-        })
+        name.known()
+            .and_then(|id| message.field(id))
+            .ok_or_else(|| Error::UnknownField {
+                message: message.name().rsplit('.').next().unwrap_or_default(),
+                field: name.as_str().to_owned(),
+            })
     }
 
     /// A field in whose place the document has a list.
     fn list_field(self, name: &Name) -> Result<&'static Field, Error> {
         let field = self.field(name)?;
         let raw = matches!(field.kind, Kind::RawExtension | Kind::FieldsV1 | Kind::Json);
-        if field.shape == Shape::One && raw { Err(Error::NotAList("struct")) } else { Ok(field) }
+        if field.shape == Shape::One && raw {
+            Err(Error::NotAList("struct"))
+        } else {
+            Ok(field)
+        }
     }
 }
 
@@ -98,7 +104,12 @@ fn merge_map(original: &mut Map, mut patch: Map, schema: Schema) -> Result<(), E
     if let Some(keys) = patch.remove(RETAIN_KEYS) {
         retain_keys(original, &patch, &keys)?;
     }
-    let ordered: Vec<Name> = patch.iter().map(|(n, _)| n).filter(|n| n.as_str().starts_with(SET_ORDER)).cloned().collect();
+    let ordered: Vec<Name> = patch
+        .iter()
+        .map(|(n, _)| n)
+        .filter(|n| n.as_str().starts_with(SET_ORDER))
+        .cloned()
+        .collect();
     for directive in ordered {
         let order = patch.remove(&directive).unwrap_or_default();
         set_order(original, &mut patch, &directive, &order, schema)?;
@@ -114,7 +125,9 @@ fn merge_map(original: &mut Map, mut patch: Map, schema: Schema) -> Result<(), E
             Some(_) if value.is_null() => {
                 gone.insert(name);
             }
-            Some(current) if same_type(current, &value) => merge_value(current, value, &name, delete, schema)?,
+            Some(current) if same_type(current, &value) => {
+                merge_value(current, value, &name, delete, schema)?
+            }
             _ if delete || value.is_null() => {}
             current => match (fresh(value), current) {
                 (Some(value), Some(current)) => *current = value,
@@ -134,7 +147,13 @@ fn merge_map(original: &mut Map, mut patch: Map, schema: Schema) -> Result<(), E
 }
 
 /// Merges two values of one type.
-fn merge_value(current: &mut Value, patch: Value, name: &Name, delete: bool, schema: Schema) -> Result<(), Error> {
+fn merge_value(
+    current: &mut Value,
+    patch: Value,
+    name: &Name,
+    delete: bool,
+    schema: Schema,
+) -> Result<(), Error> {
     match (current, patch) {
         (Value::Map(current), Value::Map(patch)) => {
             let field = schema.field(name)?;
@@ -156,9 +175,20 @@ fn merge_value(current: &mut Value, patch: Value, name: &Name, delete: bool, sch
     }
 }
 
-fn merge_list_field(original: Vec<Value>, patch: Vec<Value>, field: &Field, delete: bool) -> Result<Vec<Value>, Error> {
+fn merge_list_field(
+    original: Vec<Value>,
+    patch: Vec<Value>,
+    field: &Field,
+    delete: bool,
+) -> Result<Vec<Value>, Error> {
     if delete || field.has(Flags::PATCH_MERGE) {
-        merge_list(original, patch, field.patch_key(), Schema::of(field), delete)
+        merge_list(
+            original,
+            patch,
+            field.patch_key(),
+            Schema::of(field),
+            delete,
+        )
     } else {
         Ok(patch)
     }
@@ -241,7 +271,12 @@ fn elements_with_directives(
                 }
                 "replace" => replace = true,
                 "merge" => return Err(Error::MergeDirective),
-                _ => return Err(unknown_directive(&Value::String(directive.clone()), &element)),
+                _ => {
+                    return Err(unknown_directive(
+                        &Value::String(directive.clone()),
+                        &element,
+                    ));
+                }
             },
             Some(other) => return Err(unknown_directive(other, &element)),
         }
@@ -249,23 +284,44 @@ fn elements_with_directives(
     if replace {
         return Ok((rest, Vec::new()));
     }
-    original.retain(|e| e.get(key).and_then(Scalar::of).is_none_or(|value| !gone.contains(&value)));
+    original.retain(|e| {
+        e.get(key)
+            .and_then(Scalar::of)
+            .is_none_or(|value| !gone.contains(&value))
+    });
     Ok((original, rest))
 }
 
 /// Carries out `$setElementOrder`, and with it the patch of that list.
-fn set_order(original: &mut Map, patch: &mut Map, directive: &Name, order: &Value, schema: Schema) -> Result<(), Error> {
+fn set_order(
+    original: &mut Map,
+    patch: &mut Map,
+    directive: &Name,
+    order: &Value,
+    schema: Schema,
+) -> Result<(), Error> {
     let order = order.as_list().ok_or_else(|| not_a_list(order))?;
-    let name = directive_target(directive, SET_ORDER, "setElementOrder list")?.unwrap_or_else(|| directive.clone());
-    for list in [original.get(&name), patch.get(&name)].into_iter().flatten() {
+    let name = directive_target(directive, SET_ORDER, "setElementOrder list")?
+        .unwrap_or_else(|| directive.clone());
+    for list in [original.get(&name), patch.get(&name)]
+        .into_iter()
+        .flatten()
+    {
         list.as_list().ok_or_else(|| not_a_list(list))?;
     }
     let field = schema.list_field(&name)?;
     let key = field.patch_key();
-    let list = |map: &Map| map.get(&name).and_then(Value::as_list).map(<[Value]>::to_vec);
+    let list = |map: &Map| {
+        map.get(&name)
+            .and_then(Value::as_list)
+            .map(<[Value]>::to_vec)
+    };
     let (before, patched) = (list(original), list(patch));
     check_order(patched.as_deref().unwrap_or_default(), order, key)?;
-    let (old, new) = (before.as_deref().unwrap_or_default(), patched.as_deref().unwrap_or_default());
+    let (old, new) = (
+        before.as_deref().unwrap_or_default(),
+        patched.as_deref().unwrap_or_default(),
+    );
     let maps = elements_are_maps(old, new);
     let server_order = order::server_order(old, new, key);
     let merged = match (before, patched) {
@@ -279,7 +335,10 @@ fn set_order(original: &mut Map, patch: &mut Map, directive: &Name, order: &Valu
         (true, key) => key,
         (false, _) => None,
     };
-    let (order, server_order) = (Positions::of(order, key)?, Positions::of(&server_order, key)?);
+    let (order, server_order) = (
+        Positions::of(order, key)?,
+        Positions::of(&server_order, key)?,
+    );
     original.insert(&name, arrange(merged, &order, &server_order, key)?);
     patch.remove(&name);
     Ok(())
@@ -287,17 +346,33 @@ fn set_order(original: &mut Map, patch: &mut Map, directive: &Name, order: &Valu
 
 /// `x` of `$directive/x`; none if `name` is not this directive.
 fn directive_target(name: &Name, prefix: &str, what: &'static str) -> Result<Option<Name>, Error> {
-    let Some(rest) = name.as_str().strip_prefix(prefix) else { return Ok(None) };
-    rest.strip_prefix('/').map(|target| Some(Name::new(target))).ok_or(Error::Directive(what))
+    let Some(rest) = name.as_str().strip_prefix(prefix) else {
+        return Ok(None);
+    };
+    rest.strip_prefix('/')
+        .map(|target| Some(Name::new(target)))
+        .ok_or(Error::Directive(what))
 }
 
 /// Carries out `$retainKeys`. The keys must name all members of the patch.
 fn retain_keys(original: &mut Map, patch: &Map, keys: &Value) -> Result<(), Error> {
     let malformed = || Error::Directive("retainKeys");
-    let keys: HashSet<&str> = keys.as_list().ok_or_else(malformed)?.iter().filter_map(Value::as_str).collect();
+    let keys: HashSet<&str> = keys
+        .as_list()
+        .ok_or_else(malformed)?
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let listed = |name: &Name| keys.contains(name.as_str());
-    let directive = |name: &Name| [DELETE_FROM, SET_ORDER].into_iter().any(|d| name.as_str().starts_with(d));
-    if !patch.iter().all(|(name, value)| value.is_null() || directive(name) || listed(name)) {
+    let directive = |name: &Name| {
+        [DELETE_FROM, SET_ORDER]
+            .into_iter()
+            .any(|d| name.as_str().starts_with(d))
+    };
+    if !patch
+        .iter()
+        .all(|(name, value)| value.is_null() || directive(name) || listed(name))
+    {
         return Err(malformed());
     }
     original.retain(|name, _| listed(name));
@@ -326,10 +401,14 @@ fn without_directives(value: Value) -> Option<Value> {
     match value {
         Value::Map(map) if map.contains(PATCH) => None,
         Value::Map(map) => {
-            let kept = map.into_iter().filter_map(|(name, v)| Some((name, without_directives(v)?)));
+            let kept = map
+                .into_iter()
+                .filter_map(|(name, v)| Some((name, without_directives(v)?)));
             Some(Value::Map(kept.collect()))
         }
-        Value::List(items) => Some(Value::List(items.into_iter().filter_map(without_directives).collect())),
+        Value::List(items) => Some(Value::List(
+            items.into_iter().filter_map(without_directives).collect(),
+        )),
         other => Some(other),
     }
 }
@@ -346,18 +425,28 @@ fn elements_are_maps(original: &[Value], patch: &[Value]) -> Result<bool, Error>
         return Err(Error::ListOfLists);
     }
     if first.is_null() || !elements.all(|e| same_type(first, e)) {
-        let lists = format!("[{} {}]", printed(&Value::List(original.to_vec())), printed(&Value::List(patch.to_vec())));
+        let lists = format!(
+            "[{} {}]",
+            printed(&Value::List(original.to_vec())),
+            printed(&Value::List(patch.to_vec()))
+        );
         return Err(Error::ElementTypes(lists));
     }
     Ok(matches!(first, Value::Map(_)))
 }
 
 fn unknown_directive(directive: &Value, map: &Value) -> Error {
-    Error::UnknownDirective { directive: printed(directive), map: printed(map) }
+    Error::UnknownDirective {
+        directive: printed(directive),
+        map: printed(map),
+    }
 }
 
 fn not_a_list(given: &Value) -> Error {
-    Error::WrongType { expected: LIST, given: go_type(given) }
+    Error::WrongType {
+        expected: LIST,
+        given: go_type(given),
+    }
 }
 
 const LIST: &str = "[]interface {}";
@@ -384,9 +473,15 @@ fn printed(value: &Value) -> String {
         Value::Float(f) => f.to_string(),
         Value::String(s) => s.to_string(),
         Value::Bytes(b) | Value::Raw(b) => String::from_utf8_lossy(b).into_owned(),
-        Value::List(items) => format!("[{}]", items.iter().map(printed).collect::<Vec<_>>().join(" ")),
+        Value::List(items) => format!(
+            "[{}]",
+            items.iter().map(printed).collect::<Vec<_>>().join(" ")
+        ),
         Value::Map(map) => {
-            let entries: Vec<String> = map.iter().map(|(name, v)| format!("{name}:{}", printed(v))).collect();
+            let entries: Vec<String> = map
+                .iter()
+                .map(|(name, v)| format!("{name}:{}", printed(v)))
+                .collect();
             format!("map[{}]", entries.join(" "))
         }
     }

@@ -15,10 +15,21 @@ fn a_path_has_fields_with_dots_and_indexes_and_keys_in_brackets() {
     let mut errors = Errors::new(&root);
     let containers = root.at(&["spec", "containers"]).unwrap();
     errors.required(Spot::node(&containers.as_list().unwrap()[1]), "");
-    errors.invalid(Spot::node(root.at(&["metadata", "labels", "example.com/x"]).unwrap()), "b c", "no");
+    errors.invalid(
+        Spot::node(root.at(&["metadata", "labels", "example.com/x"]).unwrap()),
+        "b c",
+        "no",
+    );
     errors.required(Spot::node(containers).index(7).key("k"), "");
     let found: Vec<String> = errors.into_vec().into_iter().map(|e| e.field).collect();
-    assert_eq!(found, ["spec.containers[1]", "metadata.labels[example.com/x]", "spec.containers[7][k]"]);
+    assert_eq!(
+        found,
+        [
+            "spec.containers[1]",
+            "metadata.labels[example.com/x]",
+            "spec.containers[7][k]"
+        ]
+    );
 }
 
 #[test]
@@ -37,7 +48,12 @@ fn texts_are_upstreams() {
     e.too_many(at, 3, 1);
     e.too_few(at, 0, 2);
     e.internal(at, "why");
-    e.push(FieldError::new(Reason::TooMany, "spec", String::new(), "has too many items"));
+    e.push(FieldError::new(
+        Reason::TooMany,
+        "spec",
+        String::new(),
+        "has too many items",
+    ));
     let found: Vec<String> = e.into_vec().iter().map(FieldError::body).collect();
     let expected = [
         "Required value",
@@ -61,7 +77,10 @@ fn an_aggregate_says_each_error_once() {
     let a = FieldError::required("a", "");
     let b = FieldError::required("b", "");
     assert_eq!(aggregate(&[a.clone(), a.clone()]), "a: Required value");
-    assert_eq!(aggregate(&[a.clone(), b, a]), "[a: Required value, b: Required value]");
+    assert_eq!(
+        aggregate(&[a.clone(), b, a]),
+        "[a: Required value, b: Required value]"
+    );
 }
 
 /// Expected texts are those of Go 1.26's `strconv.Quote`.
@@ -69,8 +88,14 @@ fn an_aggregate_says_each_error_once() {
 fn quoting_is_gos() {
     for (text, quoted) in [
         ("\u{0}\u{7}\u{7f}\u{80}", r#""\x00\a\x7f\u0080""#),
-        ("\u{a0}\u{ad}\u{200b}\u{2028}\u{feff}", r#""\u00a0\u00ad\u200b\u2028\ufeff""#),
-        ("e\u{301}ü\u{fffd}\u{1f600}", "\"e\u{301}ü\u{fffd}\u{1f600}\""),
+        (
+            "\u{a0}\u{ad}\u{200b}\u{2028}\u{feff}",
+            r#""\u00a0\u00ad\u200b\u2028\ufeff""#,
+        ),
+        (
+            "e\u{301}ü\u{fffd}\u{1f600}",
+            "\"e\u{301}ü\u{fffd}\u{1f600}\"",
+        ),
         ("\u{301}", "\"\u{301}\""),
         ("\u{e000}\u{10ffff}", r#""\ue000\U0010ffff""#),
         ("'\\\"", r#""'\\\"""#),

@@ -78,7 +78,14 @@ impl<'a> Parts<'a> {
         };
         check_suffix(suffix)?;
         let (base, exponent, format) = interpret(suffix).ok_or(ParseError::Suffix)?;
-        let parts = Self { negative, num: if num.is_empty() { "0" } else { num }, denom, base, exponent, format };
+        let parts = Self {
+            negative,
+            num: if num.is_empty() { "0" } else { num },
+            denom,
+            base,
+            exponent,
+            format,
+        };
         let digits = &unsigned[..unsigned.len() - suffix.len()];
         if !digits.contains(|c: char| c.is_ascii_digit()) && !parts.is_short() {
             return Err(ParseError::Numeric);
@@ -105,7 +112,13 @@ impl<'a> Parts<'a> {
             return false;
         }
         match self.base {
-            Base::Two => self.num.bytes().fold(0_u8, |low, b| low.wrapping_mul(10).wrapping_add(b - b'0')) & 7 != 0,
+            Base::Two => {
+                self.num
+                    .bytes()
+                    .fold(0_u8, |low, b| low.wrapping_mul(10).wrapping_add(b - b'0'))
+                    & 7
+                    != 0
+            }
             Base::Ten => {
                 let zeros = self.digits().rev().take_while(|d| *d == 0).count();
                 self.scale() % 3 == 0 && zeros < 3 && self.digits().next() != Some(0)
@@ -115,7 +128,11 @@ impl<'a> Parts<'a> {
 
     /// The power of ten of the last digit. It wraps like upstream's 32 bits.
     fn scale(&self) -> i32 {
-        let exponent = if self.base == Base::Ten { self.exponent } else { 0 };
+        let exponent = if self.base == Base::Ten {
+            self.exponent
+        } else {
+            0
+        };
         exponent.wrapping_sub(i32::try_from(self.denom.len()).unwrap_or(i32::MAX))
     }
 
@@ -132,7 +149,13 @@ impl<'a> Parts<'a> {
             Base::Two => self.binary(),
             Base::Ten if self.significant() <= DIGITS => {
                 let mantissa = self.digits().fold(0, |n, d| n * 10 + i128::from(d));
-                Quantity { mantissa, exponent: self.scale(), format: self.format }.round_up(NANO).0
+                Quantity {
+                    mantissa,
+                    exponent: self.scale(),
+                    format: self.format,
+                }
+                .round_up(NANO)
+                .0
             }
             Base::Ten => self.long().quantity(self.format),
         };
@@ -142,7 +165,9 @@ impl<'a> Parts<'a> {
     /// The amount of a binary suffix: exact, then rounded up to a billionth and capped.
     fn binary(&self) -> Quantity {
         let cap = Quantity::new(i64::MAX, Format::BinarySi);
-        let Ok(whole) = self.num.parse::<u64>() else { return cap };
+        let Ok(whole) = self.num.parse::<u64>() else {
+            return cap;
+        };
         // Long multiplication from the last digit of the fraction: `carry` is what is left above the
         // digit at hand, below 10 * 2^60.
         let (mut carry, mut nanos, mut dust) = (0_u64, 0_u64, false);
@@ -159,10 +184,18 @@ impl<'a> Parts<'a> {
         let nanos = i128::from(nanos) + i128::from(dust);
         match i64::try_from(whole) {
             Ok(i64::MAX) | Err(_) => cap,
-            Ok(0) if nanos > 0 => Quantity { mantissa: nanos, exponent: NANO, format: Format::DecimalSi },
+            Ok(0) if nanos > 0 => Quantity {
+                mantissa: nanos,
+                exponent: NANO,
+                format: Format::DecimalSi,
+            },
             Ok(whole) if nanos > 0 => {
                 let mantissa = i128::from(whole) * 1_000_000_000 + nanos;
-                Quantity { mantissa, exponent: NANO, format: Format::BinarySi }
+                Quantity {
+                    mantissa,
+                    exponent: NANO,
+                    format: Format::BinarySi,
+                }
             }
             Ok(whole) => Quantity::new(whole, Format::BinarySi),
         }
@@ -170,7 +203,10 @@ impl<'a> Parts<'a> {
 
     /// The digits, where there are too many for an integer.
     fn long(&self) -> Long {
-        let mut long = Long { digits: self.digits().collect(), exponent: self.scale().into() };
+        let mut long = Long {
+            digits: self.digits().collect(),
+            exponent: self.scale().into(),
+        };
         long.round_up(NANO.into());
         long.reduce();
         long
@@ -185,8 +221,12 @@ struct Long {
 
 impl Long {
     fn round_up(&mut self, exponent: i64) {
-        let Ok(drop @ 1..) = usize::try_from(exponent - self.exponent) else { return };
-        let dropped = self.digits.split_off(self.digits.len().saturating_sub(drop));
+        let Ok(drop @ 1..) = usize::try_from(exponent - self.exponent) else {
+            return;
+        };
+        let dropped = self
+            .digits
+            .split_off(self.digits.len().saturating_sub(drop));
         self.exponent = exponent;
         if dropped.iter().any(|d| *d != 0) {
             self.increment();
@@ -223,7 +263,8 @@ impl Long {
         out.extend(self.digits.iter().map(|d| char::from(b'0' + d)));
         let zeros = self.exponent.rem_euclid(3);
         (0..zeros).for_each(|_| out.push('0'));
-        write_decimal_suffix(&mut out, format, self.exponent - zeros).expect("strings take what is written");
+        write_decimal_suffix(&mut out, format, self.exponent - zeros)
+            .expect("strings take what is written");
         out.into_boxed_str()
     }
 
@@ -233,19 +274,30 @@ impl Long {
         self.reduce();
         let mantissa = self.digits.iter().fold(0, |n, d| n * 10 + i128::from(*d));
         let exponent = i32::try_from(self.exponent).unwrap_or(i32::MAX);
-        Quantity { mantissa, exponent, format }
+        Quantity {
+            mantissa,
+            exponent,
+            format,
+        }
     }
 }
 
 fn split_digits(text: &str) -> (&str, &str) {
-    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+    text.split_at(
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len()),
+    )
 }
 
 /// Letters of any suffix, then a sign, then digits.
 fn check_suffix(suffix: &str) -> Result<(), ParseError> {
     let rest = suffix.trim_start_matches(|c| "eEinumkKMGTP".contains(c));
     let rest = rest.strip_prefix(['-', '+']).unwrap_or(rest);
-    if rest.bytes().all(|b| b.is_ascii_digit()) { Ok(()) } else { Err(ParseError::Format) }
+    if rest.bytes().all(|b| b.is_ascii_digit()) {
+        Ok(())
+    } else {
+        Err(ParseError::Format)
+    }
 }
 
 fn interpret(suffix: &str) -> Option<(Base, i32, Format)> {
@@ -270,7 +322,10 @@ fn interpret(suffix: &str) -> Option<(Base, i32, Format)> {
         "Ei" => binary(60),
         _ => {
             let exponent: i64 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-            #[allow(clippy::cast_possible_truncation, reason = "upstream keeps the low 32 bits")]
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "upstream keeps the low 32 bits"
+            )]
             let exponent = exponent as i32;
             Some((Base::Ten, exponent, Format::DecimalExponent))
         }

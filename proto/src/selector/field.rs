@@ -41,7 +41,8 @@ impl FieldSelector {
         let mut parts = split_terms(selector);
         parts.sort_unstable();
         let parts = parts.into_iter().filter(|t| !t.is_empty());
-        let mut terms: Vec<FieldTerm> = parts.map(|t| term(selector, t)).collect::<Result<_, _>>()?;
+        let mut terms: Vec<FieldTerm> =
+            parts.map(|t| term(selector, t)).collect::<Result<_, _>>()?;
         // `=` alone asks for nothing.
         terms.retain(|t| !t.field.is_empty() || !t.value.is_empty());
         Ok(Self { terms })
@@ -63,7 +64,9 @@ impl FieldSelector {
     /// The first field for which `name` has none.
     pub fn rename<'n>(&mut self, name: impl Fn(&str) -> Option<&'n str>) -> Result<(), String> {
         for term in &mut self.terms {
-            term.field = name(&term.field).ok_or_else(|| term.field.to_string())?.into();
+            term.field = name(&term.field)
+                .ok_or_else(|| term.field.to_string())?
+                .into();
         }
         Ok(())
     }
@@ -71,13 +74,18 @@ impl FieldSelector {
     /// Whether an object meets all terms; `field` looks one of its fields up, and a field that it does
     /// not have is empty.
     pub fn matches<'f>(&self, field: impl Fn(&str) -> &'f str) -> bool {
-        self.terms.iter().all(|t| (field(&t.field) == &*t.value) == t.equal)
+        self.terms
+            .iter()
+            .all(|t| (field(&t.field) == &*t.value) == t.equal)
     }
 
     /// The one value that a field must have, if the selector says so.
     #[must_use]
     pub fn requires_exact(&self, field: &str) -> Option<&str> {
-        self.terms.iter().find(|t| t.equal && &*t.field == field).map(|t| &*t.value)
+        self.terms
+            .iter()
+            .find(|t| t.equal && &*t.field == field)
+            .map(|t| &*t.value)
     }
 }
 
@@ -120,14 +128,27 @@ fn split_terms(selector: &str) -> Vec<&str> {
 }
 
 fn term(selector: &str, term: &str) -> Result<FieldTerm, FieldParseError> {
-    let at = term.char_indices().find(|(i, c)| *c == '=' || term[*i..].starts_with("!="));
+    let at = term
+        .char_indices()
+        .find(|(i, c)| *c == '=' || term[*i..].starts_with("!="));
     let Some((at, _)) = at else {
-        return Err(FieldParseError::Term { selector: selector.to_owned(), term: term.to_owned() });
+        return Err(FieldParseError::Term {
+            selector: selector.to_owned(),
+            term: term.to_owned(),
+        });
     };
     let (field, rest) = term.split_at(at);
     let equal = !rest.starts_with('!');
-    let operator = if equal && !rest.starts_with("==") { 1 } else { 2 };
-    Ok(FieldTerm { field: field.into(), value: unescape(&rest[operator..])?.into(), equal })
+    let operator = if equal && !rest.starts_with("==") {
+        1
+    } else {
+        2
+    };
+    Ok(FieldTerm {
+        field: field.into(),
+        value: unescape(&rest[operator..])?.into(),
+        equal,
+    })
 }
 
 fn unescape(value: &str) -> Result<String, FieldParseError> {

@@ -40,17 +40,23 @@ impl Requirement {
     /// # Errors
     /// If the key or a value cannot be a label's, or the values do not fit the operator.
     pub fn new(key: &str, operator: Operator, values: &[&str]) -> Result<Self, InvalidRequirement> {
-        use Operator::{DoesNotExist, DoubleEquals, Equals, Exists, GreaterThan, In, LessThan, NotEquals, NotIn};
+        use Operator::{
+            DoesNotExist, DoubleEquals, Equals, Exists, GreaterThan, In, LessThan, NotEquals, NotIn,
+        };
         let mut errors = Vec::new();
         if let Some(error) = key_error("key", key) {
             errors.push(error);
         }
         let why = match operator {
-            In | NotIn if values.is_empty() => Some("for 'in', 'notin' operators, values set can't be empty"),
+            In | NotIn if values.is_empty() => {
+                Some("for 'in', 'notin' operators, values set can't be empty")
+            }
             Equals | DoubleEquals | NotEquals if values.len() != 1 => {
                 Some("exact-match compatibility requires one single value")
             }
-            Exists | DoesNotExist if !values.is_empty() => Some("values set must be empty for exists and does not exist"),
+            Exists | DoesNotExist if !values.is_empty() => {
+                Some("values set must be empty for exists and does not exist")
+            }
             GreaterThan | LessThan if values.len() != 1 => {
                 Some("for 'Gt', 'Lt' operators, exactly one value is required")
             }
@@ -59,16 +65,27 @@ impl Requirement {
         errors.extend(why.map(|why| FieldError::invalid("values", Values(values), why)));
         if matches!(operator, GreaterThan | LessThan) {
             let why = "for 'Gt', 'Lt' operators, the value must be an integer";
-            let bad = values.iter().enumerate().filter(|(_, v)| v.parse::<i64>().is_err());
+            let bad = values
+                .iter()
+                .enumerate()
+                .filter(|(_, v)| v.parse::<i64>().is_err());
             errors.extend(bad.map(|(i, v)| FieldError::invalid(format!("values[{i}]"), *v, why)));
         }
         for (i, value) in values.iter().enumerate() {
             let problems = label_value_problems(value);
             if !problems.is_empty() {
-                errors.push(FieldError::invalid(format!("values[{i}][{key}]"), *value, problems.join("; ")));
+                errors.push(FieldError::invalid(
+                    format!("values[{i}][{key}]"),
+                    *value,
+                    problems.join("; "),
+                ));
             }
         }
-        if errors.is_empty() { Ok(Self::unchecked(key, operator, values)) } else { Err(InvalidRequirement(errors)) }
+        if errors.is_empty() {
+            Ok(Self::unchecked(key, operator, values))
+        } else {
+            Err(InvalidRequirement(errors))
+        }
     }
 
     fn unchecked(key: &str, operator: Operator, values: &[&str]) -> Self {
@@ -78,7 +95,12 @@ impl Requirement {
             (Operator::GreaterThan | Operator::LessThan, [one]) => one.parse().ok(),
             _ => None,
         };
-        Self { key: key.into(), operator, values, number }
+        Self {
+            key: key.into(),
+            operator,
+            values,
+            number,
+        }
     }
 
     #[must_use]
@@ -115,7 +137,11 @@ impl Requirement {
 /// Why a text is not a label key, at a path of its own.
 pub(super) fn key_error(field: &str, key: &str) -> Option<FieldError> {
     let problems = label_key_problems(key);
-    if problems.is_empty() { None } else { Some(FieldError::invalid(field, key, problems.join("; "))) }
+    if problems.is_empty() {
+        None
+    } else {
+        Some(FieldError::invalid(field, key, problems.join("; ")))
+    }
 }
 
 /// A list of strings as Go prints it: an empty one is nil.
@@ -168,7 +194,9 @@ impl LabelSelector {
     /// Matches every object.
     #[must_use]
     pub const fn everything() -> Self {
-        Self { requirements: Some(Vec::new()) }
+        Self {
+            requirements: Some(Vec::new()),
+        }
     }
 
     /// Matches no object.
@@ -180,7 +208,9 @@ impl LabelSelector {
     #[must_use]
     pub fn new(mut requirements: Vec<Requirement>) -> Self {
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
-        Self { requirements: Some(requirements) }
+        Self {
+            requirements: Some(requirements),
+        }
     }
 
     /// A map of labels, all of which an object must have; an empty one matches everything. Nothing is
@@ -188,8 +218,14 @@ impl LabelSelector {
     #[must_use]
     pub fn from_map(labels: &Map) -> Self {
         let one = |value: &Value| value.as_str().map(str::to_owned).unwrap_or_default();
-        let equals = |key: &str, value: &str| Requirement::unchecked(key, Operator::Equals, &[value]);
-        Self::new(labels.iter().map(|(key, value)| equals(key.as_str(), &one(value))).collect())
+        let equals =
+            |key: &str, value: &str| Requirement::unchecked(key, Operator::Equals, &[value]);
+        Self::new(
+            labels
+                .iter()
+                .map(|(key, value)| equals(key.as_str(), &one(value)))
+                .collect(),
+        )
     }
 
     #[must_use]
@@ -210,7 +246,9 @@ impl LabelSelector {
 
     /// Whether an object meets all requirements; `label` looks one of its labels up.
     pub fn matches<'l>(&self, label: impl Fn(&str) -> Option<&'l str>) -> bool {
-        self.requirements.as_ref().is_some_and(|all| all.iter().all(|r| r.matches(label(&r.key))))
+        self.requirements
+            .as_ref()
+            .is_some_and(|all| all.iter().all(|r| r.matches(label(&r.key))))
     }
 
     /// [`LabelSelector::matches`] for the labels of a tree.

@@ -23,7 +23,9 @@ impl LabelSelector {
     /// # Errors
     /// If it is not valid.
     pub fn from_object(object: &Value) -> Result<Self, ObjectError> {
-        let Some(object) = object.as_map() else { return Ok(Self::nothing()) };
+        let Some(object) = object.as_map() else {
+            return Ok(Self::nothing());
+        };
         let mut requirements = Vec::new();
         for (key, value) in match_labels(object).iter() {
             let values = [value.as_str().unwrap_or_default()];
@@ -37,7 +39,11 @@ impl LabelSelector {
                 "DoesNotExist" => Operator::DoesNotExist,
                 other => return Err(ObjectError::Operator(other.to_owned())),
             };
-            requirements.push(requirement(text(expression, n::KEY), operator, &values(expression))?);
+            requirements.push(requirement(
+                text(expression, n::KEY),
+                operator,
+                &values(expression),
+            )?);
         }
         Ok(Self::new(requirements))
     }
@@ -69,14 +75,24 @@ fn validate_expression(expression: &Value, rules: SelectorRules, errors: &mut Er
     let values = values(expression);
     match text(expression, n::OPERATOR) {
         "In" | "NotIn" if values.is_empty() => {
-            errors.required(at.field(n::VALUES), "must be specified when `operator` is 'In' or 'NotIn'");
+            errors.required(
+                at.field(n::VALUES),
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            );
         }
         "Exists" | "DoesNotExist" if !values.is_empty() => {
-            errors.forbidden(at.field(n::VALUES), "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
+            errors.forbidden(
+                at.field(n::VALUES),
+                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+            );
         }
         "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
         _ if rules.allow_unknown_operators => {}
-        other => errors.invalid(at.field(n::OPERATOR), Named(other), "not a valid selector operator"),
+        other => errors.invalid(
+            at.field(n::OPERATOR),
+            Named(other),
+            "not a valid selector operator",
+        ),
     }
     let key = text(expression, n::KEY);
     errors.invalid_each(at.field(n::KEY), key, label_key_problems(key));
@@ -84,24 +100,43 @@ fn validate_expression(expression: &Value, rules: SelectorRules, errors: &mut Er
         return;
     }
     for (i, value) in values.iter().enumerate() {
-        errors.invalid_each(at.field(n::VALUES).index(i), *value, label_value_problems(value));
+        errors.invalid_each(
+            at.field(n::VALUES).index(i),
+            *value,
+            label_value_problems(value),
+        );
     }
 }
 
 fn match_labels(object: &Map) -> &Map {
     static NONE: Map = Map::new();
-    object.get(n::MATCH_LABELS).and_then(Value::as_map).unwrap_or(&NONE)
+    object
+        .get(n::MATCH_LABELS)
+        .and_then(Value::as_map)
+        .unwrap_or(&NONE)
 }
 
 fn match_expressions(object: &Map) -> &[Value] {
-    object.get(n::MATCH_EXPRESSIONS).and_then(Value::as_list).unwrap_or_default()
+    object
+        .get(n::MATCH_EXPRESSIONS)
+        .and_then(Value::as_list)
+        .unwrap_or_default()
 }
 
 fn text(expression: &Value, field: crate::NameId) -> &str {
-    expression.get(field).and_then(Value::as_str).unwrap_or_default()
+    expression
+        .get(field)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 fn values(expression: &Value) -> Vec<&str> {
-    let values = expression.get(n::VALUES).and_then(Value::as_list).unwrap_or_default();
-    values.iter().map(|v| v.as_str().unwrap_or_default()).collect()
+    let values = expression
+        .get(n::VALUES)
+        .and_then(Value::as_list)
+        .unwrap_or_default();
+    values
+        .iter()
+        .map(|v| v.as_str().unwrap_or_default())
+        .collect()
 }

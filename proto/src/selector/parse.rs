@@ -20,9 +20,15 @@ use super::label::{LabelSelector, Operator, Requirement, key_error};
 #[derive(thiserror::Error, Clone, PartialEq, Debug)]
 pub enum ParseError {
     #[error("found '{found}', expected: {expected}")]
-    Found { found: String, expected: &'static str },
+    Found {
+        found: String,
+        expected: &'static str,
+    },
     #[error("unable to parse requirement: found '{found}', expected: {expected}")]
-    FoundInRequirement { found: String, expected: &'static str },
+    FoundInRequirement {
+        found: String,
+        expected: &'static str,
+    },
     #[error("unable to parse requirement: found '{0}' expected: '('")]
     NoParenthesis(String),
     #[error("unable to parse requirement: {0}")]
@@ -47,7 +53,12 @@ impl LabelSelector {
     /// # Errors
     /// If it is not a label selector.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        Parser { rest: text, next: None }.selector().map(Self::new)
+        Parser {
+            rest: text,
+            next: None,
+        }
+        .selector()
+        .map(Self::new)
     }
 }
 
@@ -99,7 +110,10 @@ impl<'a> Parser<'a> {
                 return Token::Symbol(symbol);
             }
         }
-        let end = self.rest.find(|c| " \t\r\n=!(),><\0".contains(c)).unwrap_or(self.rest.len());
+        let end = self
+            .rest
+            .find(|c| " \t\r\n=!(),><\0".contains(c))
+            .unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
         self.rest = rest.strip_prefix('\0').unwrap_or(rest);
         Token::Word(word)
@@ -132,14 +146,22 @@ impl<'a> Parser<'a> {
         loop {
             match self.peek() {
                 Token::Word(_) | Token::Symbol("!") => requirements.push(self.requirement()?),
-                other => return Err(ParseError::Found { found: other.text().into(), expected }),
+                other => {
+                    return Err(ParseError::Found {
+                        found: other.text().into(),
+                        expected,
+                    });
+                }
             }
             match self.take() {
                 Token::End => return Ok(requirements),
                 Token::Symbol(",") => expected = "identifier after ','",
                 other => {
                     let expected = "',' or 'end of string'";
-                    return Err(ParseError::Found { found: other.text().into(), expected });
+                    return Err(ParseError::Found {
+                        found: other.text().into(),
+                        expected,
+                    });
                 }
             }
         }
@@ -224,5 +246,8 @@ impl<'a> Parser<'a> {
 }
 
 fn unexpected(found: Token<'_>, expected: &'static str) -> ParseError {
-    ParseError::FoundInRequirement { found: found.text().into(), expected }
+    ParseError::FoundInRequirement {
+        found: found.text().into(),
+        expected,
+    }
 }

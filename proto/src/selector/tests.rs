@@ -20,20 +20,30 @@ fn field(name: &str) -> &'static str {
 
 fn said(kind: &str, text: &str) -> String {
     match kind {
-        "L" => LabelSelector::parse(text).map_or_else(|e| format!("E{e}"), |s| format!("{s}|{}", s.matches(label))),
+        "L" => LabelSelector::parse(text)
+            .map_or_else(|e| format!("E{e}"), |s| format!("{s}|{}", s.matches(label))),
         "F" => FieldSelector::parse(text).map_or_else(
             |e| format!("E{e}"),
             |s| {
                 let exact = s.requires_exact("a");
-                format!("{s}|{}|{}|{}", s.matches(field), exact.unwrap_or_default(), exact.is_some())
+                format!(
+                    "{s}|{}|{}|{}",
+                    s.matches(field),
+                    exact.unwrap_or_default(),
+                    exact.is_some()
+                )
             },
         ),
         _ => {
             let object = json::parse(text.as_bytes()).unwrap();
             let mut errors = Errors::new(&object);
             validate_label_selector(&object, SelectorRules::default(), &mut errors);
-            let selector = LabelSelector::from_object(&object).map_or_else(|e| format!("E{e}"), |s| s.to_string());
-            errors.into_vec().iter().fold(selector, |s, e| format!("{s}\n{}", e.body()))
+            let selector = LabelSelector::from_object(&object)
+                .map_or_else(|e| format!("E{e}"), |s| s.to_string());
+            errors
+                .into_vec()
+                .iter()
+                .fold(selector, |s, e| format!("{s}\n{}", e.body()))
         }
     }
 }
@@ -41,7 +51,10 @@ fn said(kind: &str, text: &str) -> String {
 #[test]
 fn parsing_printing_matching_and_errors_are_upstreams() {
     let mut n = 0;
-    for line in include_str!("cases.txt").lines().filter(|l| !l.starts_with('#')) {
+    for line in include_str!("cases.txt")
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+    {
         n += 1;
         let [kind, text, expected]: [String; 3] = serde_json::from_str(line).unwrap();
         assert_eq!(said(&kind, &text), expected, "{line}");
@@ -59,7 +72,12 @@ fn null_selects_nothing_and_an_empty_object_everything() {
 
 #[test]
 fn an_exact_value_is_what_one_label_must_be() {
-    let exact = |text, key| LabelSelector::parse(text).unwrap().requires_exact(key).map(str::to_owned);
+    let exact = |text, key| {
+        LabelSelector::parse(text)
+            .unwrap()
+            .requires_exact(key)
+            .map(str::to_owned)
+    };
     assert_eq!(exact("a=1,b in (2)", "a").as_deref(), Some("1"));
     assert_eq!(exact("a=1,b in (2)", "b").as_deref(), Some("2"));
     assert_eq!(exact("a in (1,2)", "a"), None);
@@ -80,7 +98,9 @@ fn renaming_tells_of_the_first_label_that_is_not_supported() {
 fn matching_long_lists_of_values_is_a_search() {
     let values: Vec<String> = (0..100_000).map(|i| format!("v{i}")).collect();
     let selector = LabelSelector::parse(&format!("a in ({})", values.join(","))).unwrap();
-    let hits = (0..100_000).filter(|i| selector.matches(|_| Some(values[*i].as_str()))).count();
+    let hits = (0..100_000)
+        .filter(|i| selector.matches(|_| Some(values[*i].as_str())))
+        .count();
     assert_eq!(hits, 100_000);
 }
 

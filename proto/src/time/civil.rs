@@ -30,14 +30,24 @@ impl Civil {
         let (minutes, second) = split(secs.rem_euclid(DAY), 60);
         let (hours, minute) = split(minutes, 60);
         let (_, hour) = split(hours, 24);
-        Self { year, month, day, hour, minute, second }
+        Self {
+            year,
+            month,
+            day,
+            hour,
+            minute,
+            second,
+        }
     }
 
     /// Seconds since 1970-01-01T00:00:00Z. Saturates beyond what 64 bits hold.
     #[must_use]
     pub fn unix(self) -> i64 {
-        let time = (i64::from(self.hour) * 60 + i64::from(self.minute)) * 60 + i64::from(self.second);
-        days(self.year, self.month, self.day).saturating_mul(DAY).saturating_add(time)
+        let time =
+            (i64::from(self.hour) * 60 + i64::from(self.minute)) * 60 + i64::from(self.second);
+        days(self.year, self.month, self.day)
+            .saturating_mul(DAY)
+            .saturating_add(time)
     }
 
     /// 0 is Sunday.
@@ -51,7 +61,10 @@ impl Civil {
 /// Quotient and remainder; the divisor is a small constant, so the remainder fits.
 fn split(n: i64, by: u8) -> (i64, u8) {
     let remainder = n.rem_euclid(by.into());
-    (n.div_euclid(by.into()), u8::try_from(remainder).unwrap_or(0))
+    (
+        n.div_euclid(by.into()),
+        u8::try_from(remainder).unwrap_or(0),
+    )
 }
 
 #[must_use]
@@ -77,7 +90,9 @@ fn days(year: i64, month: u8, day: u8) -> i64 {
     let month = (i64::from(month) + 9) % 12;
     let of_year = (153 * month + 2) / 5 + i64::from(day) - 1;
     let day_of_era = of_era * 365 + of_era / 4 - of_era / 100 + of_year;
-    year.div_euclid(400).saturating_mul(ERA_DAYS).saturating_add(day_of_era - EPOCH)
+    year.div_euclid(400)
+        .saturating_mul(ERA_DAYS)
+        .saturating_add(day_of_era - EPOCH)
 }
 
 /// The date `days` after 1970-01-01; `days` comes from seconds, so nothing here can overflow.
@@ -100,16 +115,35 @@ mod tests {
 
     #[test]
     fn every_day_of_a_thousand_years_follows_the_one_before() {
-        let start = Civil { year: 1599, month: 12, day: 31, hour: 23, minute: 59, second: 59 };
+        let start = Civil {
+            year: 1599,
+            month: 12,
+            day: 31,
+            hour: 23,
+            minute: 59,
+            second: 59,
+        };
         let mut was = start;
         for day in 1..=366_000 {
             let now = Civil::of(start.unix() + day * DAY);
             let expected = if was.day < days_in_month(was.year, was.month) {
-                Civil { day: was.day + 1, ..was }
+                Civil {
+                    day: was.day + 1,
+                    ..was
+                }
             } else if was.month < 12 {
-                Civil { day: 1, month: was.month + 1, ..was }
+                Civil {
+                    day: 1,
+                    month: was.month + 1,
+                    ..was
+                }
             } else {
-                Civil { day: 1, month: 1, year: was.year + 1, ..was }
+                Civil {
+                    day: 1,
+                    month: 1,
+                    year: was.year + 1,
+                    ..was
+                }
             };
             assert_eq!(now, expected);
             assert_eq!(now.weekday(), (was.weekday() + 1) % 7);

@@ -34,7 +34,9 @@ impl Duration {
     /// None if it is negative.
     #[must_use]
     pub fn to_std(self) -> Option<std::time::Duration> {
-        u64::try_from(self.0).ok().map(std::time::Duration::from_nanos)
+        u64::try_from(self.0)
+            .ok()
+            .map(std::time::Duration::from_nanos)
     }
 }
 
@@ -57,7 +59,10 @@ impl FromStr for Duration {
         let mut total = 0_u64;
         while !rest.is_empty() {
             let part = part(text, &mut rest)?;
-            total = total.checked_add(part).filter(|t| *t <= LIMIT).ok_or_else(invalid)?;
+            total = total
+                .checked_add(part)
+                .filter(|t| *t <= LIMIT)
+                .ok_or_else(invalid)?;
         }
         if negative {
             // Two's complement: 2^63 itself has a negative form.
@@ -81,19 +86,34 @@ fn part(text: &str, rest: &mut &str) -> Result<u64, DurationError> {
     if whole.is_empty() && fraction.is_empty() {
         return Err(invalid());
     }
-    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
+    let whole: u64 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().map_err(|_| invalid())?
+    };
     if whole > LIMIT {
         return Err(invalid());
     }
-    let end = rest.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| c == '.' || c.is_ascii_digit())
+        .unwrap_or(rest.len());
     let (name, after) = rest.split_at(end);
     if name.is_empty() {
         return Err(DurationError::MissingUnit(text.into()));
     }
-    let unit = unit(name).ok_or_else(|| DurationError::UnknownUnit { unit: name.into(), text: text.into() })?;
+    let unit = unit(name).ok_or_else(|| DurationError::UnknownUnit {
+        unit: name.into(),
+        text: text.into(),
+    })?;
     *rest = after;
-    let value = whole.checked_mul(unit).filter(|v| *v <= LIMIT).ok_or_else(invalid)?;
-    value.checked_add(scaled(fraction, unit)).filter(|v| *v <= LIMIT).ok_or_else(invalid)
+    let value = whole
+        .checked_mul(unit)
+        .filter(|v| *v <= LIMIT)
+        .ok_or_else(invalid)?;
+    value
+        .checked_add(scaled(fraction, unit))
+        .filter(|v| *v <= LIMIT)
+        .ok_or_else(invalid)
 }
 
 fn unit(name: &str) -> Option<u64> {
@@ -129,11 +149,17 @@ fn scaled(fraction: &str, unit: u64) -> u64 {
         digits = next;
         scale *= 10.0;
     }
-    if digits == 0 { 0 } else { (digits as f64 * (unit as f64 / scale)) as u64 }
+    if digits == 0 {
+        0
+    } else {
+        (digits as f64 * (unit as f64 / scale)) as u64
+    }
 }
 
 fn take_digits<'a>(rest: &mut &'a str) -> &'a str {
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
     let (digits, after) = rest.split_at(end);
     *rest = after;
     digits
@@ -199,5 +225,7 @@ impl<'de> serde::Deserialize<'de> for Duration {
 /// # Errors
 /// If the text is not a duration in Go's syntax, or is negative.
 pub fn parse_duration(text: &str) -> Result<std::time::Duration, DurationError> {
-    text.parse::<Duration>()?.to_std().ok_or_else(|| DurationError::Negative(text.into()))
+    text.parse::<Duration>()?
+        .to_std()
+        .ok_or_else(|| DurationError::Negative(text.into()))
 }

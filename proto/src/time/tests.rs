@@ -3,12 +3,16 @@ use proptest::prelude::*;
 use super::*;
 
 fn lines(text: &str) -> impl Iterator<Item = Vec<&str>> {
-    text.lines().filter(|l| !l.starts_with('#')).map(|l| l.split('\t').collect())
+    text.lines()
+        .filter(|l| !l.starts_with('#'))
+        .map(|l| l.split('\t').collect())
 }
 
 #[test]
 fn reading_and_its_errors_are_gos() {
-    let said = |result: Result<Box<str>, ParseError>| result.map_or_else(|e| format!("E{e}"), String::from);
+    let said = |result: Result<Box<str>, ParseError>| {
+        result.map_or_else(|e| format!("E{e}"), String::from)
+    };
     let mut n = 0;
     for row in lines(include_str!("cases.txt")) {
         n += 1;
@@ -38,8 +42,18 @@ fn zero_is_gos_zero_time() {
 
 #[test]
 fn a_micro_time_needs_six_digits_and_a_time_drops_any() {
-    assert_eq!(canonical_time("2026-02-28T23:59:59.999999999+00:00").unwrap().as_ref(), "2026-02-28T23:59:59Z");
-    assert_eq!(canonical_micro_time("2026-02-28T23:59:59.999999-01:00").unwrap().as_ref(), "2026-03-01T00:59:59.999999Z");
+    assert_eq!(
+        canonical_time("2026-02-28T23:59:59.999999999+00:00")
+            .unwrap()
+            .as_ref(),
+        "2026-02-28T23:59:59Z"
+    );
+    assert_eq!(
+        canonical_micro_time("2026-02-28T23:59:59.999999-01:00")
+            .unwrap()
+            .as_ref(),
+        "2026-03-01T00:59:59.999999Z"
+    );
     assert!(canonical_micro_time("2026-02-28T23:59:59Z").is_err());
     assert!(canonical_micro_time("2026-02-28T23:59:59.12345Z").is_err());
 }

@@ -4,10 +4,11 @@ use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor
 
 use super::{Error, show_empty, show_float, show_raw, show_time, shows_itself};
 use crate::catalogue::{Field, Kind, MsgId, Shape};
-use crate::codec::layout::{Empty, Layout, Slot};
+use crate::codec::layout::{Empty, Layout, numbers};
 use crate::codec::protobuf::scalar;
 use crate::codec::protobuf::wire;
-use crate::codec::spans::{self, Others, Span, bytes, varint};
+use crate::codec::slots::Slots;
+use crate::codec::spans::{self, Others, Span};
 use crate::codec::{MAX_DEPTH, json, leaf};
 
 /// Stops where only the way over the tree knows what to do.
@@ -38,15 +39,21 @@ impl<'r> Message<'r> {
             return Err(Error::Uncommon);
         }
         let layout = Layout::of(self.id);
-        let mut spans = vec![spans::ABSENT; layout.fields.len()];
-        common(spans::note(self.raw, &layout.tags, &mut spans))?;
-        visitor.visit_map(Fields { message: self, fields: layout.fields.iter().zip(spans), current: None })
+        let mut spans = Vec::with_capacity(layout.fields.len());
+        let mut slots = Slots::new(&spans);
+        common(spans::note(self.raw, &layout.tags, &mut slots, &mut spans))?;
+        let left = slots.present() | layout.always;
+        visitor.visit_map(Fields { message: self, layout, spans, slots, left, current: None })
     }
 }
 
 struct Fields<'r> {
     message: Message<'r>,
-    fields: std::iter::Zip<std::slice::Iter<'static, Slot>, std::vec::IntoIter<Span<'r>>>,
+    layout: &'static Layout,
+    spans: Vec<Span<'r>>,
+    slots: Slots,
+    /// The slots still to be shown.
+    left: u128,
     current: Option<Node<'r>>,
 }
 
@@ -54,11 +61,13 @@ impl<'r> MapAccess<'r> for Fields<'r> {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'r>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        for (slot, span) in self.fields.by_ref() {
-            let what = match (common(span.is_absent(slot))?, slot.empty) {
-                (false, _) => What::Field(span),
-                (true, Empty::Omit) => continue,
-                (true, empty) => What::Empty(empty),
+        for number in numbers(self.left) {
+            self.left &= !(1 << number);
+            let slot = self.layout.slot(number);
+            let what = match self.slots.get(&self.spans, number) {
+                Some(span) if !common(span.is_absent(slot))? => What::Field(*span),
+                _ if slot.empty == Empty::Omit => continue,
+                _ => What::Empty(slot.empty),
             };
             let field = slot.field;
             self.current = Some(Node { what, field, around: self.message.id, depth: self.message.depth });
@@ -104,11 +113,11 @@ impl<'r> Node<'r> {
             _ => return Ok(false),
         };
         Ok(match self.field.kind {
-            Kind::Time | Kind::MicroTime => common(scalar::timestamp(common(bytes(wire))?, self.field.kind).ok())?.is_none(),
+            Kind::Time | Kind::MicroTime => common(scalar::timestamp(common(wire.as_bytes())?, self.field.kind).ok())?.is_none(),
             Kind::RawExtension | Kind::FieldsV1 | Kind::Json => {
-                !common(scalar::raw(common(bytes(wire))?).ok())?.is_some_and(json::is_valid)
+                !common(scalar::raw(common(wire.as_bytes())?).ok())?.is_some_and(json::is_valid)
             }
-            Kind::SchemaOrArray | Kind::SchemaOrStrings => common(bytes(wire))?.is_empty(),
+            Kind::SchemaOrArray | Kind::SchemaOrStrings => common(wire.as_bytes())?.is_empty(),
             _ => false,
         })
     }
@@ -140,37 +149,34 @@ impl<'r> Node<'r> {
     fn show_element<V: Visitor<'r>>(self, wire: spans::Wire<'r>, visitor: V) -> Result<V::Value, Error> {
         let kind = self.field.kind;
         match kind {
-            Kind::String => show_text(common(bytes(wire))?, visitor),
-            Kind::Bool => visitor.visit_bool(common(varint(wire))? != 0),
-            Kind::Int32 => visitor.visit_i64(scalar::int32(common(varint(wire))?).into()),
-            Kind::Int64 => visitor.visit_i64(common(varint(wire))?.cast_signed()),
-            Kind::Float64 => match wire {
-                spans::Wire::Fixed64(bits) => show_float(f64::from_bits(bits), visitor),
-                _ => Err(Error::Uncommon),
-            },
-            Kind::Bytes => visitor.visit_string(leaf::to_base64(common(bytes(wire))?)),
+            Kind::String => show_text(common(wire.as_bytes())?, visitor),
+            Kind::Bool => visitor.visit_bool(common(wire.as_varint())? != 0),
+            Kind::Int32 => visitor.visit_i64(scalar::int32(common(wire.as_varint())?).into()),
+            Kind::Int64 => visitor.visit_i64(common(wire.as_varint())?.cast_signed()),
+            Kind::Float64 => show_float(common(wire.as_double())?, visitor),
+            Kind::Bytes => visitor.visit_string(leaf::to_base64(common(wire.as_bytes())?)),
             Kind::Time | Kind::MicroTime => {
-                show_time(common(scalar::timestamp(common(bytes(wire))?, kind).ok())?, kind, visitor)
+                show_time(common(scalar::timestamp(common(wire.as_bytes())?, kind).ok())?, kind, visitor)
             }
             Kind::Quantity => match common(spans::quantity(wire))? {
                 text if leaf::is_plainly_canonical(text) => visitor.visit_borrowed_str(text),
                 text => visitor.visit_string(common(leaf::quantity(text).ok())?.into()),
             },
-            Kind::IntOrString => match common(scalar::int_or_bytes(common(bytes(wire))?).ok())? {
+            Kind::IntOrString => match common(scalar::int_or_bytes(common(wire.as_bytes())?).ok())? {
                 Ok(int) => visitor.visit_i64(int.into()),
                 Err(text) => show_text(text, visitor),
             },
             Kind::RawExtension | Kind::FieldsV1 | Kind::Json => {
-                match common(scalar::raw(common(bytes(wire))?).ok())? {
+                match common(scalar::raw(common(wire.as_bytes())?).ok())? {
                     Some(raw) => show_raw(raw, visitor),
                     None => visitor.visit_unit(),
                 }
             }
             Kind::Strings => {
-                visitor.visit_seq(Parts { node: self, fields: wire::Fields::new(common(bytes(wire))?, ""), tag: 1, of: What::Text })
+                visitor.visit_seq(Parts { node: self, fields: wire::Fields::new(common(wire.as_bytes())?, ""), tag: 1, of: What::Text })
             }
-            Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings => self.show_union(common(bytes(wire))?, visitor),
-            Kind::Message(id) => self.message(common(bytes(wire))?, id).show(visitor),
+            Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings => self.show_union(common(wire.as_bytes())?, visitor),
+            Kind::Message(id) => self.message(common(wire.as_bytes())?, id).show(visitor),
         }
     }
 
@@ -181,9 +187,9 @@ impl<'r> Node<'r> {
         let mut fields = wire::Fields::new(raw, "");
         while let Some((tag, wire)) = common(fields.next().ok())? {
             match tag {
-                1 if or_bool && allows.is_none() => allows = Some(common(varint(wire))? != 0),
+                1 if or_bool && allows.is_none() => allows = Some(common(wire.as_varint())? != 0),
                 2 if !or_bool => list = true,
-                1 | 2 if schema.is_none() => schema = Some(common(bytes(wire))?),
+                1 | 2 if schema.is_none() => schema = Some(common(wire.as_bytes())?),
                 _ => return Err(Error::Uncommon),
             }
         }
@@ -277,7 +283,7 @@ impl<'r> SeqAccess<'r> for Parts<'r> {
     fn next_element_seed<S: DeserializeSeed<'r>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
         while let Some((tag, wire)) = common(self.fields.next().ok())? {
             if tag == self.tag {
-                let part = (self.of)(common(bytes(wire))?);
+                let part = (self.of)(common(wire.as_bytes())?);
                 return seed.deserialize(self.node.with(part)).map(Some);
             }
         }

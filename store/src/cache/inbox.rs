@@ -85,7 +85,12 @@ impl Inbox {
 
     /// Whether an event of this key waits.
     pub(crate) fn holds(&self, key: &str) -> bool {
-        self.queue.lock().batches.iter().flat_map(|b| &b.events).any(|e| *e.key == *key)
+        self.queue
+            .lock()
+            .batches
+            .iter()
+            .flat_map(|b| &b.events)
+            .any(|e| *e.key == *key)
     }
 
     /// One batch that came out is applied.
@@ -107,7 +112,11 @@ impl Inbox {
 }
 
 fn weight(batch: &Batch) -> usize {
-    batch.events.iter().map(|e| EVENT + e.key.len() + e.value.as_ref().map_or(0, bytes::Bytes::len)).sum()
+    batch
+        .events
+        .iter()
+        .map(|e| EVENT + e.key.len() + e.value.as_ref().map_or(0, bytes::Bytes::len))
+        .sum()
 }
 
 #[cfg(test)]
@@ -121,7 +130,11 @@ mod tests {
         let inbox = Inbox::default();
         let batch = |revision, len| Batch {
             after: revision - 1,
-            events: vec![RawEvent { key: "k".into(), revision, value: Some(Bytes::from(vec![0; len])) }],
+            events: vec![RawEvent {
+                key: "k".into(),
+                revision,
+                value: Some(Bytes::from(vec![0; len])),
+            }],
         };
         inbox.push(batch(1, 10));
         inbox.push(batch(2, MAX_BYTES));

@@ -17,13 +17,13 @@ use tracing::debug;
 
 use super::inbox::Received;
 use super::run::Again;
+use super::wake::Touched;
 use super::{Cache, Change, Entries, Phase, State};
 use crate::entry::{Entry, Undecodable};
 use crate::etcd::{self, pb, prefix_end};
 use crate::line::{Batch, Epoch, RawEvent, revision};
 use crate::read::list::not_utf8;
 use crate::read::pages::Pages;
-use super::wake::Touched;
 
 /// For one chunk of a streamed list.
 const CHUNK: Duration = Duration::from_secs(30);
@@ -53,10 +53,14 @@ struct Overlay {
 
 impl Overlay {
     fn absorb(&mut self, batch: Batch) {
-        for RawEvent { key, revision, value } in batch.events {
+        for RawEvent {
+            key,
+            revision,
+            value,
+        } in batch.events
+        {
             self.through = revision;
-            // Copied: a value is a slice of a response of up to megabytes.
-            self.events.insert(key, (revision, value.map(|v| Bytes::copy_from_slice(&v))));
+            self.events.insert(key, (revision, value));
         }
     }
 }
@@ -149,14 +153,28 @@ impl Cache {
         Ok((at, entries))
     }
 
-    async fn stream(&self, at: i64, known: &Entries, entries: &mut Vec<Arc<Entry>>) -> Result<(), LoadError> {
+    async fn stream(
+        &self,
+        at: i64,
+        known: &Entries,
+        entries: &mut Vec<Arc<Entry>>,
+    ) -> Result<(), LoadError> {
         let key = Bytes::from(self.etcd_key(""));
-        let request = pb::RangeRequest { range_end: prefix_end(&key), key, revision: at, ..Default::default() };
+        let request = pb::RangeRequest {
+            range_end: prefix_end(&key),
+            key,
+            revision: at,
+            ..Default::default()
+        };
         let mut chunks = self.line.client.range_stream(request).await?;
         let mut whole = false;
         loop {
-            let chunk = tokio::time::timeout(CHUNK, chunks.message()).await.map_err(|_| LoadError::Slow)?;
-            let Some(chunk) = chunk.map_err(etcd::Error::from)? else { break };
+            let chunk = tokio::time::timeout(CHUNK, chunks.message())
+                .await
+                .map_err(|_| LoadError::Slow)?;
+            let Some(chunk) = chunk.map_err(etcd::Error::from)? else {
+                break;
+            };
             let chunk = chunk.range_response.ok_or(LoadError::Cut)?;
             // Only the last chunk has a header.
             whole = revision(chunk.header.as_ref()).is_ok();
@@ -178,10 +196,14 @@ impl Cache {
             if !self.config.has_shape(key) {
                 continue;
             }
-            let same = known.get(key).filter(|entry| entry.revision == kv.mod_revision);
+            let same = known
+                .get(key)
+                .filter(|entry| entry.revision == kv.mod_revision);
             let entry = match same {
                 Some(entry) => Arc::clone(entry),
-                None => self.config.kept(&self.decode(key, &kv.value, kv.mod_revision).await?),
+                None => self
+                    .config
+                    .kept(&self.decode(key, &kv.value, kv.mod_revision).await?),
             };
             entries.push(entry);
         }
@@ -192,13 +214,14 @@ impl Cache {
 
     /// Puts the listed objects in place and answers from now on; `false` when the history they belong
     /// to has ended meanwhile.
-    fn install(&self, objects: Entries, through: i64, epoch: u64) -> bool {
+    pub(super) fn install(&self, objects: Entries, through: i64, epoch: u64) -> bool {
         let now = Instant::now();
         let mut touched = Touched::new();
         let mut dropped = Vec::new();
         let old = {
             let mut state = self.state.write();
-            if state.epoch != epoch || !matches!(state.phase, Phase::Loading { .. }) || state.relist {
+            if state.epoch != epoch || !matches!(state.phase, Phase::Loading { .. }) || state.relist
+            {
                 return false;
             }
             let before = self.applied.load(Ordering::Acquire);
@@ -237,9 +260,21 @@ impl State {
         // In etcd's order; deletions, whose revision nobody knows any more, last.
         events.sort_by_key(|(change, _)| change.revision);
         self.ring.gap(before, through);
-        for (Change { revision, entry, .. }, old) in events {
+        for (
+            Change {
+                revision, entry, ..
+            },
+            old,
+        ) in events
+        {
             let seq = self.ring.next();
-            let links = cache.wakes.link(seq, old.as_deref(), entry.as_deref(), &cache.config.indexes, touched);
+            let links = cache.wakes.link(
+                seq,
+                old.as_deref(),
+                entry.as_deref(),
+                &cache.config.indexes,
+                touched,
+            );
             self.ring.push(revision, entry, old, links, now);
             cache.metrics.events.inc();
         }
@@ -253,7 +288,10 @@ impl State {
                 let value = entry.field(field).unwrap_or_default();
                 match index.get_mut(value) {
                     Some(entries) => entries.insert(Arc::clone(entry)),
-                    None => index.entry(value.into()).or_default().insert(Arc::clone(entry)),
+                    None => index
+                        .entry(value.into())
+                        .or_default()
+                        .insert(Arc::clone(entry)),
                 };
             }
         }
@@ -264,8 +302,16 @@ impl State {
 fn difference(old: &Entries, new: &Entries, through: i64) -> Vec<(Change, Option<Arc<Entry>>)> {
     let mut changes = Vec::new();
     let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
-    let put = |e: &Arc<Entry>| Change { key: e.key.clone(), revision: e.revision, entry: Some(Arc::clone(e)) };
-    let gone = |e: &Arc<Entry>| Change { key: e.key.clone(), revision: through, entry: None };
+    let put = |e: &Arc<Entry>| Change {
+        key: e.key.clone(),
+        revision: e.revision,
+        entry: Some(Arc::clone(e)),
+    };
+    let gone = |e: &Arc<Entry>| Change {
+        key: e.key.clone(),
+        revision: through,
+        entry: None,
+    };
     loop {
         match (old.peek(), new.peek()) {
             (None, None) => return changes,
@@ -296,7 +342,13 @@ mod tests {
 
     fn objects(of: &[(&str, i64)]) -> Entries {
         let entry = |&(key, revision): &(&str, i64)| {
-            Arc::new(Entry::new(key, revision, Bytes::new(), Labels::default(), Fields::default()))
+            Arc::new(Entry::new(
+                key,
+                revision,
+                Bytes::new(),
+                Labels::default(),
+                Fields::default(),
+            ))
         };
         of.iter().map(entry).collect()
     }
@@ -307,7 +359,14 @@ mod tests {
         let new = objects(&[("b", 2), ("c", 8), ("d", 7)]);
         let changes: Vec<_> = difference(&old, &new, 9)
             .into_iter()
-            .map(|(c, was)| (c.key.to_string(), c.revision, c.entry.is_some(), was.map(|e| e.revision)))
+            .map(|(c, was)| {
+                (
+                    c.key.to_string(),
+                    c.revision,
+                    c.entry.is_some(),
+                    was.map(|e| e.revision),
+                )
+            })
             .collect();
         let expected = [
             ("a", 9, false, Some(1)),
@@ -315,6 +374,9 @@ mod tests {
             ("d", 7, true, None),
             ("e", 9, false, Some(4)),
         ];
-        assert_eq!(changes, expected.map(|(k, r, put, was)| (k.to_owned(), r, put, was)));
+        assert_eq!(
+            changes,
+            expected.map(|(k, r, put, was)| (k.to_owned(), r, put, was))
+        );
     }
 }

@@ -63,7 +63,14 @@ pub(crate) struct Ring {
 
 impl Ring {
     pub(crate) fn new(max_bytes: usize) -> Self {
-        Self { slots: VecDeque::new(), first: 1, floor: i64::MAX, gaps: VecDeque::new(), bytes: 0, max_bytes }
+        Self {
+            slots: VecDeque::new(),
+            first: 1,
+            floor: i64::MAX,
+            gaps: VecDeque::new(),
+            bytes: 0,
+            max_bytes,
+        }
     }
 
     /// Begins anew: there are no events yet after `floor`. Sequence numbers go on.
@@ -115,13 +122,22 @@ impl Ring {
         // The old object is held by nothing else any more; the new one mostly by the collection.
         let weight = size_of::<Slot>() + 16 * links.len() + old.as_ref().map_or(0, |e| e.weight());
         self.bytes += weight;
-        self.slots.push_back(Arc::new(Slot { revision, new, old, gone: OnceLock::new(), links, at: now, weight }));
+        self.slots.push_back(Arc::new(Slot {
+            revision,
+            new,
+            old,
+            gone: OnceLock::new(),
+            links,
+            at: now,
+            weight,
+        }));
     }
 
     /// Drops what is beyond the bounds, into `dropped`, so that large objects die outside locks.
     pub(crate) fn trim(&mut self, now: Instant, dropped: &mut Vec<Arc<Slot>>) {
         while let Some(oldest) = self.slots.front() {
-            let stale = now.saturating_duration_since(oldest.at) > FRESH && self.slots.len() > SPARE_EVENTS;
+            let stale =
+                now.saturating_duration_since(oldest.at) > FRESH && self.slots.len() > SPARE_EVENTS;
             if !stale && self.bytes <= self.max_bytes {
                 break;
             }
@@ -150,14 +166,21 @@ impl Ring {
 
     /// Whether the events after `revision` are all here, one by one.
     fn complete_after(&self, revision: i64) -> bool {
-        revision >= self.floor && !self.gaps.iter().any(|&(from, to)| from < revision && revision < to)
+        revision >= self.floor
+            && !self
+                .gaps
+                .iter()
+                .any(|&(from, to)| from < revision && revision < to)
     }
 
     /// Where to begin to see every event after `revision`; `Err` tells the oldest revision that would
     /// do.
     pub(crate) fn resume(&self, revision: i64) -> Result<u64, i64> {
         if !self.complete_after(revision) {
-            let gap = self.gaps.iter().find(|&&(from, to)| from < revision && revision < to);
+            let gap = self
+                .gaps
+                .iter()
+                .find(|&&(from, to)| from < revision && revision < to);
             return Err(gap.map_or(self.floor, |&(_, to)| to));
         }
         let at = self.slots.partition_point(|slot| slot.revision <= revision);
@@ -166,7 +189,12 @@ impl Ring {
 
     /// Turns the current objects into those at `revision` by undoing later events, at most `effort`
     /// of them; `false` when that is not possible.
-    pub(crate) fn undo(&self, objects: &mut Objects<Arc<Entry>>, revision: i64, effort: usize) -> bool {
+    pub(crate) fn undo(
+        &self,
+        objects: &mut Objects<Arc<Entry>>,
+        revision: i64,
+        effort: usize,
+    ) -> bool {
         if !self.complete_after(revision) {
             return false;
         }
@@ -198,7 +226,13 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn entry(key: &str, revision: i64) -> Arc<Entry> {
-        Arc::new(Entry::new(key, revision, Bytes::from(vec![0; 1000]), Labels::default(), Fields::default()))
+        Arc::new(Entry::new(
+            key,
+            revision,
+            Bytes::from(vec![0; 1000]),
+            Labels::default(),
+            Fields::default(),
+        ))
     }
 
     fn ring(revisions: &[i64]) -> Ring {
@@ -236,7 +270,13 @@ mod tests {
     fn nobody_starts_inside_a_gap() {
         let mut ring = ring(&[5, 6]);
         ring.gap(6, 20);
-        ring.push(18, Some(entry("k", 18)), None, Box::default(), Instant::now());
+        ring.push(
+            18,
+            Some(entry("k", 18)),
+            None,
+            Box::default(),
+            Instant::now(),
+        );
         assert_eq!(ring.resume(6), Ok(3));
         assert_eq!(ring.resume(7), Err(20));
         assert_eq!(ring.resume(19), Err(20));

@@ -79,7 +79,10 @@ impl Cache {
     fn unready(&self) {
         let mut state = self.state.write();
         if matches!(state.phase, Phase::Live { .. }) {
-            state.phase = Phase::Loading { since: Instant::now(), failure: None };
+            state.phase = Phase::Loading {
+                since: Instant::now(),
+                failure: None,
+            };
         }
         drop(state);
         self.moved.notify_waiters();
@@ -104,7 +107,10 @@ impl Cache {
         if state.relist {
             return Some(Again::Asked);
         }
-        epochs.has_changed().unwrap_or(false).then_some(Again::Epoch)
+        epochs
+            .has_changed()
+            .unwrap_or(false)
+            .then_some(Again::Epoch)
     }
 
     /// Applies events until the collection must be listed again.
@@ -133,11 +139,17 @@ impl Cache {
     }
 
     /// Decodes and applies one batch. Nothing of a revision is applied before all of it is decoded.
-    async fn digest(&self, batch: Batch, epochs: &mut watch::Receiver<Epoch>) -> Option<Again> {
+    pub(super) async fn digest(
+        &self,
+        batch: Batch,
+        epochs: &mut watch::Receiver<Epoch>,
+    ) -> Option<Again> {
         self.applied.fetch_max(batch.after, Ordering::AcqRel);
         let mut changes: Vec<Change> = Vec::with_capacity(batch.events.len().min(APPLY_AT_ONCE));
         for (i, event) in batch.events.iter().enumerate() {
-            if changes.len() >= APPLY_AT_ONCE && changes.last().is_some_and(|c| c.revision < event.revision) {
+            if changes.len() >= APPLY_AT_ONCE
+                && changes.last().is_some_and(|c| c.revision < event.revision)
+            {
                 self.apply(std::mem::take(&mut changes));
             }
             let entry = match &event.value {
@@ -153,7 +165,11 @@ impl Cache {
                     }
                 },
             };
-            changes.push(Change { key: event.key.clone(), revision: event.revision, entry });
+            changes.push(Change {
+                key: event.key.clone(),
+                revision: event.revision,
+                entry,
+            });
         }
         self.apply(changes);
         None

@@ -98,7 +98,12 @@ pub(crate) type Touched = HashMap<u64, Arc<Bucket>>;
 impl Wakes {
     pub(crate) fn new(fields: usize) -> Arc<Self> {
         Arc::new(Self {
-            all: Arc::new(Bucket { id: 0, term: Term::All, head: AtomicU64::new(0), wake: Notify::new() }),
+            all: Arc::new(Bucket {
+                id: 0,
+                term: Term::All,
+                head: AtomicU64::new(0),
+                wake: Notify::new(),
+            }),
             inner: Mutex::new(Inner {
                 next: 1,
                 objects: HashMap::new(),
@@ -116,8 +121,16 @@ impl Wakes {
             None => Arc::clone(&self.all),
             Some((seats, value)) => {
                 let seated = seats.entry(value.into()).or_insert_with(|| {
-                    let bucket = Bucket { id, term: term.clone(), head: AtomicU64::new(0), wake: Notify::new() };
-                    Seated { bucket: Arc::new(bucket), seats: 0 }
+                    let bucket = Bucket {
+                        id,
+                        term: term.clone(),
+                        head: AtomicU64::new(0),
+                        wake: Notify::new(),
+                    };
+                    Seated {
+                        bucket: Arc::new(bucket),
+                        seats: 0,
+                    }
                 });
                 seated.seats += 1;
                 Arc::clone(&seated.bucket)
@@ -126,7 +139,10 @@ impl Wakes {
         if bucket.id == id {
             inner.next += 1;
         }
-        Seat { wakes: Arc::clone(self), bucket }
+        Seat {
+            wakes: Arc::clone(self),
+            bucket,
+        }
     }
 
     /// Links the event `seq` into the buckets of its object, before and after.
@@ -138,13 +154,22 @@ impl Wakes {
         indexes: &[Box<str>],
         touched: &mut Touched,
     ) -> Box<[Link]> {
-        let Some(entry) = new.or(old) else { return Box::default() };
+        let Some(entry) = new.or(old) else {
+            return Box::default();
+        };
         let inner = self.inner.lock();
         let mut links = Vec::new();
         let mut touch = |seated: Option<&Seated>| {
-            let Some(Seated { bucket, .. }) = seated else { return };
-            links.push(Link { bucket: bucket.id, previous: bucket.head.swap(seq, Ordering::AcqRel) });
-            touched.entry(bucket.id).or_insert_with(|| Arc::clone(bucket));
+            let Some(Seated { bucket, .. }) = seated else {
+                return;
+            };
+            links.push(Link {
+                bucket: bucket.id,
+                previous: bucket.head.swap(seq, Ordering::AcqRel),
+            });
+            touched
+                .entry(bucket.id)
+                .or_insert_with(|| Arc::clone(bucket));
         };
         touch(inner.objects.get(&entry.key));
         if !inner.namespaces.is_empty() {
@@ -176,7 +201,12 @@ impl Wakes {
     pub(crate) fn wake_all(&self) {
         let inner = self.inner.lock();
         let fields = inner.fields.iter().flat_map(HashMap::values);
-        for seated in inner.objects.values().chain(inner.namespaces.values()).chain(fields) {
+        for seated in inner
+            .objects
+            .values()
+            .chain(inner.namespaces.values())
+            .chain(fields)
+        {
             seated.bucket.wake.notify_waiters();
         }
         self.all.wake.notify_waiters();
@@ -197,7 +227,9 @@ impl Inner {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut inner = self.wakes.inner.lock();
-        let Some((seats, value)) = inner.bucket(&self.bucket.term) else { return };
+        let Some((seats, value)) = inner.bucket(&self.bucket.term) else {
+            return;
+        };
         if let Some(seated) = seats.get_mut(value) {
             seated.seats -= 1;
             if seated.seats == 0 {
@@ -215,7 +247,13 @@ mod tests {
 
     fn pod(key: &str, node: &str) -> Entry {
         let names: Arc<[Box<str>]> = ["spec.nodeName".into()].into();
-        Entry::new(key, 1, Bytes::new(), Labels::default(), Fields::new(&names, [node]))
+        Entry::new(
+            key,
+            1,
+            Bytes::new(),
+            Labels::default(),
+            Fields::new(&names, [node]),
+        )
     }
 
     fn buckets(links: &[Link]) -> Vec<u64> {
@@ -226,7 +264,10 @@ mod tests {
     fn an_event_touches_the_old_and_the_new_value_and_each_once() {
         let wakes = Wakes::new(1);
         let indexes = [Box::from("spec.nodeName")];
-        let (n1, n2) = (wakes.seat(Term::Field(0, "n1".into())), wakes.seat(Term::Field(0, "n2".into())));
+        let (n1, n2) = (
+            wakes.seat(Term::Field(0, "n1".into())),
+            wakes.seat(Term::Field(0, "n2".into())),
+        );
         let link = |seq, old: Option<&Entry>, new: Option<&Entry>| {
             let mut touched = Touched::new();
             let links = wakes.link(seq, old, new, &indexes, &mut touched);
@@ -236,8 +277,26 @@ mod tests {
         let (on1, on2) = (pod("a/p", "n1"), pod("a/p", "n2"));
         assert_eq!(buckets(&link(1, None, Some(&on1))), [n1.id]);
         let moved = link(2, Some(&on1), Some(&on2));
-        assert_eq!(moved[..], [Link { bucket: n1.id, previous: 1 }, Link { bucket: n2.id, previous: 0 }]);
-        assert_eq!(link(3, Some(&on2), Some(&on2))[..], [Link { bucket: n2.id, previous: 2 }]);
+        assert_eq!(
+            moved[..],
+            [
+                Link {
+                    bucket: n1.id,
+                    previous: 1
+                },
+                Link {
+                    bucket: n2.id,
+                    previous: 0
+                }
+            ]
+        );
+        assert_eq!(
+            link(3, Some(&on2), Some(&on2))[..],
+            [Link {
+                bucket: n2.id,
+                previous: 2
+            }]
+        );
         assert_eq!(buckets(&link(4, Some(&on2), None)), [n2.id]);
     }
 

@@ -19,7 +19,11 @@ impl WrittenEntries {
     /// Remembers an entry made by the decoder of this generation.
     pub(crate) fn put(&self, entry: &Arc<Entry>, generation: u64) {
         let mut entries = self.0.lock();
-        let oldest = if entries.len() >= CAPACITY { entries.pop_front() } else { None };
+        let oldest = if entries.len() >= CAPACITY {
+            entries.pop_front()
+        } else {
+            None
+        };
         entries.push_back((generation, Arc::clone(entry)));
         drop(entries);
         drop(oldest);
@@ -28,7 +32,9 @@ impl WrittenEntries {
     /// The entry written at this very revision; it leaves.
     pub(crate) fn take(&self, key: &str, revision: i64, generation: u64) -> Option<Arc<Entry>> {
         let mut entries = self.0.lock();
-        let at = entries.iter().position(|(_, e)| e.revision == revision && *e.key == *key)?;
+        let at = entries
+            .iter()
+            .position(|(_, e)| e.revision == revision && *e.key == *key)?;
         let (made, entry) = entries.remove(at)?;
         (made == generation).then_some(entry)
     }

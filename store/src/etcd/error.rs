@@ -9,8 +9,8 @@ pub enum Error {
     #[error("etcd configuration: {0}")]
     Config(String),
     /// No connection, no leader, or an answer that did not come in time. A write may have happened.
-    #[error("etcd is unavailable: {}", .0.message())]
-    Unavailable(#[source] Box<Status>),
+    #[error("etcd is unavailable: {0}")]
+    Unavailable(String),
     /// The revision is older than the last compaction.
     #[error("the required revision has been compacted")]
     Compacted,
@@ -42,8 +42,8 @@ pub enum Error {
     #[error("etcd's answer is not valid: {0}")]
     Protocol(&'static str),
     /// Anything else etcd says.
-    #[error("etcd: {}", .0.message())]
-    Refused(#[source] Box<Status>),
+    #[error("etcd: {0}")]
+    Refused(String),
 }
 
 impl Error {
@@ -69,9 +69,23 @@ impl From<Status> for Error {
             Code::Unimplemented => Self::Unimplemented,
             // A connection that breaks under a request surfaces as Unknown or Cancelled.
             Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled => {
-                Self::Unavailable(Box::new(status))
+                Self::Unavailable(text_of(&status))
             }
-            _ => Self::Refused(Box::new(status)),
+            _ => Self::Refused(text_of(&status)),
         }
     }
+}
+
+/// What went wrong, with the causes that the transport keeps below its own general words.
+fn text_of(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }

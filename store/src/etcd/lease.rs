@@ -40,7 +40,11 @@ impl Leases {
         }
         let granted = ttl + reuse(ttl);
         let id = client.grant(granted).await?;
-        *last = Some(Granted { id, ends: now + seconds(granted), objects: 1 });
+        *last = Some(Granted {
+            id,
+            ends: now + seconds(granted),
+            objects: 1,
+        });
         Ok(id)
     }
 
@@ -76,12 +80,22 @@ mod tests {
     #[test]
     fn a_lease_is_shared_while_it_fits_the_wanted_life() {
         let now = Instant::now();
-        let lease = |objects| Granted { id: 1, ends: now + seconds(3600 + reuse(3600)), objects };
+        let lease = |objects| Granted {
+            id: 1,
+            ends: now + seconds(3600 + reuse(3600)),
+            objects,
+        };
         let after = |s| now + seconds(s);
         assert!(lease(1).serves(3600, after(1)));
         assert!(lease(1).serves(3600, after(59)));
-        assert!(!lease(1).serves(3600, after(60)), "an object would end early");
-        assert!(!lease(1).serves(60, after(1)), "a short-lived object would stay");
+        assert!(
+            !lease(1).serves(3600, after(60)),
+            "an object would end early"
+        );
+        assert!(
+            !lease(1).serves(60, after(1)),
+            "a short-lived object would stay"
+        );
         assert!(!lease(MAX_OBJECTS).serves(3600, after(1)), "full");
     }
 }

@@ -12,7 +12,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use super::pb::{
-    kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient, watch_client::WatchClient,
+    kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
+    watch_client::WatchClient,
 };
 use super::tls::{Files, Stream};
 use super::{Error, MAX_RESPONSE};
@@ -42,7 +43,9 @@ pub(super) struct RequireLeader;
 
 impl tonic::service::Interceptor for RequireLeader {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+        request
+            .metadata_mut()
+            .insert("hasleader", MetadataValue::from_static("true"));
         Ok(request)
     }
 }
@@ -71,12 +74,19 @@ impl Member {
             .initial_connection_window_size(CONNECTION_WINDOW);
         let tls = tls.filter(|_| secure).cloned();
         let channel = connect(&endpoint, tls.clone());
-        Ok(Self { endpoint, tls, channel })
+        Ok(Self {
+            endpoint,
+            tls,
+            channel,
+        })
     }
 
     /// The same member over a connection of its own.
     pub(super) fn reconnected(&self) -> Self {
-        Self { channel: connect(&self.endpoint, self.tls.clone()), ..self.clone() }
+        Self {
+            channel: connect(&self.endpoint, self.tls.clone()),
+            ..self.clone()
+        }
     }
 
     pub(super) fn kv(&self) -> KvClient<Chan> {
@@ -107,7 +117,11 @@ fn plain(uri: &Uri) -> Option<Uri> {
     parts.scheme = Some(http::uri::Scheme::HTTP);
     let authority = parts.authority.as_ref()?;
     if authority.port().is_none() {
-        let port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        let port = if uri.scheme_str() == Some("https") {
+            443
+        } else {
+            80
+        };
         parts.authority = format!("{authority}:{port}").parse().ok();
     }
     Uri::from_parts(parts).ok()
@@ -119,8 +133,14 @@ fn connect(endpoint: &Endpoint, tls: Option<Files>) -> Channel {
         async move {
             match tokio::time::timeout(DIAL_TIMEOUT, dial(&uri, tls.as_ref())).await {
                 Ok(Ok(stream)) => Ok(TokioIo::new(stream)),
-                Ok(Err(cause)) => Err(DialError { to: uri.to_string(), cause: cause.to_string() }),
-                Err(_) => Err(DialError { to: uri.to_string(), cause: format!("no connection in {DIAL_TIMEOUT:?}") }),
+                Ok(Err(cause)) => Err(DialError {
+                    to: uri.to_string(),
+                    cause: cause.to_string(),
+                }),
+                Err(_) => Err(DialError {
+                    to: uri.to_string(),
+                    cause: format!("no connection in {DIAL_TIMEOUT:?}"),
+                }),
             }
         }
     }))

@@ -28,11 +28,17 @@ impl Files {
         let identity = match (&config.cert_file, &config.key_file) {
             (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
             (None, None) => None,
-            _ => return Err(Error::Config("a client certificate needs both its file and its key's".into())),
+            _ => {
+                return Err(Error::Config(
+                    "a client certificate needs both its file and its key's".into(),
+                ));
+            }
         };
         let Some(ca) = config.ca_file.clone() else {
             return match identity {
-                Some(_) => Err(Error::Config("a client certificate needs a CA file too".into())),
+                Some(_) => Err(Error::Config(
+                    "a client certificate needs a CA file too".into(),
+                )),
                 None => Ok(None),
             };
         };
@@ -55,7 +61,10 @@ impl Files {
     fn read(&self) -> Result<ClientConfig, ReadError> {
         let unusable = |path: &Path| {
             let path = path.to_owned();
-            move |cause: &dyn std::fmt::Display| ReadError { path, cause: cause.to_string() }
+            move |cause: &dyn std::fmt::Display| ReadError {
+                path,
+                cause: cause.to_string(),
+            }
         };
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.ca)? {
@@ -70,7 +79,9 @@ impl Files {
             None => builder.with_no_client_auth(),
             Some((cert, key)) => {
                 let private = PrivateKeyDer::from_pem_file(key).map_err(|e| unusable(key)(&e))?;
-                builder.with_client_auth_cert(certificates(cert)?, private).map_err(|e| unusable(cert)(&e))?
+                builder
+                    .with_client_auth_cert(certificates(cert)?, private)
+                    .map_err(|e| unusable(cert)(&e))?
             }
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
@@ -79,11 +90,18 @@ impl Files {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ReadError> {
-    let unusable = |cause: &dyn std::fmt::Display| ReadError { path: path.to_owned(), cause: cause.to_string() };
+    let unusable = |cause: &dyn std::fmt::Display| ReadError {
+        path: path.to_owned(),
+        cause: cause.to_string(),
+    };
     let found = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|e| unusable(&e))?;
-    if found.is_empty() { Err(unusable(&"there is no certificate in it")) } else { Ok(found) }
+    if found.is_empty() {
+        Err(unusable(&"there is no certificate in it"))
+    } else {
+        Ok(found)
+    }
 }
 
 #[derive(thiserror::Error, Debug)]
@@ -100,7 +118,11 @@ pub(super) enum Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Self::Plain(s) => Pin::new(s).poll_read(cx, buf),
             Self::Tls(s) => Pin::new(s).poll_read(cx, buf),
@@ -109,7 +131,11 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(s) => Pin::new(s).poll_write(cx, buf),
             Self::Tls(s) => Pin::new(s).poll_write(cx, buf),

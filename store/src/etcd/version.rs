@@ -16,7 +16,11 @@ impl Version {
     pub fn parse(text: &str) -> Option<Self> {
         let core = text.split(['-', '+']).next()?;
         let mut parts = core.split('.').map(|p| p.parse().ok());
-        let version = Self { major: parts.next()??, minor: parts.next()??, patch: parts.next()?? };
+        let version = Self {
+            major: parts.next()??,
+            minor: parts.next()??,
+            patch: parts.next()??,
+        };
         parts.next().is_none().then_some(version)
     }
 
@@ -24,7 +28,11 @@ impl Version {
     /// could claim events that had not been delivered (etcd issues 15220 and 17507).
     #[must_use]
     pub fn progress_is_true(self) -> bool {
-        let Self { major, minor, patch } = self;
+        let Self {
+            major,
+            minor,
+            patch,
+        } = self;
         match (major, minor) {
             (3, 4) => patch >= 31,
             (3, 5) => patch >= 13,
@@ -53,8 +61,17 @@ mod tests {
     fn progress_is_believed_only_from_the_fixed_releases_on() {
         let believed = |text| Version::parse(text).is_some_and(Version::progress_is_true);
         for (text, expected) in [
-            ("3.4.23", false), ("3.4.30", false), ("3.4.31", true), ("3.5.0", false), ("3.5.12", false),
-            ("3.5.13", true), ("3.6.0-rc.1", true), ("3.7.0", true), ("4.0.0", true), ("3.3.27", false), ("x", false),
+            ("3.4.23", false),
+            ("3.4.30", false),
+            ("3.4.31", true),
+            ("3.5.0", false),
+            ("3.5.12", false),
+            ("3.5.13", true),
+            ("3.6.0-rc.1", true),
+            ("3.7.0", true),
+            ("4.0.0", true),
+            ("3.3.27", false),
+            ("x", false),
         ] {
             assert_eq!(believed(text), expected, "{text}");
         }

@@ -32,7 +32,9 @@ impl Asks {
         self.waiting.lock().push(sender);
         self.arrived.notify_one();
         // The sender is dropped unanswered only when the process shuts down.
-        answer.await.unwrap_or_else(|_| Err(Arc::new(Error::Protocol("shutting down"))))
+        answer
+            .await
+            .unwrap_or_else(|_| Err(Arc::new(Error::Protocol("shutting down"))))
     }
 
     /// Sends asks, one at a time, as long as readers come.
@@ -66,7 +68,10 @@ mod tests {
 
     impl Scripted {
         fn new() -> Self {
-            Self { asks: Asks::default(), open: RefCell::default() }
+            Self {
+                asks: Asks::default(),
+                open: RefCell::default(),
+            }
         }
 
         async fn serve(&self) {
@@ -99,7 +104,10 @@ mod tests {
         s.answer(7);
         assert!(poll_immediate(&mut server).await.is_none());
         assert_eq!(poll_immediate(&mut early).await.unwrap().unwrap(), 7);
-        assert!(poll_immediate(&mut late).await.is_none(), "the answer is older than the late reader");
+        assert!(
+            poll_immediate(&mut late).await.is_none(),
+            "the answer is older than the late reader"
+        );
         s.answer(8);
         assert!(poll_immediate(&mut server).await.is_none());
         assert_eq!(poll_immediate(&mut late).await.unwrap().unwrap(), 8);

@@ -35,11 +35,18 @@ pub(super) struct OutOfOrder {
 impl Assembler {
     /// For a watch whose first event comes after `applied`.
     pub(super) fn new(applied: i64, believe_progress: bool) -> Self {
-        Self { applied, held: Vec::new(), believe_progress }
+        Self {
+            applied,
+            held: Vec::new(),
+            believe_progress,
+        }
     }
 
     /// Takes a response that neither creates nor cancels the watch.
-    pub(super) fn push(&mut self, response: pb::WatchResponse) -> Result<Option<Whole>, OutOfOrder> {
+    pub(super) fn push(
+        &mut self,
+        response: pb::WatchResponse,
+    ) -> Result<Option<Whole>, OutOfOrder> {
         if response.events.is_empty() && !response.fragment && self.held.is_empty() {
             return Ok(self.progress(response.header));
         }
@@ -47,21 +54,32 @@ impl Assembler {
         for event in response.events {
             let last = self.held.last().map_or(self.applied + 1, revision_of);
             if revision_of(&event) < last {
-                return Err(OutOfOrder { revision: revision_of(&event), after: last });
+                return Err(OutOfOrder {
+                    revision: revision_of(&event),
+                    after: last,
+                });
             }
             self.held.push(event);
         }
         let newest = self.held.last().map_or(0, revision_of);
         let whole = if response.fragment {
-            self.held.iter().rposition(|e| revision_of(e) < newest).map_or(0, |last| last + 1)
+            self.held
+                .iter()
+                .rposition(|e| revision_of(e) < newest)
+                .map_or(0, |last| last + 1)
         } else {
             self.held.len()
         };
         let rest = self.held.split_off(whole);
         let events = std::mem::replace(&mut self.held, rest);
-        let Some(last) = events.last() else { return Ok(None) };
+        let Some(last) = events.last() else {
+            return Ok(None);
+        };
         self.applied = revision_of(last);
-        Ok(Some(Whole { events, applied: self.applied }))
+        Ok(Some(Whole {
+            events,
+            applied: self.applied,
+        }))
     }
 
     fn progress(&mut self, header: Option<pb::ResponseHeader>) -> Option<Whole> {
@@ -70,7 +88,10 @@ impl Assembler {
             return None;
         }
         self.applied = revision;
-        Some(Whole { events: Vec::new(), applied: revision })
+        Some(Whole {
+            events: Vec::new(),
+            applied: revision,
+        })
     }
 }
 
@@ -85,10 +106,16 @@ mod tests {
     fn response(revisions: &[i64], header: i64, fragment: bool) -> pb::WatchResponse {
         let event = |r: &i64| pb::Event {
             r#type: 0,
-            kv: Some(pb::KeyValue { mod_revision: *r, ..Default::default() }),
+            kv: Some(pb::KeyValue {
+                mod_revision: *r,
+                ..Default::default()
+            }),
         };
         pb::WatchResponse {
-            header: Some(pb::ResponseHeader { revision: header, ..Default::default() }),
+            header: Some(pb::ResponseHeader {
+                revision: header,
+                ..Default::default()
+            }),
             fragment,
             events: revisions.iter().map(event).collect(),
             ..Default::default()
@@ -102,23 +129,38 @@ mod tests {
     #[test]
     fn a_header_beside_events_claims_nothing() {
         let mut a = Assembler::new(4, true);
-        assert_eq!(shape(a.push(response(&[5, 6], 900, false)).unwrap()), Some((vec![5, 6], 6)));
+        assert_eq!(
+            shape(a.push(response(&[5, 6], 900, false)).unwrap()),
+            Some((vec![5, 6], 6))
+        );
     }
 
     #[test]
     fn a_revision_cut_by_a_fragment_is_held_until_it_is_whole() {
         let mut a = Assembler::new(4, true);
-        assert_eq!(shape(a.push(response(&[5, 6, 6], 9, true)).unwrap()), Some((vec![5], 5)));
+        assert_eq!(
+            shape(a.push(response(&[5, 6, 6], 9, true)).unwrap()),
+            Some((vec![5], 5))
+        );
         assert_eq!(shape(a.push(response(&[6, 6], 9, true)).unwrap()), None);
-        assert_eq!(shape(a.push(response(&[6, 7], 9, false)).unwrap()), Some((vec![6, 6, 6, 6, 6, 7], 7)));
+        assert_eq!(
+            shape(a.push(response(&[6, 7], 9, false)).unwrap()),
+            Some((vec![6, 6, 6, 6, 6, 7], 7))
+        );
     }
 
     #[test]
     fn a_fragment_that_ends_with_a_revision_is_closed_by_the_next() {
         let mut a = Assembler::new(4, true);
         assert_eq!(shape(a.push(response(&[5], 9, true)).unwrap()), None);
-        assert_eq!(shape(a.push(response(&[6], 9, true)).unwrap()), Some((vec![5], 5)));
-        assert_eq!(shape(a.push(response(&[], 9, false)).unwrap()), Some((vec![6], 6)));
+        assert_eq!(
+            shape(a.push(response(&[6], 9, true)).unwrap()),
+            Some((vec![5], 5))
+        );
+        assert_eq!(
+            shape(a.push(response(&[], 9, false)).unwrap()),
+            Some((vec![6], 6))
+        );
     }
 
     #[test]
@@ -126,7 +168,10 @@ mod tests {
         let mut old = Assembler::new(4, false);
         assert_eq!(old.push(response(&[], 900, false)).unwrap(), None);
         let mut new = Assembler::new(4, true);
-        assert_eq!(shape(new.push(response(&[], 8, false)).unwrap()), Some((vec![], 8)));
+        assert_eq!(
+            shape(new.push(response(&[], 8, false)).unwrap()),
+            Some((vec![], 8))
+        );
         assert_eq!(new.push(response(&[], 8, false)).unwrap(), None);
     }
 

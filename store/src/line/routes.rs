@@ -68,22 +68,30 @@ impl Routes {
         mut foreign: impl FnMut(&[u8], Option<&Bytes>),
     ) -> Split {
         let mut split: Split = Vec::new();
-        let mut places = HashMap::new();
         for event in events {
             let deleted = event.r#type() == pb::event::EventType::Delete;
             let Some(kv) = event.kv else { continue };
             let value = (!deleted).then_some(kv.value);
-            let below = std::str::from_utf8(&kv.key).ok().and_then(|key| key.strip_prefix(prefix));
+            let below = std::str::from_utf8(&kv.key)
+                .ok()
+                .and_then(|key| key.strip_prefix(prefix));
             let Some((sink, key)) = below.and_then(|key| self.find(key)) else {
                 foreign(&kv.key, value.as_ref());
                 continue;
             };
-            let event = RawEvent { key: key.into(), revision: kv.mod_revision, value };
-            let place = *places.entry(Arc::as_ptr(sink).cast::<()>()).or_insert_with(|| {
-                split.push((Arc::clone(sink), Vec::new()));
-                split.len() - 1
-            });
-            split[place].1.push(event);
+            let event = RawEvent {
+                key: key.into(),
+                revision: kv.mod_revision,
+                value: value.map(|value| Bytes::copy_from_slice(&value)),
+            };
+            // From the end: events of one collection tend to come together, and few come at once.
+            let same = |(other, _): &&mut (Arc<dyn Sink>, _)| {
+                std::ptr::addr_eq(Arc::as_ptr(other), Arc::as_ptr(sink))
+            };
+            match split.iter_mut().rev().find(same) {
+                Some((_, events)) => events.push(event),
+                None => split.push((Arc::clone(sink), vec![event])),
+            }
         }
         split
     }
@@ -101,14 +109,28 @@ mod tests {
     }
 
     fn put(key: &str) -> pb::Event {
-        let kv = pb::KeyValue { key: Bytes::copy_from_slice(key.as_bytes()), mod_revision: 1, ..Default::default() };
-        pb::Event { r#type: 0, kv: Some(kv) }
+        let kv = pb::KeyValue {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            mod_revision: 1,
+            ..Default::default()
+        };
+        pb::Event {
+            r#type: 0,
+            kv: Some(kv),
+        }
     }
 
     #[test]
     fn keys_are_split_by_whole_segments() {
         let mut routes = Routes::default();
-        let paths = ["pods", "services/specs", "services/endpoints", "minions", "example.com/widgets", "apps"];
+        let paths = [
+            "pods",
+            "services/specs",
+            "services/endpoints",
+            "minions",
+            "example.com/widgets",
+            "apps",
+        ];
         for path in paths {
             routes.insert(path, Arc::new(Named)).unwrap();
         }
@@ -130,10 +152,21 @@ mod tests {
         let mut routes = Routes::default();
         routes.insert("pods", Arc::new(Named)).unwrap();
         let mut foreign = Vec::new();
-        let events = ["/registry/pods/a/b", "/other/pods/a/b", "compact_rev_key", "/registry/pods/a/c"].map(put);
-        let split = routes.split("/registry/", events.into(), |key, _| foreign.push(key.to_vec()));
+        let events = [
+            "/registry/pods/a/b",
+            "/other/pods/a/b",
+            "compact_rev_key",
+            "/registry/pods/a/c",
+        ]
+        .map(put);
+        let split = routes.split("/registry/", events.into(), |key, _| {
+            foreign.push(key.to_vec())
+        });
         let keys: Vec<_> = split[0].1.iter().map(|e| &*e.key).collect();
         assert_eq!((split.len(), keys), (1, vec!["a/b", "a/c"]));
-        assert_eq!(foreign, [b"/other/pods/a/b".to_vec(), b"compact_rev_key".to_vec()]);
+        assert_eq!(
+            foreign,
+            [b"/other/pods/a/b".to_vec(), b"compact_rev_key".to_vec()]
+        );
     }
 }

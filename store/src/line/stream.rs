@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::assemble::{Assembler, OutOfOrder};
+use super::mark::Mark;
 use super::{COMPACT_KEY, Line, revision};
 use crate::backoff::Backoff;
 use crate::etcd::{self, Version, WatchStream, pb, prefix_end};
@@ -55,7 +56,13 @@ enum Begin {
 /// Follows etcd until the process ends.
 pub(super) async fn run(line: Arc<Line>) {
     let backoff = Backoff::new(PAUSE, MAX_PAUSE);
-    let mut follow = Follow { line, begin: Begin::Anew(false), wide: true, backoff };
+    let mut follow = Follow {
+        line,
+        begin: Begin::Anew(false),
+        wide: true,
+        backoff,
+        mark: None,
+    };
     loop {
         let lost = follow.stream().await;
         let Err(lost) = lost;
@@ -79,6 +86,8 @@ struct Follow {
     /// Whether the watch spans the compaction key too. It does unless etcd's permissions forbid it.
     wide: bool,
     backoff: Backoff,
+    /// The last event of the history.
+    mark: Option<Mark>,
 }
 
 impl Follow {
@@ -112,6 +121,7 @@ impl Follow {
                     line.hear();
                     check(&line, &response, line.frontier())?;
                     if let Some(whole) = assembler.push(response)? {
+                        self.mark = whole.events.last().and_then(Mark::of).or(self.mark.take());
                         line.deliver(whole.events, whole.applied);
                     }
                     self.backoff.reset();
@@ -135,25 +145,48 @@ impl Follow {
         let version = timeout(SETUP, member.version()).await??;
         let after = match self.begin {
             Begin::Resume if now < line.frontier() => return Err(Lost::Replaced),
-            Begin::Resume => line.frontier(),
+            Begin::Resume => {
+                self.recognise(member).await?;
+                line.frontier()
+            }
             Begin::Anew(_) => now,
         };
         let mut stream = timeout(SETUP, member.watch(self.request(after))).await??;
-        let created = timeout(SETUP, stream.responses.message()).await?.map_err(etcd::Error::from)?;
+        let created = timeout(SETUP, stream.responses.message())
+            .await?
+            .map_err(etcd::Error::from)?;
         check(line, &created.ok_or(Lost::Ended)?, after)?;
 
         let true_progress = version.is_some_and(Version::progress_is_true);
         line.progress_true.store(true_progress, Ordering::Relaxed);
-        line.range_stream.store(version.is_some_and(Version::has_range_stream), Ordering::Relaxed);
+        line.range_stream.store(
+            version.is_some_and(Version::has_range_stream),
+            Ordering::Relaxed,
+        );
         line.hear();
         if let Begin::Anew(replaced) = self.begin {
             line.begin(after, replaced);
             self.begin = Begin::Resume;
+            self.mark = None;
             info!(revision = after, version = %Shown(version), replaced, "etcd history begins");
         } else {
             debug!(revision = after, behind = now - after, "etcd watch resumed");
         }
         Ok((stream, Assembler::new(after, true_progress)))
+    }
+
+    /// Makes sure that the history to resume is the one that was followed.
+    async fn recognise(&self, member: &etcd::Dedicated) -> Result<(), Lost> {
+        let Some(mark) = &self.mark else {
+            return Ok(());
+        };
+        match timeout(SETUP, member.range(mark.request())).await? {
+            Ok(response) if mark.is_in(&response) => Ok(()),
+            Ok(_) | Err(etcd::Error::FutureRevision) => Err(Lost::Replaced),
+            // Forgotten: it cannot be told, and resuming may still be possible.
+            Err(etcd::Error::Compacted) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// One watch over the one range that spans the prefix and the compaction key: what others write
@@ -169,7 +202,13 @@ impl Follow {
                 end = end.max(after_compact);
             }
         }
-        pb::WatchCreateRequest { key, range_end: end, start_revision: after + 1, watch_id: 0, fragment: true }
+        pb::WatchCreateRequest {
+            key,
+            range_end: end,
+            start_revision: after + 1,
+            watch_id: 0,
+            fragment: true,
+        }
     }
 }
 

@@ -32,13 +32,21 @@ impl Waiters {
         let id = (revision, inner.next);
         inner.next += 1;
         inner.waiting.insert(id, sender);
-        Arrival { waiters: self, id, woken }
+        Arrival {
+            waiters: self,
+            id,
+            woken,
+        }
     }
 
     /// Wakes those that wait for `frontier` or less.
     pub(super) fn wake(&self, frontier: i64) {
         let mut inner = self.inner.lock();
-        if inner.waiting.first_key_value().is_none_or(|(&(revision, _), _)| revision > frontier) {
+        if inner
+            .waiting
+            .first_key_value()
+            .is_none_or(|(&(revision, _), _)| revision > frontier)
+        {
             return;
         }
         let later = inner.waiting.split_off(&(frontier + 1, 0));
@@ -71,7 +79,11 @@ mod tests {
     #[tokio::test]
     async fn the_frontier_wakes_those_it_passes() {
         let waiters = Waiters::default();
-        let (mut a, mut b, mut c) = (waiters.register(5), waiters.register(6), waiters.register(7));
+        let (mut a, mut b, mut c) = (
+            waiters.register(5),
+            waiters.register(6),
+            waiters.register(7),
+        );
         waiters.wake(4);
         assert!(poll_immediate(a.arrived()).await.is_none());
         waiters.wake(6);

@@ -21,7 +21,10 @@ struct Lone<'a>(&'a AtomicUsize);
 impl<'a> Lone<'a> {
     /// `None` when one is on its way already: then it is better to share an ask.
     fn enter(count: &'a AtomicUsize) -> Option<Self> {
-        count.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).is_ok().then_some(Self(count))
+        count
+            .compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+            .then_some(Self(count))
     }
 }
 
@@ -47,13 +50,20 @@ impl Cache {
                 }
                 Ok(Reach::TimedOut) => {
                     self.metrics.read_timeouts.inc();
-                    return Err(ReadError::TooNew { wanted, current: self.line.frontier() });
+                    return Err(ReadError::TooNew {
+                        wanted,
+                        current: self.line.frontier(),
+                    });
                 }
                 Ok(Reach::Silent) | Err(_) => self.metrics.read_fallbacks.inc(),
             }
         }
         let (entry, current) = self.get_stored(key, 0).await?;
-        if current < wanted { Err(ReadError::TooNew { wanted, current }) } else { Ok(entry) }
+        if current < wanted {
+            Err(ReadError::TooNew { wanted, current })
+        } else {
+            Ok(entry)
+        }
     }
 
     /// As fresh as etcd: by one read of the key itself when nobody else reads, by an ask that many
@@ -67,7 +77,9 @@ impl Cache {
                 let (version, now) = self.version(key).await?;
                 let state = self.state.read();
                 let cached = state.objects.get(key);
-                if state.ready(&self.config.path).is_ok() && cached.map_or(0, |e| e.revision) == version {
+                if state.ready(&self.config.path).is_ok()
+                    && cached.map_or(0, |e| e.revision) == version
+                {
                     self.metrics.cache_reads.inc();
                     return Ok(cached.cloned());
                 }
@@ -87,14 +99,22 @@ impl Cache {
     /// The revision that wrote the key (0: absent), and etcd's revision.
     async fn version(&self, key: &str) -> Result<(i64, i64), ReadError> {
         let key = Bytes::from(self.etcd_key(key));
-        let request = pb::RangeRequest { key, keys_only: true, ..Default::default() };
+        let request = pb::RangeRequest {
+            key,
+            keys_only: true,
+            ..Default::default()
+        };
         let response = self.line.client.range(request).await?;
         let now = revision(response.header.as_ref())?;
         Ok((response.kvs.first().map_or(0, |kv| kv.mod_revision), now))
     }
 
     /// What etcd has at a revision (0: now), and etcd's revision.
-    pub(crate) async fn get_stored(&self, key: &str, at: i64) -> Result<(Option<Arc<Entry>>, i64), ReadError> {
+    pub(crate) async fn get_stored(
+        &self,
+        key: &str,
+        at: i64,
+    ) -> Result<(Option<Arc<Entry>>, i64), ReadError> {
         self.metrics.etcd_reads.inc();
         let (found, now) = self.stored(key, at).await?;
         let entry = match found {

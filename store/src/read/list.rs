@@ -30,7 +30,13 @@ struct Plan {
 
 impl Plan {
     fn of(query: Query) -> Result<Self, ReadError> {
-        let Query { scope, filter, mut at, limit, continue_token } = query;
+        let Query {
+            scope,
+            filter,
+            mut at,
+            limit,
+            continue_token,
+        } = query;
         // Upstream: a list that may be arbitrarily old is never cut.
         let limit = if at == At::Any { 0 } else { limit };
         let mut start = None;
@@ -42,7 +48,13 @@ impl Plan {
             at = token.revision.map_or(At::Latest, At::Exact);
             start = Some(scope.prefix() + &token.start);
         }
-        Ok(Self { scope, filter, at, start, limit })
+        Ok(Self {
+            scope,
+            filter,
+            at,
+            start,
+            limit,
+        })
     }
 
     /// The token for what comes from `key` on.
@@ -54,7 +66,9 @@ impl Plan {
     /// etcd has compacted the revision.
     fn expired(&self) -> ReadError {
         match &self.start {
-            Some(start) => ReadError::ContinueExpired { resume: self.token(None, start) },
+            Some(start) => ReadError::ContinueExpired {
+                resume: self.token(None, start),
+            },
             None => ReadError::Expired,
         }
     }
@@ -109,7 +123,10 @@ impl Cache {
                 Reach::Silent => return Ok(None),
                 Reach::TimedOut => {
                     self.metrics.read_timeouts.inc();
-                    return Err(ReadError::TooNew { wanted, current: self.line.frontier() });
+                    return Err(ReadError::TooNew {
+                        wanted,
+                        current: self.line.frontier(),
+                    });
                 }
             }
         }
@@ -126,13 +143,20 @@ impl Cache {
                 (self.indexed(&state, plan), self.frontier(&state))
             }
         };
-        let snapshot = Snapshot::new(objects, plan.scope.clone(), plan.filter.clone(), plan.start.as_deref());
+        let snapshot = Snapshot::new(
+            objects,
+            plan.scope.clone(),
+            plan.filter.clone(),
+            plan.start.as_deref(),
+        );
         Ok(Some(cut(snapshot, plan, revision)))
     }
 
     /// The objects that an index leaves, or all of them.
     fn indexed(&self, state: &State, plan: &Plan) -> crate::cache::Entries {
-        let Some(filter) = &plan.filter else { return state.objects.clone() };
+        let Some(filter) = &plan.filter else {
+            return state.objects.clone();
+        };
         for (index, field) in state.indexes.iter().zip(&self.config.indexes) {
             if let Some(value) = filter.requires(field) {
                 return index.get(value).cloned().unwrap_or_default();
@@ -149,10 +173,21 @@ impl Cache {
         };
         let scope = plan.scope.prefix();
         if let Scope::One(key) = &plan.scope {
-            let (entry, revision) = self.get_stored(key, exact).await.map_err(|e| self.read_error(plan, e))?;
-            let entries = entry.into_iter().filter(|e| plan.filter.as_ref().is_none_or(|f| f.matches(e))).collect();
+            let (entry, revision) = self
+                .get_stored(key, exact)
+                .await
+                .map_err(|e| self.read_error(plan, e))?;
+            let entries = entry
+                .into_iter()
+                .filter(|e| plan.filter.as_ref().is_none_or(|f| f.matches(e)))
+                .collect();
             let revision = not_older(plan, revision)?;
-            return Ok(Page { entries: Entries::ready(entries), revision, next: None, remaining: None });
+            return Ok(Page {
+                entries: Entries::ready(entries),
+                revision,
+                next: None,
+                remaining: None,
+            });
         }
         let mut pages = Pages::new(self.etcd_key(&scope), exact);
         if let Some(start) = &plan.start {
@@ -161,8 +196,18 @@ impl Cache {
         if plan.limit > 0 {
             pages = pages.limit(i64::try_from(plan.limit).unwrap_or(MAX_PAGE).min(MAX_PAGE));
         }
-        let mut list = Stored { entries: Vec::new(), last: None, more: false, count: 0, revision: exact };
-        while let Some(page) = pages.next(&self.line.client).await.map_err(|e| self.read_error(plan, e.into()))? {
+        let mut list = Stored {
+            entries: Vec::new(),
+            last: None,
+            more: false,
+            count: 0,
+            revision: exact,
+        };
+        while let Some(page) = pages
+            .next(&self.line.client)
+            .await
+            .map_err(|e| self.read_error(plan, e.into()))?
+        {
             list.revision = not_older(plan, page.revision)?;
             list.count = page.count;
             list.more = page.more;
@@ -177,7 +222,12 @@ impl Cache {
     }
 
     /// Adds what matches; `true` when the limit is reached.
-    async fn take_page(&self, kvs: Vec<pb::KeyValue>, plan: &Plan, list: &mut Stored) -> Result<bool, ReadError> {
+    async fn take_page(
+        &self,
+        kvs: Vec<pb::KeyValue>,
+        plan: &Plan,
+        list: &mut Stored,
+    ) -> Result<bool, ReadError> {
         let prefix = self.etcd_key("").len();
         for kv in kvs {
             if plan.limit > 0 && list.entries.len() >= plan.limit {
@@ -198,7 +248,11 @@ impl Cache {
     }
 
     /// The entry of what etcd holds; the cache's own where it is the same.
-    pub(crate) async fn entry_of(&self, key: &str, kv: &pb::KeyValue) -> Result<Arc<Entry>, Undecodable> {
+    pub(crate) async fn entry_of(
+        &self,
+        key: &str,
+        kv: &pb::KeyValue,
+    ) -> Result<Arc<Entry>, Undecodable> {
         if self.config.keep_bodies
             && let Some(entry) = self.state.read().objects.get(key)
             && entry.revision == kv.mod_revision
@@ -212,9 +266,10 @@ impl Cache {
     fn read_error(&self, plan: &Plan, error: ReadError) -> ReadError {
         match error {
             ReadError::Etcd(etcd::Error::Compacted) => plan.expired(),
-            ReadError::Etcd(etcd::Error::FutureRevision) => {
-                ReadError::TooNew { wanted: plan.wanted(), current: self.line.frontier() }
-            }
+            ReadError::Etcd(etcd::Error::FutureRevision) => ReadError::TooNew {
+                wanted: plan.wanted(),
+                current: self.line.frontier(),
+            },
             other => other,
         }
     }
@@ -222,27 +277,50 @@ impl Cache {
 
 fn not_older(plan: &Plan, revision: i64) -> Result<i64, ReadError> {
     match plan.at {
-        At::NotOlder(wanted) if wanted > revision => Err(ReadError::TooNew { wanted, current: revision }),
+        At::NotOlder(wanted) if wanted > revision => Err(ReadError::TooNew {
+            wanted,
+            current: revision,
+        }),
         _ => Ok(revision),
     }
 }
 
 pub(crate) fn not_utf8(key: &[u8]) -> Undecodable {
-    Undecodable { key: String::from_utf8_lossy(key).into_owned(), reason: "the key is not UTF-8".into() }
+    Undecodable {
+        key: String::from_utf8_lossy(key).into_owned(),
+        reason: "the key is not UTF-8".into(),
+    }
 }
 
 /// The first page of what is left of a snapshot.
 fn cut(mut snapshot: Snapshot, plan: &Plan, revision: i64) -> Page {
     if plan.limit == 0 {
-        return Page { entries: Entries::snapshot(snapshot), revision, next: None, remaining: None };
+        return Page {
+            entries: Entries::snapshot(snapshot),
+            revision,
+            next: None,
+            remaining: None,
+        };
     }
-    let before = if plan.filter.is_none() { snapshot.count() } else { 0 };
+    let before = if plan.filter.is_none() {
+        snapshot.count()
+    } else {
+        0
+    };
     let entries = snapshot.take(plan.limit);
     let full = entries.len() == plan.limit && snapshot.has_more();
-    let next = entries.last().filter(|_| full).map(|last| plan.token(Some(revision), &format!("{}\0", last.key)));
+    let next = entries
+        .last()
+        .filter(|_| full)
+        .map(|last| plan.token(Some(revision), &format!("{}\0", last.key)));
     let remaining = (next.is_some() && plan.filter.is_none())
         .then(|| i64::try_from(before - entries.len()).unwrap_or(i64::MAX));
-    Page { entries: Entries::ready(entries), revision, next, remaining }
+    Page {
+        entries: Entries::ready(entries),
+        revision,
+        next,
+        remaining,
+    }
 }
 
 /// A list while it is read from etcd.
@@ -256,10 +334,23 @@ struct Stored {
 
 impl Stored {
     fn page(self, plan: &Plan) -> Page {
-        let Self { entries, last, more, count, revision } = self;
-        let next = last.filter(|_| more).map(|last| plan.token(Some(revision), &format!("{last}\0")));
+        let Self {
+            entries,
+            last,
+            more,
+            count,
+            revision,
+        } = self;
+        let next = last
+            .filter(|_| more)
+            .map(|last| plan.token(Some(revision), &format!("{last}\0")));
         let remaining = (next.is_some() && plan.filter.is_none())
             .then(|| count - i64::try_from(plan.limit).unwrap_or(i64::MAX));
-        Page { entries: Entries::ready(entries), revision, next, remaining }
+        Page {
+            entries: Entries::ready(entries),
+            revision,
+            next,
+            remaining,
+        }
     }
 }

@@ -71,7 +71,10 @@ impl IntoIterator for Entries {
     type Item = Arc<Entry>;
     type IntoIter = IntoIter;
     fn into_iter(self) -> IntoIter {
-        IntoIter { entries: self, ready: Vec::new().into_iter() }
+        IntoIter {
+            entries: self,
+            ready: Vec::new().into_iter(),
+        }
     }
 }
 
@@ -101,19 +104,27 @@ impl Snapshot {
     ) -> Self {
         let prefix = scope.prefix();
         let from = Bound::Included(start.filter(|s| **s > *prefix).unwrap_or(&prefix).into());
-        Self { objects, scope, filter, from }
+        Self {
+            objects,
+            scope,
+            filter,
+            from,
+        }
     }
 
     /// How many objects are left, whether they match or not.
     pub(crate) fn count(&self) -> usize {
-        if self.scope == Scope::All && matches!(&self.from, Bound::Included(key) if key.is_empty()) {
+        if self.scope == Scope::All && matches!(&self.from, Bound::Included(key) if key.is_empty())
+        {
             return self.objects.len();
         }
         self.rest().count()
     }
 
     fn rest(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.objects.range(self.from.as_ref().map(|k| &**k), Bound::Unbounded).take_while(|e| self.scope.holds(&e.key))
+        self.objects
+            .range(self.from.as_ref().map(|k| &**k), Bound::Unbounded)
+            .take_while(|e| self.scope.holds(&e.key))
     }
 
     /// The next objects that match.

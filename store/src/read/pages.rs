@@ -32,7 +32,14 @@ impl Pages {
     /// At `revision`, or at the newest if it is 0.
     pub(crate) fn new(prefix: String, revision: i64) -> Self {
         let key = Bytes::from(prefix);
-        Self { end: prefix_end(&key), key, revision, limit: PAGE, keys_only: false, done: false }
+        Self {
+            end: prefix_end(&key),
+            key,
+            revision,
+            limit: PAGE,
+            keys_only: false,
+            done: false,
+        }
     }
 
     /// Begins at this full key instead of the prefix.
@@ -82,6 +89,11 @@ impl Pages {
         } else if response.more {
             return Err(Error::Protocol("an empty page that is not the last"));
         }
-        Ok(Some(RawPage { kvs: response.kvs, revision: self.revision, count: response.count, more: response.more }))
+        Ok(Some(RawPage {
+            kvs: response.kvs,
+            revision: self.revision,
+            count: response.count,
+            more: response.more,
+        }))
     }
 }

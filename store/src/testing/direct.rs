@@ -15,7 +15,9 @@ impl Direct {
     /// Straight to this etcd.
     #[must_use]
     pub fn to(etcd: &Etcd) -> Self {
-        Self { client: etcd.client() }
+        Self {
+            client: etcd.client(),
+        }
     }
 
     /// Writes a key and returns the revision.
@@ -47,14 +49,28 @@ impl Direct {
     /// When etcd refuses.
     pub async fn delete(&self, key: &str) -> i64 {
         let key = Bytes::copy_from_slice(key.as_bytes());
-        let delete = pb::DeleteRangeRequest { key, ..Default::default() };
-        self.transact([pb::request_op::Request::RequestDeleteRange(delete)]).await
+        let delete = pb::DeleteRangeRequest {
+            key,
+            ..Default::default()
+        };
+        self.transact([pb::request_op::Request::RequestDeleteRange(delete)])
+            .await
     }
 
     async fn transact(&self, ops: impl IntoIterator<Item = pb::request_op::Request>) -> i64 {
-        let success = ops.into_iter().map(|op| pb::RequestOp { request: Some(op) }).collect();
-        let request = pb::TxnRequest { success, ..Default::default() };
-        let response = self.client.txn(request).await.expect("etcd takes the transaction");
+        let success = ops
+            .into_iter()
+            .map(|op| pb::RequestOp { request: Some(op) })
+            .collect();
+        let request = pb::TxnRequest {
+            success,
+            ..Default::default()
+        };
+        let response = self
+            .client
+            .txn(request)
+            .await
+            .expect("etcd takes the transaction");
         response.header.expect("etcd sends headers").revision
     }
 
@@ -63,7 +79,10 @@ impl Direct {
     /// # Panics
     /// When etcd refuses.
     pub async fn lease(&self) -> i64 {
-        self.client.grant(3600).await.expect("etcd grants the lease")
+        self.client
+            .grant(3600)
+            .await
+            .expect("etcd grants the lease")
     }
 
     /// Ends a lease and its keys, in one revision.
@@ -71,7 +90,10 @@ impl Direct {
     /// # Panics
     /// When etcd refuses.
     pub async fn revoke(&self, lease: i64) {
-        self.client.revoke(lease).await.expect("etcd knows the lease");
+        self.client
+            .revoke(lease)
+            .await
+            .expect("etcd knows the lease");
     }
 
     /// Forgets the history up to a revision.
@@ -88,9 +110,20 @@ impl Direct {
     /// When etcd refuses.
     pub async fn get(&self, key: &str) -> Option<(i64, String, i64)> {
         let key = Bytes::copy_from_slice(key.as_bytes());
-        let response = self.client.range(pb::RangeRequest { key, ..Default::default() }).await.expect("etcd answers");
+        let response = self
+            .client
+            .range(pb::RangeRequest {
+                key,
+                ..Default::default()
+            })
+            .await
+            .expect("etcd answers");
         let kv = response.kvs.into_iter().next()?;
-        Some((kv.lease, String::from_utf8_lossy(&kv.value).into_owned(), kv.mod_revision))
+        Some((
+            kv.lease,
+            String::from_utf8_lossy(&kv.value).into_owned(),
+            kv.mod_revision,
+        ))
     }
 
     /// etcd's revision.
@@ -99,7 +132,12 @@ impl Direct {
     /// When etcd refuses.
     pub async fn revision(&self) -> i64 {
         let key = Bytes::from_static(b"/");
-        let request = pb::RangeRequest { range_end: prefix_end(&key), key, count_only: true, ..Default::default() };
+        let request = pb::RangeRequest {
+            range_end: prefix_end(&key),
+            key,
+            count_only: true,
+            ..Default::default()
+        };
         let response = self.client.range(request).await.expect("etcd answers");
         response.header.expect("etcd sends headers").revision
     }

@@ -22,9 +22,15 @@ impl Etcds {
             return vec![path.into()];
         }
         let built = std::env::home_dir().map(|home| home.join(".cache/navarch/tools/etcd"));
-        let found: Vec<PathBuf> =
-            [Some(PathBuf::from("/usr/bin/etcd")), built].into_iter().flatten().filter(|p| p.exists()).collect();
-        assert!(!found.is_empty(), "no etcd is installed: apt-get install etcd-server, or hack/tools etcd");
+        let found: Vec<PathBuf> = [Some(PathBuf::from("/usr/bin/etcd")), built]
+            .into_iter()
+            .flatten()
+            .filter(|p| p.exists())
+            .collect();
+        assert!(
+            !found.is_empty(),
+            "no etcd is installed: apt-get install etcd-server, or hack/tools etcd"
+        );
         found
     }
 
@@ -65,7 +71,10 @@ impl Etcd {
     /// # Panics
     /// When it does not within 20 seconds.
     pub async fn start(binary: &Path) -> Self {
-        Self::cluster(binary, 1).await.pop().expect("one was started")
+        Self::cluster(binary, 1)
+            .await
+            .pop()
+            .expect("one was started")
     }
 
     /// Starts a member that asks for client certificates.
@@ -73,7 +82,8 @@ impl Etcd {
     /// # Panics
     /// As [`Etcd::start`].
     pub async fn start_tls(binary: &Path, tls: Tls) -> Self {
-        let mut etcd = Self { tls: Some(tls), ..Self::new(binary, 0) };
+        let mut etcd = Self::new(binary, 0);
+        etcd.tls = Some(tls);
         etcd.cluster = etcd.peer();
         etcd.run();
         etcd.serves().await;
@@ -205,7 +215,9 @@ impl Etcd {
 
     fn signal(&self, signal: &str) {
         if let Some(child) = &self.child {
-            let _ = Command::new("kill").args([signal, &child.id().to_string()]).status();
+            let _ = Command::new("kill")
+                .args([signal, &child.id().to_string()])
+                .status();
         }
     }
 
@@ -215,20 +227,45 @@ impl Etcd {
 
     fn run(&mut self) {
         let (client, peer) = (self.url(), format!("http://127.0.0.1:{}", self.peer_port));
-        let log = std::fs::File::create(self.dir.path().join("log")).expect("the directory is ours");
+        let log =
+            std::fs::File::create(self.dir.path().join("log")).expect("the directory is ours");
         let mut command = Command::new(&self.binary);
         command
             .arg("--data-dir")
             .arg(self.data())
             .args(["--name", &self.name])
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &self.cluster, "--heartbeat-interval", "50", "--election-timeout", "500"])
+            .args([
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ])
+            .args([
+                "--initial-cluster",
+                &self.cluster,
+                "--heartbeat-interval",
+                "50",
+                "--election-timeout",
+                "500",
+            ])
             .stdout(Stdio::null())
             .stderr(log);
         if let Some(Tls { ca, cert, key }) = &self.tls {
-            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(ca);
-            command.arg("--cert-file").arg(cert).arg("--key-file").arg(key);
+            command
+                .arg("--client-cert-auth")
+                .arg("--trusted-ca-file")
+                .arg(ca);
+            command
+                .arg("--cert-file")
+                .arg(cert)
+                .arg("--key-file")
+                .arg(key);
         }
         self.child = Some(command.spawn().expect("etcd starts"));
     }
@@ -237,7 +274,11 @@ impl Etcd {
     async fn serves(&self) {
         let (start, client) = (Instant::now(), self.client());
         while client.status().await.is_err() {
-            assert!(start.elapsed() < Duration::from_secs(20), "etcd does not serve: {}", self.log());
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "etcd does not serve: {}",
+                self.log()
+            );
         }
     }
 
@@ -253,7 +294,12 @@ impl Drop for Etcd {
 }
 
 fn copy(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs");
+    let status = Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .status()
+        .expect("cp runs");
     assert!(status.success());
 }
 

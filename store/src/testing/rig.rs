@@ -9,7 +9,7 @@ use crate::collection::{Collection, ResourceConfig};
 use crate::read::{At, Page, Query, Scope};
 use crate::store::{Config, Store};
 use crate::tasks::Tasks;
-use crate::watch::{Begin, Event, WatchQuery, Watcher};
+use crate::watch::{Begin, End, Event, WatchQuery, Watcher};
 
 /// A store and what is needed to disturb it.
 pub struct Rig {
@@ -50,9 +50,15 @@ impl Rig {
             check_interval: Duration::ZERO,
             ..Config::new(wire.config())
         };
-        let store =
-            Store::open(&config, Arc::clone(&tasks) as Arc<dyn Tasks>).expect("the configuration is valid");
-        Self { store, direct, wire, etcd, tasks }
+        let store = Store::open(&config, Arc::clone(&tasks) as Arc<dyn Tasks>)
+            .expect("the configuration is valid");
+        Self {
+            store,
+            direct,
+            wire,
+            etcd,
+            tasks,
+        }
     }
 
     /// Another store on the same etcd, straight: another API server.
@@ -66,7 +72,8 @@ impl Rig {
             check_interval: Duration::ZERO,
             ..Config::new(self.etcd.config())
         };
-        Store::open(&config, Arc::clone(&self.tasks) as Arc<dyn Tasks>).expect("the configuration is valid")
+        Store::open(&config, Arc::clone(&self.tasks) as Arc<dyn Tasks>)
+            .expect("the configuration is valid")
     }
 
     /// Namespaced text objects with an index on `spec.nodeName`; ready.
@@ -94,7 +101,10 @@ impl Rig {
 #[must_use]
 pub fn pods() -> ResourceConfig {
     let decoder = Arc::new(TextDecoder::default());
-    ResourceConfig { indexes: vec!["spec.nodeName".into()], ..ResourceConfig::new("pods", true, decoder) }
+    ResourceConfig {
+        indexes: vec!["spec.nodeName".into()],
+        ..ResourceConfig::new("pods", true, decoder)
+    }
 }
 
 /// Waits until the cache itself has reached a revision.
@@ -104,7 +114,11 @@ pub fn pods() -> ResourceConfig {
 pub async fn reached(collection: &Collection, revision: i64) {
     let start = tokio::time::Instant::now();
     while collection.revision() < revision {
-        assert!(start.elapsed() < Duration::from_secs(20), "at {}, not at {revision}", collection.revision());
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "at {}, not at {revision}",
+            collection.revision()
+        );
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -117,7 +131,10 @@ pub fn forget(collection: &Collection, key: &str) {
 /// Keys and versions of a page, in order.
 #[must_use]
 pub fn versions(page: Page) -> Vec<(String, i64)> {
-    page.entries.into_iter().map(|e| (e.key.to_string(), e.revision)).collect()
+    page.entries
+        .into_iter()
+        .map(|e| (e.key.to_string(), e.revision))
+        .collect()
 }
 
 /// All objects, by key and version.
@@ -125,13 +142,24 @@ pub fn versions(page: Page) -> Vec<(String, i64)> {
 /// # Panics
 /// When the list fails.
 pub async fn list(collection: &Collection, at: At) -> Vec<(String, i64)> {
-    versions(collection.list(Query::new(Scope::All, at)).await.expect("the list succeeds"))
+    versions(
+        collection
+            .list(Query::new(Scope::All, at))
+            .await
+            .expect("the list succeeds"),
+    )
 }
 
 /// A watch of everything, without bookmarks.
 #[must_use]
 pub fn watching(begin: Begin) -> WatchQuery {
-    WatchQuery { scope: Scope::All, filter: None, begin, bookmarks: false, deadline: None }
+    WatchQuery {
+        scope: Scope::All,
+        filter: None,
+        begin,
+        bookmarks: false,
+        deadline: None,
+    }
 }
 
 /// The next event as text: `ADDED team/web 7 7:app=web|n1|`.
@@ -143,6 +171,16 @@ pub async fn next(watcher: &mut Watcher) -> String {
     shown(&event.expect("an event comes").expect("the watch goes on"))
 }
 
+/// Why a watch ends that has nothing more to tell.
+///
+/// # Panics
+/// When it tells something, or does not end within 20 seconds.
+pub async fn end(watcher: &mut Watcher) -> End {
+    let end = tokio::time::timeout(Duration::from_secs(20), watcher.next()).await;
+    end.expect("the watch ends")
+        .expect_err("the watch tells nothing more")
+}
+
 /// An event as text.
 #[must_use]
 pub fn shown(event: &Event) -> String {
@@ -150,9 +188,20 @@ pub fn shown(event: &Event) -> String {
         Event::Added(entry) => ("ADDED", entry),
         Event::Modified(entry) => ("MODIFIED", entry),
         Event::Deleted(entry) => ("DELETED", entry),
-        Event::Bookmark { revision, initial_end } => {
-            return format!("BOOKMARK {revision}{}", if *initial_end { " end" } else { "" });
+        Event::Bookmark {
+            revision,
+            initial_end,
+        } => {
+            return format!(
+                "BOOKMARK {revision}{}",
+                if *initial_end { " end" } else { "" }
+            );
         }
     };
-    format!("{kind} {} {} {}", entry.key, entry.revision, String::from_utf8_lossy(&entry.body))
+    format!(
+        "{kind} {} {} {}",
+        entry.key,
+        entry.revision,
+        String::from_utf8_lossy(&entry.body)
+    )
 }

@@ -15,13 +15,18 @@ pub struct TextDecoder {
 
 impl Default for TextDecoder {
     fn default() -> Self {
-        Self { names: ["spec.nodeName".into()].into() }
+        Self {
+            names: ["spec.nodeName".into()].into(),
+        }
     }
 }
 
 impl Decoder for TextDecoder {
     fn entry(&self, key: &str, value: Bytes, revision: i64) -> Result<Entry, Undecodable> {
-        let bad = |reason: &str| Undecodable { key: key.to_owned(), reason: reason.to_owned() };
+        let bad = |reason: &str| Undecodable {
+            key: key.to_owned(),
+            reason: reason.to_owned(),
+        };
         let text = std::str::from_utf8(&value).map_err(|_| bad("not text"))?;
         let mut parts = text.splitn(3, '|');
         let (Some(labels), Some(node), Some(_)) = (parts.next(), parts.next(), parts.next()) else {
@@ -29,7 +34,13 @@ impl Decoder for TextDecoder {
         };
         let labels = Labels::new(labels.split(',').filter_map(|pair| pair.split_once('=')));
         let fields = Fields::new(&self.names, [node]);
-        Ok(Entry::new(key, revision, Bytes::from(format!("{revision}:{text}")), labels, fields))
+        Ok(Entry::new(
+            key,
+            revision,
+            Bytes::from(format!("{revision}:{text}")),
+            labels,
+            fields,
+        ))
     }
 
     fn body_at(&self, entry: &Entry, revision: i64) -> Bytes {
@@ -44,7 +55,11 @@ pub struct Label(pub &'static str, pub &'static str);
 
 impl Filter for Label {
     fn matches(&self, entry: &Entry) -> bool {
-        let value = if self.0.contains('.') { entry.field(self.0) } else { entry.labels.get(self.0) };
+        let value = if self.0.contains('.') {
+            entry.field(self.0)
+        } else {
+            entry.labels.get(self.0)
+        };
         value == Some(self.1)
     }
 

@@ -27,7 +27,9 @@ impl Wire {
     /// When no port is free.
     #[allow(clippy::disallowed_methods, reason = "test code without a supervisor")]
     pub async fn to(etcd: &Etcd) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
         let target = etcd.address();
         let whole = Arc::new(watch::Sender::new(true));
@@ -35,7 +37,9 @@ impl Wire {
         let (state, count) = (Arc::clone(&whole), Arc::clone(&open));
         let task = tokio::spawn(async move {
             loop {
-                let Ok((mut near, _)) = listener.accept().await else { continue };
+                let Ok((mut near, _)) = listener.accept().await else {
+                    continue;
+                };
                 let mut state = state.subscribe();
                 if !*state.borrow_and_update() {
                     continue;
@@ -54,7 +58,12 @@ impl Wire {
                 });
             }
         });
-        Self { address, whole, open, task }
+        Self {
+            address,
+            whole,
+            open,
+            task,
+        }
     }
 
     /// Breaks all connections and refuses new ones. Nothing goes through once this returns.
@@ -63,18 +72,28 @@ impl Wire {
     /// Never: the sender is this wire's.
     pub async fn cut(&self) {
         self.whole.send_replace(false);
-        self.open.subscribe().wait_for(|n| *n == 0).await.expect("the sender lives");
+        self.open
+            .subscribe()
+            .wait_for(|n| *n == 0)
+            .await
+            .expect("the sender lives");
     }
 
     pub fn mend(&self) {
-        self.whole.send_if_modified(|whole| !std::mem::replace(whole, true));
+        self.whole
+            .send_if_modified(|whole| !std::mem::replace(whole, true));
     }
 
     /// The way to etcd through this wire.
     #[must_use]
     pub fn config(&self) -> Config {
         let servers = vec![format!("http://{}", self.address)];
-        Config { servers, ca_file: None, cert_file: None, key_file: None }
+        Config {
+            servers,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+        }
     }
 }
 

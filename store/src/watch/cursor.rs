@@ -34,7 +34,12 @@ pub(super) enum Next<'a> {
 impl Cursor {
     /// Begins with the event `at`; from `now` on, the seat's bucket has links.
     pub(super) fn new(seat: Seat, at: u64, now: u64) -> Self {
-        Self { seat, at, scan_to: now, linked: VecDeque::new() }
+        Self {
+            seat,
+            at,
+            scan_to: now,
+            linked: VecDeque::new(),
+        }
     }
 
     pub(super) fn bucket(&self) -> Arc<Bucket> {
@@ -45,7 +50,11 @@ impl Cursor {
     pub(super) fn is_behind(&self, ring: &Ring) -> bool {
         !self.linked.is_empty()
             || self.at < self.scan_to
-            || if self.seat.is_all() { self.at < ring.next() } else { self.at <= self.seat.head() }
+            || if self.seat.is_all() {
+                self.at < ring.next()
+            } else {
+                self.at <= self.seat.head()
+            }
     }
 
     /// The next event to look at; the cursor moves past it.
@@ -78,7 +87,11 @@ impl Cursor {
                 self.linked.push_front(seq);
             }
             oldest = seq;
-            seq = slot.links.iter().find(|l| l.bucket == self.seat.id).map_or(0, |l| l.previous);
+            seq = slot
+                .links
+                .iter()
+                .find(|l| l.bucket == self.seat.id)
+                .map_or(0, |l| l.previous);
         }
         if self.linked.len() > MAX_LINKED {
             self.linked.clear();

@@ -26,11 +26,21 @@ impl Initial {
         end_bookmark: bool,
     ) -> Self {
         let snapshot = Snapshot::new(objects, scope.clone(), filter.cloned(), None);
-        Self { rest: Entries::snapshot(snapshot), ready: Vec::new().into_iter(), revision, end_bookmark }
+        Self {
+            rest: Entries::snapshot(snapshot),
+            ready: Vec::new().into_iter(),
+            revision,
+            end_bookmark,
+        }
     }
 
     pub(super) fn listed(entries: Vec<Arc<Entry>>, revision: i64, end_bookmark: bool) -> Self {
-        Self { rest: Entries::ready(Vec::new()), ready: entries.into_iter(), revision, end_bookmark }
+        Self {
+            rest: Entries::ready(Vec::new()),
+            ready: entries.into_iter(),
+            revision,
+            end_bookmark,
+        }
     }
 
     pub(super) fn next(&mut self) -> Option<Arc<Entry>> {

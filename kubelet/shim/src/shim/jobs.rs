@@ -178,12 +178,14 @@ impl Shim {
         self.own(pid, Owner::Container(key));
     }
 
-    /// Ties a process to its owner, unless it has ended: then its end waits for the report.
+    /// Ties a process to its owner, unless it was reaped before: then its end waits for the report. A
+    /// process that exists is the one meant, and an end with its number that of an earlier one.
     fn own(&mut self, pid: i32, owner: Owner) {
-        if sys::is_child(pid) {
-            self.unclaimed.remove(&pid); // of an earlier process with this number
-            self.owners.insert(pid, owner);
+        if self.unclaimed.contains_key(&pid) && !sys::exists(pid) {
+            return;
         }
+        self.unclaimed.remove(&pid);
+        self.owners.insert(pid, owner);
     }
 
     fn finish(&mut self, key: u64) {

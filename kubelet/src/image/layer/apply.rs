@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -302,7 +302,6 @@ impl Layer {
         if self.parent.as_ref().is_some_and(|(at, _)| at == dir) {
             return Ok(());
         }
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
         let fd = match open::dir_within(&self.root, dir, Bounds::Root) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => self.make_parents(dir)?,
             other => other?,
@@ -312,7 +311,6 @@ impl Layer {
     }
 
     fn make_parents(&mut self, dir: &Path) -> Result<OwnedFd, Wrong> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
         let steps: Vec<_> = dir
             .ancestors()
             .filter(|p| !p.as_os_str().is_empty())
@@ -323,7 +321,12 @@ impl Layer {
                     self.implicit.insert(step.to_owned());
                     self.inodes += 1;
                     self.bytes += BLOCK;
-                    open::make_dirs(&self.root, step, Bounds::Root, Mode::from_bits_truncate(0o755))?;
+                    open::make_dirs(
+                        &self.root,
+                        step,
+                        Bounds::Root,
+                        Mode::from_bits_truncate(0o755),
+                    )?;
                     if self.deleted.remove(step) {
                         self.hide_below(step)?;
                     }
@@ -339,7 +342,6 @@ impl Layer {
     }
 
     fn finish(self) -> Result<Unpacked, Error> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
         for (path, time) in self.times.iter().rev() {
             let set = open::dir_within(&self.root, path, Bounds::Root).and_then(|dir| {
                 let flags = UtimensatFlags::NoFollowSymlink;

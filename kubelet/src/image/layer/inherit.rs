@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AtFlags, OFlag};
+use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, Mode, UtimensatFlags};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid};
@@ -54,7 +54,6 @@ pub fn inherit(layer: &Path, directories: &[PathBuf], below: &[PathBuf]) -> Resu
 }
 
 fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     let Ok(model) = open::dir_within(from, path, Bounds::Root) else {
         return Ok(());
     };

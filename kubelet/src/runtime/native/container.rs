@@ -263,6 +263,7 @@ impl Native {
             hostname,
             devices: &devices,
             unified: self.inner.cgroups.is_unified(),
+            capabilities: self.inner.capabilities,
         })
         .map_err(|error| invalid(&error))?;
         let dir = sandbox.dir.join(&id);
@@ -286,7 +287,7 @@ impl Native {
             return Ok(None); // as every runtime: privileged is unconfined
         }
         let capabilities =
-            spec::capability_names(config).map_err(|error| Error::Invalid(error.to_string()))?;
+            spec::capability_names(config, self.inner.capabilities).map_err(|error| Error::Invalid(error.to_string()))?;
         let invalid = |error: seccomp::Error| Error::Invalid(component::supervisor::chain(&error));
         let Some(profile) =
             seccomp::profile(&config.security.seccomp, &capabilities).map_err(invalid)?

@@ -15,6 +15,7 @@ fn document(container: &ContainerConfig, sandbox: &PodSandboxConfig) -> Result<V
         hostname: "web-0",
         devices: &[],
         unified: false,
+        capabilities: u64::MAX,
     })
 }
 
@@ -64,7 +65,7 @@ fn capabilities_are_added_and_dropped_as_in_every_runtime() {
         let mut c = container();
         c.security.add_capabilities = add.iter().map(|s| (*s).to_owned()).collect();
         c.security.drop_capabilities = drop.iter().map(|s| (*s).to_owned()).collect();
-        capability_names(&c)
+        capability_names(&c, u64::MAX)
     };
     assert_eq!(set(&[], &[]).unwrap(), DEFAULT_CAPABILITIES);
     assert_eq!(set(&["NET_ADMIN"], &["ALL"]).unwrap(), ["NET_ADMIN"]);

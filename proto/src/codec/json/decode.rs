@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use super::super::layout::{Layout, Slot, zero, zero_of};
+use super::super::slots::Parts;
 use super::super::{DecodeError, MAX_DEPTH, leaf};
 use super::problems::{Problems, Step, go_name, go_type};
 use super::scanner::{Scanner, Token};
@@ -17,12 +18,17 @@ use crate::value::{Map, Value};
 use crate::time;
 
 type Result<T> = std::result::Result<T, DecodeError>;
-type Entries = Vec<(Name, Value)>;
 
 pub(super) fn decode(text: &str, message: MsgId, strictness: Strictness) -> Result<Decoded> {
-    let mut d = Decoder { s: Scanner::new(text), problems: Problems::new(strictness), first: None, first_custom: None };
+    let mut d = Decoder {
+        s: Scanner::new(text),
+        problems: Problems::new(strictness),
+        stack: Vec::with_capacity(128),
+        first: None,
+        first_custom: None,
+    };
     let value = match d.s.value()? {
-        Token::Object => Value::Map(d.object(message, Vec::new())?),
+        Token::Object => Value::Map(d.object(message, None)?),
         Token::Null => {
             d.s.literal(Token::Null)?;
             zero(message)
@@ -39,6 +45,8 @@ pub(super) fn decode(text: &str, message: MsgId, strictness: Strictness) -> Resu
 struct Decoder<'a> {
     s: Scanner<'a>,
     problems: Problems<'a>,
+    /// The values of the messages being decoded.
+    stack: Vec<Value>,
     /// The first value of a wrong type.
     first: Option<DecodeError>,
     /// The first error of a type with its own rules, which ends Go's decoding.
@@ -46,13 +54,13 @@ struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// The object that begins here. `entries` has what an earlier occurrence of the same field left:
-    /// Go decodes a field given twice into the same struct.
-    fn object(&mut self, message: MsgId, mut entries: Entries) -> Result<Map> {
+    /// The object that begins here, on top of what an earlier occurrence of the same field left: Go
+    /// decodes a field given twice into the same struct.
+    fn object(&mut self, message: MsgId, old: Option<Value>) -> Result<Map> {
         self.enter()?;
         let layout = Layout::of(message);
-        let inherited = !entries.is_empty();
-        let (mut seen, mut filled) = (0_u128, 0_u128);
+        let mut parts = Parts::new(layout, old, &mut self.stack);
+        let mut seen = 0_u128;
         let mut first = true;
         while let Some(key) = self.s.next_key(first)? {
             first = false;
@@ -61,30 +69,20 @@ impl<'a> Decoder<'a> {
                 self.s.skip(self.problems.depth() + 1)?;
                 continue;
             };
-            let (slot, bit) = (layout.slot(number), 1_u128 << number);
-            let again = seen & bit != 0;
-            if again {
+            let slot = layout.slot(number);
+            if seen & (1 << number) != 0 {
                 self.problems.duplicate(&key, self.s.pos());
             }
-            seen |= bit;
-            let old = if again || inherited { take(&mut entries, slot.field.name) } else { None };
+            seen |= 1 << number;
+            let old = parts.take(&mut self.stack, number);
             self.problems.push(Step::Field(message, slot.field));
             let value = self.field(slot, old)?;
             self.problems.pop();
-            filled &= !bit;
             if let Some(value) = value {
-                filled |= bit;
-                entries.push((Name::Known(slot.field.name), value));
+                parts.put(&mut self.stack, number, value);
             }
         }
-        for number in &layout.by_value {
-            let slot = layout.slot(*number);
-            let missing = filled & (1 << number) == 0;
-            if missing && !(inherited && entries.iter().any(|(name, _)| *name == Name::Known(slot.field.name))) {
-                entries.push((Name::Known(slot.field.name), zero_of(slot.field)));
-            }
-        }
-        Ok(Map::from_entries(entries).0)
+        Ok(parts.finish(&mut self.stack))
     }
 
     fn enter(&mut self) -> Result<()> {
@@ -134,7 +132,7 @@ impl<'a> Decoder<'a> {
         if token != Token::Object {
             return self.mismatch(token, &|| go_type(field, true));
         }
-        let mut entries: Entries = match old {
+        let mut entries: Vec<(Name, Value)> = match old {
             Some(Value::Map(map)) => map.into_iter().collect(),
             _ => Vec::new(),
         };
@@ -174,13 +172,7 @@ impl<'a> Decoder<'a> {
     fn element(&mut self, field: &'static Field, token: Token, old: Option<Value>) -> Result<Value> {
         let plain = || go_type(field, false);
         Ok(match (field.kind, token) {
-            (Kind::Message(message), Token::Object) => {
-                let entries = match old {
-                    Some(Value::Map(map)) => map.into_iter().collect(),
-                    _ => Vec::new(),
-                };
-                Value::Map(self.object(message, entries)?)
-            }
+            (Kind::Message(message), Token::Object) => Value::Map(self.object(message, old)?),
             (Kind::String | Kind::IntOrString, Token::String) => Value::String(boxed(self.s.string()?)),
             (Kind::Bool, Token::True | Token::False) => {
                 self.s.literal(token)?;
@@ -294,7 +286,7 @@ impl<'a> Decoder<'a> {
         let first = self.first.take();
         let message = self.problems.message().expect("unions are fields of JSONSchemaProps");
         let value = match (kind, token) {
-            (_, Token::Object) => Value::Map(self.object(message, Vec::new())?),
+            (_, Token::Object) => Value::Map(self.object(message, None)?),
             (Kind::SchemaOrBool, Token::True | Token::False) => {
                 self.s.literal(token)?;
                 Value::Bool(token == Token::True)
@@ -323,7 +315,7 @@ impl<'a> Decoder<'a> {
         while self.s.next_element(items.is_empty())? {
             self.problems.push(Step::Index(items.len()));
             let item = match self.s.value()? {
-                Token::Object => Value::Map(self.object(message, Vec::new())?),
+                Token::Object => Value::Map(self.object(message, None)?),
                 Token::Null => {
                     self.s.literal(Token::Null)?;
                     zero(message)
@@ -367,11 +359,6 @@ impl<'a> Decoder<'a> {
 
 fn boxed(text: Cow<'_, str>) -> Box<str> {
     text.into()
-}
-
-fn take(entries: &mut Entries, name: NameId) -> Option<Value> {
-    let i = entries.iter().position(|(n, _)| *n == Name::Known(name))?;
-    Some(entries.remove(i).1)
 }
 
 /// Go leaves a value as it is on null, unless it can be nil or its type decides otherwise.

@@ -1,175 +1,128 @@
 //! Protobuf to a conformed tree, directed by a message.
 
-use super::super::layout::{Layout, Slot, Tag, Target, find_tag, zero_of};
+use super::super::layout::{Layout, Tags, Target, zero_of};
+use super::super::slots::Parts;
 use super::super::{DecodeError, MAX_DEPTH, json, leaf};
-use super::scalar::{int32, int_or_bytes, raw, timestamp};
+use super::scalar::{int_or_bytes, int32, raw, timestamp};
 use super::wire::{Fields, Wire};
 use crate::catalogue::{Field, Flags, Kind, MsgId, Shape};
 use crate::name::Name;
 use crate::value::{Map, Value};
 
 type Result<T> = std::result::Result<T, DecodeError>;
-type Entries = Vec<(Name, Value)>;
 
 pub(super) fn message(raw: &[u8], id: MsgId) -> Result<Value> {
-    build(raw, id, Vec::new(), 0).map(Value::Map)
+    let mut decoder = Decoder { stack: Vec::with_capacity(128), depth: 0 };
+    decoder.message(raw, id, None).map(Value::Map)
 }
 
-/// A message on top of what an earlier occurrence of the same field left: protobuf merges them.
-fn build(raw: &[u8], id: MsgId, entries: Entries, depth: usize) -> Result<Map> {
-    if depth >= MAX_DEPTH {
-        return Err(DecodeError::TooDeep);
-    }
-    let layout = Layout::of(id);
-    let mut builder = Builder { id, layout, inherited: !entries.is_empty(), entries, filled: 0, maps: Vec::new(), depth };
-    builder.read(raw, &layout.tags)?;
-    Ok(builder.finish())
-}
-
-/// A message being put together. Fields come in any order and more than once.
-struct Builder {
-    id: MsgId,
-    layout: &'static Layout,
-    entries: Entries,
-    inherited: bool,
-    /// The slots that have an entry.
-    filled: u128,
-    /// Maps, sorted once at the end, so that hostile orders cost no more than others.
-    maps: Vec<(u8, Entries)>,
+struct Decoder {
+    /// The values of the messages being decoded.
+    stack: Vec<Value>,
     depth: usize,
 }
 
-impl Builder {
-    fn read(&mut self, raw: &[u8], tags: &'static [Tag]) -> Result<()> {
-        let mut fields = Fields::new(raw, self.id.name());
-        let mut guess = 0;
+/// Maps of one message, by slot: sorted once at the end, so that hostile orders cost no more than
+/// others.
+type Maps = Vec<(u8, Vec<(Name, Value)>)>;
+
+impl Decoder {
+    /// A message on top of what an earlier occurrence of the same field left: protobuf merges them.
+    fn message(&mut self, raw: &[u8], id: MsgId, old: Option<Value>) -> Result<Map> {
+        if self.depth >= MAX_DEPTH {
+            return Err(DecodeError::TooDeep);
+        }
+        self.depth += 1;
+        let layout = Layout::of(id);
+        let mut parts = Parts::new(layout, old, &mut self.stack);
+        let mut maps = Maps::new();
+        self.fields(raw, id, &layout.tags, &mut parts, &mut maps)?;
+        for (number, entries) in maps {
+            parts.put(&mut self.stack, number, Value::Map(Map::from_entries(entries).0));
+        }
+        self.depth -= 1;
+        Ok(parts.finish(&mut self.stack))
+    }
+
+    fn fields(&mut self, raw: &[u8], id: MsgId, tags: &'static Tags, parts: &mut Parts, maps: &mut Maps) -> Result<()> {
+        let mut fields = Fields::new(raw, id.name());
         while let Some((tag, wire)) = fields.next()? {
-            let Some(i) = find_tag(tags, guess, tag) else { continue };
-            guess = i;
-            match &tags[i].to {
-                Target::Slot(number) => self.set(*number, wire)?,
-                Target::Inline(tags) => self.read(wire.bytes(self.id.name())?, tags)?,
+            let Some(row) = tags.find(tag) else { continue };
+            match &tags.rows[row].to {
+                Target::Slot(number) => self.field(id, *number, wire, parts, maps)?,
+                Target::Inline(tags) => self.fields(wire.bytes(id.name())?, id, tags, parts, maps)?,
             }
         }
         Ok(())
     }
 
-    fn set(&mut self, number: u8, wire: Wire<'_>) -> Result<()> {
-        let slot = self.layout.slot(number);
+    fn field(&mut self, id: MsgId, number: u8, wire: Wire<'_>, parts: &mut Parts, maps: &mut Maps) -> Result<()> {
+        let slot = Layout::of(id).slot(number);
         let field = slot.field;
         match field.shape {
             Shape::One => {
-                let old = self.take(number, slot);
-                let value = self.value(field, wire, old)?;
+                let old = parts.take(&mut self.stack, number);
+                let value = self.value(field, id, wire, old)?;
                 let absent = slot.zero_is_absent && leaf::is_zero(&value, field.kind)
                     || value.is_null() && !field.has(Flags::POINTER);
                 if !absent {
-                    self.put(number, slot, value);
+                    parts.put(&mut self.stack, number, value);
                 }
             }
             Shape::List => {
-                let mut items = match self.entry(number, slot) {
+                let mut items = match parts.get_mut(&mut self.stack, number) {
                     Some(Value::List(items)) => std::mem::take(items),
-                    _ => {
-                        self.put(number, slot, Value::Null);
-                        Vec::new()
-                    }
+                    _ => Vec::new(),
                 };
-                self.push(&mut items, field, wire)?;
-                if let Some(entry) = self.entry(number, slot) {
-                    *entry = Value::List(items);
-                }
+                self.push(&mut items, field, id, wire)?;
+                parts.put(&mut self.stack, number, Value::List(items));
             }
             Shape::Map => {
-                let (name, value) = self.map_entry(field, wire.bytes(field.name.text())?)?;
-                self.map(number, slot).push((name, value));
+                let entry = self.map_entry(field, id, wire.bytes(field.name.text())?)?;
+                match maps.iter_mut().find(|(n, _)| *n == number) {
+                    Some((_, entries)) => entries.push(entry),
+                    None => {
+                        let mut entries = match parts.take(&mut self.stack, number) {
+                            Some(Value::Map(map)) => map.into_iter().collect(),
+                            _ => Vec::new(),
+                        };
+                        entries.push(entry);
+                        maps.push((number, entries));
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    fn has(&self, number: u8) -> bool {
-        self.inherited || self.filled & (1 << number) != 0
-    }
-
-    fn position(&self, number: u8, slot: &Slot) -> Option<usize> {
-        if !self.has(number) {
-            return None;
-        }
-        // Mostly the field read last.
-        self.entries.iter().rposition(|(name, _)| *name == Name::Known(slot.field.name))
-    }
-
-    fn entry(&mut self, number: u8, slot: &Slot) -> Option<&mut Value> {
-        let i = self.position(number, slot)?;
-        Some(&mut self.entries[i].1)
-    }
-
-    fn take(&mut self, number: u8, slot: &Slot) -> Option<Value> {
-        let i = self.position(number, slot)?;
-        self.filled &= !(1 << number);
-        Some(self.entries.remove(i).1)
-    }
-
-    fn put(&mut self, number: u8, slot: &Slot, value: Value) {
-        self.filled |= 1 << number;
-        self.entries.push((Name::Known(slot.field.name), value));
-    }
-
-    fn map(&mut self, number: u8, slot: &Slot) -> &mut Entries {
-        if let Some(i) = self.maps.iter().position(|(n, _)| *n == number) {
-            return &mut self.maps[i].1;
-        }
-        let entries = match self.take(number, slot) {
-            Some(Value::Map(map)) => map.into_iter().collect(),
-            _ => Vec::new(),
-        };
-        self.maps.push((number, entries));
-        let last = self.maps.len() - 1;
-        &mut self.maps[last].1
-    }
-
-    fn finish(mut self) -> Map {
-        for (number, entries) in std::mem::take(&mut self.maps) {
-            self.put(number, self.layout.slot(number), Value::Map(Map::from_entries(entries).0));
-        }
-        for number in &self.layout.by_value {
-            let slot = self.layout.slot(*number);
-            if self.position(*number, slot).is_none() {
-                self.put(*number, slot, zero_of(slot.field));
-            }
-        }
-        Map::from_entries(self.entries).0
-    }
-
     /// An element of a list; numbers may also come packed.
-    fn push(&self, items: &mut Vec<Value>, field: &'static Field, wire: Wire<'_>) -> Result<()> {
-        match (field.kind, wire) {
-            (Kind::Bool | Kind::Int32 | Kind::Int64, Wire::Bytes(mut packed)) => {
+    fn push(&mut self, items: &mut Vec<Value>, field: &'static Field, id: MsgId, wire: Wire<'_>) -> Result<()> {
+        match (field.kind, wire.as_bytes()) {
+            (Kind::Bool | Kind::Int32 | Kind::Int64, Some(mut packed)) => {
                 while !packed.is_empty() {
-                    let wire = Wire::Varint(super::wire::varint(&mut packed)?);
-                    items.push(self.value(field, wire, None)?);
+                    let wire = Wire::of_varint(super::wire::varint(&mut packed)?);
+                    items.push(self.value(field, id, wire, None)?);
                 }
             }
-            (Kind::Float64, Wire::Bytes(packed)) => {
+            (Kind::Float64, Some(packed)) => {
                 let (chunks, rest) = packed.as_chunks::<8>();
                 if !rest.is_empty() {
                     return Err(DecodeError::Truncated);
                 }
                 items.extend(chunks.iter().map(|c| Value::Float(f64::from_le_bytes(*c))));
             }
-            _ => items.push(self.value(field, wire, None)?),
+            _ => items.push(self.value(field, id, wire, None)?),
         }
         Ok(())
     }
 
-    fn map_entry(&self, field: &'static Field, raw: &[u8]) -> Result<(Name, Value)> {
+    fn map_entry(&mut self, field: &'static Field, id: MsgId, raw: &[u8]) -> Result<(Name, Value)> {
         let mut fields = Fields::new(raw, "MapEntry");
         let (mut key, mut value) = (Name::new(""), None);
         while let Some((tag, wire)) = fields.next()? {
             match tag {
                 1 => key = Name::new(&json::lossy(wire.bytes("key")?)),
-                2 => value = Some(self.value(field, wire, None)?),
+                2 => value = Some(self.value(field, id, wire, None)?),
                 _ => {}
             }
         }
@@ -182,18 +135,15 @@ impl Builder {
         Ok((key, value))
     }
 
-    /// One value of the kind of a field.
-    fn value(&self, field: &'static Field, wire: Wire<'_>, old: Option<Value>) -> Result<Value> {
+    /// One value of the kind of a field of the message `around`.
+    fn value(&mut self, field: &'static Field, around: MsgId, wire: Wire<'_>, old: Option<Value>) -> Result<Value> {
         let name = field.name.text();
         Ok(match field.kind {
             Kind::String => Value::String(json::lossy(wire.bytes(name)?).into()),
             Kind::Bool => Value::Bool(wire.varint(name)? != 0),
             Kind::Int32 => Value::Int(int32(wire.varint(name)?).into()),
             Kind::Int64 => Value::Int(wire.varint(name)?.cast_signed()),
-            Kind::Float64 => match wire {
-                Wire::Fixed64(bits) => Value::Float(f64::from_bits(bits)),
-                other => return Err(other.wrong(name)),
-            },
+            Kind::Float64 => Value::Float(wire.double(name)?),
             Kind::Bytes => Value::Bytes(wire.bytes(name)?.into()),
             Kind::Time | Kind::MicroTime => {
                 Value::String(leaf::time_text(timestamp(wire.bytes(name)?, field.kind)?, field.kind))
@@ -217,20 +167,14 @@ impl Builder {
                 }
                 Value::List(items)
             }
-            Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings => self.union(field.kind, wire.bytes(name)?)?,
-            Kind::Message(id) => {
-                let entries = match old {
-                    Some(Value::Map(map)) => map.into_iter().collect(),
-                    _ => Vec::new(),
-                };
-                Value::Map(build(wire.bytes(name)?, id, entries, self.depth + 1)?)
-            }
+            Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings => self.union(field.kind, around, wire.bytes(name)?)?,
+            Kind::Message(id) => Value::Map(self.message(wire.bytes(name)?, id, old)?),
         })
     }
 
     /// The unions of a CRD's schema, as JSON shows them.
-    fn union(&self, kind: Kind, raw: &[u8]) -> Result<Value> {
-        let nested = |raw| build(raw, self.id, Vec::new(), self.depth + 1).map(Value::Map);
+    fn union(&mut self, kind: Kind, id: MsgId, raw: &[u8]) -> Result<Value> {
+        let mut nested = |raw| self.message(raw, id, None).map(Value::Map);
         let (mut allows, mut schema, mut list) = (false, None, Vec::new());
         let mut fields = Fields::new(raw, "JSONSchemaPropsOr");
         while let Some((tag, wire)) = fields.next()? {

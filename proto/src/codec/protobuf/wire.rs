@@ -12,42 +12,55 @@ const START_GROUP: u8 = 3;
 const END_GROUP: u8 = 4;
 const FIXED32: u8 = 5;
 
-/// The value of one field.
+/// The value of one field. A plain struct of words, because it is copied from hand to hand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Wire<'a> {
-    Varint(u64),
-    Fixed64(u64),
-    Bytes(&'a [u8]),
-    /// Known to no field of the API; skipped.
-    Other(u8),
+pub(crate) struct Wire<'a> {
+    /// The wire type.
+    kind: u64,
+    /// Of a varint or 64 fixed bits.
+    number: u64,
+    /// Of a field with a length.
+    bytes: &'a [u8],
 }
 
 impl<'a> Wire<'a> {
-    pub(crate) fn kind(self) -> u8 {
-        match self {
-            Self::Varint(_) => VARINT,
-            Self::Fixed64(_) => FIXED64,
-            Self::Bytes(_) => BYTES,
-            Self::Other(kind) => kind,
-        }
+    pub(crate) fn of_varint(number: u64) -> Self {
+        Self { kind: VARINT.into(), number, bytes: &[] }
     }
 
+    #[inline]
+    pub(crate) fn as_bytes(self) -> Option<&'a [u8]> {
+        (self.kind == u64::from(BYTES)).then_some(self.bytes)
+    }
+
+    #[inline]
+    pub(crate) fn as_varint(self) -> Option<u64> {
+        (self.kind == u64::from(VARINT)).then_some(self.number)
+    }
+
+    #[inline]
+    pub(crate) fn as_double(self) -> Option<f64> {
+        (self.kind == u64::from(FIXED64)).then_some(f64::from_bits(self.number))
+    }
+
+    #[inline]
     pub(crate) fn bytes(self, field: &'static str) -> Result<&'a [u8], DecodeError> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            other => Err(other.wrong(field)),
-        }
+        self.as_bytes().ok_or_else(|| self.wrong(field))
     }
 
+    #[inline]
     pub(crate) fn varint(self, field: &'static str) -> Result<u64, DecodeError> {
-        match self {
-            Self::Varint(n) => Ok(n),
-            other => Err(other.wrong(field)),
-        }
+        self.as_varint().ok_or_else(|| self.wrong(field))
     }
 
-    pub(crate) fn wrong(self, field: &'static str) -> DecodeError {
-        DecodeError::WrongWireType { wire_type: self.kind(), field }
+    #[inline]
+    pub(crate) fn double(self, field: &'static str) -> Result<f64, DecodeError> {
+        self.as_double().ok_or_else(|| self.wrong(field))
+    }
+
+    #[cold]
+    fn wrong(self, field: &'static str) -> DecodeError {
+        DecodeError::WrongWireType { wire_type: self.kind as u8, field }
     }
 }
 
@@ -69,44 +82,53 @@ impl<'a> Fields<'a> {
         self.rest
     }
 
-    /// The next field: its tag and value.
-    #[inline]
+    /// The next field: its tag and value. Inlined, for it is the innermost loop of everything here.
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<(u32, Wire<'a>)>, DecodeError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
         let key = varint(&mut self.rest)?;
-        let kind = (key & 7) as u8;
-        #[allow(clippy::cast_possible_truncation, reason = "upstream reads the tag as 32 bits, too")]
-        let tag = (key >> 3) as i32;
-        if kind == END_GROUP {
-            return Err(DecodeError::EndOfGroup);
+        // Upstream reads the tag as 32 bits, too.
+        let tag = (key >> 3) as u32;
+        if tag == 0 || tag > i32::MAX as u32 {
+            return Err(self.illegal(key));
         }
-        let Some(tag) = u32::try_from(tag).ok().filter(|t| *t > 0) else {
-            return Err(DecodeError::IllegalTag { message: self.message, tag, wire: key });
-        };
-        let wire = match kind {
-            VARINT => Wire::Varint(varint(&mut self.rest)?),
-            FIXED64 => Wire::Fixed64(u64::from_le_bytes(self.fixed()?)),
-            BYTES => Wire::Bytes(length_delimited(&mut self.rest)?),
-            START_GROUP => {
-                skip_group(&mut self.rest)?;
-                Wire::Other(START_GROUP)
-            }
-            FIXED32 => {
-                self.fixed::<4>()?;
-                Wire::Other(FIXED32)
-            }
-            kind => return Err(DecodeError::IllegalWireType(kind)),
-        };
+        let mut wire = Wire { kind: key & 7, number: 0, bytes: &[] };
+        match wire.kind as u8 {
+            BYTES => wire.bytes = length_delimited(&mut self.rest)?,
+            VARINT => wire.number = varint(&mut self.rest)?,
+            FIXED64 => wire.number = u64::from_le_bytes(fixed(&mut self.rest)?),
+            _ => self.skip(key)?,
+        }
         Ok(Some((tag, wire)))
     }
 
-    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let (bytes, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Truncated)?;
-        self.rest = rest;
-        Ok(*bytes)
+    #[cold]
+    fn illegal(&self, key: u64) -> DecodeError {
+        if (key & 7) as u8 == END_GROUP {
+            return DecodeError::EndOfGroup;
+        }
+        DecodeError::IllegalTag { message: self.message, tag: (key >> 3) as i32, wire: key }
     }
+
+    /// Wire types that no field of the API has.
+    #[cold]
+    fn skip(&mut self, key: u64) -> Result<(), DecodeError> {
+        match (key & 7) as u8 {
+            START_GROUP => skip_group(&mut self.rest),
+            FIXED32 => fixed::<4>(&mut self.rest).map(|_| ()),
+            END_GROUP => Err(DecodeError::EndOfGroup),
+            kind => Err(DecodeError::IllegalWireType(kind)),
+        }
+    }
+}
+
+#[inline]
+fn fixed<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeError> {
+    let (bytes, tail) = rest.split_first_chunk().ok_or(DecodeError::Truncated)?;
+    *rest = tail;
+    Ok(*bytes)
 }
 
 #[inline]
@@ -119,6 +141,7 @@ pub(crate) fn varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
     long_varint(rest)
 }
 
+#[cold]
 fn long_varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
     let mut n = 0;
     for (i, byte) in rest.iter().enumerate() {

@@ -3,7 +3,10 @@ use super::*;
 #[test]
 fn checks_and_their_words_are_upstreams() {
     let mut n = 0;
-    for line in include_str!("cases.txt").lines().filter(|l| !l.starts_with('#')) {
+    for line in include_str!("cases.txt")
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+    {
         n += 1;
         let [check, text, expected]: [String; 3] = serde_json::from_str(line).unwrap();
         let text = text.as_str();

@@ -35,10 +35,19 @@ impl Scalar {
 
 /// The value of an element's merge key.
 pub(super) fn key_of(element: &Value, key: NameId) -> Result<Scalar, Error> {
-    element.get(key).and_then(Scalar::of).ok_or_else(|| match element {
-        Value::Map(_) => Error::NoMergeKey { map: printed(element), key: key.text() },
-        other => Error::WrongType { expected: MAP, given: go_type(other) },
-    })
+    element
+        .get(key)
+        .and_then(Scalar::of)
+        .ok_or_else(|| match element {
+            Value::Map(_) => Error::NoMergeKey {
+                map: printed(element),
+                key: key.text(),
+            },
+            other => Error::WrongType {
+                expected: MAP,
+                given: go_type(other),
+            },
+        })
 }
 
 fn comparable(element: &Value, key: Option<NameId>) -> Result<Scalar, Error> {
@@ -69,17 +78,33 @@ impl Positions {
 /// upstream's list has room, into which it writes as many of the new ones: they count as if they had
 /// stood there.
 pub(super) fn server_order(original: &[Value], patch: &[Value], key: Option<NameId>) -> Vec<Value> {
-    let Some(key) = key else { return original.to_vec() };
+    let Some(key) = key else {
+        return original.to_vec();
+    };
     let value = |e: &Value| e.get(key).and_then(Scalar::of);
-    let directive = |e: &&Value| e.get(PATCH).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let directive = |e: &&Value| {
+        e.get(PATCH)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     if patch.iter().any(|e| directive(&e) == "replace") {
         return original.to_vec();
     }
-    let deleted: HashSet<Scalar> = patch.iter().filter(|e| directive(e) == "delete").filter_map(value).collect();
-    let mut order: Vec<Value> =
-        original.iter().filter(|e| value(e).is_none_or(|v| !deleted.contains(&v))).cloned().collect();
+    let deleted: HashSet<Scalar> = patch
+        .iter()
+        .filter(|e| directive(e) == "delete")
+        .filter_map(value)
+        .collect();
+    let mut order: Vec<Value> = original
+        .iter()
+        .filter(|e| value(e).is_none_or(|v| !deleted.contains(&v)))
+        .cloned()
+        .collect();
     let present: HashSet<Scalar> = order.iter().filter_map(value).collect();
-    let new = patch.iter().filter(|e| e.get(PATCH).is_none() && value(e).is_some_and(|v| !present.contains(&v)));
+    let new = patch
+        .iter()
+        .filter(|e| e.get(PATCH).is_none() && value(e).is_some_and(|v| !present.contains(&v)));
     let room = original.len() - order.len();
     order.extend(new.take(room).cloned());
     order
@@ -104,17 +129,38 @@ pub(super) fn arrange(
     let (mut patched, mut others) = (Vec::new(), Vec::new());
     for element in merged {
         let value = comparable(&element, key)?;
-        let (patch, server) = (order.0.get(&value).copied(), server_order.0.get(&value).copied());
-        let list = if patch.is_some() { &mut patched } else { &mut others };
-        list.push(Placed { patch, server, element });
+        let (patch, server) = (
+            order.0.get(&value).copied(),
+            server_order.0.get(&value).copied(),
+        );
+        let list = if patch.is_some() {
+            &mut patched
+        } else {
+            &mut others
+        };
+        list.push(Placed {
+            patch,
+            server,
+            element,
+        });
     }
     patched.sort_by_key(|p| p.patch);
     sort_by_server_order(&mut others);
     let mut result = Vec::with_capacity(patched.len() + others.len());
-    let (mut patched, mut others) = (patched.into_iter().peekable(), others.into_iter().peekable());
+    let (mut patched, mut others) = (
+        patched.into_iter().peekable(),
+        others.into_iter().peekable(),
+    );
     while let (Some(patch), Some(other)) = (patched.peek(), others.peek()) {
-        let stood_before = other.server.zip(patch.server).is_some_and(|(other, patch)| other < patch);
-        result.extend(if stood_before { others.next() } else { patched.next() });
+        let stood_before = other
+            .server
+            .zip(patch.server)
+            .is_some_and(|(other, patch)| other < patch);
+        result.extend(if stood_before {
+            others.next()
+        } else {
+            patched.next()
+        });
     }
     result.extend(patched.chain(others));
     Ok(result.into_iter().map(|p| p.element).collect())
@@ -144,7 +190,11 @@ fn sort_by_server_order(elements: &mut [Placed]) {
 
 /// Sees that the elements of a patch stand in the order of its `$setElementOrder` list. As upstream, an
 /// element with another directive than `delete` passes only before the last element of that list.
-pub(super) fn check_order(patch: &[Value], order: &[Value], key: Option<NameId>) -> Result<(), Error> {
+pub(super) fn check_order(
+    patch: &[Value],
+    order: &[Value],
+    key: Option<NameId>,
+) -> Result<(), Error> {
     if patch.is_empty() || order.is_empty() {
         return Ok(());
     }
@@ -154,11 +204,18 @@ pub(super) fn check_order(patch: &[Value], order: &[Value], key: Option<NameId>)
     while let Some(element) = elements.peek() {
         if expected.as_slice().is_empty() {
             let (patch, order) = (Value::List(patch.to_vec()), Value::List(order.to_vec()));
-            return Err(Error::Order { patch: printed(&patch), order: printed(&order) });
+            return Err(Error::Order {
+                patch: printed(&patch),
+                order: printed(&order),
+            });
         }
         let passes = element.get(PATCH).is_some() || {
             let value = comparable(element, key)?;
-            expected.next().map(|next| comparable(next, key)).transpose()? == Some(value)
+            expected
+                .next()
+                .map(|next| comparable(next, key))
+                .transpose()?
+                == Some(value)
         };
         if passes {
             elements.next();

@@ -1,0 +1,101 @@
+//! `NamespaceLifecycle`: nothing is created in a namespace that is not there or is on its way out, and
+//! the namespaces that every cluster needs are not deleted.
+//!
+//! Upstream: `apiserver/pkg/admission/plugin/namespace/lifecycle`.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use proto::Value;
+use proto::catalogue::names as n;
+
+use super::{Attributes, Operation, Plugin, newest};
+use crate::server::Server;
+use crate::status::Failure;
+
+pub(super) const PLUGIN: Plugin = Plugin {
+    name: "NamespaceLifecycle",
+    on_by_default: true,
+    mutate: Some(|server, write| Box::pin(admit(server, write))),
+    validate: None,
+};
+
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// Namespaces that were deleted through this server lately: the cache may still call them active.
+#[derive(Default)]
+pub(super) struct Doomed(Mutex<HashMap<Box<str>, Instant>>);
+
+impl Doomed {
+    /// Longer than any cache lags.
+    const REMEMBERED: Duration = Duration::from_secs(30);
+    const AT_MOST: usize = 100;
+
+    fn add(&self, namespace: &str, now: Instant) {
+        let mut known = self.0.lock();
+        known.retain(|_, until| *until > now);
+        if known.len() >= Self::AT_MOST
+            && let Some(oldest) = known.iter().min_by_key(|(_, until)| **until).map(|(name, _)| name.clone())
+        {
+            known.remove(&oldest);
+        }
+        known.insert(namespace.into(), now + Self::REMEMBERED);
+    }
+
+    fn has(&self, namespace: &str, now: Instant) -> bool {
+        self.0.lock().get(namespace).is_some_and(|until| *until > now)
+    }
+}
+
+async fn admit(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
+    let doomed = &server.admission.doomed;
+    if write.is_any("", "namespaces") {
+        if write.operation == Operation::Delete {
+            if IMMORTAL.contains(&write.name) {
+                return Err(write.forbid("this namespace may not be deleted"));
+            }
+            doomed.add(write.name, Instant::now());
+        }
+        return Ok(());
+    }
+    // Review of access must not tell which namespaces there are.
+    let is_review = write.is_any("authorization.k8s.io", "localsubjectaccessreviews");
+    if write.namespace.is_empty() || is_review || matches!(write.operation, Operation::Update | Operation::Delete) {
+        return Ok(());
+    }
+    let name = write.namespace;
+    let mut namespace = server.lookup("", "namespaces", "", name).await?;
+    if namespace.as_ref().is_some_and(|ns| phase(ns) == "Active") && doomed.has(name, Instant::now()) {
+        namespace = newest(server, "", "namespaces", name).await?;
+    }
+    let namespace = namespace.ok_or_else(|| Failure::not_found("", "namespaces", name))?;
+    if write.operation == Operation::Create && phase(&namespace) == "Terminating" {
+        let why = format!("unable to create new content in namespace {name} because it is being terminated");
+        let cause = format!("namespace {name} is being terminated");
+        return Err(write.forbid(&why).with_cause("NamespaceTerminating", &cause, "metadata.namespace"));
+    }
+    Ok(())
+}
+
+fn phase(namespace: &Value) -> &str {
+    namespace.at(&[n::STATUS, n::PHASE]).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_deletions_are_remembered_for_a_while() {
+        let doomed = Doomed::default();
+        let start = Instant::now();
+        for i in 0..=Doomed::AT_MOST {
+            doomed.add(&format!("ns-{i}"), start + Duration::from_millis(i as u64));
+        }
+        let now = start + Duration::from_secs(1);
+        assert!(!doomed.has("ns-0", now), "the oldest made room");
+        assert!(doomed.has("ns-1", now) && doomed.has("ns-100", now));
+        assert!(!doomed.has("ns-100", now + Doomed::REMEMBERED));
+    }
+}

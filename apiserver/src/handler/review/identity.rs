@@ -1,0 +1,60 @@
+//! `TokenReview` and `SelfSubjectReview`.
+
+use proto::catalogue::names as n;
+use proto::view::authentication_v1::TokenReview;
+use proto::view::{Node, View};
+use proto::Value;
+
+use super::{set_texts, texts, with_status};
+use crate::auth::User;
+use crate::chain::Exchange;
+use crate::status::Failure;
+
+/// Whose a token is.
+pub(super) async fn token(x: &Exchange, object: Value) -> Result<Value, Failure> {
+    let spec = TokenReview::of(Node::new(&object)).spec();
+    if spec.token().is_empty() {
+        return Err(Failure::bad_request("token is required for TokenReview in authentication"));
+    }
+    let asked = texts(spec.audiences());
+    let audiences = if asked.is_empty() { x.server.tokens.audiences() } else { &asked };
+    let mut status = Value::object();
+    match x.server.authenticators.review(&x.server, spec.token(), audiences).await {
+        Ok((user, shared)) => {
+            status.set(&[n::AUTHENTICATED], true);
+            status.set(&[n::USER], user_info(&user.authenticated()));
+            set_texts(&mut status, n::AUDIENCES, &shared);
+        }
+        Err(_) if !x.server.tokens.is_ours(spec.token()) => status.set(&[n::ERROR], "invalid bearer token"),
+        Err(error) => status.set(&[n::ERROR], format!("[invalid bearer token, {error}]")),
+    }
+    Ok(with_status(object, status))
+}
+
+/// Who is asking.
+pub(super) fn own(x: &Exchange, mut object: Value) -> Value {
+    let now = crate::registry::generic::Clock::now().text;
+    let mut metadata = Value::object();
+    metadata.set(&[n::CREATION_TIMESTAMP], now);
+    object.set(&[n::METADATA], metadata);
+    let mut status = Value::object();
+    status.set(&[n::USER_INFO], user_info(&x.user));
+    with_status(object, status)
+}
+
+fn user_info(user: &User) -> Value {
+    let mut info = Value::object();
+    info.set(&[n::USERNAME], user.name.as_str());
+    if !user.uid.is_empty() {
+        info.set(&[n::UID], user.uid.as_str());
+    }
+    set_texts(&mut info, n::GROUPS, &user.groups);
+    if !user.extra.is_empty() {
+        let extra = info.ensure(&[n::EXTRA]).make_map();
+        for (key, values) in &user.extra {
+            let values: Vec<Value> = values.iter().map(|v| v.as_str().into()).collect();
+            extra.insert(key.as_str(), values);
+        }
+    }
+    info
+}
