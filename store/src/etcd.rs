@@ -22,11 +22,12 @@ mod version;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::channel::mpsc;
+use tokio::sync::watch;
 use tonic::{Request, Status, Streaming};
 
 use crate::backoff::spread;
@@ -49,8 +50,11 @@ pub struct Config {
     pub key_file: Option<PathBuf>,
 }
 
-/// How long reads are retried while no member answers; an election takes about a second.
+/// How long reads are retried while no member answers, each being tried at least once; an election
+/// takes about a second.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
+/// How long one of several members may take to answer a read, or to begin to.
+const READ_ATTEMPT: Duration = Duration::from_secs(3);
 /// Between two tries of a read, with half as much jitter.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
 /// etcd's own client accepts as much; responses are bounded by the limits of our requests.
@@ -65,7 +69,7 @@ pub struct Client {
 struct Inner {
     members: Vec<Member>,
     /// The member that requests go to.
-    current: AtomicUsize,
+    current: watch::Sender<usize>,
     /// The cluster that answered first; 0 before.
     cluster: AtomicU64,
 }
@@ -94,7 +98,7 @@ impl Client {
         Ok(Self {
             inner: Arc::new(Inner {
                 members,
-                current: AtomicUsize::new(0),
+                current: watch::Sender::new(0),
                 cluster: AtomicU64::new(0),
             }),
         })
@@ -188,7 +192,7 @@ impl Client {
     /// A connection of its own to the member in use, for one watch: reads and writes never queue
     /// behind events, nor events behind them.
     pub(crate) fn dedicated(&self) -> Dedicated {
-        let at = self.inner.current.load(Ordering::Relaxed);
+        let at = *self.inner.current.borrow();
         Dedicated {
             client: self.clone(),
             at,
@@ -199,20 +203,23 @@ impl Client {
     /// Moves to the next member, unless somebody has moved on from `at` already.
     fn leave(&self, at: usize) {
         let next = (at + 1) % self.inner.members.len();
-        let _ = self
-            .inner
-            .current
-            .compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+        self.inner.current.send_if_modified(|current| {
+            let here = *current == at && next != at;
+            if here {
+                *current = next;
+            }
+            here
+        });
     }
 
     async fn reading<T, F>(&self, mut call: impl FnMut(Member) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
-        let start = tokio::time::Instant::now();
+        let (start, mut tries) = (tokio::time::Instant::now(), 0);
         loop {
-            let at = self.inner.current.load(Ordering::Relaxed);
-            match call(self.inner.members[at].clone()).await {
+            let at = *self.inner.current.borrow();
+            match self.attempt(call(self.inner.members[at].clone())).await {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => {
                     let error = Error::from(status);
@@ -220,7 +227,8 @@ impl Client {
                         return Err(error);
                     }
                     self.leave(at);
-                    if start.elapsed() > READ_PATIENCE {
+                    tries += 1;
+                    if tries >= self.inner.members.len() && start.elapsed() > READ_PATIENCE {
                         return Err(error);
                     }
                     tokio::time::sleep(spread(RETRY_PAUSE, 0.5..1.5)).await;
@@ -229,13 +237,28 @@ impl Client {
         }
     }
 
+    /// One try of a read. Where there is another member, this one does not get for ever.
+    async fn attempt<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        if self.inner.members.len() == 1 {
+            return call.await;
+        }
+        let late = |_| {
+            Err(Status::deadline_exceeded(format!(
+                "no answer in {READ_ATTEMPT:?}"
+            )))
+        };
+        tokio::time::timeout(READ_ATTEMPT, call)
+            .await
+            .unwrap_or_else(late)
+    }
+
     async fn writing<T, F>(&self, mut call: impl FnMut(Member) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
         let mut tries = self.inner.members.len();
         loop {
-            let at = self.inner.current.load(Ordering::Relaxed);
+            let at = *self.inner.current.borrow();
             match call(self.inner.members[at].clone()).await {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => {
@@ -321,6 +344,18 @@ impl Dedicated {
             requests,
             responses,
         })
+    }
+
+    /// Requests have left the member for another one: it may be silent.
+    pub(crate) async fn left(&self) {
+        // The sender lives as long as the client.
+        let _ = self
+            .client
+            .inner
+            .current
+            .subscribe()
+            .wait_for(|current| *current != self.at)
+            .await;
     }
 
     /// The member failed: the next connection goes to another one.

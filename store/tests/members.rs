@@ -62,6 +62,10 @@ async fn a_dead_member_and_a_silent_one_are_left_for_another() {
         members[0].freeze();
         let slowest = reads(6).await;
         assert!(slowest < Duration::from_secs(6), "silent for {slowest:?}");
+        assert!(
+            slowest > Duration::from_secs(1),
+            "it was not the member in use"
+        );
         members[0].thaw();
         reads(1).await;
         for i in [0, 1] {

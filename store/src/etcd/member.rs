@@ -20,9 +20,12 @@ use super::{Error, MAX_RESPONSE};
 
 /// To reach a member, TLS included.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// A ping after this much silence, and the connection is dead after as much again. Not optional: a
-/// stopped process keeps its sockets open for ever.
-const KEEPALIVE: Duration = Duration::from_secs(2);
+/// A ping after this much silence under a request or a watch. Not optional: a stopped process keeps
+/// its sockets open for ever. Not less than etcd's `--grpc-keepalive-min-time` (5 s) either, and none
+/// while nothing is asked: etcd closes such connections with `too_many_pings`.
+const KEEPALIVE: Duration = Duration::from_secs(6);
+/// The connection is dead when the ping has no answer for this long.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Windows large enough that a list or a catching-up watch never waits for an update of them.
 const STREAM_WINDOW: u32 = 8 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
@@ -68,8 +71,8 @@ impl Member {
         let endpoint = Endpoint::from(plain(&uri).ok_or_else(|| bad("not a URL"))?)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
-            .keep_alive_while_idle(true)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(false)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
         let tls = tls.filter(|_| secure).cloned();

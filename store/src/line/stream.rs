@@ -36,6 +36,8 @@ enum Lost {
     Cancelled(String),
     #[error("answers of etcd do not fit the history so far")]
     Doubt,
+    #[error("the member does not answer other requests")]
+    Left,
     #[error("the events after revision {0} are compacted")]
     Compacted(i64),
     #[error("etcd has another history than before")]
@@ -133,6 +135,7 @@ impl Follow {
                     let _ = stream.requests.try_send(pb::WatchRequest { request_union: Some(request) });
                 }
                 () = line.doubt.notified() => return Err(Lost::Doubt),
+                () = member.left() => return Err(Lost::Left),
             }
         }
     }

@@ -48,6 +48,8 @@ impl Wire {
                 count.send_modify(|n| *n += 1);
                 tokio::spawn(async move {
                     if let Ok(mut far) = TcpStream::connect(target).await {
+                        // A wire delays nothing.
+                        let _ = (near.set_nodelay(true), far.set_nodelay(true));
                         tokio::select! {
                             _ = copy_bidirectional(&mut near, &mut far) => {}
                             _ = state.changed() => {}
