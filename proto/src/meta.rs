@@ -21,8 +21,9 @@ pub use object::{
 };
 pub use status::{Cause, Details, Status};
 
-/// The finalizers of the garbage collector.
+/// The garbage collector's finalizer: dependents are to lose this owner before it goes.
 pub const FINALIZER_ORPHAN: &str = "orphan";
+/// The garbage collector's finalizer: dependents are to go before their owner.
 pub const FINALIZER_FOREGROUND: &str = "foregroundDeletion";
 
 static NO_ENTRIES: Map = Map::new();

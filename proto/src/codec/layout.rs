@@ -23,11 +23,11 @@ pub(crate) struct Layout {
     /// Slots of messages that Go holds by value.
     pub(crate) by_value: Box<[u8]>,
     /// The slots that JSON shows even when they are absent.
-    pub(crate) always: u128,
+    pub(crate) always: u64,
 }
 
-/// The most fields that a message may have: slots are numbered by a byte and kept in 128-bit sets.
-pub(crate) const MAX_FIELDS: usize = 128;
+/// The most fields that a message may have: slots are numbered by a byte and kept in 64-bit sets.
+pub(crate) const MAX_FIELDS: usize = 64;
 
 pub(crate) struct Slot {
     pub(crate) field: &'static Field,
@@ -81,8 +81,8 @@ impl Layout {
 
     fn build(message: MsgId) -> Self {
         let mut fields: Box<[Slot]> = message.fields().map(Slot::of).collect();
-        assert!(fields.len() <= MAX_FIELDS, "a message has at most 128 fields");
-        let numbers = 0..u8::try_from(fields.len()).expect("at most 128");
+        assert!(fields.len() <= MAX_FIELDS, "a message has at most 64 fields");
+        let numbers = 0..u8::try_from(fields.len()).expect("at most 64");
         let slot = |number: &u8| &fields[usize::from(*number)];
         let mut by_name: Box<[u8]> = numbers.clone().collect();
         by_name.sort_unstable_by_key(|n| slot(n).field.name);
@@ -107,7 +107,7 @@ impl Layout {
 }
 
 /// The numbers of a set of slots, ascending.
-pub(crate) fn numbers(mut set: u128) -> impl Iterator<Item = u8> {
+pub(crate) fn numbers(mut set: u64) -> impl Iterator<Item = u8> {
     std::iter::from_fn(move || {
         let number = set.trailing_zeros();
         set &= set.checked_sub(1)?;
@@ -170,7 +170,7 @@ impl Tags {
         let mut low = vec![NO_ROW; rows.last().map_or(0, |r| usize::from(r.tag) + 1).min(256)];
         for (i, row) in rows.iter().enumerate() {
             if let Some(cell) = low.get_mut(usize::from(row.tag)) {
-                *cell = u8::try_from(i).expect("a message has at most 128 fields");
+                *cell = u8::try_from(i).expect("a message has at most 64 fields");
             }
         }
         Self { rows, low: low.into() }

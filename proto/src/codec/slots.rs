@@ -9,9 +9,9 @@ use crate::value::{Map, Value};
 pub(crate) struct Slots {
     base: usize,
     /// The slots that have something.
-    present: u128,
+    present: u64,
     /// The slots that have a place; [`Slots::take`] leaves it.
-    placed: u128,
+    placed: u64,
     places: [u8; MAX_FIELDS],
 }
 
@@ -33,7 +33,7 @@ impl Slots {
     }
 
     #[inline]
-    pub(crate) fn present(&self) -> u128 {
+    pub(crate) fn present(&self) -> u64 {
         self.present
     }
 

@@ -26,7 +26,7 @@ pub(crate) struct Span<'r> {
 /// Notes where the fields of a message are.
 pub(crate) fn note<'r>(raw: &'r [u8], tags: &'static Tags, slots: &mut Slots, spans: &mut Vec<Span<'r>>) -> Option<()> {
     let mut fields = Fields::new(raw, "");
-    let mut inlined = 0_u128;
+    let mut inlined = 0_u64;
     while let Some((tag, wire)) = fields.next().ok()? {
         let Some(row) = tags.find(tag) else { continue };
         match &tags.rows[row].to {

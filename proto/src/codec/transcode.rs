@@ -56,11 +56,13 @@ struct Transcoder<'r, 'o> {
 }
 
 impl<'r> Transcoder<'r, '_> {
-    fn message(&mut self, raw: &'r [u8], id: MsgId, type_meta: Option<TypeMeta<'_>>) -> Option<()> {
-        if self.depth >= MAX_DEPTH {
-            return None;
-        }
+    fn enter(&mut self) -> Option<()> {
         self.depth += 1;
+        (self.depth <= MAX_DEPTH).then_some(())
+    }
+
+    fn message(&mut self, raw: &'r [u8], id: MsgId, type_meta: Option<TypeMeta<'_>>) -> Option<()> {
+        self.enter()?;
         let layout = Layout::of(id);
         let mut slots = Slots::new(&self.spans);
         spans::note(raw, &layout.tags, &mut slots, &mut self.spans)?;
@@ -112,6 +114,7 @@ impl<'r> Transcoder<'r, '_> {
         match field.shape {
             Shape::One => self.element(field, around, span.wire),
             Shape::List => {
+                self.enter()?;
                 self.out.push(b'[');
                 self.element(field, around, span.wire)?;
                 for wire in span.others(field) {
@@ -119,9 +122,11 @@ impl<'r> Transcoder<'r, '_> {
                     self.element(field, around, wire)?;
                 }
                 self.out.push(b']');
+                self.depth -= 1;
                 Some(())
             }
             Shape::Map => {
+                self.enter()?;
                 self.out.push(b'{');
                 let mut last = self.entry(field, around, span.wire)?;
                 for wire in span.others(field) {
@@ -134,6 +139,7 @@ impl<'r> Transcoder<'r, '_> {
                     last = key;
                 }
                 self.out.push(b'}');
+                self.depth -= 1;
                 Some(())
             }
         }

@@ -79,13 +79,26 @@ pub fn to_json(bytes: &[u8]) -> Result<(Vec<u8>, Option<String>), DecodeError> {
 pub fn encode(value: &Value, message: MsgId, out: &mut Vec<u8>) {
     let mut json = Vec::new();
     json::encode(value, message, &mut json);
-    let value = json::parse(&json).expect("the encoder writes JSON, no deeper than what was decoded");
-    write(&value, out);
+    from_json(&json, out);
+}
+
+/// Appends JSON as YAML. JSON too deep for a tree, which raw fields may hold, stays as it is: it is
+/// YAML, too.
+pub fn from_json(json: &[u8], out: &mut Vec<u8>) {
+    match json::parse(json) {
+        Ok(value) => write::document(&value, out),
+        Err(_) => {
+            out.extend_from_slice(json);
+            out.push(b'\n');
+        }
+    }
 }
 
 /// Appends a tree as it is.
 pub fn write(value: &Value, out: &mut Vec<u8>) {
-    write::document(value, out);
+    let mut json = Vec::new();
+    json::write(value, &mut json);
+    from_json(&json, out);
 }
 
 #[cfg(test)]

@@ -58,6 +58,28 @@ fn what_never_comes_is_none_and_what_is_every_counts_from_now() {
 }
 
 #[test]
+fn the_search_goes_five_years_ahead() {
+    let first = |year| {
+        Civil {
+            year,
+            month: 3,
+            day: 1,
+            hour: 0,
+            minute: 0,
+            second: 0,
+        }
+        .unix()
+    };
+    let leap_day = Schedule::parse("0 0 29 2 *").unwrap();
+    assert_eq!(
+        leap_day.next(first(2020)).map(|t| Civil::of(t).year),
+        Some(2024)
+    );
+    // 2100 is no leap year.
+    assert_eq!(leap_day.next(first(2096)), None);
+}
+
+#[test]
 fn only_utc_is_a_zone_here() {
     assert!(Schedule::parse("TZ=UTC 0 0 * * *").is_ok());
     assert_eq!(

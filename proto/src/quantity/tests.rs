@@ -60,6 +60,19 @@ fn texts_that_need_no_other_suffix_stay_as_they_are() {
     }
 }
 
+/// Upstream keeps texts only if they fit its quick path: 11 digits before `Ki`, 5 before `Gi`.
+#[test]
+fn longer_binary_amounts_are_printed_anew() {
+    for (text, canonical) in [
+        ("+12345678901Ki", "+12345678901Ki"),
+        ("+123456789013Ki", "123456789013Ki"),
+        ("+12345Gi", "+12345Gi"),
+        ("+123457Gi", "123457Gi"),
+    ] {
+        assert_eq!(&*canonicalize(text).unwrap(), canonical);
+    }
+}
+
 #[test]
 fn amounts_beyond_the_last_suffix_keep_their_value() {
     assert_eq!(&*canonicalize("1000E").unwrap(), "1e21");

@@ -36,6 +36,20 @@ fn durations_and_their_errors_are_gos() {
 }
 
 #[test]
+fn durations_change_their_unit_at_a_thousand() {
+    for (nanos, text) in [
+        (999, "999ns"),
+        (1_000, "1µs"),
+        (999_999, "999.999µs"),
+        (1_000_000, "1ms"),
+        (999_999_999, "999.999999ms"),
+        (3_600_000_000_000, "1h0m0s"),
+    ] {
+        assert_eq!(Duration(nanos).to_string(), text);
+    }
+}
+
+#[test]
 fn zero_is_gos_zero_time() {
     assert_eq!(print_time(GO_ZERO), "0001-01-01T00:00:00Z");
 }

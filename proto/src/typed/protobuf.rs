@@ -53,7 +53,7 @@ struct Fields<'r> {
     spans: Vec<Span<'r>>,
     slots: Slots,
     /// The slots still to be shown.
-    left: u128,
+    left: u64,
     current: Option<Node<'r>>,
 }
 
@@ -122,6 +122,10 @@ impl<'r> Node<'r> {
         })
     }
 
+    fn deeper(self) -> Self {
+        Self { depth: self.depth + 1, ..self }
+    }
+
     fn with(self, what: What<'r>) -> Self {
         Self { what, ..self }
     }
@@ -131,9 +135,10 @@ impl<'r> Node<'r> {
             What::Empty(empty) => show_empty(empty, visitor),
             What::Field(span) => match self.field.shape {
                 Shape::One => self.show_element(span.wire, visitor),
-                Shape::List => visitor.visit_seq(Items { node: self, values: Values::of(span, self.field) }),
+                Shape::List => visitor.visit_seq(Items { node: self.deeper(), values: Values::of(span, self.field) }),
                 Shape::Map => {
-                    visitor.visit_map(Entries { node: self, values: Values::of(span, self.field), last: None, value: None })
+                    let values = Values::of(span, self.field);
+                    visitor.visit_map(Entries { node: self.deeper(), values, last: None, value: None })
                 }
             },
             What::Element(wire) => self.show_element(wire, visitor),

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use proto::codec::json;
 use proto::{Value, catalogue};
 
-pub const HEAD: &str = "HEAD";
-pub const EARLIER: [&str; 4] = ["v1.33.0", "v1.34.0", "v1.35.0", "v1.36.0"];
+pub(crate) const HEAD: &str = "HEAD";
+pub(crate) const EARLIER: [&str; 4] = ["v1.33.0", "v1.34.0", "v1.35.0", "v1.36.0"];
 
 /// The module whose test data this is, at the version that the catalogue was made from.
 const MODULE: &str = "k8s.io/api@v0.37.1";
@@ -23,15 +23,15 @@ static TESTDATA: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 /// One object in its three forms.
-pub struct Golden {
+pub(crate) struct Golden {
     /// `apps.v1.Deployment`
-    pub name: String,
+    pub(crate) name: String,
     release: String,
-    pub api_version: String,
-    pub kind: String,
-    pub json: Vec<u8>,
-    pub yaml: Vec<u8>,
-    pub protobuf: Vec<u8>,
+    pub(crate) api_version: String,
+    pub(crate) kind: String,
+    pub(crate) json: Vec<u8>,
+    pub(crate) yaml: Vec<u8>,
+    pub(crate) protobuf: Vec<u8>,
 }
 
 impl Golden {
@@ -52,7 +52,7 @@ impl Golden {
     }
 
     /// What becomes of the object in this release; form by form, as only those that change are kept.
-    pub fn after(&self) -> Self {
+    pub(crate) fn after(&self) -> Self {
         let form = |extension, before: &Vec<u8>| {
             let after = file(&self.release, &format!("{}.after_roundtrip", self.name), extension);
             after.unwrap_or_else(|| before.clone())
@@ -68,7 +68,7 @@ impl Golden {
         }
     }
 
-    pub fn message(&self) -> Option<proto::MsgId> {
+    pub(crate) fn message(&self) -> Option<proto::MsgId> {
         let (group, version) = self.api_version.split_once('/').unwrap_or(("", &self.api_version));
         catalogue::message_of(group, version, &self.kind)
     }
@@ -79,7 +79,7 @@ fn file(release: &str, name: &str, extension: &str) -> Option<Vec<u8>> {
 }
 
 /// The objects of a release, sorted by name.
-pub fn corpus(release: &str) -> Vec<Golden> {
+pub(crate) fn corpus(release: &str) -> Vec<Golden> {
     let dir = std::fs::read_dir(TESTDATA.join(release)).expect("the module has the test data");
     let names = dir.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut names: Vec<String> = names
@@ -92,7 +92,7 @@ pub fn corpus(release: &str) -> Vec<Golden> {
 
 /// JSON without the space between its tokens. The golden files are indented; raw fields would keep
 /// that in protobuf.
-pub fn compact(json: &[u8]) -> Vec<u8> {
+pub(crate) fn compact(json: &[u8]) -> Vec<u8> {
     let (mut string, mut escaped) = (false, false);
     let keep = |byte: &u8| {
         if string {
@@ -107,7 +107,7 @@ pub fn compact(json: &[u8]) -> Vec<u8> {
 }
 
 /// The tree with the keys of its raw JSON sorted.
-pub fn sorted_raw(value: Value) -> Value {
+pub(crate) fn sorted_raw(value: Value) -> Value {
     match value {
         Value::Raw(raw) => {
             let mut out = Vec::new();
@@ -120,7 +120,7 @@ pub fn sorted_raw(value: Value) -> Value {
     }
 }
 
-pub fn first_difference(got: &[u8], want: &[u8]) -> String {
+pub(crate) fn first_difference(got: &[u8], want: &[u8]) -> String {
     let at = got.iter().zip(want).position(|(a, b)| a != b).unwrap_or(got.len().min(want.len()));
     let around = |bytes: &[u8]| {
         let piece = &bytes[at.saturating_sub(60)..bytes.len().min(at + 60)];

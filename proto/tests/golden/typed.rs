@@ -16,8 +16,8 @@ const REFUSED: &str = "policy.v1.PodDisruptionBudget";
 /// Reads an object three ways and holds the results against each other.
 fn check<T: DeserializeOwned + PartialEq + std::fmt::Debug>(golden: &Golden, message: MsgId) {
     let text = compact(&golden.json);
-    let raw = protobuf::open(&golden.protobuf).unwrap().raw;
-    let tree = json::decode(&text, message, json::Strictness::Lenient).unwrap().value;
+    let raw = protobuf::open(&golden.protobuf).expect("golden protobuf is sealed").raw;
+    let tree = json::decode(&text, message, json::Strictness::Lenient).expect("golden JSON decodes").value;
     let from_json = serde_json::from_slice::<T>(&text).map_err(|e| e.to_string());
     let from_protobuf = typed::from_protobuf::<T>(raw, message).map_err(|e| e.to_string());
     let from_tree = typed::from_value::<T>(&tree, message).map_err(|e| e.to_string());

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use super::super::layout::{Layout, Slot, zero, zero_of};
 use super::super::slots::Parts;
-use super::super::{DecodeError, MAX_DEPTH, leaf};
+use super::super::{DecodeError, MAX_DEPTH, Reopened, leaf};
 use super::problems::{Problems, Step, go_name, go_type};
 use super::scanner::{Scanner, Token};
 use super::{Decoded, Strictness};
@@ -24,6 +24,7 @@ pub(super) fn decode(text: &str, message: MsgId, strictness: Strictness) -> Resu
         s: Scanner::new(text),
         problems: Problems::new(strictness),
         stack: Vec::with_capacity(128),
+        reopened: Reopened::default(),
         first: None,
         first_custom: None,
     };
@@ -47,6 +48,7 @@ struct Decoder<'a> {
     problems: Problems<'a>,
     /// The values of the messages being decoded.
     stack: Vec<Value>,
+    reopened: Reopened,
     /// The first value of a wrong type.
     first: Option<DecodeError>,
     /// The first error of a type with its own rules, which ends Go's decoding.
@@ -60,7 +62,7 @@ impl<'a> Decoder<'a> {
         self.enter()?;
         let layout = Layout::of(message);
         let mut parts = Parts::new(layout, old, &mut self.stack);
-        let mut seen = 0_u128;
+        let mut seen = 0_u64;
         let mut first = true;
         while let Some(key) = self.s.next_key(first)? {
             first = false;
@@ -133,7 +135,7 @@ impl<'a> Decoder<'a> {
             return self.mismatch(token, &|| go_type(field, true));
         }
         let mut entries: Vec<(Name, Value)> = match old {
-            Some(Value::Map(map)) => map.into_iter().collect(),
+            Some(Value::Map(map)) => self.reopened.take(map, field)?,
             _ => Vec::new(),
         };
         self.enter()?;

@@ -119,7 +119,7 @@ impl<'a> Problems<'a> {
     /// and maps leave no trace in the path, embedded structs do.
     pub(super) fn type_error(&self, given: String, target: &str) -> DecodeError {
         let Some(message) = self.message() else {
-            return DecodeError::Type { given, target: format!("value of type {target}") };
+            return DecodeError::Type(Box::new((given, format!("value of type {target}"))));
         };
         let mut path = String::new();
         for step in &self.way {
@@ -129,7 +129,7 @@ impl<'a> Problems<'a> {
             }
         }
         let name = bare_name(message);
-        DecodeError::Type { given, target: format!("struct field {name}.{path} of type {target}") }
+        DecodeError::Type(Box::new((given, format!("struct field {name}.{path} of type {target}"))))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::layout::{Layout, Tags, Target, zero_of};
 use super::super::slots::Parts;
-use super::super::{DecodeError, MAX_DEPTH, json, leaf};
+use super::super::{DecodeError, MAX_DEPTH, Reopened, json, leaf};
 use super::scalar::{int_or_bytes, int32, raw, timestamp};
 use super::wire::{Fields, Wire};
 use crate::catalogue::{Field, Flags, Kind, MsgId, Shape};
@@ -12,13 +12,14 @@ use crate::value::{Map, Value};
 type Result<T> = std::result::Result<T, DecodeError>;
 
 pub(super) fn message(raw: &[u8], id: MsgId) -> Result<Value> {
-    let mut decoder = Decoder { stack: Vec::with_capacity(128), depth: 0 };
+    let mut decoder = Decoder { stack: Vec::with_capacity(128), reopened: Reopened::default(), depth: 0 };
     decoder.message(raw, id, None).map(Value::Map)
 }
 
 struct Decoder {
     /// The values of the messages being decoded.
     stack: Vec<Value>,
+    reopened: Reopened,
     depth: usize,
 }
 
@@ -27,12 +28,18 @@ struct Decoder {
 type Maps = Vec<(u8, Vec<(Name, Value)>)>;
 
 impl Decoder {
-    /// A message on top of what an earlier occurrence of the same field left: protobuf merges them.
-    fn message(&mut self, raw: &[u8], id: MsgId, old: Option<Value>) -> Result<Map> {
+    /// Goes a level deeper; [`Decoder::depth`] is the caller's to take back.
+    fn enter(&mut self) -> Result<()> {
         if self.depth >= MAX_DEPTH {
             return Err(DecodeError::TooDeep);
         }
         self.depth += 1;
+        Ok(())
+    }
+
+    /// A message on top of what an earlier occurrence of the same field left: protobuf merges them.
+    fn message(&mut self, raw: &[u8], id: MsgId, old: Option<Value>) -> Result<Map> {
+        self.enter()?;
         let layout = Layout::of(id);
         let mut parts = Parts::new(layout, old, &mut self.stack);
         let mut maps = Maps::new();
@@ -74,16 +81,20 @@ impl Decoder {
                     Some(Value::List(items)) => std::mem::take(items),
                     _ => Vec::new(),
                 };
+                self.enter()?;
                 self.push(&mut items, field, id, wire)?;
+                self.depth -= 1;
                 parts.put(&mut self.stack, number, Value::List(items));
             }
             Shape::Map => {
+                self.enter()?;
                 let entry = self.map_entry(field, id, wire.bytes(field.name.text())?)?;
+                self.depth -= 1;
                 match maps.iter_mut().find(|(n, _)| *n == number) {
                     Some((_, entries)) => entries.push(entry),
                     None => {
                         let mut entries = match parts.take(&mut self.stack, number) {
-                            Some(Value::Map(map)) => map.into_iter().collect(),
+                            Some(Value::Map(map)) => self.reopened.take(map, field)?,
                             _ => Vec::new(),
                         };
                         entries.push(entry);

@@ -80,6 +80,15 @@ fn keys_are_unescaped_once() {
     );
 }
 
+#[test]
+fn indexes_may_count_from_the_end() {
+    let patch = r#"[{"op":"test","path":"/a/-1","value":3},{"op":"replace","path":"/a/-3","value":0},
+        {"op":"add","path":"/a/-1","value":4},{"op":"add","path":"/a/-","value":5},{"op":"remove","path":"/a/-4"}]"#;
+    let result = parse(br#"{"a":[0,3,4,5]}"#).unwrap();
+    assert_eq!(apply(r#"{"a":[1,2,3]}"#, patch).unwrap(), result);
+    assert!(apply(r#"{"a":[1]}"#, r#"[{"op":"remove","path":"/a/-2"}]"#).is_err());
+}
+
 /// CVE-2019-1002100, and the same by depth.
 #[test]
 fn copies_are_limited_in_size_and_depth() {

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::catalogue::messages;
 use crate::codec::json::parse;
@@ -67,6 +69,14 @@ fn primitive_lists_lose_and_gain_elements_in_one_patch() {
 }
 
 #[test]
+fn elements_can_be_taken_out_of_a_list_that_does_not_merge() {
+    let document = r#"{"spec":{"containers":[{"args":["x","y","x"],"name":"a"}]}}"#;
+    let patch = r#"{"spec":{"containers":[{"name":"a","$deleteFromPrimitiveList/args":["x"]}]}}"#;
+    let result = r#"{"spec":{"containers":[{"args":["y"],"name":"a"}]}}"#;
+    assert_eq!(patched(document, patch).unwrap(), result);
+}
+
+#[test]
 fn retained_keys_drop_the_other_member_of_a_union() {
     let document = r#"{"spec":{"volumes":[{"name":"v","emptyDir":{}}]}}"#;
     let patch = r#"{"spec":{"volumes":[{"name":"v","hostPath":{"path":"/"},"$retainKeys":["name","hostPath"]}]}}"#;
@@ -114,4 +124,47 @@ fn long_lists_merge_in_linear_time() {
             .len(),
         150_000
     );
+}
+
+/// Pods and patches of arbitrary shape, with directives in arbitrary places.
+fn trees() -> impl Strategy<Value = Value> {
+    let scalar = prop_oneof![
+        Just(Value::Null),
+        (0..3_i64).prop_map(Value::Int),
+        prop::sample::select(vec!["a", "b", "delete", "replace"]).prop_map(Value::from),
+    ];
+    scalar.prop_recursive(5, 40, 4, |inner| {
+        let name = prop::sample::select(vec![
+            "metadata",
+            "spec",
+            "finalizers",
+            "containers",
+            "name",
+            "env",
+            "ports",
+            "labels",
+            "$patch",
+            "$retainKeys",
+            "$setElementOrder/containers",
+            "$setElementOrder/finalizers",
+            "$deleteFromPrimitiveList/finalizers",
+        ]);
+        let map = prop::collection::vec((name, inner.clone()), 0..5);
+        prop_oneof![
+            prop::collection::vec(inner, 0..4).prop_map(Value::List),
+            map.prop_map(|m| Value::Map(m.into_iter().map(|(n, v)| (n.into(), v)).collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_patch_panics(document in trees(), patch in trees()) {
+        let mut patched = document.clone();
+        let _ = apply(&mut patched, &patch, POD);
+        let mut merged = document.clone();
+        crate::patch::merge::apply(&mut merged, &patch);
+        let mut operated = document;
+        let _ = crate::patch::json::Patch::read(&patch).and_then(|p| p.apply(&mut operated));
+    }
 }
