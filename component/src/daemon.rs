@@ -124,7 +124,12 @@ fn start<D: Daemon>(daemon: D) -> anyhow::Result<()> {
         tasks.stop_on_signals()?;
         tracing::info!(daemon = D::NAME, version = version::KUBERNETES, "Starting");
         let shutdown = daemon.shutdown();
-        daemon.start(tasks.clone()).await?;
+        let stopping = tasks.stopping();
+        tokio::select! {
+            // Whoever is asked to end while it starts does not finish starting first.
+            () = stopping.cancelled() => {}
+            started = daemon.start(tasks.clone()) => started?,
+        }
         tasks.finished(shutdown).await?;
         Ok(())
     });

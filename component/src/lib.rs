@@ -35,8 +35,8 @@ pub mod leader;
 mod backoff;
 mod files;
 mod recent;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "test-util"))]
+pub mod testing;
 
 pub use daemon::Daemon;
 pub use supervisor::{Supervisor, Task};

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,8 +130,8 @@ impl<T: Item> Queue<T> {
         }
         let mut state = self.shared.state.lock();
         if !state.stopped && state.later(key, Instant::now() + delay) {
-            // Whoever waits may wait for too long now.
-            self.shared.changed.notify_one();
+            // All who wait: the one that would keep this time in mind may give up.
+            self.shared.changed.notify_waiters();
         }
     }
 
@@ -171,8 +172,10 @@ impl<T: Item> Queue<T> {
     /// the guard is dropped.
     pub async fn take(&self) -> Option<Taken<T>> {
         loop {
-            // Registered before the look, so that what is added in between is not missed.
-            let changed = self.shared.changed.notified();
+            // Registered before the look: what is added in between wakes this one, and if this one finds
+            // something all the same, the next.
+            let mut changed = pin!(self.shared.changed.notified());
+            changed.as_mut().enable();
             let wait = match self.look() {
                 Look::Stopped => return None,
                 Look::Taken(key) => {
@@ -199,8 +202,6 @@ impl<T: Item> Queue<T> {
         let now = Instant::now();
         let mut state = self.shared.state.lock();
         if state.stopped {
-            // One who waits wakes the next.
-            self.shared.changed.notify_one();
             return Look::Stopped;
         }
         while let Some(entry) = state.later.first_entry().filter(|e| e.key().0 <= now) {
@@ -213,10 +214,6 @@ impl<T: Item> Queue<T> {
         };
         state.dirty.remove(&key);
         state.in_work.insert(key.clone(), now);
-        if !state.ready.is_empty() || !state.later.is_empty() {
-            // Another has to look after what is left, or its time.
-            self.shared.changed.notify_one();
-        }
         self.shared
             .metrics
             .depth
@@ -239,7 +236,7 @@ impl<T: Item> Queue<T> {
         state.due.clear();
         self.shared.metrics.depth.set(0);
         drop(state);
-        self.shared.changed.notify_one();
+        self.shared.changed.notify_waiters();
     }
 
     /// Keys that wait to be taken now.
@@ -314,7 +311,7 @@ impl<T: Item> Shared<T> {
 }
 
 impl<T: Item> State<T> {
-    /// Notes a key for later, unless it is noted for an earlier time. Says whether it did.
+    /// Notes a key for later, unless it is noted for an earlier time. Says whether it is the next now.
     fn later(&mut self, key: T, at: Instant) -> bool {
         if let Some(known) = self.due.get(&key).copied() {
             if known.0 <= at {
@@ -325,7 +322,9 @@ impl<T: Item> State<T> {
         self.numbers += 1;
         self.due.insert(key.clone(), (at, self.numbers));
         self.later.insert((at, self.numbers), key);
-        true
+        self.later
+            .first_key_value()
+            .is_some_and(|(first, _)| first.1 == self.numbers)
     }
 }
 

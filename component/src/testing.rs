@@ -1,4 +1,12 @@
 //! What tests need: certificates, and an API server whose answers the test writes.
+//!
+//! For the tests of this crate, and of others with the feature `test-util`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot be set up has failed"
+)]
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,13 +29,16 @@ use crate::serving::{self, Body, Connection, Identity, Options, Pair, Response, 
 use crate::supervisor::{BoxError, Supervisor, Task};
 
 /// A certificate authority.
-pub(crate) struct Ca {
+pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
-    pub(crate) pem: String,
+    /// Its certificate.
+    pub pem: String,
 }
 
 impl Ca {
-    pub(crate) fn new(name: &str) -> Self {
+    /// A self-signed one.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name = subject(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -40,7 +51,8 @@ impl Ca {
     }
 
     /// A server's certificate.
-    pub(crate) fn server(&self, hosts: &[&str]) -> Pair {
+    #[must_use]
+    pub fn server(&self, hosts: &[&str]) -> Pair {
         let mut params =
             CertificateParams::new(hosts.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>())
                 .unwrap();
@@ -49,7 +61,8 @@ impl Ca {
     }
 
     /// A client's certificate.
-    pub(crate) fn client(&self, user: &str, groups: &[&str]) -> Pair {
+    #[must_use]
+    pub fn client(&self, user: &str, groups: &[&str]) -> Pair {
         let mut params = CertificateParams::default();
         params.distinguished_name = subject(user, groups);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -76,15 +89,22 @@ fn subject(name: &str, groups: &[&str]) -> DistinguishedName {
 }
 
 /// Files in a directory that goes away with the test.
-pub(crate) struct Files(TempDir);
+pub struct Files(TempDir);
+
+impl Default for Files {
+    fn default() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
 
 impl Files {
-    pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Writes a file as atomic writers do.
-    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let (path, next) = (
             self.0.path().join(name),
             self.0.path().join(format!("{name}.next")),
@@ -97,53 +117,63 @@ impl Files {
 
 /// A request, read to its end.
 #[derive(Debug)]
-pub(crate) struct Seen {
-    pub(crate) method: Method,
-    pub(crate) path: String,
-    pub(crate) query: HashMap<String, String>,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+pub struct Seen {
+    pub method: Method,
+    pub path: String,
+    /// Decoded.
+    pub query: HashMap<String, String>,
+    pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 impl Seen {
-    pub(crate) fn header(&self, name: &str) -> &str {
+    /// A header, or nothing.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
             .map(|v| v.to_str().unwrap())
             .unwrap_or_default()
     }
 
-    pub(crate) fn param(&self, name: &str) -> &str {
+    /// A query parameter, or nothing.
+    #[must_use]
+    pub fn param(&self, name: &str) -> &str {
         self.query.get(name).map(String::as_str).unwrap_or_default()
     }
 
-    pub(crate) fn json(&self) -> serde_json::Value {
+    /// The body.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
 /// A request that waits for the test's answer.
-pub(crate) struct Ask {
-    pub(crate) seen: Seen,
+pub struct Ask {
+    pub seen: Seen,
     reply: oneshot::Sender<Response>,
 }
 
 impl Ask {
-    pub(crate) fn answer(self, response: Response) -> Seen {
+    /// Answers, and returns what was asked.
+    pub fn answer(self, response: Response) -> Seen {
         let _ = self.reply.send(response);
         self.seen
     }
 
-    pub(crate) fn json(self, value: &serde_json::Value) -> Seen {
+    /// Answers 200.
+    pub fn json(self, value: &serde_json::Value) -> Seen {
         self.answer(serving::json(StatusCode::OK, value))
     }
 
-    pub(crate) fn status(self, code: u16, reason: &str) -> Seen {
+    /// Answers with a failure.
+    pub fn status(self, code: u16, reason: &str) -> Seen {
         self.answer(status(code, reason))
     }
 
     /// Begins an answer that goes on as long as the test wants.
-    pub(crate) fn stream(self) -> (Seen, Lines) {
+    pub fn stream(self) -> (Seen, Lines) {
         let (sender, receiver) = mpsc::channel::<Result<Bytes, BoxError>>(16);
         let frames = futures::stream::unfold(receiver, |mut receiver| async move {
             let frame = receiver.recv().await?;
@@ -155,7 +185,8 @@ impl Ask {
 }
 
 /// A failure as the API server tells it.
-pub(crate) fn status(code: u16, reason: &str) -> Response {
+#[must_use]
+pub fn status(code: u16, reason: &str) -> Response {
     let status = serde_json::json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": "as wanted",
     });
@@ -163,10 +194,11 @@ pub(crate) fn status(code: u16, reason: &str) -> Response {
 }
 
 /// The events of a watch; dropping it ends the watch.
-pub(crate) struct Lines(mpsc::Sender<Result<Bytes, BoxError>>);
+pub struct Lines(mpsc::Sender<Result<Bytes, BoxError>>);
 
 impl Lines {
-    pub(crate) async fn event(&self, kind: &str, object: &serde_json::Value) {
+    /// Sends an event in JSON.
+    pub async fn event(&self, kind: &str, object: &serde_json::Value) {
         let line = format!(
             "{}\n",
             serde_json::json!({ "type": kind, "object": object })
@@ -174,7 +206,8 @@ impl Lines {
         self.bytes(line.as_bytes()).await;
     }
 
-    pub(crate) async fn bytes(&self, bytes: &[u8]) {
+    /// Sends bytes as they are.
+    pub async fn bytes(&self, bytes: &[u8]) {
         self.0
             .send(Ok(Bytes::copy_from_slice(bytes)))
             .await
@@ -182,40 +215,46 @@ impl Lines {
     }
 
     /// Breaks the connection in the middle.
-    pub(crate) async fn fail(self) {
+    pub async fn fail(self) {
         let _ = self.0.send(Err("as wanted".into())).await;
     }
 
     /// Waits until the client has gone.
-    pub(crate) async fn closed(&self) {
+    pub async fn closed(&self) {
         self.0.closed().await;
     }
 }
 
 /// An API server whose answers the test writes, one request after the other.
-pub(crate) struct FakeApi {
-    pub(crate) url: String,
+pub struct FakeApi {
+    /// `http://127.0.0.1:port`.
+    pub url: String,
     asks: mpsc::Receiver<Ask>,
     connections: Arc<Mutex<Vec<Weak<Connection>>>>,
-    pub(crate) tasks: Supervisor,
-    pub(crate) metrics: Metrics,
+    /// Of the server, and of the clients that [`FakeApi::client`] makes.
+    pub tasks: Supervisor,
+    pub metrics: Metrics,
 }
 
 impl FakeApi {
     /// Over plain HTTP/1.1.
-    pub(crate) fn plain() -> Self {
+    #[must_use]
+    pub fn plain() -> Self {
         Self::start(Options::plain("127.0.0.1:0".parse().unwrap()), "http")
     }
 
     /// Over HTTP/2 with this certificate.
-    pub(crate) fn secure(identity: Identity) -> Self {
+    #[must_use]
+    pub fn secure(identity: Identity) -> Self {
         Self::start(
             Options::secure("127.0.0.1:0".parse().unwrap(), Tls::new(identity)),
             "https",
         )
     }
 
-    pub(crate) fn start(options: Options, scheme: &str) -> Self {
+    /// With these options, in a URL of this scheme.
+    #[must_use]
+    pub fn start(options: Options, scheme: &str) -> Self {
         let tasks = Supervisor::current();
         let (sender, asks) = mpsc::channel(64);
         let server = Server::bind(options).unwrap();
@@ -266,7 +305,8 @@ impl FakeApi {
     }
 
     /// How many connections have sent requests.
-    pub(crate) fn connections(&self) -> usize {
+    #[must_use]
+    pub fn connections(&self) -> usize {
         let mut open: Vec<_> = self.connections.lock().iter().map(Weak::as_ptr).collect();
         open.sort_unstable();
         open.dedup();
@@ -274,7 +314,7 @@ impl FakeApi {
     }
 
     /// Tells the clients to go away.
-    pub(crate) fn close_connections(&self) {
+    pub fn close_connections(&self) {
         for connection in self.connections.lock().drain(..) {
             if let Some(connection) = connection.upgrade() {
                 connection.close();
@@ -283,7 +323,7 @@ impl FakeApi {
     }
 
     /// The next request.
-    pub(crate) async fn next(&mut self) -> Ask {
+    pub async fn next(&mut self) -> Ask {
         let next = tokio::time::timeout(std::time::Duration::from_secs(20), self.asks.recv());
         next.await
             .expect("a request comes")
@@ -291,20 +331,23 @@ impl FakeApi {
     }
 
     /// Whether no request comes for a while.
-    pub(crate) async fn is_quiet(&mut self) -> bool {
+    pub async fn is_quiet(&mut self) -> bool {
         tokio::time::timeout(std::time::Duration::from_millis(150), self.asks.recv())
             .await
             .is_err()
     }
 
-    pub(crate) fn config(&self) -> Config {
+    /// How a client reaches it, without a rate limit.
+    #[must_use]
+    pub fn config(&self) -> Config {
         Config {
             qps: -1.0,
             ..Config::new(&self.url)
         }
     }
 
-    pub(crate) fn client(&self) -> Client {
+    #[must_use]
+    pub fn client(&self) -> Client {
         Client::new(self.config(), "test", &self.tasks, &self.metrics).unwrap()
     }
 }

@@ -1,5 +1,8 @@
 //! The client side against upstream's own API server: what our fakes say must be what it says.
 
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,7 +11,7 @@ use component::Supervisor;
 use component::client::{Api, Client, ListParams, Patch, Target};
 use component::config::LeaderElection;
 use component::events::{self, Recorder, reference};
-use component::informer::{Event, Informers, Selection};
+use component::informer::{Event, Informer, Informers, Lister, Selection};
 use component::leader::Election;
 use component::serving::{Attributes, Authorizer, Decision, User};
 use component::supervisor::Shutdown;
@@ -51,6 +54,7 @@ async fn until(what: &str, mut reached: impl FnMut() -> bool) {
 /// One cluster for all: a server takes seconds to start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn upstreams_api_server() {
+    component::logging::install(&component::config::Logging::default()).unwrap();
     let mut cluster = Cluster::start().await;
     let tasks = Supervisor::current();
     let client = cluster.client(&tasks);
@@ -64,6 +68,8 @@ async fn upstreams_api_server() {
     done("events");
     elections(&client).await;
     done("elections");
+    handed_over(&client, &cluster).await;
+    done("elections with upstream's");
     informed(&client, &tasks, &mut cluster).await;
     done("informers");
     tasks.stop();
@@ -108,7 +114,11 @@ async fn objects(client: &Client) {
         .unwrap();
     let bad = Patch::json(&json!([{"op": "test", "path": "/data/v", "value": "other"}])).unwrap();
     assert!(maps.patch("a", &bad).await.unwrap_err().is_invalid());
+    pages_and_deletes(&maps).await;
+    other_kinds(client).await;
+}
 
+async fn pages_and_deletes(maps: &Api<ConfigMap>) {
     for n in 0..7 {
         maps.create(&config_map(&format!("page-{n}"), "x"))
             .await
@@ -140,7 +150,9 @@ async fn objects(client: &Client) {
     assert!(maps.delete("a", &options).await.unwrap_err().is_conflict());
     maps.delete("a", &DeleteOptions::default()).await.unwrap();
     assert!(maps.get("a").await.unwrap_err().is_not_found());
+}
 
+async fn other_kinds(client: &Client) {
     // A name that has to be escaped, and metadata of a kind by its name.
     assert!(
         client
@@ -264,7 +276,9 @@ async fn recorded(client: &Client, tasks: &Supervisor) {
     };
     let start = std::time::Instant::now();
     loop {
-        let counted = found(|e| e.count == Some(3) && e.reporting_component.as_deref() == Some("kubelet")).await;
+        let counted =
+            found(|e| e.count == Some(3) && e.reporting_component.as_deref() == Some("kubelet"))
+                .await;
         let in_series = found(|e| e.series.as_ref().is_some_and(|s| s.count == Some(2))).await;
         if (counted, in_series) == (1, 1) {
             break;
@@ -277,13 +291,17 @@ async fn recorded(client: &Client, tasks: &Supervisor) {
     }
 }
 
-async fn elections(client: &Client) {
-    let config = LeaderElection {
+fn election(name: &str) -> LeaderElection {
+    LeaderElection {
         lease_duration: component::config::Duration::from_secs(4),
         renew_deadline: component::config::Duration::from_secs(3),
         retry_period: Duration::from_millis(300).into(),
-        ..LeaderElection::named("kube-test")
-    };
+        ..LeaderElection::named(name)
+    }
+}
+
+async fn elections(client: &Client) {
+    let config = election("kube-test");
     let stand = |name: &'static str| {
         let tasks = Supervisor::current();
         let leads = Arc::new(AtomicUsize::new(0));
@@ -323,84 +341,126 @@ async fn elections(client: &Client) {
     second.finished(Shutdown::default()).await.unwrap();
 }
 
-/// A copy of the state kept from events alone, which must be the cache's.
-#[derive(Clone, Default)]
-struct Mirror(Arc<Mutex<std::collections::BTreeMap<String, String>>>);
+/// Ours and upstream's take the same lease from each other.
+async fn handed_over(client: &Client, cluster: &Cluster) {
+    let leases = client.namespaced::<Lease>("kube-system");
+    let holder = async || {
+        let lease = leases.find("kube-scheduler").await.unwrap();
+        lease
+            .and_then(|l| l.spec)
+            .and_then(|s| s.holder_identity)
+            .unwrap_or_default()
+    };
+    let held_by_theirs = async || {
+        let start = std::time::Instant::now();
+        loop {
+            let holder = holder().await;
+            if !holder.is_empty() && holder != "ours" {
+                return;
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "upstream's scheduler does not lead: {holder:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let theirs = cluster.scheduler();
+    held_by_theirs().await;
+    let tasks = Supervisor::current();
+    let leads = Arc::new(AtomicUsize::new(0));
+    let note = Arc::clone(&leads);
+    let config = election("kube-scheduler");
+    Election::new(config, client, "ours".to_owned()).start(&tasks, move || async move {
+        note.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(leads.load(Ordering::SeqCst), 0);
+    // Killed, it cannot give the lease up: ours waits for its end.
+    drop(theirs);
+    let start = std::time::Instant::now();
+    until("ours leads", || leads.load(Ordering::SeqCst) == 1).await;
+    assert!(
+        (2..8).contains(&start.elapsed().as_secs()),
+        "{:?}",
+        start.elapsed()
+    );
+    let _theirs = cluster.scheduler();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(holder().await, "ours");
+    tasks.stop();
+    tasks.finished(Shutdown::default()).await.unwrap();
+    held_by_theirs().await;
+}
 
-async fn informed(client: &Client, tasks: &Supervisor, cluster: &mut Cluster) {
-    const OBJECTS: usize = 1500;
-    let maps = client.namespaced::<ConfigMap>("default");
+/// A copy of the state kept from events alone, which must be the cache's and the server's.
+#[derive(Clone, Default)]
+struct Mirror(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl Mirror {
+    fn of(informer: &Informer<ConfigMap>) -> Self {
+        let mirror = Self::default();
+        let note = mirror.clone();
+        informer.subscribe(move |key, event| {
+            let mut mirror = note.0.lock();
+            let name = key.name().to_owned();
+            match event {
+                Event::Added(new) => assert_eq!(mirror.insert(name, version(new)), None, "{key}"),
+                Event::Updated { old, new } => {
+                    assert_eq!(
+                        mirror.insert(name, version(new)),
+                        Some(version(old)),
+                        "{key}"
+                    );
+                }
+                Event::Deleted(_) => assert!(mirror.remove(&name).is_some(), "{key}"),
+            }
+        });
+        mirror
+    }
+
+    /// Waits until mirror, cache and server say the same.
+    async fn agrees(&self, what: &str, lister: &Lister<ConfigMap>, maps: &Api<ConfigMap>) {
+        let pair = |m: &ConfigMap| (m.metadata.name.clone().unwrap(), version(m));
+        let list = maps.list(&ListParams::default()).await.unwrap();
+        let wanted: BTreeMap<_, _> = list.items.iter().map(pair).collect();
+        until(what, || {
+            let cached: BTreeMap<_, _> = lister.list().iter().map(|m| pair(m)).collect();
+            *self.0.lock() == wanted && cached == wanted
+        })
+        .await;
+    }
+}
+
+fn version(map: &ConfigMap) -> String {
+    map.metadata.resource_version.clone().unwrap()
+}
+
+const OBJECTS: usize = 1500;
+
+async fn fill(maps: &Api<ConfigMap>) {
     for chunk in (0..OBJECTS).collect::<Vec<_>>().chunks(50) {
         let creates = chunk.iter().map(|n| {
-            let (maps, map) = (maps.clone(), config_map(&format!("many-{n:04}"), "0"));
+            let map = config_map(&format!("many-{n:04}"), "0");
             async move { maps.create(&map).await }
         });
         for created in futures::future::join_all(creates).await {
             created.unwrap();
         }
     }
+}
+
+async fn informed(client: &Client, tasks: &Supervisor, cluster: &mut Cluster) {
+    let maps = client.namespaced::<ConfigMap>("default");
+    fill(&maps).await;
     let informers = Informers::new(client.clone(), tasks.clone());
     let informer = informers.select::<ConfigMap>(Selection::namespace("default"));
-    let mirror = Mirror::default();
-    let note = mirror.clone();
-    informer.subscribe(move |key, event| {
-        let version = |m: &ConfigMap| m.metadata.resource_version.clone().unwrap();
-        let mut mirror = note.0.lock();
-        match event {
-            Event::Added(new) => {
-                assert_eq!(mirror.insert(key.to_string(), version(new)), None, "{key}")
-            }
-            Event::Updated { old, new } => {
-                assert_eq!(
-                    mirror.insert(key.to_string(), version(new)),
-                    Some(version(old)),
-                    "{key}"
-                );
-            }
-            Event::Deleted(_) => assert!(mirror.remove(&key.to_string()).is_some(), "{key}"),
-        }
-    });
+    let mirror = Mirror::of(&informer);
     informer.synced().await;
     let lister = informer.lister();
     assert!(lister.len() >= OBJECTS);
-    let same = |maps: &Api<ConfigMap>| {
-        let maps = maps.clone();
-        async move {
-            let list = maps.list(&ListParams::default()).await.unwrap();
-            let version = |m: &ConfigMap| {
-                (
-                    m.metadata.name.clone().unwrap(),
-                    m.metadata.resource_version.clone().unwrap(),
-                )
-            };
-            list.items.iter().map(version).collect::<Vec<_>>()
-        }
-    };
-    let agree = async |what: &str| {
-        let wanted = same(&maps).await;
-        let name = |key: &str| key.split_once('/').unwrap().1.to_owned();
-        until(what, || {
-            let mirrored: Vec<_> = mirror
-                .0
-                .lock()
-                .iter()
-                .map(|(k, v)| (name(k), v.clone()))
-                .collect();
-            let cached: Vec<_> = lister
-                .list()
-                .iter()
-                .map(|m| {
-                    (
-                        m.metadata.name.clone().unwrap(),
-                        m.metadata.resource_version.clone().unwrap(),
-                    )
-                })
-                .collect();
-            mirrored == wanted && cached == wanted
-        })
-        .await;
-    };
-    agree("the initial objects").await;
+    mirror.agrees("the initial objects", &lister, &maps).await;
 
     for n in 0..200 {
         let patch = Patch::merge(&json!({"data": {"v": n.to_string()}})).unwrap();
@@ -409,20 +469,21 @@ async fn informed(client: &Client, tasks: &Supervisor, cluster: &mut Cluster) {
             .await
             .unwrap();
     }
-    agree("updates and deletes").await;
+    mirror.agrees("updates and deletes", &lister, &maps).await;
 
     // The server dies, and comes back.
     cluster.kill_api();
     tokio::time::sleep(Duration::from_millis(500)).await;
     cluster.start_api().await;
     maps.create(&config_map("after", "1")).await.unwrap();
-    agree("the state after a restart").await;
+    mirror
+        .agrees("the state after a restart", &lister, &maps)
+        .await;
 
     // The server dies, and what the cache knows is gone from etcd when it comes back.
     cluster.kill_api();
     let patch = Patch::merge(&json!({"data": {"v": "new"}})).unwrap();
-    let down = maps.patch("after", &patch).await;
-    assert!(down.is_err());
+    assert!(maps.patch("after", &patch).await.is_err());
     cluster.start_api().await;
     cluster.kill_api();
     cluster.compact().await;
@@ -431,7 +492,9 @@ async fn informed(client: &Client, tasks: &Supervisor, cluster: &mut Cluster) {
     maps.delete("many-0001", &DeleteOptions::default())
         .await
         .unwrap();
-    agree("the state after compaction").await;
+    mirror
+        .agrees("the state after compaction", &lister, &maps)
+        .await;
 
     // Other kinds decode too.
     let (pods, nodes) = (informers.of::<Pod>(), informers.of::<Node>());

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT, WARNING};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -160,6 +160,10 @@ impl Client {
             .requests()
             .answered(Some(code), method, host, started.elapsed());
         if response.status().is_success() {
+            for warning in response.headers().get_all(WARNING) {
+                let text = warning_text(warning.to_str().unwrap_or_default());
+                tracing::warn!(path = call.path, warning = text, "The API server warns");
+            }
             return Verdict::Done(response);
         }
         if response.status() == StatusCode::UNAUTHORIZED {
@@ -277,6 +281,13 @@ fn retry_after(code: StatusCode, headers: &HeaderMap) -> Option<Duration> {
         .parse()
         .ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+/// The text of `299 - "text"` (RFC 7234, section 5.5).
+fn warning_text(header: &str) -> &str {
+    header
+        .split_once('"')
+        .map_or(header, |(_, text)| text.trim_end_matches('"'))
 }
 
 /// A status for an answer that is none, as `errors.NewGenericServerResponse` makes it.

@@ -1,11 +1,13 @@
 use super::*;
 use crate::serving::{Identity, Pair};
+use crate::supervisor::Task;
 use crate::testing::{Ask, Ca, FakeApi, Files, status};
 
 use http::{Method, StatusCode};
 use k8s_openapi::api::core::v1::{Binding, ConfigMap, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, Preconditions, Status};
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::Instant;
 
 fn config_map(name: &str, version: &str) -> Value {
@@ -256,6 +258,83 @@ async fn a_connection_that_goes_away_is_replaced() {
     assert!(api.is_quiet().await);
 }
 
+/// A server that answers each request with what `answer` says: a reset, or 200.
+async fn resetting(
+    pair: &Pair,
+    tasks: &Supervisor,
+    answer: fn(usize) -> Option<h2::Reason>,
+) -> (String, Arc<AtomicUsize>) {
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+    let chain = vec![CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let mut config = config
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&count);
+    tasks.spawn(Task::Background, "resets", async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                match answer(seen.fetch_add(1, Ordering::SeqCst)) {
+                    Some(reason) => respond.send_reset(reason),
+                    None => {
+                        let mut body = respond
+                            .send_response(http::Response::new(()), false)
+                            .unwrap();
+                        body.send_data(config_map("a", "1").to_string().into(), true)
+                            .unwrap();
+                    }
+                }
+            }
+        }
+    });
+    (url, count)
+}
+
+#[tokio::test]
+async fn only_a_write_that_the_server_did_not_begin_with_is_sent_again() {
+    let (ca, pair) = pki();
+    let tasks = Supervisor::current();
+    let client = |url: &str| {
+        let ca = Some(config::Source::Inline(ca.pem.clone().into_bytes()));
+        let config = Config {
+            ca,
+            qps: -1.0,
+            ..Config::new(url)
+        };
+        Client::new(config, "test", &tasks, &Metrics::new())
+            .unwrap()
+            .namespaced::<ConfigMap>("ns")
+    };
+    let map = ConfigMap::default();
+    let (url, count) = resetting(&pair, &tasks, |n| {
+        (n < 2).then_some(h2::Reason::REFUSED_STREAM)
+    })
+    .await;
+    client(&url).create(&map).await.unwrap();
+    assert_eq!(count.load(Ordering::SeqCst), 3);
+    let (url, count) = resetting(&pair, &tasks, |_| Some(h2::Reason::INTERNAL_ERROR)).await;
+    assert!(matches!(
+        client(&url).create(&map).await,
+        Err(Error::Transport { .. })
+    ));
+    assert_eq!(count.load(Ordering::SeqCst), 1, "it may have been done");
+}
+
 #[tokio::test]
 async fn a_read_whose_connection_breaks_is_repeated_and_a_write_is_not() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -272,12 +351,12 @@ async fn a_read_whose_connection_breaks_is_repeated_and_a_write_is_not() {
     )
     .unwrap();
     let maps = client.namespaced::<ConfigMap>("ns");
-    let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::new(AtomicUsize::new(0));
     let accepted = Arc::clone(&count);
-    tasks.spawn(crate::supervisor::Task::Background, "breaks", async move {
+    tasks.spawn(Task::Background, "breaks", async move {
         use tokio::io::AsyncReadExt;
         while let Ok((mut stream, _)) = listener.accept().await {
-            accepted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            accepted.fetch_add(1, Ordering::SeqCst);
             let _ = stream.read(&mut [0; 512]).await;
         }
     });
@@ -285,10 +364,10 @@ async fn a_read_whose_connection_breaks_is_repeated_and_a_write_is_not() {
         maps.create(&ConfigMap::default()).await,
         Err(Error::Transport { .. })
     ));
-    assert_eq!(count.swap(0, std::sync::atomic::Ordering::SeqCst), 1);
+    assert_eq!(count.swap(0, Ordering::SeqCst), 1);
     assert!(matches!(maps.get("a").await, Err(Error::Transport { .. })));
     assert_eq!(
-        count.load(std::sync::atomic::Ordering::SeqCst),
+        count.load(Ordering::SeqCst),
         11,
         "once, and ten times again"
     );
@@ -309,7 +388,7 @@ async fn a_changed_client_certificate_is_used_by_a_new_connection() {
     let url = format!("https://{}", server.address());
     server.serve(
         &tasks,
-        crate::supervisor::Task::Server,
+        Task::Server,
         "who",
         tower::service_fn(move |request: crate::serving::Request| {
             let user = users

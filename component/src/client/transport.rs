@@ -135,37 +135,18 @@ impl Transport {
             address: config.server.clone(),
             problem,
         };
-        let address = if config.server.contains("://") {
-            config.server.clone()
-        } else {
-            format!("https://{}", config.server)
-        };
-        let parts = address
-            .parse::<Uri>()
-            .map_err(|e| bad(e.to_string()))?
-            .into_parts();
-        let scheme = parts.scheme.unwrap_or(Scheme::HTTPS);
-        let authority = parts.authority.ok_or_else(|| bad("no host".to_owned()))?;
-        let secure = match scheme.as_str() {
-            "https" => true,
-            "http" => false,
-            other => return Err(bad(format!("unsupported scheme {other}"))),
-        };
+        let (scheme, authority, base_path) = parse(&config.server).map_err(bad)?;
         let name = config
             .server_name
             .as_deref()
             .unwrap_or_else(|| bare_host(&authority))
             .to_owned();
         let server_name = ServerName::try_from(name).map_err(|e| bad(e.to_string()))?;
-        let tls = if secure {
-            Some(Tls::new(config, plugin).map_err(ConfigError::Tls)?)
-        } else {
-            None
-        };
-        let base_path = parts
-            .path_and_query
-            .map(|p| p.path().trim_end_matches('/').to_owned())
-            .unwrap_or_default();
+        let secure = scheme == Scheme::HTTPS;
+        let tls = secure
+            .then(|| Tls::new(config, plugin))
+            .transpose()
+            .map_err(ConfigError::Tls)?;
         Ok(Self {
             scheme,
             authority,
@@ -411,6 +392,28 @@ fn is_refused(error: &hyper::Error) -> bool {
         cause = e.source();
     }
     false
+}
+
+/// Scheme, authority and path prefix of a server's address; a bare host means HTTPS.
+fn parse(server: &str) -> Result<(Scheme, Authority, String), String> {
+    let address = if server.contains("://") {
+        server.to_owned()
+    } else {
+        format!("https://{server}")
+    };
+    let parts = address
+        .parse::<Uri>()
+        .map_err(|e| e.to_string())?
+        .into_parts();
+    let scheme = parts.scheme.unwrap_or(Scheme::HTTPS);
+    if scheme != Scheme::HTTPS && scheme != Scheme::HTTP {
+        return Err(format!("unsupported scheme {scheme}"));
+    }
+    let authority = parts.authority.ok_or("no host")?;
+    let path = parts
+        .path_and_query
+        .map(|p| p.path().trim_end_matches('/').to_owned());
+    Ok((scheme, authority, path.unwrap_or_default()))
 }
 
 /// The host without the brackets of an IPv6 address.

@@ -7,6 +7,7 @@ use k8s_openapi::api::events::v1::Event as SeriesEvent;
 use rand::Rng;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::classic::{Correlator, Write};
@@ -46,8 +47,8 @@ impl Sink {
 
     /// Writes what comes; at the end what is there already, without trying anything twice.
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>, stop: CancellationToken) {
-        let mut finish = tokio::time::interval(FINISH);
-        let mut refresh = tokio::time::interval(REFRESH);
+        let mut finish = interval_at(Instant::now() + FINISH, FINISH);
+        let mut refresh = interval_at(Instant::now() + REFRESH, REFRESH);
         loop {
             tokio::select! {
                 biased;

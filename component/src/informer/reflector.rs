@@ -4,10 +4,11 @@
 //! 1. All objects come as the first events of a watch (KEP-3157) or, where the server refuses that, by
 //!    a list.
 //! 2. The watch goes on from the last version that it delivered or marked. However it ends, it is
-//!    resumed there; only the answer that this version is gone leads back to 1.
+//!    resumed there; only the answer that this version is gone, or an event that cannot be read, leads
+//!    back to 1.
 //!
-//! Never back in time: a list that is older than the cache is not taken, unless the server says that
-//! the cache's version is gone: then the newest state is asked for and believed (a restored etcd).
+//! Never back in time: only the first list may be of any state that the server has at hand; every
+//! later one asks for the newest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 use super::cache::Item;
 use super::{Core, Key, Selection};
 use crate::backoff::{Backoff, Policy};
-use crate::client::{Api, Error, Kind, List, ListParams, WatchEvent, WatchParams, WatchStream};
+use crate::client::{Api, Error, Kind, ListParams, WatchEvent, WatchParams, WatchStream};
 
 /// Watches are asked to end after five to ten minutes, so that load moves between servers.
 const WATCH_SECONDS: std::ops::Range<u32> = 300..600;
@@ -32,17 +33,7 @@ pub(super) struct Reflector<K> {
     core: Arc<Core<K>>,
     /// The server streams initial events; false once it refused to.
     watch_list: bool,
-    /// The server does not have our version any more: lists must not ask for it.
-    version_lost: bool,
     backoff: Backoff,
-}
-
-/// Why a watch came to its end.
-enum Ended {
-    /// It is time to resume.
-    Closed,
-    /// Its version is gone: all objects have to come again.
-    Gone,
 }
 
 impl<K: Kind> Reflector<K> {
@@ -52,7 +43,6 @@ impl<K: Kind> Reflector<K> {
             selection,
             core,
             watch_list: true,
-            version_lost: false,
             backoff: Backoff::new(Policy::REFLECTOR),
         }
     }
@@ -60,17 +50,11 @@ impl<K: Kind> Reflector<K> {
     /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
         loop {
-            match self.all_objects().await {
-                Ok(stream) => {
-                    self.version_lost = false;
-                    self.follow(stream).await;
-                    self.version_lost = true;
-                }
-                Err(e) => {
-                    self.version_lost |= e.is_gone() || e.is_too_large_resource_version();
-                    self.wait(&e, "Cannot list").await;
-                }
-            }
+            let error = match self.all_objects().await {
+                Ok(stream) => self.follow(stream).await,
+                Err(e) => e,
+            };
+            self.wait(&error, "Getting all objects again").await;
         }
     }
 
@@ -93,36 +77,25 @@ impl<K: Kind> Reflector<K> {
     }
 
     async fn list(&self) -> Result<(), Error> {
-        let version = self.core.cache.resource_version();
+        let first = self.core.cache.resource_version().is_empty();
         let params = ListParams {
             label_selector: self.selection.labels.clone(),
             field_selector: self.selection.fields.clone(),
-            resource_version: match (self.version_lost, version.as_str()) {
-                (true, _) => None,
-                (false, "") => Some("0".to_owned()),
-                (false, known) => Some(known.to_owned()),
-            },
+            resource_version: first.then(|| "0".to_owned()),
             ..ListParams::default()
         };
         let list = self.api.list(&params).await?;
-        let new = list.resource_version().to_owned();
-        if !self.version_lost && is_older(&new, &version) {
-            return Err(went_back(&new, &version));
-        }
-        let List { items, .. } = list;
-        self.replace(items.into_iter().map(item).collect(), &new);
+        let version = list.resource_version().to_owned();
+        self.replace(list.items.into_iter().map(item).collect(), &version);
         Ok(())
     }
 
     /// Gets all objects as the first events of a watch.
     async fn stream_all(&self) -> Result<WatchStream<K>, Error> {
-        let version = self.core.cache.resource_version();
-        let asked = if self.version_lost {
-            String::new()
-        } else {
-            version.clone()
-        };
-        let mut stream = self.api.watch(&self.watch_params(asked, true)).await?;
+        let mut stream = self
+            .api
+            .watch(&self.watch_params(String::new(), true))
+            .await?;
         let mut all = Objects::new();
         loop {
             let Some(event) = stream.next().await else {
@@ -142,9 +115,6 @@ impl<K: Kind> Reflector<K> {
                     resource_version: new,
                     initial_events_end: true,
                 } => {
-                    if !self.version_lost && is_older(&new, &version) {
-                        return Err(went_back(&new, &version));
-                    }
                     self.replace(all, &new);
                     return Ok(stream);
                 }
@@ -164,53 +134,50 @@ impl<K: Kind> Reflector<K> {
         }
     }
 
-    /// Follows the watch, resuming it, until its version is gone.
-    async fn follow(&mut self, mut stream: Option<WatchStream<K>>) {
+    /// Follows the watch, resuming it, until that is of no use any more; returns why.
+    async fn follow(&mut self, mut stream: Option<WatchStream<K>>) -> Error {
         loop {
             let began = Instant::now();
             let before = self.core.cache.resource_version();
-            let opened = match stream.take() {
-                Some(open) => Ok(open),
-                None => {
-                    self.api
-                        .watch(&self.watch_params(before.clone(), false))
-                        .await
-                }
-            };
-            let ended = match opened {
+            let ended = match self.open(stream.take(), &before).await {
                 Ok(mut open) => self.drain(&mut open).await,
                 Err(e) => Err(e),
             };
             match ended {
-                Ok(Ended::Gone) => return,
-                Ok(Ended::Closed)
-                    if began.elapsed() < SHORT_WATCH
-                        && before == self.core.cache.resource_version() =>
-                {
-                    let delay = self.backoff.failed();
-                    tracing::warn!(resource = %self.api.target(), ?delay, "A watch ended at once");
-                    tokio::time::sleep(delay).await;
+                Ok(())
+                    if began.elapsed() >= SHORT_WATCH
+                        || before != self.core.cache.resource_version() => {}
+                Ok(()) => {
+                    self.wait_after("A watch ended at once", "no event", Duration::ZERO)
+                        .await
                 }
-                Ok(Ended::Closed) => {}
-                Err(e) if e.is_gone() => {
-                    tracing::info!(resource = %self.api.target(), "The watched version is gone, listing again");
-                    return;
-                }
-                Err(e) => self.wait(&e, "Watch failed").await,
+                Err(e) if e.is_gone() || matches!(e, Error::Decode { .. }) => return e,
+                Err(e) => self.wait(&e, "Watch failed, resuming").await,
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        stream: Option<WatchStream<K>>,
+        version: &str,
+    ) -> Result<WatchStream<K>, Error> {
+        match stream {
+            Some(open) => Ok(open),
+            None => {
+                self.api
+                    .watch(&self.watch_params(version.to_owned(), false))
+                    .await
             }
         }
     }
 
     /// Applies a watch's events until it ends.
-    async fn drain(&self, stream: &mut WatchStream<K>) -> Result<Ended, Error> {
+    async fn drain(&self, stream: &mut WatchStream<K>) -> Result<(), Error> {
         while let Some(event) = stream.next().await {
-            match event {
-                Ok(event) => self.apply(event),
-                Err(e) if e.is_gone() => return Ok(Ended::Gone),
-                Err(e) => return Err(e),
-            }
+            self.apply(event?);
         }
-        Ok(Ended::Closed)
+        Ok(())
     }
 
     fn apply(&self, event: WatchEvent<K>) {
@@ -265,12 +232,15 @@ impl<K: Kind> Reflector<K> {
     }
 
     async fn wait(&mut self, error: &Error, what: &'static str) {
-        let delay = self
-            .backoff
-            .failed()
-            .max(error.retry_after().unwrap_or_default());
         let cause = crate::supervisor::chain(error);
-        tracing::warn!(resource = %self.api.target(), error = cause, ?delay, "{what}");
+        self.wait_after(what, &cause, error.retry_after().unwrap_or_default())
+            .await;
+    }
+
+    async fn wait_after(&mut self, what: &'static str, cause: &str, at_least: Duration) {
+        let delay = self.backoff.failed().max(at_least);
+        let version = self.core.cache.resource_version();
+        tracing::warn!(resource = %self.api.target(), version, error = cause, ?delay, "{what}");
         tokio::time::sleep(delay).await;
     }
 }
@@ -290,19 +260,4 @@ fn version_of<K: Kind>(object: &K) -> String {
 
 fn uid<K: Kind>(object: &K) -> Option<&str> {
     object.metadata().uid.as_deref()
-}
-
-/// Whether a version is from before another. Versions that are no numbers are not compared.
-fn is_older(new: &str, known: &str) -> bool {
-    match (new.parse::<u64>(), known.parse::<u64>()) {
-        (Ok(new), Ok(known)) => new < known,
-        _ => false,
-    }
-}
-
-fn went_back(new: &str, known: &str) -> Error {
-    Error::Decode {
-        expected: format!("state not older than {known}"),
-        problem: format!("it is of version {new}"),
-    }
 }

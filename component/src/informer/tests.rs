@@ -213,21 +213,42 @@ async fn an_answer_of_410_to_the_watch_itself_leads_to_a_list_too() {
     stream_initial(ask, 20, &[map("x", 15)]).await;
 }
 
-/// Another server may be behind: its state must not replace a newer one.
+/// Resuming would bring the same event again, for ever.
 #[tokio::test]
-async fn the_cache_never_goes_back_in_time() {
+async fn an_event_that_cannot_be_read_leads_to_the_newest_state() {
     let mut api = FakeApi::plain();
     let informer = informers(&api).of::<ConfigMap>();
     let told = Told::to(&informer);
     let ask = api.next().await;
     let lines = stream_initial(ask, 100, &[map("a", 100)]).await;
     told.wait(&["+a 100"]).await;
-    // The stream breaks with an event that cannot be read; it is resumed, never restarted from less.
     lines.bytes(b"garbage\n").await;
-    drop(lines);
-    let (seen, _lines) = api.next().await.stream();
-    assert_eq!(seen.param("resourceVersion"), "100");
+    let ask = api.next().await;
     assert_eq!(informer.lister().resource_version(), "100");
+    assert_eq!(
+        (
+            ask.seen.param("sendInitialEvents"),
+            ask.seen.param("resourceVersion")
+        ),
+        ("true", "")
+    );
+    let _lines = stream_initial(ask, 120, &[map("a", 110)]).await;
+    told.wait(&["+a 100", "~a 100>110"]).await;
+}
+
+/// A server that has compacted everything must not be asked in a loop.
+#[tokio::test]
+async fn versions_that_are_gone_again_and_again_are_asked_for_less_and_less_often() {
+    let mut api = FakeApi::plain();
+    let _informer = informers(&api).of::<ConfigMap>();
+    api.next().await.status(422, "Invalid");
+    let start = std::time::Instant::now();
+    for _ in 0..2 {
+        api.next().await.json(&list(5, &[]));
+        api.next().await.status(410, "Gone");
+    }
+    let wait = start.elapsed();
+    assert!(wait >= Duration::from_millis(790), "{wait:?}");
 }
 
 #[tokio::test]
@@ -242,6 +263,24 @@ async fn an_initial_stream_that_breaks_leaves_no_half_state() {
     assert!(!informer.has_synced() && informer.lister().is_empty());
     let _lines = stream_initial(ask, 10, &[map("b", 2)]).await;
     told.wait(&["+b 2"]).await;
+}
+
+#[tokio::test]
+async fn only_the_bookmark_that_says_so_ends_the_initial_objects() {
+    let mut api = FakeApi::plain();
+    let informer = informers(&api).of::<ConfigMap>();
+    let told = Told::to(&informer);
+    let (_, lines) = api.next().await.stream();
+    lines.event("ADDED", &map("a", 1)).await;
+    lines.event("BOOKMARK", &bookmark(5, false)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(
+        !informer.has_synced() && told.0.lock().is_empty(),
+        "half of the objects are no state"
+    );
+    lines.event("ADDED", &map("b", 2)).await;
+    lines.event("BOOKMARK", &bookmark(10, true)).await;
+    told.wait(&["+a 1", "+b 2"]).await;
 }
 
 #[tokio::test]

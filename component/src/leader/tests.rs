@@ -156,10 +156,14 @@ async fn a_held_lease_is_taken_only_after_it_was_not_renewed_for_its_own_time() 
 }
 
 #[tokio::test]
-async fn a_lease_that_cannot_be_renewed_in_time_ends_the_process() {
+async fn a_lease_that_cannot_be_renewed_in_time_ends_the_process_and_its_work_at_once() {
     let mut candidate = Candidate::stand();
     candidate.api.next().await.status(404, "NotFound");
     echo(candidate.api.next().await);
+    // Another may do the same work from now on: it is not waited for.
+    candidate
+        .tasks
+        .spawn_graceful(Task::Worker, "stubborn", |_| std::future::pending::<()>());
     let start = Instant::now();
     let ended = loop {
         tokio::select! {

@@ -87,28 +87,50 @@ async fn the_longest_wait_is_bounded() {
     assert_eq!(start.elapsed().as_secs(), 1000);
 }
 
-/// The one who waits for a deadline may be the one that another key wakes: its deadline must not be
-/// forgotten with it.
+/// Whoever gives up waiting must not take the knowledge of a deadline with him.
 #[tokio::test(start_paused = true)]
-async fn a_deadline_survives_the_waiter_that_watched_it() {
+async fn a_deadline_is_watched_by_all_who_wait() {
+    let queue = queue();
+    let mut two = pin!(queue.take());
+    {
+        let mut one = pin!(queue.take());
+        assert!(poll!(one.as_mut()).is_pending());
+        assert!(poll!(two.as_mut()).is_pending());
+        queue.add_after("later", Duration::from_secs(1));
+        assert!(poll!(one.as_mut()).is_pending());
+    }
+    let later = tokio::time::timeout(Duration::from_secs(2), two).await;
+    assert_eq!(*later.expect("the deadline is watched").unwrap(), "later");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_key_wakes_one_who_waits() {
     let queue = queue();
     let (mut one, mut two) = (pin!(queue.take()), pin!(queue.take()));
     assert!(poll!(one.as_mut()).is_pending());
-    queue.add_after("later", Duration::from_secs(1));
-    assert!(poll!(one.as_mut()).is_pending());
     assert!(poll!(two.as_mut()).is_pending());
-    queue.add("now");
-    let taken = tokio::select! {
-        taken = one.as_mut() => { (taken.unwrap(), 1) },
-        taken = two.as_mut() => { (taken.unwrap(), 2) },
-    };
-    assert_eq!(*taken.0, "now");
-    let other = if taken.1 == 1 { two } else { one };
-    let later = tokio::time::timeout(Duration::from_secs(2), other)
+    queue.add("a");
+    queue.add("b");
+    let wait = futures::future::join(one, two);
+    let (a, b) = tokio::time::timeout(Duration::from_secs(1), wait)
         .await
-        .expect("the deadline is watched")
-        .unwrap();
-    assert_eq!(*later, "later");
+        .expect("both are woken");
+    assert_eq!((*a.unwrap(), *b.unwrap()), ("a", "b"));
+}
+
+/// A wake-up that comes to one who is gone goes to the next.
+#[tokio::test(start_paused = true)]
+async fn one_who_gives_up_passes_his_wake_up_on() {
+    let queue = queue();
+    let mut two = pin!(queue.take());
+    {
+        let mut one = pin!(queue.take());
+        assert!(poll!(one.as_mut()).is_pending());
+        assert!(poll!(two.as_mut()).is_pending());
+        queue.add("a");
+    }
+    let taken = tokio::time::timeout(Duration::from_secs(1), two).await;
+    assert_eq!(*taken.expect("it is woken").unwrap(), "a");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,9 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{self, Http};
@@ -76,7 +78,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn connect<S: Service>(
-    mut stream: TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
     tls: Option<tls::Acceptor>,
     http: &Http,
@@ -84,11 +86,10 @@ async fn connect<S: Service>(
     stop: CancellationToken,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    SockRef::from(&stream).set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(KEEPALIVE)
-            .with_interval(KEEPALIVE),
-    )?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     let local = stream.local_addr()?;
     let connection = |tls| Connection {
         peer,
@@ -99,27 +100,22 @@ async fn connect<S: Service>(
     let Some(tls) = tls else {
         return connection::drive(stream, connection(None), http, None, service, stop).await;
     };
-    let handshake = async {
-        let mut first = [0];
-        if stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE {
-            return refuse_plain_http(&mut stream).await.map(|()| None);
-        }
-        tls.accept(stream).await.map(Some)
-    };
-    let handshake = tokio::time::timeout(READ_HEADER_TIMEOUT, handshake);
-    let Some(stream) = (tokio::select! {
+    let secured = tokio::time::timeout(READ_HEADER_TIMEOUT, secure(stream, &tls));
+    let secured = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(()),
-        done = handshake => done.map_err(|_| io::ErrorKind::TimedOut)??,
-    }) else {
-        return Ok(());
+        secured = secured => secured.map_err(|_| io::ErrorKind::TimedOut)??,
     };
+    let Some(stream) = secured else { return Ok(()) };
     let session = stream.get_ref().1;
+    let own = |cert: &CertificateDer<'_>| cert.clone().into_owned();
     let peer = TlsPeer {
         chain: session
             .peer_certificates()
-            .map(|c| c.iter().map(|c| c.clone().into_owned()).collect())
-            .unwrap_or_default(),
+            .unwrap_or_default()
+            .iter()
+            .map(own)
+            .collect(),
         server_name: session.server_name().map(str::to_owned),
     };
     let http2 = session.alpn_protocol() == Some(b"h2");
@@ -132,6 +128,18 @@ async fn connect<S: Service>(
         stop,
     )
     .await
+}
+
+/// The handshake; none if the client did not want one and was told so.
+async fn secure(
+    mut stream: TcpStream,
+    tls: &tls::Acceptor,
+) -> io::Result<Option<TlsStream<TcpStream>>> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE {
+        return refuse_plain_http(&mut stream).await.map(|()| None);
+    }
+    tls.accept(stream).await.map(Some)
 }
 
 /// What Go says to a client that forgot the `s`.

@@ -13,7 +13,7 @@ use rcgen::{
 };
 
 /// A process that ends with its handle.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -22,7 +22,7 @@ impl Drop for Process {
     }
 }
 
-pub struct Cluster {
+pub(crate) struct Cluster {
     dir: tempfile::TempDir,
     tools: PathBuf,
     etcd_port: u16,
@@ -32,7 +32,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let cache = std::env::var("NAVARCH_CACHE")
             .map(PathBuf::from)
             .unwrap_or_else(|_| {
@@ -40,10 +40,10 @@ impl Cluster {
                     .join(".cache/navarch")
             });
         let tools = cache.join("tools");
-        for tool in ["etcd", "kube-apiserver"] {
+        for tool in ["etcd", "kube-apiserver", "kube-scheduler"] {
             assert!(
                 tools.join(tool).exists(),
-                "{tool} is missing: run `hack/tools etcd kube-apiserver`"
+                "{tool} is missing: run `hack/tools etcd kube-apiserver kube-scheduler`"
             );
         }
         let dir = tempfile::tempdir().unwrap();
@@ -77,7 +77,7 @@ impl Cluster {
         self.dir.path().join(name).display().to_string()
     }
 
-    pub async fn start_api(&mut self) {
+    pub(crate) async fn start_api(&mut self) {
         let mut api = Command::new(self.tools.join("kube-apiserver"));
         api.args([
             format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port),
@@ -85,7 +85,7 @@ impl Cluster {
             format!("--tls-cert-file={}", self.file("server.crt")),
             format!("--tls-private-key-file={}", self.file("server.key")),
             format!("--client-ca-file={}", self.file("ca.crt")),
-            format!("--service-account-key-file={}", self.file("server.key")),
+            format!("--service-account-key-file={}", self.file("server.crt")),
             format!(
                 "--service-account-signing-key-file={}",
                 self.file("server.key")
@@ -102,30 +102,46 @@ impl Cluster {
         self.api = Some(spawn(api, &self.dir.path().join("api.log")));
         let client = self.client(&Supervisor::current());
         let start = Instant::now();
-        while client
-            .raw(http::Method::GET, "/readyz", "*/*", None)
-            .await
-            .is_err()
-        {
-            assert!(
-                start.elapsed() < Duration::from_secs(60),
-                "see {}",
-                self.file("api.log")
-            );
+        loop {
+            let Err(e) = client.raw(http::Method::GET, "/readyz", "*/*", None).await else {
+                return;
+            };
+            if start.elapsed() > Duration::from_secs(60) {
+                let log = std::fs::read_to_string(self.file("api.log")).unwrap();
+                let last: Vec<_> = log.lines().rev().take(15).collect();
+                panic!(
+                    "not ready: {}\n{}",
+                    component::supervisor::chain(&e),
+                    last.join("\n")
+                );
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
+    /// Upstream's scheduler, which leads if it can; it dies by SIGKILL with its handle.
+    pub(crate) fn scheduler(&self) -> Process {
+        let mut scheduler = Command::new(self.tools.join("kube-scheduler"));
+        scheduler.args([
+            format!("--kubeconfig={}", self.file("admin.kubeconfig")),
+            "--leader-elect-lease-duration=4s".to_owned(),
+            "--leader-elect-renew-deadline=3s".to_owned(),
+            "--leader-elect-retry-period=1s".to_owned(),
+            "--secure-port=0".to_owned(),
+        ]);
+        spawn(scheduler, &self.dir.path().join("scheduler.log"))
+    }
+
     /// SIGKILL.
-    pub fn kill_api(&mut self) {
+    pub(crate) fn kill_api(&mut self) {
         self.api = None;
     }
 
-    pub fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         Config::from_kubeconfig(Path::new(&self.file("admin.kubeconfig"))).unwrap()
     }
 
-    pub fn client(&self, tasks: &Supervisor) -> Client {
+    pub(crate) fn client(&self, tasks: &Supervisor) -> Client {
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
              clusters:\n- name: k\n  cluster: {{server: 'https://127.0.0.1:{}', certificate-authority: ca.crt}}\n\
@@ -142,7 +158,7 @@ impl Cluster {
     }
 
     /// Compacts etcd up to its newest revision, through its own JSON gateway.
-    pub async fn compact(&self) {
+    pub(crate) async fn compact(&self) {
         let etcd = Config {
             qps: -1.0,
             ..Config::new(&format!("http://127.0.0.1:{}", self.etcd_port))
