@@ -8,4 +8,5 @@
 pub mod image;
 pub mod network;
 pub mod runtime;
+pub mod sys;
 pub mod volume;

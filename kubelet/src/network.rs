@@ -7,6 +7,7 @@
 //! for them, else the built-in [`bridge`], so that a fresh node works with no further install.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 pub mod bridge;
+pub mod choice;
 pub mod cni;
 pub mod hosts;
 mod ipam;
@@ -97,16 +99,21 @@ pub enum Protocol {
     Sctp,
 }
 
-impl std::fmt::Display for HostPort {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Tcp => "TCP",
-            Protocol::Udp => "UDP",
-            Protocol::Sctp => "SCTP",
-        };
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        })
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host_ip {
-            Some(ip) => write!(f, "{ip}:{}/{protocol}", self.host_port),
-            None => write!(f, "{}/{protocol}", self.host_port),
+            Some(ip) => write!(f, "{ip}:{}/{}", self.host_port, self.protocol),
+            None => write!(f, "{}/{}", self.host_port, self.protocol),
         }
     }
 }

@@ -68,7 +68,11 @@ pub trait Runtime: Send + Sync {
     fn list_pod_sandboxes(&self, filter: PodSandboxFilter) -> Answer<'_, Vec<PodSandboxStatus>>;
 
     /// Prepares a container in a ready sandbox without running anything. Returns its id.
-    fn create_container<'a>(&'a self, sandbox: &'a str, config: ContainerConfig) -> Answer<'a, String>;
+    fn create_container<'a>(
+        &'a self,
+        sandbox: &'a str,
+        config: ContainerConfig,
+    ) -> Answer<'a, String>;
 
     /// Runs a created container. Answers once its program was executed.
     ///
@@ -79,8 +83,12 @@ pub trait Runtime: Send + Sync {
 
     /// Sends the stop signal (the container's own, unless `signal` says otherwise), then, after `grace`,
     /// SIGKILL. Answers once the container has ended. A grace of zero kills at once.
-    fn stop_container<'a>(&'a self, container: &'a str, grace: Duration, signal: Option<Signal>)
-    -> Answer<'a, ()>;
+    fn stop_container<'a>(
+        &'a self,
+        container: &'a str,
+        grace: Duration,
+        signal: Option<Signal>,
+    ) -> Answer<'a, ()>;
 
     /// Removes a container, killing it if it still runs. Its log stays: it is the pod worker's.
     fn remove_container<'a>(&'a self, container: &'a str) -> Answer<'a, ()>;
@@ -90,18 +98,30 @@ pub trait Runtime: Send + Sync {
     fn list_containers(&self, filter: ContainerFilter) -> Answer<'_, Vec<ContainerStatus>>;
 
     /// Changes limits of a running container in place. Fields that are unset stay as they are.
-    fn update_container_resources<'a>(&'a self, container: &'a str, to: Resources) -> Answer<'a, ()>;
+    fn update_container_resources<'a>(
+        &'a self,
+        container: &'a str,
+        to: Resources,
+    ) -> Answer<'a, ()>;
 
     /// Changes the limits of the pod's cgroup in place.
-    fn update_pod_sandbox_resources<'a>(&'a self, sandbox: &'a str, to: Resources) -> Answer<'a, ()>;
+    fn update_pod_sandbox_resources<'a>(
+        &'a self,
+        sandbox: &'a str,
+        to: Resources,
+    ) -> Answer<'a, ()>;
 
     /// Runs a command in a running container and collects its output (at most
     /// [`stream::MAX_EXEC_SYNC_OUTPUT`] of each stream).
     ///
     /// # Errors
     /// [`Error::Timeout`] after `timeout`, when the command has been killed; zero means no limit.
-    fn exec_sync<'a>(&'a self, container: &'a str, command: Vec<String>, timeout: Duration)
-    -> Answer<'a, ExecOutput>;
+    fn exec_sync<'a>(
+        &'a self,
+        container: &'a str,
+        command: Vec<String>,
+        timeout: Duration,
+    ) -> Answer<'a, ExecOutput>;
 
     /// Runs a command in a running container with streams.
     fn exec<'a>(&'a self, container: &'a str, request: ExecRequest) -> Answer<'a, Session>;
@@ -143,7 +163,11 @@ pub enum Error {
     #[error("{kind} {id:?} not found")]
     NotFound { kind: &'static str, id: String },
     #[error("container {id:?} is {is}, the call needs it {needs}")]
-    ContainerState { id: String, is: ContainerState, needs: ContainerState },
+    ContainerState {
+        id: String,
+        is: ContainerState,
+        needs: ContainerState,
+    },
     #[error("sandbox {0:?} is not ready")]
     SandboxNotReady(String),
     /// The configuration asks for something that cannot be.
@@ -160,13 +184,22 @@ pub enum Error {
     #[error("connection to port {port} in the pod")]
     PortForward { port: u16, source: std::io::Error },
     #[error("{}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{doing}")]
-    System { doing: &'static str, source: std::io::Error },
+    System {
+        doing: &'static str,
+        source: std::io::Error,
+    },
     #[error("cgroup")]
     Cgroup(#[from] cgroup::Error),
     #[error("shim of sandbox {sandbox:?}")]
-    Shim { sandbox: String, source: native::ShimError },
+    Shim {
+        sandbox: String,
+        source: native::ShimError,
+    },
 }
 
 impl Error {

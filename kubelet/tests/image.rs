@@ -1,5 +1,7 @@
 //! Pulls from a registry over TLS into a store on disk, and runs what was pulled.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,15 +9,57 @@ use std::time::Duration;
 
 use http::StatusCode;
 use kubelet::image::auth::{Credential, Source};
+use kubelet::image::ensure::{self, Images, PullPolicy, Reason, Wanted};
 use kubelet::image::pull::{Config, Error, Puller};
 use kubelet::image::reference::Reference;
-use kubelet::image::registry::{self, Registry, hosts};
-use kubelet::image::store::Store;
+use kubelet::image::registry::{self, Registry, hosts, proxy};
+use kubelet::image::store::{Image, Store};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[path = "image/server.rs"]
 mod server;
 
 use server::{Server, publish};
+
+/// A proxy that leads every name to one server, and what it was asked for.
+struct Proxy {
+    address: std::net::SocketAddr,
+    asked: Arc<parking_lot::Mutex<Vec<String>>>,
+    _tasks: tokio::task::JoinSet<()>,
+}
+
+impl Proxy {
+    async fn start(to: std::net::SocketAddr) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let seen = asked.clone();
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move {
+            let mut tunnels = tokio::task::JoinSet::new();
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let Ok(byte) = client.read_u8().await else {
+                        return;
+                    };
+                    request.push(byte);
+                }
+                seen.lock().push(String::from_utf8(request).unwrap());
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                let mut server = tokio::net::TcpStream::connect(to).await.unwrap();
+                tunnels.spawn(async move {
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        Self {
+            address,
+            asked,
+            _tasks: tasks,
+        }
+    }
+}
 
 /// A node that trusts the servers it was told of.
 struct Node {
@@ -43,6 +87,7 @@ impl Node {
             hosts,
             connect_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(5),
+            ..registry::Config::default()
         };
         let retries = Config {
             retry_delay: Duration::from_millis(1),
@@ -417,4 +462,188 @@ async fn a_tag_that_moved_is_pulled_anew() {
             .is_empty()
     );
     assert!(Path::new(node.dir.path()).exists());
+}
+
+/// What a pod worker sees of one image.
+async fn ensured(
+    images: &Images,
+    pod_uid: &str,
+    image: &str,
+    policy: PullPolicy,
+    credentials: &[Credential],
+) -> (
+    Result<Arc<Image>, ensure::Failure>,
+    Vec<(&'static str, String)>,
+) {
+    let mut events = Vec::new();
+    let wanted = Wanted {
+        pod_uid,
+        image,
+        policy,
+        credentials: credentials.to_vec(),
+    };
+    let result = images
+        .ensure(&wanted, &mut |event| {
+            events.push((event.reason, event.message))
+        })
+        .await;
+    (result, events)
+}
+
+#[tokio::test]
+async fn policies_back_off_and_events_are_upstreams() {
+    let server = Server::start().await;
+    publish(&server, "app", "v1", &[layer("f", 10)]);
+    let node = Node::new(&[&server]);
+    let images = Images::new(
+        node.store.clone(),
+        node.puller.clone(),
+        ensure::Config::default(),
+    );
+    let name = format!("{}/app:v1", server.domain());
+    let ask = async |image: &str, policy| ensured(&images, "uid", image, policy, &[]).await;
+    let reasons = |events: &[(&'static str, String)]| -> Vec<&'static str> {
+        events.iter().map(|(reason, _)| *reason).collect()
+    };
+
+    let (never, events) = ask(&name, PullPolicy::Never).await;
+    assert_eq!(never.unwrap_err().reason, Reason::ErrImageNeverPull);
+    assert_eq!(
+        events[0].1,
+        format!("Container image {name:?} is not present with pull policy of Never")
+    );
+    let (pulled, events) = ask(&name, PullPolicy::IfNotPresent).await;
+    let size = pulled.unwrap().size;
+    assert_eq!(reasons(&events), ["Pulling", "Pulled"]);
+    let text = &events[1].1;
+    assert!(
+        text.starts_with(&format!("Successfully pulled image {name:?} in ")),
+        "{text}"
+    );
+    assert!(
+        text.ends_with(&format!("including waiting). Image size: {size} bytes.")),
+        "{text}"
+    );
+    server.state.lock().log.clear();
+    for policy in [PullPolicy::IfNotPresent, PullPolicy::Never] {
+        let (present, events) = ask(&name, policy).await;
+        present.unwrap();
+        assert!(events[0].1.contains("already present on machine"));
+    }
+    assert!(server.state.lock().log.is_empty());
+    ask(&name, PullPolicy::Always).await.0.unwrap();
+    assert!(!server.state.lock().log.is_empty());
+
+    let missing = format!("{}/app:v2", server.domain());
+    let (first, events) = ask(&missing, PullPolicy::IfNotPresent).await;
+    let first = first.unwrap_err();
+    assert_eq!(
+        (first.reason, reasons(&events)),
+        (Reason::ErrImagePull, vec!["Pulling", "Failed"])
+    );
+    let (again, events) = ask(&missing, PullPolicy::IfNotPresent).await;
+    let again = again.unwrap_err();
+    assert_eq!(
+        (again.reason, reasons(&events)),
+        (Reason::ImagePullBackOff, vec!["BackOff"])
+    );
+    assert_eq!(
+        again.message,
+        format!("Back-off pulling image {missing:?}: {first}")
+    );
+    let (invalid, events) = ask("Not A Name", PullPolicy::Always).await;
+    assert_eq!(invalid.unwrap_err().reason, Reason::InvalidImageName);
+    assert_eq!(reasons(&events), ["InspectFailed"]);
+    server.state.lock().fail = vec![StatusCode::BAD_GATEWAY; 9];
+    let (down, _) = ask(&format!("{}/app:v3", server.domain()), PullPolicy::Always).await;
+    assert_eq!(down.unwrap_err().reason, Reason::RegistryUnavailable);
+}
+
+#[tokio::test]
+async fn a_private_image_that_is_here_is_not_for_every_pod() {
+    let server = Server::start().await;
+    publish(&server, "app", "v1", &[layer("f", 10)]);
+    server.state.lock().login = Some(("me".into(), "secret".into()));
+    let node = Node::new(&[&server]);
+    let images = Images::new(
+        node.store.clone(),
+        node.puller.clone(),
+        ensure::Config::default(),
+    );
+    let name = format!("{}/app:v1", server.domain());
+    let source = Source::Secret {
+        uid: "s".into(),
+        namespace: "a".into(),
+        name: "pull".into(),
+    };
+    let owner = [Credential {
+        source,
+        ..credential("me", "secret")
+    }];
+    let ask = async |pod: &str, policy, credentials: &[Credential]| {
+        ensured(&images, pod, &name, policy, credentials).await.0
+    };
+    ask("owner", PullPolicy::IfNotPresent, &owner)
+        .await
+        .unwrap();
+    server.state.lock().log.clear();
+    ask("owner", PullPolicy::IfNotPresent, &owner)
+        .await
+        .unwrap();
+    assert!(server.state.lock().log.is_empty());
+    let stranger = ask("stranger", PullPolicy::IfNotPresent, &[])
+        .await
+        .unwrap_err();
+    assert_eq!(stranger.reason, Reason::ErrImagePull);
+    // It is not even told that the image is here.
+    let never = ask("stranger", PullPolicy::Never, &[]).await.unwrap_err();
+    assert!(never.message.contains("is not present"), "{never}");
+    // The node's own credential: pulled once with it, it is everybody's.
+    ask(
+        "other",
+        PullPolicy::IfNotPresent,
+        &[credential("me", "secret")],
+    )
+    .await
+    .unwrap();
+    ask("third", PullPolicy::Never, &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_a_tunnel() {
+    let server = Server::start().await;
+    publish(&server, "app", "v1", &[layer("f", 10)]);
+    let proxy = Proxy::start(server.address).await;
+    let mut node = Node::new(&[]);
+    let home = node.dir.path().join("certs.d/registry.test");
+    fs::create_dir_all(&home).unwrap();
+    fs::write(home.join("ca.crt"), &server.authority).unwrap();
+    let proxies = proxy::Proxies::from_env(|name| {
+        (name == "HTTPS_PROXY").then(|| format!("http://me:pw@{}", proxy.address))
+    });
+    let config = registry::Config {
+        hosts: hosts::Config {
+            directories: vec![node.dir.path().join("certs.d")],
+            ..hosts::Config::default()
+        },
+        proxies: proxies.unwrap(),
+        ..registry::Config::default()
+    };
+    node.puller = Puller::new(node.store.clone(), Registry::new(config), Config::default());
+    node.pull("registry.test/app:v1", Vec::new()).await.unwrap();
+    let asked = proxy.asked.lock().clone();
+    assert!(
+        asked[0].starts_with("CONNECT registry.test:443 HTTP/1.1\r\n"),
+        "{}",
+        asked[0]
+    );
+    assert!(asked[0].contains("Proxy-Authorization: Basic bWU6cHc=\r\n"));
+    assert!(
+        server
+            .state
+            .lock()
+            .log
+            .iter()
+            .all(|seen| seen.authorization.is_none())
+    );
 }

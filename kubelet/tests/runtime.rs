@@ -3,6 +3,7 @@
 //!
 //! `RUNTIME_LIBEXEC_DIR` names a directory with `navarch-shim` and `navarch-helper` to test; without it
 //! they are built from this tree.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 #[path = "runtime/confinement.rs"]
 mod confinement;

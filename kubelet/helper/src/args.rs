@@ -40,7 +40,10 @@ fn read(mut args: impl Iterator<Item = String>) -> Option<Call> {
     let what = args.next()?;
     if what == "seccomp" {
         let (profile, filter) = (args.next()?.into(), args.next()?.into());
-        return args.next().is_none().then_some(Call::Seccomp { profile, filter });
+        return args
+            .next()
+            .is_none()
+            .then_some(Call::Seccomp { profile, filter });
     }
     let (mut id, mut dir, mut spec, mut seccomp, mut pid, mut tty) =
         (None, None, None, None, None, None);
@@ -65,10 +68,19 @@ fn read(mut args: impl Iterator<Item = String>) -> Option<Call> {
         }
     }
     match what.as_str() {
-        "create" => Some(Call::Create(Create { id: id?, dir: dir?, spec: spec?, seccomp })),
-        "exec" if !command.is_empty() => {
-            Some(Call::Exec(Exec { pid: pid?, spec: spec?, seccomp, tty, command }))
-        }
+        "create" => Some(Call::Create(Create {
+            id: id?,
+            dir: dir?,
+            spec: spec?,
+            seccomp,
+        })),
+        "exec" if !command.is_empty() => Some(Call::Exec(Exec {
+            pid: pid?,
+            spec: spec?,
+            seccomp,
+            tty,
+            command,
+        })),
         _ => None,
     }
 }

@@ -25,16 +25,37 @@ use crate::args::Create;
 use crate::error::{Error, chain};
 use crate::identity::Identity;
 use crate::report::{self, Report};
-use crate::{seccomp, sys};
+use crate::{detail, devices, seccomp, sys};
 
 /// Where libcontainer keeps its state, below the container's directory.
 const STATE: &str = "state";
 
 pub(crate) fn create(ask: &Create, report: Report) -> Result<(), Error> {
+    detail::listen(report);
     let spec = load(&ask.spec)?;
-    let process = spec.process().clone().ok_or_else(|| Error::Spec("no process".into()))?;
-    let filter = ask.seccomp.as_deref().map(seccomp::Filter::read).transpose()?;
+    let process = spec
+        .process()
+        .clone()
+        .ok_or_else(|| Error::Spec("no process".into()))?;
+    let filter = ask
+        .seccomp
+        .as_deref()
+        .map(seccomp::Filter::read)
+        .transpose()?;
     sys::set_oom_score_adj(process.oom_score_adj().unwrap_or(0));
+
+    devices::confine(&spec)?;
+
+    if let Some(root) = spec
+        .root()
+        .as_ref()
+        .filter(|root| root.readonly().unwrap_or(false))
+    {
+        // Later there is no making it. What a mount hides was made for nothing.
+        let made =
+            sys::open_root(root.path()).and_then(|fd| sys::open_dir(&fd, process.cwd(), true));
+        made.map_err(Error::at(process.cwd()))?;
+    }
 
     let identity = Identity::of(&process, filter)?.making_working_dir();
     let terminal = process.terminal().unwrap_or(false);
@@ -43,20 +64,27 @@ pub(crate) fn create(ask: &Create, report: Report) -> Result<(), Error> {
     let config = ask.dir.join("config.json");
     fs::write(&config, reduced).map_err(Error::at(&config))?;
 
-    let console = if terminal { Some(Console::listen(&ask.dir)?) } else { None };
-    let container = build(ask, identity, console.as_ref())
-        .map_err(|error| Error::Container(chain(&error)))?;
+    let console = if terminal {
+        Some(Console::listen(&ask.dir)?)
+    } else {
+        None
+    };
+    let container =
+        build(ask, identity, console.as_ref()).map_err(|error| Error::Container(chain(&error)))?;
     let pid = container.pid().map(|pid| pid.as_raw());
     let pid = pid.ok_or_else(|| Error::Container("no process was made".into()))?;
     let terminal = console.map(Console::master).transpose()?;
     report.created(pid, terminal.as_ref())?;
     let mut socket = NotifySocket::new(ask.dir.join(STATE).join(&ask.id).join(NOTIFY_FILE));
-    socket.notify_container_start().map_err(|error| Error::Container(chain(&error)))
+    socket
+        .notify_container_start()
+        .map_err(|error| Error::Container(chain(&error)))
 }
 
 pub(crate) fn load(path: &Path) -> Result<Spec, Error> {
     let text = fs::read(path).map_err(Error::at(path))?;
-    serde_json::from_slice(&text).map_err(|error| Error::Spec(format!("{}: {error}", path.display())))
+    serde_json::from_slice(&text)
+        .map_err(|error| Error::Spec(format!("{}: {error}", path.display())))
 }
 
 fn build(
@@ -78,7 +106,10 @@ fn build(
 
 /// What is left to libcontainer: everything but who the process is.
 fn reduce(mut spec: Spec, terminal: bool) -> Spec {
-    let rlimits = spec.process().as_ref().and_then(|process| process.rlimits().clone());
+    let rlimits = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.rlimits().clone());
     let mut process = Process::default();
     process
         .set_terminal(Some(terminal))
@@ -141,7 +172,9 @@ impl Console {
             let (socket, _) = self.listener.accept()?;
             let mut inbox = Inbox::default();
             inbox.receive(socket.as_fd())?;
-            inbox.next_fd().ok_or_else(|| std::io::Error::other("no descriptor came"))
+            inbox
+                .next_fd()
+                .ok_or_else(|| std::io::Error::other("no descriptor came"))
         };
         let master = receive().map_err(Error::doing("terminal"));
         let _ = fs::remove_file(&self.path);

@@ -11,7 +11,10 @@ pub(crate) enum Error {
     #[error("{}: {cause}", path.display())]
     File { path: PathBuf, cause: io::Error },
     #[error("{doing}: {cause}")]
-    System { doing: &'static str, cause: io::Error },
+    System {
+        doing: &'static str,
+        cause: io::Error,
+    },
     #[error("{0}")]
     Spec(String),
     #[error("seccomp profile: {0}")]

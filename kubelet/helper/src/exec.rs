@@ -17,8 +17,15 @@ use crate::{cgroup, seccomp, sys};
 
 pub(crate) fn exec(ask: &Exec, report: Report) -> Result<(), Error> {
     let spec = load(&ask.spec)?;
-    let process = spec.process().as_ref().ok_or_else(|| Error::Spec("no process".into()))?;
-    let filter = ask.seccomp.as_deref().map(seccomp::Filter::read).transpose()?;
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or_else(|| Error::Spec("no process".into()))?;
+    let filter = ask
+        .seccomp
+        .as_deref()
+        .map(seccomp::Filter::read)
+        .transpose()?;
     let identity = Identity::of(process, filter)?.running(&ask.command);
 
     let target = sys::pidfd(ask.pid).map_err(Error::doing("container's process"))?;
@@ -30,7 +37,10 @@ pub(crate) fn exec(ask: &Exec, report: Report) -> Result<(), Error> {
     }
     sys::set_undumpable().map_err(Error::doing("dumpable"))?;
     join_namespaces(&target, ask.pid)?;
-    let terminal = ask.tty.map(|size| Terminal::open(size, identity.uid())).transpose()?;
+    let terminal = ask
+        .tty
+        .map(|size| Terminal::open(size, identity.uid()))
+        .transpose()?;
 
     let pid = sys::fork().map_err(Error::doing("fork"))?;
     if pid == 0 {
@@ -81,7 +91,10 @@ fn enter(identity: &Identity, terminal: Option<&Terminal>) -> Error {
     };
     match prepare() {
         Ok(()) => identity.run(),
-        Err(cause) => Error::System { doing: "session", cause },
+        Err(cause) => Error::System {
+            doing: "session",
+            cause,
+        },
     }
 }
 

@@ -43,10 +43,17 @@ impl Identity {
             gid: user.gid(),
             groups: user.additional_gids().clone().unwrap_or_default(),
             umask: user.umask().unwrap_or(0o022),
-            capabilities: process.capabilities().as_ref().map(sets).unwrap_or_default(),
+            capabilities: process
+                .capabilities()
+                .as_ref()
+                .map(sets)
+                .unwrap_or_default(),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             filter,
-            apparmor: process.apparmor_profile().clone().filter(|name| !name.is_empty()),
+            apparmor: process
+                .apparmor_profile()
+                .clone()
+                .filter(|name| !name.is_empty()),
         })
     }
 
@@ -95,12 +102,19 @@ impl Identity {
         }
         sys::set_capabilities(&self.capabilities).map_err(doing("capabilities"))?;
         if !entered {
-            std::env::set_current_dir(&self.cwd).map_err(Error::at(&self.cwd))?;
+            let root = sys::open_root(Path::new("/"));
+            let dir = root.and_then(|root| sys::open_dir(&root, &self.cwd, false));
+            dir.and_then(|dir| sys::enter_dir(&dir))
+                .map_err(Error::at(&self.cwd))?;
         }
         // A directory outside of the root file system has no name (CVE-2024-21626).
         match std::env::current_dir() {
             Ok(path) if path.is_absolute() => {}
-            _ => return Err(Error::Spec("the working directory is outside of the container".into())),
+            _ => {
+                return Err(Error::Spec(
+                    "the working directory is outside of the container".into(),
+                ));
+            }
         }
         sys::reset_signals();
         if self.no_new_privileges {
@@ -114,16 +128,15 @@ impl Identity {
 
     /// Whether it could be entered; if not, the user itself may be able to.
     fn enter_working_dir(&self) -> Result<bool, Error> {
-        let mut entered = std::env::set_current_dir(&self.cwd);
-        let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        if self.make_cwd && entered.as_ref().is_err_and(missing) {
-            entered = std::fs::create_dir_all(&self.cwd)
-                .and_then(|()| std::env::set_current_dir(&self.cwd));
-        }
-        match entered {
+        let root = sys::open_root(Path::new("/"));
+        let entered = root.and_then(|root| sys::open_dir(&root, &self.cwd, self.make_cwd));
+        match entered.and_then(|dir| sys::enter_dir(&dir)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
-            Err(cause) => Err(Error::File { path: self.cwd.clone(), cause }),
+            Err(cause) => Err(Error::File {
+                path: self.cwd.clone(),
+                cause,
+            }),
         }
     }
 
@@ -140,20 +153,30 @@ impl Identity {
     /// Runs the program, looked for as a shell does. The words of the errors are runc's: people and
     /// tests look for them.
     fn exec(&self, program: &str, env: &[String]) -> Error {
-        let failed = |why: String| Error::Program { program: program.into(), why };
-        let strings = |all: &[String]| all.iter().map(|s| CString::new(s.as_str())).collect();
-        let (args, env_strings): (Vec<CString>, Vec<CString>) = match (strings(&self.args), strings(env)) {
-            (Ok(args), Ok(env)) => (args, env),
-            _ => return failed("argument with a zero byte".into()),
+        let failed = |why: String| Error::Program {
+            program: program.into(),
+            why,
         };
+        let strings = |all: &[String]| all.iter().map(|s| CString::new(s.as_str())).collect();
+        let (args, env_strings): (Vec<CString>, Vec<CString>) =
+            match (strings(&self.args), strings(env)) {
+                (Ok(args), Ok(env)) => (args, env),
+                _ => return failed("argument with a zero byte".into()),
+            };
         if program.contains('/') {
             let error = sys::exec(Path::new(program), &args, &env_strings);
             return match error.kind() {
-                io::ErrorKind::NotFound => failed(format!("stat {program}: no such file or directory")),
+                io::ErrorKind::NotFound => {
+                    failed(format!("stat {program}: no such file or directory"))
+                }
                 _ => failed(words(&error)),
             };
         }
-        let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default();
+        let path = env
+            .iter()
+            .rev()
+            .find_map(|entry| entry.strip_prefix("PATH="))
+            .unwrap_or_default();
         let mut denied = None;
         for dir in path.split(':') {
             let dir = if dir.is_empty() { "." } else { dir };
@@ -181,7 +204,10 @@ fn words(error: &io::Error) -> String {
 /// The container's user database. The image is not trusted: it may be a pipe, or endless.
 fn read_passwd() -> io::Result<String> {
     const MOST: u64 = 4 << 20;
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/etc/passwd")?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/etc/passwd")?;
     if !file.metadata()?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -193,7 +219,9 @@ fn read_passwd() -> io::Result<String> {
 fn home(passwd: &str, uid: u32) -> &str {
     let of = |line: &'_ str| line.split(':').nth(2).and_then(|id| id.parse().ok()) == Some(uid);
     let line = passwd.lines().find(|line| of(line));
-    let home = line.and_then(|line| line.split(':').nth(5)).filter(|home| !home.is_empty());
+    let home = line
+        .and_then(|line| line.split(':').nth(5))
+        .filter(|home| !home.is_empty());
     home.unwrap_or(if uid == 0 { "/root" } else { "/" })
 }
 
@@ -218,7 +246,8 @@ fn sets(capabilities: &LinuxCapabilities) -> CapabilitySets {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/var/www:/bin/false\nodd:x:7:7::\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/var/www:/bin/false\nodd:x:7:7::\n";
 
     #[test]
     fn home_is_what_the_user_database_says() {

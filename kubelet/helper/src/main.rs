@@ -17,6 +17,8 @@
 mod args;
 mod cgroup;
 mod create;
+mod detail;
+mod devices;
 mod error;
 mod exec;
 mod identity;

@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use shim::protocol::{Created, Failed, Message, helper_fd};
+use shim::protocol::{Created, Detail, Failed, Message, helper_fd};
 use shim::wire;
 
 use crate::error::Error;
@@ -24,15 +24,25 @@ impl Report {
 
     /// The process exists.
     pub(crate) fn created(self, pid: i32, terminal: Option<&OwnedFd>) -> Result<(), Error> {
-        let message = Created { pid: pid.unsigned_abs() };
+        let message = Created {
+            pid: pid.unsigned_abs(),
+        };
         let fds: Vec<_> = terminal.iter().map(|fd| fd.as_fd()).collect();
-        wire::send_all(self.0, &message.frame(0), &fds).map_err(Error::doing("reporting"))
+        wire::send_all(self.0, &message.frame(0, fds.len()), &fds)
+            .map_err(Error::doing("reporting"))
+    }
+
+    /// Something went wrong; whether that matters is not known yet.
+    pub(crate) fn detail(self, message: String) {
+        let _ = wire::send_all(self.0, &Detail { message }.frame(0, 0), &[]);
     }
 
     fn failed(self, error: &Error) {
-        let message = Failed { message: error.to_string() };
+        let message = Failed {
+            message: error.to_string(),
+        };
         // Without a shim nobody wants to know.
-        let _ = wire::send_all(self.0, &message.frame(0), &[]);
+        let _ = wire::send_all(self.0, &message.frame(0, 0), &[]);
     }
 }
 

@@ -40,9 +40,15 @@ impl Filter {
         let (flags, program) = bytes.split_first_chunk().unwrap_or((&[0; 4], &[]));
         let instructions = program.len() / INSTRUCTION;
         if program.len() % INSTRUCTION != 0 || !(1..=MAX_INSTRUCTIONS).contains(&instructions) {
-            return Err(Error::Seccomp(format!("{} is not a compiled filter", path.display())));
+            return Err(Error::Seccomp(format!(
+                "{} is not a compiled filter",
+                path.display()
+            )));
         }
-        Ok(Self { flags: u32::from_le_bytes(*flags), program: program.to_vec() })
+        Ok(Self {
+            flags: u32::from_le_bytes(*flags),
+            program: program.to_vec(),
+        })
     }
 
     pub(crate) fn install(&self) -> io::Result<()> {
@@ -58,9 +64,12 @@ pub(crate) fn compile_file(profile: &Path, filter: &Path) -> Result<(), Error> {
     let temporary = filter.with_extension(format!("{}.tmp", std::process::id()));
     let compile = || -> Result<(), Error> {
         let mut file = File::create(&temporary).map_err(Error::at(&temporary))?;
-        file.write_all(&flags(&parsed)?.to_le_bytes()).map_err(Error::at(&temporary))?;
+        file.write_all(&flags(&parsed)?.to_le_bytes())
+            .map_err(Error::at(&temporary))?;
         let context = context(&parsed).map_err(|error| Error::Seccomp(error.to_string()))?;
-        context.export_bpf(file.as_fd()).map_err(|error| Error::Seccomp(error.to_string()))?;
+        context
+            .export_bpf(file.as_fd())
+            .map_err(|error| Error::Seccomp(error.to_string()))?;
         Filter::read(&temporary)?;
         fs::rename(&temporary, filter).map_err(Error::at(filter))
     };
@@ -87,7 +96,11 @@ fn context(profile: &LinuxSeccomp) -> Result<ScmpFilterContext, libseccomp::erro
     context.set_ctl_nnp(false)?;
     for arch in profile.architectures().iter().flatten() {
         let name = serde_json::to_value(arch).ok();
-        if let Some(arch) = name.as_ref().and_then(|n| n.as_str()).and_then(architecture) {
+        if let Some(arch) = name
+            .as_ref()
+            .and_then(|n| n.as_str())
+            .and_then(architecture)
+        {
             context.add_arch(arch)?;
         }
     }
@@ -98,7 +111,9 @@ fn context(profile: &LinuxSeccomp) -> Result<ScmpFilterContext, libseccomp::erro
         }
         for name in rule.names() {
             // Profiles name calls that this library does not know yet; the default holds for them.
-            let Ok(call) = ScmpSyscall::from_name(name) else { continue };
+            let Ok(call) = ScmpSyscall::from_name(name) else {
+                continue;
+            };
             match rule.args().as_deref().unwrap_or_default() {
                 [] => drop(context.add_rule(action, call)?),
                 // The library takes one condition per argument: more are alternatives.
@@ -118,7 +133,9 @@ fn context(profile: &LinuxSeccomp) -> Result<ScmpFilterContext, libseccomp::erro
 }
 
 fn repeats(args: &[LinuxSeccompArg]) -> bool {
-    args.iter().enumerate().any(|(at, arg)| args[..at].iter().any(|a| a.index() == arg.index()))
+    args.iter()
+        .enumerate()
+        .any(|(at, arg)| args[..at].iter().any(|a| a.index() == arg.index()))
 }
 
 fn architecture(name: &str) -> Option<ScmpArch> {
@@ -150,9 +167,10 @@ fn comparison(arg: &LinuxSeccompArg) -> ScmpArgCompare {
         Oci::ScmpCmpEq => (ScmpCompareOp::Equal, arg.value()),
         Oci::ScmpCmpGe => (ScmpCompareOp::GreaterEqual, arg.value()),
         Oci::ScmpCmpGt => (ScmpCompareOp::Greater, arg.value()),
-        Oci::ScmpCmpMaskedEq => {
-            (ScmpCompareOp::MaskedEqual(arg.value()), arg.value_two().unwrap_or(0))
-        }
+        Oci::ScmpCmpMaskedEq => (
+            ScmpCompareOp::MaskedEqual(arg.value()),
+            arg.value_two().unwrap_or(0),
+        ),
     };
     ScmpArgCompare::new(index, op, datum)
 }

@@ -12,7 +12,11 @@ use std::ptr;
 use oci_spec::runtime::PosixRlimitType;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 fn owned(result: libc::c_int) -> io::Result<OwnedFd> {
@@ -37,7 +41,8 @@ pub(crate) fn close_on_exec(fd: RawFd) -> io::Result<()> {
 pub(crate) fn close_others_on_exec() -> io::Result<()> {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;
     // SAFETY: nothing is closed now.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, CLOSE_RANGE_CLOEXEC) };
     check(result as i32)?;
     Ok(())
 }
@@ -121,7 +126,10 @@ pub(crate) fn set_rlimit(kind: PosixRlimitType, soft: u64, hard: u64) -> io::Res
         T::RlimitSigpending => libc::RLIMIT_SIGPENDING,
         T::RlimitStack => libc::RLIMIT_STACK,
     };
-    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    let limit = libc::rlimit {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
     // SAFETY: the limit lives through the call.
     check(unsafe { libc::setrlimit(resource, &raw const limit) })?;
     Ok(())
@@ -141,14 +149,23 @@ pub(crate) fn open_terminal() -> io::Result<(OwnedFd, OwnedFd)> {
             return Err(io::Error::other("/dev/pts is not a devpts"));
         }
         let unlocked: libc::c_int = 0;
-        check(libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked))?;
+        check(libc::ioctl(
+            master.as_raw_fd(),
+            libc::TIOCSPTLCK,
+            &raw const unlocked,
+        ))?;
         let slave = owned(libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, FLAGS))?;
         Ok((master, slave))
     }
 }
 
 pub(crate) fn resize(terminal: BorrowedFd<'_>, width: u16, height: u16) -> io::Result<()> {
-    let size = libc::winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = libc::winsize {
+        ws_row: height,
+        ws_col: width,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the size lives through the call.
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })?;
     Ok(())
@@ -170,6 +187,62 @@ pub(crate) fn give_to(fd: BorrowedFd<'_>, owner: u32) -> io::Result<()> {
     // SAFETY: no memory is passed.
     check(unsafe { libc::fchown(fd.as_raw_fd(), owner, u32::MAX) })?;
     Ok(())
+}
+
+/// A directory to start from.
+pub(crate) fn open_root(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    const FLAGS: i32 = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: the path has an end and lives through the call.
+    owned(unsafe { libc::open(path.as_ptr(), FLAGS) })
+}
+
+/// A directory below `root`, as somebody whose root that is would find it: links stay inside, and those
+/// of `/proc`, which lead to what this process has open, are not followed (CVE-2024-21626). What is
+/// missing is made, if asked for.
+pub(crate) fn open_dir(root: &OwnedFd, path: &Path, make: bool) -> io::Result<OwnedFd> {
+    const MODE: libc::mode_t = 0o755;
+    let open = |path: &Path| -> io::Result<OwnedFd> {
+        let path = c_path(path)?;
+        // SAFETY: open_how is plain data for which all zeros is valid; the path lives through the call.
+        unsafe {
+            let mut how: libc::open_how = std::mem::zeroed();
+            how.flags = (libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64;
+            how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+            let size = size_of::<libc::open_how>();
+            let root = root.as_raw_fd();
+            owned(
+                libc::syscall(libc::SYS_openat2, root, path.as_ptr(), &raw const how, size) as i32,
+            )
+        }
+    };
+    match open(path) {
+        Err(error) if make && error.kind() == io::ErrorKind::NotFound => {}
+        done => return done,
+    }
+    // A link to nowhere is not followed by mkdir, so it fails here, too.
+    if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
+        let parent = open_dir(root, parent, true)?;
+        let name = c_path(Path::new(name))?;
+        // SAFETY: the name is one component, has an end, and lives through the call.
+        let made = check(unsafe { libc::mkdirat(parent.as_raw_fd(), name.as_ptr(), MODE) });
+        if let Err(error) = made
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(error);
+        }
+    }
+    open(path)
+}
+
+pub(crate) fn enter_dir(dir: &OwnedFd) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::fchdir(dir.as_raw_fd()) })?;
+    Ok(())
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
 /// Lets the user open its own standard streams again through `/proc/self/fd` or `/dev/stdout`. What
@@ -228,7 +301,9 @@ fn known_capabilities() -> u64 {
         // SAFETY: no memory is passed.
         unsafe { libc::prctl(libc::PR_CAPBSET_READ, *number, 0, 0, 0) >= 0 }
     };
-    (0..64).take_while(known).fold(0, |all, number| all | 1 << number)
+    (0..64)
+        .take_while(known)
+        .fold(0, |all, number| all | 1 << number)
 }
 
 fn bits(set: u64) -> impl Iterator<Item = libc::c_ulong> {
@@ -249,7 +324,13 @@ pub(crate) fn set_capabilities(wanted: &CapabilitySets) -> io::Result<()> {
     let known = known_capabilities();
     let low = |set: u64| (set & known) as u32;
     let high = |set: u64| ((set & known) >> 32) as u32;
-    let CapabilitySets { effective, permitted, inheritable, ambient, .. } = *wanted;
+    let CapabilitySets {
+        effective,
+        permitted,
+        inheritable,
+        ambient,
+        ..
+    } = *wanted;
     let sets = [
         low(effective),
         low(permitted),
@@ -261,7 +342,13 @@ pub(crate) fn set_capabilities(wanted: &CapabilitySets) -> io::Result<()> {
     // SAFETY: the arrays have the layout of version 3; nothing else is passed.
     unsafe {
         check(libc::syscall(libc::SYS_capset, header().as_ptr(), sets.as_ptr()) as i32)?;
-        check(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))?;
+        check(libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL,
+            0,
+            0,
+            0,
+        ))?;
         for capability in bits(ambient & known) {
             let raise = libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong;
             check(libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, 0, 0))?;
@@ -285,8 +372,66 @@ pub(crate) fn install_filter(flags: u32, program: &[u8], instructions: usize) ->
     };
     // SAFETY: the kernel copies `len` instructions of 8 bytes out of the live buffer; it does not ask for
     // alignment.
-    let result = unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags, &raw const program) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            SET_MODE_FILTER,
+            flags,
+            &raw const program,
+        )
+    };
     check(result as i32)?;
+    Ok(())
+}
+
+/// Loads a program for the devices of a cgroup and attaches it; it stays as long as the cgroup.
+pub(crate) fn attach_device_filter(code: &[u64], cgroup: &fs::File) -> io::Result<()> {
+    const PROG_LOAD: libc::c_int = 5;
+    const PROG_ATTACH: libc::c_int = 8;
+    const TYPE_CGROUP_DEVICE: u32 = 15;
+    const ATTACH_CGROUP_DEVICE: u32 = 6;
+    const ALLOW_MULTI: u32 = 2;
+    /// The begin of `union bpf_attr` for loading; the kernel takes the rest as zeros.
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        code: u64,
+        license: u64,
+        log: [u32; 2],
+        log_buffer: u64,
+    }
+    #[repr(C)]
+    struct Attach {
+        cgroup: u32,
+        program: u32,
+        kind: u32,
+        flags: u32,
+    }
+    let load = Load {
+        kind: TYPE_CGROUP_DEVICE,
+        count: code.len() as u32,
+        code: code.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        log: [0; 2],
+        log_buffer: 0,
+    };
+    // SAFETY: the structures have the layout that the kernel reads, with their sizes; the code and the
+    // license live through the calls.
+    unsafe {
+        let program =
+            owned(
+                libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const load, size_of::<Load>()) as i32,
+            )?;
+        let attach = Attach {
+            cgroup: cgroup.as_raw_fd().cast_unsigned(),
+            program: program.as_raw_fd().cast_unsigned(),
+            kind: ATTACH_CGROUP_DEVICE,
+            flags: ALLOW_MULTI,
+        };
+        let size = size_of::<Attach>();
+        check(libc::syscall(libc::SYS_bpf, PROG_ATTACH, &raw const attach, size) as i32)?;
+    }
     Ok(())
 }
 
@@ -325,14 +470,50 @@ pub(crate) fn reset_signals() {
 
 /// Becomes another program; returns only why it could not.
 pub(crate) fn exec(path: &Path, args: &[CString], env: &[CString]) -> io::Error {
-    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
-        return io::ErrorKind::InvalidInput.into();
+    let path = match c_path(path) {
+        Ok(path) => path,
+        Err(error) => return error,
     };
     let list = |all: &[CString]| -> Vec<*const libc::c_char> {
-        all.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
+        all.iter()
+            .map(|s| s.as_ptr())
+            .chain([ptr::null()])
+            .collect()
     };
     let (argv, envp) = (list(args), list(env));
     // SAFETY: both lists end with a null and point to strings that live through the call.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     io::Error::last_os_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_working_directory_stays_below_its_root() {
+        let dir = std::env::temp_dir().join(format!("navarch-cwd-{}", std::process::id()));
+        fs::create_dir_all(dir.join("root/sub")).unwrap();
+        fs::create_dir_all(dir.join("outside")).unwrap();
+        symlink("/sub", dir.join("root/inside")).unwrap();
+        symlink("../../outside", dir.join("root/out")).unwrap();
+        symlink("/proc/self/fd/2", dir.join("root/magic")).unwrap();
+        let root = open_root(&dir.join("root")).unwrap();
+        let open = |path: &str, make| {
+            let fd = open_dir(&root, Path::new(path), make)?;
+            fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+        };
+        assert_eq!(open("/inside/a/b", true).unwrap(), dir.join("root/sub/a/b"));
+        assert_eq!(open("/../../sub", false).unwrap(), dir.join("root/sub"));
+        assert!(open("/nowhere", false).is_err());
+        assert!(
+            open("/out/x", true).is_err(),
+            "a link that leads to nothing inside"
+        );
+        assert!(open("/magic", true).is_err());
+        assert!(!dir.join("outside/x").exists());
+        fs::remove_dir_all(dir).unwrap();
+    }
 }

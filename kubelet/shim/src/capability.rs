@@ -49,7 +49,10 @@ pub const NAMES: [&str; 41] = [
 #[must_use]
 pub fn number(name: &str) -> Option<u32> {
     let name = name.strip_prefix("CAP_").unwrap_or(name);
-    NAMES.iter().position(|known| *known == name).and_then(|index| u32::try_from(index).ok())
+    NAMES
+        .iter()
+        .position(|known| *known == name)
+        .and_then(|index| u32::try_from(index).ok())
 }
 
 #[cfg(test)]

@@ -36,7 +36,10 @@ fn processes(cgroup: &Path) -> Vec<i32> {
     let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
     let mut pids: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
     pids.retain(|pid| *pid > 0); // 0: of a PID namespace that we do not see
-    let below = fs::read_dir(cgroup).into_iter().flatten().filter_map(Result::ok);
+    let below = fs::read_dir(cgroup)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
     for entry in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         pids.extend(processes(&entry.path()));
     }
@@ -59,14 +62,22 @@ impl Memory {
             let path = CString::new(v2.as_os_str().as_bytes())
                 .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
             let events = sys::watch_file(&path)?.into();
-            return Ok(Self { counter: v2, events, told: 0 });
+            return Ok(Self {
+                counter: v2,
+                events,
+                told: 0,
+            });
         }
         let v1 = cgroup.join("memory.oom_control");
         let control = File::open(&v1)?;
         let events = File::from(sys::eventfd()?);
         let line = format!("{} {}", events.as_raw_fd(), control.as_raw_fd());
         fs::write(cgroup.join("cgroup.event_control"), line)?;
-        Ok(Self { counter: v1, events, told: 0 })
+        Ok(Self {
+            counter: v1,
+            events,
+            told: 0,
+        })
     }
 
     /// How many processes were killed so far. On v1 the event comes before the kernel counted: the
@@ -74,7 +85,8 @@ impl Memory {
     pub(crate) fn kills(&self) -> u64 {
         let text = fs::read_to_string(&self.counter).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+        line.and_then(|count| count.trim().parse().ok())
+            .unwrap_or(0)
     }
 
     /// Whether the cgroup was removed.

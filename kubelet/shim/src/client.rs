@@ -23,7 +23,7 @@ const RECEIVES_PER_TURN: usize = 16;
 pub(crate) struct Client {
     socket: UnixStream,
     token: Token,
-    pub(crate) inbox: Inbox,
+    inbox: Inbox,
     waiting: VecDeque<Waiting>,
 }
 
@@ -40,7 +40,12 @@ impl Client {
     pub(crate) fn new(poll: &mut Poll, key: u64, socket: UnixStream) -> io::Result<Self> {
         sys::set_nonblocking(socket.as_fd())?;
         let token = poll.add(&socket, Interest::Read, Target::Client(key))?;
-        Ok(Self { socket, token, inbox: Inbox::default(), waiting: VecDeque::new() })
+        Ok(Self {
+            socket,
+            token,
+            inbox: Inbox::default(),
+            waiting: VecDeque::new(),
+        })
     }
 
     /// Receives what is there.
@@ -57,8 +62,8 @@ impl Client {
         Ok(())
     }
 
-    /// The next whole frame.
-    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, Gone> {
+    /// The next whole frame, with its descriptors.
+    pub(crate) fn next_frame(&mut self) -> Result<Option<(Frame, Vec<OwnedFd>)>, Gone> {
         self.inbox.next_frame().map_err(|_| Gone)
     }
 
@@ -73,7 +78,11 @@ impl Client {
         if self.waiting.len() >= MAX_WAITING {
             return Err(Gone);
         }
-        self.waiting.push_back(Waiting { frame: message.frame(id), sent: 0, fds });
+        self.waiting.push_back(Waiting {
+            frame: message.frame(id, fds.len()),
+            sent: 0,
+            fds,
+        });
         self.flush(poll)
     }
 

@@ -44,7 +44,11 @@ impl Container {
         let mut stdio = Stdio::new(key, Log::open(&ask.log)?, ask.stdin_once);
         let mut fds = Vec::new();
         if !ask.tty {
-            let mut ends = Ends { stdin: None, stdout: None, stderr: None };
+            let mut ends = Ends {
+                stdin: None,
+                stdout: None,
+                stderr: None,
+            };
             if ask.stdin {
                 let (read, write) = sys::pipe()?;
                 ends.stdin = Some(write);
@@ -55,7 +59,9 @@ impl Container {
                 *end = Some(read);
                 fds.push((write, place));
             }
-            stdio.connect(poll, ends)?;
+            stdio
+                .connect(poll, ends)
+                .inspect_err(|_| stdio.close(poll))?;
         }
         let container = Self {
             id: ask.id.clone(),
@@ -102,7 +108,9 @@ impl Container {
 
     /// Takes word of memory; whether a process was killed for it.
     pub(crate) fn on_memory(&mut self, poll: &mut Poll) -> bool {
-        let Some((memory, _)) = &mut self.memory else { return false };
+        let Some((memory, _)) = &mut self.memory else {
+            return false;
+        };
         let happened = memory.happened();
         if memory.is_gone() {
             self.forget_memory(poll);
@@ -121,20 +129,42 @@ impl Container {
     pub(crate) fn ended(&mut self, poll: &mut Poll, ended: Ended) -> Exit {
         cgroup::kill_all(&self.cgroup);
         self.stdio.drain(poll);
-        self.record(poll, Exit { code: ended.code, signal: ended.signal, ..Exit::default() })
+        self.record(
+            poll,
+            Exit {
+                code: ended.code,
+                signal: ended.signal,
+                ..Exit::default()
+            },
+        )
     }
 
     /// The program could not be run.
     pub(crate) fn failed(&mut self, poll: &mut Poll, why: &str) -> Exit {
         cgroup::kill_all(&self.cgroup);
         self.stdio.close(poll);
-        self.record(poll, Exit { code: START_ERROR, start_error: why.into(), ..Exit::default() })
+        self.record(
+            poll,
+            Exit {
+                code: START_ERROR,
+                start_error: why.into(),
+                ..Exit::default()
+            },
+        )
     }
 
     fn record(&mut self, poll: &mut Poll, exit: Exit) -> Exit {
-        let oom = self.memory.as_ref().is_some_and(|(memory, _)| memory.kills() > 0);
+        let oom = self
+            .memory
+            .as_ref()
+            .is_some_and(|(memory, _)| memory.kills() > 0);
         self.forget_memory(poll);
-        let exit = Exit { oom, started_at: self.started_at, finished_at: sys::now(), ..exit };
+        let exit = Exit {
+            oom,
+            started_at: self.started_at,
+            finished_at: sys::now(),
+            ..exit
+        };
         if let Err(error) = record::write(&self.dir, &exit) {
             // It stays known for as long as the shim lives.
             eprintln!("container {}: writing its exit: {error}", self.id);

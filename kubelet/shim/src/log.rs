@@ -3,9 +3,9 @@
 //! Owns the file and its rotation: at the limit it is renamed to `FILE.YYYYMMDD-hhmmss`, as the
 //! kubelet has always named them, and the oldest are removed.
 //!
-//! Invariants: one write per batch of output (and per file), so that lines are never torn apart; a line
-//! longer than [`MAX_LINE`] is a chain of `P` parts; a container never waits for its log's disk to have
-//! room: what cannot be written is dropped and said so once.
+//! Invariants: a write is of whole lines, so that they are never torn apart; a line longer than
+//! [`MAX_LINE`] is a chain of `P` parts; a container never waits for its log's disk to have room: what
+//! cannot be written is dropped and said so once.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -15,10 +15,14 @@ use std::path::{Path, PathBuf};
 use shim::protocol;
 
 use crate::poll::Stream;
+use crate::sys;
 use crate::time::{file_suffix, rfc3339};
 
 /// Longest content of one line: what CRI runtimes write.
 pub(crate) const MAX_LINE: usize = 16 << 10;
+
+/// What is written at once, about: short lines grow many times by what is put before them.
+const WRITE: usize = 64 << 10;
 
 pub(crate) struct Log {
     /// `None` when output is discarded.
@@ -53,8 +57,14 @@ impl Log {
 
     /// Opens the file by its name, after somebody moved it.
     pub(crate) fn reopen(&mut self) -> io::Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
-        let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o640)
+            .open(path)?;
         self.size = file.metadata()?.len();
         self.file = Some(file);
         Ok(())
@@ -70,7 +80,7 @@ impl Log {
         let mut rest = data;
         while !rest.is_empty() {
             let room = MAX_LINE - begun.len();
-            let end = rest.iter().take(room + 1).position(|byte| *byte == b'\n');
+            let end = sys::find_line_end(&rest[..rest.len().min(room + 1)]);
             rest = match end {
                 Some(end) => {
                     lines.push(b'F', &begun, &rest[..end]);
@@ -86,7 +96,7 @@ impl Log {
                 }
             };
             begun.clear();
-            if self.is_full(lines.text.len()) {
+            if lines.text.len() >= WRITE || self.is_full(lines.text.len()) {
                 self.append(&lines.text);
                 lines.text.clear();
             }
@@ -108,13 +118,17 @@ impl Log {
     }
 
     fn append(&mut self, text: &[u8]) {
-        let (Some(file), false) = (&mut self.file, text.is_empty()) else { return };
+        let (Some(file), false) = (&mut self.file, text.is_empty()) else {
+            return;
+        };
         if let Err(error) = file.write_all(text) {
             self.complain("writing", &error);
             return;
         }
         self.size += text.len() as u64;
-        if self.is_full(0) && let Err(error) = self.rotate() {
+        if self.is_full(0)
+            && let Err(error) = self.rotate()
+        {
             self.complain("rotating", &error);
         }
     }
@@ -126,12 +140,17 @@ impl Log {
 
     fn complain(&mut self, doing: &str, error: &io::Error) {
         if !std::mem::replace(&mut self.complained, true) {
-            eprintln!("{doing} log {:?}: {error}", self.path.as_deref().unwrap_or(Path::new("")));
+            eprintln!(
+                "{doing} log {:?}: {error}",
+                self.path.as_deref().unwrap_or(Path::new(""))
+            );
         }
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        let Some(path) = self.path.clone() else { return Ok(()) };
+        let Some(path) = self.path.clone() else {
+            return Ok(());
+        };
         fs::rename(&path, self.aside(&path))?;
         self.reopen()?;
         self.prune(&path)
@@ -140,7 +159,7 @@ impl Log {
     /// A name for the file that is put aside: that of the second, with a number if the second has one
     /// already. Names sort by age, even when older ones of the same second are gone.
     fn aside(&mut self, path: &Path) -> PathBuf {
-        let second = file_suffix(crate::sys::now());
+        let second = file_suffix(sys::now());
         loop {
             let same = self.rotated.0 == second;
             self.rotated = (second.clone(), if same { self.rotated.1 + 1 } else { 0 });
@@ -162,7 +181,12 @@ impl Log {
         let prefix = format!("{name}.");
         let mut rotated: Vec<PathBuf> = fs::read_dir(dir)?
             .filter_map(Result::ok)
-            .filter(|entry| entry.file_name().to_str().is_some_and(|n| n.starts_with(&prefix)))
+            .filter(|entry| {
+                entry
+                    .file_name()
+                    .to_str()
+                    .is_some_and(|n| n.starts_with(&prefix))
+            })
             .map(|entry| entry.path())
             .collect();
         rotated.sort();
@@ -183,7 +207,10 @@ impl Lines {
             Stream::Out => "stdout",
             Stream::Err => "stderr",
         };
-        Self { head: format!("{} {stream} ", rfc3339(at)), text: Vec::with_capacity(room + 64) }
+        Self {
+            head: format!("{} {stream} ", rfc3339(at)),
+            text: Vec::with_capacity(room.min(WRITE) + 64),
+        }
     }
 
     fn push(&mut self, tag: u8, begun: &[u8], end: &[u8]) {
@@ -207,7 +234,12 @@ mod tests {
 
     fn open(dir: &Path, max_size: u64, max_files: u32) -> Log {
         let path = dir.join("0.log").display().to_string();
-        Log::open(&protocol::Log { path, max_size, max_files }).unwrap()
+        Log::open(&protocol::Log {
+            path,
+            max_size,
+            max_files,
+        })
+        .unwrap()
     }
 
     /// Tag and content length of each line, without the time.
@@ -239,7 +271,10 @@ mod tests {
             ("stdout F", "two"),
             ("stdout P", "rest"),
         ];
-        assert_eq!(lines(&dir.join("0.log")), expected.map(|(a, b)| (a.into(), b.into())));
+        assert_eq!(
+            lines(&dir.join("0.log")),
+            expected.map(|(a, b)| (a.into(), b.into()))
+        );
         fs::remove_dir_all(dir).unwrap();
     }
 
@@ -252,10 +287,16 @@ mod tests {
             for part in line.as_bytes().chunks(cut) {
                 log.write(Stream::Out, 1, part);
             }
-            let seen: Vec<_> =
-                lines(&dir.join("0.log")).into_iter().map(|(tag, text)| (tag, text.len())).collect();
+            let seen: Vec<_> = lines(&dir.join("0.log"))
+                .into_iter()
+                .map(|(tag, text)| (tag, text.len()))
+                .collect();
             let part = || ("stdout P".to_owned(), MAX_LINE);
-            assert_eq!(seen, [part(), part(), ("stdout F".to_owned(), 5)], "cut at {cut}");
+            assert_eq!(
+                seen,
+                [part(), part(), ("stdout F".to_owned(), 5)],
+                "cut at {cut}"
+            );
             fs::remove_dir_all(dir).unwrap();
         }
     }
@@ -277,8 +318,10 @@ mod tests {
         for number in 0..100 {
             log.write(Stream::Out, 1, format!("{number:060}\n").as_bytes());
         }
-        let mut names: Vec<_> =
-            fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(&dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         assert_eq!(names.len(), 4, "{names:?}");
         assert_eq!(names.remove(0), "0.log");
@@ -290,7 +333,11 @@ mod tests {
             .collect();
         let first = numbers[0];
         assert!(first > 0, "the oldest files are gone");
-        assert_eq!(numbers, (first..100).collect::<Vec<_>>(), "no line is lost between files");
+        assert_eq!(
+            numbers,
+            (first..100).collect::<Vec<_>>(),
+            "no line is lost between files"
+        );
         fs::remove_dir_all(dir).unwrap();
     }
 }

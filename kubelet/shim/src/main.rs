@@ -46,6 +46,7 @@ fn main() -> ExitCode {
 /// Joins its cgroups, leaves its parent, serves.
 fn start() -> io::Result<()> {
     sys::close_from(3)?;
+    sys::keep_no_memory();
     for file in std::env::args().skip(1) {
         fs::write(&file, "0").map_err(|error| io::Error::other(format!("{file}: {error}")))?;
     }
@@ -56,7 +57,11 @@ fn start() -> io::Result<()> {
     sys::become_reaper()?;
     sys::ignore_termination();
     let listener = UnixListener::from(sys::duplicate_from(io::stdin().as_fd(), 3)?);
-    let null: OwnedFd = File::options().read(true).write(true).open("/dev/null")?.into();
+    let null: OwnedFd = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?
+        .into();
     sys::place(null.as_fd(), 0)?;
     sys::place(null.as_fd(), 1)?;
     shim::Shim::new(listener)?.run()

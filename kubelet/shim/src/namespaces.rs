@@ -27,7 +27,10 @@ const PAUSE_ID: u32 = 65_535;
 impl Namespaces {
     /// Makes what is asked for. `network` is the network namespace that was handed over.
     pub(crate) fn make(ask: &MakeSandbox, network: Option<OwnedFd>) -> io::Result<Self> {
-        let mut made = Self { net: network, ..Self::default() };
+        let mut made = Self {
+            net: network,
+            ..Self::default()
+        };
         made.make_plain(ask)?;
         if ask.share_pid {
             made.start_pause(&ask.pause_cgroups)?;
@@ -43,7 +46,9 @@ impl Namespaces {
             (&self.uts, helper_fd::UTS),
             (&self.pid, helper_fd::PID),
         ];
-        all.into_iter().filter_map(|(fd, place)| fd.as_ref().map(|fd| (fd, place))).collect()
+        all.into_iter()
+            .filter_map(|(fd, place)| fd.as_ref().map(|fd| (fd, place)))
+            .collect()
     }
 
     /// Ends what holds a namespace by living in it.
@@ -60,7 +65,10 @@ impl Namespaces {
             (ask.new_ipc, libc::CLONE_NEWIPC),
             (ask.new_uts, libc::CLONE_NEWUTS),
         ];
-        let kinds = kinds.iter().filter(|(wanted, _)| *wanted).fold(0, |all, (_, kind)| all | kind);
+        let kinds = kinds
+            .iter()
+            .filter(|(wanted, _)| *wanted)
+            .fold(0, |all, (_, kind)| all | kind);
         if kinds == 0 && ask.sysctls.is_empty() {
             return Ok(());
         }
@@ -96,17 +104,26 @@ impl Namespaces {
 
     /// Starts the first process of a PID namespace; it reaps orphans, has nothing and sees nothing.
     fn start_pause(&mut self, cgroups: &[String]) -> io::Result<()> {
-        let joined: Vec<&OwnedFd> =
-            [&self.net, &self.ipc, &self.uts].into_iter().flatten().collect();
+        let joined: Vec<&OwnedFd> = [&self.net, &self.ipc, &self.uts]
+            .into_iter()
+            .flatten()
+            .collect();
         let (said, says) = sys::pipe()?;
         let maker = Copy::start(|| {
-            cgroups.iter().try_for_each(|file| std::fs::write(file, "0"))?;
-            joined.iter().try_for_each(|namespace| sys::enter(namespace.as_fd()))?;
+            cgroups
+                .iter()
+                .try_for_each(|file| std::fs::write(file, "0"))?;
+            joined
+                .iter()
+                .try_for_each(|namespace| sys::enter(namespace.as_fd()))?;
             sys::unshare(libc::CLONE_NEWPID)?;
             let pid = sys::fork()?;
             if pid > 0 {
                 // The number is one of the shim's namespace: only children were moved.
-                return io::Write::write_all(&mut &File::from(says.try_clone()?), &pid.to_le_bytes());
+                return io::Write::write_all(
+                    &mut &File::from(says.try_clone()?),
+                    &pid.to_le_bytes(),
+                );
             }
             let become_pause = || {
                 sys::empty_root()?;
@@ -143,7 +160,10 @@ fn set_sysctl(sysctl: &Pair) -> io::Result<()> {
         })
         .collect();
     if file.split('/').any(|part| part.is_empty() || part == "..") {
-        return Err(io::Error::other(format!("bad sysctl name {:?}", sysctl.name)));
+        return Err(io::Error::other(format!(
+            "bad sysctl name {:?}",
+            sysctl.name
+        )));
     }
     std::fs::write(format!("/proc/sys/{file}"), &sysctl.value)
         .map_err(|error| io::Error::other(format!("sysctl {}: {error}", sysctl.name)))
@@ -165,21 +185,32 @@ impl Copy {
         if pid == 0 {
             drop((says, keeps));
             let mut said = File::from(said);
-            let text = work().err().map(|error| error.to_string()).unwrap_or_default();
+            let text = work()
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
             let _ = io::Write::write_all(&mut said, text.as_bytes());
             drop(said);
             let _ = File::from(kept).read(&mut [0]);
             sys::exit_now(0);
         }
         drop((said, kept));
-        Ok(Self { pid, says: says.into(), keeps: Some(keeps) })
+        Ok(Self {
+            pid,
+            says: says.into(),
+            keeps: Some(keeps),
+        })
     }
 
     /// Waits until the work is done; its error, if it failed.
     fn ready(&mut self) -> io::Result<()> {
         let mut error = String::new();
         self.says.read_to_string(&mut error)?;
-        if error.is_empty() { Ok(()) } else { Err(io::Error::other(error)) }
+        if error.is_empty() {
+            Ok(())
+        } else {
+            Err(io::Error::other(error))
+        }
     }
 }
 

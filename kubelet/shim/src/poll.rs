@@ -50,7 +50,11 @@ pub(crate) struct Poll {
 
 impl Poll {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { epoll: Epoll::new()?, targets: HashMap::new(), next: 1 })
+        Ok(Self {
+            epoll: Epoll::new()?,
+            targets: HashMap::new(),
+            next: 1,
+        })
     }
 
     /// Numbers that are never used twice.

@@ -1,8 +1,8 @@
 //! The messages between kubelet, shim and helper.
 //!
-//! A frame is a little-endian `u32` length of what follows, a `u16` kind, a `u32` request id and the
-//! body: the fields in order. Descriptors travel with the frame's first byte; their number and order is
-//! given by the message.
+//! A frame is a little-endian `u32` length of what follows, a `u16` kind, a `u32` request id, a `u8`
+//! number of descriptors, and the body: the fields in order. The descriptors travel with the frame's
+//! first byte; their meaning is given by the message.
 //!
 //! Invariants, because a shim outlives the kubelet that started it:
 //! - Kinds and fields are only ever added, fields at the end. A reader takes a missing tail as default
@@ -19,8 +19,8 @@ pub const VERSION: u32 = 1;
 /// No frame is larger: command lines are limited by the kernel's `ARG_MAX` (2 MiB), the rest is small.
 pub const MAX_FRAME: usize = 4 << 20;
 
-/// Length, kind and id.
-pub const HEADER: usize = 10;
+/// Length, kind, id, number of descriptors.
+pub const HEADER: usize = 11;
 
 /// No message carries more descriptors.
 pub const MAX_FDS: usize = 4;
@@ -63,11 +63,13 @@ pub trait Wire: Default {
 pub trait Message: Wire {
     const KIND: u16;
 
-    /// The whole frame.
-    fn frame(&self, id: u32) -> Vec<u8> {
+    /// The whole frame, with which this many descriptors go.
+    fn frame(&self, id: u32, fds: usize) -> Vec<u8> {
+        debug_assert!(fds <= MAX_FDS, "no message has more");
         let mut frame = vec![0; 4];
         frame.extend_from_slice(&Self::KIND.to_le_bytes());
         frame.extend_from_slice(&id.to_le_bytes());
+        frame.push(fds as u8);
         self.put(&mut frame);
         let length = u32::try_from(frame.len() - 4).unwrap_or(u32::MAX);
         frame[..4].copy_from_slice(&length.to_le_bytes());
@@ -86,6 +88,8 @@ pub trait Message: Wire {
 pub struct Frame {
     pub kind: u16,
     pub id: u32,
+    /// How many descriptors came with it.
+    pub fds: usize,
     pub body: Vec<u8>,
 }
 
@@ -95,7 +99,9 @@ impl Frame {
     /// # Errors
     /// If no frame begins like this. The connection cannot be used any more.
     pub fn cut(buffer: &mut Vec<u8>) -> Result<Option<Self>, Malformed> {
-        let Some(length) = buffer.first_chunk::<4>() else { return Ok(None) };
+        let Some(length) = buffer.first_chunk::<4>() else {
+            return Ok(None);
+        };
         let end = 4 + u32::from_le_bytes(*length) as usize;
         if !(HEADER..=MAX_FRAME).contains(&end) {
             return Err(Malformed);
@@ -105,9 +111,18 @@ impl Frame {
         }
         let kind = u16::from_le_bytes([buffer[4], buffer[5]]);
         let id = u32::from_le_bytes([buffer[6], buffer[7], buffer[8], buffer[9]]);
+        let fds = usize::from(buffer[10]);
+        if fds > MAX_FDS {
+            return Err(Malformed);
+        }
         let body = buffer[HEADER..end].to_vec();
         buffer.drain(..end);
-        Ok(Some(Self { kind, id, body }))
+        Ok(Some(Self {
+            kind,
+            id,
+            fds,
+            body,
+        }))
     }
 }
 
@@ -392,9 +407,21 @@ wire! {
         code: i32,
     }
 
+    /// Event to all clients: a container's program runs. Whoever asked for it may be gone.
+    Running = 103 {
+        id: String,
+        pid: u32,
+        at: i64,
+    }
+
     /// Helper to shim: the process exists. Carries the terminal (1 descriptor) if it has one.
     Created = 200 {
         pid: u32,
+    }
+
+    /// Helper to shim: the cause of the failure that may follow; the first counts.
+    Detail = 201 {
+        message: String,
     }
 }
 
@@ -420,7 +447,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_cut_only_when_all_of_it_is_there() {
-        let whole = exec().frame(9);
+        let whole = exec().frame(9, 2);
         let mut buffer = Vec::new();
         for byte in &whole[..whole.len() - 1] {
             buffer.push(*byte);
@@ -429,7 +456,7 @@ mod tests {
         buffer.push(whole[whole.len() - 1]);
         buffer.extend_from_slice(b"next");
         let frame = Frame::cut(&mut buffer).unwrap().unwrap();
-        assert_eq!((frame.kind, frame.id), (Exec::KIND, 9));
+        assert_eq!((frame.kind, frame.id, frame.fds), (Exec::KIND, 9, 2));
         assert_eq!(Exec::parse(&frame.body), Ok(exec()));
         assert_eq!(buffer, b"next");
     }
@@ -441,9 +468,20 @@ mod tests {
             wire! { Exec { id: String, exec: u64, } }
         }
         let mut bytes = Vec::new();
-        old::Exec { id: "c".into(), exec: 7 }.put(&mut bytes);
+        old::Exec {
+            id: "c".into(),
+            exec: 7,
+        }
+        .put(&mut bytes);
         let read = Exec::take(&mut &bytes[..]).unwrap();
-        assert_eq!(read, Exec { id: "c".into(), exec: 7, ..Exec::default() });
+        assert_eq!(
+            read,
+            Exec {
+                id: "c".into(),
+                exec: 7,
+                ..Exec::default()
+            }
+        );
     }
 
     #[test]
@@ -459,24 +497,46 @@ mod tests {
             use super::*;
             wire! { MakeSandbox { sysctls: Vec<Pair>, } }
         }
-        let pair = new::Pair { name: "a".into(), value: "b".into(), added: 1 };
+        let pair = new::Pair {
+            name: "a".into(),
+            value: "b".into(),
+            added: 1,
+        };
         let mut bytes = Vec::new();
-        new::MakeSandbox { sysctls: vec![pair.clone(), pair], added: "x".into() }.put(&mut bytes);
-        let pair = Pair { name: "a".into(), value: "b".into() };
+        new::MakeSandbox {
+            sysctls: vec![pair.clone(), pair],
+            added: "x".into(),
+        }
+        .put(&mut bytes);
+        let pair = Pair {
+            name: "a".into(),
+            value: "b".into(),
+        };
         let read = old::MakeSandbox::take(&mut &bytes[..]);
-        assert_eq!(read, Ok(old::MakeSandbox { sysctls: vec![pair.clone(), pair] }));
+        assert_eq!(
+            read,
+            Ok(old::MakeSandbox {
+                sysctls: vec![pair.clone(), pair]
+            })
+        );
     }
 
     #[test]
     fn no_bytes_make_a_reader_panic_or_allocate_beyond_them() {
-        let whole = exec().frame(1);
+        let whole = exec().frame(1, 0);
         for end in 0..whole.len() {
             let _ = Exec::parse(whole.get(HEADER..end).unwrap_or_default());
         }
         let mut huge = u32::MAX.to_le_bytes().to_vec();
         huge.extend_from_slice(&[0xff; 64]);
         assert_eq!(Frame::cut(&mut huge), Err(Malformed));
-        assert_eq!(Vec::<String>::take(&mut &[0xff, 0xff, 0xff, 0xff, 0, 0][..]), Err(Malformed));
+        assert_eq!(
+            Vec::<String>::take(&mut &[0xff, 0xff, 0xff, 0xff, 0, 0][..]),
+            Err(Malformed)
+        );
         assert_eq!(Frame::cut(&mut vec![0; 8]), Err(Malformed));
+        let mut many = Done {}.frame(1, 0);
+        many[10] = 200;
+        assert_eq!(Frame::cut(&mut many), Err(Malformed));
     }
 }

@@ -30,14 +30,24 @@ pub fn write(dir: &Path, exit: &Exit) -> io::Result<()> {
 /// If it cannot be read or understood.
 pub fn read(dir: &Path) -> io::Result<Option<Exit>> {
     match fs::read_to_string(dir.join(FILE)) {
-        Ok(text) => from_text(&text).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+        Ok(text) => from_text(&text)
+            .map(Some)
+            .ok_or_else(|| io::ErrorKind::InvalidData.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 fn to_text(exit: &Exit) -> String {
-    let Exit { code, signal, oom, started_at, finished_at, start_error, lost } = exit;
+    let Exit {
+        code,
+        signal,
+        oom,
+        started_at,
+        finished_at,
+        start_error,
+        lost,
+    } = exit;
     let (oom, lost) = (u8::from(*oom), u8::from(*lost));
     let error = start_error.replace('\n', " ");
     format!(
@@ -81,7 +91,13 @@ mod tests {
             lost: true,
         };
         let read = from_text(&to_text(&exit)).unwrap();
-        assert_eq!(read, Exit { start_error: "two lines".into(), ..exit });
+        assert_eq!(
+            read,
+            Exit {
+                start_error: "two lines".into(),
+                ..exit
+            }
+        );
     }
 
     #[test]

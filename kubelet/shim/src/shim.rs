@@ -57,6 +57,8 @@ struct Job {
     request: u32,
     /// Process and terminal, as soon as the helper told.
     created: Option<(i32, Option<OwnedFd>)>,
+    /// What the helper's libraries complained about first.
+    detail: Option<String>,
     failed: Option<String>,
 }
 
@@ -91,7 +93,9 @@ impl Shim {
     /// Serves until it is asked to end.
     pub(crate) fn run(mut self) -> io::Result<()> {
         while !self.finished {
-            let timeout = self.deadline().map(|at| at.saturating_duration_since(Instant::now()));
+            let timeout = self
+                .deadline()
+                .map(|at| at.saturating_duration_since(Instant::now()));
             for ready in self.poll.wait(timeout)? {
                 if let Some(target) = self.poll.target(&ready) {
                     self.on_ready(target, ready);
@@ -111,7 +115,10 @@ impl Shim {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.containers.values().filter_map(|container| container.stdio.deadline()).min()
+        self.containers
+            .values()
+            .filter_map(|container| container.stdio.deadline())
+            .min()
     }
 
     fn on_ready(&mut self, target: Target, ready: Ready) {
@@ -150,7 +157,9 @@ impl Shim {
     }
 
     fn on_client(&mut self, key: u64, ready: Ready) {
-        let Some(client) = self.clients.get_mut(&key) else { return };
+        let Some(client) = self.clients.get_mut(&key) else {
+            return;
+        };
         let mut alive = Ok(());
         if ready.writable {
             alive = client.flush(&self.poll);
@@ -167,9 +176,13 @@ impl Shim {
 
     fn answer(&mut self, key: u64) -> Result<(), Gone> {
         loop {
-            let Some(client) = self.clients.get_mut(&key) else { return Err(Gone) };
-            let Some(frame) = client.next_frame()? else { return Ok(()) };
-            self.request(key, &frame)?;
+            let Some(client) = self.clients.get_mut(&key) else {
+                return Err(Gone);
+            };
+            let Some((frame, fds)) = client.next_frame()? else {
+                return Ok(());
+            };
+            self.request(key, &frame, fds);
         }
     }
 
@@ -181,7 +194,9 @@ impl Shim {
 
     /// Sends to one client, if it is still there.
     fn send(&mut self, key: u64, id: u32, message: &impl Message, fds: Vec<OwnedFd>) {
-        let Some(client) = self.clients.get_mut(&key) else { return };
+        let Some(client) = self.clients.get_mut(&key) else {
+            return;
+        };
         if client.send(&self.poll, id, message, fds).is_err() {
             self.drop_client(key);
         }
@@ -215,31 +230,51 @@ impl Shim {
             Owner::Helper => {} // what it did is in its report
             Owner::Container(key) => self.on_exit(key, ended),
             Owner::Exec { exec, client } => {
-                self.send(client, 0, &ExecExited { exec, code: ended.code }, Vec::new());
+                self.send(
+                    client,
+                    0,
+                    &ExecExited {
+                        exec,
+                        code: ended.code,
+                    },
+                    Vec::new(),
+                );
             }
         }
     }
 
     fn on_exit(&mut self, key: u64, ended: Ended) {
         // A container in the making answers its request first; its helper's report decides what it was.
-        let job = self.jobs.values().find(|job| job.work.container() == Some(key));
+        let job = self
+            .jobs
+            .values()
+            .find(|job| job.work.container() == Some(key));
         if let Some((pid, _)) = job.and_then(|job| job.created.as_ref()) {
             self.unclaimed.insert(*pid, ended);
             return;
         }
-        let Some(container) = self.containers.get_mut(&key) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         if container.exit.is_some() {
             return; // it could not be started, which was told
         }
         let exit = container.ended(&mut self.poll, ended);
-        let exited = Exited { id: container.id.clone(), exit };
+        let exited = Exited {
+            id: container.id.clone(),
+            exit,
+        };
         self.tell(&exited);
     }
 
     fn on_memory(&mut self, key: u64) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         if container.on_memory(&mut self.poll) {
-            let event = OutOfMemory { id: container.id.clone() };
+            let event = OutOfMemory {
+                id: container.id.clone(),
+            };
             self.tell(&event);
         }
     }
@@ -247,6 +282,8 @@ impl Shim {
     fn container(&self, id: &str) -> Result<(u64, &Container), String> {
         let mut all = self.containers.iter();
         let found = all.find(|(_, container)| container.id == id);
-        found.map(|(key, c)| (*key, c)).ok_or_else(|| format!("no container {id}"))
+        found
+            .map(|(key, c)| (*key, c))
+            .ok_or_else(|| format!("no container {id}"))
     }
 }

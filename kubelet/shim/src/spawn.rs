@@ -28,12 +28,23 @@ pub(crate) fn helper(
 ) -> io::Result<Helper> {
     let args = args
         .iter()
-        .map(|arg| CString::new(arg.as_str()).map_err(|_| io::Error::other("argument with a zero byte")))
+        .map(|arg| {
+            CString::new(arg.as_str()).map_err(|_| io::Error::other("argument with a zero byte"))
+        })
         .collect::<io::Result<Vec<_>>>()?;
-    let null: OwnedFd = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into();
+    let null: OwnedFd = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?
+        .into();
     let (report, other) = UnixStream::pair()?;
     let other = OwnedFd::from(other);
-    let mut wanted = vec![(&null, 0), (&null, 1), (&null, 2), (&other, helper_fd::REPORT)];
+    let mut wanted = vec![
+        (&null, 0),
+        (&null, 1),
+        (&null, 2),
+        (&other, helper_fd::REPORT),
+    ];
     wanted.retain(|(_, place)| !fds.iter().any(|(_, taken)| taken == place));
     wanted.extend_from_slice(fds);
     let pid = sys::fork()?;

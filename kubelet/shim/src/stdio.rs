@@ -99,13 +99,21 @@ impl Stdio {
             let Some(fd) = fd else { continue };
             sys::set_nonblocking(fd.as_fd())?;
             let token = poll.add(&fd, Interest::Read, Target::Output(container, stream))?;
-            self.outputs[stream as usize] = Some(Output { file: fd.into(), token });
+            self.outputs[stream as usize] = Some(Output {
+                file: fd.into(),
+                token,
+            });
         }
         if let Some(fd) = ends.stdin {
             sys::set_nonblocking(fd.as_fd())?;
             let token = poll.add(&fd, Interest::Nothing, Target::Stdin(container))?;
             let file = fd.into();
-            self.stdin = Some(Stdin { file, token, pending: Vec::new(), ending: false });
+            self.stdin = Some(Stdin {
+                file,
+                token,
+                pending: Vec::new(),
+                ending: false,
+            });
         }
         Ok(())
     }
@@ -118,8 +126,19 @@ impl Stdio {
         stdin: bool,
     ) -> io::Result<()> {
         self.terminal = Some(master.try_clone()?);
-        let stdin = if stdin { Some(master.try_clone()?) } else { None };
-        self.connect(poll, Ends { stdin, stdout: Some(master), stderr: None })
+        let stdin = if stdin {
+            Some(master.try_clone()?)
+        } else {
+            None
+        };
+        self.connect(
+            poll,
+            Ends {
+                stdin,
+                stdout: Some(master),
+                stderr: None,
+            },
+        )
     }
 
     pub(crate) fn resize(&self, width: u16, height: u16) -> io::Result<()> {
@@ -136,9 +155,15 @@ impl Stdio {
     /// Connects a client's streams. What the container does not have is closed at once.
     pub(crate) fn attach(&mut self, poll: &mut Poll, with: Attached) -> io::Result<()> {
         let key = poll.unique();
-        let mut client = Client { key, stdin: None, outputs: [None, None] };
+        let mut client = Client {
+            key,
+            stdin: None,
+            outputs: [None, None],
+        };
         for (stream, fd) in [(Stream::Out, with.stdout), (Stream::Err, with.stderr)] {
-            let (Some(fd), true) = (fd, self.outputs[stream as usize].is_some()) else { continue };
+            let (Some(fd), true) = (fd, self.outputs[stream as usize].is_some()) else {
+                continue;
+            };
             sys::set_nonblocking(fd.as_fd())?;
             let target = Target::AttachOut(self.container, key, stream);
             let token = poll.add(&fd, Interest::Nothing, target)?;
@@ -153,7 +178,11 @@ impl Stdio {
         if let (Some(fd), Some(stdin)) = (with.stdin, &self.stdin) {
             sys::set_nonblocking(fd.as_fd())?;
             let free = stdin.pending.is_empty();
-            let interest = if free { Interest::Read } else { Interest::Nothing };
+            let interest = if free {
+                Interest::Read
+            } else {
+                Interest::Nothing
+            };
             let token = poll.add(&fd, interest, Target::AttachIn(self.container, key))?;
             client.stdin = Some((fd.into(), token));
         }
@@ -179,7 +208,9 @@ impl Stdio {
     fn pump(&mut self, poll: &mut Poll, stream: Stream, reads: usize) {
         let mut buffer = vec![0; READ];
         for _ in 0..reads {
-            let Some(output) = &mut self.outputs[stream as usize] else { return };
+            let Some(output) = &mut self.outputs[stream as usize] else {
+                return;
+            };
             match output.file.read(&mut buffer) {
                 Ok(0) => return self.end_output(poll, stream),
                 Ok(length) => {
@@ -201,7 +232,9 @@ impl Stdio {
     fn send(&mut self, poll: &mut Poll, stream: Stream, data: &[u8]) -> bool {
         let mut blocked = false;
         for client in &mut self.clients {
-            let Some(output) = &mut client.outputs[stream as usize] else { continue };
+            let Some(output) = &mut client.outputs[stream as usize] else {
+                continue;
+            };
             output.pending.extend_from_slice(data);
             match output.flush(poll) {
                 Flushed::All => {}
@@ -238,10 +271,24 @@ impl Stdio {
     }
 
     /// A client takes again, or is gone.
-    pub(crate) fn on_client_output(&mut self, poll: &mut Poll, key: u64, stream: Stream, ready: Ready) {
-        let Some(client) = self.clients.iter_mut().find(|client| client.key == key) else { return };
-        let Some(output) = &mut client.outputs[stream as usize] else { return };
-        let flushed = if ready.broken { Flushed::Gone } else { output.flush(poll) };
+    pub(crate) fn on_client_output(
+        &mut self,
+        poll: &mut Poll,
+        key: u64,
+        stream: Stream,
+        ready: Ready,
+    ) {
+        let Some(client) = self.clients.iter_mut().find(|client| client.key == key) else {
+            return;
+        };
+        let Some(output) = &mut client.outputs[stream as usize] else {
+            return;
+        };
+        let flushed = if ready.broken {
+            Flushed::Gone
+        } else {
+            output.flush(poll)
+        };
         match flushed {
             Flushed::Part => return,
             Flushed::All if !output.ending => {}
@@ -253,7 +300,9 @@ impl Stdio {
     /// Reads from the container again, if no client is behind.
     fn resume(&mut self, poll: &mut Poll, stream: Stream) {
         let behind = |client: &Client| {
-            client.outputs[stream as usize].as_ref().is_some_and(|output| !output.pending.is_empty())
+            client.outputs[stream as usize]
+                .as_ref()
+                .is_some_and(|output| !output.pending.is_empty())
         };
         if !self.clients.iter().any(behind) {
             self.set_output_interest(poll, stream, Interest::Read);
@@ -263,8 +312,12 @@ impl Stdio {
 
     /// A client has input, or ends it.
     pub(crate) fn on_client_input(&mut self, poll: &mut Poll, key: u64) {
-        let Some(client) = self.clients.iter_mut().find(|client| client.key == key) else { return };
-        let Some((file, _)) = &mut client.stdin else { return };
+        let Some(client) = self.clients.iter_mut().find(|client| client.key == key) else {
+            return;
+        };
+        let Some((file, _)) = &mut client.stdin else {
+            return;
+        };
         let mut buffer = [0; 8192];
         match file.read(&mut buffer) {
             Ok(length) if length > 0 => {
@@ -332,13 +385,20 @@ impl Stdio {
     }
 
     fn forget_done_clients(&mut self) {
-        self.clients.retain(|c| c.stdin.is_some() || c.outputs.iter().any(Option::is_some));
+        self.clients
+            .retain(|c| c.stdin.is_some() || c.outputs.iter().any(Option::is_some));
     }
 
     /// When the next client is to be dropped if it stays as it is.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let outputs = self.clients.iter().flat_map(|client| client.outputs.iter().flatten());
-        outputs.filter_map(|output| output.stalled).min().map(|since| since + STALL_LIMIT)
+        let outputs = self
+            .clients
+            .iter()
+            .flat_map(|client| client.outputs.iter().flatten());
+        outputs
+            .filter_map(|output| output.stalled)
+            .min()
+            .map(|since| since + STALL_LIMIT)
     }
 
     /// Drops the clients that have taken nothing for too long.
@@ -346,7 +406,10 @@ impl Stdio {
         for stream in [Stream::Out, Stream::Err] {
             for client in &mut self.clients {
                 let output = client.outputs[stream as usize].as_ref();
-                if output.and_then(|o| o.stalled).is_some_and(|since| since + STALL_LIMIT <= now) {
+                if output
+                    .and_then(|o| o.stalled)
+                    .is_some_and(|since| since + STALL_LIMIT <= now)
+                {
                     client.close_output(poll, stream);
                 }
             }

@@ -9,7 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The result of a call that says -1 when it failed.
 pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// Takes a descriptor that a call returned.
@@ -21,8 +25,34 @@ fn owned(result: libc::c_int) -> io::Result<OwnedFd> {
 
 /// Nanoseconds since 1970.
 pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Where the first line ends.
+pub(crate) fn find_line_end(text: &[u8]) -> Option<usize> {
+    // SAFETY: pointer and length are of one live slice; what is found lies in it.
+    unsafe {
+        let found = libc::memchr(text.as_ptr().cast(), b'\n'.into(), text.len());
+        (!found.is_null()).then(|| {
+            found
+                .cast::<u8>()
+                .cast_const()
+                .offset_from_unsigned(text.as_ptr())
+        })
+    }
+}
+
+/// Gives memory back once it is free: a shim that was loud for a moment is small again after.
+pub(crate) fn keep_no_memory() {
+    const SPARE: libc::c_int = 64 << 10;
+    // SAFETY: called before anything else uses the allocator from another thread: there is none.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, SPARE);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, SPARE);
+    }
 }
 
 /// Which events of a descriptor are wanted. Errors and hang-ups are always told.
@@ -67,7 +97,10 @@ impl Epoll {
     }
 
     fn control(&self, what: i32, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: interest.bits(), u64: token };
+        let mut event = libc::epoll_event {
+            events: interest.bits(),
+            u64: token,
+        };
         // SAFETY: the event lives through the call.
         check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, fd, &raw mut event) })?;
         Ok(())
@@ -92,7 +125,12 @@ impl Epoll {
         let millis = timeout.map_or(-1, |t| i32::try_from(t.as_millis() + 1).unwrap_or(i32::MAX));
         // SAFETY: the buffer holds BATCH events.
         let count = check(unsafe {
-            libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), BATCH as i32, millis)
+            libc::epoll_wait(
+                self.0.as_raw_fd(),
+                events.as_mut_ptr(),
+                BATCH as i32,
+                millis,
+            )
         });
         let count = match count {
             Ok(count) => count as usize,
@@ -127,7 +165,11 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no memory is passed.
     unsafe {
         let flags = check(libc::fcntl(fd.as_raw_fd(), libc::F_GETFL))?;
-        check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK))?;
+        check(libc::fcntl(
+            fd.as_raw_fd(),
+            libc::F_SETFL,
+            flags | libc::O_NONBLOCK,
+        ))?;
     }
     Ok(())
 }
@@ -139,8 +181,16 @@ pub(crate) fn child_signals() -> io::Result<OwnedFd> {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, libc::SIGCHLD);
-        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()))?;
-        owned(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))
+        check(libc::sigprocmask(
+            libc::SIG_BLOCK,
+            &raw const set,
+            ptr::null_mut(),
+        ))?;
+        owned(libc::signalfd(
+            -1,
+            &raw const set,
+            libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
+        ))
     }
 }
 
@@ -193,9 +243,15 @@ pub(crate) fn wait_for(pid: i32) -> io::Result<Ended> {
 fn ended(status: i32) -> Ended {
     if libc::WIFSIGNALED(status) {
         let signal = libc::WTERMSIG(status);
-        Ended { code: 128 + signal, signal }
+        Ended {
+            code: 128 + signal,
+            signal,
+        }
     } else {
-        Ended { code: libc::WEXITSTATUS(status), signal: 0 }
+        Ended {
+            code: libc::WEXITSTATUS(status),
+            signal: 0,
+        }
     }
 }
 
@@ -270,7 +326,12 @@ pub(crate) fn exec_file(image: BorrowedFd<'_>, args: &[CString]) -> io::Error {
 
 /// Size of a terminal.
 pub(crate) fn resize(terminal: BorrowedFd<'_>, width: u16, height: u16) -> io::Result<()> {
-    let size = libc::winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = libc::winsize {
+        ws_row: height,
+        ws_col: width,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the size lives through the call.
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })?;
     Ok(())
@@ -287,7 +348,11 @@ pub(crate) fn watch_file(path: &CString) -> io::Result<OwnedFd> {
     // SAFETY: the path is a string with an end.
     unsafe {
         let fd = owned(libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK))?;
-        check(libc::inotify_add_watch(fd.as_raw_fd(), path.as_ptr(), libc::IN_MODIFY))?;
+        check(libc::inotify_add_watch(
+            fd.as_raw_fd(),
+            path.as_ptr(),
+            libc::IN_MODIFY,
+        ))?;
         Ok(fd)
     }
 }
@@ -316,12 +381,20 @@ pub(crate) fn set_hostname(name: &str) -> io::Result<()> {
 pub(crate) fn loopback_up() -> io::Result<()> {
     // SAFETY: ifreq is plain data; the name fits and ends with zero.
     unsafe {
-        let socket = owned(libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))?;
+        let socket = owned(libc::socket(
+            libc::AF_INET,
+            libc::SOCK_DGRAM | libc::SOCK_CLOEXEC,
+            0,
+        ))?;
         let mut request: libc::ifreq = std::mem::zeroed();
         request.ifr_name[0] = b'l' as libc::c_char;
         request.ifr_name[1] = b'o' as libc::c_char;
         request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request))?;
+        check(libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS,
+            &raw const request,
+        ))?;
     }
     Ok(())
 }
@@ -334,9 +407,21 @@ pub(crate) fn empty_root() -> io::Result<()> {
     unsafe {
         check(libc::unshare(libc::CLONE_NEWNS))?;
         let private = libc::MS_REC | libc::MS_PRIVATE;
-        check(libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), private, ptr::null()))?;
+        check(libc::mount(
+            ptr::null(),
+            c"/".as_ptr(),
+            ptr::null(),
+            private,
+            ptr::null(),
+        ))?;
         let (kind, at) = (c"tmpfs".as_ptr(), c"/tmp".as_ptr());
-        check(libc::mount(kind, at, kind, LOCKED, c"size=0".as_ptr().cast()))?;
+        check(libc::mount(
+            kind,
+            at,
+            kind,
+            LOCKED,
+            c"size=0".as_ptr().cast(),
+        ))?;
         check(libc::chdir(at))?;
         // The old root is stacked on the new one and taken off: no directory is needed for it.
         let here = c".".as_ptr();

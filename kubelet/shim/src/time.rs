@@ -24,7 +24,11 @@ fn civil(at: i64) -> Civil {
         (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
     Civil {
         year: year_of_era + era * 400 + i64::from(month <= 2),
         month,
@@ -38,13 +42,29 @@ fn civil(at: i64) -> Civil {
 
 /// `2006-01-02T15:04:05.000000000Z`: always nine digits, so that log lines align and sort.
 pub(crate) fn rfc3339(at: i64) -> String {
-    let Civil { year, month, day, hour, minute, second, nanos } = civil(at);
+    let Civil {
+        year,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+        nanos,
+    } = civil(at);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
 }
 
 /// `20060102-150405`
 pub(crate) fn file_suffix(at: i64) -> String {
-    let Civil { year, month, day, hour, minute, second, .. } = civil(at);
+    let Civil {
+        year,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+        ..
+    } = civil(at);
     format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}")
 }
 
@@ -59,7 +79,10 @@ mod tests {
         assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000000000Z");
         assert_eq!(at(1_709_251_199), "2024-02-29T23:59:59.000000000Z");
         assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00.000000000Z");
-        assert_eq!(rfc3339(1_136_214_245_000_000_007), "2006-01-02T15:04:05.000000007Z");
+        assert_eq!(
+            rfc3339(1_136_214_245_000_000_007),
+            "2006-01-02T15:04:05.000000007Z"
+        );
         assert_eq!(file_suffix(1_136_214_245_000_000_007), "20060102-150405");
     }
 }

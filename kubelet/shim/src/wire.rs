@@ -18,8 +18,11 @@ struct Control([u8; 64]);
 /// # Errors
 /// Those of `sendmsg`; `WouldBlock` if nothing was taken.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
-    debug_assert!(fds.len() <= MAX_FDS, "no message has more");
-    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    assert!(fds.len() <= MAX_FDS, "no message has more");
+    let mut part = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
     let mut control = Control([0; 64]);
     // SAFETY: msghdr is plain data for which all zeros is valid.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
@@ -77,7 +80,10 @@ impl Inbox {
     /// Those of `recvmsg`; `WouldBlock` if nothing is there.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         let mut bytes = [0_u8; 8192];
-        let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        let mut part = libc::iovec {
+            iov_base: bytes.as_mut_ptr().cast(),
+            iov_len: bytes.len(),
+        };
         let mut control = Control([0; 64]);
         // SAFETY: msghdr is plain data for which all zeros is valid.
         let mut message: libc::msghdr = unsafe { mem::zeroed() };
@@ -86,9 +92,8 @@ impl Inbox {
         message.msg_control = control.0.as_mut_ptr().cast();
         message.msg_controllen = control.0.len();
         // SAFETY: the message points to live buffers of the lengths given.
-        let got = unsafe {
-            libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC)
-        };
+        let got =
+            unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
         let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
         // SAFETY: the kernel filled the control buffer and set its length.
         unsafe { self.take_fds(&message) };
@@ -118,19 +123,25 @@ impl Inbox {
         }
     }
 
-    /// The next whole frame, if there is one.
+    /// The next whole frame, if there is one, with its descriptors.
     ///
     /// # Errors
-    /// If the bytes are not the protocol's.
-    pub fn next_frame(&mut self) -> Result<Option<Frame>, Malformed> {
-        let frame = Frame::cut(&mut self.bytes)?;
+    /// If the bytes are not the protocol's, or descriptors did not come.
+    pub fn next_frame(&mut self) -> Result<Option<(Frame, Vec<OwnedFd>)>, Malformed> {
+        let Some(frame) = Frame::cut(&mut self.bytes)? else {
+            return Ok(None);
+        };
         if self.bytes.is_empty() {
             self.bytes = Vec::new(); // an idle connection holds nothing
         }
-        Ok(frame)
+        if self.fds.len() < frame.fds {
+            return Err(Malformed);
+        }
+        let fds = self.fds.drain(..frame.fds).collect();
+        Ok(Some((frame, fds)))
     }
 
-    /// The next descriptor that came.
+    /// The next descriptor that came, for senders who do not speak the protocol.
     pub fn next_fd(&mut self) -> Option<OwnedFd> {
         self.fds.pop_front()
     }
@@ -151,19 +162,30 @@ mod tests {
         let (here, there) = UnixStream::pair().unwrap();
         let (mut one, one_end) = io::pipe().unwrap();
         let (mut two, two_end) = io::pipe().unwrap();
-        let attach = Attach { id: "c".into(), stdout: true, stderr: true, ..Attach::default() };
-        send_all(here.as_fd(), &attach.frame(1), &[one_end.as_fd(), two_end.as_fd()]).unwrap();
-        send_all(here.as_fd(), &Done {}.frame(2), &[]).unwrap();
+        let attach = Attach {
+            id: "c".into(),
+            stdout: true,
+            stderr: true,
+            ..Attach::default()
+        };
+        send_all(
+            here.as_fd(),
+            &attach.frame(1, 2),
+            &[one_end.as_fd(), two_end.as_fd()],
+        )
+        .unwrap();
+        send_all(here.as_fd(), &Done {}.frame(2, 0), &[]).unwrap();
         drop((here, one_end, two_end));
 
         let mut inbox = Inbox::default();
         while inbox.receive(there.as_fd()).unwrap() > 0 {}
-        let frame = inbox.next_frame().unwrap().unwrap();
+        let (frame, fds) = inbox.next_frame().unwrap().unwrap();
         assert_eq!(Attach::parse(&frame.body), Ok(attach));
-        File::from(inbox.next_fd().unwrap()).write_all(b"one").unwrap();
-        File::from(inbox.next_fd().unwrap()).write_all(b"two").unwrap();
-        assert!(inbox.next_fd().is_none());
-        assert_eq!(inbox.next_frame().unwrap().unwrap().id, 2);
+        for (fd, text) in fds.into_iter().zip(["one", "two"]) {
+            File::from(fd).write_all(text.as_bytes()).unwrap();
+        }
+        let (frame, fds) = inbox.next_frame().unwrap().unwrap();
+        assert_eq!((frame.id, fds.len()), (2, 0));
         let mut text = String::new();
         one.read_to_string(&mut text).unwrap();
         two.read_to_string(&mut text).unwrap();

@@ -66,8 +66,8 @@ pub enum Error {
     #[error("invalid capacity 0 on image filesystem")]
     NoCapacity,
     #[error(
-        "Insufficient free disk space on the node's image filesystem ({usage}% of {capacity} used). \
-         Failed to free sufficient space by deleting unused images (freed {freed} bytes). \
+        "Insufficient free disk space on the node's image filesystem ({usage}% of {capacity} \
+         used). Failed to free sufficient space by deleting unused images (freed {freed} bytes). \
          Investigate disk usage, as it could be used by active images, logs, volumes, or other \
          data."
     )]
@@ -257,6 +257,7 @@ mod tests {
             layers: Vec::new(),
             size: 10,
             pinned,
+            access: Default::default(),
             config: Default::default(),
         })
     }

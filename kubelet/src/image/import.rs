@@ -1,6 +1,7 @@
 //! Images from files: tar archives in the OCI layout or as `docker save` writes them, plain or
 //! compressed, and OCI layout directories. For nodes that reach no registry.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -8,10 +9,11 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::access::Accesses;
 use super::layer;
 use super::manifest::{self, Descriptor, Document, ImageConfig, Manifest, Platform, choose};
 use super::reference::{Digest, Reference};
-use super::store::{self, Image, LayerPin, Names, Store};
+use super::store::{self, Image, LayerPin, NewImage, Store};
 use super::tar;
 
 mod contents;
@@ -169,7 +171,7 @@ impl Import<'_> {
             .iter()
             .map(|layer| blob_name(&layer.digest))
             .collect();
-        self.commit(&manifest.config.digest, &bytes, config, layers, &names)
+        self.commit(&manifest.config.digest, &bytes, config, layers, names)
     }
 
     fn docker(&self, list: &[u8]) -> Result<Vec<Arc<Image>>> {
@@ -198,7 +200,7 @@ impl Import<'_> {
             tags,
             ..Names::default()
         };
-        self.commit(&Digest::of(&bytes), &bytes, config, layers, &names)
+        self.commit(&Digest::of(&bytes), &bytes, config, layers, names)
     }
 
     fn commit(
@@ -207,7 +209,7 @@ impl Import<'_> {
         bytes: &[u8],
         config: ImageConfig,
         layers: Vec<String>,
-        names: &Names,
+        names: Names,
     ) -> Result<Arc<Image>> {
         let diff_ids = &config.rootfs.diff_ids;
         let mut pins: Vec<LayerPin> = Vec::with_capacity(layers.len());
@@ -225,7 +227,15 @@ impl Import<'_> {
             pins.push(pin);
         }
         self.store.write_blob(id, bytes)?;
-        Ok(self.store.commit(id, config, &pins, names, self.pinned)?)
+        let image = NewImage {
+            id: id.clone(),
+            config,
+            tags: names.tags,
+            digests: names.digests,
+            pinned: self.pinned,
+            access: Accesses::new(),
+        };
+        Ok(self.store.commit(image, &pins)?)
     }
 
     fn blob(&self, digest: &Digest) -> Result<Vec<u8>> {
@@ -253,6 +263,13 @@ fn parse<'a, T: Deserialize<'a>>(name: &str, bytes: &'a [u8]) -> Result<T> {
         name: name.to_owned(),
         source,
     })
+}
+
+/// What an image is called.
+#[derive(Default)]
+struct Names {
+    tags: BTreeSet<String>,
+    digests: BTreeSet<String>,
 }
 
 /// What an index entry calls its image. A bare tag names nothing.

@@ -16,12 +16,13 @@ use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, Semaphore, watch};
 
+use super::access::Access;
 use super::auth::Credential;
 use super::layer::{self, Unpacked};
 use super::manifest::{self, Descriptor, Document, ImageConfig, Manifest, Platform, choose};
 use super::reference::{Digest, Reference};
 use super::registry::{self, Registry, Session};
-use super::store::{self, Image, LayerPin, Names, Staged, Store};
+use super::store::{self, Image, LayerPin, NewImage, Staged, Store};
 
 mod download;
 
@@ -224,6 +225,7 @@ impl Puller {
                 puller: self,
                 reference,
                 session,
+                credential: &credential,
                 progress,
             };
             match pull.run().await {
@@ -275,6 +277,7 @@ struct One<'a> {
     puller: &'a Arc<Puller>,
     reference: &'a Reference,
     session: Session,
+    credential: &'a Option<Credential>,
     progress: &'a watch::Sender<Progress>,
 }
 
@@ -295,18 +298,23 @@ impl One<'_> {
         if manifest.layers.len() > crate::sys::mount::MAX_LOWER {
             return Err(Error::TooManyLayers(manifest.layers.len()));
         }
-        let names = Names {
-            tags: self.reference.tagged().into_iter().collect(),
-            digests: [self.reference.at(&target.digest)].into(),
-        };
         let pins = self
             .layers(&manifest.layers, &parsed.rootfs.diff_ids)
             .await?;
-        let (store, id) = (self.puller.store.clone(), config_digest.clone());
+        let repository = self.reference.repository();
+        let image = NewImage {
+            id: config_digest.clone(),
+            config: parsed,
+            tags: self.reference.tagged().into_iter().collect(),
+            digests: [self.reference.at(&target.digest)].into(),
+            pinned: false,
+            access: [(repository, Access::of(self.credential.as_ref()))].into(),
+        };
+        let store = self.puller.store.clone();
         let committed = blocking(move || {
             store.write_blob(&digest, &bytes)?;
-            store.write_blob(&id, &config.bytes)?;
-            Ok(store.commit(&id, parsed, &pins, &names, false)?)
+            store.write_blob(&image.id, &config.bytes)?;
+            Ok(store.commit(image, &pins)?)
         });
         let image = committed.await?;
         let store = self.puller.store.clone();

@@ -21,6 +21,7 @@ use super::reference::{Algorithm, Digest, Reference};
 
 mod challenge;
 pub mod hosts;
+pub mod proxy;
 mod transport;
 
 use hosts::{Host, HostsError};
@@ -30,6 +31,7 @@ use transport::{Body, Roots, Timeouts, Transport};
 #[derive(Clone, Debug)]
 pub struct Config {
     pub hosts: hosts::Config,
+    pub proxies: proxy::Proxies,
     /// For name look-up, connection and TLS together.
     pub connect_timeout: Duration,
     /// For the head of an answer, and for each next piece of a body.
@@ -40,6 +42,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             hosts: hosts::Config::default(),
+            proxies: proxy::Proxies::default(),
             connect_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(60),
         }
@@ -197,7 +200,7 @@ impl Registry {
             authorization: Mutex::new(None),
         };
         Ok(Session {
-            transport: Transport::new(timeouts, self.roots.clone()),
+            transport: Transport::new(timeouts, self.config.proxies.clone(), self.roots.clone()),
             reference: reference.clone(),
             credential,
             hosts: hosts.into_iter().map(known).collect(),

@@ -28,6 +28,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::access::Accesses;
 use super::layer::{self, Unpacked};
 use super::manifest::ImageConfig;
 use super::reference::{Digest, Reference};
@@ -109,6 +110,9 @@ pub struct Image {
     pub size: u64,
     /// Never collected as garbage.
     pub pinned: bool,
+    /// As whom it was pulled; empty if it was not.
+    #[serde(default)]
+    pub access: Accesses,
     pub config: ImageConfig,
 }
 
@@ -355,20 +359,21 @@ impl Store {
         Ok(index.pin(self, key))
     }
 
-    /// Makes an image of layers that are here, known by `names`. An image of the same id gets the
-    /// names too; another one that had a tag loses it.
-    pub(super) fn commit(
-        &self,
-        id: &Digest,
-        config: ImageConfig,
-        layers: &[LayerPin],
-        names: &Names,
-        pinned: bool,
-    ) -> Result<Arc<Image>> {
+    /// Makes an image of layers that are here. An image of the same id gets the names and accesses
+    /// too; another one that had a tag loses it. Blocks.
+    pub(super) fn commit(&self, new: NewImage, layers: &[LayerPin]) -> Result<Arc<Image>> {
+        let NewImage {
+            id,
+            config,
+            tags,
+            digests,
+            pinned,
+            access,
+        } = new;
         let layers: Vec<_> = layers.iter().map(|pin| pin.key.clone()).collect();
         let size = layers.iter().map(|key| self.layer_bytes(key)).sum();
         let mut index = self.index.lock();
-        let mut image = match index.image(id) {
+        let mut image = match index.image(&id) {
             Some(known) => Image::clone(&known),
             None => Image {
                 id: id.clone(),
@@ -377,17 +382,21 @@ impl Store {
                 layers: Vec::new(),
                 size,
                 pinned: false,
+                access: Accesses::new(),
                 config,
             },
         };
         image.layers = layers;
         image.pinned |= pinned;
-        image.tags.extend(names.tags.iter().cloned());
-        image.digests.extend(names.digests.iter().cloned());
+        image.tags.extend(tags.iter().cloned());
+        image.digests.extend(digests);
+        for (repository, access) in access {
+            image.access.entry(repository).or_default().merge(access);
+        }
         self.write_record(&image)?;
-        for loser in index.holders_of(&names.tags, id) {
+        for loser in index.holders_of(&tags, &id) {
             let mut loser = Image::clone(&loser);
-            loser.tags.retain(|tag| !names.tags.contains(tag));
+            loser.tags.retain(|tag| !tags.contains(tag));
             self.write_record(&loser)?;
             index.insert(Arc::new(loser));
         }
@@ -431,11 +440,16 @@ impl Store {
     }
 }
 
-/// The names under which an image was found.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Names {
-    pub tags: BTreeSet<String>,
-    pub digests: BTreeSet<String>,
+/// An image whose layers are here.
+#[derive(Debug)]
+pub(super) struct NewImage {
+    pub(super) id: Digest,
+    pub(super) config: ImageConfig,
+    pub(super) tags: BTreeSet<String>,
+    pub(super) digests: BTreeSet<String>,
+    pub(super) pinned: bool,
+    /// As whom it was pulled from which repository.
+    pub(super) access: Accesses,
 }
 
 /// A directory being filled. Dropped before it was adopted, it is removed.

@@ -387,8 +387,8 @@ impl Inner {
             state.ipam = ipam;
         }
         self.make_bridge()?;
-        self.set_sysctls(cidrs);
         self.apply_rules()?;
+        self.set_sysctls(cidrs);
         self.namespaces.refill()
     }
 
@@ -424,7 +424,13 @@ impl Inner {
     /// /proc/sys may be read-only.
     fn set_sysctls(&self, cidrs: &[IpNet]) {
         let bridge = format!("ipv4/conf/{}/send_redirects", self.config.name);
-        let mut wanted = vec![("ipv4/ip_forward", "1"), (bridge.as_str(), "0")];
+        let local = format!("ipv4/conf/{}/route_localnet", self.config.name);
+        // Lets host ports answer on the node's loopback too; the rules keep pods away from it.
+        let mut wanted = vec![
+            ("ipv4/ip_forward", "1"),
+            (bridge.as_str(), "0"),
+            (local.as_str(), "1"),
+        ];
         if cidrs.iter().any(|net| net.addr().is_ipv6()) {
             wanted.push(("ipv6/conf/all/forwarding", "1"));
         }
@@ -493,4 +499,4 @@ fn everything(like: IpAddr) -> IpNet {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 use parking_lot::Mutex;
 
 use super::rtnl::{self, Rtnl};
@@ -102,11 +102,6 @@ impl Namespaces {
     }
 }
 
-/// Opens a pinned namespace.
-pub(super) fn open(path: &Path) -> Result<OwnedFd> {
-    Ok(File::open(path).map_err(Error::at("open", path))?.into())
-}
-
 /// Makes a namespace. It is made on a thread of its own, which ends: the caller's namespace must
 /// not change.
 fn create() -> Result<Fresh> {
@@ -123,14 +118,6 @@ fn create() -> Result<Fresh> {
         const LOOPBACK: u32 = 1;
         rtnl.run(vec![rtnl::set_up(LOOPBACK)])?;
         Ok(Fresh { fd, rtnl })
-    })
-}
-
-/// Opens a socket to configure the namespace.
-pub(super) fn rtnl(netns: impl AsFd + Sync) -> Result<Rtnl> {
-    on_thread(|| {
-        setns(netns.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|err| Error::Netns(err.into()))?;
-        Ok(Rtnl::open()?)
     })
 }
 

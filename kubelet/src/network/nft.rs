@@ -58,15 +58,23 @@ impl Nft {
 #[derive(Debug, PartialEq, Eq)]
 struct Chain {
     name: &'static str,
-    /// Where in netfilter it sits, if rules do not jump to it: hook and priority.
-    hook: Option<(u32, i32)>,
+    /// Where in netfilter it sits, if it is not only jumped to.
+    base: Option<Base>,
     rules: Vec<Vec<Expr>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Base {
+    kind: &'static str,
+    hook: u32,
+    priority: i32,
 }
 
 // include/uapi/linux/netfilter.h
 const PREROUTING: u32 = 0;
 const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
+const RAW: i32 = -300;
 const DSTNAT: i32 = -100;
 const SRCNAT: i32 = 100;
 
@@ -94,59 +102,75 @@ enum Expr {
         family: u32,
     },
     Masquerade,
+    Drop,
     Jump(&'static str),
     Return,
 }
 
 /// Base chains with the pod network's rules.
 fn rules(plan: &Plan) -> Vec<Chain> {
-    let forwards = plan.host_ports.iter();
-    let mut source: Vec<Vec<Expr>> = Vec::new();
-    for pod in forwards.clone().flat_map(|forward| &forward.to) {
-        // A pod that reaches itself through the node has to answer through the node as well.
-        let pod = IpNet::from(*pod);
-        source.push([from(pod), to(pod), vec![Expr::Masquerade]].concat());
-    }
-    for net in plan.inside.iter().chain(&plan.pods) {
-        source.push([to(*net), vec![Expr::Return]].concat());
-    }
-    for net in ["224.0.0.0/4", "ff00::/8"] {
-        let net: IpNet = net.parse().expect("a constant network");
-        source.push([to(net), vec![Expr::Return]].concat());
-    }
-    for net in &plan.pods {
-        source.push([from(*net), not_out(&plan.bridge), vec![Expr::Masquerade]].concat());
-    }
-    let loopback = ["127.0.0.0/8", "::1/128"].map(|net| {
-        // Answers to a pod's loopback would not come back: the kernel drops such packets.
-        [
-            to(net.parse().expect("a constant network")),
-            vec![Expr::Return],
-        ]
-        .concat()
-    });
-    let ports = forwards.flat_map(|forward| {
-        forward
-            .to
-            .iter()
-            .filter_map(|pod| destination(&forward.port, *pod))
-    });
+    let pods = plan
+        .host_ports
+        .iter()
+        .flat_map(|forward| forward.to.iter().map(|pod| (&forward.port, *pod)));
     let jump = [local_destination(), vec![Expr::Jump("host-ports")]].concat();
-    let base = |name, hook, priority, rules| Chain {
+    // Answers to a pod would not come back to ::1: the kernel has no way to let them.
+    let mut ports = vec![[to(constant("::1/128")), vec![Expr::Return]].concat()];
+    ports.extend(pods.filter_map(|(port, pod)| destination(port, pod)));
+    // With `route_localnet` the node would take packets for its loopback from pods (CVE-2020-8558).
+    let guard = [
+        through(META_IIFNAME, &plan.bridge, true),
+        to(constant(LOOPBACK)),
+    ]
+    .concat();
+    let guard = [guard, vec![Expr::Drop]].concat();
+    let base = |name, kind, hook, priority, rules| Chain {
         name,
-        hook: Some((hook, priority)),
+        base: Some(Base {
+            kind,
+            hook,
+            priority,
+        }),
         rules,
     };
     vec![
         Chain {
             name: "host-ports",
-            hook: None,
-            rules: loopback.into_iter().chain(ports).collect(),
+            base: None,
+            rules: ports,
         },
-        base("prerouting", PREROUTING, DSTNAT, vec![jump.clone()]),
-        base("output", OUTPUT, DSTNAT, vec![jump]),
-        base("postrouting", POSTROUTING, SRCNAT, source),
+        base("guard", "filter", PREROUTING, RAW, vec![guard]),
+        base("prerouting", "nat", PREROUTING, DSTNAT, vec![jump.clone()]),
+        base("output", "nat", OUTPUT, DSTNAT, vec![jump]),
+        base("postrouting", "nat", POSTROUTING, SRCNAT, sources(plan)),
     ]
+}
+
+/// Which packets hide behind the node's address.
+fn sources(plan: &Plan) -> Vec<Vec<Expr>> {
+    let masquerade = |steps: Vec<Vec<Expr>>| [steps.concat(), vec![Expr::Masquerade]].concat();
+    let mut rules = Vec::new();
+    for pod in plan.host_ports.iter().flat_map(|forward| &forward.to) {
+        // A pod that reaches itself through the node has to answer through the node as well.
+        let pod = IpNet::from(*pod);
+        rules.push(masquerade(vec![from(pod), to(pod)]));
+    }
+    let out = |equal| through(META_OIFNAME, &plan.bridge, equal);
+    rules.push(masquerade(vec![from(constant(LOOPBACK)), out(true)]));
+    let inside = plan.inside.iter().chain(&plan.pods).copied();
+    for net in inside.chain([constant("224.0.0.0/4"), constant("ff00::/8")]) {
+        rules.push([to(net), vec![Expr::Return]].concat());
+    }
+    for net in &plan.pods {
+        rules.push(masquerade(vec![from(*net), out(false)]));
+    }
+    rules
+}
+
+const LOOPBACK: &str = "127.0.0.0/8";
+
+fn constant(net: &str) -> IpNet {
+    net.parse().expect("a constant network")
 }
 
 /// Sends what arrives on a node's port to the pod, if the families agree.
@@ -189,6 +213,7 @@ fn destination(port: &HostPort, pod: IpAddr) -> Option<Vec<Expr>> {
 // include/uapi/linux/netfilter/nf_tables.h
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
+const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
@@ -225,16 +250,11 @@ fn address(net: IpNet, offset: u32) -> Vec<Expr> {
     steps
 }
 
-fn not_out(link: &str) -> Vec<Expr> {
+/// Comes in or goes out through a link, or does not.
+fn through(direction: u32, link: &str, equal: bool) -> Vec<Expr> {
     let mut name = link.as_bytes().to_vec();
     name.resize(libc::IFNAMSIZ, 0);
-    vec![
-        Expr::Meta(META_OIFNAME),
-        Expr::Compare {
-            equal: false,
-            value: name,
-        },
-    ]
+    vec![Expr::Meta(direction), Expr::Compare { equal, value: name }]
 }
 
 fn local_destination() -> Vec<Expr> {
@@ -338,13 +358,14 @@ fn new_chain(chain: &Chain) -> Message {
     )
     .str(CHAIN_TABLE, TABLE)
     .str(CHAIN_NAME, chain.name);
-    match chain.hook {
+    match &chain.base {
         None => message,
-        Some((hook, priority)) => message
+        Some(base) => message
             .nest(CHAIN_HOOK, |m| {
-                m.be32(HOOK_NUM, hook).be32(HOOK_PRIORITY, priority as u32)
+                m.be32(HOOK_NUM, base.hook)
+                    .be32(HOOK_PRIORITY, base.priority as u32)
             })
-            .str(CHAIN_TYPE, "nat"),
+            .str(CHAIN_TYPE, base.kind),
     }
 }
 
@@ -431,6 +452,7 @@ impl Expr {
                 "immediate",
                 Box::new(|m| verdict(m, libc::NFT_JUMP, Some(chain))),
             ),
+            Self::Drop => ("immediate", Box::new(|m| verdict(m, libc::NF_DROP, None))),
             Self::Return => (
                 "immediate",
                 Box::new(|m| verdict(m, libc::NFT_RETURN, None)),

@@ -179,6 +179,25 @@ pub(super) fn add_address(index: u32, net: IpNet) -> Message {
         .ip(libc::IFA_ADDRESS, net.addr())
 }
 
+#[cfg(test)]
+pub(super) fn delete_address(index: u32, net: IpNet) -> Message {
+    let fixed = [family(net.addr()), net.prefix_len(), 0, 0];
+    let fixed = [fixed, index.to_ne_bytes()].concat();
+    Message::new(
+        format!("delete address {net}"),
+        libc::RTM_DELADDR,
+        0,
+        &fixed,
+    )
+    .ip(libc::IFA_LOCAL, net.addr())
+}
+
+#[cfg(test)]
+pub(super) fn set_mac(index: u32, mac: Mac) -> Message {
+    let doing = format!("set the address of link {index}");
+    Message::new(doing, libc::RTM_NEWLINK, 0, &ifinfo(index, 0, 0)).attr(libc::IFLA_ADDRESS, &mac)
+}
+
 /// A route to `to` over a link, by way of `gateway`, or to neighbours without one.
 pub(super) fn add_route(to: IpNet, gateway: Option<IpAddr>, index: u32) -> Message {
     let scope = if gateway.is_some() {
@@ -234,6 +253,11 @@ fn neighbour(doing: String, kind: u16, index: u32, ip: IpAddr) -> Message {
 }
 
 /// Says for ever behind which port of its bridge a link-layer address is.
+///
+/// Permanent entries are also the bridge's own addresses: what a port sends to one goes up to the
+/// node and is routed. With `br_netfilter`, a packet whose destination is translated to a pod is
+/// given that pod's link-layer address while it is still in the bridge, where isolated ports would
+/// drop it.
 pub(super) fn add_forwarding(port: u32, mac: Mac) -> Message {
     let fixed = ndmsg(libc::AF_BRIDGE as u8, port, NTF_MASTER);
     let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;

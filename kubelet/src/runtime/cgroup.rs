@@ -74,7 +74,9 @@ impl Hierarchies {
         let path = Path::new("/proc/self/mountinfo");
         let found = Self::from_mountinfo(&fs::read_to_string(path).map_err(at(path))?);
         for controller in NEEDED {
-            found.mount(controller).ok_or(Error::NoController(controller))?;
+            found
+                .mount(controller)
+                .ok_or(Error::NoController(controller))?;
         }
         Ok(found)
     }
@@ -82,8 +84,12 @@ impl Hierarchies {
     fn from_mountinfo(text: &str) -> Self {
         let mut mounts = BTreeMap::new();
         for line in text.lines() {
-            let Some((mount, file_system)) = line.split_once(" - ") else { continue };
-            let Some(point) = mount.split(' ').nth(4).map(PathBuf::from) else { continue };
+            let Some((mount, file_system)) = line.split_once(" - ") else {
+                continue;
+            };
+            let Some(point) = mount.split(' ').nth(4).map(PathBuf::from) else {
+                continue;
+            };
             let mut fields = file_system.split(' ');
             match (fields.next(), fields.nth(1)) {
                 (Some("cgroup2"), _) => drop(mounts.insert(String::new(), point)),
@@ -115,7 +121,8 @@ impl Hierarchies {
     /// A cgroup's directory where a controller is.
     #[must_use]
     pub fn dir(&self, controller: &str, cgroup: &str) -> Option<PathBuf> {
-        self.mount(controller).map(|mount| mount.join(cgroup.trim_start_matches('/')))
+        self.mount(controller)
+            .map(|mount| mount.join(cgroup.trim_start_matches('/')))
     }
 
     /// A cgroup's directory in every hierarchy.
@@ -124,7 +131,10 @@ impl Hierarchies {
         let mut points: Vec<&PathBuf> = self.mounts.values().collect();
         points.sort();
         points.dedup();
-        points.into_iter().map(|point| point.join(cgroup.trim_start_matches('/'))).collect()
+        points
+            .into_iter()
+            .map(|point| point.join(cgroup.trim_start_matches('/')))
+            .collect()
     }
 
     /// Makes a cgroup with all above it, in every hierarchy, and sets its limits.
@@ -133,7 +143,9 @@ impl Hierarchies {
     /// If the kernel refuses a directory or a value.
     pub fn make(&self, cgroup: &str, limits: &Resources) -> Result<(), Error> {
         let safe = |part: &str| !part.is_empty() && part != "." && part != "..";
-        let name = cgroup.strip_prefix('/').filter(|name| name.split('/').all(safe));
+        let name = cgroup
+            .strip_prefix('/')
+            .filter(|name| name.split('/').all(safe));
         let name = name.ok_or_else(|| Error::Name(cgroup.to_owned()))?;
         let mut points: Vec<&PathBuf> = self.mounts.values().collect();
         points.sort();
@@ -145,7 +157,10 @@ impl Hierarchies {
     }
 
     fn make_below(&self, point: &Path, name: &str) -> Result<(), Error> {
-        let cpuset = self.mounts.get("cpuset").is_some_and(|mount| mount == point);
+        let cpuset = self
+            .mounts
+            .get("cpuset")
+            .is_some_and(|mount| mount == point);
         let mut dir = point.to_owned();
         for part in name.split('/') {
             if self.is_unified() {
@@ -174,7 +189,9 @@ impl Hierarchies {
         let mut refused = Vec::new();
         for write in &writes {
             let dir = self.dir(write.controller, cgroup);
-            let path = dir.ok_or(Error::NoController(write.controller))?.join(&write.file);
+            let path = dir
+                .ok_or(Error::NoController(write.controller))?
+                .join(&write.file);
             match fs::write(&path, &write.value) {
                 Ok(()) => {}
                 // Without swap accounting there is nothing to limit.
@@ -208,7 +225,9 @@ impl Hierarchies {
     /// Whether any process is in a cgroup or below.
     #[must_use]
     pub fn has_processes(&self, cgroup: &str) -> bool {
-        self.dirs(cgroup).iter().any(|dir| !processes(dir).is_empty())
+        self.dirs(cgroup)
+            .iter()
+            .any(|dir| !processes(dir).is_empty())
     }
 
     /// Removes a cgroup that has nothing below, once. Nothing there is no error.
@@ -224,7 +243,9 @@ impl Hierarchies {
     /// # Errors
     /// [`Error::Busy`] while processes (or their remains) are in it.
     pub fn remove(&self, cgroup: &str) -> Result<(), Error> {
-        self.dirs(cgroup).iter().try_for_each(|dir| remove_tree(dir))
+        self.dirs(cgroup)
+            .iter()
+            .try_for_each(|dir| remove_tree(dir))
     }
 }
 
@@ -250,7 +271,11 @@ fn enable_controllers(dir: &Path) -> Result<(), Error> {
 fn inherit_cpuset(above: &Path, dir: &Path) -> Result<(), Error> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let path = dir.join(file);
-        if fs::read_to_string(&path).map_err(at(&path))?.trim().is_empty() {
+        if fs::read_to_string(&path)
+            .map_err(at(&path))?
+            .trim()
+            .is_empty()
+        {
             let from = above.join(file);
             let value = fs::read_to_string(&from).map_err(at(&from))?;
             fs::write(&path, value.trim()).map_err(at(&path))?;
@@ -260,8 +285,13 @@ fn inherit_cpuset(above: &Path, dir: &Path) -> Result<(), Error> {
 }
 
 fn subdirectories(dir: &Path) -> impl Iterator<Item = PathBuf> {
-    let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
-    entries.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path())
+    let entries = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
+    entries
+        .filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|e| e.path())
 }
 
 fn processes(dir: &Path) -> Vec<i32> {
@@ -306,16 +336,25 @@ mod tests {
 
     #[test]
     fn pods_are_named_as_upstream_names_them() {
-        assert_eq!(pod_path("/", Qos::Burstable, "u"), "/kubepods/burstable/podu");
+        assert_eq!(
+            pod_path("/", Qos::Burstable, "u"),
+            "/kubepods/burstable/podu"
+        );
         assert_eq!(pod_path("", Qos::Guaranteed, "u"), "/kubepods/podu");
-        assert_eq!(pod_path("/a/b", Qos::BestEffort, "u"), "/a/b/kubepods/besteffort/podu");
+        assert_eq!(
+            pod_path("/a/b", Qos::BestEffort, "u"),
+            "/a/b/kubepods/besteffort/podu"
+        );
     }
 
     #[test]
     fn a_hybrid_machine_is_not_unified_and_has_a_directory_per_hierarchy() {
         let found = Hierarchies::from_mountinfo(HYBRID);
         assert!(!found.is_unified());
-        assert_eq!(found.dir("cpuacct", "/a/b"), Some("/sys/fs/cgroup/cpu,cpuacct/a/b".into()));
+        assert_eq!(
+            found.dir("cpuacct", "/a/b"),
+            Some("/sys/fs/cgroup/cpu,cpuacct/a/b".into())
+        );
         assert_eq!(found.dir("pids", "/a"), None);
         assert_eq!(found.dirs("/a").len(), 4);
     }
@@ -331,7 +370,9 @@ mod tests {
 
     #[test]
     fn names_that_lead_elsewhere_are_refused() {
-        let found = Hierarchies { mounts: BTreeMap::new() };
+        let found = Hierarchies {
+            mounts: BTreeMap::new(),
+        };
         for name in ["", "/", "a", "/a/../b", "/a//b", "/./a"] {
             let made = found.make(name, &Resources::default());
             assert!(matches!(made, Err(Error::Name(_))), "{name:?}");

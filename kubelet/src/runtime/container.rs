@@ -260,7 +260,13 @@ impl ContainerFilter {
     pub fn matches(&self, status: &ContainerStatus) -> bool {
         self.id.as_ref().is_none_or(|id| *id == status.id)
             && self.state.is_none_or(|state| state == status.state)
-            && self.sandbox.as_ref().is_none_or(|sandbox| *sandbox == status.sandbox)
-            && self.labels.iter().all(|(key, value)| status.labels.get(key) == Some(value))
+            && self
+                .sandbox
+                .as_ref()
+                .is_none_or(|sandbox| *sandbox == status.sandbox)
+            && self
+                .labels
+                .iter()
+                .all(|(key, value)| status.labels.get(key) == Some(value))
     }
 }

@@ -92,8 +92,10 @@ impl Native {
         let root = make(config.root)?;
         make(root.join("pods"))?;
         let seccomp = make(root.join("seccomp"))?;
-        let filters = Filters::open(seccomp.clone())
-            .map_err(|source| Error::Io { path: seccomp, source })?;
+        let filters = Filters::open(seccomp.clone()).map_err(|source| Error::Io {
+            path: seccomp,
+            source,
+        })?;
         let inner = Inner {
             root,
             cgroup_root: config.cgroup_root,
@@ -105,14 +107,19 @@ impl Native {
             publisher: Publisher::default(),
             sandboxes: Mutex::default(),
         };
-        let native = Self { inner: Arc::new(inner) };
+        let native = Self {
+            inner: Arc::new(inner),
+        };
         native.recover().await?;
         Ok(native)
     }
 
     fn sandbox(&self, id: &str) -> Result<Arc<Sandbox>, Error> {
         let found = self.inner.sandboxes.lock().get(id).cloned();
-        found.ok_or_else(|| Error::NotFound { kind: "sandbox", id: id.to_owned() })
+        found.ok_or_else(|| Error::NotFound {
+            kind: "sandbox",
+            id: id.to_owned(),
+        })
     }
 
     fn container(&self, id: &str) -> Result<(Arc<Sandbox>, Arc<Container>), Error> {
@@ -121,7 +128,10 @@ impl Native {
             let container = sandbox.containers.lock().get(id).cloned()?;
             Some((sandbox, container))
         });
-        found.ok_or_else(|| Error::NotFound { kind: "container", id: id.to_owned() })
+        found.ok_or_else(|| Error::NotFound {
+            kind: "container",
+            id: id.to_owned(),
+        })
     }
 
     fn publish(&self, kind: EventKind, sandbox: &Sandbox, container: Option<&str>) {
@@ -136,7 +146,10 @@ impl Native {
 
 impl Runtime for Native {
     fn version(&self) -> Version {
-        Version { name: "navarch", version: env!("CARGO_PKG_VERSION") }
+        Version {
+            name: "navarch",
+            version: env!("CARGO_PKG_VERSION"),
+        }
     }
 
     fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String> {
@@ -166,12 +179,25 @@ impl Runtime for Native {
     }
 
     fn list_pod_sandboxes(&self, filter: PodSandboxFilter) -> Answer<'_, Vec<PodSandboxStatus>> {
-        let all: Vec<_> = self.inner.sandboxes.lock().values().map(|s| s.status()).collect();
-        let matching = all.into_iter().filter(|status| filter.matches(status)).collect();
+        let all: Vec<_> = self
+            .inner
+            .sandboxes
+            .lock()
+            .values()
+            .map(|s| s.status())
+            .collect();
+        let matching = all
+            .into_iter()
+            .filter(|status| filter.matches(status))
+            .collect();
         Box::pin(async move { Ok(matching) })
     }
 
-    fn create_container<'a>(&'a self, sandbox: &'a str, config: ContainerConfig) -> Answer<'a, String> {
+    fn create_container<'a>(
+        &'a self,
+        sandbox: &'a str,
+        config: ContainerConfig,
+    ) -> Answer<'a, String> {
         Box::pin(async move { self.create(&self.sandbox(sandbox)?, config).await })
     }
 
@@ -213,13 +239,23 @@ impl Runtime for Native {
         let sandboxes: Vec<_> = self.inner.sandboxes.lock().values().cloned().collect();
         let mut all = Vec::new();
         for sandbox in sandboxes {
-            all.extend(sandbox.containers.lock().values().map(|container| container.status()));
+            all.extend(
+                sandbox
+                    .containers
+                    .lock()
+                    .values()
+                    .map(|container| container.status()),
+            );
         }
         all.retain(|status| filter.matches(status));
         Box::pin(async move { Ok(all) })
     }
 
-    fn update_container_resources<'a>(&'a self, container: &'a str, to: Resources) -> Answer<'a, ()> {
+    fn update_container_resources<'a>(
+        &'a self,
+        container: &'a str,
+        to: Resources,
+    ) -> Answer<'a, ()> {
         Box::pin(async move {
             let (_, container) = self.container(container)?;
             self.inner.cgroups.limit(&container.saved.cgroup, &to)?;
@@ -227,10 +263,17 @@ impl Runtime for Native {
         })
     }
 
-    fn update_pod_sandbox_resources<'a>(&'a self, sandbox: &'a str, to: Resources) -> Answer<'a, ()> {
+    fn update_pod_sandbox_resources<'a>(
+        &'a self,
+        sandbox: &'a str,
+        to: Resources,
+    ) -> Answer<'a, ()> {
         Box::pin(async move {
             let sandbox = self.sandbox(sandbox)?;
-            Ok(self.inner.cgroups.limit(&sandbox.config.cgroup_parent, &to)?)
+            Ok(self
+                .inner
+                .cgroups
+                .limit(&sandbox.config.cgroup_parent, &to)?)
         })
     }
 
@@ -303,7 +346,10 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(error) => Err(Error::System { doing: "blocking work", source: io::Error::other(error) }),
+        Err(error) => Err(Error::System {
+            doing: "blocking work",
+            source: io::Error::other(error),
+        }),
     }
 }
 

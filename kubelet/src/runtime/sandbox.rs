@@ -116,7 +116,13 @@ impl PodSandboxFilter {
     pub fn matches(&self, status: &PodSandboxStatus) -> bool {
         self.id.as_ref().is_none_or(|id| *id == status.id)
             && self.state.is_none_or(|state| state == status.state)
-            && self.pod_uid.as_ref().is_none_or(|uid| *uid == status.config.metadata.uid)
-            && self.labels.iter().all(|(key, value)| status.config.labels.get(key) == Some(value))
+            && self
+                .pod_uid
+                .as_ref()
+                .is_none_or(|uid| *uid == status.config.metadata.uid)
+            && self
+                .labels
+                .iter()
+                .all(|(key, value)| status.config.labels.get(key) == Some(value))
     }
 }

@@ -38,7 +38,10 @@ pub fn profile(of: &SecurityProfile, capabilities: &[&str]) -> Result<Option<Vec
         SecurityProfile::RuntimeDefault => Ok(Some(runtime_default(capabilities))),
         SecurityProfile::Localhost(path) => {
             let path = PathBuf::from(path);
-            let text = fs::read(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+            let text = fs::read(&path).map_err(|source| Error::File {
+                path: path.clone(),
+                source,
+            })?;
             if text.iter().all(u8::is_ascii_whitespace) {
                 return Err(Error::Empty(path));
             }
@@ -49,7 +52,11 @@ pub fn profile(of: &SecurityProfile, capabilities: &[&str]) -> Result<Option<Vec
 
 fn runtime_default(capabilities: &[&str]) -> Vec<u8> {
     static PLAIN: OnceLock<Vec<u8>> = OnceLock::new();
-    let build = || default_profile(std::env::consts::ARCH, capabilities).to_string().into_bytes();
+    let build = || {
+        default_profile(std::env::consts::ARCH, capabilities)
+            .to_string()
+            .into_bytes()
+    };
     // Most containers have the same few capabilities, none of which but one changes the profile.
     if capabilities == crate::runtime::spec::DEFAULT_CAPABILITIES {
         PLAIN.get_or_init(build).clone()
@@ -61,8 +68,12 @@ fn runtime_default(capabilities: &[&str]) -> Vec<u8> {
 fn default_profile(architecture: &str, capabilities: &[&str]) -> Value {
     let words = |names: &'static str| names.split_ascii_whitespace();
     let mut allowed: Vec<&str> = words(default::ALLOWED).collect();
-    let of_arch = default::BY_ARCHITECTURE.iter().filter(|(name, _)| *name == architecture);
-    let of_caps = default::BY_CAPABILITY.iter().filter(|(name, _)| capabilities.contains(name));
+    let of_arch = default::BY_ARCHITECTURE
+        .iter()
+        .filter(|(name, _)| *name == architecture);
+    let of_caps = default::BY_CAPABILITY
+        .iter()
+        .filter(|(name, _)| capabilities.contains(name));
     allowed.extend(of_arch.chain(of_caps).flat_map(|(_, names)| words(names)));
 
     let rule = |names: &[&str], args: Value| json!({ "names": names, "action": "SCMP_ACT_ALLOW", "args": args });
@@ -72,7 +83,10 @@ fn default_profile(architecture: &str, capabilities: &[&str]) -> Value {
         json!([{ "index": 0, "value": default::NO_SOCKET_FAMILY, "op": "SCMP_CMP_NE" }]),
     ));
     rules.extend(default::PERSONALITIES.iter().map(|value| {
-        rule(&["personality"], json!([{ "index": 0, "value": value, "op": "SCMP_CMP_EQ" }]))
+        rule(
+            &["personality"],
+            json!([{ "index": 0, "value": value, "op": "SCMP_CMP_EQ" }]),
+        )
     }));
     if !capabilities.contains(&"SYS_ADMIN") {
         let index = if architecture == "s390x" { 1 } else { 0 };
@@ -133,14 +147,23 @@ impl Filters {
         // Another version may compile differently.
         hash.update(concat!(env!("CARGO_PKG_VERSION"), "\0"));
         hash.update(profile);
-        let name: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let name: String = hash
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let filter = self.dir.join(format!("{name}.bpf"));
         if filter.exists() {
             return Ok(filter);
         }
-        let source = self.dir.join(format!("{name}.json"));
-        fs::write(&source, profile)
-            .map_err(|error| Error::File { path: source.clone(), source: error })?;
+        // Others may compile the same at this moment.
+        let source = self
+            .dir
+            .join(format!("{name}.{:016x}.json", rand::random::<u64>()));
+        fs::write(&source, profile).map_err(|error| Error::File {
+            path: source.clone(),
+            source: error,
+        })?;
         let compiled = compile(&source, &filter).map_err(Error::Compile);
         let _ = fs::remove_file(&source);
         compiled.map(|()| filter)
@@ -153,7 +176,11 @@ mod tests {
 
     fn names(profile: &Value) -> Vec<&str> {
         let rules = profile["syscalls"].as_array().unwrap();
-        rules.iter().flat_map(|r| r["names"].as_array().unwrap()).map(|n| n.as_str().unwrap()).collect()
+        rules
+            .iter()
+            .flat_map(|r| r["names"].as_array().unwrap())
+            .map(|n| n.as_str().unwrap())
+            .collect()
     }
 
     #[test]
@@ -170,7 +197,14 @@ mod tests {
     #[test]
     fn what_breaks_out_of_containers_is_never_allowed_by_default() {
         let profile = default_profile("x86_64", crate::runtime::spec::DEFAULT_CAPABILITIES);
-        for call in ["kexec_load", "init_module", "keyctl", "add_key", "userfaultfd", "io_uring_setup"] {
+        for call in [
+            "kexec_load",
+            "init_module",
+            "keyctl",
+            "add_key",
+            "userfaultfd",
+            "io_uring_setup",
+        ] {
             assert!(!names(&profile).contains(&call), "{call}");
         }
     }

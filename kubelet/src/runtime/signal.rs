@@ -69,7 +69,11 @@ impl FromStr for Signal {
     fn from_str(text: &str) -> Result<Self, UnknownSignal> {
         let unknown = || UnknownSignal(text.to_owned());
         if let Ok(number) = text.parse() {
-            return if (1..=RTMAX).contains(&number) { Ok(Self(number)) } else { Err(unknown()) };
+            return if (1..=RTMAX).contains(&number) {
+                Ok(Self(number))
+            } else {
+                Err(unknown())
+            };
         }
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -81,7 +85,10 @@ impl FromStr for Signal {
             (_, Some(offset)) => offset.parse::<u8>().ok().map(|n| RTMAX - i32::from(n)),
             _ => None,
         };
-        number.filter(|n| (RTMIN..=RTMAX).contains(n)).map(Self).ok_or_else(unknown)
+        number
+            .filter(|n| (RTMIN..=RTMAX).contains(n))
+            .map(Self)
+            .ok_or_else(unknown)
     }
 }
 
@@ -111,7 +118,15 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(Signal(number)), "{text}");
         }
-        for text in ["", "0", "65", "SIGNOPE", "RTMIN+31", "RTMAX-31", "RTMIN+999"] {
+        for text in [
+            "",
+            "0",
+            "65",
+            "SIGNOPE",
+            "RTMIN+31",
+            "RTMAX-31",
+            "RTMIN+999",
+        ] {
             assert!(text.parse::<Signal>().is_err(), "{text}");
         }
     }

@@ -8,6 +8,7 @@
 
 pub mod devices;
 mod mounts;
+pub mod propagation;
 
 use std::path::{Path, PathBuf};
 
@@ -54,8 +55,13 @@ pub const DEFAULT_MASKED_PATHS: &[&str] = &[
 ];
 
 /// What upstream makes read-only with `procMount: Default`.
-pub const DEFAULT_READONLY_PATHS: &[&str] =
-    &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub const DEFAULT_READONLY_PATHS: &[&str] = &[
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// Where programs are looked for, if nobody says.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -97,7 +103,9 @@ pub struct Input<'a> {
 /// # Errors
 /// If the configuration is contradictory.
 pub fn build(input: &Input<'_>) -> Result<Value, Error> {
-    let Input { container, user, .. } = input;
+    let Input {
+        container, user, ..
+    } = input;
     let security = &container.security;
     let capabilities = capability_names(container, input.capabilities)?;
     let capabilities: Vec<String> = capabilities.iter().map(|c| format!("CAP_{c}")).collect();
@@ -162,14 +170,25 @@ fn args(container: &ContainerConfig) -> Result<Vec<String>, Error> {
     } else {
         (&container.command, &[])
     };
-    let args = if container.args.is_empty() { default_args } else { &container.args };
+    let args = if container.args.is_empty() {
+        default_args
+    } else {
+        &container.args
+    };
     let all: Vec<String> = program.iter().chain(args).cloned().collect();
-    if all.is_empty() { Err(Error::NoCommand) } else { Ok(all) }
+    if all.is_empty() {
+        Err(Error::NoCommand)
+    } else {
+        Ok(all)
+    }
 }
 
 fn working_dir(container: &ContainerConfig) -> &str {
     let asked = [&container.working_dir, &container.image_config.working_dir];
-    asked.into_iter().find(|dir| !dir.is_empty()).map_or("/", String::as_str)
+    asked
+        .into_iter()
+        .find(|dir| !dir.is_empty())
+        .map_or("/", String::as_str)
 }
 
 /// The image's, the runtime's and the pod's variables; a later one of the same name takes the place of
@@ -188,8 +207,18 @@ fn env(input: &Input<'_>) -> Vec<String> {
     if container.tty {
         set("TERM=xterm".into());
     }
-    container.image_config.env.iter().filter(|e| e.contains('=')).cloned().for_each(&mut set);
-    container.envs.iter().map(|(name, value)| format!("{name}={value}")).for_each(&mut set);
+    container
+        .image_config
+        .env
+        .iter()
+        .filter(|e| e.contains('='))
+        .cloned()
+        .for_each(&mut set);
+    container
+        .envs
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .for_each(&mut set);
     all
 }
 
@@ -205,22 +234,32 @@ pub fn capability_names(
     let all = shim::capability::NAMES;
     let every = || {
         let numbered = all.iter().enumerate();
-        numbered.filter(|(number, _)| available >> number & 1 == 1).map(|(_, name)| *name).collect()
+        numbered
+            .filter(|(number, _)| available >> number & 1 == 1)
+            .map(|(_, name)| *name)
+            .collect()
     };
     if security.privileged {
         return Ok(every());
     }
     let known = |names: &[String]| -> Result<Vec<&'static str>, Error> {
-        let named = names.iter().filter(|name| !name.eq_ignore_ascii_case("ALL"));
+        let named = names
+            .iter()
+            .filter(|name| !name.eq_ignore_ascii_case("ALL"));
         let find = |name: &String| {
             let upper = name.to_ascii_uppercase();
             let number = shim::capability::number(&upper);
-            number.map(|n| all[n as usize]).ok_or_else(|| Error::Capability(name.clone()))
+            number
+                .map(|n| all[n as usize])
+                .ok_or_else(|| Error::Capability(name.clone()))
         };
         named.map(find).collect()
     };
     let has_all = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case("ALL"));
-    let (add, drop) = (known(&security.add_capabilities)?, known(&security.drop_capabilities)?);
+    let (add, drop) = (
+        known(&security.add_capabilities)?,
+        known(&security.drop_capabilities)?,
+    );
     let mut set: Vec<&str> = DEFAULT_CAPABILITIES.to_vec();
     if has_all(&security.add_capabilities) {
         set = every();
@@ -246,7 +285,8 @@ fn pid_mode<'a>(input: &'a Input<'_>) -> &'a NamespaceMode {
 }
 
 fn namespaces(input: &Input<'_>) -> Vec<Value> {
-    let joined = |kind: &str, fd: i32| json!({ "type": kind, "path": format!("/proc/self/fd/{fd}") });
+    let joined =
+        |kind: &str, fd: i32| json!({ "type": kind, "path": format!("/proc/self/fd/{fd}") });
     let mut all = vec![json!({ "type": "mount" })];
     if input.sandbox.network != Network::Node {
         all.push(joined("network", helper_fd::NET));
@@ -271,13 +311,19 @@ fn device_rules(input: &Input<'_>) -> Vec<Value> {
         return vec![json!({ "allow": true, "access": "rwm" })];
     }
     let none = json!({ "allow": false, "access": "rwm" });
-    [none].into_iter().chain(input.devices.iter().map(HostDevice::rule)).collect()
+    [none]
+        .into_iter()
+        .chain(input.devices.iter().map(HostDevice::rule))
+        .collect()
 }
 
 /// The signal that asks a container to end.
 #[must_use]
 pub fn stop_signal(container: &ContainerConfig) -> Signal {
-    container.stop_signal.or(container.image_config.stop_signal).unwrap_or(Signal::TERM)
+    container
+        .stop_signal
+        .or(container.image_config.stop_signal)
+        .unwrap_or(Signal::TERM)
 }
 
 #[cfg(test)]

@@ -65,7 +65,9 @@ pub struct Terminal {
 impl Terminal {
     /// A terminal that is resized by this function.
     pub fn new(resize: impl Fn(TerminalSize) -> io::Result<()> + Send + Sync + 'static) -> Self {
-        Self { resize: Arc::new(resize) }
+        Self {
+            resize: Arc::new(resize),
+        }
     }
 
     /// # Errors

@@ -40,7 +40,11 @@ fn group_lines(text: &str) -> impl Iterator<Item = Group<'_>> {
         let mut fields = line.split(':');
         let name = fields.next()?;
         let gid = fields.nth(1)?.parse().ok()?;
-        Some(Group { name, gid, members: fields.next().unwrap_or("") })
+        Some(Group {
+            name,
+            gid,
+            members: fields.next().unwrap_or(""),
+        })
     })
 }
 
@@ -72,7 +76,9 @@ pub fn resolve(
         (None, None) => entry.as_ref().map_or(0, |entry| entry.gid),
     };
     let mut groups = vec![gid];
-    if let (SupplementalGroupsPolicy::Merge, Some(entry)) = (security.supplemental_groups_policy, &entry) {
+    if let (SupplementalGroupsPolicy::Merge, Some(entry)) =
+        (security.supplemental_groups_policy, &entry)
+    {
         let member = |line: &Group<'_>| line.members.split(',').any(|name| name == entry.name);
         groups.extend(group_lines(group).filter(member).map(|line| line.gid));
     }
@@ -83,7 +89,11 @@ pub fn resolve(
             supplemental_groups.push(gid);
         }
     }
-    Ok(ContainerUser { uid, gid, supplemental_groups })
+    Ok(ContainerUser {
+        uid,
+        gid,
+        supplemental_groups,
+    })
 }
 
 /// A number is the id, whether the file knows it or not.
@@ -102,7 +112,9 @@ fn find_group(name: &str, group: &str) -> Result<u32, Error> {
         return Ok(gid);
     }
     let entry = group_lines(group).find(|entry| entry.name == name);
-    entry.map(|entry| entry.gid).ok_or_else(|| Error::NoGroup(name.to_owned()))
+    entry
+        .map(|entry| entry.gid)
+        .ok_or_else(|| Error::NoGroup(name.to_owned()))
 }
 
 #[cfg(test)]
@@ -126,8 +138,14 @@ mod tests {
         assert_eq!(resolved(&plain, "1234"), Ok((1234, 0, vec![0])));
         assert_eq!(resolved(&plain, "1234:ssl"), Ok((1234, 50, vec![50])));
         assert_eq!(resolved(&plain, "web:7"), Ok((33, 7, vec![7, 50, 51])));
-        assert_eq!(resolved(&plain, "nobody"), Err(Error::NoUser("nobody".into())));
-        assert_eq!(resolved(&plain, "0:nogroup"), Err(Error::NoGroup("nogroup".into())));
+        assert_eq!(
+            resolved(&plain, "nobody"),
+            Err(Error::NoUser("nobody".into()))
+        );
+        assert_eq!(
+            resolved(&plain, "0:nogroup"),
+            Err(Error::NoGroup("nogroup".into()))
+        );
     }
 
     #[test]
@@ -144,7 +162,10 @@ mod tests {
             ..pod
         };
         assert_eq!(resolved(&strict, "root"), Ok((33, 9, vec![9, 50, 60])));
-        let group_only = SecurityContext { run_as_group: Some(9), ..SecurityContext::default() };
+        let group_only = SecurityContext {
+            run_as_group: Some(9),
+            ..SecurityContext::default()
+        };
         assert_eq!(resolved(&group_only, ""), Err(Error::GroupWithoutUser));
     }
 }

@@ -424,6 +424,9 @@ pub fn unmount(path: &Path) -> Result<()> {
 
 /// The mount points at or below `path`, the one to unmount first first.
 pub fn mounts_under(path: &Path) -> Result<Vec<PathBuf>> {
+    // The table knows no symbolic links; /var/lib/kubelet often is one.
+    let real = fs::canonicalize(path);
+    let path = real.as_deref().unwrap_or(path);
     let table = fs::read("/proc/self/mountinfo").map_err(Error::Table)?;
     let mut found: Vec<_> = mount_points(&table)
         .filter(|at| at.starts_with(path))

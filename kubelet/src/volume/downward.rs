@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
-use navarch_proto::quantity::Quantity;
+use proto::quantity::Quantity;
 
 use super::Allocatable;
 

@@ -357,7 +357,7 @@ fn page_sizes(spec: &PodSpec) -> Vec<u64> {
 
 /// A quantity as whole bytes, rounded up.
 fn number(text: &str) -> Option<u64> {
-    let quantity: navarch_proto::quantity::Quantity = text.parse().ok()?;
+    let quantity: proto::quantity::Quantity = text.parse().ok()?;
     u64::try_from(quantity.value()).ok()
 }
 

@@ -449,6 +449,24 @@ async fn a_part_that_is_swapped_for_a_link_at_any_moment_never_shows_the_node() 
 }
 
 #[tokio::test]
+async fn mounts_are_found_where_the_root_is_a_link() {
+    let mut node = Node::new();
+    node.cluster.put_secret("s", &[("key", "x")]);
+    let link = node.dir.path().join("link");
+    fs::create_dir(node.dir.path().join("real")).unwrap();
+    symlink("real", &link).unwrap();
+    node.volumes = Volumes::new(&link, node.cluster.clone(), Allocatable::new());
+    let pod = pod(
+        json!([{ "name": "sec", "secret": { "secretName": "s" } }]),
+        json!([]),
+    );
+    node.volumes.set_up(&pod).await.unwrap();
+    assert_eq!(mount::mounts_under(&link).unwrap().len(), 1);
+    node.volumes.remove_pod_dir("uid-1").await.unwrap();
+    assert!(!link.join("pods/uid-1").exists());
+}
+
+#[tokio::test]
 async fn tearing_down_leaves_nothing_and_touches_nothing_of_the_node() {
     let node = Node::new();
     node.cluster.put_secret("s", &[("key", "x")]);

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use http::header::{AUTHORIZATION, CONTENT_RANGE, LOCATION, RANGE, WWW_AUTHENTICATE};
 use http::{Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
@@ -50,6 +52,9 @@ pub(crate) struct Seen {
     pub(crate) range: Option<String>,
 }
 
+/// The last is reached through a proxy only.
+const NAMES: [&str; 2] = ["localhost", "registry.test"];
+
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// PEM of the authority that signed its certificate.
@@ -58,11 +63,11 @@ pub(crate) struct Server {
     _tasks: JoinSet<()>,
 }
 
-type Answer = Response<BoxBody<Bytes, Infallible>>;
+type Answer = Response<BoxBody<Bytes, io::Error>>;
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = rcgen::generate_simple_self_signed(NAMES.map(str::to_owned)).unwrap();
         let authority = key.cert.pem();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
@@ -245,8 +250,13 @@ fn blob(state: &mut State, name: &str, mut content: Bytes, range: Option<&str>) 
         // The announced length is never reached: the connection breaks.
         Some(cut) => {
             let part = body.slice(..cut.min(body.len()));
-            let frames: [Result<_, Infallible>; 1] = [Ok(Frame::data(part))];
-            let ended = futures::stream::iter(frames);
+            let first = futures::stream::once(async { Ok(Frame::data(part)) });
+            // A body that is waited for is flushed first.
+            let broken = futures::stream::once(async {
+                tokio::task::yield_now().await;
+                Err(io::Error::other("cut"))
+            });
+            let ended = first.chain(broken);
             let mut answer = Response::new(BodyExt::boxed(StreamBody::new(ended)));
             answer
                 .headers_mut()
@@ -266,7 +276,7 @@ fn blob(state: &mut State, name: &str, mut content: Bytes, range: Option<&str>) 
 }
 
 fn full(status: StatusCode, bytes: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(bytes).boxed());
+    let mut answer = Response::new(Full::new(bytes).map_err(|never| match never {}).boxed());
     *answer.status_mut() = status;
     answer
 }
@@ -292,9 +302,7 @@ pub(crate) fn publish(
     let mut descriptors = Vec::new();
     let mut digests = Vec::new();
     for layer in layers {
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        std::io::Write::write_all(&mut gzip, layer).unwrap();
-        let packed = gzip.finish().unwrap();
+        let packed = pack(layer);
         let digest = Digest::of(&packed);
         descriptors.push(serde_json::json!({ "digest": digest, "size": packed.len() }));
         server.put(format!("{repository}/blobs/{digest}"), packed);
@@ -324,4 +332,14 @@ pub(crate) fn publish(
         config: config_digest,
         layers: digests,
     }
+}
+
+/// Small layers with gzip, large ones with zstd, which is quick in an unoptimised build too.
+fn pack(layer: &[u8]) -> Vec<u8> {
+    if layer.len() > 100_000 {
+        return zstd::encode_all(layer, 1).unwrap();
+    }
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(layer).unwrap();
+    gzip.finish().unwrap()
 }

@@ -14,7 +14,8 @@ use kubelet::runtime::cgroup::{self, Hierarchies, Qos};
 use kubelet::runtime::native::Config;
 use kubelet::runtime::sandbox::PodSandboxMetadata;
 use kubelet::runtime::{
-    ContainerConfig, ContainerState, ContainerStatus, Native, NamespaceMode, PodSandboxConfig, Runtime,
+    ContainerConfig, ContainerState, ContainerStatus, NamespaceMode, Native, PodSandboxConfig,
+    Runtime,
 };
 
 pub(crate) struct Node {
@@ -61,7 +62,10 @@ impl Node {
     pub(crate) async fn kill_kubelet(&mut self) {
         self.native = None;
         self.tasks.stop();
-        let _ = self.tasks.finished(component::supervisor::Shutdown::default()).await;
+        let _ = self
+            .tasks
+            .finished(component::supervisor::Shutdown::default())
+            .await;
     }
 
     pub(crate) fn runtime(&self) -> &Native {
@@ -74,7 +78,11 @@ impl Node {
 
     pub(crate) fn pod(&self, uid: &str) -> PodSandboxConfig {
         PodSandboxConfig {
-            metadata: PodSandboxMetadata { uid: uid.into(), name: "pod".into(), ..Default::default() },
+            metadata: PodSandboxMetadata {
+                uid: uid.into(),
+                name: "pod".into(),
+                ..Default::default()
+            },
             hostname: "pod-host".into(),
             cgroup_parent: cgroup::pod_path(&self.cgroup_root, Qos::Burstable, uid),
             pid: NamespaceMode::Container,
@@ -84,7 +92,10 @@ impl Node {
 
     /// A sandbox with nothing special.
     pub(crate) async fn sandbox(&self) -> String {
-        self.runtime().run_pod_sandbox(self.pod("uid")).await.unwrap()
+        self.runtime()
+            .run_pod_sandbox(self.pod("uid"))
+            .await
+            .unwrap()
     }
 
     /// A container that runs a shell script.
@@ -105,7 +116,11 @@ impl Node {
 
     /// Creates and starts.
     pub(crate) async fn run(&self, sandbox: &str, config: ContainerConfig) -> String {
-        let id = self.runtime().create_container(sandbox, config).await.unwrap();
+        let id = self
+            .runtime()
+            .create_container(sandbox, config)
+            .await
+            .unwrap();
         self.runtime().start_container(&id).await.unwrap();
         id
     }
@@ -163,7 +178,12 @@ impl Node {
         let command = vec!["/bin/sh".into(), "-c".into(), script.into()];
         let output = self.runtime().exec_sync(id, command, LIMIT).await.unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(output.exit_code, 0, "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            output.exit_code,
+            0,
+            "{text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         text
     }
 
@@ -193,7 +213,11 @@ impl Drop for Node {
                 let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
             }
         }
-        let left = self.cgroups.dirs(&self.cgroup_root).into_iter().find(|dir| dir.exists());
+        let left = self
+            .cgroups
+            .dirs(&self.cgroup_root)
+            .into_iter()
+            .find(|dir| dir.exists());
         if !std::thread::panicking() {
             assert_eq!(left, None, "cgroups are left");
         }
@@ -206,7 +230,11 @@ fn make_image(root: &Path) {
     }
     fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
     let list = Command::new("/bin/busybox").arg("--list").output().unwrap();
-    for applet in String::from_utf8(list.stdout).unwrap().lines().filter(|a| *a != "busybox") {
+    for applet in String::from_utf8(list.stdout)
+        .unwrap()
+        .lines()
+        .filter(|a| *a != "busybox")
+    {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
     fs::write(
@@ -214,7 +242,11 @@ fn make_image(root: &Path) {
         "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/home/web:/bin/sh\n",
     )
     .unwrap();
-    fs::write(root.join("etc/group"), "root:x:0:\nweb:x:34:\nssl:x:50:web\n").unwrap();
+    fs::write(
+        root.join("etc/group"),
+        "root:x:0:\nweb:x:34:\nssl:x:50:web\n",
+    )
+    .unwrap();
 }
 
 /// Where shim and helper are.
@@ -228,16 +260,27 @@ fn libexec() -> &'static Path {
 
 fn build_programs() -> PathBuf {
     let output = Command::new(env!("CARGO"))
-        .args(["build", "-p", "navarch-shim", "-p", "navarch-helper", "--bins"])
+        .args([
+            "build",
+            "-p",
+            "navarch-shim",
+            "-p",
+            "navarch-helper",
+            "--bins",
+        ])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).unwrap();
-    let built = text.lines().filter_map(|line| {
+    let mut built = text.lines().filter_map(|line| {
         let message: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).ok()?;
         Some(PathBuf::from(message.get("executable")?.as_str()?))
     });
-    built.last().unwrap().parent().unwrap().to_owned()
+    built.next_back().unwrap().parent().unwrap().to_owned()
 }

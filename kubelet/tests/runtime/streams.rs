@@ -17,12 +17,26 @@ async fn exec_sync_collects_output_and_exit_code() {
     let node = Node::start().await;
     let sandbox = node.sandbox().await;
     let id = node.run(&sandbox, node.shell("sleep 1000")).await;
-    let output =
-        node.runtime().exec_sync(&id, sh("echo out; echo err >&2; exit 5"), LIMIT).await.unwrap();
-    assert_eq!((output.stdout, output.stderr, output.exit_code), (b"out\n".into(), b"err\n".into(), 5));
-    let output = node.runtime().exec_sync(&id, sh("kill -9 $$"), LIMIT).await.unwrap();
+    let output = node
+        .runtime()
+        .exec_sync(&id, sh("echo out; echo err >&2; exit 5"), LIMIT)
+        .await
+        .unwrap();
+    assert_eq!(
+        (output.stdout, output.stderr, output.exit_code),
+        (b"out\n".into(), b"err\n".into(), 5)
+    );
+    let output = node
+        .runtime()
+        .exec_sync(&id, sh("kill -9 $$"), LIMIT)
+        .await
+        .unwrap();
     assert_eq!(output.exit_code, 137);
-    let output = node.runtime().exec_sync(&id, sh("seq 1 100000"), LIMIT).await.unwrap();
+    let output = node
+        .runtime()
+        .exec_sync(&id, sh("seq 1 100000"), LIMIT)
+        .await
+        .unwrap();
     assert_eq!(output.stdout.len(), 588_895);
 }
 
@@ -31,9 +45,15 @@ async fn a_command_that_cannot_run_says_why() {
     let node = Node::start().await;
     let sandbox = node.sandbox().await;
     let id = node.run(&sandbox, node.shell("sleep 1000")).await;
-    let failed = node.runtime().exec_sync(&id, vec!["nosuch".into()], LIMIT).await;
+    let failed = node
+        .runtime()
+        .exec_sync(&id, vec!["nosuch".into()], LIMIT)
+        .await;
     let expected = r#"exec: "nosuch": executable file not found in $PATH"#;
-    assert!(matches!(&failed, Err(Error::Start(text)) if text == expected), "{failed:?}");
+    assert!(
+        matches!(&failed, Err(Error::Start(text)) if text == expected),
+        "{failed:?}"
+    );
 }
 
 #[tokio::test]
@@ -41,7 +61,11 @@ async fn what_a_command_left_behind_is_not_waited_for() {
     let node = Node::start().await;
     let sandbox = node.sandbox().await;
     let id = node.run(&sandbox, node.shell("sleep 1000")).await;
-    let output = node.runtime().exec_sync(&id, sh("sleep 1000 & echo done"), LIMIT).await.unwrap();
+    let output = node
+        .runtime()
+        .exec_sync(&id, sh("sleep 1000 & echo done"), LIMIT)
+        .await
+        .unwrap();
     assert_eq!(output.stdout, b"done\n");
 }
 
@@ -52,7 +76,10 @@ async fn a_command_that_takes_too_long_is_killed() {
     let id = node.run(&sandbox, node.shell("sleep 1000")).await;
     let limit = Duration::from_millis(100);
     let start = Instant::now();
-    let timed_out = node.runtime().exec_sync(&id, sh("sleep 999 & sleep 999"), limit).await;
+    let timed_out = node
+        .runtime()
+        .exec_sync(&id, sh("sleep 999 & sleep 999"), limit)
+        .await;
     assert!(matches!(timed_out, Err(Error::Timeout(_))));
     assert!(start.elapsed() < Duration::from_secs(10));
     let left = "ps -o args | grep -c '[s]leep 999' || true";
@@ -67,11 +94,18 @@ async fn exec_streams_both_ways() {
     let node = Node::start().await;
     let sandbox = node.sandbox().await;
     let id = node.run(&sandbox, node.shell("sleep 1000")).await;
-    let request =
-        ExecRequest { command: sh("cat; exit 4"), stdin: true, stdout: true, ..Default::default() };
+    let request = ExecRequest {
+        command: sh("cat; exit 4"),
+        stdin: true,
+        stdout: true,
+        ..Default::default()
+    };
     let mut session = node.runtime().exec(&id, request).await.unwrap();
     assert!(session.stderr.is_none() && session.terminal.is_none());
-    let (mut stdin, mut stdout) = (session.stdin.take().unwrap(), session.stdout.take().unwrap());
+    let (mut stdin, mut stdout) = (
+        session.stdin.take().unwrap(),
+        session.stdout.take().unwrap(),
+    );
     let data: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let sent = data.clone();
     let send = async {
@@ -90,13 +124,17 @@ async fn exec_with_a_terminal_has_its_size_and_follows_it() {
     let node = Node::start().await;
     let sandbox = node.sandbox().await;
     let id = node.run(&sandbox, node.shell("sleep 1000")).await;
-    let script = "tty; stty size; trap 'stty size; exit 6' WINCH; echo ready; while :; do sleep 0.01; done";
+    let script =
+        "tty; stty size; trap 'stty size; exit 6' WINCH; echo ready; while :; do sleep 0.01; done";
     let request = ExecRequest {
         command: sh(script),
         tty: true,
         stdin: true,
         stdout: true,
-        size: Some(TerminalSize { width: 111, height: 33 }),
+        size: Some(TerminalSize {
+            width: 111,
+            height: 33,
+        }),
         ..Default::default()
     };
     let mut session = node.runtime().exec(&id, request).await.unwrap();
@@ -107,7 +145,12 @@ async fn exec_with_a_terminal_has_its_size_and_follows_it() {
     }
     assert!(text.contains("/dev/pts/0\r\n33 111\r\n"), "{text:?}");
     let terminal = session.terminal.clone().unwrap();
-    terminal.resize(TerminalSize { width: 99, height: 44 }).unwrap();
+    terminal
+        .resize(TerminalSize {
+            width: 99,
+            height: 44,
+        })
+        .unwrap();
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).await.unwrap();
     assert_eq!(rest, "44 99\r\n");
@@ -134,11 +177,29 @@ async fn attach_sees_what_is_written_and_the_log_has_it_too() {
     stdin.write_all(b"first\nsecond\n").await.unwrap();
     drop(stdin);
     let (mut out, mut err) = (String::new(), String::new());
-    session.stdout.take().unwrap().read_to_string(&mut out).await.unwrap();
-    session.stderr.take().unwrap().read_to_string(&mut err).await.unwrap();
-    assert_eq!((out.as_str(), err.as_str()), ("got first\nsecond\n", "err\n"));
+    session
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut out)
+        .await
+        .unwrap();
+    session
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut err)
+        .await
+        .unwrap();
+    assert_eq!(
+        (out.as_str(), err.as_str()),
+        ("got first\nsecond\n", "err\n")
+    );
     assert_eq!(session.exit.await.unwrap(), 9);
-    assert_eq!(node.output(&node.status(&id).await), "got first\nsecond\nerr\n");
+    assert_eq!(
+        node.output(&node.status(&id).await),
+        "got first\nsecond\nerr\n"
+    );
 }
 
 #[tokio::test]
@@ -162,14 +223,26 @@ async fn without_stdin_once_the_input_stays_open() {
 async fn a_container_with_a_terminal_is_attached_and_resized() {
     let node = Node::start().await;
     let sandbox = node.sandbox().await;
-    let mut config = node.shell("read go; tty; stty size; ls -l /dev/console | cut -c1; read end; exit 3");
+    let mut config =
+        node.shell("read go; tty; stty size; ls -l /dev/console | cut -c1; read end; exit 3");
     config.tty = true;
     config.stdin = true;
     let id = node.run(&sandbox, config).await;
     let mut session = node.runtime().attach(&id, true).await.unwrap();
     assert!(session.stderr.is_none());
-    session.terminal.clone().unwrap().resize(TerminalSize { width: 70, height: 20 }).unwrap();
-    let (mut stdin, mut stdout) = (session.stdin.take().unwrap(), session.stdout.take().unwrap());
+    session
+        .terminal
+        .clone()
+        .unwrap()
+        .resize(TerminalSize {
+            width: 70,
+            height: 20,
+        })
+        .unwrap();
+    let (mut stdin, mut stdout) = (
+        session.stdin.take().unwrap(),
+        session.stdout.take().unwrap(),
+    );
     stdin.write_all(b"go\n").await.unwrap();
     let mut text = String::new();
     while !text.contains("c\r\n") {
@@ -190,11 +263,27 @@ async fn a_slow_client_slows_the_container_and_sees_everything() {
     config.stdin = true;
     let id = node.run(&sandbox, config).await;
     let mut session = node.runtime().attach(&id, true).await.unwrap();
-    session.stdin.take().unwrap().write_all(b"go\n").await.unwrap();
+    session
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"go\n")
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(node.status(&id).await.state, ContainerState::Running, "it waits for its client");
+    assert_eq!(
+        node.status(&id).await.state,
+        ContainerState::Running,
+        "it waits for its client"
+    );
     let mut text = String::new();
-    session.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
+    session
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .await
+        .unwrap();
     assert_eq!(text.lines().count(), 300_000);
     assert!(text.ends_with("300000\n"));
     node.exited(&id).await;
@@ -210,9 +299,21 @@ async fn a_client_that_goes_away_does_not_disturb() {
     let gone = node.runtime().attach(&id, true).await.unwrap();
     let mut session = node.runtime().attach(&id, true).await.unwrap();
     drop(gone);
-    session.stdin.take().unwrap().write_all(b"go\n").await.unwrap();
+    session
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"go\n")
+        .await
+        .unwrap();
     let mut text = String::new();
-    session.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
+    session
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .await
+        .unwrap();
     assert_eq!(text.lines().count(), 100_000);
     assert_eq!(node.exited(&id).await.exit_code, 2);
 }
@@ -221,7 +322,9 @@ async fn a_client_that_goes_away_does_not_disturb() {
 async fn a_port_of_the_pods_loopback_is_reached() {
     let node = Node::start().await;
     let sandbox = node.sandbox().await;
-    let id = node.run(&sandbox, node.shell("exec nc -ll -p 8080 -e /bin/cat")).await;
+    let id = node
+        .run(&sandbox, node.shell("exec nc -ll -p 8080 -e /bin/cat"))
+        .await;
     let mut stream = None;
     let deadline = Instant::now() + LIMIT;
     while stream.is_none() && Instant::now() < deadline {

@@ -2,10 +2,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use shim::protocol::{Created, Exec, Exited, Failed, Frame, Message, Start, Started, helper_fd};
+use shim::protocol::{
+    Created, Detail, Exec, Exited, Failed, Frame, Message, Running, Start, Started, helper_fd,
+};
 use shim::wire::Inbox;
 
-use super::requests::parse;
+use super::requests::{next, parse};
 use super::{Job, Owner, Shim, Work};
 use crate::container::Container;
 use crate::poll::Target;
@@ -35,16 +37,32 @@ impl Shim {
         let (container, ends) =
             Container::prepare(&mut self.poll, key, ask).map_err(|error| error.to_string())?;
         self.containers.insert(key, container);
-        let mut args: Vec<String> =
-            ["navarch-helper", "create", "--id", &ask.id, "--dir", &ask.dir, "--spec", &ask.spec]
-                .map(String::from)
-                .to_vec();
+        let mut args: Vec<String> = [
+            "navarch-helper",
+            "create",
+            "--id",
+            &ask.id,
+            "--dir",
+            &ask.dir,
+            "--spec",
+            &ask.spec,
+        ]
+        .map(String::from)
+        .to_vec();
         if !ask.seccomp.is_empty() {
             args.extend(["--seccomp".into(), ask.seccomp.clone()]);
         }
         let mut fds: Vec<(&OwnedFd, i32)> = ends.fds.iter().map(|(fd, at)| (fd, *at)).collect();
-        let namespaces = self.namespaces.as_ref().map(|held| held.for_helper()).unwrap_or_default();
-        fds.extend(namespaces.into_iter().filter(|(_, at)| target.is_none() || *at != helper_fd::PID));
+        let namespaces = self
+            .namespaces
+            .as_ref()
+            .map(|held| held.for_helper())
+            .unwrap_or_default();
+        fds.extend(
+            namespaces
+                .into_iter()
+                .filter(|(_, at)| target.is_none() || *at != helper_fd::PID),
+        );
         fds.extend(target.as_ref().map(|fd| (fd, helper_fd::PID)));
         let started = self.launch(&args, &fds);
         match started {
@@ -58,19 +76,26 @@ impl Shim {
         }
     }
 
-    pub(super) fn exec(&mut self, client: u64, request: u32, ask: &Exec) -> Result<(), String> {
+    pub(super) fn exec(
+        &mut self,
+        client: u64,
+        request: u32,
+        ask: &Exec,
+        mut fds: impl Iterator<Item = OwnedFd>,
+    ) -> Result<(), String> {
         let streams = [(ask.stdin, 0), (ask.stdout, 1), (ask.stderr, 2)];
         let mut given = Vec::new();
         for (_, at) in streams.into_iter().filter(|(wanted, _)| *wanted) {
-            given.push((self.fd(client)?, at));
+            given.push((next(&mut fds)?, at));
         }
         let (_, container) = self.container(&ask.id)?;
         if !container.is_running() {
             return Err(format!("container {} is not running", ask.id));
         }
         let pid = container.pid.to_string();
-        let mut args: Vec<String> =
-            ["navarch-helper", "exec", "--pid", &pid, "--spec", &ask.spec].map(String::from).to_vec();
+        let mut args: Vec<String> = ["navarch-helper", "exec", "--pid", &pid, "--spec", &ask.spec]
+            .map(String::from)
+            .to_vec();
         if !ask.seccomp.is_empty() {
             args.extend(["--seccomp".into(), ask.seccomp.clone()]);
         }
@@ -82,7 +107,15 @@ impl Shim {
         args.extend_from_slice(&ask.args);
         let fds: Vec<(&OwnedFd, i32)> = given.iter().map(|(fd, at)| (fd, *at)).collect();
         let helper = self.launch(&args, &fds)?;
-        self.watch(helper, Work::Exec { exec: ask.exec, tty: ask.tty }, client, request)
+        self.watch(
+            helper,
+            Work::Exec {
+                exec: ask.exec,
+                tty: ask.tty,
+            },
+            client,
+            request,
+        )
     }
 
     fn pid_namespace_of(&self, id: &str) -> Result<OwnedFd, String> {
@@ -91,7 +124,8 @@ impl Shim {
             return Err(format!("container {id} is not running"));
         }
         let file = std::fs::File::open(format!("/proc/{}/ns/pid", container.pid));
-        file.map(Into::into).map_err(|error| format!("PID namespace of container {id}: {error}"))
+        file.map(Into::into)
+            .map_err(|error| format!("PID namespace of container {id}: {error}"))
     }
 
     fn launch(&self, args: &[String], fds: &[(&OwnedFd, i32)]) -> Result<spawn::Helper, String> {
@@ -116,15 +150,27 @@ impl Shim {
         })?;
         self.owners.insert(pid, Owner::Helper);
         let inbox = Inbox::default();
-        let job =
-            Job { pid, report, token, inbox, work, client, request, created: None, failed: None };
+        let job = Job {
+            pid,
+            report,
+            token,
+            inbox,
+            work,
+            client,
+            request,
+            created: None,
+            detail: None,
+            failed: None,
+        };
         self.jobs.insert(key, job);
         Ok(())
     }
 
     /// Takes what a helper says; its job is done when nobody can say more.
     pub(super) fn on_report(&mut self, key: u64) {
-        let Some(job) = self.jobs.get_mut(&key) else { return };
+        let Some(job) = self.jobs.get_mut(&key) else {
+            return;
+        };
         let open = loop {
             match job.inbox.receive(job.report.as_fd()) {
                 Ok(0) => break false,
@@ -134,21 +180,25 @@ impl Shim {
                 Err(_) => break false,
             }
         };
-        while let Some(frame) = self.jobs.get_mut(&key).and_then(Job::next_frame) {
-            self.on_word(key, &frame);
+        while let Some((frame, fds)) = self.jobs.get_mut(&key).and_then(Job::next_frame) {
+            self.on_word(key, &frame, fds);
         }
         if !open {
             self.finish(key);
         }
     }
 
-    fn on_word(&mut self, key: u64, frame: &Frame) {
-        let Some(job) = self.jobs.get_mut(&key) else { return };
+    fn on_word(&mut self, key: u64, frame: &Frame, fds: Vec<OwnedFd>) {
+        let Some(job) = self.jobs.get_mut(&key) else {
+            return;
+        };
         match frame.kind {
             Created::KIND => {
-                let Ok(Created { pid }) = parse(&frame.body) else { return };
+                let Ok(Created { pid }) = parse(&frame.body) else {
+                    return;
+                };
                 let pid = pid.cast_signed();
-                let terminal = job.inbox.next_fd();
+                let terminal = fds.into_iter().next();
                 let work = job.work;
                 job.created = Some((pid, None));
                 match work {
@@ -162,7 +212,16 @@ impl Shim {
             }
             Failed::KIND => {
                 if let Ok(Failed { message }) = parse(&frame.body) {
+                    let message = match job.detail.take() {
+                        Some(detail) => format!("{message}: {detail}"),
+                        None => message,
+                    };
                     job.failed.get_or_insert(message);
+                }
+            }
+            Detail::KIND => {
+                if let Ok(Detail { message }) = parse(&frame.body) {
+                    job.detail.get_or_insert(message);
                 }
             }
             _ => {}
@@ -170,7 +229,9 @@ impl Shim {
     }
 
     fn on_created(&mut self, job: u64, key: u64, pid: i32, terminal: Option<OwnedFd>) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         let created = container.created(&mut self.poll, key, pid, terminal);
         if let (Err(error), Some(job)) = (created, self.jobs.get_mut(&job)) {
             job.failed.get_or_insert(error.to_string());
@@ -189,7 +250,9 @@ impl Shim {
     }
 
     fn finish(&mut self, key: u64) {
-        let Some(job) = self.jobs.remove(&key) else { return };
+        let Some(job) = self.jobs.remove(&key) else {
+            return;
+        };
         self.poll.remove(&job.report, job.token);
         let failed = match (&job.created, job.failed) {
             (_, Some(message)) => Some(message),
@@ -211,7 +274,10 @@ impl Shim {
                 self.send(client, request, &Failed { message }, Vec::new());
             }
             (Work::Exec { exec, tty }, None, Some((pid, terminal))) => {
-                let started = Started { pid: pid.unsigned_abs(), at: sys::now() };
+                let started = Started {
+                    pid: pid.unsigned_abs(),
+                    at: sys::now(),
+                };
                 let terminal = terminal.filter(|_| tty).into_iter().collect();
                 self.send(client, request, &started, terminal);
                 if let Some(ended) = self.unclaimed.remove(&pid) {
@@ -226,17 +292,30 @@ impl Shim {
     }
 
     fn start_failed(&mut self, key: u64, client: u64, request: u32, message: String) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         let exit = container.failed(&mut self.poll, &message);
-        let exited = Exited { id: container.id.clone(), exit };
+        let exited = Exited {
+            id: container.id.clone(),
+            exit,
+        };
         self.send(client, request, &Failed { message }, Vec::new());
         self.tell(&exited);
     }
 
     fn started(&mut self, key: u64, client: u64, request: u32, pid: i32) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
-        let started = Started { pid: pid.unsigned_abs(), at: container.started() };
-        self.send(client, request, &started, Vec::new());
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        let (at, id) = (container.started(), container.id.clone());
+        let number = pid.unsigned_abs();
+        self.send(client, request, &Started { pid: number, at }, Vec::new());
+        self.tell(&Running {
+            id,
+            pid: number,
+            at,
+        });
         if let Some(ended) = self.unclaimed.remove(&pid) {
             self.on_exit(key, ended);
         }
@@ -244,7 +323,7 @@ impl Shim {
 }
 
 impl Job {
-    fn next_frame(&mut self) -> Option<Frame> {
+    fn next_frame(&mut self) -> Option<(Frame, Vec<OwnedFd>)> {
         self.inbox.next_frame().ok().flatten()
     }
 }

@@ -8,7 +8,6 @@ use shim::protocol::{
 };
 
 use super::{Owner, Shim};
-use crate::client::Gone;
 use crate::namespaces::Namespaces;
 use crate::stdio::Attached;
 use crate::sys;
@@ -18,63 +17,58 @@ type Outcome = Result<(), String>;
 
 impl Shim {
     /// Answers one request, now or when its helper is done.
-    pub(super) fn request(&mut self, client: u64, frame: &Frame) -> Result<(), Gone> {
-        let body = &frame.body[..];
-        let id = frame.id;
-        let now = match frame.kind {
+    pub(super) fn request(&mut self, client: u64, frame: &Frame, fds: Vec<OwnedFd>) {
+        let (id, body) = (frame.id, &frame.body[..]);
+        let mut fds = fds.into_iter();
+        let done = match frame.kind {
             Hello::KIND => return self.hello(client, id),
             List::KIND => return self.list(client, id),
             Start::KIND => match parse(body).and_then(|ask| self.start(client, id, &ask)) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return,
                 Err(message) => Err(message),
             },
-            Exec::KIND => match parse(body).and_then(|ask| self.exec(client, id, &ask)) {
-                Ok(()) => return Ok(()),
+            Exec::KIND => match parse(body).and_then(|ask| self.exec(client, id, &ask, fds)) {
+                Ok(()) => return,
                 Err(message) => Err(message),
             },
-            SetHelper::KIND => self.fd(client).map(|image| self.helper = Some(image)),
-            MakeSandbox::KIND => parse(body).and_then(|ask| self.make_sandbox(client, &ask)),
+            SetHelper::KIND => next(&mut fds).map(|image| self.helper = Some(image)),
+            MakeSandbox::KIND => parse(body).and_then(|ask| self.make_sandbox(&ask, fds.next())),
             Kill::KIND => parse(body).and_then(|ask| self.kill(&ask)),
             KillExec::KIND => parse(body).and_then(|ask| self.kill_exec(&ask)),
-            Attach::KIND => parse(body).and_then(|ask| self.attach(client, &ask)),
+            Attach::KIND => parse(body).and_then(|ask| self.attach(&ask, fds)),
             Resize::KIND => parse(body).and_then(|ask| self.resize(&ask)),
             ReopenLog::KIND => parse(body).and_then(|ask| self.reopen_log(&ask)),
             Forget::KIND => parse(body).and_then(|ask| self.forget(&ask)),
             Shutdown::KIND => self.shutdown(),
             kind => Err(format!("unknown request {kind}")),
         };
-        match now {
+        match done {
             Ok(()) => self.send(client, id, &Done {}, Vec::new()),
             Err(message) => self.send(client, id, &Failed { message }, Vec::new()),
         }
-        Ok(())
     }
 
-    fn hello(&mut self, client: u64, id: u32) -> Result<(), Gone> {
-        let hello = Hello { version: VERSION, pid: std::process::id() };
+    fn hello(&mut self, client: u64, id: u32) {
+        let hello = Hello {
+            version: VERSION,
+            pid: std::process::id(),
+        };
         self.send(client, id, &hello, Vec::new());
-        Ok(())
     }
 
-    fn list(&mut self, client: u64, id: u32) -> Result<(), Gone> {
-        let all = self.containers.values().map(crate::container::Container::state).collect();
+    fn list(&mut self, client: u64, id: u32) {
+        let all = self
+            .containers
+            .values()
+            .map(crate::container::Container::state)
+            .collect();
         self.send(client, id, &Containers { all }, Vec::new());
-        Ok(())
     }
 
-    /// The next descriptor that came with the client's requests.
-    pub(super) fn fd(&mut self, client: u64) -> Result<OwnedFd, String> {
-        let client = self.clients.get_mut(&client);
-        client.and_then(|client| client.inbox.next_fd()).ok_or_else(|| "descriptor missing".into())
-    }
-
-    /// The same, if it is wanted.
-    pub(super) fn fd_if(&mut self, client: u64, wanted: bool) -> Result<Option<OwnedFd>, String> {
-        if wanted { self.fd(client).map(Some) } else { Ok(None) }
-    }
-
-    fn make_sandbox(&mut self, client: u64, ask: &MakeSandbox) -> Outcome {
-        let network = self.fd_if(client, ask.network == NETWORK_GIVEN)?;
+    fn make_sandbox(&mut self, ask: &MakeSandbox, network: Option<OwnedFd>) -> Outcome {
+        if (ask.network == NETWORK_GIVEN) != network.is_some() {
+            return Err("network namespace missing".into());
+        }
         if self.namespaces.is_some() {
             return Err("the sandbox is made already".into());
         }
@@ -85,10 +79,16 @@ impl Shim {
 
     fn kill(&mut self, ask: &Kill) -> Outcome {
         let (key, container) = self.container(&ask.id)?;
-        container.kill(ask.signal, ask.all).map_err(|error| error.to_string())?;
+        container
+            .kill(ask.signal, ask.all)
+            .map_err(|error| error.to_string())?;
         if ask.all {
             // A helper that hangs is ended with what it made.
-            for job in self.jobs.values().filter(|job| job.work.container() == Some(key)) {
+            for job in self
+                .jobs
+                .values()
+                .filter(|job| job.work.container() == Some(key))
+            {
                 let _ = sys::kill(job.pid, libc::SIGKILL);
             }
         }
@@ -97,7 +97,12 @@ impl Shim {
 
     fn kill_exec(&mut self, ask: &KillExec) -> Outcome {
         let of = |owner: &Owner| matches!(owner, Owner::Exec { exec, .. } if *exec == ask.exec);
-        let Some(pid) = self.owners.iter().find(|(_, owner)| of(owner)).map(|(pid, _)| *pid) else {
+        let Some(pid) = self
+            .owners
+            .iter()
+            .find(|(_, owner)| of(owner))
+            .map(|(pid, _)| *pid)
+        else {
             return Ok(()); // it has ended
         };
         // It leads a session, so its group has its number.
@@ -105,33 +110,55 @@ impl Shim {
         sys::kill(pid, ask.signal).map_err(|error| error.to_string())
     }
 
-    fn attach(&mut self, client: u64, ask: &Attach) -> Outcome {
+    fn attach(&mut self, ask: &Attach, mut fds: impl Iterator<Item = OwnedFd>) -> Outcome {
+        let mut take = |wanted: bool| {
+            if wanted {
+                next(&mut fds).map(Some)
+            } else {
+                Ok(None)
+            }
+        };
         let with = Attached {
-            stdin: self.fd_if(client, ask.stdin)?,
-            stdout: self.fd_if(client, ask.stdout)?,
-            stderr: self.fd_if(client, ask.stderr)?,
+            stdin: take(ask.stdin)?,
+            stdout: take(ask.stdout)?,
+            stderr: take(ask.stderr)?,
         };
         let (key, container) = self.container(&ask.id)?;
         if !container.is_running() {
             return Err(format!("container {} is not running", ask.id));
         }
-        let Some(container) = self.containers.get_mut(&key) else { return Ok(()) };
-        container.stdio.attach(&mut self.poll, with).map_err(|error| error.to_string())
+        let Some(container) = self.containers.get_mut(&key) else {
+            return Ok(());
+        };
+        container
+            .stdio
+            .attach(&mut self.poll, with)
+            .map_err(|error| error.to_string())
     }
 
     fn resize(&mut self, ask: &Resize) -> Outcome {
         let (_, container) = self.container(&ask.id)?;
-        container.stdio.resize(ask.width, ask.height).map_err(|error| error.to_string())
+        container
+            .stdio
+            .resize(ask.width, ask.height)
+            .map_err(|error| error.to_string())
     }
 
     fn reopen_log(&mut self, ask: &ReopenLog) -> Outcome {
         let (key, _) = self.container(&ask.id)?;
-        let Some(container) = self.containers.get_mut(&key) else { return Ok(()) };
-        container.stdio.reopen_log().map_err(|error| error.to_string())
+        let Some(container) = self.containers.get_mut(&key) else {
+            return Ok(());
+        };
+        container
+            .stdio
+            .reopen_log()
+            .map_err(|error| error.to_string())
     }
 
     fn forget(&mut self, ask: &Forget) -> Outcome {
-        let Ok((key, container)) = self.container(&ask.id) else { return Ok(()) };
+        let Ok((key, container)) = self.container(&ask.id) else {
+            return Ok(());
+        };
         if container.exit.is_none() {
             return Err(format!("container {} has not ended", ask.id));
         }
@@ -142,7 +169,11 @@ impl Shim {
     }
 
     fn shutdown(&mut self) -> Outcome {
-        match self.containers.values().find(|container| container.exit.is_none()) {
+        match self
+            .containers
+            .values()
+            .find(|container| container.exit.is_none())
+        {
             Some(container) => Err(format!("container {} has not ended", container.id)),
             None => {
                 self.finished = true;
@@ -150,6 +181,11 @@ impl Shim {
             }
         }
     }
+}
+
+/// The next descriptor that came with a request.
+pub(super) fn next(fds: &mut impl Iterator<Item = OwnedFd>) -> Result<OwnedFd, String> {
+    fds.next().ok_or_else(|| "descriptor missing".into())
 }
 
 pub(super) fn parse<T: Message>(body: &[u8]) -> Result<T, String> {

@@ -29,9 +29,7 @@ pub(super) fn parse(header: &str) -> Vec<Challenge> {
     let mut challenges: Vec<Challenge> = Vec::new();
     let mut rest = header.trim_start_matches([' ', ',', '\t']);
     while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| matches!(c, '=' | ',' | ' '))
-            .unwrap_or(rest.len());
+        let end = rest.find(['=', ',', ' ']).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
         if let Some(value) = after.strip_prefix('=') {
             let (value, after) = parameter(value);

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::Empty;
@@ -33,6 +33,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::hosts::{Host, Tls};
+use super::proxy::Proxies;
 use super::{Error, Result};
 
 /// Connections to one place that are kept for the next request.
@@ -88,6 +89,7 @@ pub(super) struct Timeouts {
 /// The connections of one pull.
 pub(super) struct Transport {
     timeouts: Timeouts,
+    proxies: Proxies,
     roots: Arc<Roots>,
     idle: Idle,
     /// Made anew for each pull: certificates on disk may have been renewed.
@@ -95,10 +97,11 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new(timeouts: Timeouts, roots: Arc<Roots>) -> Self {
+    pub(super) fn new(timeouts: Timeouts, proxies: Proxies, roots: Arc<Roots>) -> Self {
         let (idle, settings) = (Idle::default(), Mutex::default());
         Self {
             timeouts,
+            proxies,
             roots,
             idle,
             settings,
@@ -144,15 +147,24 @@ impl Transport {
             host: host.clone(),
             source,
         };
-        let path = request
-            .uri()
-            .path_and_query()
-            .map_or("/", |path| path.as_str());
+        // A proxy is told the whole address, the host itself only what is behind its name.
+        let proxy = self
+            .proxies
+            .of(place.tls, &place.authority)
+            .filter(|_| !place.tls);
+        let target = match (proxy, request.uri().path_and_query()) {
+            (Some(_), _) => request.uri().clone(),
+            (None, path) => path.map_or_else(Uri::default, |path| path.clone().into()),
+        };
         let mut message = Request::new(Empty::new());
-        *message.uri_mut() = Uri::try_from(path).unwrap_or_default();
+        *message.uri_mut() = target;
         *message.headers_mut() = request.headers().clone();
         if let Ok(value) = HeaderValue::from_str(&host) {
             message.headers_mut().insert(HOST, value);
+        }
+        let authorization = proxy.and_then(|proxy| proxy.authorization()?.parse().ok());
+        if let Some(value) = authorization {
+            message.headers_mut().insert(PROXY_AUTHORIZATION, value);
         }
         let answer = {
             let mut answer = Box::pin(connection.sender.send_request(message));
@@ -188,7 +200,11 @@ impl Transport {
                 .port_u16()
                 .unwrap_or(if place.tls { 443 } else { 80 });
             let name = place.authority.host().trim_matches(['[', ']']);
-            let tcp = TcpStream::connect((name, port)).await?;
+            let tcp = match self.proxies.of(place.tls, &place.authority) {
+                None => TcpStream::connect((name, port)).await?,
+                Some(proxy) if place.tls => proxy.tunnel(name, port).await?,
+                Some(proxy) => proxy.connect().await?,
+            };
             tcp.set_nodelay(true)?;
             let stream: Box<dyn Stream> = match place.tls {
                 false => Box::new(tcp),

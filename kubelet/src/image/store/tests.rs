@@ -47,11 +47,15 @@ fn add(store: &Arc<Store>, name: &str, layers: &[&[(&str, &str)]]) -> Arc<Image>
     };
     let id = Digest::of(&serde_json::to_vec(&config).unwrap());
     let reference: Reference = name.parse().unwrap();
-    let names = Names {
+    let image = NewImage {
+        id,
+        config,
         tags: [reference.tagged().unwrap()].into(),
         digests: [reference.at(&Digest::of(name.as_bytes()))].into(),
+        pinned: false,
+        access: Accesses::new(),
     };
-    store.commit(&id, config, &pins, &names, false).unwrap()
+    store.commit(image, &pins).unwrap()
 }
 
 fn layers_on_disk(root: &Path) -> usize {

@@ -14,7 +14,7 @@ use crate::network::{HostPort, Protocol, netns};
 use crate::sys::mount;
 
 /// Runs a test on a node of its own: the test's thread and those of its runtime are in it.
-fn on_a_node<F: Future<Output = ()>>(test: impl FnOnce(Node) -> F) {
+pub(in crate::network) fn on_a_node<F: Future<Output = ()>>(test: impl FnOnce(Node) -> F) {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
     let netns = Arc::new(this_netns());
     Rtnl::open().unwrap().run(vec![rtnl::set_up(1)]).unwrap();
@@ -37,8 +37,8 @@ fn on_a_node<F: Future<Output = ()>>(test: impl FnOnce(Node) -> F) {
     result.unwrap();
 }
 
-struct Node {
-    root: PathBuf,
+pub(in crate::network) struct Node {
+    pub(in crate::network) root: PathBuf,
     netns: Arc<OwnedFd>,
 }
 
@@ -51,7 +51,7 @@ impl Node {
         .unwrap()
     }
 
-    async fn ready(&self, cidrs: &[&str]) -> Bridge {
+    pub(in crate::network) async fn ready(&self, cidrs: &[&str]) -> Bridge {
         let bridge = self.bridge();
         let cidrs = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
         bridge.set_pod_cidrs(cidrs).await.unwrap();
@@ -63,7 +63,7 @@ fn this_netns() -> OwnedFd {
     fs::File::open("/proc/thread-self/ns/net").unwrap().into()
 }
 
-fn pod(uid: &str) -> Pod {
+pub(in crate::network) fn pod(uid: &str) -> Pod {
     Pod {
         uid: uid.into(),
         namespace: "default".into(),
@@ -81,6 +81,10 @@ fn tcp_port(host_port: u16, container_port: u16) -> HostPort {
     }
 }
 
+fn open(pod: &Attachment) -> OwnedFd {
+    fs::File::open(&pod.netns).unwrap().into()
+}
+
 /// Runs something inside a namespace.
 fn inside<T: Send>(netns: &OwnedFd, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
@@ -93,7 +97,7 @@ fn inside<T: Send>(netns: &OwnedFd, work: impl FnOnce() -> T + Send) -> T {
 }
 
 fn in_pod<T: Send>(pod: &Attachment, work: impl FnOnce() -> T + Send) -> T {
-    inside(&netns::open(&pod.netns).unwrap(), work)
+    inside(&open(pod), work)
 }
 
 /// A server that answers with the address it sees. Ends with the test's process at the latest.
@@ -109,7 +113,7 @@ fn serve(netns: &OwnedFd, at: &str) {
 }
 
 fn serve_in(pod: &Attachment, at: &str) {
-    serve(&netns::open(&pod.netns).unwrap(), at);
+    serve(&open(pod), at);
 }
 
 /// Connects and returns under which address the server saw us.
@@ -158,6 +162,7 @@ fn a_pod_cannot_take_the_place_of_another() {
         let a = bridge.setup(pod("a")).await.unwrap();
         let b = bridge.setup(pod("b")).await.unwrap();
         serve_in(&a, "0.0.0.0:80");
+        let b_mac = mac(&b.ips);
         in_pod(&b, || {
             let mut rtnl = Rtnl::open().unwrap();
             let link = rtnl.link(POD_LINK).unwrap().unwrap();
@@ -166,11 +171,14 @@ fn a_pod_cannot_take_the_place_of_another() {
                 "10.244.1.2/32".parse().unwrap(),
             )])
             .unwrap();
-            // Packets and announcements with a's address from b's port: a bridge that learns, or a
-            // node that asks around, would follow them.
-            let socket = UdpSocket::bind("10.244.1.2:0").unwrap();
-            for _ in 0..5 {
-                socket.send_to(b"me", "10.244.1.1:9").unwrap();
+            // Packets and announcements with a's addresses from b's port: a bridge that learns, or
+            // a node that asks around, would follow them.
+            for taken in [b_mac, mac(&a.ips)] {
+                rtnl.run(vec![rtnl::set_mac(link.index, taken)]).unwrap();
+                let socket = UdpSocket::bind("10.244.1.2:0").unwrap();
+                for _ in 0..5 {
+                    socket.send_to(b"me", "10.244.1.1:9").unwrap();
+                }
             }
         });
         assert_eq!(seen_by("10.244.1.2:80").unwrap(), "10.244.1.1");
@@ -204,6 +212,7 @@ fn host_ports_lead_to_the_pod_from_everywhere_and_end_with_it() {
             in_pod(&a, || seen_by("10.244.1.1:8080")).unwrap(),
             "10.244.1.1"
         );
+        assert_eq!(seen_by("127.0.0.1:8080").unwrap(), "10.244.1.1");
         let again = Pod {
             host_ports: vec![port],
             ..pod("c")
@@ -213,6 +222,33 @@ fn host_ports_lead_to_the_pod_from_everywhere_and_end_with_it() {
         bridge.teardown("a").await.unwrap();
         assert!(seen_by("10.244.1.1:8080").is_err());
         bridge.setup(again).await.unwrap();
+    });
+}
+
+#[test]
+fn a_pod_does_not_reach_the_nodes_loopback() {
+    on_a_node(async |node| {
+        let bridge = node.ready(&["10.244.1.0/24"]).await;
+        let a = bridge.setup(pod("a")).await.unwrap();
+        serve(&node.netns, "127.0.0.1:85");
+        in_pod(&a, || {
+            // The pod has no loopback of its own any more and sends 127.0.0.1 to the gateway.
+            for (key, value) in [("all/route_localnet", "1"), ("eth0/route_localnet", "1")] {
+                fs::write(Path::new("/proc/sys/net/ipv4/conf").join(key), value).unwrap();
+            }
+            let mut rtnl = Rtnl::open().unwrap();
+            rtnl.run(vec![rtnl::delete_address(
+                1,
+                "127.0.0.1/8".parse().unwrap(),
+            )])
+            .unwrap();
+            let to = "127.0.0.0/8".parse().unwrap();
+            let link = rtnl.link(POD_LINK).unwrap().unwrap();
+            let route = rtnl::add_route(to, Some("10.244.1.1".parse().unwrap()), link.index);
+            rtnl.run(vec![route]).unwrap();
+            assert!(seen_by("127.0.0.1:85").is_err());
+        });
+        assert_eq!(seen_by("127.0.0.1:85").unwrap(), "127.0.0.1");
     });
 }
 
@@ -320,6 +356,8 @@ fn nothing_is_left_of_a_pod_that_could_not_be_set_up() {
         }
         let full = bridge.setup(pod("6")).await.unwrap_err();
         assert_eq!(full.to_string(), "no address is free in 10.244.1.0/29");
+        bridge.teardown("5").await.unwrap();
+        bridge.setup(pod("6")).await.unwrap();
         // The bridge disappears: the error leaves neither address nor record nor namespace.
         bridge.teardown("1").await.unwrap();
         Rtnl::open()

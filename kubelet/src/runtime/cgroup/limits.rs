@@ -28,42 +28,85 @@ pub fn writes(version: Version, limits: &Resources) -> Vec<Write> {
 }
 
 fn write(controller: &'static str, file: impl Into<String>, value: impl ToString) -> Write {
-    Write { controller, file: file.into(), value: value.to_string(), optional: false }
+    Write {
+        controller,
+        file: file.into(),
+        value: value.to_string(),
+        optional: false,
+    }
 }
 
 fn optional(write: Write) -> Write {
-    Write { optional: true, ..write }
+    Write {
+        optional: true,
+        ..write
+    }
 }
 
 fn v1(limits: &Resources) -> Vec<Write> {
     let mut all = Vec::new();
-    all.extend(limits.cpu_shares.map(|shares| write("cpu", "cpu.shares", shares)));
-    all.extend(limits.cpu_period.map(|period| write("cpu", "cpu.cfs_period_us", period)));
-    all.extend(limits.cpu_quota.map(|quota| write("cpu", "cpu.cfs_quota_us", quota)));
-    all.extend(limits.memory_limit.map(|m| write("memory", "memory.limit_in_bytes", m)));
-    all.extend(limits.memory_swap_limit.map(|m| {
-        optional(write("memory", "memory.memsw.limit_in_bytes", m))
-    }));
+    all.extend(
+        limits
+            .cpu_shares
+            .map(|shares| write("cpu", "cpu.shares", shares)),
+    );
+    all.extend(
+        limits
+            .cpu_period
+            .map(|period| write("cpu", "cpu.cfs_period_us", period)),
+    );
+    all.extend(
+        limits
+            .cpu_quota
+            .map(|quota| write("cpu", "cpu.cfs_quota_us", quota)),
+    );
+    all.extend(
+        limits
+            .memory_limit
+            .map(|m| write("memory", "memory.limit_in_bytes", m)),
+    );
+    all.extend(
+        limits
+            .memory_swap_limit
+            .map(|m| optional(write("memory", "memory.memsw.limit_in_bytes", m))),
+    );
     all.extend(common(limits));
-    all.extend(limits.hugepage_limits.iter().map(|(size, limit)| {
-        write("hugetlb", format!("hugetlb.{size}.limit_in_bytes"), limit)
-    }));
+    all.extend(
+        limits
+            .hugepage_limits
+            .iter()
+            .map(|(size, limit)| write("hugetlb", format!("hugetlb.{size}.limit_in_bytes"), limit)),
+    );
     all
 }
 
 fn v2(limits: &Resources) -> Vec<Write> {
     let mut all = Vec::new();
-    all.extend(limits.cpu_shares.map(|shares| write("cpu", "cpu.weight", weight(shares))));
+    all.extend(
+        limits
+            .cpu_shares
+            .map(|shares| write("cpu", "cpu.weight", weight(shares))),
+    );
     all.extend(cpu_max(limits).map(|max| write("cpu", "cpu.max", max)));
-    all.extend(limits.memory_limit.map(|m| write("memory", "memory.max", or_max(m))));
-    all.extend(swap_max(limits).map(|m| {
-        optional(write("memory", "memory.swap.max", or_max(m)))
-    }));
+    all.extend(
+        limits
+            .memory_limit
+            .map(|m| write("memory", "memory.max", or_max(m))),
+    );
+    all.extend(swap_max(limits).map(|m| optional(write("memory", "memory.swap.max", or_max(m)))));
     all.extend(common(limits));
-    all.extend(limits.hugepage_limits.iter().map(|(size, limit)| {
-        write("hugetlb", format!("hugetlb.{size}.max"), limit)
-    }));
-    all.extend(limits.unified.iter().map(|(file, value)| write("", file.as_str(), value)));
+    all.extend(
+        limits
+            .hugepage_limits
+            .iter()
+            .map(|(size, limit)| write("hugetlb", format!("hugetlb.{size}.max"), limit)),
+    );
+    all.extend(
+        limits
+            .unified
+            .iter()
+            .map(|(file, value)| write("", file.as_str(), value)),
+    );
     all
 }
 
@@ -71,7 +114,9 @@ fn v2(limits: &Resources) -> Vec<Write> {
 fn common(limits: &Resources) -> impl Iterator<Item = Write> {
     let cpus = limits.cpuset_cpus.as_ref().filter(|cpus| !cpus.is_empty());
     let mems = limits.cpuset_mems.as_ref().filter(|mems| !mems.is_empty());
-    let pids = limits.pids_limit.map(|limit| write("pids", "pids.max", or_max(limit)));
+    let pids = limits
+        .pids_limit
+        .map(|limit| write("pids", "pids.max", or_max(limit)));
     cpus.map(|cpus| write("cpuset", "cpuset.cpus", cpus))
         .into_iter()
         .chain(mems.map(|mems| write("cpuset", "cpuset.mems", mems)))
@@ -79,7 +124,11 @@ fn common(limits: &Resources) -> impl Iterator<Item = Write> {
 }
 
 fn or_max(limit: i64) -> String {
-    if limit < 0 { "max".into() } else { limit.to_string() }
+    if limit < 0 {
+        "max".into()
+    } else {
+        limit.to_string()
+    }
 }
 
 fn cpu_max(limits: &Resources) -> Option<String> {
@@ -121,7 +170,10 @@ mod tests {
     use super::*;
 
     fn written(version: Version, limits: &Resources) -> Vec<(String, String)> {
-        writes(version, limits).into_iter().map(|w| (w.file, w.value)).collect()
+        writes(version, limits)
+            .into_iter()
+            .map(|w| (w.file, w.value))
+            .collect()
     }
 
     fn full() -> Resources {
@@ -139,7 +191,10 @@ mod tests {
     }
 
     fn expect(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -175,13 +230,25 @@ mod tests {
         for version in [Version::V1, Version::V2] {
             assert_eq!(written(version, &Resources::default()), []);
         }
-        let unlimited = Resources { cpu_quota: Some(-1), ..Resources::default() };
-        assert_eq!(written(Version::V2, &unlimited), expect(&[("cpu.max", "max")]));
+        let unlimited = Resources {
+            cpu_quota: Some(-1),
+            ..Resources::default()
+        };
+        assert_eq!(
+            written(Version::V2, &unlimited),
+            expect(&[("cpu.max", "max")])
+        );
     }
 
     #[test]
     fn weights_meet_the_agreed_points() {
-        for (shares, expected) in [(0, 1), (2, 1), (1024, 100), (262_144, 10_000), (1 << 30, 10_000)] {
+        for (shares, expected) in [
+            (0, 1),
+            (2, 1),
+            (1024, 100),
+            (262_144, 10_000),
+            (1 << 30, 10_000),
+        ] {
             assert_eq!(weight(shares), expected, "{shares}");
         }
         assert!((3..262_144).step_by(97).map(weight).is_sorted());

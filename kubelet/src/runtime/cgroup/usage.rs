@@ -21,7 +21,9 @@ impl Hierarchies {
     /// If the cgroup does not exist.
     pub fn stats(&self, cgroup: &str) -> Result<CgroupStats, Error> {
         let read = |controller: &'static str, file: &str| -> Result<String, Error> {
-            let dir = self.dir(controller, cgroup).ok_or(Error::NoController(controller))?;
+            let dir = self
+                .dir(controller, cgroup)
+                .ok_or(Error::NoController(controller))?;
             read_if_there(&dir.join(file))
         };
         let pids = number(&read("pids", "pids.current")?);
@@ -88,7 +90,9 @@ fn number(text: &str) -> u64 {
 
 /// The value of a `name value` line; 0 if it is not there.
 fn field(text: &str, name: &str) -> u64 {
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.map_or(0, number)
 }
 
@@ -146,7 +150,9 @@ fn memory_v2(usage: &str, stat: &str, limit: Option<u64>, swap: &str, events: &s
 }
 
 fn available(limit: Option<u64>, working_set: u64) -> Option<u64> {
-    limit.filter(|limit| *limit < UNLIMITED).map(|limit| limit.saturating_sub(working_set))
+    limit
+        .filter(|limit| *limit < UNLIMITED)
+        .map(|limit| limit.saturating_sub(working_set))
 }
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and the same for `full`.
@@ -161,7 +167,10 @@ fn pressure(text: &str) -> Option<Pressure> {
             total_micros: value("total=")?.parse().ok()?,
         })
     };
-    Some(Pressure { some: line("some ")?, full: line("full ").unwrap_or_default() })
+    Some(Pressure {
+        some: line("some ")?,
+        full: line("full ").unwrap_or_default(),
+    })
 }
 
 #[cfg(test)]
@@ -171,11 +180,27 @@ mod tests {
     #[test]
     fn the_working_set_is_usage_without_inactive_file_pages() {
         let stat = "total_rss 700\ntotal_inactive_file 300\nhierarchical_memory_limit 2000\n";
-        let memory = memory_v1("1000\n", stat, "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n");
-        assert_eq!((memory.working_set, memory.rss, memory.oom_kills), (700, 700, 2));
+        let memory = memory_v1(
+            "1000\n",
+            stat,
+            "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+        );
+        assert_eq!(
+            (memory.working_set, memory.rss, memory.oom_kills),
+            (700, 700, 2)
+        );
         assert_eq!(memory.available, Some(1300));
-        let memory = memory_v2("1000\n", "anon 600\ninactive_file 1200\n", None, "", "oom 9\noom_kill 1\n");
-        assert_eq!((memory.working_set, memory.rss, memory.oom_kills), (0, 600, 1));
+        let memory = memory_v2(
+            "1000\n",
+            "anon 600\ninactive_file 1200\n",
+            None,
+            "",
+            "oom 9\noom_kill 1\n",
+        );
+        assert_eq!(
+            (memory.working_set, memory.rss, memory.oom_kills),
+            (0, 600, 1)
+        );
         assert_eq!(memory.available, None);
     }
 
@@ -190,7 +215,14 @@ mod tests {
         let text = "some avg10=1.50 avg60=0.25 avg300=0.00 total=123\n\
                     full avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
         let read = pressure(text).unwrap();
-        assert_eq!((read.some.avg10, read.some.total_micros, read.full.total_micros), (1.5, 123, 7));
+        assert_eq!(
+            (
+                read.some.avg10,
+                read.some.total_micros,
+                read.full.total_micros
+            ),
+            (1.5, 123, 7)
+        );
         assert_eq!(pressure(""), None);
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use shim::protocol::{
-    Done, ExecExited, Exited, Failed, Frame, Message, OutOfMemory, Started, VERSION,
+    Done, ExecExited, Exited, Failed, Frame, Hello, Message, OutOfMemory, Running, VERSION,
 };
 use shim::wire::{self, Inbox};
 use tokio::io::Interest;
@@ -24,6 +24,9 @@ const QUEUE: usize = 64;
 
 /// How long a shim may take to answer: CRI's `--runtime-request-timeout`.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long it may take to say that it is there.
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a shim did not do what it was asked.
 #[derive(thiserror::Error, Debug)]
@@ -39,13 +42,12 @@ pub enum Error {
     Refused(String),
     #[error("an answer that makes no sense")]
     Malformed,
-    #[error("protocol version {0} is not known")]
-    Version(u32),
 }
 
 /// What a shim tells on its own.
 pub(super) enum Told {
     Exited(Exited),
+    Running(Running),
     OutOfMemory(OutOfMemory),
     ExecExited(ExecExited),
 }
@@ -86,8 +88,18 @@ pub(super) fn connect(socket: &Path) -> Result<(Connection, Driver), Error> {
     let stream = UnixStream::from_std(stream).map_err(Error::Connect)?;
     let (sender, requests) = mpsc::channel(QUEUE);
     let waiting = Waiting::new(Mutex::new(Some(Ids::default())));
-    let connection = Connection { requests: sender, waiting: Arc::clone(&waiting) };
-    Ok((connection, Driver { stream, requests, waiting }))
+    let connection = Connection {
+        requests: sender,
+        waiting: Arc::clone(&waiting),
+    };
+    Ok((
+        connection,
+        Driver {
+            stream,
+            requests,
+            waiting,
+        },
+    ))
 }
 
 impl Connection {
@@ -98,7 +110,10 @@ impl Connection {
         fds: Vec<OwnedFd>,
     ) -> Result<(A, Option<OwnedFd>), Error> {
         let (id, answer) = self.register()?;
-        let request = Request { frame: ask.frame(id), fds };
+        let request = Request {
+            frame: ask.frame(id, fds.len()),
+            fds,
+        };
         self.requests.send(request).await.map_err(|_| Error::Gone)?;
         let (frame, fd) = tokio::time::timeout(ANSWER_LIMIT, answer)
             .await
@@ -124,18 +139,25 @@ impl Connection {
     /// Asks without waiting for anything. What does not fit into the queue is dropped.
     pub(super) fn tell_later(&self, ask: &impl Message) -> Result<(), Error> {
         let (id, _) = self.register()?;
-        let request = Request { frame: ask.frame(id), fds: Vec::new() };
+        let request = Request {
+            frame: ask.frame(id, 0),
+            fds: Vec::new(),
+        };
         self.requests.try_send(request).map_err(|_| Error::Gone)
     }
 
-    /// Says who we are, and learns the shim's process.
-    pub(super) async fn hello(&self) -> Result<u32, Error> {
-        let hello = shim::protocol::Hello { version: VERSION, pid: std::process::id() };
-        let (hello, _) = self.call::<shim::protocol::Hello>(&hello, Vec::new()).await?;
-        match hello.version {
-            VERSION => Ok(hello.pid),
-            other => Err(Error::Version(other)),
-        }
+    /// Says who we are. Any version will do: what a shim does not know it refuses, and fields that it
+    /// does not have are defaults.
+    pub(super) async fn hello(&self) -> Result<(), Error> {
+        let hello = Hello {
+            version: VERSION,
+            pid: std::process::id(),
+        };
+        let answer = self.call::<Hello>(&hello, Vec::new());
+        tokio::time::timeout(HELLO_LIMIT, answer)
+            .await
+            .map_err(|_| Error::Timeout)?
+            .map(drop)
     }
 
     fn register(&self) -> Result<(u32, oneshot::Receiver<Reply>), Error> {
@@ -192,9 +214,9 @@ impl Driver {
         while let Some((request, sent)) = sending {
             let fds: Vec<_> = request.fds.iter().map(AsFd::as_fd).collect();
             let bytes = &request.frame[*sent..];
-            let tried = self
-                .stream
-                .try_io(Interest::WRITABLE, || wire::send(self.stream.as_fd(), bytes, &fds));
+            let tried = self.stream.try_io(Interest::WRITABLE, || {
+                wire::send(self.stream.as_fd(), bytes, &fds)
+            });
             match tried {
                 Ok(more) => {
                     *sent += more;
@@ -212,8 +234,9 @@ impl Driver {
     }
 
     fn receive(&self, inbox: &mut Inbox, told: &impl Fn(Told)) -> Result<(), Error> {
-        let tried =
-            self.stream.try_io(Interest::READABLE, || inbox.receive(self.stream.as_fd()));
+        let tried = self
+            .stream
+            .try_io(Interest::READABLE, || inbox.receive(self.stream.as_fd()));
         match tried {
             Ok(0) => return Err(Error::Gone),
             Ok(_) => {}
@@ -227,18 +250,18 @@ impl Driver {
             }
             Err(_) => return Err(Error::Gone),
         }
-        while let Some(frame) = inbox.next_frame().map_err(|_| Error::Malformed)? {
+        while let Some((frame, fds)) = inbox.next_frame().map_err(|_| Error::Malformed)? {
             if frame.id == 0 {
                 told_by(&frame).into_iter().for_each(told);
                 continue;
             }
-            // Only a started exec brings a descriptor, and only one.
-            let fd = if frame.kind == Started::KIND { inbox.next_fd() } else { None };
             let mut waiting = self.waiting.lock();
-            let caller = waiting.as_mut().and_then(|ids| ids.callers.remove(&frame.id));
+            let caller = waiting
+                .as_mut()
+                .and_then(|ids| ids.callers.remove(&frame.id));
             if let Some(caller) = caller {
                 // Whoever stopped waiting does not want it.
-                let _ = caller.send((frame, fd));
+                let _ = caller.send((frame, fds.into_iter().next()));
             }
         }
         Ok(())
@@ -249,6 +272,7 @@ impl Driver {
 fn told_by(frame: &Frame) -> Option<Told> {
     match frame.kind {
         Exited::KIND => Exited::parse(&frame.body).ok().map(Told::Exited),
+        Running::KIND => Running::parse(&frame.body).ok().map(Told::Running),
         OutOfMemory::KIND => OutOfMemory::parse(&frame.body).ok().map(Told::OutOfMemory),
         ExecExited::KIND => ExecExited::parse(&frame.body).ok().map(Told::ExecExited),
         _ => None,

@@ -18,7 +18,7 @@ use super::sandbox::{Sandbox, new_id};
 use super::{Error, Native, at, blocking, doing};
 use crate::runtime::cgroup::Hierarchies;
 use crate::runtime::container::{
-    ContainerConfig, ContainerState, ContainerStatus, Resources, SecurityProfile, reason,
+    ContainerConfig, ContainerState, ContainerStatus, Resources, reason,
 };
 use crate::runtime::event::EventKind;
 use crate::runtime::sandbox::NamespaceMode;
@@ -29,6 +29,9 @@ use crate::runtime::{seccomp, user};
 
 /// How long a container that was killed may take to be reaped.
 const KILL_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a start may take that somebody else asked for.
+const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// The exit code of a container whose end nobody saw: containerd's.
 const LOST: i32 = 255;
@@ -47,6 +50,8 @@ pub(super) struct Container {
 /// What happened to it so far. Answers and events may come in any order.
 #[derive(Clone, Default)]
 pub(super) struct Live {
+    /// A kubelet before this one asked its shim to start it, which is not done.
+    starting: bool,
     started: Option<(u32, i64)>,
     pub(super) exit: Option<Exit>,
 }
@@ -66,7 +71,15 @@ impl Container {
         let resources = Mutex::new(saved.config.resources.clone());
         let live = watch::Sender::new(Live::default());
         let changing = tokio::sync::Mutex::default();
-        Arc::new(Self { id, sandbox: sandbox.to_owned(), dir, saved, resources, live, changing })
+        Arc::new(Self {
+            id,
+            sandbox: sandbox.to_owned(),
+            dir,
+            saved,
+            resources,
+            live,
+            changing,
+        })
     }
 
     pub(super) fn state(&self) -> ContainerState {
@@ -79,13 +92,24 @@ impl Container {
 
     pub(super) fn pid(&self) -> Option<u32> {
         let live = self.live.borrow();
-        live.started.filter(|_| live.exit.is_none()).map(|(pid, _)| pid)
+        live.started
+            .filter(|_| live.exit.is_none())
+            .map(|(pid, _)| pid)
     }
 
-    pub(super) fn started(&self, pid: u32, at: i64) {
-        if pid != 0 {
-            self.live.send_modify(|live| live.started = Some((pid, at)));
-        }
+    pub(super) fn starting(&self) {
+        self.live.send_modify(|live| live.starting = true);
+    }
+
+    /// Whether that is news.
+    pub(super) fn started(&self, pid: u32, at: i64) -> bool {
+        self.live.send_if_modified(|live| {
+            let news = live.started.is_none() && pid != 0;
+            if news {
+                live.started = Some((pid, at));
+            }
+            news
+        })
     }
 
     /// Whether that is news.
@@ -100,15 +124,12 @@ impl Container {
     /// Waits for its end.
     pub(super) async fn exit(&self) -> Exit {
         let mut live = self.live.subscribe();
-        loop {
-            if let Some(exit) = &live.borrow_and_update().exit {
-                return exit.clone();
-            }
-            if live.changed().await.is_err() {
-                // The sender is ours: it lives as long as we do.
-                std::future::pending::<()>().await;
-            }
-        }
+        let ended = live.wait_for(|live| live.exit.is_some()).await;
+        // The sender is ours: it lives as long as we do.
+        ended
+            .ok()
+            .and_then(|live| live.exit.clone())
+            .unwrap_or_else(lost)
     }
 
     pub(super) fn set_resources(&self, to: &Resources) -> Result<(), Error> {
@@ -134,7 +155,10 @@ impl Container {
         let live = self.live.borrow().clone();
         let config = &self.saved.config;
         let exit = live.exit.as_ref();
-        let started = live.started.map(|(_, at)| at).or_else(|| exit.map(|exit| exit.started_at));
+        let started = live
+            .started
+            .map(|(_, at)| at)
+            .or_else(|| exit.map(|exit| exit.started_at));
         let (reason, message) = exit.map_or(("", String::new()), why);
         ContainerStatus {
             id: self.id.clone(),
@@ -170,14 +194,19 @@ fn time(nanos: i64) -> SystemTime {
 
 /// Nanoseconds since 1970.
 pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Reason and message of an exit.
 fn why(exit: &Exit) -> (&'static str, String) {
     if exit.lost {
-        (reason::UNKNOWN, "the shim of the pod ended; what was left of the container was killed".into())
+        (
+            reason::UNKNOWN,
+            "the shim of the pod ended; what was left of the container was killed".into(),
+        )
     } else if !exit.start_error.is_empty() {
         (reason::START_ERROR, exit.start_error.clone())
     } else if exit.code == 0 {
@@ -191,7 +220,12 @@ fn why(exit: &Exit) -> (&'static str, String) {
 
 /// An exit that nobody saw.
 pub(super) fn lost() -> Exit {
-    Exit { code: LOST, lost: true, finished_at: now(), ..Exit::default() }
+    Exit {
+        code: LOST,
+        lost: true,
+        finished_at: now(),
+        ..Exit::default()
+    }
 }
 
 /// What is set takes the place of what was.
@@ -245,6 +279,7 @@ impl Native {
             &read_inside(&config.rootfs, "etc/group"),
         )
         .map_err(|error| invalid(&error))?;
+        spec::propagation::check(&config.mounts).map_err(|error| invalid(&error))?;
         let devices = if config.security.privileged {
             devices::all().map_err(doing("devices"))?
         } else {
@@ -252,7 +287,11 @@ impl Native {
         };
         let node = nix::unistd::gethostname().unwrap_or_default();
         let node = node.to_string_lossy();
-        let hostname = if sandbox.config.hostname.is_empty() { &*node } else { &sandbox.config.hostname };
+        let hostname = if sandbox.config.hostname.is_empty() {
+            &*node
+        } else {
+            &sandbox.config.hostname
+        };
         let cgroup = format!("{}/{id}", sandbox.config.cgroup_parent);
         let document = spec::build(&spec::Input {
             container: &config,
@@ -275,19 +314,22 @@ impl Native {
             cgroup,
             config,
         };
-        disk::make_dir(&dir)?;
-        disk::save(&dir.join(disk::SPEC), &document)?;
-        disk::save(&dir.join(disk::CONTAINER), &saved)?;
+        let write = || {
+            disk::make_dir(&dir)?;
+            disk::save(&dir.join(disk::SPEC), &document)?;
+            disk::save(&dir.join(disk::CONTAINER), &saved)
+        };
+        write().inspect_err(|_| drop(disk::remove_dir(&dir)))?;
         Ok(Container::new(&sandbox.id, id, dir, saved))
     }
 
     /// The compiled filter of a container.
     fn seccomp(&self, config: &ContainerConfig) -> Result<Option<PathBuf>, Error> {
-        if config.security.privileged && config.security.seccomp != SecurityProfile::Unconfined {
-            return Ok(None); // as every runtime: privileged is unconfined
+        if config.security.privileged {
+            return Ok(None); // as in every runtime, whatever the profile
         }
-        let capabilities =
-            spec::capability_names(config, self.inner.capabilities).map_err(|error| Error::Invalid(error.to_string()))?;
+        let capabilities = spec::capability_names(config, self.inner.capabilities)
+            .map_err(|error| Error::Invalid(error.to_string()))?;
         let invalid = |error: seccomp::Error| Error::Invalid(component::supervisor::chain(&error));
         let Some(profile) =
             seccomp::profile(&config.security.seccomp, &capabilities).map_err(invalid)?
@@ -295,14 +337,24 @@ impl Native {
             return Ok(None);
         };
         let compile = |profile: &Path, filter: &Path| {
-            let helper = self.inner.programs.helper().arg("seccomp").args([profile, filter]).output();
+            let helper = self
+                .inner
+                .programs
+                .helper()
+                .arg("seccomp")
+                .args([profile, filter])
+                .output();
             match helper {
                 Ok(output) if output.status.success() => Ok(()),
                 Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
                 Err(error) => Err(error.to_string()),
             }
         };
-        self.inner.filters.get(&profile, compile).map(Some).map_err(invalid)
+        self.inner
+            .filters
+            .get(&profile, compile)
+            .map(Some)
+            .map_err(invalid)
     }
 
     pub(super) async fn start(
@@ -315,15 +367,23 @@ impl Native {
         let is = container.state();
         if is != ContainerState::Created {
             let needs = ContainerState::Created;
-            return Err(Error::ContainerState { id: container.id.clone(), is, needs });
+            return Err(Error::ContainerState {
+                id: container.id.clone(),
+                is,
+                needs,
+            });
+        }
+        if container.live.borrow().starting {
+            return join_start(container).await;
         }
         let (native, made) = (self.clone(), Arc::clone(container));
         blocking(move || native.prepare_start(&made)).await?;
         let ask = self.start_message(container)?;
         match connection.call::<Started>(&ask, Vec::new()).await {
             Ok((started, _)) => {
-                container.started(started.pid, started.at);
-                self.publish(EventKind::ContainerStarted, sandbox, Some(&container.id));
+                if container.started(started.pid, started.at) {
+                    self.publish(EventKind::ContainerStarted, sandbox, Some(&container.id));
+                }
                 Ok(())
             }
             Err(connection::Error::Refused(message)) => {
@@ -332,7 +392,11 @@ impl Native {
             }
             Err(connection::Error::Timeout) => {
                 // The helper hangs: end it with whatever it made. The shim answers with the exit.
-                let kill = Kill { id: container.id.clone(), signal: libc::SIGKILL, all: true };
+                let kill = Kill {
+                    id: container.id.clone(),
+                    signal: libc::SIGKILL,
+                    all: true,
+                };
                 let _ = connection.tell(&kill, Vec::new()).await;
                 Err(sandbox.shim_error()(connection::Error::Timeout))
             }
@@ -342,7 +406,9 @@ impl Native {
 
     fn prepare_start(&self, container: &Container) -> Result<(), Error> {
         let SavedContainer { config, cgroup, .. } = &container.saved;
-        self.inner.cgroups.make(cgroup, &container.resources.lock())?;
+        self.inner
+            .cgroups
+            .make(cgroup, &container.resources.lock())?;
         if let Some(dir) = config.log_path.as_deref().and_then(Path::parent) {
             fs::create_dir_all(dir).map_err(at(dir))?;
         }
@@ -362,7 +428,12 @@ impl Native {
             None => {
                 // It did not come to the shim's knowing it.
                 let start_error = message.to_owned();
-                let exit = Exit { code: 128, start_error, finished_at: now(), ..Exit::default() };
+                let exit = Exit {
+                    code: 128,
+                    start_error,
+                    finished_at: now(),
+                    ..Exit::default()
+                };
                 record::write(&container.dir, &exit).map_err(at(&container.dir))?;
                 exit
             }
@@ -374,11 +445,19 @@ impl Native {
     }
 
     fn start_message(&self, container: &Container) -> Result<Start, Error> {
-        let SavedContainer { config, cgroup, seccomp, .. } = &container.saved;
+        let SavedContainer {
+            config,
+            cgroup,
+            seccomp,
+            ..
+        } = &container.saved;
         let memory = self.inner.cgroups.dir("memory", cgroup);
         let text = |path: &Path| match path.to_str() {
             Some(text) => Ok(text.to_owned()),
-            None => Err(Error::Invalid(format!("path {} is not text", path.display()))),
+            None => Err(Error::Invalid(format!(
+                "path {} is not text",
+                path.display()
+            ))),
         };
         let or_empty = |path: Option<&Path>| path.map_or(Ok(String::new()), text);
         let pid_of = match &config.security.pid {
@@ -410,14 +489,27 @@ impl Native {
         grace: Duration,
         signal: Option<Signal>,
     ) -> Result<(), Error> {
+        let kill = |signal: Signal, all| Kill {
+            id: container.id.clone(),
+            signal: signal.0,
+            all,
+        };
+        if container.state() == ContainerState::Created && container.changing.try_lock().is_err() {
+            // It is being started (or removed): the start fails, and tells why.
+            let ask = kill(Signal::KILL, true);
+            let _ = sandbox.connection()?.tell(&ask, Vec::new()).await;
+            drop(container.changing.lock().await);
+        }
         if !container.is_running() {
             return Ok(());
         }
-        let kill = |signal: Signal, all| Kill { id: container.id.clone(), signal: signal.0, all };
         if !grace.is_zero() {
             let signal = signal.unwrap_or(container.saved.stop_signal);
             let connection = sandbox.connection()?;
-            connection.tell(&kill(signal, false), Vec::new()).await.map_err(sandbox.shim_error())?;
+            connection
+                .tell(&kill(signal, false), Vec::new())
+                .await
+                .map_err(sandbox.shim_error())?;
             if tokio::time::timeout(grace, container.exit()).await.is_ok() {
                 return Ok(());
             }
@@ -425,7 +517,10 @@ impl Native {
         let Ok(connection) = sandbox.connection() else {
             return Ok(()); // the shim is gone, and its containers with it
         };
-        connection.tell(&kill(Signal::KILL, true), Vec::new()).await.map_err(sandbox.shim_error())?;
+        connection
+            .tell(&kill(Signal::KILL, true), Vec::new())
+            .await
+            .map_err(sandbox.shim_error())?;
         match tokio::time::timeout(KILL_LIMIT, container.exit()).await {
             Ok(_) => Ok(()),
             Err(_) => Err(Error::Timeout(KILL_LIMIT)),
@@ -437,11 +532,16 @@ impl Native {
         sandbox: &Arc<Sandbox>,
         container: &Arc<Container>,
     ) -> Result<(), Error> {
-        let _changing = container.changing.lock().await;
         self.stop(sandbox, container, Duration::ZERO, None).await?;
+        let _changing = container.changing.lock().await;
         if let Ok(connection) = sandbox.connection() {
-            let forget = Forget { id: container.id.clone() };
-            connection.tell(&forget, Vec::new()).await.map_err(sandbox.shim_error())?;
+            let forget = Forget {
+                id: container.id.clone(),
+            };
+            connection
+                .tell(&forget, Vec::new())
+                .await
+                .map_err(sandbox.shim_error())?;
         }
         self.clear_cgroup(&container.saved.cgroup).await?;
         let dir = container.dir.clone();
@@ -453,10 +553,29 @@ impl Native {
     }
 }
 
+/// Waits for a start that a kubelet before this one asked for.
+async fn join_start(container: &Container) -> Result<(), Error> {
+    let mut live = container.live.subscribe();
+    let done = live.wait_for(|live| live.started.is_some() || live.exit.is_some());
+    let done = tokio::time::timeout(START_LIMIT, done).await;
+    let live = done
+        .map_err(|_| Error::Timeout(START_LIMIT))?
+        .map(|live| live.clone());
+    match live.ok().and_then(|live| live.exit) {
+        Some(exit) if !exit.start_error.is_empty() => Err(Error::Start(exit.start_error)),
+        _ => Ok(()),
+    }
+}
+
 impl Sandbox {
     pub(super) async fn reopen_log(&self, container: &Container) -> Result<(), Error> {
-        let ask = ReopenLog { id: container.id.clone() };
-        self.connection()?.tell(&ask, Vec::new()).await.map_err(self.shim_error())
+        let ask = ReopenLog {
+            id: container.id.clone(),
+        };
+        self.connection()?
+            .tell(&ask, Vec::new())
+            .await
+            .map_err(self.shim_error())
     }
 }
 

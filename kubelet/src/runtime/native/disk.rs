@@ -23,6 +23,8 @@ pub(super) const SANDBOX: &str = "sandbox.json";
 pub(super) const CONTAINER: &str = "container.json";
 pub(super) const SPEC: &str = "spec.json";
 pub(super) const SOCKET: &str = "shim.sock";
+/// Exists once the sandbox was made.
+pub(super) const MADE: &str = "made";
 /// Exists once the sandbox was stopped.
 pub(super) const STOPPED: &str = "stopped";
 
@@ -62,14 +64,22 @@ pub(super) fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
 
 /// Makes a directory that nobody else can look into, with those above it.
 pub(super) fn make_dir(path: &Path) -> Result<(), Error> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(at(path))
 }
 
 /// Directories in a directory, by name.
 pub(super) fn directories(path: &Path) -> Vec<(String, PathBuf)> {
-    let entries = fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
+    let entries = fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
     let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    dirs.filter_map(|dir| Some((dir.file_name().into_string().ok()?, dir.path()))).collect()
+    dirs.filter_map(|dir| Some((dir.file_name().into_string().ok()?, dir.path())))
+        .collect()
 }
 
 /// The name of a socket by its directory's descriptor: addresses are limited to 108 bytes.
@@ -78,7 +88,9 @@ fn short(socket: &Path) -> io::Result<(File, PathBuf)> {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let dir = File::open(dir)?;
-    let path = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
+    let path = Path::new("/proc/self/fd")
+        .join(dir.as_raw_fd().to_string())
+        .join(name);
     Ok((dir, path))
 }
 

@@ -27,7 +27,11 @@ pub(super) fn launch(
     let socket = dir.join(disk::SOCKET);
     let listener = disk::listen(&socket).map_err(at(&socket))?;
     let log_path = dir.join(LOG);
-    let log = File::options().append(true).create(true).open(&log_path).map_err(at(&log_path))?;
+    let log = File::options()
+        .append(true)
+        .create(true)
+        .open(&log_path)
+        .map_err(at(&log_path))?;
     let status = programs
         .shim()
         .args(procs_files(cgroups, cgroup))
@@ -44,10 +48,16 @@ pub(super) fn launch(
     let text = std::fs::read_to_string(&log_path).unwrap_or_default();
     let start = text.len().saturating_sub(TAIL);
     let tail = text.get(start..).unwrap_or(&text).trim().to_owned();
-    Err(doing("starting the shim")(std::io::Error::other(format!("{status}: {tail}"))))
+    Err(doing("starting the shim")(std::io::Error::other(format!(
+        "{status}: {tail}"
+    ))))
 }
 
 /// The files by which a process joins a cgroup.
 pub(super) fn procs_files(cgroups: &Hierarchies, cgroup: &str) -> Vec<PathBuf> {
-    cgroups.dirs(cgroup).into_iter().map(|dir| dir.join("cgroup.procs")).collect()
+    cgroups
+        .dirs(cgroup)
+        .into_iter()
+        .map(|dir| dir.join("cgroup.procs"))
+        .collect()
 }

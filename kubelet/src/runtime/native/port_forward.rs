@@ -25,7 +25,9 @@ impl Sandbox {
         let network = self.network()?;
         let failed = move |source| Error::PortForward { port, source };
         let stream = blocking(move || {
-            inside(network.as_ref(), move || connect(port)).and_then(|s| s).map_err(failed)
+            inside(network.as_ref(), move || connect(port))
+                .and_then(|s| s)
+                .map_err(failed)
         })
         .await?;
         let tokio = || {
@@ -41,7 +43,10 @@ impl Sandbox {
             Network::Node => return Ok(None),
             Network::Path(path) => path.clone(),
             Network::Isolated => {
-                let pid = self.container_list().iter().find_map(|container| container.pid());
+                let pid = self
+                    .container_list()
+                    .iter()
+                    .find_map(|container| container.pid());
                 let pid = pid.ok_or_else(|| Error::SandboxNotReady(self.id.clone()))?;
                 format!("/proc/{pid}/ns/net").into()
             }
@@ -52,35 +57,50 @@ impl Sandbox {
 
 /// Runs something on a thread of its own inside a network namespace.
 fn inside<T: Send>(network: Option<&File>, what: impl FnOnce() -> T + Send) -> io::Result<T> {
-    let Some(network) = network else { return Ok(what()) };
+    let Some(network) = network else {
+        return Ok(what());
+    };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().spawn_scoped(scope, || {
             setns(network, CloneFlags::CLONE_NEWNET)?;
             Ok(what())
         })?;
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
     })
 }
 
 /// IPv4 first, as other runtimes; the error is IPv4's.
 fn connect(port: u16) -> io::Result<TcpStream> {
     let to = |ip: IpAddr| TcpStream::connect_timeout(&SocketAddr::new(ip, port), CONNECT_LIMIT);
-    to(Ipv4Addr::LOCALHOST.into()).or_else(|error| to(Ipv6Addr::LOCALHOST.into()).map_err(|_| error))
+    to(Ipv4Addr::LOCALHOST.into())
+        .or_else(|error| to(Ipv6Addr::LOCALHOST.into()).map_err(|_| error))
 }
 
 /// Counters of the pod's interfaces, loopback apart; empty in the node's network.
 pub(super) fn interfaces(sandbox: &Sandbox) -> Vec<InterfaceStats> {
-    let Ok(Some(network)) = sandbox.network() else { return Vec::new() };
+    let Ok(Some(network)) = sandbox.network() else {
+        return Vec::new();
+    };
     // The file is that of the thread's namespace.
-    let read = inside(Some(&network), || std::fs::read_to_string("/proc/thread-self/net/dev"));
+    let read = inside(Some(&network), || {
+        std::fs::read_to_string("/proc/thread-self/net/dev")
+    });
     let text = read.and_then(|text| text).unwrap_or_default();
-    text.lines().filter_map(interface).filter(|interface| interface.name != "lo").collect()
+    text.lines()
+        .filter_map(interface)
+        .filter(|interface| interface.name != "lo")
+        .collect()
 }
 
 /// `eth0: bytes packets errs drop fifo frame compressed multicast bytes packets errs ...`
 fn interface(line: &str) -> Option<InterfaceStats> {
     let (name, counters) = line.split_once(':')?;
-    let counters: Vec<u64> = counters.split_whitespace().map_while(|c| c.parse().ok()).collect();
+    let counters: Vec<u64> = counters
+        .split_whitespace()
+        .map_while(|c| c.parse().ok())
+        .collect();
     Some(InterfaceStats {
         name: name.trim().to_owned(),
         rx_bytes: *counters.first()?,

@@ -27,7 +27,10 @@ impl Programs {
             let path = dir.join(name);
             seal(&path).map_err(at(&path))
         };
-        Ok(Self { shim: load("navarch-shim")?, helper: load("navarch-helper")? })
+        Ok(Self {
+            shim: load("navarch-shim")?,
+            helper: load("navarch-helper")?,
+        })
     }
 
     /// A command that runs the shim.
@@ -42,7 +45,9 @@ impl Programs {
 
     /// The helper's image, to hand over.
     pub(super) fn helper_image(&self) -> Result<OwnedFd, Error> {
-        self.helper.try_clone().map_err(super::doing("descriptor of the helper"))
+        self.helper
+            .try_clone()
+            .map_err(super::doing("descriptor of the helper"))
     }
 }
 
@@ -61,7 +66,8 @@ fn seal(path: &Path) -> io::Result<OwnedFd> {
     let plain = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let executable = plain | MFdFlags::from_bits_retain(libc::MFD_EXEC);
     // Kernels before 6.3 do not know the flag, and let memory files be executed without it.
-    let memory = memfd_create(c"navarch", executable).or_else(|_| memfd_create(c"navarch", plain))?;
+    let memory =
+        memfd_create(c"navarch", executable).or_else(|_| memfd_create(c"navarch", plain))?;
     let mut memory = File::from(memory);
     io::copy(&mut file, &mut memory)?;
     let seals = SealFlag::F_SEAL_SEAL

@@ -1,5 +1,8 @@
 //! The master of an exec's terminal, as a stream.
-#![allow(unsafe_code, reason = "readiness of a plain descriptor, and the ioctl that resizes a terminal")]
+#![allow(
+    unsafe_code,
+    reason = "readiness of a plain descriptor, and the ioctl that resizes a terminal"
+)]
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -35,9 +38,18 @@ impl Pty {
             ws_ypixel: 0,
         };
         // SAFETY: the size lives through the call.
-        let result =
-            unsafe { libc::ioctl(self.0.get_ref().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        let result = unsafe {
+            libc::ioctl(
+                self.0.get_ref().as_raw_fd(),
+                libc::TIOCSWINSZ,
+                &raw const size,
+            )
+        };
+        if result < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A shim that is there knows everything. One that is not takes its containers along: what is left of
 //! them is found by their cgroups and killed, and their end is recorded as one that nobody saw.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use shim::record;
@@ -17,34 +18,42 @@ use crate::runtime::event::EventKind;
 const TOUCHED: &str = "config.json";
 
 impl Native {
-    /// Reads the directories and connects to the shims.
+    /// Reads the directories and connects to the shims, to all at once.
     pub(super) async fn recover(&self) -> Result<(), Error> {
+        let mut found = Vec::new();
         for (_, pod) in disk::directories(&self.inner.root.join("pods")) {
-            for (id, dir) in disk::directories(&pod) {
-                let Some(saved) = disk::load::<SavedSandbox>(&dir.join(disk::SANDBOX)) else {
-                    self.discard(id, dir).await;
-                    continue;
-                };
-                let sandbox = Sandbox::new(self, id.clone(), dir, saved);
-                self.load_containers(&sandbox);
-                self.inner.sandboxes.lock().insert(id, Arc::clone(&sandbox));
-                self.reconnect(&sandbox).await;
-            }
+            found.extend(disk::directories(&pod));
         }
+        let each = found.into_iter().map(|(id, dir)| self.recover_one(id, dir));
+        futures::future::join_all(each).await;
         Ok(())
     }
 
-    /// Removes what was left by a kubelet that ended while it made a sandbox.
-    async fn discard(&self, id: String, dir: std::path::PathBuf) {
-        let saved = SavedSandbox {
-            config: Default::default(),
-            created_at: std::time::SystemTime::UNIX_EPOCH,
+    async fn recover_one(&self, id: String, dir: PathBuf) {
+        let Some(saved) = disk::load::<SavedSandbox>(&dir.join(disk::SANDBOX)) else {
+            // Nothing but directories is made before that file.
+            if let Err(error) = disk::remove_dir(&dir) {
+                let error = component::supervisor::chain(&error);
+                tracing::warn!(
+                    sandbox = id,
+                    error,
+                    "Removing a sandbox that cannot be read"
+                );
+            }
+            return;
         };
-        let sandbox = Sandbox::new(self, id, dir, saved);
-        if let Err(error) = self.clear_sandbox(&sandbox).await {
-            let error = component::supervisor::chain(&error);
-            tracing::warn!(sandbox = sandbox.id, error, "Removing an unfinished sandbox");
+        let sandbox = Sandbox::new(self, id.clone(), dir, saved);
+        if !sandbox.dir.join(disk::MADE).exists() {
+            // Its kubelet ended while it made it.
+            if let Err(error) = self.clear_sandbox(&sandbox).await {
+                let error = component::supervisor::chain(&error);
+                tracing::warn!(sandbox = id, error, "Removing an unfinished sandbox");
+            }
+            return;
         }
+        self.load_containers(&sandbox);
+        self.inner.sandboxes.lock().insert(id, Arc::clone(&sandbox));
+        self.reconnect(&sandbox).await;
     }
 
     fn load_containers(&self, sandbox: &Arc<Sandbox>) {
@@ -102,7 +111,7 @@ impl Native {
         }
         // A shim that is alive but of no use would own what comes after.
         self.clear(&sandbox.shim_cgroup).await;
-        self.clear(&format!("{}/pause", sandbox.config.cgroup_parent)).await;
+        self.clear(&sandbox.pause_cgroup()).await;
         self.publish(EventKind::SandboxGone, sandbox, None);
     }
 

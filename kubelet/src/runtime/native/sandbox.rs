@@ -38,8 +38,10 @@ const SHM: &str = "mode=1777,size=65536k";
 
 /// Sysctls that pods of their own network have unless they say otherwise, as containerd 2 sets them:
 /// ping and low ports without capabilities.
-const DEFAULT_SYSCTLS: [(&str, &str); 2] =
-    [("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0")];
+const DEFAULT_SYSCTLS: [(&str, &str); 2] = [
+    ("net.ipv4.ping_group_range", "0 2147483647"),
+    ("net.ipv4.ip_unprivileged_port_start", "0"),
+];
 
 pub(super) struct Sandbox {
     pub(super) id: String,
@@ -77,7 +79,11 @@ impl Sandbox {
         let ready = self.connection.lock().is_some();
         PodSandboxStatus {
             id: self.id.clone(),
-            state: if ready { PodSandboxState::Ready } else { PodSandboxState::NotReady },
+            state: if ready {
+                PodSandboxState::Ready
+            } else {
+                PodSandboxState::NotReady
+            },
             created_at: self.created_at,
             config: self.config.clone(),
         }
@@ -90,6 +96,11 @@ impl Sandbox {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.dir.join(disk::STOPPED).exists()
+    }
+
+    /// The cgroup of what holds a shared PID namespace.
+    pub(super) fn pause_cgroup(&self) -> String {
+        format!("{}/pause-{}", self.config.cgroup_parent, self.id)
     }
 
     /// Nothing can be asked of its shim any more. Whoever waits for an exec learns it.
@@ -136,16 +147,31 @@ impl Native {
     pub(super) async fn run_sandbox(&self, config: PodSandboxConfig) -> Result<String, Error> {
         check(&config)?;
         let id = new_id();
-        let dir = self.inner.root.join("pods").join(&config.metadata.uid).join(&id);
-        let saved = SavedSandbox { config, created_at: SystemTime::now() };
+        let dir = self
+            .inner
+            .root
+            .join("pods")
+            .join(&config.metadata.uid)
+            .join(&id);
+        let saved = SavedSandbox {
+            config,
+            created_at: SystemTime::now(),
+        };
         let sandbox = Sandbox::new(self, id.clone(), dir, saved.clone());
         if let Err(error) = self.make_sandbox(&sandbox, saved).await {
             if let Err(error) = self.clear_sandbox(&sandbox).await {
-                tracing::warn!(sandbox = id, error = component::supervisor::chain(&error), "Removing a failed sandbox");
+                tracing::warn!(
+                    sandbox = id,
+                    error = component::supervisor::chain(&error),
+                    "Removing a failed sandbox"
+                );
             }
             return Err(error);
         }
-        self.inner.sandboxes.lock().insert(id.clone(), Arc::clone(&sandbox));
+        self.inner
+            .sandboxes
+            .lock()
+            .insert(id.clone(), Arc::clone(&sandbox));
         self.publish(EventKind::SandboxReady, &sandbox, None);
         Ok(id)
     }
@@ -156,11 +182,18 @@ impl Native {
             disk::make_dir(&made.dir)?;
             disk::save(&made.dir.join(disk::SANDBOX), &saved)?;
             let Native { inner } = &native;
-            inner.cgroups.make(&made.config.cgroup_parent, &made.config.resources)?;
+            inner
+                .cgroups
+                .make(&made.config.cgroup_parent, &made.config.resources)?;
             if made.config.ipc != NamespaceMode::Node {
                 mount_shm(&made.shm())?;
             }
-            launch::launch(&inner.programs, &inner.cgroups, &made.shim_cgroup, &made.dir)?;
+            launch::launch(
+                &inner.programs,
+                &inner.cgroups,
+                &made.shim_cgroup,
+                &made.dir,
+            )?;
             match &made.config.network {
                 Network::Path(path) => fs::File::open(path).map(Some).map_err(at(path)),
                 Network::Node | Network::Isolated => Ok(None),
@@ -168,23 +201,34 @@ impl Native {
         })
         .await?;
         self.connect(sandbox).await.map_err(sandbox.shim_error())?;
-        let pause = format!("{}/pause", sandbox.config.cgroup_parent);
-        let ask = self.namespaces(sandbox, &pause)?;
+        let ask = self.namespaces(sandbox)?;
         let fds = network.map(OwnedFd::from).into_iter().collect();
-        sandbox.connection()?.tell(&ask, fds).await.map_err(sandbox.shim_error())
+        sandbox
+            .connection()?
+            .tell(&ask, fds)
+            .await
+            .map_err(sandbox.shim_error())?;
+        let made = sandbox.dir.join(disk::MADE);
+        fs::write(&made, "").map_err(at(&made))
     }
 
-    fn namespaces(&self, sandbox: &Sandbox, pause: &str) -> Result<MakeSandbox, Error> {
+    fn namespaces(&self, sandbox: &Sandbox) -> Result<MakeSandbox, Error> {
+        let pause = &sandbox.pause_cgroup();
         let config = &sandbox.config;
         let own_network = config.network != Network::Node;
-        let given = config.sysctls.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let given = config
+            .sysctls
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         let default = DEFAULT_SYSCTLS.into_iter().filter(|(name, _)| {
             own_network && config.user.is_none() && !config.sysctls.contains_key(*name)
         });
         let share_pid = config.pid == NamespaceMode::Pod;
         let mut pause_cgroups = Vec::new();
         if share_pid {
-            self.inner.cgroups.make(pause, &super::Resources::default())?;
+            self.inner
+                .cgroups
+                .make(pause, &super::Resources::default())?;
             let files = launch::procs_files(&self.inner.cgroups, pause);
             pause_cgroups.extend(files.iter().map(|file| file.display().to_string()));
         }
@@ -200,7 +244,10 @@ impl Native {
             share_pid,
             sysctls: default
                 .chain(given)
-                .map(|(name, value)| Pair { name: name.into(), value: value.into() })
+                .map(|(name, value)| Pair {
+                    name: name.into(),
+                    value: value.into(),
+                })
                 .collect(),
             pause_cgroups,
         })
@@ -212,10 +259,14 @@ impl Native {
         let connection = Arc::new(connection);
         let (native, driven) = (self.clone(), Arc::clone(sandbox));
         let own = Arc::clone(&connection);
-        self.inner.tasks.spawn(Task::Background, format!("shim-{}", sandbox.id), async move {
-            driver.run(|told| native.told(&driven, told)).await;
-            native.connection_ended(driven, own).await;
-        });
+        self.inner.tasks.spawn(
+            Task::Background,
+            format!("shim-{}", sandbox.id),
+            async move {
+                driver.run(|told| native.told(&driven, told)).await;
+                native.connection_ended(driven, own).await;
+            },
+        );
         connection.hello().await?;
         let image = self.inner.programs.helper_image();
         let image = image.map_err(|_| connection::Error::Gone)?;
@@ -225,6 +276,9 @@ impl Native {
         for state in all {
             let container = sandbox.containers.lock().get(&state.id).cloned();
             let Some(container) = container else { continue };
+            if state.pid == 0 && !state.ended {
+                container.starting();
+            }
             container.started(state.pid, state.started_at);
             if state.ended && container.ended(state.exit) {
                 self.publish(EventKind::ContainerStopped, sandbox, Some(&state.id));
@@ -240,6 +294,12 @@ impl Native {
                 let container = sandbox.containers.lock().get(&event.id).cloned();
                 if container.is_some_and(|container| container.ended(event.exit)) {
                     self.publish(EventKind::ContainerStopped, sandbox, Some(&event.id));
+                }
+            }
+            Told::Running(event) => {
+                let container = sandbox.containers.lock().get(&event.id).cloned();
+                if container.is_some_and(|container| container.started(event.pid, event.at)) {
+                    self.publish(EventKind::ContainerStarted, sandbox, Some(&event.id));
                 }
             }
             Told::OutOfMemory(event) => {
@@ -262,7 +322,10 @@ impl Native {
         Box::pin(async move {
             {
                 let mut current = sandbox.connection.lock();
-                if !current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &connection)) {
+                if !current
+                    .as_ref()
+                    .is_some_and(|current| Arc::ptr_eq(current, &connection))
+                {
                     return; // one that never came to be, or was given up
                 }
                 *current = None;
@@ -289,15 +352,19 @@ impl Native {
         for container in sandbox.container_list() {
             self.stop(sandbox, &container, Duration::ZERO, None).await?;
         }
-        if let Ok(connection) = sandbox.connection() {
-            if let Err(error) = connection.tell(&Shutdown {}, Vec::new()).await {
-                let error = component::supervisor::chain(&error);
-                tracing::warn!(sandbox = sandbox.id, error, "The shim does not end, killing it");
-            }
+        if let Ok(connection) = sandbox.connection()
+            && let Err(error) = connection.tell(&Shutdown {}, Vec::new()).await
+        {
+            let error = component::supervisor::chain(&error);
+            tracing::warn!(
+                sandbox = sandbox.id,
+                error,
+                "The shim does not end, killing it"
+            );
         }
         sandbox.disconnected();
         self.clear_cgroup(&sandbox.shim_cgroup).await?;
-        self.clear_cgroup(&format!("{}/pause", sandbox.config.cgroup_parent)).await?;
+        self.clear_cgroup(&sandbox.pause_cgroup()).await?;
         self.publish(EventKind::SandboxGone, sandbox, None);
         Ok(())
     }
@@ -325,9 +392,13 @@ impl Native {
         }
         sandbox.disconnected();
         self.clear_cgroup(&sandbox.shim_cgroup).await?;
-        self.clear_cgroup(&format!("{}/pause", sandbox.config.cgroup_parent)).await?;
+        self.clear_cgroup(&sandbox.pause_cgroup()).await?;
         // The pod may have another sandbox, whose cgroups keep this one.
-        match self.inner.cgroups.remove_empty(&sandbox.config.cgroup_parent) {
+        match self
+            .inner
+            .cgroups
+            .remove_empty(&sandbox.config.cgroup_parent)
+        {
             Ok(()) | Err(cgroup::Error::Busy(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -366,8 +437,17 @@ fn check(config: &PodSandboxConfig) -> Result<(), Error> {
     if uid.is_empty() || uid.starts_with('.') || !uid.chars().all(plain) {
         return Err(Error::Invalid(format!("pod uid {uid:?}")));
     }
+    if !config.cgroup_parent.starts_with('/') || config.cgroup_parent.len() < 2 {
+        return Err(Error::Invalid(format!(
+            "cgroup parent {:?}",
+            config.cgroup_parent
+        )));
+    }
     if config.hostname.len() > MAX_HOSTNAME {
-        return Err(Error::Invalid(format!("hostname {:?} is too long", config.hostname)));
+        return Err(Error::Invalid(format!(
+            "hostname {:?} is too long",
+            config.hostname
+        )));
     }
     if config.user.is_some() {
         return Err(Error::Unsupported("a user namespace (hostUsers: false)"));
@@ -377,7 +457,10 @@ fn check(config: &PodSandboxConfig) -> Result<(), Error> {
 
 /// An id as container runtimes make them.
 pub(super) fn new_id() -> String {
-    rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect()
+    rand::random::<[u8; 32]>()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn mount_shm(path: &Path) -> Result<(), Error> {

@@ -24,7 +24,10 @@ use crate::runtime::stream::{
 };
 
 /// Size of a terminal of which nobody said one.
-const DEFAULT_SIZE: TerminalSize = TerminalSize { width: 80, height: 24 };
+const DEFAULT_SIZE: TerminalSize = TerminalSize {
+    width: 80,
+    height: 24,
+};
 
 /// The other ends of what a process is given.
 struct Ends {
@@ -37,7 +40,12 @@ struct Ends {
 
 impl Ends {
     fn make(stdin: bool, stdout: bool, stderr: bool) -> io::Result<Self> {
-        let mut ends = Self { stdin: None, stdout: None, stderr: None, given: Vec::new() };
+        let mut ends = Self {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            given: Vec::new(),
+        };
         if stdin {
             let (read, write) = io::pipe()?;
             ends.given.push(read.into());
@@ -76,7 +84,12 @@ impl Sandbox {
             id: container.id.clone(),
             exec,
             spec: path(&container.dir.join(disk::SPEC)),
-            seccomp: container.saved.seccomp.as_deref().map(path).unwrap_or_default(),
+            seccomp: container
+                .saved
+                .seccomp
+                .as_deref()
+                .map(path)
+                .unwrap_or_default(),
             args: request.command.clone(),
             stdin: request.stdin && !request.tty,
             stdout: request.stdout && !request.tty,
@@ -88,7 +101,11 @@ impl Sandbox {
         let (sender, exit) = oneshot::channel();
         self.execs.lock().insert(exec, sender);
         match self.connection()?.call::<Started>(&ask, given).await {
-            Ok((_, terminal)) => Ok(Running { exec, exit, terminal }),
+            Ok((_, terminal)) => Ok(Running {
+                exec,
+                exit,
+                terminal,
+            }),
             Err(error) => {
                 self.execs.lock().remove(&exec);
                 Err(match error {
@@ -117,7 +134,10 @@ impl Sandbox {
         let running = self.launch(container, &request, ends.given).await?;
         let id = self.id.clone();
         let exit = Box::pin(async move {
-            let gone = |_| Error::Shim { sandbox: id, source: connection::Error::Gone };
+            let gone = |_| Error::Shim {
+                sandbox: id,
+                source: connection::Error::Gone,
+            };
             running.exit.await.map_err(gone)
         });
         let Some(master) = running.terminal else {
@@ -149,7 +169,12 @@ impl Sandbox {
         if command.is_empty() {
             return Err(Error::Invalid("no command specified".into()));
         }
-        let request = ExecRequest { command, stdout: true, stderr: true, ..Default::default() };
+        let request = ExecRequest {
+            command,
+            stdout: true,
+            stderr: true,
+            ..Default::default()
+        };
         let ends = Ends::make(false, true, true).map_err(doing("pipe"))?;
         let (Some(stdout), Some(stderr)) = (ends.stdout, ends.stderr) else {
             return Err(Error::Invalid("no streams".into()));
@@ -157,13 +182,23 @@ impl Sandbox {
         let running = self.launch(container, &request, ends.given).await?;
         let exec = running.exec;
         let finish = collect(stdout, stderr, running.exit);
-        let limit = if timeout.is_zero() { Duration::MAX } else { timeout };
+        let limit = if timeout.is_zero() {
+            Duration::MAX
+        } else {
+            timeout
+        };
         match tokio::time::timeout(limit, finish).await {
             Ok(Some(output)) => Ok(output),
             Ok(None) => Err(self.shim_error()(connection::Error::Gone)),
             Err(_) => {
-                let kill = KillExec { exec, signal: libc::SIGKILL };
-                self.connection()?.tell(&kill, Vec::new()).await.map_err(self.shim_error())?;
+                let kill = KillExec {
+                    exec,
+                    signal: libc::SIGKILL,
+                };
+                self.connection()?
+                    .tell(&kill, Vec::new())
+                    .await
+                    .map_err(self.shim_error())?;
                 Err(Error::Timeout(timeout))
             }
         }
@@ -179,11 +214,23 @@ impl Sandbox {
         let (stdin, tty) = (stdin && config.stdin, config.tty);
         let ends = Ends::make(stdin, true, !tty).map_err(doing("pipe"))?;
         let id = container.id.clone();
-        let ask = Attach { id: id.clone(), stdin, stdout: true, stderr: !tty };
+        let ask = Attach {
+            id: id.clone(),
+            stdin,
+            stdout: true,
+            stderr: !tty,
+        };
         let connection = self.connection()?;
-        connection.tell(&ask, ends.given).await.map_err(self.shim_error())?;
+        connection
+            .tell(&ask, ends.given)
+            .await
+            .map_err(self.shim_error())?;
         let resize = move |TerminalSize { width, height }| {
-            let ask = Resize { id: id.clone(), width, height };
+            let ask = Resize {
+                id: id.clone(),
+                width,
+                height,
+            };
             connection.tell_later(&ask).map_err(io::Error::other)
         };
         Ok(Session {
@@ -201,7 +248,11 @@ fn running(container: &Container) -> Result<(), Error> {
     if is == needs {
         Ok(())
     } else {
-        Err(Error::ContainerState { id: container.id.clone(), is, needs })
+        Err(Error::ContainerState {
+            id: container.id.clone(),
+            is,
+            needs,
+        })
     }
 }
 
@@ -210,7 +261,9 @@ fn next_exec() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let now = now().unsigned_abs();
     let next = |last: u64| Some(now.max(last + 1));
-    NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or(now).max(now)
+    NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+        .unwrap_or(now)
+        .max(now)
 }
 
 /// Reads both streams until the command has ended and what it wrote was read. Others that it left behind
@@ -238,7 +291,10 @@ async fn collect(
     };
     drain(&stdout, &mut output.stdout, &mut out);
     drain(&stderr, &mut output.stderr, &mut err);
-    Some(ExecOutput { exit_code, ..output })
+    Some(ExecOutput {
+        exit_code,
+        ..output
+    })
 }
 
 fn drain(from: &pipe::Receiver, to: &mut Vec<u8>, buffer: &mut [u8]) {

@@ -47,8 +47,14 @@ vmsplice wait4 waitid waitpid write writev";
 /// Allowed on one architecture (Rust's name of it).
 pub(super) const BY_ARCHITECTURE: &[(&str, &str)] = &[
     ("x86_64", "arch_prctl modify_ldt"),
-    ("aarch64", "arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls sync_file_range2"),
-    ("s390x", "s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr"),
+    (
+        "aarch64",
+        "arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls sync_file_range2",
+    ),
+    (
+        "s390x",
+        "s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr",
+    ),
     ("powerpc64", "swapcontext sync_file_range2"),
     ("riscv64", "riscv_flush_icache"),
 ];
@@ -71,9 +77,15 @@ pub(super) const BY_CAPABILITY: &[(&str, &str)] = &[
         "kcmp pidfd_getfd process_madvise process_vm_readv process_vm_writev ptrace",
     ),
     ("SYS_RAWIO", "ioperm iopl"),
-    ("SYS_TIME", "clock_settime clock_settime64 settimeofday stime"),
+    (
+        "SYS_TIME",
+        "clock_settime clock_settime64 settimeofday stime",
+    ),
     ("SYS_TTY_CONFIG", "vhangup"),
-    ("SYS_NICE", "get_mempolicy mbind set_mempolicy set_mempolicy_home_node"),
+    (
+        "SYS_NICE",
+        "get_mempolicy mbind set_mempolicy set_mempolicy_home_node",
+    ),
     ("SYSLOG", "syslog"),
     ("BPF", "bpf"),
     ("PERFMON", "perf_event_open"),

@@ -51,8 +51,16 @@ impl HostDevice {
 }
 
 /// What the runtime makes itself, and what is no single device.
-const SKIPPED: [&str; 8] =
-    ["pts", "shm", "fd", "mqueue", "console", ".lxc", ".lxd-mounts", ".udev"];
+const SKIPPED: [&str; 8] = [
+    "pts",
+    "shm",
+    "fd",
+    "mqueue",
+    "console",
+    ".lxc",
+    ".lxd-mounts",
+    ".udev",
+];
 
 /// Looks the devices up that a pod asks for. A directory stands for all in it.
 ///
@@ -84,7 +92,10 @@ pub fn find(asked: &[Device]) -> io::Result<Vec<HostDevice>> {
 pub fn all() -> io::Result<Vec<HostDevice>> {
     let found = tree(Path::new("/dev"))?;
     // What disappears while we look was never there.
-    Ok(found.iter().filter_map(|path| look(path, path, "rwm").ok().flatten()).collect())
+    Ok(found
+        .iter()
+        .filter_map(|path| look(path, path, "rwm").ok().flatten())
+        .collect())
 }
 
 fn look(path: &Path, at: &Path, permissions: &str) -> io::Result<Option<HostDevice>> {
@@ -93,7 +104,11 @@ fn look(path: &Path, at: &Path, permissions: &str) -> io::Result<Option<HostDevi
     if !kind.is_char_device() && !kind.is_block_device() {
         return Ok(None);
     }
-    let permissions = if permissions.is_empty() { "rwm" } else { permissions };
+    let permissions = if permissions.is_empty() {
+        "rwm"
+    } else {
+        permissions
+    };
     Ok(Some(HostDevice {
         path: at.to_owned(),
         block: kind.is_block_device(),

@@ -6,20 +6,52 @@ use super::{Error, Input, text};
 use crate::runtime::container::{Mount, MountPropagation};
 
 /// Destination, type, source, options: what every container has.
-type System = (&'static str, &'static str, &'static str, &'static [&'static str]);
+type System = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+);
 
 const SYSTEM: [System; 6] = [
     ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-    ("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+    (
+        "/dev",
+        "tmpfs",
+        "tmpfs",
+        &["nosuid", "strictatime", "mode=755", "size=65536k"],
+    ),
     (
         "/dev/pts",
         "devpts",
         "devpts",
-        &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        &[
+            "nosuid",
+            "noexec",
+            "newinstance",
+            "ptmxmode=0666",
+            "mode=0620",
+            "gid=5",
+        ],
     ),
-    ("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-    ("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-    ("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
+    (
+        "/dev/mqueue",
+        "mqueue",
+        "mqueue",
+        &["nosuid", "noexec", "nodev"],
+    ),
+    (
+        "/sys",
+        "sysfs",
+        "sysfs",
+        &["nosuid", "noexec", "nodev", "ro"],
+    ),
+    (
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", "relatime", "ro"],
+    ),
 ];
 
 /// All mounts in their order: parents before what is mounted on them. What the pod mounts takes the
@@ -30,7 +62,10 @@ pub(super) fn all(input: &Input<'_>) -> Result<Vec<Value>, Error> {
     let mut all: Vec<(usize, Value)> = Vec::new();
     for (at, kind, source, options) in SYSTEM {
         let writable = privileged && at.starts_with("/sys");
-        let options: Vec<_> = options.iter().filter(|o| !(writable && **o == "ro")).collect();
+        let options: Vec<_> = options
+            .iter()
+            .filter(|o| !(writable && **o == "ro"))
+            .collect();
         all.push((
             depth(at),
             json!({ "destination": at, "type": kind, "source": source, "options": options }),
@@ -83,9 +118,9 @@ fn bind(mount: &Mount) -> Result<Value, Error> {
 pub(super) fn root_propagation(mounts: &[Mount]) -> Option<&'static str> {
     let any = |propagation| mounts.iter().any(|mount| mount.propagation == propagation);
     if any(MountPropagation::Bidirectional) {
-        Some("rshared")
+        Some("shared")
     } else if any(MountPropagation::HostToContainer) {
-        Some("rslave")
+        Some("slave")
     } else {
         None
     }

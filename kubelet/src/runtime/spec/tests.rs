@@ -2,14 +2,22 @@ use super::*;
 use crate::runtime::container::{Mount, MountPropagation};
 
 fn container() -> ContainerConfig {
-    ContainerConfig { command: vec!["sh".into()], rootfs: "/rootfs".into(), ..Default::default() }
+    ContainerConfig {
+        command: vec!["sh".into()],
+        rootfs: "/rootfs".into(),
+        ..Default::default()
+    }
 }
 
 fn document(container: &ContainerConfig, sandbox: &PodSandboxConfig) -> Result<Value, Error> {
     build(&Input {
         container,
         sandbox,
-        user: &ContainerUser { uid: 7, gid: 8, supplemental_groups: vec![8, 9] },
+        user: &ContainerUser {
+            uid: 7,
+            gid: 8,
+            supplemental_groups: vec![8, 9],
+        },
         cgroup: "/kubepods/podx/c",
         shm: Path::new("/shm"),
         hostname: "web-0",
@@ -20,7 +28,12 @@ fn document(container: &ContainerConfig, sandbox: &PodSandboxConfig) -> Result<V
 }
 
 fn strings(value: &Value) -> Vec<&str> {
-    value.as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect()
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_str().unwrap())
+        .collect()
 }
 
 #[test]
@@ -29,7 +42,11 @@ fn the_document_is_one_of_the_oci_specification() {
     let spec: oci_spec::runtime::Spec = serde_json::from_value(document).unwrap();
     let process = spec.process().as_ref().unwrap();
     assert_eq!((process.user().uid(), process.user().gid()), (7, 8));
-    assert_eq!(process.no_new_privileges(), None, "written false, it fails the create");
+    assert_eq!(
+        process.no_new_privileges(),
+        None,
+        "written false, it fails the create"
+    );
     assert!(spec.linux().as_ref().unwrap().seccomp().is_none());
 }
 
@@ -53,7 +70,10 @@ fn the_pods_command_drops_the_images_arguments_but_not_the_other_way() {
 fn the_last_variable_of_a_name_wins_and_a_path_is_always_there() {
     let mut c = container();
     c.image_config.env = vec!["A=1".into(), "AB=2".into(), "broken".into()];
-    c.envs = vec![("A".into(), "3=4".into()), ("HOSTNAME".into(), "mine".into())];
+    c.envs = vec![
+        ("A".into(), "3=4".into()),
+        ("HOSTNAME".into(), "mine".into()),
+    ];
     let document = document(&c, &PodSandboxConfig::default()).unwrap();
     let env = strings(&document["process"]["env"]);
     assert_eq!(env, [DEFAULT_PATH, "HOSTNAME=mine", "A=3=4", "AB=2"]);
@@ -87,10 +107,18 @@ fn namespaces_of_the_node_are_left_out() {
             })
             .collect()
     };
-    let own = PodSandboxConfig { pid: NamespaceMode::Container, ..Default::default() };
+    let own = PodSandboxConfig {
+        pid: NamespaceMode::Container,
+        ..Default::default()
+    };
     let fd = |n| format!("/proc/self/fd/{n}");
-    let expected =
-        ["mount".into(), format!("network={}", fd(10)), format!("uts={}", fd(12)), format!("ipc={}", fd(11)), "pid".into()];
+    let expected = [
+        "mount".into(),
+        format!("network={}", fd(10)),
+        format!("uts={}", fd(12)),
+        format!("ipc={}", fd(11)),
+        "pid".into(),
+    ];
     assert_eq!(kinds(&own), expected);
     let node = PodSandboxConfig {
         network: Network::Node,
@@ -99,8 +127,14 @@ fn namespaces_of_the_node_are_left_out() {
         ..Default::default()
     };
     assert_eq!(kinds(&node), ["mount"]);
-    let shared = PodSandboxConfig { pid: NamespaceMode::Pod, ..node };
-    assert_eq!(kinds(&shared), ["mount".to_owned(), format!("pid={}", fd(13))]);
+    let shared = PodSandboxConfig {
+        pid: NamespaceMode::Pod,
+        ..node
+    };
+    assert_eq!(
+        kinds(&shared),
+        ["mount".to_owned(), format!("pid={}", fd(13))]
+    );
 }
 
 #[test]
@@ -114,8 +148,17 @@ fn privileged_containers_see_everything_and_others_what_is_left() {
     c.security.privileged = true;
     let privileged = document(&c, &sandbox).unwrap();
     assert_eq!(strings(&privileged["linux"]["maskedPaths"]), [""; 0]);
-    assert_eq!(privileged["linux"]["resources"]["devices"][0]["allow"], true);
-    assert_eq!(privileged["process"]["capabilities"]["bounding"].as_array().unwrap().len(), 41);
+    assert_eq!(
+        privileged["linux"]["resources"]["devices"][0]["allow"],
+        true
+    );
+    assert_eq!(
+        privileged["process"]["capabilities"]["bounding"]
+            .as_array()
+            .unwrap()
+            .len(),
+        41
+    );
 }
 
 #[test]
@@ -134,10 +177,16 @@ fn a_pods_mount_takes_the_place_of_the_runtimes_and_parents_come_first() {
     ];
     let document = document(&c, &PodSandboxConfig::default()).unwrap();
     let mounts = document["mounts"].as_array().unwrap();
-    let at: Vec<_> = mounts.iter().map(|m| m["destination"].as_str().unwrap()).collect();
+    let at: Vec<_> = mounts
+        .iter()
+        .map(|m| m["destination"].as_str().unwrap())
+        .collect();
     assert_eq!(at.iter().filter(|at| **at == "/dev/shm").count(), 1);
     let place = |wanted: &str| at.iter().position(|at| *at == wanted).unwrap();
     assert!(place("/a") < place("/a/b/c"));
-    assert_eq!(strings(&mounts[place("/a")]["options"]), ["rbind", "rslave", "rw"]);
-    assert_eq!(document["linux"]["rootfsPropagation"], "rslave");
+    assert_eq!(
+        strings(&mounts[place("/a")]["options"]),
+        ["rbind", "rslave", "rw"]
+    );
+    assert_eq!(document["linux"]["rootfsPropagation"], "slave");
 }
