@@ -48,6 +48,8 @@ pub enum Error {
     NotRoot,
     #[error("{0} nodes are asked for; 1 to {MAX_NODES} can be had")]
     NodeCount(usize),
+    #[error("{path} is not empty and holds no cluster; a cluster's directory is removed with it")]
+    Foreign { path: PathBuf },
     #[error("{path} holds no cluster")]
     NoCluster { path: PathBuf },
     #[error("{daemon}: there is no program {program}")]
@@ -208,6 +210,10 @@ impl Cluster {
             spec.program(*daemon)?;
         }
         let state = spec.dir.join(STATE);
+        let mut entries = fs::read_dir(&spec.dir).map_err(Error::io("read", &spec.dir))?;
+        if !state.is_file() && entries.next().is_some() {
+            return Err(Error::Foreign { path: spec.dir });
+        }
         let before: Option<State> = init::read_json(&state).ok();
         let wish = before.map(|state| state.number);
         let (number, held) = loop {

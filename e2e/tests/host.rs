@@ -201,13 +201,17 @@ fn a_program_that_does_not_exist_is_told_and_tried_again() {
 #[test]
 fn nothing_of_a_host_survives_its_first_process() {
     let mut host = Running::launch(|_| None);
-    // A grandchild in a session of its own, as a pod is.
-    host.want(&[("tree", "setsid sleep 4242 & echo $!; wait")]);
+    // A grandchild in a session of its own, as a pod is. Its argument tells it from other tests' processes.
+    let seconds = 100_000 + std::process::id();
+    let tree = format!("setsid sleep {seconds} & wait");
+    host.want(&[("tree", &tree)]);
     let first = host.first();
     let alive = || {
         let pids = fs::read_dir("/proc").unwrap().flatten();
         let lines = pids.filter_map(|pid| fs::read_to_string(pid.path().join("cmdline")).ok());
-        lines.filter(|line| line == "sleep\x004242\0").count()
+        lines
+            .filter(|line| *line == format!("sleep\0{seconds}\0"))
+            .count()
     };
     let deadline = Instant::now() + SOON;
     while alive() == 0 {

@@ -133,11 +133,17 @@ fn up(args: &ArgMatches) -> anyhow::Result<()> {
     };
     let cluster = match Cluster::up(spec, Progress::Screen) {
         Ok(cluster) => cluster,
-        Err(error) => anyhow::bail!(
-            "{}\nhack/up goes on from here; hack/down --dir {} removes what stands",
-            init::chain(&error),
-            dir.display()
-        ),
+        Err(error) => {
+            let mut text = init::chain(&error);
+            if Cluster::open(&dir).is_ok() {
+                let hint = format!(
+                    "\nhack/up goes on from here; hack/down --dir {} removes it",
+                    dir.display()
+                );
+                text.push_str(&hint);
+            }
+            anyhow::bail!(text);
+        }
     };
     say_what_to_try(&cluster, &workshop);
     Ok(())
