@@ -14,10 +14,22 @@ use crate::auth::User;
 use crate::server::{Server, read_failure};
 use crate::status::Failure;
 
+mod certificates;
 mod default_tolerations;
+mod equal;
+mod limit_ranger;
 mod namespace_lifecycle;
+mod network;
+mod node_restriction;
+mod owner_references;
+mod pod_security;
+mod pods;
 mod priority;
+mod quota;
+mod resources;
+mod runtime_class;
 mod service_account;
+mod storage;
 mod taint_nodes;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,7 +88,9 @@ impl Attributes<'_> {
     #[must_use]
     pub fn forbid(&self, why: &str) -> Failure {
         let name = match (self.name, self.object.as_deref()) {
-            ("", Some(object)) if !meta::generate_name(object).is_empty() => meta::generate_name(object),
+            ("", Some(object)) if !meta::generate_name(object).is_empty() => {
+                meta::generate_name(object)
+            }
             ("", Some(_)) => "Unknown",
             (name, _) => name,
         };
@@ -94,10 +108,60 @@ impl Attributes<'_> {
 ///
 /// # Errors
 /// If it cannot be read, or nothing serves the resource.
-async fn newest(server: &Server, group: &str, resource: &str, key: &str) -> Result<Option<Value>, Failure> {
-    let endpoint = server.registry.any_version(group, resource).ok_or_else(Failure::no_such_resource)?;
-    let entry = endpoint.collection.get(key, store::At::Latest).await.map_err(read_failure)?;
-    entry.map(|e| crate::object::from_body(&e.body, &endpoint.hub)).transpose()
+async fn newest(
+    server: &Server,
+    group: &str,
+    resource: &str,
+    key: &str,
+) -> Result<Option<Value>, Failure> {
+    let endpoint = server
+        .registry
+        .any_version(group, resource)
+        .ok_or_else(Failure::no_such_resource)?;
+    let entry = endpoint
+        .collection
+        .get(key, store::At::Latest)
+        .await
+        .map_err(read_failure)?;
+    entry
+        .map(|e| crate::object::from_body(&e.body, &endpoint.hub))
+        .transpose()
+}
+
+/// The objects of a resource in one namespace, from the cache.
+fn in_namespace(server: &Server, group: &str, resource: &str, namespace: &str) -> Vec<Value> {
+    let Some(endpoint) = server.registry.any_version(group, resource) else {
+        return Vec::new();
+    };
+    let Ok((entries, _)) = endpoint.collection.snapshot() else {
+        return Vec::new();
+    };
+    let prefix = format!("{namespace}/");
+    entries
+        .prefix(&prefix)
+        .filter_map(|e| crate::object::from_body(&e.body, &endpoint.hub).ok())
+        .collect()
+}
+
+/// Of the classes that one of the annotations marks as default, the name of the newest; of several as
+/// new, of the first by name.
+fn newest_default(classes: &[Value], annotations: &[&str]) -> Option<String> {
+    let marked = |class: &&Value| {
+        annotations
+            .iter()
+            .any(|a| meta::annotation(class, a) == Some("true"))
+    };
+    let age = |class: &&Value| {
+        (
+            std::cmp::Reverse(meta::creation_timestamp(class).to_owned()),
+            meta::name(class).to_owned(),
+        )
+    };
+    classes
+        .iter()
+        .filter(marked)
+        .min_by_key(age)
+        .map(|class| meta::name(class).to_owned())
 }
 
 pub type Outcome<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
@@ -114,17 +178,54 @@ pub struct Plugin {
 
 /// Upstream's order (`pkg/kubeapiserver/options/plugins.go`).
 pub const PLUGINS: &[Plugin] = &[
+    Plugin {
+        name: "AlwaysAdmit",
+        on_by_default: false,
+        mutate: None,
+        validate: None,
+    },
     namespace_lifecycle::PLUGIN,
+    namespace_lifecycle::EXISTS,
+    pods::ANTI_AFFINITY,
+    limit_ranger::PLUGIN,
     service_account::PLUGIN,
+    node_restriction::PLUGIN,
     taint_nodes::PLUGIN,
+    pods::ALWAYS_PULL,
+    pod_security::PLUGIN,
     priority::PLUGIN,
     default_tolerations::PLUGIN,
+    pods::EXTENDED_RESOURCES,
+    storage::DEFAULT_CLASS,
+    storage::IN_USE_PROTECTION,
+    owner_references::PLUGIN,
+    storage::CLAIM_RESIZE,
+    runtime_class::PLUGIN,
+    certificates::APPROVAL,
+    certificates::SIGNING,
+    certificates::ATTEST,
+    certificates::SUBJECT,
+    network::DEFAULT_INGRESS_CLASS,
+    network::DENY_EXTERNAL_IPS,
+    pods::TOPOLOGY_LABELS,
+    quota::PLUGIN,
+    Plugin {
+        name: "AlwaysDeny",
+        on_by_default: false,
+        mutate: None,
+        validate: Some(|_, write| {
+            Box::pin(std::future::ready(Err(
+                write.forbid("admission control is denying all modifications")
+            )))
+        }),
+    },
 ];
 
 /// The plugins that run in this server, in order, and what they remember between writes.
 pub struct Chain {
     plugins: Vec<&'static Plugin>,
     doomed: namespace_lifecycle::Doomed,
+    quotas: quota::Locks,
 }
 
 impl Chain {
@@ -135,8 +236,15 @@ impl Chain {
                 return Err(format!("unknown admission plugin {name:?}"));
             }
         }
-        let on = |p: &&Plugin| (p.on_by_default && !disable.iter().any(|d| d == p.name)) || enable.iter().any(|e| e == p.name);
-        Ok(Self { plugins: PLUGINS.iter().filter(on).collect(), doomed: namespace_lifecycle::Doomed::default() })
+        let on = |p: &&Plugin| {
+            (p.on_by_default && !disable.iter().any(|d| d == p.name))
+                || enable.iter().any(|e| e == p.name)
+        };
+        Ok(Self {
+            plugins: PLUGINS.iter().filter(on).collect(),
+            doomed: namespace_lifecycle::Doomed::default(),
+            quotas: quota::Locks::default(),
+        })
     }
 
     pub async fn mutate(&self, server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
@@ -155,5 +263,51 @@ impl Chain {
             step(server, write).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::catalogue::names as n;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_default_class_counts() {
+        let class = |name: &str, created: &str, default: &str| {
+            let mut class = Value::object();
+            meta::set(&mut class, n::NAME, name);
+            meta::set(&mut class, n::CREATION_TIMESTAMP, created);
+            meta::set_annotation(&mut class, "default", default);
+            class
+        };
+        let old = class("a", "2026-01-01T00:00:00Z", "true");
+        let (new, twin) = (
+            class("c", "2026-01-02T00:00:00Z", "true"),
+            class("b", "2026-01-02T00:00:00Z", "true"),
+        );
+        let other = class("d", "2026-01-03T00:00:00Z", "false");
+        let newest = |classes: &[&Value]| {
+            newest_default(
+                &classes.iter().map(|c| (*c).clone()).collect::<Vec<_>>(),
+                &["default"],
+            )
+        };
+        assert_eq!(newest(&[&other]), None);
+        assert_eq!(newest(&[&old, &new, &other]).as_deref(), Some("c"));
+        assert_eq!(newest(&[&old, &new, &twin]).as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn flags_switch_plugins_on_and_off() {
+        let chain = Chain::new(&["NodeRestriction".into()], &["Priority".into()]).unwrap();
+        let has = |name: &str| chain.plugins.iter().any(|p| p.name == name);
+        assert!(
+            has("NodeRestriction")
+                && has("NamespaceLifecycle")
+                && !has("Priority")
+                && !has("AlwaysPullImages")
+        );
+        assert!(Chain::new(&["Nonsense".into()], &[]).is_err());
     }
 }

@@ -31,6 +31,31 @@ pub struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
+    /// About a resource as a whole; the rest is set on what comes back.
+    #[must_use]
+    pub fn about(
+        user: &'a User,
+        verb: &'a str,
+        group: &'a str,
+        version: &'a str,
+        resource: &'a str,
+    ) -> Self {
+        Self {
+            user,
+            verb,
+            is_resource: true,
+            group,
+            version,
+            resource,
+            subresource: "",
+            namespace: "",
+            name: "",
+            path: "",
+            field_selector: "",
+            label_selector: "",
+        }
+    }
+
     #[must_use]
     pub fn of(user: &'a User, info: &'a RequestInfo) -> Self {
         Self {
@@ -129,8 +154,12 @@ impl Authorizers {
         if asked.user.is_in(User::MASTERS) {
             return String::new();
         }
-        let decides = |a: &&Box<dyn Authorizer>| matches!(a.authorize(asked), Decision::Allow | Decision::Deny(_));
-        self.0.iter().find(decides).map(|a| a.reason(asked)).unwrap_or_default()
+        for authorizer in &self.0 {
+            if !matches!(authorizer.authorize(asked), Decision::NoOpinion(_)) {
+                return authorizer.reason(asked);
+            }
+        }
+        String::new()
     }
 
     /// Everything that is allowed to a user in a namespace, as far as the authorizers can tell.
@@ -191,8 +220,20 @@ impl Authorizer for Always {
             return Rules::default();
         }
         let all = || vec![Box::from("*")];
-        let resources = rbac::Rule { verbs: all(), groups: all(), resources: all(), ..rbac::Rule::default() };
-        let paths = rbac::Rule { verbs: all(), paths: all(), ..rbac::Rule::default() };
-        Rules { rules: vec![resources, paths], ..Rules::default() }
+        let resources = rbac::Rule {
+            verbs: all(),
+            groups: all(),
+            resources: all(),
+            ..rbac::Rule::default()
+        };
+        let paths = rbac::Rule {
+            verbs: all(),
+            paths: all(),
+            ..rbac::Rule::default()
+        };
+        Rules {
+            rules: vec![resources, paths],
+            ..Rules::default()
+        }
     }
 }

@@ -105,9 +105,10 @@ async fn build(
     Ok(Server {
         identity: Identity::of_this_process(),
         endpoints: Endpoints::open(health.clone(), metrics.clone()),
-        kubelets: Kubelets::new(&config.kubelet)?,
+        kubelets: Kubelets::new(&config.kubelet, tasks)?,
         allocators: Allocators::new(&config),
         discovery: Documents::new(|resource| enabled(&config, resource)),
+        openapi: crate::openapi::Documents::new(|resource| enabled(&config, resource)),
         etcd_answers,
         store,
         registry,

@@ -1,11 +1,200 @@
-//! OpenAPI documents.
+//! OpenAPI: what every kind looks like and which paths there are, for clients that check, explain and
+//! merge by it (`kubectl apply`, `kubectl explain`).
+//!
+//! The documents are made of the catalogue when the first client asks, and kept compressed: few ask,
+//! and those that do take gzip. v3 has one document per group version, and an index whose addresses
+//! carry the digest of what is behind them, so that clients may keep them for ever.
+//!
+//! Upstream: `kube-openapi/pkg/{handler,handler3}`.
 
-use http::Response;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::sync::OnceLock;
 
-use crate::body::Body;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, ETAG, HeaderValue, IF_NONE_MATCH,
+    LOCATION, VARY,
+};
+use http::{Method, Response, StatusCode};
+use proto::catalogue::{self, Resource};
+use serde_json::json;
+use sha2::{Digest, Sha512};
+
+use crate::body::{self, Body};
 use crate::chain::Exchange;
 
-/// The answer, if the path is one of them.
-pub fn serve(_x: &Exchange, _path: &str) -> Option<Response<Body>> {
-    None
+mod document;
+mod paths;
+mod schema;
+
+/// The documents of a server.
+pub struct Documents {
+    resources: Vec<&'static Resource>,
+    made: OnceLock<Made>,
 }
+
+struct Made {
+    v2: Document,
+    index: Document,
+    v3: BTreeMap<String, Document>,
+}
+
+/// JSON, compressed.
+struct Document {
+    gzip: Vec<u8>,
+    /// Of what is not compressed: upper-case hexadecimal SHA-512.
+    digest: String,
+}
+
+impl Documents {
+    /// About everything that `served` lets through.
+    pub fn new(served: impl Fn(&Resource) -> bool) -> Self {
+        let resources = catalogue::resources()
+            .iter()
+            .filter(|r| served(r))
+            .collect();
+        Self {
+            resources,
+            made: OnceLock::new(),
+        }
+    }
+
+    fn made(&self) -> &Made {
+        self.made.get_or_init(|| {
+            let set = document::all(&self.resources);
+            let v3: BTreeMap<String, Document> = set
+                .v3
+                .iter()
+                .map(|(name, value)| (name.clone(), Document::new(value)))
+                .collect();
+            let paths: BTreeMap<&String, serde_json::Value> = v3
+                .iter()
+                .map(|(name, of)| (name, json!({"serverRelativeURL": of.address(name)})))
+                .collect();
+            Made {
+                index: Document::new(&json!({"paths": paths})),
+                v2: Document::new(&set.v2),
+                v3,
+            }
+        })
+    }
+}
+
+impl Document {
+    fn new(value: &serde_json::Value) -> Self {
+        let json = value.to_string();
+        let digest = Sha512::digest(json.as_bytes())
+            .iter()
+            .map(|b| format!("{b:02X}"))
+            .collect();
+        let mut out = GzEncoder::new(Vec::new(), Compression::best());
+        let gzip = out
+            .write_all(json.as_bytes())
+            .and_then(|()| out.finish())
+            .expect("writing to memory does not fail");
+        Self { gzip, digest }
+    }
+
+    /// Where clients find the v3 document of that name.
+    fn address(&self, name: &str) -> String {
+        format!("/openapi/v3/{name}?hash={}", self.digest)
+    }
+
+    fn answer(&self, x: &Exchange) -> Response<Body> {
+        let tag = format!("\"{}\"", self.digest);
+        let known = x
+            .headers
+            .get(IF_NONE_MATCH)
+            .is_some_and(|v| v.as_bytes() == tag.as_bytes());
+        let compressed = takes_gzip(x);
+        let mut response = if known {
+            let mut response = body::answer(304, "application/json", body::full(Vec::new()));
+            response.headers_mut().remove(http::header::CONTENT_TYPE);
+            response
+        } else if compressed {
+            body::answer(200, "application/json", body::full(self.gzip.clone()))
+        } else {
+            let mut json = Vec::new();
+            match GzDecoder::new(self.gzip.as_slice()).read_to_end(&mut json) {
+                Ok(_) => body::answer(200, "application/json", body::full(json)),
+                Err(_) => body::answer(500, "text/plain", body::full("the document is damaged\n")),
+            }
+        };
+        let headers = response.headers_mut();
+        headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        if compressed && !known {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        if let Ok(tag) = HeaderValue::from_str(&tag) {
+            headers.insert(ETAG, tag);
+        }
+        response
+    }
+}
+
+/// The answer, if the path is one of them.
+pub fn serve(x: &Exchange, path: &str) -> Option<Response<Body>> {
+    if !path.starts_with("/openapi/") || !matches!(x.method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    let documents = &x.server.openapi;
+    match path {
+        "/openapi/v3" => return Some(documents.made().index.answer(x)),
+        _ if !takes_json(x) => {
+            let text = "406 not acceptable: application/json is served\n";
+            return Some(component::serving::text(StatusCode::NOT_ACCEPTABLE, text));
+        }
+        "/openapi/v2" => return Some(documents.made().v2.answer(x)),
+        _ => {}
+    }
+    let name = path.strip_prefix("/openapi/v3/")?;
+    let document = documents.made().v3.get(name)?;
+    let asked = x.query.get("hash").filter(|hash| !hash.is_empty());
+    if asked.is_some_and(|hash| hash != document.digest) {
+        let mut response = Response::new(body::full(Vec::new()));
+        *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+        let address = HeaderValue::from_str(&document.address(name)).ok()?;
+        response.headers_mut().insert(LOCATION, address);
+        return Some(response);
+    }
+    let mut response = document.answer(x);
+    if asked.is_some() {
+        let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
+        response.headers_mut().insert(CACHE_CONTROL, forever);
+    }
+    Some(response)
+}
+
+fn takes_gzip(x: &Exchange) -> bool {
+    list(x, &ACCEPT_ENCODING).any(|(name, refused)| matches!(name, "gzip" | "*") && !refused)
+}
+
+fn takes_json(x: &Exchange) -> bool {
+    !x.headers.contains_key(ACCEPT)
+        || list(x, &ACCEPT).any(|(name, refused)| {
+            matches!(name, "application/json" | "application/*" | "*/*") && !refused
+        })
+}
+
+/// The alternatives of a header, and whether each is refused by its quality.
+fn list<'a>(x: &'a Exchange, header: &http::HeaderName) -> impl Iterator<Item = (&'a str, bool)> {
+    x.headers
+        .get_all(header)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .map(|clause| {
+            let mut pieces = clause.split(';').map(str::trim);
+            let name = pieces.next().unwrap_or_default();
+            let refused = pieces
+                .filter_map(|p| p.strip_prefix("q="))
+                .any(|q| q.parse::<f32>().is_ok_and(|q| q == 0.0));
+            (name, refused)
+        })
+}
+
+#[cfg(test)]
+mod tests;

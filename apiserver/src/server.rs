@@ -22,6 +22,7 @@ pub struct Server {
     pub admission: admission::Chain,
     pub tokens: Arc<crate::auth::service_account::Issuer>,
     pub discovery: crate::discovery::Documents,
+    pub openapi: crate::openapi::Documents,
     pub allocators: crate::alloc::Allocators,
     pub kubelets: crate::kubelet::Kubelets,
     pub endpoints: component::serving::Endpoints,

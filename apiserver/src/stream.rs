@@ -1,35 +1,116 @@
-//! Streams to kubelets and pods.
+//! Streams to kubelets and pods: logs, exec, attach, port-forward and the proxies.
+//!
+//! exec, attach and port-forward are protocols between the client and the kubelet (SPDY/3.1, or
+//! WebSocket with the channel protocols up to v5 and the tunnel of port-forward). The server decides who
+//! may and where to, writes the kubelet's address from the options that it understood, and then hands
+//! the bytes on: what upstream does with nodes that declare `ExtendWebSocketsToKubelet`, which is on by
+//! default since 1.36.
+//!
+//! Upstream: `pkg/registry/core/{pod,node,service}`, `apimachinery/pkg/util/proxy`.
 
-use http::{Extensions, Response};
+use http::{Extensions, Method, Response};
 use hyper::body::Incoming;
+use proto::Value;
+use proto::view::core_v1::Pod;
+use proto::view::{Node, View};
 
+use crate::authz::{Attributes, Decision, refusal};
 use crate::body::Body;
 use crate::chain::Exchange;
+use crate::handler::get;
+use crate::kubelet::Target;
+use crate::object;
 use crate::registry::Endpoint;
 use crate::status::Failure;
 
+mod forward;
+mod location;
+mod log;
+mod proxy;
+
+pub use proxy::serve as proxy;
+
+/// `log`, `exec`, `attach` and `portforward` of a pod.
 pub async fn pod(
-    _x: &mut Exchange,
-    _endpoint: &Endpoint,
-    _extensions: Extensions,
+    x: &mut Exchange,
+    endpoint: &Endpoint,
+    mut extensions: Extensions,
     _incoming: Incoming,
 ) -> Result<Response<Body>, Failure> {
-    Err(Failure::new(
-        501,
-        "NotImplemented",
-        "streams are not served yet",
-    ))
+    let subresource = x.info.subresource.clone();
+    if subresource == "log" {
+        if !matches!(x.method, Method::GET | Method::HEAD) {
+            return Err(not_allowed(x));
+        }
+        return log::serve(x, endpoint).await;
+    }
+    if !matches!(x.method, Method::GET | Method::POST) {
+        return Err(not_allowed(x));
+    }
+    may_create(x)?;
+    let object = read_pod(x, endpoint).await?;
+    let pod = Pod::of(Node::new(&object));
+    let path = location::of_stream(&subresource, pod, &x.query)?;
+    let target = kubelet_of(x, pod).await?;
+    let Some(upgrade) = forward::upgrade(&x.headers, &mut extensions) else {
+        return Err(Failure::bad_request("Upgrade request required"));
+    };
+    let request = forward::head(x, &target, &path)?;
+    forward::upgraded(&x.server.kubelets, &target, request, upgrade).await
 }
 
-pub async fn proxy(
-    _x: &mut Exchange,
-    _endpoint: &Endpoint,
-    _extensions: Extensions,
-    _incoming: Incoming,
-) -> Result<Response<Body>, Failure> {
-    Err(Failure::new(
-        501,
-        "NotImplemented",
-        "proxies are not served yet",
-    ))
+/// Browsers can only GET a WebSocket: what it does is a creation all the same, whatever its method.
+fn may_create(x: &Exchange) -> Result<(), Failure> {
+    if x.info.verb == "create" {
+        return Ok(());
+    }
+    let asked = Attributes {
+        verb: "create",
+        ..Attributes::of(&x.user, &x.info)
+    };
+    match x.server.authorizers.decide(&asked) {
+        Decision::Allow => Ok(()),
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+            let why = refusal(&asked, &reason);
+            Err(Failure::forbidden(
+                asked.group,
+                asked.resource,
+                asked.name,
+                &why,
+            ))
+        }
+    }
+}
+
+/// The pod that the path names, as it is now.
+async fn read_pod(x: &Exchange, endpoint: &Endpoint) -> Result<Value, Failure> {
+    let entry = get::entry(x, endpoint, get::at("")?).await?;
+    object::from_body(&entry.body, &endpoint.hub)
+}
+
+/// The kubelet of the node that a pod is on.
+async fn kubelet_of(x: &Exchange, pod: Pod<'_>) -> Result<Target, Failure> {
+    let name = pod.spec().node_name();
+    if name.is_empty() {
+        let text = format!(
+            "pod {} does not have a host assigned",
+            pod.metadata().name()
+        );
+        return Err(Failure::bad_request(text));
+    }
+    kubelet(x, name).await
+}
+
+async fn kubelet(x: &Exchange, node: &str) -> Result<Target, Failure> {
+    let object = x
+        .server
+        .lookup("", "nodes", "", node)
+        .await?
+        .ok_or_else(|| Failure::not_found("", "nodes", node))?;
+    let node = proto::view::core_v1::Node::of(Node::new(&object));
+    x.server.kubelets.of_node(node).map_err(Failure::internal)
+}
+
+fn not_allowed(x: &Exchange) -> Failure {
+    Failure::method_not_allowed(&x.info.group, &x.info.resource, &x.info.verb)
 }

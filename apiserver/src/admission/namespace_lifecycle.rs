@@ -21,6 +21,14 @@ pub(super) const PLUGIN: Plugin = Plugin {
     validate: None,
 };
 
+/// The older plugin that only looks whether the namespace is there.
+pub(super) const EXISTS: Plugin = Plugin {
+    name: "NamespaceExists",
+    on_by_default: false,
+    mutate: None,
+    validate: Some(|server, write| Box::pin(exists(server, write))),
+};
+
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 /// Namespaces that were deleted through this server lately: the cache may still call them active.
@@ -36,7 +44,10 @@ impl Doomed {
         let mut known = self.0.lock();
         known.retain(|_, until| *until > now);
         if known.len() >= Self::AT_MOST
-            && let Some(oldest) = known.iter().min_by_key(|(_, until)| **until).map(|(name, _)| name.clone())
+            && let Some(oldest) = known
+                .iter()
+                .min_by_key(|(_, until)| **until)
+                .map(|(name, _)| name.clone())
         {
             known.remove(&oldest);
         }
@@ -44,7 +55,10 @@ impl Doomed {
     }
 
     fn has(&self, namespace: &str, now: Instant) -> bool {
-        self.0.lock().get(namespace).is_some_and(|until| *until > now)
+        self.0
+            .lock()
+            .get(namespace)
+            .is_some_and(|until| *until > now)
     }
 }
 
@@ -61,25 +75,50 @@ async fn admit(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failur
     }
     // Review of access must not tell which namespaces there are.
     let is_review = write.is_any("authorization.k8s.io", "localsubjectaccessreviews");
-    if write.namespace.is_empty() || is_review || matches!(write.operation, Operation::Update | Operation::Delete) {
+    if write.namespace.is_empty()
+        || is_review
+        || matches!(write.operation, Operation::Update | Operation::Delete)
+    {
         return Ok(());
     }
     let name = write.namespace;
     let mut namespace = server.lookup("", "namespaces", "", name).await?;
-    if namespace.as_ref().is_some_and(|ns| phase(ns) == "Active") && doomed.has(name, Instant::now()) {
+    if namespace.as_ref().is_some_and(|ns| phase(ns) == "Active")
+        && doomed.has(name, Instant::now())
+    {
         namespace = newest(server, "", "namespaces", name).await?;
     }
     let namespace = namespace.ok_or_else(|| Failure::not_found("", "namespaces", name))?;
     if write.operation == Operation::Create && phase(&namespace) == "Terminating" {
-        let why = format!("unable to create new content in namespace {name} because it is being terminated");
+        let why = format!(
+            "unable to create new content in namespace {name} because it is being terminated"
+        );
         let cause = format!("namespace {name} is being terminated");
-        return Err(write.forbid(&why).with_cause("NamespaceTerminating", &cause, "metadata.namespace"));
+        return Err(write.forbid(&why).with_cause(
+            "NamespaceTerminating",
+            &cause,
+            "metadata.namespace",
+        ));
     }
     Ok(())
 }
 
+async fn exists(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
+    let name = write.namespace;
+    if name.is_empty()
+        || write.is_any("", "namespaces")
+        || server.lookup("", "namespaces", "", name).await?.is_some()
+    {
+        return Ok(());
+    }
+    Err(Failure::not_found("", "namespaces", name))
+}
+
 fn phase(namespace: &Value) -> &str {
-    namespace.at(&[n::STATUS, n::PHASE]).and_then(Value::as_str).unwrap_or_default()
+    namespace
+        .at(&[n::STATUS, n::PHASE])
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

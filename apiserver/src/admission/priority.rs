@@ -33,22 +33,37 @@ struct Given {
 impl Given {
     fn of(class: &Value) -> Self {
         let view = PriorityClass::of(Node::new(class));
-        Self { class: meta::name(class).to_owned(), priority: view.value(), policy: view.preemption_policy().map(Into::into) }
+        Self {
+            class: meta::name(class).to_owned(),
+            priority: view.value(),
+            policy: view.preemption_policy().map(Into::into),
+        }
     }
 }
 
 async fn admit(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
     let group_kind = match (write.operation, write.subresource) {
         (Operation::Create | Operation::Update, "") if write.is("", "pods") => None,
-        (Operation::Create, "") if write.is(GROUP, "podgroups") => Some(("GenericWorkload", "pod group")),
-        (Operation::Create, "") if write.is(GROUP, "compositepodgroups") => Some(("CompositePodGroup", "composite pod group")),
+        (Operation::Create, "") if write.is(GROUP, "podgroups") => {
+            Some(("GenericWorkload", "pod group"))
+        }
+        (Operation::Create, "") if write.is(GROUP, "compositepodgroups") => {
+            Some(("CompositePodGroup", "composite pod group"))
+        }
         _ => return Ok(()),
     };
-    if let (Operation::Update, Some(old), Some(new)) = (write.operation, write.old, write.object.as_deref_mut()) {
+    if let (Operation::Update, Some(old), Some(new)) =
+        (write.operation, write.old, write.object.as_deref_mut())
+    {
         keep(new, old);
         return Ok(());
     }
-    let asked = write.object.as_deref().and_then(|o| o.at(&[n::SPEC, n::PRIORITY_CLASS_NAME])).and_then(Value::as_str).unwrap_or_default();
+    let asked = write
+        .object
+        .as_deref()
+        .and_then(|o| o.at(&[n::SPEC, n::PRIORITY_CLASS_NAME]))
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let asked = asked.to_owned();
     let given = match group_kind {
         Some((gate, _)) if !server.config.features.enabled(gate) => return Ok(()),
@@ -56,9 +71,14 @@ async fn admit(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failur
     };
     let (what, with_policy) = match group_kind {
         None => ("pod", true),
-        Some((_, what)) => (what, server.config.features.enabled("PodGroupPreemptionPolicy")),
+        Some((_, what)) => (
+            what,
+            server.config.features.enabled("PodGroupPreemptionPolicy"),
+        ),
     };
-    let Some(object) = write.object.as_deref_mut() else { return Ok(()) };
+    let Some(object) = write.object.as_deref_mut() else {
+        return Ok(());
+    };
     set(object, given, what, with_policy).map_err(|why| write.forbid(&why))
 }
 
@@ -76,7 +96,13 @@ fn keep(new: &mut Value, old: &Value) {
 async fn resolve(server: &Server, write: &Attributes<'_>, asked: &str) -> Result<Given, Failure> {
     if asked.is_empty() {
         let policy = Some(DEFAULT_POLICY.to_owned());
-        return Ok(default_class(&server.objects(GROUP, CLASSES)).unwrap_or(Given { class: String::new(), priority: 0, policy }));
+        return Ok(
+            default_class(&server.objects(GROUP, CLASSES)).unwrap_or(Given {
+                class: String::new(),
+                priority: 0,
+                policy,
+            }),
+        );
     }
     match server.lookup(GROUP, CLASSES, "", asked).await? {
         Some(class) => Ok(Given::of(&class)),
@@ -86,7 +112,9 @@ async fn resolve(server: &Server, write: &Attributes<'_>, asked: &str) -> Result
 
 /// Of several default classes, which a race may make, the one with the lowest value counts.
 fn default_class(classes: &[Value]) -> Option<Given> {
-    let defaults = classes.iter().filter(|c| PriorityClass::of(Node::new(c)).global_default());
+    let defaults = classes
+        .iter()
+        .filter(|c| PriorityClass::of(Node::new(c)).global_default());
     defaults.map(Given::of).min_by_key(|given| given.priority)
 }
 
@@ -94,7 +122,11 @@ fn default_class(classes: &[Value]) -> Option<Given> {
 fn set(object: &mut Value, given: Given, what: &str, with_policy: bool) -> Result<(), String> {
     let spec = object.ensure(&[n::SPEC]);
     let priority = given.priority;
-    if let Some(own) = spec.get(n::PRIORITY).and_then(Value::as_int).filter(|own| *own != priority) {
+    if let Some(own) = spec
+        .get(n::PRIORITY)
+        .and_then(Value::as_int)
+        .filter(|own| *own != priority)
+    {
         return Err(match what {
             "pod" => format!(
                 "the integer value of priority ({own}) must not be provided in pod spec; priority admission controller computed {priority} from the given PriorityClass name"
@@ -105,7 +137,11 @@ fn set(object: &mut Value, given: Given, what: &str, with_policy: bool) -> Resul
         });
     }
     if let Some(policy) = given.policy.filter(|_| with_policy) {
-        if let Some(own) = spec.get(n::PREEMPTION_POLICY).and_then(Value::as_str).filter(|own| *own != policy) {
+        if let Some(own) = spec
+            .get(n::PREEMPTION_POLICY)
+            .and_then(Value::as_str)
+            .filter(|own| *own != policy)
+        {
             return Err(format!(
                 "the string value of PreemptionPolicy ({own}) must not be provided in {what} spec; priority admission controller computed {policy} from the given PriorityClass name"
             ));
@@ -120,13 +156,24 @@ fn set(object: &mut Value, given: Given, what: &str, with_policy: bool) -> Resul
 }
 
 fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
-    if !write.is(GROUP, CLASSES) || !matches!(write.operation, Operation::Create | Operation::Update) {
+    if !write.is(GROUP, CLASSES)
+        || !matches!(write.operation, Operation::Create | Operation::Update)
+    {
         return Ok(());
     }
-    let Some(class) = write.object.as_deref().filter(|c| PriorityClass::of(Node::new(c)).global_default()) else { return Ok(()) };
+    let Some(class) = write
+        .object
+        .as_deref()
+        .filter(|c| PriorityClass::of(Node::new(c)).global_default())
+    else {
+        return Ok(());
+    };
     match default_class(&server.objects(GROUP, CLASSES)) {
         Some(there) if write.operation == Operation::Create || there.class != meta::name(class) => {
-            Err(write.forbid(&format!("PriorityClass {} is already marked as default. Only one default can exist", there.class)))
+            Err(write.forbid(&format!(
+                "PriorityClass {} is already marked as default. Only one default can exist",
+                there.class
+            )))
         }
         _ => Ok(()),
     }
@@ -145,13 +192,21 @@ mod tests {
     }
 
     fn high() -> Given {
-        Given { class: "high".into(), priority: 1000, policy: Some("Never".into()) }
+        Given {
+            class: "high".into(),
+            priority: 1000,
+            policy: Some("Never".into()),
+        }
     }
 
     #[test]
     fn the_lowest_of_several_defaults_counts() {
         assert_eq!(default_class(&[class("a", 1, false)]), None);
-        let classes = [class("a", 5, true), class("b", 3, true), class("c", 1, false)];
+        let classes = [
+            class("a", 5, true),
+            class("b", 3, true),
+            class("c", 1, false),
+        ];
         assert_eq!(default_class(&classes).map(|g| g.class), Some("b".into()));
     }
 
@@ -161,8 +216,14 @@ mod tests {
         set(&mut pod, high(), "pod", true).unwrap();
         let spec = pod.get(n::SPEC).unwrap();
         assert_eq!(spec.get(n::PRIORITY), Some(&Value::Int(1000)));
-        assert_eq!(spec.get(n::PREEMPTION_POLICY).and_then(Value::as_str), Some("Never"));
-        assert_eq!(spec.get(n::PRIORITY_CLASS_NAME).and_then(Value::as_str), Some("high"));
+        assert_eq!(
+            spec.get(n::PREEMPTION_POLICY).and_then(Value::as_str),
+            Some("Never")
+        );
+        assert_eq!(
+            spec.get(n::PRIORITY_CLASS_NAME).and_then(Value::as_str),
+            Some("high")
+        );
         set(&mut pod, high(), "pod", true).unwrap();
     }
 
@@ -171,7 +232,10 @@ mod tests {
         let mut pod = Value::object();
         pod.set(&[n::SPEC, n::PRIORITY], 7);
         let why = set(&mut pod, high(), "pod", true).unwrap_err();
-        assert!(why.starts_with("the integer value of priority (7)"), "{why}");
+        assert!(
+            why.starts_with("the integer value of priority (7)"),
+            "{why}"
+        );
         let mut pod = Value::object();
         pod.set(&[n::SPEC, n::PREEMPTION_POLICY], "PreemptLowerPriority");
         assert!(set(&mut pod, high(), "pod", true).is_err());
@@ -186,6 +250,10 @@ mod tests {
         assert_eq!(new.at(&[n::SPEC, n::PRIORITY]), Some(&Value::Int(1000)));
         new.set(&[n::SPEC, n::PRIORITY], 5);
         keep(&mut new, &old);
-        assert_eq!(new.at(&[n::SPEC, n::PRIORITY]), Some(&Value::Int(5)), "validation refuses it");
+        assert_eq!(
+            new.at(&[n::SPEC, n::PRIORITY]),
+            Some(&Value::Int(5)),
+            "validation refuses it"
+        );
     }
 }

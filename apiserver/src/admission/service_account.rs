@@ -34,50 +34,81 @@ async fn admit(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failur
     if write.operation != Operation::Create || !write.is("", "pods") {
         return Ok(());
     }
-    let Some(pod) = write.object.as_deref_mut() else { return Ok(()) };
+    let Some(pod) = write.object.as_deref_mut() else {
+        return Ok(());
+    };
     if is_mirror(pod) {
         // A kubelet deletes a mirror pod whose spec is not the one of its file.
         return Ok(());
     }
     let spec = pod.ensure(&[n::SPEC]);
-    if PodSpec::of(Node::new(spec)).service_account_name().is_empty() {
+    if PodSpec::of(Node::new(spec))
+        .service_account_name()
+        .is_empty()
+    {
         spec.set(&[n::SERVICE_ACCOUNT_NAME], DEFAULT);
         spec.set(&[n::SERVICE_ACCOUNT], DEFAULT);
     }
-    let name = PodSpec::of(Node::new(spec)).service_account_name().to_owned();
+    let name = PodSpec::of(Node::new(spec))
+        .service_account_name()
+        .to_owned();
     let account = account(server, write, &name).await?;
-    let Some(pod) = write.object.as_deref_mut() else { return Ok(()) };
+    let Some(pod) = write.object.as_deref_mut() else {
+        return Ok(());
+    };
     let spec = pod.ensure(&[n::SPEC]);
     let view = ServiceAccount::of(Node::new(&account));
     let own = PodSpec::of(Node::new(spec)).automount_service_account_token();
-    if own.or(view.automount_service_account_token()).unwrap_or(true) {
+    if own
+        .or(view.automount_service_account_token())
+        .unwrap_or(true)
+    {
         mount_token(spec, &mut || rand::random());
     }
-    if PodSpec::of(Node::new(spec)).image_pull_secrets().is_empty() && !view.image_pull_secrets().is_empty() {
-        let secrets: Vec<Value> = view.image_pull_secrets().iter().map(|s| fields(&[(n::NAME, s.name().into())])).collect();
+    if PodSpec::of(Node::new(spec)).image_pull_secrets().is_empty()
+        && !view.image_pull_secrets().is_empty()
+    {
+        let secrets: Vec<Value> = view
+            .image_pull_secrets()
+            .iter()
+            .map(|s| fields(&[(n::NAME, s.name().into())]))
+            .collect();
         spec.set(&[n::IMAGE_PULL_SECRETS], secrets);
     }
     Ok(())
 }
 
 async fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
-    let ephemeral = write.operation == Operation::Update && write.subresource == "ephemeralcontainers";
-    if !write.is_any("", "pods") || !(ephemeral || write.operation == Operation::Create && write.subresource.is_empty()) {
+    let ephemeral =
+        write.operation == Operation::Update && write.subresource == "ephemeralcontainers";
+    if !write.is_any("", "pods")
+        || !(ephemeral || write.operation == Operation::Create && write.subresource.is_empty())
+    {
         return Ok(());
     }
-    let Some(object) = write.object.as_deref() else { return Ok(()) };
+    let Some(object) = write.object.as_deref() else {
+        return Ok(());
+    };
     let spec = Pod::of(Node::new(object)).spec();
     if !ephemeral && is_mirror(object) {
         return mirror_problem(spec).map_or(Ok(()), |why| Err(write.forbid(why)));
     }
     let name = spec.service_account_name();
     if name.is_empty() {
-        let why = format!("no service account specified for pod {}/{}", write.namespace, meta::name(object));
+        let why = format!(
+            "no service account specified for pod {}/{}",
+            write.namespace,
+            meta::name(object)
+        );
         return Err(write.forbid(&why));
     }
     let account = account(server, write, name).await?;
     let enforced = meta::annotation(&account, ENFORCE_MOUNTABLE).is_some_and(go_true);
-    let problem = if enforced { unlisted_secret(spec, &account, ephemeral) } else { None };
+    let problem = if enforced {
+        unlisted_secret(spec, &account, ephemeral)
+    } else {
+        None
+    };
     problem.map_or(Ok(()), |why| Err(write.forbid(&why)))
 }
 
@@ -92,12 +123,20 @@ async fn account(server: &Server, write: &Attributes<'_>, name: &str) -> Result<
     const ATTEMPTS: u32 = 10;
     let attempts = if name == DEFAULT { ATTEMPTS } else { 1 };
     let pause = Duration::from_millis(rand::random_range(100..200));
-    let looking_up = |why: &str| write.forbid(&format!("error looking up service account {}/{name}: {why}", write.namespace));
+    let looking_up = |why: &str| {
+        write.forbid(&format!(
+            "error looking up service account {}/{name}: {why}",
+            write.namespace
+        ))
+    };
     for attempt in 0..attempts {
         if attempt > 0 {
             tokio::time::sleep(pause).await;
         }
-        match server.lookup("", "serviceaccounts", write.namespace, name).await {
+        match server
+            .lookup("", "serviceaccounts", write.namespace, name)
+            .await
+        {
             Ok(Some(account)) => return Ok(account),
             Ok(None) => {}
             Err(failure) => return Err(looking_up(failure.message())),
@@ -113,8 +152,14 @@ fn mirror_problem(spec: PodSpec<'_>) -> Option<&'static str> {
     if references::secrets(spec).next().is_some() {
         return Some("a mirror pod may not reference secrets");
     }
-    let mut sources = spec.volumes().iter().filter_map(|v| v.projected()).flat_map(|p| p.sources().iter());
-    sources.any(|s| s.service_account_token().is_some()).then_some("a mirror pod may not use ServiceAccountToken volume projections")
+    let mut sources = spec
+        .volumes()
+        .iter()
+        .filter_map(|v| v.projected())
+        .flat_map(|p| p.sources().iter());
+    sources
+        .any(|s| s.service_account_token().is_some())
+        .then_some("a mirror pod may not use ServiceAccountToken volume projections")
 }
 
 /// The first secret of a pod that its account does not list, as a refusal.
@@ -124,9 +169,15 @@ fn unlisted_secret(spec: PodSpec<'_>, account: &Value, only_ephemeral: bool) -> 
     let listed = |name: &str| view.secrets().iter().any(|s| s.name() == name);
     if only_ephemeral {
         let mut containers = spec.ephemeral_containers().iter().map(Environment::from);
-        return containers.find_map(|c| unlisted_environment("ephemeral container", c, owner, &listed));
+        return containers
+            .find_map(|c| unlisted_environment("ephemeral container", c, owner, &listed));
     }
-    let volume = spec.volumes().iter().filter_map(|v| v.secret()).map(|s| s.secret_name()).find(|name| !listed(name));
+    let volume = spec
+        .volumes()
+        .iter()
+        .filter_map(|v| v.secret())
+        .map(|s| s.secret_name())
+        .find(|name| !listed(name));
     if let Some(name) = volume {
         return Some(format!(
             "volume with secret.secretName=\"{name}\" is not allowed because service account {owner} does not reference that secret"
@@ -146,7 +197,12 @@ fn unlisted_secret(spec: PodSpec<'_>, account: &Value, only_ephemeral: bool) -> 
         })
 }
 
-fn unlisted_environment(what: &str, c: Environment<'_>, owner: &str, listed: &dyn Fn(&str) -> bool) -> Option<String> {
+fn unlisted_environment(
+    what: &str,
+    c: Environment<'_>,
+    owner: &str,
+    listed: &dyn Fn(&str) -> bool,
+) -> Option<String> {
     let refusal = |way: String, name: &str| {
         format!(
             "{what} {} with {way} referencing secret.secretName=\"{name}\" is not allowed because service account {owner} does not reference that secret",
@@ -154,43 +210,86 @@ fn unlisted_environment(what: &str, c: Environment<'_>, owner: &str, listed: &dy
         )
     };
     for variable in c.env {
-        if let Some(secret) = variable.value_from().and_then(|f| f.secret_key_ref()).filter(|s| !listed(s.name())) {
-            return Some(refusal(format!("envVar {}", variable.name()), secret.name()));
+        if let Some(secret) = variable
+            .value_from()
+            .and_then(|f| f.secret_key_ref())
+            .filter(|s| !listed(s.name()))
+        {
+            return Some(refusal(
+                format!("envVar {}", variable.name()),
+                secret.name(),
+            ));
         }
     }
     let mut from = c.from.iter().filter_map(|f| f.secret_ref());
-    from.find(|s| !listed(s.name())).map(|s| refusal("envFrom".into(), s.name()))
+    from.find(|s| !listed(s.name()))
+        .map(|s| refusal("envFrom".into(), s.name()))
 }
 
 /// Mounts the token into every container that has nothing of its own at its place.
 fn mount_token(spec: &mut Value, random: &mut dyn FnMut() -> u64) {
-    let volumes = spec.get(n::VOLUMES).and_then(Value::as_list).unwrap_or_default();
-    let name_of = |v: &Value| v.get(n::NAME).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let there = volumes.iter().map(name_of).find(|name| name.starts_with(VOLUME_PREFIX));
-    let name = there.clone().unwrap_or_else(|| meta::generated_name(VOLUME_PREFIX, random));
+    let volumes = spec
+        .get(n::VOLUMES)
+        .and_then(Value::as_list)
+        .unwrap_or_default();
+    let name_of = |v: &Value| {
+        v.get(n::NAME)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let there = volumes
+        .iter()
+        .map(name_of)
+        .find(|name| name.starts_with(VOLUME_PREFIX));
+    let name = there
+        .clone()
+        .unwrap_or_else(|| meta::generated_name(VOLUME_PREFIX, random));
     let mut mounted = false;
     for kind in [n::INIT_CONTAINERS, n::CONTAINERS] {
-        let containers = spec.get_mut(kind).and_then(Value::as_list_mut).into_iter().flatten();
+        let containers = spec
+            .get_mut(kind)
+            .and_then(Value::as_list_mut)
+            .into_iter()
+            .flatten();
         for container in containers {
             let mounts = container.ensure(&[n::VOLUME_MOUNTS]).make_list();
-            if mounts.iter().any(|m| m.get(n::MOUNT_PATH).and_then(Value::as_str) == Some(MOUNT_PATH)) {
+            if mounts
+                .iter()
+                .any(|m| m.get(n::MOUNT_PATH).and_then(Value::as_str) == Some(MOUNT_PATH))
+            {
                 continue;
             }
-            let mount = [(n::NAME, name.as_str().into()), (n::READ_ONLY, true.into()), (n::MOUNT_PATH, MOUNT_PATH.into())];
+            let mount = [
+                (n::NAME, name.as_str().into()),
+                (n::READ_ONLY, true.into()),
+                (n::MOUNT_PATH, MOUNT_PATH.into()),
+            ];
             mounts.push(fields(&mount));
             mounted = true;
         }
     }
     if mounted && there.is_none() {
-        spec.ensure(&[n::VOLUMES]).make_list().push(token_volume(&name));
+        spec.ensure(&[n::VOLUMES])
+            .make_list()
+            .push(token_volume(&name));
     }
 }
 
 fn token_volume(name: &str) -> Value {
-    let token = fields(&[(n::PATH, "token".into()), (n::EXPIRATION_SECONDS, PROJECTED_SECONDS.into())]);
+    let token = fields(&[
+        (n::PATH, "token".into()),
+        (n::EXPIRATION_SECONDS, PROJECTED_SECONDS.into()),
+    ]);
     let authorities = fields(&[(n::KEY, "ca.crt".into()), (n::PATH, "ca.crt".into())]);
-    let authorities = fields(&[(n::NAME, "kube-root-ca.crt".into()), (n::ITEMS, vec![authorities].into())]);
-    let field = fields(&[(n::API_VERSION, "v1".into()), (n::FIELD_PATH, "metadata.namespace".into())]);
+    let authorities = fields(&[
+        (n::NAME, "kube-root-ca.crt".into()),
+        (n::ITEMS, vec![authorities].into()),
+    ]);
+    let field = fields(&[
+        (n::API_VERSION, "v1".into()),
+        (n::FIELD_PATH, "metadata.namespace".into()),
+    ]);
     let namespace = fields(&[(n::PATH, "namespace".into()), (n::FIELD_REF, field)]);
     let namespace = fields(&[(n::ITEMS, vec![namespace].into())]);
     let sources = vec![

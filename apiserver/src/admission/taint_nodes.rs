@@ -29,7 +29,10 @@ fn admit(write: &mut Attributes<'_>) -> Result<(), Failure> {
 fn taint(node: &mut Value) {
     let taints = node.ensure(&[n::SPEC, n::TAINTS]).make_list();
     let is = |t: &Value, name, text| t.get(name).and_then(Value::as_str) == Some(text);
-    if taints.iter().any(|t| is(t, n::KEY, NOT_READY) && is(t, n::EFFECT, "NoSchedule")) {
+    if taints
+        .iter()
+        .any(|t| is(t, n::KEY, NOT_READY) && is(t, n::EFFECT, "NoSchedule"))
+    {
         return;
     }
     let mut taint = Value::object();
@@ -47,6 +50,11 @@ mod tests {
         let mut node = Value::object();
         taint(&mut node);
         taint(&mut node);
-        assert_eq!(node.at(&[n::SPEC, n::TAINTS]).and_then(Value::as_list).map(<[Value]>::len), Some(1));
+        assert_eq!(
+            node.at(&[n::SPEC, n::TAINTS])
+                .and_then(Value::as_list)
+                .map(<[Value]>::len),
+            Some(1)
+        );
     }
 }

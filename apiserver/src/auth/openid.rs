@@ -19,14 +19,26 @@ const KEYS: &str = "/openid/v1/jwks";
 pub fn serve(server: &Server, path: &str) -> Option<Response<Body>> {
     let (content_type, document) = match path {
         "/.well-known/openid-configuration" => {
-            let own = format!("https://{}", std::net::SocketAddr::new(server.config.advertise, server.config.listen.port()));
+            let own = format!(
+                "https://{}",
+                std::net::SocketAddr::new(server.config.advertise, server.config.listen.port())
+            );
             ("application/json", configuration(&server.tokens, &own)?)
         }
-        KEYS if is_allowed(server.tokens.issuer()) => ("application/jwk-set+json", server.tokens.key_set()),
+        KEYS if is_allowed(server.tokens.issuer()) => {
+            ("application/jwk-set+json", server.tokens.key_set())
+        }
         _ => return None,
     };
-    let mut response = body::answer(StatusCode::OK.as_u16(), content_type, body::full(document.to_string()));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    let mut response = body::answer(
+        StatusCode::OK.as_u16(),
+        content_type,
+        body::full(document.to_string()),
+    );
+    response.headers_mut().insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=3600"),
+    );
     Some(response)
 }
 
@@ -43,7 +55,11 @@ fn configuration(issuer: &Issuer, own: &str) -> Option<serde_json::Value> {
         given => given.to_owned(),
     };
     let set = issuer.key_set();
-    let used = set["keys"].as_array().into_iter().flatten().filter_map(|k| k["alg"].as_str());
+    let used = set["keys"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|k| k["alg"].as_str());
     let algorithms: std::collections::BTreeSet<&str> = used.collect();
     Some(json!({
         "issuer": issuer.issuer(),

@@ -4,26 +4,24 @@
 //! to a pod, a node or a secret: it is good only while those exist with the same UID, which is looked
 //! up in the caches at every use. Upstream: `pkg/serviceaccount` (`claims.go`, `jwt.go`).
 
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use component::serving::User;
 use proto::{Value, meta};
 use ring::rand::SystemRandom;
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED,
-    ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
-};
+use ring::signature::RSA_PKCS1_SHA256;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
+pub(crate) use self::keys::pem_blocks;
+use self::keys::{Signer, VerifyingKey, jwk, key_id, read_public_keys, read_signer, verifying};
 use crate::config::Tokens;
 use crate::server::Server;
+
+mod keys;
 
 pub const USER_PREFIX: &str = "system:serviceaccount:";
 const ALL: &str = "system:serviceaccounts";
@@ -122,19 +120,6 @@ pub enum Invalid {
     Revoked(String),
     #[error("the objects that the token is bound to cannot be read: {0}")]
     Unreadable(String),
-}
-
-enum Signer {
-    Rsa(Box<RsaKeyPair>),
-    Ecdsa(Box<EcdsaKeyPair>, &'static str),
-}
-
-struct VerifyingKey {
-    id: String,
-    algorithm: &'static str,
-    key: UnparsedPublicKey<Vec<u8>>,
-    /// The subject public key info, for the published key set.
-    spki: Vec<u8>,
 }
 
 /// Signs and verifies the cluster's tokens.
@@ -267,10 +252,10 @@ impl Issuer {
         if !self.config.issuers.contains(&claims.iss) {
             return Err(Invalid::Signature);
         }
-        if claims.exp + LEEWAY < now {
+        if claims.exp.saturating_add(LEEWAY) < now {
             return Err(Invalid::Expired);
         }
-        if claims.nbf - LEEWAY > now {
+        if claims.nbf.saturating_sub(LEEWAY) > now {
             return Err(Invalid::NotYet);
         }
         let shared: Vec<String> = claims
@@ -373,206 +358,5 @@ async fn bound(
     })
 }
 
-/// The blocks of a PEM text: label and content.
-fn pem_blocks(text: &str) -> Vec<(String, Vec<u8>)> {
-    let mut blocks = Vec::new();
-    let mut current: Option<(String, String)> = None;
-    for line in text.lines().map(str::trim) {
-        if let Some(label) = line
-            .strip_prefix("-----BEGIN ")
-            .and_then(|l| l.strip_suffix("-----"))
-        {
-            current = Some((label.to_owned(), String::new()));
-        } else if line.starts_with("-----END ") {
-            if let Some((label, body)) = current.take()
-                && let Ok(bytes) = STANDARD.decode(body)
-            {
-                blocks.push((label, bytes));
-            }
-        } else if let Some((_, body)) = &mut current {
-            body.push_str(line);
-        }
-    }
-    blocks
-}
-
-fn read_signer(path: &Path) -> anyhow::Result<(Signer, Vec<u8>)> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the signing key {}", path.display()))?;
-    for (label, der) in pem_blocks(&text) {
-        let signer = match label.as_str() {
-            "RSA PRIVATE KEY" => Signer::Rsa(Box::new(
-                RsaKeyPair::from_der(&der)
-                    .map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?,
-            )),
-            "PRIVATE KEY" => match RsaKeyPair::from_pkcs8(&der) {
-                Ok(key) => Signer::Rsa(Box::new(key)),
-                Err(_) => ecdsa(&der).with_context(|| {
-                    format!(
-                        "{}: neither an RSA nor a P-256 or P-384 key",
-                        path.display()
-                    )
-                })?,
-            },
-            "EC PRIVATE KEY" => bail!(
-                "{}: convert the key to PKCS #8 (openssl pkcs8 -topk8 -nocrypt)",
-                path.display()
-            ),
-            _ => continue,
-        };
-        let spki = match &signer {
-            Signer::Rsa(key) => rsa_spki(key.public().as_ref()),
-            Signer::Ecdsa(key, algorithm) => ec_spki(key.public_key().as_ref(), algorithm),
-        };
-        return Ok((signer, spki));
-    }
-    bail!("{}: no private key in it", path.display())
-}
-
-fn ecdsa(der: &[u8]) -> Option<Signer> {
-    let random = SystemRandom::new();
-    let p256 = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random);
-    if let Ok(key) = p256 {
-        return Some(Signer::Ecdsa(Box::new(key), "ES256"));
-    }
-    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, der, &random).ok()?;
-    Some(Signer::Ecdsa(Box::new(key), "ES384"))
-}
-
-/// Public keys of a file, which may hold keys, certificates' keys or private keys, as upstream's.
-fn read_public_keys(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the key {}", path.display()))?;
-    let mut keys = Vec::new();
-    for (label, der) in pem_blocks(&text) {
-        match label.as_str() {
-            "PUBLIC KEY" => keys.push(der),
-            "RSA PUBLIC KEY" => keys.push(rsa_spki(&der)),
-            "RSA PRIVATE KEY" | "PRIVATE KEY" => keys.push(read_signer(path)?.1),
-            "CERTIFICATE" => {
-                let (_, cert) = x509_parser::parse_x509_certificate(&der)
-                    .with_context(|| format!("{}", path.display()))?;
-                keys.push(cert.public_key().raw.to_vec());
-            }
-            _ => {}
-        }
-    }
-    if keys.is_empty() {
-        bail!("{}: no public key in it", path.display());
-    }
-    Ok(keys)
-}
-
-/// DER of one element.
-fn der(tag: u8, body: &[u8]) -> Vec<u8> {
-    let mut out = vec![tag];
-    match body.len() {
-        len @ 0..=127 => out.push(len as u8),
-        len @ 128..=255 => out.extend([0x81, len as u8]),
-        len => out.extend([0x82, (len >> 8) as u8, len as u8]),
-    }
-    out.extend_from_slice(body);
-    out
-}
-
-/// Subject public key info (RFC 5280) of an RSA key in PKCS #1 form.
-fn rsa_spki(key: &[u8]) -> Vec<u8> {
-    const RSA: [u8; 15] = [
-        0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
-    ];
-    spki(&RSA, key)
-}
-
-/// The same of a point on a curve (RFC 5480).
-fn ec_spki(point: &[u8], algorithm: &str) -> Vec<u8> {
-    const P256: [u8; 21] = [
-        0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
-        0x48, 0xce, 0x3d, 0x03, 0x01, 0x07,
-    ];
-    const P384: [u8; 18] = [
-        0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81,
-        0x04, 0x00, 0x22,
-    ];
-    spki(if algorithm == "ES384" { &P384 } else { &P256 }, point)
-}
-
-fn spki(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
-    let mut bits = vec![0];
-    bits.extend_from_slice(key);
-    let mut body = algorithm.to_vec();
-    body.extend(der(0x03, &bits));
-    der(0x30, &body)
-}
-
-/// Upstream's key id: the digest of the public key in DER.
-fn key_id(spki: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(Sha256::digest(spki))
-}
-
-/// The key inside a subject public key info.
-fn verifying(spki: &[u8]) -> anyhow::Result<VerifyingKey> {
-    use x509_parser::prelude::FromDer;
-    let (_, info) = x509_parser::x509::SubjectPublicKeyInfo::from_der(spki)
-        .map_err(|e| anyhow::anyhow!("a public key cannot be read: {e}"))?;
-    let bytes = info.subject_public_key.data.to_vec();
-    let (algorithm, key): (_, UnparsedPublicKey<Vec<u8>>) = match (
-        info.algorithm.algorithm.to_id_string().as_str(),
-        bytes.len(),
-    ) {
-        ("1.2.840.113549.1.1.1", _) => (
-            "RS256",
-            UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, bytes),
-        ),
-        ("1.2.840.10045.2.1", 65) => (
-            "ES256",
-            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes),
-        ),
-        ("1.2.840.10045.2.1", 97) => (
-            "ES384",
-            UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, bytes),
-        ),
-        (other, _) => bail!("keys of the kind {other} are not supported"),
-    };
-    Ok(VerifyingKey {
-        id: key_id(spki),
-        algorithm,
-        key,
-        spki: spki.to_vec(),
-    })
-}
-
-/// A key as JSON Web Key (RFC 7517).
-fn jwk(key: &VerifyingKey) -> Option<serde_json::Value> {
-    use x509_parser::prelude::FromDer;
-    use x509_parser::public_key::PublicKey;
-    let (_, info) = x509_parser::x509::SubjectPublicKeyInfo::from_der(&key.spki).ok()?;
-    let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    let common = json!({"use": "sig", "kid": key.id, "alg": key.algorithm});
-    let mut all = common.as_object().cloned()?;
-    match info.parsed().ok()? {
-        PublicKey::RSA(rsa) => {
-            let strip = |bytes: &[u8]| b64(&bytes[bytes.iter().take_while(|b| **b == 0).count()..]);
-            all.insert("kty".into(), "RSA".into());
-            all.insert("n".into(), strip(rsa.modulus).into());
-            all.insert("e".into(), strip(rsa.exponent).into());
-        }
-        PublicKey::EC(point) => {
-            let data = point.data().get(1..)?;
-            let (x, y) = data.split_at(data.len() / 2);
-            all.insert("kty".into(), "EC".into());
-            all.insert(
-                "crv".into(),
-                if key.algorithm == "ES384" {
-                    "P-384"
-                } else {
-                    "P-256"
-                }
-                .into(),
-            );
-            all.insert("x".into(), b64(x).into());
-            all.insert("y".into(), b64(y).into());
-        }
-        _ => return None,
-    }
-    Some(all.into())
-}
+#[cfg(test)]
+mod tests;

@@ -11,10 +11,13 @@ const BELIEVED: Duration = Duration::from_secs(60);
 /// How many chains are remembered; a cluster's components and users use far fewer.
 const REMEMBERED: usize = 4096;
 
+/// Users by the chain that names them, each until it must be verified again.
+type Known = HashMap<Box<[u8]>, (User, Instant)>;
+
 /// The authenticator of client certificates.
 pub struct Certificates {
     ca: ClientCa,
-    known: Mutex<HashMap<Box<[u8]>, (User, Instant)>>,
+    known: Mutex<Known>,
 }
 
 impl Certificates {

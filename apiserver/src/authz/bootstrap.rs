@@ -73,9 +73,16 @@ async fn reconcile(server: Arc<Server>, wanted: Wanted) -> Result<(), Failure> {
 /// If the policy does not have it.
 pub fn rules(cluster_role: &str) -> Result<Vec<Rule>, String> {
     let policy = parse(POLICY)?;
-    let role = policy.iter().find(|w| w.resource == "clusterroles" && w.name == cluster_role);
-    let role = role.ok_or_else(|| format!("the bootstrap policy has no cluster role {cluster_role}"))?;
-    let rules = role.object.get(n::RULES).and_then(Value::as_list).unwrap_or_default();
+    let role = policy
+        .iter()
+        .find(|w| w.resource == "clusterroles" && w.name == cluster_role);
+    let role =
+        role.ok_or_else(|| format!("the bootstrap policy has no cluster role {cluster_role}"))?;
+    let rules = role
+        .object
+        .get(n::RULES)
+        .and_then(Value::as_list)
+        .unwrap_or_default();
     Ok(rules.iter().map(Rule::of).collect())
 }
 

@@ -54,10 +54,15 @@ impl Node {
             let Some(endpoint) = registry.any_version(source.group, source.resource) else {
                 continue;
             };
-            let (graph, hub, collection) = (graph.clone(), endpoint.hub, endpoint.collection.clone());
-            tasks.spawn(Task::Worker, format!("node-authorizer-{}", source.resource), async move {
-                follow(collection, |told| graph::apply(&graph, source, &hub, &told)).await;
-            });
+            let (graph, hub, collection) =
+                (graph.clone(), endpoint.hub, endpoint.collection.clone());
+            tasks.spawn(
+                Task::Worker,
+                format!("node-authorizer-{}", source.resource),
+                async move {
+                    follow(collection, |told| graph::apply(&graph, source, &hub, &told)).await;
+                },
+            );
         }
         Ok(Self { graph, rules })
     }
@@ -83,7 +88,11 @@ impl Authorizer for Node {
             return Rules::default();
         }
         let errors = vec!["node authorizer does not support user rule resolution".to_owned()];
-        Rules { rules: Vec::new(), incomplete: true, errors }
+        Rules {
+            rules: Vec::new(),
+            incomplete: true,
+            errors,
+        }
     }
 }
 
@@ -107,14 +116,20 @@ fn decide(graph: &Graph, rules: &[Rule], node: &str, asked: &Attributes<'_>) -> 
             ("", "pods") => return on.pod(),
             ("resource.k8s.io", "resourceclaims") => return on.get(on.refers(Kind::ResourceClaim)),
             ("resource.k8s.io", "resourceslices") => return on.slice(),
-            ("storage.k8s.io", "volumeattachments") => return on.get(graph.attachments.is_on(asked.name, node)),
+            ("storage.k8s.io", "volumeattachments") => {
+                return on.get(graph.attachments.is_on(asked.name, node));
+            }
             ("storage.k8s.io", "csinodes") => return on.csi_node(),
             ("coordination.k8s.io", "leases") => return on.lease(),
             ("certificates.k8s.io", "podcertificaterequests") => return on.certificate_request(),
             _ => {}
         }
     }
-    if rules.iter().any(|rule| rule.allows(asked)) { Ok(()) } else { no("") }
+    if rules.iter().any(|rule| rule.allows(asked)) {
+        Ok(())
+    } else {
+        no("")
+    }
 }
 
 /// A request of a node about one of the resources that are told apart.
@@ -126,7 +141,8 @@ struct On<'a> {
 
 impl On<'_> {
     fn refers(&self, kind: Kind) -> bool {
-        self.graph.refers(kind, self.asked.namespace, self.asked.name, self.node)
+        self.graph
+            .refers(kind, self.asked.namespace, self.asked.name, self.node)
     }
 
     fn key(&self) -> String {
@@ -140,7 +156,10 @@ impl On<'_> {
         if related {
             return Ok(());
         }
-        Err(format!("no relationship found between node '{}' and this object", self.node))
+        Err(format!(
+            "no relationship found between node '{}' and this object",
+            self.node
+        ))
     }
 
     /// Only `get` of the object itself.
@@ -202,8 +221,14 @@ impl On<'_> {
             ("", "create" | "update" | "patch") | ("status", "update" | "patch") => Ok(()),
             ("", "get" | "list" | "watch") => match self.asked.name {
                 name if name == self.node => Ok(()),
-                "" => Err(format!("node '{}' cannot read all nodes, only its own Node object", self.node)),
-                name => Err(format!("node '{}' cannot read '{name}', only its own Node object", self.node)),
+                "" => Err(format!(
+                    "node '{}' cannot read all nodes, only its own Node object",
+                    self.node
+                )),
+                name => Err(format!(
+                    "node '{}' cannot read '{name}', only its own Node object",
+                    self.node
+                )),
             },
             _ => no(""),
         }
@@ -217,7 +242,9 @@ impl On<'_> {
                 no("can only list/watch pods with spec.nodeName field selector")
             }
             ("", "list" | "watch") => self.related(self.graph.pods.is_on(&self.key(), self.node)),
-            ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => Ok(()),
+            ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => {
+                Ok(())
+            }
             _ => no(""),
         }
     }
@@ -228,11 +255,13 @@ impl On<'_> {
         }
         match self.asked.verb {
             "create" => Ok(()),
-            "get" | "update" | "patch" | "delete" => self.related(self.graph.slices.is_on(self.asked.name, self.node)),
-            "watch" | "list" | "deletecollection" if self.selects_own() => Ok(()),
-            "watch" | "list" | "deletecollection" => {
-                no("can only list/watch/deletecollection resourceslices with nodeName field selector")
+            "get" | "update" | "patch" | "delete" => {
+                self.related(self.graph.slices.is_on(self.asked.name, self.node))
             }
+            "watch" | "list" | "deletecollection" if self.selects_own() => Ok(()),
+            "watch" | "list" | "deletecollection" => no(
+                "can only list/watch/deletecollection resourceslices with nodeName field selector",
+            ),
             _ => no(
                 "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection",
             ),
@@ -275,7 +304,9 @@ impl On<'_> {
             "create" => Ok(()),
             "get" => self.related(self.graph.certificates.is_on(&self.key(), self.node)),
             "list" | "watch" if self.selects_own() => Ok(()),
-            "list" | "watch" => no("can only list/watch podcertificaterequests with nodeName field selector"),
+            "list" | "watch" => {
+                no("can only list/watch podcertificaterequests with nodeName field selector")
+            }
             verb => Err(format!("nodes may not {verb} podcertificaterequests")),
         }
     }

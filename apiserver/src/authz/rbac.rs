@@ -184,7 +184,8 @@ impl Index {
         missing: &mut Vec<String>,
         mut visit: impl FnMut(&Rule) -> bool,
     ) -> bool {
-        self.source(user, namespace, missing, |rule| visit(rule)).is_some()
+        self.source(user, namespace, missing, |rule| visit(rule))
+            .is_some()
     }
 
     /// Where the first rule comes from for which `wanted` returns true, as [`Index::visit`] visits them.
@@ -206,12 +207,23 @@ impl Index {
                 };
                 match self.roles.get(role) {
                     Some(rules) if rules.iter().any(&mut wanted) => {
-                        return Some(Source { binding: key, role, subject });
+                        return Some(Source {
+                            binding: key,
+                            role,
+                            subject,
+                        });
                     }
                     Some(_) => {}
                     None => {
-                        let kind = if role.0.is_empty() { "clusterrole" } else { "role" };
-                        missing.push(format!("{kind}.rbac.authorization.k8s.io \"{}\" not found", role.1));
+                        let kind = if role.0.is_empty() {
+                            "clusterrole"
+                        } else {
+                            "role"
+                        };
+                        missing.push(format!(
+                            "{kind}.rbac.authorization.k8s.io \"{}\" not found",
+                            role.1
+                        ));
                     }
                 }
             }
@@ -233,12 +245,18 @@ impl std::fmt::Display for Source<'_> {
             (ns, name) if ns.is_empty() => write!(f, "ClusterRoleBinding \"{name}\"")?,
             (namespace, name) => write!(f, "RoleBinding \"{name}/{namespace}\"")?,
         }
-        let kind = if self.role.0.is_empty() { "ClusterRole" } else { "Role" };
+        let kind = if self.role.0.is_empty() {
+            "ClusterRole"
+        } else {
+            "Role"
+        };
         write!(f, " of {kind} \"{}\" to ", self.role.1)?;
         match self.subject {
             Subject::User(name) => write!(f, "User \"{name}\""),
             Subject::Group(name) => write!(f, "Group \"{name}\""),
-            Subject::ServiceAccount(namespace, name) => write!(f, "ServiceAccount \"{name}/{namespace}\""),
+            Subject::ServiceAccount(namespace, name) => {
+                write!(f, "ServiceAccount \"{name}/{namespace}\"")
+            }
         }
     }
 }
@@ -355,15 +373,27 @@ impl Authorizer for Rbac {
     }
 
     fn reason(&self, asked: &Attributes<'_>) -> String {
-        let namespace = if asked.is_resource { asked.namespace } else { "" };
+        let namespace = if asked.is_resource {
+            asked.namespace
+        } else {
+            ""
+        };
         let index = self.index.read();
-        let source = index.source(asked.user, namespace, &mut Vec::new(), |rule| rule.allows(asked));
-        source.map(|s| format!("RBAC: allowed by {s}")).unwrap_or_default()
+        let source = index.source(asked.user, namespace, &mut Vec::new(), |rule| {
+            rule.allows(asked)
+        });
+        source
+            .map(|s| format!("RBAC: allowed by {s}"))
+            .unwrap_or_default()
     }
 
     fn rules_for(&self, user: &crate::auth::User, namespace: &str) -> super::Rules {
         let (rules, errors) = self.rules_for(user, namespace);
-        super::Rules { rules, incomplete: false, errors }
+        super::Rules {
+            rules,
+            incomplete: false,
+            errors,
+        }
     }
 }
 
@@ -512,128 +542,4 @@ fn covers(held: &Rule, single: &Rule) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::auth::User;
-
-    fn list(items: &[&str]) -> Vec<Box<str>> {
-        items.iter().map(|i| (*i).into()).collect()
-    }
-
-    fn rule(verbs: &[&str], groups: &[&str], resources: &[&str], names: &[&str]) -> Rule {
-        Rule {
-            verbs: list(verbs),
-            groups: list(groups),
-            resources: list(resources),
-            names: list(names),
-            paths: vec![],
-        }
-    }
-
-    fn asked<'a>(
-        user: &'a User,
-        verb: &'a str,
-        namespace: &'a str,
-        resource: &'a str,
-        subresource: &'a str,
-        name: &'a str,
-    ) -> Attributes<'a> {
-        Attributes {
-            user,
-            verb,
-            is_resource: true,
-            group: "",
-            version: "v1",
-            resource,
-            subresource,
-            namespace,
-            name,
-            path: "",
-            field_selector: "",
-            label_selector: "",
-        }
-    }
-
-    #[test]
-    fn a_rule_names_resources_and_subresources_apart() {
-        let user = User::default();
-        let pods = rule(&["get"], &[""], &["pods"], &[]);
-        assert!(pods.allows(&asked(&user, "get", "a", "pods", "", "x")));
-        assert!(!pods.allows(&asked(&user, "get", "a", "pods", "log", "x")));
-        assert!(!pods.allows(&asked(&user, "list", "a", "pods", "", "")));
-        let scales = rule(&["*"], &["*"], &["*/scale"], &[]);
-        assert!(scales.allows(&asked(&user, "get", "a", "deployments", "scale", "x")));
-        assert!(!scales.allows(&asked(&user, "get", "a", "deployments", "", "x")));
-        let named = rule(&["get", "list"], &[""], &["pods"], &["x"]);
-        assert!(named.allows(&asked(&user, "get", "a", "pods", "", "x")));
-        assert!(!named.allows(&asked(&user, "list", "a", "pods", "", "")));
-    }
-
-    #[test]
-    fn a_role_binding_holds_in_its_namespace_only() {
-        let mut index = Index::default();
-        index.put_role(
-            ("".into(), "view".into()),
-            [rule(&["get"], &[""], &["pods"], &[])].into(),
-        );
-        let group = Subject::Group("devs".into());
-        index.put_binding(
-            ("team".into(), "b".into()),
-            Binding {
-                role: ("".into(), "view".into()),
-                subjects: vec![group],
-            },
-        );
-        let dev = User {
-            name: "ann".into(),
-            groups: vec!["devs".into()],
-            ..User::default()
-        };
-        let allowed = |namespace: &str| {
-            index.visit(&dev, namespace, &mut Vec::new(), |r| {
-                r.allows(&asked(&dev, "get", namespace, "pods", "", "x"))
-            })
-        };
-        assert!(allowed("team"));
-        assert!(!allowed("other"));
-        assert!(!allowed(""));
-    }
-
-    #[test]
-    fn a_binding_that_changes_leaves_no_subject_behind() {
-        let mut index = Index::default();
-        let key: BindingKey = ("".into(), "b".into());
-        let of = |name: &str| Binding {
-            role: ("".into(), "r".into()),
-            subjects: vec![Subject::User(name.into())],
-        };
-        index.put_binding(key.clone(), of("ann"));
-        index.put_binding(key.clone(), of("bob"));
-        assert_eq!(index.by_subject.len(), 1);
-        index.drop_binding(&key);
-        assert!(index.by_subject.is_empty() && index.bindings.is_empty());
-    }
-
-    #[test]
-    fn nobody_can_give_what_he_does_not_have() {
-        let held = [
-            rule(&["get", "list"], &[""], &["pods", "pods/log"], &[]),
-            rule(&["*"], &["apps"], &["*"], &[]),
-        ];
-        assert!(uncovered(&held, &[rule(&["get"], &[""], &["pods"], &["x"])]).is_empty());
-        assert!(
-            uncovered(
-                &held,
-                &[rule(&["delete"], &["apps"], &["deployments/scale"], &[])]
-            )
-            .is_empty()
-        );
-        let missing = uncovered(&held, &[rule(&["get", "delete"], &[""], &["pods"], &[])]);
-        assert_eq!(missing, [rule(&["delete"], &[""], &["pods"], &[])]);
-        let only_one = [rule(&["get"], &[""], &["secrets"], &["a"])];
-        assert_eq!(
-            uncovered(&only_one, &[rule(&["get"], &[""], &["secrets"], &[])]).len(),
-            1
-        );
-    }
-}
+mod tests;

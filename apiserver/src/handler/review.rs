@@ -25,7 +25,10 @@ mod access;
 mod identity;
 mod rules;
 
-type Answer = for<'a> fn(&'a Exchange, Value) -> Pin<Box<dyn Future<Output = Result<Value, Failure>> + Send + 'a>>;
+type Answer = for<'a> fn(
+    &'a Exchange,
+    Value,
+) -> Pin<Box<dyn Future<Output = Result<Value, Failure>> + Send + 'a>>;
 
 /// One kind of review, in all its versions.
 pub struct Review {
@@ -39,7 +42,11 @@ const AUTHENTICATION: &str = "authentication.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
 
 static REVIEWS: [Review; 6] = [
-    Review { group: AUTHENTICATION, resource: "tokenreviews", answer: |x, object| Box::pin(identity::token(x, object)) },
+    Review {
+        group: AUTHENTICATION,
+        resource: "tokenreviews",
+        answer: |x, object| Box::pin(identity::token(x, object)),
+    },
     Review {
         group: AUTHENTICATION,
         resource: "selfsubjectreviews",
@@ -70,7 +77,9 @@ static REVIEWS: [Review; 6] = [
 /// The review that serves a resource.
 #[must_use]
 pub fn find(group: &str, version: &str, resource: &str) -> Option<&'static Review> {
-    let review = REVIEWS.iter().find(|r| r.group == group && r.resource == resource)?;
+    let review = REVIEWS
+        .iter()
+        .find(|r| r.group == group && r.resource == resource)?;
     review.resource(version).map(|_| review)
 }
 
@@ -78,28 +87,54 @@ impl Review {
     /// The resource in a version; none if that is not served by default.
     fn resource(&self, version: &str) -> Option<&'static Resource> {
         let mut all = catalogue::resources().iter();
-        all.find(|r| r.group == self.group && r.name == self.resource && r.version == version && r.on_by_default)
+        all.find(|r| {
+            r.group == self.group
+                && r.name == self.resource
+                && r.version == version
+                && r.on_by_default
+        })
     }
 
     /// Answers a review.
     ///
     /// # Errors
     /// If the request is not the creation of a valid review.
-    pub async fn serve(&self, x: &mut Exchange, incoming: Incoming) -> Result<Response<Body>, Failure> {
-        let resource = self.resource(&x.info.version).ok_or_else(Failure::no_such_resource)?;
+    pub async fn serve(
+        &self,
+        x: &mut Exchange,
+        incoming: Incoming,
+    ) -> Result<Response<Body>, Failure> {
+        let resource = self
+            .resource(&x.info.version)
+            .ok_or_else(Failure::no_such_resource)?;
         let misplaced = resource.namespaced == x.info.namespace.is_empty();
         if misplaced || !x.info.name.is_empty() || !x.info.subresource.is_empty() {
             return Err(Failure::no_such_resource());
         }
         if x.method != Method::POST {
-            return Err(Failure::method_not_allowed(resource.group, resource.name, &x.info.verb));
+            return Err(Failure::method_not_allowed(
+                resource.group,
+                resource.name,
+                &x.info.verb,
+            ));
         }
         let media = negotiate::output(&x.headers, &x.query, Offers::Plain)?;
         let encoding = negotiate::input(&x.headers)?;
         let body = read_body(&x.headers, incoming).await?;
         let options = WriteOptions::read(&x.query, "CreateOptions")?;
-        let Resource { group, version, kind, message, .. } = *resource;
-        let expected = Type { group, version, kind, message };
+        let Resource {
+            group,
+            version,
+            kind,
+            message,
+            ..
+        } = *resource;
+        let expected = Type {
+            group,
+            version,
+            kind,
+            message,
+        };
         let decoded = object::decode(&body, encoding, &expected, options.field_validation)?;
         if options.field_validation == FieldValidation::Warn {
             x.warnings.extend(decoded.problems);
@@ -113,7 +148,12 @@ impl Review {
     }
 }
 
-async fn admit(x: &mut Exchange, resource: &'static Resource, object: &mut Value, dry_run: bool) -> Result<(), Failure> {
+async fn admit(
+    x: &mut Exchange,
+    resource: &'static Resource,
+    object: &mut Value,
+    dry_run: bool,
+) -> Result<(), Failure> {
     let server = x.server.clone();
     let mut write = admission::Attributes {
         operation: Operation::Create,
@@ -133,13 +173,22 @@ async fn admit(x: &mut Exchange, resource: &'static Resource, object: &mut Value
 
 /// The strings of a list.
 fn texts(items: &[Value]) -> Vec<String> {
-    items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    items
+        .iter()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// A list of strings, nothing if it is empty.
 fn set_texts<T: AsRef<str>>(object: &mut Value, name: proto::NameId, list: &[T]) {
     if !list.is_empty() {
-        object.set(&[name], list.iter().map(|t| Value::from(t.as_ref())).collect::<Vec<_>>());
+        object.set(
+            &[name],
+            list.iter()
+                .map(|t| Value::from(t.as_ref()))
+                .collect::<Vec<_>>(),
+        );
     }
 }
 

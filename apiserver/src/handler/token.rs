@@ -13,7 +13,9 @@ use proto::{Value, meta};
 
 use super::read_body;
 use crate::admission::{self, Operation};
-use crate::auth::service_account::{Claims, EXTENDED, PROJECTED_SECONDS, Private, Reference, USER_PREFIX, now};
+use crate::auth::service_account::{
+    Claims, EXTENDED, PROJECTED_SECONDS, Private, Reference, USER_PREFIX, now,
+};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::config::Tokens;
@@ -41,7 +43,11 @@ const DEFAULT: i64 = 3600;
 ///
 /// # Errors
 /// If the request is not valid, or what the token should be bound to is not there.
-pub async fn serve(x: &mut Exchange, endpoint: &Endpoint, incoming: Incoming) -> Result<Response<Body>, Failure> {
+pub async fn serve(
+    x: &mut Exchange,
+    endpoint: &Endpoint,
+    incoming: Incoming,
+) -> Result<Response<Body>, Failure> {
     let media = negotiate::output(&x.headers, &x.query, Offers::Plain)?;
     let encoding = negotiate::input(&x.headers)?;
     let body = read_body(&x.headers, incoming).await?;
@@ -69,7 +75,13 @@ enum Step {
     Validate,
 }
 
-async fn admit(x: &mut Exchange, endpoint: &Endpoint, mut request: Value, dry_run: bool, step: Step) -> Result<Value, Failure> {
+async fn admit(
+    x: &mut Exchange,
+    endpoint: &Endpoint,
+    mut request: Value,
+    dry_run: bool,
+    step: Step,
+) -> Result<Value, Failure> {
     let server = x.server.clone();
     let mut write = admission::Attributes {
         operation: Operation::Create,
@@ -91,7 +103,10 @@ async fn admit(x: &mut Exchange, endpoint: &Endpoint, mut request: Value, dry_ru
 }
 
 fn expiration(request: &Value) -> i64 {
-    TokenRequest::of(Node::new(request)).spec().expiration_seconds().unwrap_or(DEFAULT)
+    TokenRequest::of(Node::new(request))
+        .spec()
+        .expiration_seconds()
+        .unwrap_or(DEFAULT)
 }
 
 fn creation(request: &Value) -> i64 {
@@ -102,28 +117,61 @@ fn creation(request: &Value) -> i64 {
 async fn identify(x: &Exchange, request: &mut Value) -> Result<Value, Failure> {
     let (namespace, name) = (x.info.namespace.as_str(), x.info.name.as_str());
     let given = [
-        (n::NAME, "metadata.name", name, "must match the service account name if specified"),
-        (n::NAMESPACE, "metadata.namespace", namespace, "must match the service account namespace if specified"),
+        (
+            n::NAME,
+            "metadata.name",
+            name,
+            "must match the service account name if specified",
+        ),
+        (
+            n::NAMESPACE,
+            "metadata.namespace",
+            namespace,
+            "must match the service account namespace if specified",
+        ),
     ];
     for (field, path, wanted, why) in given {
-        let given = meta::get(request, field).and_then(Value::as_str).unwrap_or_default();
+        let given = meta::get(request, field)
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         if !given.is_empty() && given != wanted {
-            return Err(Failure::invalid(TYPE.group, TYPE.kind, name, &[FieldError::invalid(path, given, why)]));
+            return Err(Failure::invalid(
+                TYPE.group,
+                TYPE.kind,
+                name,
+                &[FieldError::invalid(path, given, why)],
+            ));
         }
     }
     let account = newest(&x.server, "serviceaccounts", namespace, name).await?;
     let (asked, uid) = (meta::uid(request), meta::uid(&account));
     if !asked.is_empty() && asked != uid {
-        let why = format!("the UID in the token request ({asked}) does not match the UID of the service account ({uid})");
+        let why = format!(
+            "the UID in the token request ({asked}) does not match the UID of the service account ({uid})"
+        );
         return Err(Failure::conflict(TYPE.group, TYPE.kind, name, &why));
     }
     for (field, text) in [(n::NAME, name), (n::NAMESPACE, namespace), (n::UID, uid)] {
         meta::set(request, field, text);
     }
-    meta::set(request, n::CREATION_TIMESTAMP, proto::time::print_time(now()));
+    meta::set(
+        request,
+        n::CREATION_TIMESTAMP,
+        proto::time::print_time(now()),
+    );
     request.set(&[n::STATUS], Value::object());
-    if TokenRequest::of(Node::new(request)).spec().audiences().is_empty() {
-        let own: Vec<Value> = x.server.tokens.audiences().iter().map(|a| a.as_str().into()).collect();
+    if TokenRequest::of(Node::new(request))
+        .spec()
+        .audiences()
+        .is_empty()
+    {
+        let own: Vec<Value> = x
+            .server
+            .tokens
+            .audiences()
+            .iter()
+            .map(|a| a.as_str().into())
+            .collect();
         request.set(&[n::SPEC, n::AUDIENCES], own);
     }
     if let Some(error) = problem(request) {
@@ -138,10 +186,18 @@ fn problem(request: &Value) -> Option<FieldError> {
     let spec = TokenRequest::of(Node::new(request)).spec();
     let path = "spec.expirationSeconds";
     if seconds < SHORTEST {
-        return Some(FieldError::invalid(path, seconds, "may not specify a duration less than 10 minutes"));
+        return Some(FieldError::invalid(
+            path,
+            seconds,
+            "may not specify a duration less than 10 minutes",
+        ));
     }
     if seconds > LONGEST {
-        return Some(FieldError::invalid(path, seconds, "may not specify a duration larger than 2^32 seconds"));
+        return Some(FieldError::invalid(
+            path,
+            seconds,
+            "may not specify a duration larger than 2^32 seconds",
+        ));
     }
     if !spec.attestations().is_empty() {
         let detail = "attestations may only be specified with a webhook bound object reference";
@@ -155,7 +211,12 @@ fn problem(request: &Value) -> Option<FieldError> {
 async fn issue(x: &mut Exchange, account: &Value, request: &mut Value) -> Result<String, Failure> {
     let server = x.server.clone();
     let spec = TokenRequest::of(Node::new(request)).spec();
-    let audiences: Vec<String> = spec.audiences().iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let audiences: Vec<String> = spec
+        .audiences()
+        .iter()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
     let bound = match spec.bound_object_ref() {
         Some(to) => bind(&server, account, to).await?,
         None => Bound::default(),
@@ -164,7 +225,10 @@ async fn issue(x: &mut Exchange, account: &Value, request: &mut Value) -> Result
     let lasts = lifetime(expiration(request), bound.pod.is_some(), &audiences, config);
     if lasts.shortened {
         let asked = expiration(request);
-        let warning = format!("requested expiration of {asked} seconds shortened to {} seconds", lasts.granted);
+        let warning = format!(
+            "requested expiration of {asked} seconds shortened to {} seconds",
+            lasts.granted
+        );
         x.warnings.push(warning);
         request.set(&[n::SPEC, n::EXPIRATION_SECONDS], lasts.granted);
     }
@@ -187,7 +251,10 @@ async fn issue(x: &mut Exchange, account: &Value, request: &mut Value) -> Result
             warnafter: lasts.warn.map(|after| begins + after),
         },
     };
-    server.tokens.sign(&claims).map_err(|e| Failure::internal(format!("failed to generate token: {e}")))
+    server
+        .tokens
+        .sign(&claims)
+        .map_err(|e| Failure::internal(format!("failed to generate token: {e}")))
 }
 
 /// How long a token lasts, in seconds.
@@ -208,8 +275,17 @@ fn lifetime(asked: i64, for_pod: bool, audiences: &[String], config: &Tokens) ->
     let granted = if shortened { longest } else { asked };
     let ours = audiences.iter().all(|a| config.audiences.contains(a));
     let extended = config.extend_expiration && for_pod && granted == PROJECTED_SECONDS && ours;
-    let signed = if extended { i64::try_from(EXTENDED.as_secs()).unwrap_or(i64::MAX) } else { granted };
-    Lifetime { granted, signed, warn: extended.then_some(granted), shortened }
+    let signed = if extended {
+        i64::try_from(EXTENDED.as_secs()).unwrap_or(i64::MAX)
+    } else {
+        granted
+    };
+    Lifetime {
+        granted,
+        signed,
+        warn: extended.then_some(granted),
+        shortened,
+    }
 }
 
 /// What a token is bound to.
@@ -221,17 +297,28 @@ struct Bound {
 }
 
 fn reference(object: &Value) -> Reference {
-    Reference { name: meta::name(object).to_owned(), uid: meta::uid(object).to_owned() }
+    Reference {
+        name: meta::name(object).to_owned(),
+        uid: meta::uid(object).to_owned(),
+    }
 }
 
-async fn bind(server: &Server, account: &Value, to: BoundObjectReference<'_>) -> Result<Bound, Failure> {
+async fn bind(
+    server: &Server,
+    account: &Value,
+    to: BoundObjectReference<'_>,
+) -> Result<Bound, Failure> {
     let namespace = meta::namespace(account);
-    let group = meta::parse_api_version(to.api_version()).map_or(to.api_version(), |(group, _)| group);
+    let group =
+        meta::parse_api_version(to.api_version()).map_or(to.api_version(), |(group, _)| group);
     let mut bound = Bound::default();
     let found = match (group, to.kind()) {
         ("", "Pod") => {
             let pod = newest(server, "pods", namespace, to.name()).await?;
-            let runs_as = pod.at(&[n::SPEC, n::SERVICE_ACCOUNT_NAME]).and_then(Value::as_str).unwrap_or_default();
+            let runs_as = pod
+                .at(&[n::SPEC, n::SERVICE_ACCOUNT_NAME])
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             let name = meta::name(account);
             if runs_as != name {
                 return Err(Failure::bad_request(format!(
@@ -241,9 +328,16 @@ async fn bind(server: &Server, account: &Value, to: BoundObjectReference<'_>) ->
             bound.node = node_of(server, &pod).await?;
             bound.pod.insert(reference(&pod))
         }
-        ("", "Node") => bound.node.insert(reference(&newest(server, "nodes", "", to.name()).await?)),
-        ("", "Secret") => bound.secret.insert(reference(&newest(server, "secrets", namespace, to.name()).await?)),
-        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration") => {
+        ("", "Node") => bound
+            .node
+            .insert(reference(&newest(server, "nodes", "", to.name()).await?)),
+        ("", "Secret") => bound.secret.insert(reference(
+            &newest(server, "secrets", namespace, to.name()).await?,
+        )),
+        (
+            "admissionregistration.k8s.io",
+            "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration",
+        ) => {
             return Err(Failure::bad_request(format!(
                 "cannot bind token to object of type {}, Kind={} (feature gate APIServerWebhookAuthenticationToken is disabled)",
                 to.api_version(),
@@ -252,8 +346,14 @@ async fn bind(server: &Server, account: &Value, to: BoundObjectReference<'_>) ->
         }
         _ => {
             let (version, kind) = (to.api_version(), to.kind());
-            let version = if version.contains('/') { version.to_owned() } else { format!("/{version}") };
-            return Err(Failure::bad_request(format!("cannot bind token to object of type {version}, Kind={kind}")));
+            let version = if version.contains('/') {
+                version.to_owned()
+            } else {
+                format!("/{version}")
+            };
+            return Err(Failure::bad_request(format!(
+                "cannot bind token to object of type {version}, Kind={kind}"
+            )));
         }
     };
     if !to.uid().is_empty() && found.uid != to.uid() {
@@ -268,19 +368,44 @@ async fn bind(server: &Server, account: &Value, to: BoundObjectReference<'_>) ->
 
 /// The node that a pod is on. If it is gone, its name alone tells where the pod was.
 async fn node_of(server: &Server, pod: &Value) -> Result<Option<Reference>, Failure> {
-    let name = pod.at(&[n::SPEC, n::NODE_NAME]).and_then(Value::as_str).unwrap_or_default();
+    let name = pod
+        .at(&[n::SPEC, n::NODE_NAME])
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if name.is_empty() {
         return Ok(None);
     }
     let node = server.lookup("", "nodes", "", name).await?;
-    Ok(Some(node.as_ref().map_or_else(|| Reference { name: name.to_owned(), uid: String::new() }, reference)))
+    Ok(Some(node.as_ref().map_or_else(
+        || Reference {
+            name: name.to_owned(),
+            uid: String::new(),
+        },
+        reference,
+    )))
 }
 
 /// An object of the core group as etcd has it.
-async fn newest(server: &Server, resource: &str, namespace: &str, name: &str) -> Result<Value, Failure> {
-    let endpoint = server.registry.any_version("", resource).ok_or_else(Failure::no_such_resource)?;
-    let key = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") };
-    let found = endpoint.collection.get(&key, store::At::Latest).await.map_err(read_failure)?;
+async fn newest(
+    server: &Server,
+    resource: &str,
+    namespace: &str,
+    name: &str,
+) -> Result<Value, Failure> {
+    let endpoint = server
+        .registry
+        .any_version("", resource)
+        .ok_or_else(Failure::no_such_resource)?;
+    let key = if namespace.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{namespace}/{name}")
+    };
+    let found = endpoint
+        .collection
+        .get(&key, store::At::Latest)
+        .await
+        .map_err(read_failure)?;
     let entry = found.ok_or_else(|| Failure::not_found("", resource, name))?;
     object::from_body(&entry.body, &endpoint.hub)
 }
@@ -323,19 +448,48 @@ mod tests {
     fn only_the_projected_token_of_a_pod_for_this_server_is_extended() {
         let api = ["api".to_owned()];
         let year = i64::try_from(EXTENDED.as_secs()).unwrap();
-        let plain = |granted| Lifetime { granted, signed: granted, warn: None, shortened: false };
-        let extended = Lifetime { signed: year, warn: Some(PROJECTED_SECONDS), ..plain(PROJECTED_SECONDS) };
-        assert_eq!(lifetime(PROJECTED_SECONDS, true, &api, &config(0, true)), extended);
-        assert_eq!(lifetime(PROJECTED_SECONDS, true, &api, &config(0, false)), plain(PROJECTED_SECONDS));
-        assert_eq!(lifetime(PROJECTED_SECONDS, false, &api, &config(0, true)), plain(PROJECTED_SECONDS));
+        let plain = |granted| Lifetime {
+            granted,
+            signed: granted,
+            warn: None,
+            shortened: false,
+        };
+        let extended = Lifetime {
+            signed: year,
+            warn: Some(PROJECTED_SECONDS),
+            ..plain(PROJECTED_SECONDS)
+        };
+        assert_eq!(
+            lifetime(PROJECTED_SECONDS, true, &api, &config(0, true)),
+            extended
+        );
+        assert_eq!(
+            lifetime(PROJECTED_SECONDS, true, &api, &config(0, false)),
+            plain(PROJECTED_SECONDS)
+        );
+        assert_eq!(
+            lifetime(PROJECTED_SECONDS, false, &api, &config(0, true)),
+            plain(PROJECTED_SECONDS)
+        );
         assert_eq!(lifetime(3600, true, &api, &config(0, true)), plain(3600));
         let other = ["api".to_owned(), "vault".to_owned()];
-        assert_eq!(lifetime(PROJECTED_SECONDS, true, &other, &config(0, true)), plain(PROJECTED_SECONDS));
+        assert_eq!(
+            lifetime(PROJECTED_SECONDS, true, &other, &config(0, true)),
+            plain(PROJECTED_SECONDS)
+        );
     }
 
     #[test]
     fn the_flag_bounds_what_clients_ask_for() {
         let got = lifetime(7200, true, &["api".to_owned()], &config(3600, true));
-        assert_eq!(got, Lifetime { granted: 3600, signed: 3600, warn: None, shortened: true });
+        assert_eq!(
+            got,
+            Lifetime {
+                granted: 3600,
+                signed: 3600,
+                warn: None,
+                shortened: true
+            }
+        );
     }
 }

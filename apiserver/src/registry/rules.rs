@@ -123,3 +123,17 @@ pub fn labels(e: &mut Errors<'_>, map: &Map, at: Spot<'_>) {
         }
     }
 }
+
+/// Annotations outside an object's own metadata, such as a template's.
+pub fn annotations(e: &mut Errors<'_>, map: &Map, at: Spot<'_>) {
+    const MAX: usize = 256 * 1024;
+    let mut size = 0;
+    for (key, value) in map.iter() {
+        // The case of a key does not matter here.
+        e.invalid_each(at, key.as_str(), names::label_key_problems(&key.as_str().to_lowercase()));
+        size += key.as_str().len() + value.as_str().map_or(0, str::len);
+    }
+    if size > MAX {
+        e.too_long(at, MAX);
+    }
+}

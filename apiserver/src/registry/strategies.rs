@@ -8,11 +8,13 @@ use proto::catalogue::Resource;
 use super::strategy::Strategy;
 
 pub mod apps;
+pub mod certificates;
 pub mod config;
 pub mod coordination;
 pub mod endpoints;
 pub mod event;
 pub mod namespace;
+pub mod networking;
 pub mod node;
 pub mod pod;
 pub mod pod_spec;
@@ -39,9 +41,13 @@ static TABLE: &[(&str, &str, &Strategy)] = &[
     ("apps", "deployments", &apps::DEPLOYMENT),
     ("apps", "replicasets", &apps::REPLICA_SET),
     ("apps", "statefulsets", &apps::STATEFUL_SET),
+    ("certificates.k8s.io", "certificatesigningrequests", &certificates::REQUEST),
+    ("certificates.k8s.io", "clustertrustbundles", &certificates::TRUST_BUNDLE),
+    ("coordination.k8s.io", "leasecandidates", &coordination::LEASE_CANDIDATE),
     ("coordination.k8s.io", "leases", &coordination::LEASE),
     ("discovery.k8s.io", "endpointslices", &endpoints::ENDPOINT_SLICE),
     ("events.k8s.io", "events", &event::EVENT),
+    ("networking.k8s.io", "ipaddresses", &networking::IP_ADDRESS),
     ("rbac.authorization.k8s.io", "clusterrolebindings", &rbac::CLUSTER_ROLE_BINDING),
     ("rbac.authorization.k8s.io", "clusterroles", &rbac::CLUSTER_ROLE),
     ("rbac.authorization.k8s.io", "rolebindings", &rbac::ROLE_BINDING),
@@ -61,7 +67,19 @@ pub fn of(resource: &Resource) -> &'static Strategy {
 
 #[cfg(test)]
 mod tests {
+    use proto::Value;
+
     use super::*;
+
+    #[test]
+    fn every_row_has_a_cell_per_column() {
+        for resource in proto::catalogue::resources() {
+            if let Some(cells) = of(resource).cells {
+                let (have, want) = (cells(&Value::object(), 0).len(), crate::table::columns(resource).len());
+                assert_eq!(have, want, "{}/{}", resource.group, resource.name);
+            }
+        }
+    }
 
     #[test]
     fn the_table_is_sorted_and_names_resources_that_exist() {

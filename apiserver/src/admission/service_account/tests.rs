@@ -4,7 +4,9 @@ use proto::codec::json::{self, Strictness};
 use super::*;
 
 fn decode(text: &str, message: MsgId) -> Value {
-    json::decode(text.as_bytes(), message, Strictness::Strict).expect("the test's JSON is valid").value
+    json::decode(text.as_bytes(), message, Strictness::Strict)
+        .expect("the test's JSON is valid")
+        .value
 }
 
 fn pod(text: &str) -> Value {
@@ -43,35 +45,70 @@ fn a_mount_of_its_own_keeps_the_token_out() {
 
 #[test]
 fn a_volume_that_is_there_already_is_used() {
-    let mut pod = pod(r#"{"spec":{"volumes":[{"name":"kube-api-access-own"}],"containers":[{"name":"a"}]}}"#);
+    let mut pod =
+        pod(r#"{"spec":{"volumes":[{"name":"kube-api-access-own"}],"containers":[{"name":"a"}]}}"#);
     mount_token(pod.ensure(&[n::SPEC]), &mut || 0);
     let spec = Pod::of(Node::new(&pod)).spec();
     assert_eq!(spec.volumes().len(), 1);
-    let mounts = spec.containers().first().map(|c| c.volume_mounts()).unwrap();
-    assert_eq!(mounts.first().map(|m| m.name()), Some("kube-api-access-own"));
+    let mounts = spec
+        .containers()
+        .first()
+        .map(|c| c.volume_mounts())
+        .unwrap();
+    assert_eq!(
+        mounts.first().map(|m| m.name()),
+        Some("kube-api-access-own")
+    );
 }
 
 #[test]
 fn a_mirror_pod_refers_to_nothing() {
-    let problem = |text: &str| mirror_problem(Pod::of(Node::new(&pod(text))).spec()).unwrap_or_default();
+    let problem =
+        |text: &str| mirror_problem(Pod::of(Node::new(&pod(text))).spec()).unwrap_or_default();
     assert_eq!(problem(r#"{"spec":{"containers":[{"name":"a"}]}}"#), "");
     assert!(problem(r#"{"spec":{"serviceAccountName":"x"}}"#).contains("service accounts"));
-    assert!(problem(r#"{"spec":{"volumes":[{"name":"v","secret":{"secretName":"s"}}]}}"#).contains("secrets"));
-    assert!(problem(r#"{"spec":{"containers":[{"name":"a","envFrom":[{"secretRef":{"name":"s"}}]}]}}"#).contains("secrets"));
+    assert!(
+        problem(r#"{"spec":{"volumes":[{"name":"v","secret":{"secretName":"s"}}]}}"#)
+            .contains("secrets")
+    );
+    assert!(
+        problem(r#"{"spec":{"containers":[{"name":"a","envFrom":[{"secretRef":{"name":"s"}}]}]}}"#)
+            .contains("secrets")
+    );
     let token = r#"{"spec":{"volumes":[{"name":"v","projected":{"sources":[{"serviceAccountToken":{"path":"t"}}]}}]}}"#;
     assert!(problem(token).contains("ServiceAccountToken"));
 }
 
 #[test]
 fn an_enforced_account_lists_every_secret_of_its_pods() {
-    let account = account(r#"{"metadata":{"name":"app"},"secrets":[{"name":"known"}],"imagePullSecrets":[{"name":"pull"}]}"#);
-    let problem = |text: &str, ephemeral| unlisted_secret(Pod::of(Node::new(&pod(text))).spec(), &account, ephemeral).unwrap_or_default();
-    assert_eq!(problem(r#"{"spec":{"volumes":[{"name":"v","secret":{"secretName":"known"}}],"imagePullSecrets":[{"name":"pull"}]}}"#, false), "");
-    let volume = problem(r#"{"spec":{"volumes":[{"name":"v","secret":{"secretName":"other"}}]}}"#, false);
-    assert!(volume.starts_with("volume with secret.secretName=\"other\""), "{volume}");
+    let account = account(
+        r#"{"metadata":{"name":"app"},"secrets":[{"name":"known"}],"imagePullSecrets":[{"name":"pull"}]}"#,
+    );
+    let problem = |text: &str, ephemeral| {
+        unlisted_secret(Pod::of(Node::new(&pod(text))).spec(), &account, ephemeral)
+            .unwrap_or_default()
+    };
+    assert_eq!(
+        problem(
+            r#"{"spec":{"volumes":[{"name":"v","secret":{"secretName":"known"}}],"imagePullSecrets":[{"name":"pull"}]}}"#,
+            false
+        ),
+        ""
+    );
+    let volume = problem(
+        r#"{"spec":{"volumes":[{"name":"v","secret":{"secretName":"other"}}]}}"#,
+        false,
+    );
+    assert!(
+        volume.starts_with("volume with secret.secretName=\"other\""),
+        "{volume}"
+    );
     let env = r#"{"spec":{"initContainers":[{"name":"c","env":[{"name":"E","valueFrom":{"secretKeyRef":{"name":"other","key":"k"}}}]}]}}"#;
     assert!(problem(env, false).starts_with("init container c with envVar E referencing"));
-    assert!(problem(r#"{"spec":{"imagePullSecrets":[{"name":"other"}]}}"#, false).starts_with("imagePullSecrets[0].name=\"other\""));
+    assert!(
+        problem(r#"{"spec":{"imagePullSecrets":[{"name":"other"}]}}"#, false)
+            .starts_with("imagePullSecrets[0].name=\"other\"")
+    );
     let ephemeral = r#"{"spec":{"ephemeralContainers":[{"name":"c","envFrom":[{"secretRef":{"name":"other"}}]}]}}"#;
     assert!(problem(ephemeral, true).starts_with("ephemeral container c with envFrom"));
 }

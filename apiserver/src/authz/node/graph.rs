@@ -77,18 +77,26 @@ pub(super) struct Graph {
 impl Graph {
     /// Whether a pod on the node refers to the object, itself or by one of its volumes.
     pub(super) fn refers(&self, kind: Kind, namespace: &str, name: &str, node: &str) -> bool {
-        let target = Target { kind, namespace: namespace.into(), name: name.into() };
+        let target = Target {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+        };
         let mut volumes = self.by_secret.get(&target).into_iter().flatten();
         self.needs(&target, node) || volumes.any(|volume| self.volume(volume, node))
     }
 
     fn needs(&self, target: &Target, node: &str) -> bool {
-        self.nodes.get(target).is_some_and(|nodes| nodes.contains_key(node))
+        self.nodes
+            .get(target)
+            .is_some_and(|nodes| nodes.contains_key(node))
     }
 
     /// Whether a pod on the node has the claim that the volume is bound to.
     pub(super) fn volume(&self, name: &str, node: &str) -> bool {
-        self.volumes.get(name).is_some_and(|v| self.needs(&v.claim, node))
+        self.volumes
+            .get(name)
+            .is_some_and(|v| self.needs(&v.claim, node))
     }
 
     fn drop_pod(&mut self, key: &str) {
@@ -124,7 +132,12 @@ impl Graph {
                 Some((known, _)) => known.clone(),
                 None => Arc::new(target),
             };
-            *self.nodes.entry(target.clone()).or_default().entry(node.into()).or_default() += 1;
+            *self
+                .nodes
+                .entry(target.clone())
+                .or_default()
+                .entry(node.into())
+                .or_default() += 1;
             references.push(target);
         }
         self.references.insert(key.into(), references);
@@ -150,11 +163,20 @@ impl Graph {
         let Some(bound) = pv.spec().claim_ref() else {
             return;
         };
-        let target = |kind, namespace: &str, name: &str| Target { kind, namespace: namespace.into(), name: name.into() };
+        let target = |kind, namespace: &str, name: &str| Target {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+        };
         let secrets = references::volume_secrets(pv, bound.namespace()).into_iter();
-        let secrets: Vec<Target> = secrets.map(|(namespace, name)| target(Kind::Secret, namespace, name)).collect();
+        let secrets: Vec<Target> = secrets
+            .map(|(namespace, name)| target(Kind::Secret, namespace, name))
+            .collect();
         for secret in &secrets {
-            self.by_secret.entry(secret.clone()).or_default().insert(name.into());
+            self.by_secret
+                .entry(secret.clone())
+                .or_default()
+                .insert(name.into());
         }
         let claim = target(Kind::Claim, bound.namespace(), bound.name());
         self.volumes.insert(name.into(), Volume { claim, secrets });
@@ -190,7 +212,10 @@ impl Graph {
             Of::Pods => self.put_pod(key, object),
             Of::Volumes => self.put_volume(key, object),
             other => {
-                let node = object.at(&NODE_NAME).and_then(Value::as_str).unwrap_or_default();
+                let node = object
+                    .at(&NODE_NAME)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
                 if let Some(placed) = self.placed(other) {
                     placed.put(key, node);
                 }
@@ -216,9 +241,16 @@ fn targets(pod: &Value) -> HashSet<Target> {
     }
     let spec = view.spec();
     let namespace = view.metadata().namespace();
-    let target = |kind, name: &str| Target { kind, namespace: namespace.into(), name: name.into() };
+    let target = |kind, name: &str| Target {
+        kind,
+        namespace: namespace.into(),
+        name: name.into(),
+    };
     let account = Some(spec.service_account_name()).filter(|name| !name.is_empty());
-    let mut all: HashSet<Target> = account.map(|name| target(Kind::ServiceAccount, name)).into_iter().collect();
+    let mut all: HashSet<Target> = account
+        .map(|name| target(Kind::ServiceAccount, name))
+        .into_iter()
+        .collect();
     all.extend(references::secrets(spec).map(|name| target(Kind::Secret, name)));
     all.extend(references::config_maps(spec).map(|name| target(Kind::ConfigMap, name)));
     all.extend(references::claims(view).map(|name| target(Kind::Claim, &name)));
@@ -244,11 +276,31 @@ pub(super) struct Source {
 
 /// The collections that are followed.
 pub(super) static SOURCES: &[Source] = &[
-    Source { group: "", resource: "pods", of: Of::Pods },
-    Source { group: "", resource: "persistentvolumes", of: Of::Volumes },
-    Source { group: "storage.k8s.io", resource: "volumeattachments", of: Of::Attachments },
-    Source { group: "resource.k8s.io", resource: "resourceslices", of: Of::Slices },
-    Source { group: "certificates.k8s.io", resource: "podcertificaterequests", of: Of::Certificates },
+    Source {
+        group: "",
+        resource: "pods",
+        of: Of::Pods,
+    },
+    Source {
+        group: "",
+        resource: "persistentvolumes",
+        of: Of::Volumes,
+    },
+    Source {
+        group: "storage.k8s.io",
+        resource: "volumeattachments",
+        of: Of::Attachments,
+    },
+    Source {
+        group: "resource.k8s.io",
+        resource: "resourceslices",
+        of: Of::Slices,
+    },
+    Source {
+        group: "certificates.k8s.io",
+        resource: "podcertificaterequests",
+        of: Of::Certificates,
+    },
 ];
 
 /// Brings the graph up to date with what a collection tells.
@@ -289,6 +341,9 @@ impl Graph {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.references.is_empty() && self.pods.0.is_empty() && self.by_secret.is_empty()
+        self.nodes.is_empty()
+            && self.references.is_empty()
+            && self.pods.0.is_empty()
+            && self.by_secret.is_empty()
     }
 }

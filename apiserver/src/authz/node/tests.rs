@@ -6,11 +6,15 @@ use super::graph::Of;
 use super::*;
 
 fn decode(text: &str, message: MsgId) -> Value {
-    json::decode(text.as_bytes(), message, Strictness::Strict).expect("the test's JSON is valid").value
+    json::decode(text.as_bytes(), message, Strictness::Strict)
+        .expect("the test's JSON is valid")
+        .value
 }
 
 fn pod(name: &str, node: &str, spec: &str) -> Value {
-    let text = format!(r#"{{"metadata":{{"name":"{name}","namespace":"ns"}},"spec":{{"nodeName":"{node}",{spec}}}}}"#);
+    let text = format!(
+        r#"{{"metadata":{{"name":"{name}","namespace":"ns"}},"spec":{{"nodeName":"{node}",{spec}}}}}"#
+    );
     decode(&text, core_v1::POD)
 }
 
@@ -39,16 +43,25 @@ fn volume() -> Value {
 }
 
 fn graph() -> Graph {
-    Graph::default().with(Of::Pods, "ns/app", &app()).with(Of::Volumes, "pv", &volume())
+    Graph::default()
+        .with(Of::Pods, "ns/app", &app())
+        .with(Of::Volumes, "pv", &volume())
 }
 
 fn user(node: &str) -> User {
-    User { name: format!("system:node:{node}"), groups: vec![GROUP.into()], ..User::default() }
+    User {
+        name: format!("system:node:{node}"),
+        groups: vec![GROUP.into()],
+        ..User::default()
+    }
 }
 
 /// `verb group/resource[/subresource] namespace name [field selector]`.
 fn ask(graph: &Graph, node: &str, words: &str) -> Verdict {
-    let words: Vec<&str> = words.split(' ').map(|w| if w == "-" { "" } else { w }).collect();
+    let words: Vec<&str> = words
+        .split(' ')
+        .map(|w| if w == "-" { "" } else { w })
+        .collect();
     let (group, resource) = words[1].split_once('/').unwrap();
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
     let user = user(node);
@@ -94,7 +107,10 @@ fn a_node_reads_what_its_pods_refer_to() {
     ] {
         assert_eq!(ask(&graph, "node1", what), Ok(()), "{what}");
         let other = ask(&graph, "node2", what).unwrap_err();
-        assert!(other.contains("no relationship found between node 'node2'"), "{what}: {other}");
+        assert!(
+            other.contains("no relationship found between node 'node2'"),
+            "{what}: {other}"
+        );
     }
 }
 
@@ -125,17 +141,27 @@ fn what_no_pod_refers_to_is_out_of_reach() {
 #[test]
 fn a_pod_that_is_gone_leaves_nothing_behind() {
     let other = pod("other", "node1", r#""imagePullSecrets":[{"name":"pull"}]"#);
-    let graph = graph().with(Of::Pods, "ns/other", &other).without(Of::Pods, "ns/app");
-    assert_eq!(ask(&graph, "node1", "get /secrets ns pull"), Ok(()), "the other pod still needs it");
+    let graph = graph()
+        .with(Of::Pods, "ns/other", &other)
+        .without(Of::Pods, "ns/app");
+    assert_eq!(
+        ask(&graph, "node1", "get /secrets ns pull"),
+        Ok(()),
+        "the other pod still needs it"
+    );
     assert!(ask(&graph, "node1", "get /secrets ns env").is_err());
     assert!(ask(&graph, "node1", "get /persistentvolumes - pv").is_err());
-    let graph = graph.without(Of::Pods, "ns/other").without(Of::Volumes, "pv");
+    let graph = graph
+        .without(Of::Pods, "ns/other")
+        .without(Of::Volumes, "pv");
     assert!(graph.is_empty());
 }
 
 #[test]
 fn a_pod_told_twice_counts_once() {
-    let graph = graph().with(Of::Pods, "ns/app", &app()).without(Of::Pods, "ns/app");
+    let graph = graph()
+        .with(Of::Pods, "ns/app", &app())
+        .without(Of::Pods, "ns/app");
     assert!(ask(&graph, "node1", "get /secrets ns pull").is_err());
 }
 
@@ -152,23 +178,85 @@ fn a_mirror_pod_gives_access_to_nothing() {
 #[test]
 fn lists_are_narrowed_down_to_the_node() {
     let graph = graph();
-    assert_eq!(ask(&graph, "node1", "list /pods - - spec.nodeName=node1"), Ok(()));
-    assert_eq!(ask(&graph, "node1", "watch /pods - - spec.nodeName=node1,status.phase!=Failed"), Ok(()));
+    assert_eq!(
+        ask(&graph, "node1", "list /pods - - spec.nodeName=node1"),
+        Ok(())
+    );
+    assert_eq!(
+        ask(
+            &graph,
+            "node1",
+            "watch /pods - - spec.nodeName=node1,status.phase!=Failed"
+        ),
+        Ok(())
+    );
     assert!(ask(&graph, "node1", "list /pods - - spec.nodeName=node2").is_err());
     assert!(ask(&graph, "node1", "list /pods - - spec.nodeName!=node1").is_err());
-    assert_eq!(ask(&graph, "node1", "list resource.k8s.io/resourceslices - - spec.nodeName=node1"), Ok(()));
-    assert!(ask(&graph, "node1", "deletecollection resource.k8s.io/resourceslices - -").is_err());
+    assert_eq!(
+        ask(
+            &graph,
+            "node1",
+            "list resource.k8s.io/resourceslices - - spec.nodeName=node1"
+        ),
+        Ok(())
+    );
+    assert!(
+        ask(
+            &graph,
+            "node1",
+            "deletecollection resource.k8s.io/resourceslices - -"
+        )
+        .is_err()
+    );
 }
 
 #[test]
 fn a_node_has_its_own_lease_and_csi_node() {
     let graph = Graph::default();
-    assert_eq!(ask(&graph, "node1", "update coordination.k8s.io/leases kube-node-lease node1"), Ok(()));
-    assert_eq!(ask(&graph, "node1", "create coordination.k8s.io/leases kube-node-lease -"), Ok(()));
-    assert!(ask(&graph, "node1", "update coordination.k8s.io/leases kube-node-lease node2").is_err());
-    assert!(ask(&graph, "node1", "get coordination.k8s.io/leases kube-system node1").is_err());
-    assert!(ask(&graph, "node1", "list coordination.k8s.io/leases kube-node-lease -").is_err());
-    assert_eq!(ask(&graph, "node1", "patch storage.k8s.io/csinodes - node1"), Ok(()));
+    assert_eq!(
+        ask(
+            &graph,
+            "node1",
+            "update coordination.k8s.io/leases kube-node-lease node1"
+        ),
+        Ok(())
+    );
+    assert_eq!(
+        ask(
+            &graph,
+            "node1",
+            "create coordination.k8s.io/leases kube-node-lease -"
+        ),
+        Ok(())
+    );
+    assert!(
+        ask(
+            &graph,
+            "node1",
+            "update coordination.k8s.io/leases kube-node-lease node2"
+        )
+        .is_err()
+    );
+    assert!(
+        ask(
+            &graph,
+            "node1",
+            "get coordination.k8s.io/leases kube-system node1"
+        )
+        .is_err()
+    );
+    assert!(
+        ask(
+            &graph,
+            "node1",
+            "list coordination.k8s.io/leases kube-node-lease -"
+        )
+        .is_err()
+    );
+    assert_eq!(
+        ask(&graph, "node1", "patch storage.k8s.io/csinodes - node1"),
+        Ok(())
+    );
     assert!(ask(&graph, "node1", "delete storage.k8s.io/csinodes - node2").is_err());
 }
 
@@ -176,8 +264,14 @@ fn a_node_has_its_own_lease_and_csi_node() {
 fn other_resources_follow_the_role_of_nodes() {
     let graph = Graph::default();
     assert_eq!(ask(&graph, "node1", "list /services - -"), Ok(()));
-    assert_eq!(ask(&graph, "node1", "create events.k8s.io/events ns -"), Ok(()));
-    assert_eq!(ask(&graph, "node1", "list node.k8s.io/runtimeclasses - -"), Ok(()));
+    assert_eq!(
+        ask(&graph, "node1", "create events.k8s.io/events ns -"),
+        Ok(())
+    );
+    assert_eq!(
+        ask(&graph, "node1", "list node.k8s.io/runtimeclasses - -"),
+        Ok(())
+    );
     assert!(ask(&graph, "node1", "delete /services ns x").is_err());
     assert!(ask(&graph, "node1", "list apps/deployments - -").is_err());
 }
@@ -185,7 +279,16 @@ fn other_resources_follow_the_role_of_nodes() {
 #[test]
 fn only_members_of_the_group_are_nodes() {
     assert_eq!(identity(&user("a")), Some("a"));
-    let outside = User { groups: Vec::new(), ..user("a") };
+    let outside = User {
+        groups: Vec::new(),
+        ..user("a")
+    };
     assert_eq!(identity(&outside), None);
-    assert_eq!(identity(&User { name: "ann".into(), ..user("a") }), None);
+    assert_eq!(
+        identity(&User {
+            name: "ann".into(),
+            ..user("a")
+        }),
+        None
+    );
 }

@@ -3,7 +3,9 @@
 use proto::catalogue::names as n;
 use proto::path::{FieldError, Show};
 use proto::selector::{FieldSelector, LabelSelector};
-use proto::view::authorization_v1::{NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use proto::view::authorization_v1::{
+    NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+};
 use proto::view::{Node, View};
 use proto::{Map, Value, meta};
 
@@ -38,12 +40,22 @@ pub(super) enum Kind {
     Own,
 }
 
-fn answer(x: &Exchange, object: Value, kind: &str, of: Kind, errors: &[FieldError]) -> Result<Value, Failure> {
+fn answer(
+    x: &Exchange,
+    object: Value,
+    kind: &str,
+    of: Kind,
+    errors: &[FieldError],
+) -> Result<Value, Failure> {
     if !errors.is_empty() {
         return Err(Failure::invalid(super::AUTHORIZATION, kind, "", errors));
     }
     let spec = SubjectAccessReview::of(Node::new(&object)).spec();
-    let user = if of == Kind::Own { x.user.clone() } else { user(spec) };
+    let user = if of == Kind::Own {
+        x.user.clone()
+    } else {
+        user(spec)
+    };
     let status = decide(&x.server.authorizers, &user, spec);
     Ok(with_status(object, status))
 }
@@ -54,7 +66,14 @@ fn user(spec: SubjectAccessReviewSpec<'_>) -> User {
         name: spec.user().to_owned(),
         uid: spec.uid().to_owned(),
         groups: texts(spec.groups()),
-        extra: extra.map(|(key, list)| (key.as_str().to_lowercase(), texts(list.as_list().unwrap_or_default()))).collect(),
+        extra: extra
+            .map(|(key, list)| {
+                (
+                    key.as_str().to_lowercase(),
+                    texts(list.as_list().unwrap_or_default()),
+                )
+            })
+            .collect(),
     }
 }
 
@@ -69,7 +88,9 @@ fn decide(authorizers: &Authorizers, user: &User, spec: SubjectAccessReviewSpec<
             *out = selector.text;
             if selector.broken {
                 let partially = if out.is_empty() { "" } else { "partially " };
-                ignored.push(format!("spec.resourceAttributes.{name} {partially}ignored due to parse error"));
+                ignored.push(format!(
+                    "spec.resourceAttributes.{name} {partially}ignored due to parse error"
+                ));
             }
         }
     }
@@ -87,7 +108,10 @@ fn decide(authorizers: &Authorizers, user: &User, spec: SubjectAccessReviewSpec<
     if decision == "denied" {
         status.set(&[n::DENIED], true);
     }
-    for (name, text) in [(n::REASON, reason), (n::EVALUATION_ERROR, ignored.join("; "))] {
+    for (name, text) in [
+        (n::REASON, reason),
+        (n::EVALUATION_ERROR, ignored.join("; ")),
+    ] {
         if !text.is_empty() {
             status.set(&[name], text);
         }
@@ -95,13 +119,22 @@ fn decide(authorizers: &Authorizers, user: &User, spec: SubjectAccessReviewSpec<
     status
 }
 
-fn about_resource<'a>(user: &'a User, resource: ResourceAttributes<'a>, fields: &'a str, labels: &'a str) -> Attributes<'a> {
+fn about_resource<'a>(
+    user: &'a User,
+    resource: ResourceAttributes<'a>,
+    fields: &'a str,
+    labels: &'a str,
+) -> Attributes<'a> {
     Attributes {
         user,
         verb: resource.verb(),
         is_resource: true,
         group: resource.group(),
-        version: if resource.version().is_empty() { "*" } else { resource.version() },
+        version: if resource.version().is_empty() {
+            "*"
+        } else {
+            resource.version()
+        },
         resource: resource.resource(),
         subresource: resource.subresource(),
         namespace: resource.namespace(),
@@ -138,23 +171,38 @@ struct Selector {
 
 impl Selector {
     fn raw(raw: &str, valid: bool) -> Self {
-        Self { text: if valid { raw.to_owned() } else { String::new() }, broken: !valid }
+        Self {
+            text: if valid { raw.to_owned() } else { String::new() },
+            broken: !valid,
+        }
     }
 
     fn of(terms: Vec<Option<String>>) -> Self {
         let broken = terms.iter().any(Option::is_none);
-        Self { text: terms.into_iter().flatten().collect::<Vec<_>>().join(","), broken }
+        Self {
+            text: terms.into_iter().flatten().collect::<Vec<_>>().join(","),
+            broken,
+        }
     }
 }
 
 fn field_selector(resource: ResourceAttributes<'_>) -> Selector {
-    let Some(selector) = resource.field_selector() else { return Selector::default() };
+    let Some(selector) = resource.field_selector() else {
+        return Selector::default();
+    };
     if !selector.raw_selector().is_empty() {
-        return Selector::raw(selector.raw_selector(), FieldSelector::parse(selector.raw_selector()).is_ok());
+        return Selector::raw(
+            selector.raw_selector(),
+            FieldSelector::parse(selector.raw_selector()).is_ok(),
+        );
     }
     let term = |r: proto::view::meta_v1::FieldSelectorRequirement<'_>| {
         let [value] = r.values() else { return None };
-        let value = value.as_str()?.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=");
+        let value = value
+            .as_str()?
+            .replace('\\', "\\\\")
+            .replace(',', "\\,")
+            .replace('=', "\\=");
         match r.operator() {
             "In" => Some(format!("{}={value}", r.key())),
             "NotIn" => Some(format!("{}!={value}", r.key())),
@@ -165,9 +213,14 @@ fn field_selector(resource: ResourceAttributes<'_>) -> Selector {
 }
 
 fn label_selector(resource: ResourceAttributes<'_>) -> Selector {
-    let Some(selector) = resource.label_selector() else { return Selector::default() };
+    let Some(selector) = resource.label_selector() else {
+        return Selector::default();
+    };
     if !selector.raw_selector().is_empty() {
-        return Selector::raw(selector.raw_selector(), LabelSelector::parse(selector.raw_selector()).is_ok());
+        return Selector::raw(
+            selector.raw_selector(),
+            LabelSelector::parse(selector.raw_selector()).is_ok(),
+        );
     }
     let term = |r: proto::view::meta_v1::LabelSelectorRequirement<'_>| {
         let values = texts(r.values()).join(",");
@@ -191,28 +244,61 @@ pub(super) fn problems(object: &Value, of: Kind) -> Vec<FieldError> {
     if resource.is_some() == path.is_some() {
         let shown = path.map_or_else(|| "null".to_owned(), |p| p.node().value().show());
         let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        errors.push(FieldError::new(proto::path::Reason::Invalid, "spec", shown, detail));
+        errors.push(FieldError::new(
+            proto::path::Reason::Invalid,
+            "spec",
+            shown,
+            detail,
+        ));
     }
     if of != Kind::Own && spec.user().is_empty() && spec.groups().is_empty() {
-        errors.push(FieldError::invalid("spec.user", "", "at least one of user or group must be specified"));
+        errors.push(FieldError::invalid(
+            "spec.user",
+            "",
+            "at least one of user or group must be specified",
+        ));
     }
     if let Some(resource) = resource {
         selector_problems(resource, &mut errors);
     }
     let metadata = object.get(n::METADATA).and_then(Value::as_map);
     if metadata.is_some_and(|m| !is_bare(m, of == Kind::Local)) {
-        let detail = if of == Kind::Local { "must be empty except for namespace" } else { "must be empty" };
-        let shown = object.get(n::METADATA).map(|m| m.show()).unwrap_or_default();
-        errors.push(FieldError::new(proto::path::Reason::Invalid, "metadata", shown, detail));
+        let detail = if of == Kind::Local {
+            "must be empty except for namespace"
+        } else {
+            "must be empty"
+        };
+        let shown = object
+            .get(n::METADATA)
+            .map(|m| m.show())
+            .unwrap_or_default();
+        errors.push(FieldError::new(
+            proto::path::Reason::Invalid,
+            "metadata",
+            shown,
+            detail,
+        ));
     }
     if of == Kind::Local {
-        if let Some(other) = resource.map(|r| r.namespace()).filter(|ns| *ns != meta::namespace(object)) {
-            errors.push(FieldError::invalid("spec.resourceAttributes.namespace", other, "must match metadata.namespace"));
+        if let Some(other) = resource
+            .map(|r| r.namespace())
+            .filter(|ns| *ns != meta::namespace(object))
+        {
+            errors.push(FieldError::invalid(
+                "spec.resourceAttributes.namespace",
+                other,
+                "must match metadata.namespace",
+            ));
         }
         if let Some(path) = path {
             let shown = path.node().value().show();
             let detail = "disallowed on this kind of request";
-            errors.push(FieldError::new(proto::path::Reason::Invalid, "spec.nonResourceAttributes", shown, detail));
+            errors.push(FieldError::new(
+                proto::path::Reason::Invalid,
+                "spec.nonResourceAttributes",
+                shown,
+                detail,
+            ));
         }
     }
     errors
@@ -229,23 +315,33 @@ fn is_bare(metadata: &Map, with_namespace: bool) -> bool {
         _ => false,
     };
     metadata.iter().all(|(name, value)| {
-        let ignored = name.known() == Some(n::MANAGED_FIELDS) || with_namespace && name.known() == Some(n::NAMESPACE);
+        let ignored = name.known() == Some(n::MANAGED_FIELDS)
+            || with_namespace && name.known() == Some(n::NAMESPACE);
         ignored || says_nothing(value)
     })
 }
 
 fn selector_problems(resource: ResourceAttributes<'_>, errors: &mut Vec<FieldError>) {
-    let fields = resource.field_selector().map(|s| ("fieldSelector", s.raw_selector(), s.requirements().len()));
-    let labels = resource.label_selector().map(|s| ("labelSelector", s.raw_selector(), s.requirements().len()));
+    let fields = resource
+        .field_selector()
+        .map(|s| ("fieldSelector", s.raw_selector(), s.requirements().len()));
+    let labels = resource
+        .label_selector()
+        .map(|s| ("labelSelector", s.raw_selector(), s.requirements().len()));
     for (name, raw, requirements) in [fields, labels].into_iter().flatten() {
         let at = format!("spec.resourceAttributes.{name}");
         match (raw.is_empty(), requirements) {
             (false, 1..) => {
                 let detail = "may not specified at the same time as requirements";
-                errors.push(FieldError::invalid(format!("{at}.rawSelector"), raw, detail));
+                errors.push(FieldError::invalid(
+                    format!("{at}.rawSelector"),
+                    raw,
+                    detail,
+                ));
             }
             (true, 0) => {
-                let detail = format!("when {at} is specified, requirements or rawSelector is required");
+                let detail =
+                    format!("when {at} is specified, requirements or rawSelector is required");
                 errors.push(FieldError::required(format!("{at}.requirements"), detail));
             }
             _ => {}

@@ -1,9 +1,9 @@
 //! `TokenReview` and `SelfSubjectReview`.
 
+use proto::Value;
 use proto::catalogue::names as n;
 use proto::view::authentication_v1::TokenReview;
 use proto::view::{Node, View};
-use proto::Value;
 
 use super::{set_texts, texts, with_status};
 use crate::auth::User;
@@ -14,18 +14,31 @@ use crate::status::Failure;
 pub(super) async fn token(x: &Exchange, object: Value) -> Result<Value, Failure> {
     let spec = TokenReview::of(Node::new(&object)).spec();
     if spec.token().is_empty() {
-        return Err(Failure::bad_request("token is required for TokenReview in authentication"));
+        return Err(Failure::bad_request(
+            "token is required for TokenReview in authentication",
+        ));
     }
     let asked = texts(spec.audiences());
-    let audiences = if asked.is_empty() { x.server.tokens.audiences() } else { &asked };
+    let audiences = if asked.is_empty() {
+        x.server.tokens.audiences()
+    } else {
+        &asked
+    };
     let mut status = Value::object();
-    match x.server.authenticators.review(&x.server, spec.token(), audiences).await {
+    match x
+        .server
+        .authenticators
+        .review(&x.server, spec.token(), audiences)
+        .await
+    {
         Ok((user, shared)) => {
             status.set(&[n::AUTHENTICATED], true);
             status.set(&[n::USER], user_info(&user.authenticated()));
             set_texts(&mut status, n::AUDIENCES, &shared);
         }
-        Err(_) if !x.server.tokens.is_ours(spec.token()) => status.set(&[n::ERROR], "invalid bearer token"),
+        Err(_) if !x.server.tokens.is_ours(spec.token()) => {
+            status.set(&[n::ERROR], "invalid bearer token")
+        }
         Err(error) => status.set(&[n::ERROR], format!("[invalid bearer token, {error}]")),
     }
     Ok(with_status(object, status))

@@ -218,6 +218,7 @@ fn replica_set(object: &Value, e: &mut Errors<'_>) {
 }
 
 pub static STATEFUL_SET: Strategy = Strategy {
+    name: meta::names::label_name,
     default: |object| {
         pod_spec::default_template(object, &TEMPLATE);
         let update = object.ensure(&[n::SPEC, n::UPDATE_STRATEGY]).make_map();

@@ -164,14 +164,16 @@ fn json(e: &mut Errors<'_>, view: Secret<'_>, key: &'static str) {
 }
 
 pub static SERVICE_ACCOUNT: Strategy = Strategy {
-    prepare_create: |_, object| {
-        // Only the token controller fills it.
-        object.remove(&[n::SECRETS]);
-    },
-    cells: Some(|object, now| {
-        let secrets = object.get(n::SECRETS).and_then(Value::as_list).map_or(0, <[Value]>::len);
-        let secrets = i64::try_from(secrets).unwrap_or(i64::MAX);
-        vec![meta::name(object).into(), secrets.into(), age(meta::creation_timestamp(object), now).into()]
-    }),
+    prepare_create: |_, object| name_secrets_only(object),
+    prepare_update: |_, new, _| name_secrets_only(new),
+    cells: Some(|object, now| vec![meta::name(object).into(), age(meta::creation_timestamp(object), now).into()]),
     ..Strategy::DEFAULT
 };
+
+/// A service account refers to its secrets by name alone.
+fn name_secrets_only(account: &mut Value) {
+    let Some(secrets) = account.get_mut(n::SECRETS).and_then(Value::as_list_mut) else { return };
+    for secret in secrets.iter_mut().filter_map(Value::as_map_mut) {
+        secret.retain(|field, _| field.as_str() == "name");
+    }
+}

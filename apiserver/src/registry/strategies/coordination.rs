@@ -29,3 +29,7 @@ fn lease(object: &Value, e: &mut Errors<'_>) {
         e.invalid(Spot::of(spec).field(n::LEASE_TRANSITIONS), count, rules::NOT_NEGATIVE);
     }
 }
+
+/// Who could hold a lease. Its columns are name and age.
+pub static LEASE_CANDIDATE: Strategy =
+    Strategy { name: |name, _| meta::names::config_map_key_problems(name), ..Strategy::DEFAULT };

@@ -102,8 +102,8 @@ pub fn default_template(object: &mut Value, way: &[proto::NameId]) {
 pub fn template(e: &mut Errors<'_>, template: PodTemplateSpec<'_>) {
     let node = template.node();
     let metadata = node.get(n::METADATA).unwrap_or(node.value());
-    meta::validate_labels(meta::labels(node.value()), Spot::node(metadata).field(n::LABELS), e);
-    meta::validate_annotations(meta::annotations(node.value()), Spot::node(metadata).field(n::ANNOTATIONS), e);
+    rules::labels(e, meta::labels(node.value()), Spot::node(metadata).field(n::LABELS));
+    rules::annotations(e, meta::annotations(node.value()), Spot::node(metadata).field(n::ANNOTATIONS));
     spec(e, template.spec(), Holder::Template);
     if !template.spec().ephemeral_containers().is_empty() {
         let at = Spot::of(template.spec()).field(PodSpec::EPHEMERAL_CONTAINERS);

@@ -18,7 +18,7 @@ use crate::registry::strategy::{Cx, Part, Strategy, clear_status, keep_all_but_s
 use crate::table::age;
 
 pub static SERVICE: Strategy = Strategy {
-    name: names::dns_1035_label_name,
+    name: names::label_name,
     default,
     prepare_create: |_, new| clear_status(new),
     prepare_update,

@@ -1,0 +1,68 @@
+//! Ingresses and services: the default class of an ingress, and services without external addresses
+//! where those are not wanted.
+//!
+//! Upstream: `plugin/pkg/admission/network`.
+
+use proto::catalogue::names as n;
+use proto::{Value, meta};
+
+use super::{Attributes, Operation, Plugin, newest_default};
+use crate::server::Server;
+use crate::status::Failure;
+
+pub(super) const DEFAULT_INGRESS_CLASS: Plugin = Plugin {
+    name: "DefaultIngressClass",
+    on_by_default: true,
+    mutate: Some(|server, write| Box::pin(std::future::ready(default_class(server, write)))),
+    validate: None,
+};
+
+pub(super) const DENY_EXTERNAL_IPS: Plugin = Plugin {
+    name: "DenyServiceExternalIPs",
+    on_by_default: false,
+    mutate: None,
+    validate: Some(|_, write| Box::pin(std::future::ready(deny_external(write)))),
+};
+
+const GROUP: &str = "networking.k8s.io";
+
+fn default_class(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
+    if write.operation != Operation::Create || !write.is(GROUP, "ingresses") {
+        return Ok(());
+    }
+    let Some(ingress) = write.object.as_deref_mut() else {
+        return Ok(());
+    };
+    let named = ingress
+        .at(&[n::SPEC, n::INGRESS_CLASS_NAME])
+        .is_some_and(|v| !v.is_null());
+    if named || meta::annotation(ingress, "kubernetes.io/ingress.class").is_some() {
+        return Ok(());
+    }
+    let classes = server.objects(GROUP, "ingressclasses");
+    if let Some(name) = newest_default(&classes, &["ingressclass.kubernetes.io/is-default-class"]) {
+        ingress.set(&[n::SPEC, n::INGRESS_CLASS_NAME], name);
+    }
+    Ok(())
+}
+
+fn deny_external(write: &mut Attributes<'_>) -> Result<(), Failure> {
+    if !write.is("", "services") {
+        return Ok(());
+    }
+    let addresses = |service: Option<&Value>| -> Vec<Value> {
+        service
+            .and_then(|s| s.at(&[n::SPEC, n::EXTERNAL_IPS]))
+            .and_then(Value::as_list)
+            .unwrap_or_default()
+            .to_vec()
+    };
+    let old = addresses(write.old);
+    if addresses(write.object.as_deref())
+        .iter()
+        .all(|a| old.contains(a))
+    {
+        return Ok(());
+    }
+    Err(write.forbid("Use of external IPs is denied by admission control"))
+}

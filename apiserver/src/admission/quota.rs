@@ -1,0 +1,264 @@
+//! `ResourceQuota`: what is created or grows is charged to the quotas of its namespace, or refused.
+//!
+//! A charge is a transaction on the quota's status: however many servers create at once, the sum never
+//! passes what is allowed. What a deletion gives back, and what a create that failed later should not
+//! have taken, the quota controller finds when it counts.
+//!
+//! Upstream: `apiserver/pkg/admission/plugin/resourcequota`, `pkg/quota/v1`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use proto::catalogue::names as n;
+use proto::quantity::Quantity;
+use proto::{NameId, Value, meta};
+use store::{Change, UpdateError};
+
+use self::usage::Measure;
+use super::resources::{Amounts, add, amounts};
+use super::{Attributes, Operation, Plugin};
+use crate::object;
+use crate::server::{Server, write_failure};
+use crate::status::Failure;
+
+mod scope;
+mod usage;
+
+pub(super) const PLUGIN: Plugin = Plugin {
+    name: "ResourceQuota",
+    on_by_default: true,
+    mutate: None,
+    validate: Some(|server, write| Box::pin(validate(server, write))),
+};
+
+const RESOURCE: &str = "resourcequotas";
+
+/// One lock a namespace: creates of this server charge one after another instead of all retrying the
+/// same transaction. Other servers' charges are still met as conflicts.
+#[derive(Default)]
+pub(super) struct Locks(Mutex<HashMap<Box<str>, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Locks {
+    fn of(&self, namespace: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut all = self.0.lock();
+        if let Some(lock) = all.get(namespace).and_then(Weak::upgrade) {
+            return lock;
+        }
+        all.retain(|_, lock| lock.strong_count() > 0);
+        let lock = Arc::new(tokio::sync::Mutex::new(()));
+        all.insert(namespace.into(), Arc::downgrade(&lock));
+        lock
+    }
+}
+
+async fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
+    if write.namespace.is_empty() || write.is_any("", "namespaces") {
+        return Ok(());
+    }
+    let Some(asked) = Asked::of(server, write) else {
+        return Ok(());
+    };
+    let quotas = super::in_namespace(server, "", RESOURCE, write.namespace);
+    if quotas.is_empty() {
+        return Ok(());
+    }
+    let lock = server.admission.quotas.of(write.namespace);
+    let _held = lock.lock().await;
+    // Those that look exhausted first: nothing is charged in vain when they are.
+    let (refusing, open): (Vec<_>, Vec<_>) = quotas
+        .iter()
+        .partition(|quota| asked.charge(quota).is_err());
+    for quota in refusing.into_iter().chain(open) {
+        if write.dry_run {
+            asked.charge(quota).map_err(|why| write.forbid(&why))?;
+        } else if !matches!(asked.charge(quota), Ok(None)) {
+            charge(server, write, &asked, meta::name(quota)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Charges one quota. Its current state decides; one that is gone asks nothing.
+async fn charge(
+    server: &Server,
+    write: &Attributes<'_>,
+    asked: &Asked<'_>,
+    name: &str,
+) -> Result<(), Failure> {
+    let endpoint = server
+        .registry
+        .any_version("", RESOURCE)
+        .ok_or_else(Failure::no_such_resource)?;
+    let hub = endpoint.hub;
+    let attempt = |current: Option<Arc<store::Entry>>| -> Result<Change, Failure> {
+        let Some(entry) = current else {
+            return Ok(Change::Nothing);
+        };
+        let mut quota = object::from_body(&entry.body, &hub)?;
+        match asked.charge(&quota).map_err(|why| write.forbid(&why))? {
+            None => Ok(Change::Nothing),
+            Some(used) => {
+                set_used(&mut quota, &used);
+                Ok(Change::Put {
+                    value: object::to_stored(&quota, &hub),
+                    ttl: None,
+                })
+            }
+        }
+    };
+    let outcome = endpoint
+        .collection
+        .update(&write.key(name), |current| {
+            std::future::ready(attempt(current))
+        })
+        .await;
+    match outcome {
+        Ok(_) | Err(UpdateError::Write(store::WriteError::NotFound(_))) => Ok(()),
+        Err(UpdateError::Refused(failure)) => Err(failure),
+        Err(UpdateError::Write(error)) => Err(write_failure(&error, "", RESOURCE, name)),
+    }
+}
+
+fn set_used(quota: &mut Value, used: &Amounts) {
+    let map = quota.ensure(&[n::STATUS, n::USED]).make_map();
+    for (name, quantity) in used {
+        map.insert(name.as_str(), quantity.to_string());
+    }
+}
+
+/// What a write asks for.
+struct Asked<'a> {
+    measure: Measure,
+    object: &'a Value,
+    usage: Amounts,
+    /// The object as it was, with what is charged for it already.
+    old: Option<(&'a Value, Amounts)>,
+    /// Measured, but never refused.
+    is_status: bool,
+}
+
+impl<'a> Asked<'a> {
+    /// None if no quota is about such a write.
+    fn of(server: &Server, write: &'a Attributes<'_>) -> Option<Self> {
+        let measure = Measure::of(
+            write.resource.group,
+            write.resource.name,
+            server.config.features.enabled("PodLevelResources"),
+        )?;
+        let object = write.object.as_deref()?;
+        if !measure.handles(write.operation, write.subresource, object, write.old) {
+            return None;
+        }
+        let now = crate::registry::generic::Clock::now().seconds;
+        let old = write
+            .old
+            .filter(|_| write.operation == Operation::Update)
+            .map(|old| (old, measure.usage(old, now)));
+        let usage = measure.usage(object, now);
+        Some(Self {
+            measure,
+            object,
+            usage,
+            old,
+            is_status: write.subresource == "status",
+        })
+    }
+
+    /// What is used of a quota after this write; none if the write is not the quota's matter.
+    ///
+    /// # Errors
+    /// Why the quota refuses it.
+    fn charge(&self, quota: &Value) -> Result<Option<Amounts>, String> {
+        let listed = |field: NameId| {
+            quota
+                .at(&[n::STATUS, field])
+                .and_then(Value::as_map)
+                .map(amounts)
+                .unwrap_or_default()
+        };
+        let (hard, used) = (listed(n::HARD), listed(n::USED));
+        let restricted: Vec<&str> = hard
+            .keys()
+            .map(String::as_str)
+            .filter(|name| self.measure.counts(name))
+            .collect();
+        if restricted.is_empty() || !scope::matches(quota, &self.measure, self.object) {
+            return Ok(None);
+        }
+        let name = meta::name(quota);
+        if let Some(why) = self.measure.missing(&restricted, self.object) {
+            return Err(format!("failed quota: {name}: {why}"));
+        }
+        if restricted
+            .iter()
+            .any(|resource| !used.contains_key(*resource))
+        {
+            return Err(format!(
+                "status unknown for quota: {name}, resources: {}",
+                restricted.join(",")
+            ));
+        }
+        let negative: Vec<&str> = self
+            .usage
+            .iter()
+            .filter(|(_, q)| q.signum() < 0)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        if !negative.is_empty() {
+            return Err(format!(
+                "quota usage is negative for resource(s): {}",
+                negative.join(",")
+            ));
+        }
+        let mut requested = match &self.old {
+            Some((old, before)) if scope::matches(quota, &self.measure, old) => {
+                grown(&self.usage, before)
+            }
+            _ => self.usage.clone(),
+        };
+        requested.retain(|resource, quantity| !quantity.is_zero() && hard.contains_key(resource));
+        if requested.is_empty() {
+            return Ok(None);
+        }
+        let mut after = used.clone();
+        add(&mut after, &requested);
+        let exceeded: Vec<&str> = requested
+            .keys()
+            .map(String::as_str)
+            .filter(|r| after.get(*r) > hard.get(*r))
+            .collect();
+        if exceeded.is_empty() || self.is_status {
+            return Ok(Some(after));
+        }
+        let show = |of: &Amounts| -> String {
+            let shown = exceeded.iter().map(|r| {
+                format!(
+                    "{r}={}",
+                    of.get(*r)
+                        .copied()
+                        .unwrap_or(Quantity::scaled(0, 0, hard[*r].format()))
+                )
+            });
+            shown.collect::<Vec<_>>().join(",")
+        };
+        let (requested, used, hard) = (show(&requested), show(&used), show(&hard));
+        Err(format!(
+            "exceeded quota: {name}, requested: {requested}, used: {used}, limited: {hard}"
+        ))
+    }
+}
+
+/// What is more than before.
+fn grown(after: &Amounts, before: &Amounts) -> Amounts {
+    let more = after.iter().filter_map(|(name, quantity)| {
+        let more = before
+            .get(name)
+            .map_or(*quantity, |was| quantity.minus(*was));
+        (more.signum() > 0).then(|| (name.clone(), more))
+    });
+    more.collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,365 @@
+//! The decision: which node a pod gets, or why none.
+//!
+//! A function of the cluster, the profile, the pod and the [`Search`], whose start index and random
+//! numbers are the only things that change. Source: `pkg/scheduler/schedule_one.go`.
+
+use rand::Rng;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use crate::cluster::{Cluster, NodeIndex, WhatIf};
+use crate::framework::{
+    Code, Cycle, Diagnosis, FitError, PostFiltered, Prepared, Rejection, State, Verdict,
+};
+use crate::pod::PodInfo;
+use crate::profile::Profile;
+use crate::queue::Nominated;
+
+/// Clusters up to this size are searched to the end.
+const FEW_NODES: usize = 100;
+/// At least so many percent of the nodes are searched for.
+const LEAST_PERCENT: usize = 5;
+
+/// Where the next search begins, and the dice for ties.
+pub struct Search {
+    start: usize,
+    dice: SmallRng,
+}
+
+impl Search {
+    /// The same seed decides ties in the same way.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self { start: 0, dice: SmallRng::seed_from_u64(seed) }
+    }
+}
+
+/// A node for a pod.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decision {
+    pub node: NodeIndex,
+    /// Nodes that were looked at.
+    pub evaluated: usize,
+    /// Those of them that fit.
+    pub feasible: usize,
+}
+
+/// No node for a pod.
+#[derive(thiserror::Error, Debug)]
+pub enum Failure {
+    #[error("no nodes available to schedule pods")]
+    NoNodes,
+    /// With what was done to make room.
+    #[error("{error}")]
+    Unfit { error: Box<FitError>, nominate: Option<PostFiltered> },
+    #[error("running plugin {plugin:?}: {reason}")]
+    Plugin { plugin: &'static str, reason: String },
+}
+
+/// A search that found no node, for plugins that make room.
+pub struct Attempt<'a> {
+    pub cycle: Cycle<'a>,
+    pub filters: Filters<'a>,
+    pub nominated: &'a Nominated,
+    pub diagnosis: &'a Diagnosis,
+}
+
+/// The filters that have something to say about a pod, with their state.
+pub struct Filters<'a> {
+    profile: &'a Profile,
+    states: Vec<(usize, Box<dyn State>)>,
+}
+
+impl Clone for Filters<'_> {
+    fn clone(&self) -> Self {
+        let states = self.states.iter().map(|(i, s)| (*i, (**s).boxed_clone())).collect();
+        Self { profile: self.profile, states }
+    }
+}
+
+impl Filters<'_> {
+    /// Holds a pod against a node; the first plugin that says no has the word.
+    fn run(&self, cycle: &Cycle<'_>, node: NodeIndex) -> Result<(), (&'static str, Rejection)> {
+        for (index, state) in &self.states {
+            let plugin = &self.profile.plugins[*index];
+            if plugin.points.filter {
+                plugin.plugin.filter(cycle, &**state, node).map_err(|r| (plugin.plugin.name(), r))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Imagines a pod on a node or away from it.
+    pub fn imagine(&mut self, cycle: &Cycle<'_>, other: &PodInfo, node: NodeIndex, added: bool) {
+        for (index, state) in &mut self.states {
+            self.profile.plugins[*index].plugin.imagine(cycle, &mut **state, other, node, added);
+        }
+    }
+
+    /// Holds a pod against a node on which room is kept for others of no lower priority: it has to fit
+    /// with them, and, since its own terms may count on them, without them.
+    ///
+    /// # Errors
+    /// Which plugin said no, and why.
+    pub fn run_with_nominated(
+        &self,
+        cycle: &Cycle<'_>,
+        nominated: &Nominated,
+        node: NodeIndex,
+    ) -> Result<(), (&'static str, Rejection)> {
+        if nominated.is_empty() {
+            return self.run(cycle, node);
+        }
+        let kept = nominated.on(cycle.cluster.name(node));
+        let mut others = kept
+            .iter()
+            .filter(|p| p.priority >= cycle.pod.priority && p.uid != cycle.pod.uid)
+            .filter(|p| cycle.cluster.placed(&p.uid).is_none())
+            .peekable();
+        if others.peek().is_some() {
+            let mut what_if = match cycle.what_if.filter(|w| w.node == node) {
+                Some(imagined) => imagined.clone(),
+                None => WhatIf::of(cycle.cluster, node),
+            };
+            let mut with = self.clone();
+            for other in others {
+                what_if.add(other);
+                with.imagine(cycle, other, node, true);
+            }
+            with.run(&Cycle { what_if: Some(&what_if), ..*cycle }, node)?;
+        }
+        self.run(cycle, node)
+    }
+}
+
+/// Decides.
+///
+/// # Errors
+/// Why the pod gets no node.
+pub fn decide(
+    cluster: &Cluster,
+    profile: &Profile,
+    pod: &PodInfo,
+    nominated: &Nominated,
+    search: &mut Search,
+) -> Result<Decision, Failure> {
+    if cluster.order().is_empty() {
+        return Err(Failure::NoNodes);
+    }
+    let cycle = Cycle::new(cluster, pod);
+    let mut diagnosis = Diagnosis::default();
+    let (filters, feasible) = match prepare(&cycle, profile, &mut diagnosis)? {
+        Some((filters, only)) => {
+            let feasible = find(&cycle, &filters, only, nominated, &mut diagnosis, search)?;
+            (filters, feasible)
+        }
+        None => (Filters { profile, states: Vec::new() }, Vec::new()),
+    };
+    let evaluated = feasible.len() + diagnosis.nodes.len();
+    let node = match *feasible {
+        [] => return Err(make_room(cycle, filters, nominated, diagnosis)),
+        [only] => only,
+        _ => best(&cycle, profile, &feasible, search),
+    };
+    Ok(Decision { node, evaluated, feasible: feasible.len() })
+}
+
+type Ready<'a> = (Filters<'a>, Option<Vec<NodeIndex>>);
+
+/// Asks all plugins before nodes are looked at; none if they rule all nodes out.
+fn prepare<'a>(cycle: &Cycle<'_>, profile: &'a Profile, diagnosis: &mut Diagnosis) -> Result<Option<Ready<'a>>, Failure> {
+    let mut filters = Filters { profile, states: Vec::new() };
+    let mut only: Option<Vec<NodeIndex>> = None;
+    let mut narrowing = Vec::new();
+    for (index, plugin) in profile.plugins.iter().enumerate() {
+        if !plugin.points.pre_filter && !plugin.points.filter {
+            continue;
+        }
+        let name = plugin.plugin.name();
+        let prepared = if plugin.points.pre_filter { plugin.plugin.pre_filter(cycle) } else { Prepared::with(()) };
+        match prepared {
+            Prepared::Skip => {}
+            Prepared::Ready { state, nodes } => {
+                filters.states.push((index, state));
+                if let Some(nodes) = nodes {
+                    narrowing.push(name);
+                    only = Some(match only {
+                        Some(before) => before.into_iter().filter(|n| nodes.contains(n)).collect(),
+                        None => nodes,
+                    });
+                }
+                if only.as_ref().is_some_and(Vec::is_empty) {
+                    return rule_out(diagnosis, &narrowing);
+                }
+            }
+            Prepared::Rejected(r) if r.code == Code::Error => {
+                return Err(Failure::Plugin { plugin: name, reason: r.reasons.join() });
+            }
+            Prepared::Rejected(r) => {
+                diagnosis.blame(name, r.code);
+                diagnosis.pre_filter = r.reasons.join();
+                diagnosis.absent = Some(r);
+                return Ok(None);
+            }
+        }
+    }
+    if only.is_some() {
+        let names = narrowing.join(" ");
+        diagnosis.absent = Some(Rejection::unresolvable(format!("node(s) didn't satisfy plugin(s) [{names}]")));
+        for name in narrowing {
+            diagnosis.blame(name, Code::Unresolvable);
+        }
+    }
+    Ok(Some((filters, only)))
+}
+
+fn rule_out<'a>(diagnosis: &mut Diagnosis, narrowing: &[&'static str]) -> Result<Option<Ready<'a>>, Failure> {
+    let names = narrowing.join(" ");
+    let reason = match narrowing {
+        [_] => format!("node(s) didn't satisfy plugin {names}"),
+        _ => format!("node(s) didn't satisfy plugin(s) [{names}] simultaneously"),
+    };
+    for name in narrowing {
+        diagnosis.blame(name, Code::Unresolvable);
+    }
+    diagnosis.pre_filter.clone_from(&reason);
+    diagnosis.absent = Some(Rejection::unresolvable(reason));
+    Ok(None)
+}
+
+/// Looks for as many nodes that fit as are worth scoring.
+fn find(
+    cycle: &Cycle<'_>,
+    filters: &Filters<'_>,
+    only: Option<Vec<NodeIndex>>,
+    nominated: &Nominated,
+    diagnosis: &mut Diagnosis,
+    search: &mut Search,
+) -> Result<Vec<NodeIndex>, Failure> {
+    let all = cycle.cluster.order();
+    // A node that was cleared for the pod is tried first, and taken without looking at others.
+    if let Some(cleared) = cycle.cluster.node(cycle.pod.nominated_node()) {
+        let own = look(cycle, filters, &[cleared], 0, 1, nominated, diagnosis)?;
+        if !own.is_empty() {
+            return Ok(own);
+        }
+        diagnosis.nodes.clear();
+    }
+    let nodes = only.as_deref().unwrap_or(all);
+    let wanted = if filters.profile.scores() { nodes_to_find(filters.profile.percentage, nodes.len()) } else { 1 };
+    let feasible = look(cycle, filters, nodes, search.start, wanted, nominated, diagnosis)?;
+    search.start = (search.start + feasible.len() + diagnosis.nodes.len()) % all.len();
+    Ok(feasible)
+}
+
+fn look(
+    cycle: &Cycle<'_>,
+    filters: &Filters<'_>,
+    nodes: &[NodeIndex],
+    start: usize,
+    wanted: usize,
+    nominated: &Nominated,
+    diagnosis: &mut Diagnosis,
+) -> Result<Vec<NodeIndex>, Failure> {
+    let mut feasible = Vec::with_capacity(wanted.min(nodes.len()));
+    let start = start % nodes.len().max(1);
+    for node in nodes[start..].iter().chain(&nodes[..start]).copied() {
+        match filters.run_with_nominated(cycle, nominated, node) {
+            Ok(()) => {
+                feasible.push(node);
+                if feasible.len() >= wanted {
+                    break;
+                }
+            }
+            Err((plugin, r)) if r.code == Code::Error => {
+                return Err(Failure::Plugin { plugin, reason: r.reasons.join() });
+            }
+            Err((plugin, r)) => {
+                diagnosis.blame(plugin, r.code);
+                diagnosis.nodes.push((node, r));
+            }
+        }
+    }
+    Ok(feasible)
+}
+
+/// How many nodes that fit are enough; 0 percent stands for what suits the size of the cluster.
+fn nodes_to_find(percentage: usize, nodes: usize) -> usize {
+    if nodes < FEW_NODES {
+        return nodes;
+    }
+    let percentage = match percentage {
+        0 => 50_usize.saturating_sub(nodes / 125).max(LEAST_PERCENT),
+        given => given,
+    };
+    (nodes * percentage / 100).max(FEW_NODES)
+}
+
+/// The best of the nodes that fit; among equals, one by chance.
+fn best(cycle: &Cycle<'_>, profile: &Profile, feasible: &[NodeIndex], search: &mut Search) -> NodeIndex {
+    let totals = score(cycle, profile, feasible);
+    let (mut chosen, mut most, mut equals) = (0, i64::MIN, 0_u32);
+    for (at, total) in totals.iter().enumerate() {
+        if *total > most {
+            (chosen, most, equals) = (at, *total, 1);
+        } else if *total == most {
+            equals += 1;
+            if search.dice.random_range(0..equals) == 0 {
+                chosen = at;
+            }
+        }
+    }
+    feasible[chosen]
+}
+
+/// The weighted sums of all plugins' scores.
+#[must_use]
+pub fn score(cycle: &Cycle<'_>, profile: &Profile, nodes: &[NodeIndex]) -> Vec<i64> {
+    let mut totals = vec![0; nodes.len()];
+    let mut scores = vec![0; nodes.len()];
+    for plugin in profile.plugins.iter().filter(|p| p.points.score) {
+        let Prepared::Ready { state, .. } = plugin.plugin.pre_score(cycle, nodes) else {
+            continue;
+        };
+        scores.fill(0);
+        plugin.plugin.score(cycle, &*state, nodes, &mut scores);
+        plugin.plugin.normalize(&*state, nodes, &mut scores);
+        for (total, score) in totals.iter_mut().zip(&scores) {
+            *total += score * plugin.weight;
+        }
+    }
+    totals
+}
+
+/// Asks the plugins that make room.
+fn make_room(cycle: Cycle<'_>, filters: Filters<'_>, nominated: &Nominated, diagnosis: Diagnosis) -> Failure {
+    let profile = filters.profile;
+    let attempt = Attempt { cycle, filters, nominated, diagnosis: &diagnosis };
+    let makers = profile.plugins.iter().filter(|p| p.points.post_filter);
+    let done = makers.filter_map(|p| p.plugin.post_filter(&attempt)).next();
+    let mut diagnosis = diagnosis.clone();
+    if let Some(done) = &done {
+        diagnosis.post_filter.clone_from(&done.message);
+    }
+    let error = Box::new(FitError { nodes: cycle.cluster.order().len(), diagnosis });
+    Failure::Unfit { error, nominate: done }
+}
+
+/// Whether a pod fits a node as it is: for hints and for people who ask.
+///
+/// # Errors
+/// Why not.
+pub fn fits(cluster: &Cluster, profile: &Profile, pod: &PodInfo, node: NodeIndex) -> Verdict {
+    let cycle = Cycle::new(cluster, pod);
+    let mut diagnosis = Diagnosis::default();
+    match prepare(&cycle, profile, &mut diagnosis) {
+        Ok(Some((filters, only))) if only.as_ref().is_none_or(|o| o.contains(&node)) => {
+            filters.run(&cycle, node).map_err(|(_, r)| r)
+        }
+        Ok(_) => Err(diagnosis.absent.unwrap_or_else(|| Rejection::unresolvable("no node"))),
+        Err(e) => Err(Rejection::error(e.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

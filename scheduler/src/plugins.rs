@@ -1,0 +1,185 @@
+//! All of upstream's plugins: what is here, and what is still missing.
+//!
+//! The table is the default profile in upstream's order (`pkg/scheduler/apis/config/v1/default_plugins.go`),
+//! followed by plugins that upstream enables by feature gates or on demand. A missing plugin is left out
+//! of the default profile with a word in the log; a configuration that names it is refused.
+
+use crate::config::PluginArgs;
+use crate::framework::Plugin;
+use crate::profile::Points;
+
+mod default_binder;
+mod image_locality;
+mod node_affinity;
+mod node_name;
+mod node_ports;
+mod node_resources;
+mod queueing;
+mod taint_toleration;
+
+/// One of upstream's plugins.
+pub struct Entry {
+    pub name: &'static str,
+    /// Its weight in the default profile; 0 means 1 if it scores at all.
+    pub weight: i64,
+    /// Whether the default profile has it.
+    pub default: bool,
+    /// The points that it has upstream, too.
+    pub points: Points,
+    /// How it is made; none if it is missing.
+    pub make: Option<fn(&PluginArgs) -> Box<dyn Plugin>>,
+    /// What that means, if it is missing.
+    pub missing: &'static str,
+}
+
+const NONE: Points = Points {
+    pre_enqueue: false,
+    queue_sort: false,
+    pre_filter: false,
+    filter: false,
+    post_filter: false,
+    pre_score: false,
+    score: false,
+    reserve: false,
+    permit: false,
+    pre_bind: false,
+    bind: false,
+    post_bind: false,
+};
+const FILTER: Points = Points { pre_filter: true, filter: true, ..NONE };
+const SCORE: Points = Points { pre_score: true, score: true, ..NONE };
+const BOTH: Points = Points { pre_score: true, score: true, ..FILTER };
+
+const ENTRY: Entry = Entry { name: "", weight: 0, default: true, points: NONE, make: None, missing: "" };
+
+/// The table.
+pub const PLUGINS: &[Entry] = &[
+    Entry {
+        name: "SchedulingGates",
+        points: Points { pre_enqueue: true, ..NONE },
+        make: Some(|_| Box::new(queueing::SchedulingGates)),
+        ..ENTRY
+    },
+    Entry {
+        name: "PrioritySort",
+        points: Points { queue_sort: true, ..NONE },
+        make: Some(|_| Box::new(queueing::PrioritySort)),
+        ..ENTRY
+    },
+    Entry { name: "NodeName", points: FILTER, make: Some(|_| Box::new(node_name::NodeName)), ..ENTRY },
+    Entry {
+        name: "NodeUnschedulable",
+        points: FILTER,
+        make: Some(|args| Box::new(taint_toleration::NodeUnschedulable { compare: args.compare_taints })),
+        ..ENTRY
+    },
+    Entry {
+        name: "TaintToleration",
+        weight: 3,
+        points: BOTH,
+        make: Some(|args| Box::new(taint_toleration::TaintToleration { compare: args.compare_taints })),
+        ..ENTRY
+    },
+    Entry {
+        name: "NodeAffinity",
+        weight: 2,
+        points: BOTH,
+        make: Some(|args| {
+            Box::new(node_affinity::NodeAffinity::new(args.node_affinity.added_affinity.as_ref()))
+        }),
+        ..ENTRY
+    },
+    Entry { name: "NodePorts", points: FILTER, make: Some(|_| Box::new(node_ports::NodePorts)), ..ENTRY },
+    Entry { name: "NodeResourcesFit", weight: 1, points: BOTH, make: Some(fit), ..ENTRY },
+    Entry {
+        name: "VolumeRestrictions",
+        points: FILTER,
+        missing: "comes with storage",
+        ..ENTRY
+    },
+    Entry { name: "NodeVolumeLimits", points: FILTER, missing: "comes with storage", ..ENTRY },
+    Entry {
+        name: "VolumeBinding",
+        points: Points { reserve: true, pre_bind: true, ..BOTH },
+        missing: "comes with storage",
+        ..ENTRY
+    },
+    Entry { name: "VolumeZone", points: FILTER, missing: "comes with storage", ..ENTRY },
+    Entry { name: "PodTopologySpread", weight: 2, points: BOTH, missing: "not implemented yet", ..ENTRY },
+    Entry { name: "InterPodAffinity", weight: 2, points: BOTH, missing: "not implemented yet", ..ENTRY },
+    Entry {
+        name: "DefaultPreemption",
+        points: Points { post_filter: true, ..NONE },
+        missing: "not implemented yet",
+        ..ENTRY
+    },
+    Entry { name: "NodeResourcesBalancedAllocation", weight: 1, points: SCORE, make: Some(balanced), ..ENTRY },
+    Entry {
+        name: "ImageLocality",
+        weight: 1,
+        points: Points { score: true, ..NONE },
+        make: Some(|_| Box::new(image_locality::ImageLocality)),
+        ..ENTRY
+    },
+    Entry {
+        name: "DefaultBinder",
+        points: Points { bind: true, ..NONE },
+        make: Some(|_| Box::new(default_binder::DefaultBinder)),
+        ..ENTRY
+    },
+    Entry { name: "NodeDeclaredFeatures", points: FILTER, missing: "not implemented yet", ..ENTRY },
+    Entry {
+        name: "DynamicResources",
+        weight: 2,
+        points: Points { pre_enqueue: true, post_filter: true, reserve: true, pre_bind: true, ..BOTH },
+        missing: "comes with dynamic resource allocation",
+        ..ENTRY
+    },
+    Entry {
+        name: "GangScheduling",
+        default: false,
+        points: Points { pre_enqueue: true, permit: true, ..NONE },
+        missing: "pod groups are not implemented yet",
+        ..ENTRY
+    },
+    Entry { name: "PodGroupPodsCount", default: false, missing: "pod groups are not implemented yet", ..ENTRY },
+    Entry { name: "TopologyPlacementGenerator", default: false, missing: "pod groups are not implemented yet", ..ENTRY },
+    Entry { name: "DeferredPodScheduling", default: false, missing: "not implemented yet", ..ENTRY },
+];
+
+/// The entry of a plugin.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Entry> {
+    PLUGINS.iter().find(|e| e.name == name)
+}
+
+fn weights(specs: &[crate::config::ResourceSpec]) -> Vec<node_resources::Weighted> {
+    let one = |s: &crate::config::ResourceSpec| node_resources::Weighted { name: s.name.clone(), weight: s.weight };
+    specs.iter().map(one).collect()
+}
+
+fn fit(args: &PluginArgs) -> Box<dyn Plugin> {
+    let args = &args.node_resources_fit;
+    let scoring = &args.scoring_strategy;
+    let strategy = match scoring.kind.as_str() {
+        "MostAllocated" => node_resources::Strategy::MostAllocated,
+        "RequestedToCapacityRatio" => {
+            // Shapes score up to 10.
+            let shape = scoring.requested_to_capacity_ratio.iter().flat_map(|r| &r.shape);
+            let points: node_resources::Shape =
+                shape.map(|p| (i64::from(p.utilization), i64::from(p.score) * 10)).collect();
+            node_resources::Strategy::RequestedToCapacityRatio(points)
+        }
+        _ => node_resources::Strategy::LeastAllocated,
+    };
+    Box::new(node_resources::Fit {
+        ignored: args.ignored_resources.clone(),
+        ignored_groups: args.ignored_resource_groups.clone(),
+        strategy,
+        weights: weights(&scoring.resources),
+    })
+}
+
+fn balanced(args: &PluginArgs) -> Box<dyn Plugin> {
+    Box::new(node_resources::Balanced { weights: weights(&args.balanced_allocation.resources) })
+}
