@@ -101,83 +101,12 @@ flags! {
 #[must_use]
 pub fn groups() -> Vec<Group> {
     vec![
-        Group::new(
-            "Generic",
-            &[
-                &ADVERTISE_ADDRESS,
-                &ALLOW_PRIVILEGED,
-                &EVENT_TTL,
-                &SERVICE_CLUSTER_IP_RANGE,
-                &SERVICE_NODE_PORT_RANGE,
-                &KUBERNETES_SERVICE_NODE_PORT,
-                &ENDPOINT_RECONCILER_TYPE,
-                &APISERVER_COUNT,
-                &IDENTITY_LEASE_DURATION,
-                &MAX_REQUESTS,
-                &MAX_MUTATING_REQUESTS,
-                &ENABLE_PRIORITY_AND_FAIRNESS,
-                &REQUEST_TIMEOUT,
-                &MIN_REQUEST_TIMEOUT,
-                &SHUTDOWN_DELAY,
-                &LIVEZ_GRACE_PERIOD,
-                &GOAWAY_CHANCE,
-                &EXTERNAL_HOSTNAME,
-                &RUNTIME_CONFIG,
-                &CORS_ALLOWED_ORIGINS,
-                &PROFILING,
-                &CONTENTION_PROFILING,
-            ],
-        ),
-        Group::new(
-            "Etcd",
-            &[
-                &ETCD_SERVERS,
-                &ETCD_SERVERS_OVERRIDES,
-                &ETCD_PREFIX,
-                &ETCD_CAFILE,
-                &ETCD_CERTFILE,
-                &ETCD_KEYFILE,
-                &ETCD_COMPACTION_INTERVAL,
-                &ETCD_COUNT_METRIC_POLL_PERIOD,
-                &ETCD_DB_METRIC_POLL_INTERVAL,
-                &ETCD_HEALTHCHECK_TIMEOUT,
-                &ETCD_READYCHECK_TIMEOUT,
-                &LEASE_REUSE_DURATION,
-                &STORAGE_BACKEND,
-                &STORAGE_MEDIA_TYPE,
-                &WATCH_CACHE,
-                &WATCH_CACHE_SIZES,
-                &DEFAULT_WATCH_CACHE_SIZE,
-                &DELETE_COLLECTION_WORKERS,
-                &ENCRYPTION_PROVIDER_CONFIG,
-            ],
-        ),
+        generic(),
+        etcd(),
         args::secure_serving()
             .with_default(&args::SECURE_PORT, "6443")
             .with_default(&args::CERT_DIR, "/var/run/kubernetes"),
-        Group::new(
-            "Authentication",
-            &[
-                &ANONYMOUS_AUTH,
-                &args::CLIENT_CA_FILE,
-                &SERVICE_ACCOUNT_ISSUER,
-                &SERVICE_ACCOUNT_KEY_FILE,
-                &SERVICE_ACCOUNT_SIGNING_KEY_FILE,
-                &SERVICE_ACCOUNT_LOOKUP,
-                &SERVICE_ACCOUNT_MAX_EXPIRATION,
-                &SERVICE_ACCOUNT_EXTEND_EXPIRATION,
-                &SERVICE_ACCOUNT_JWKS_URI,
-                &API_AUDIENCES,
-                &ENABLE_BOOTSTRAP_TOKEN_AUTH,
-                &TOKEN_AUTH_FILE,
-                &args::REQUESTHEADER_CLIENT_CA_FILE,
-                &args::REQUESTHEADER_ALLOWED_NAMES,
-                &args::REQUESTHEADER_USERNAME_HEADERS,
-                &args::REQUESTHEADER_UID_HEADERS,
-                &args::REQUESTHEADER_GROUP_HEADERS,
-                &args::REQUESTHEADER_EXTRA_HEADERS_PREFIX,
-            ],
-        ),
+        authentication(),
         Group::new(
             "Authorization and admission",
             &[
@@ -206,6 +135,89 @@ pub fn groups() -> Vec<Group> {
         args::logs(),
         args::global(),
     ]
+}
+
+fn generic() -> Group {
+    Group::new(
+        "Generic",
+        &[
+            &ADVERTISE_ADDRESS,
+            &ALLOW_PRIVILEGED,
+            &EVENT_TTL,
+            &SERVICE_CLUSTER_IP_RANGE,
+            &SERVICE_NODE_PORT_RANGE,
+            &KUBERNETES_SERVICE_NODE_PORT,
+            &ENDPOINT_RECONCILER_TYPE,
+            &APISERVER_COUNT,
+            &IDENTITY_LEASE_DURATION,
+            &MAX_REQUESTS,
+            &MAX_MUTATING_REQUESTS,
+            &ENABLE_PRIORITY_AND_FAIRNESS,
+            &REQUEST_TIMEOUT,
+            &MIN_REQUEST_TIMEOUT,
+            &SHUTDOWN_DELAY,
+            &LIVEZ_GRACE_PERIOD,
+            &GOAWAY_CHANCE,
+            &EXTERNAL_HOSTNAME,
+            &RUNTIME_CONFIG,
+            &CORS_ALLOWED_ORIGINS,
+            &PROFILING,
+            &CONTENTION_PROFILING,
+        ],
+    )
+}
+
+fn etcd() -> Group {
+    Group::new(
+        "Etcd",
+        &[
+            &ETCD_SERVERS,
+            &ETCD_SERVERS_OVERRIDES,
+            &ETCD_PREFIX,
+            &ETCD_CAFILE,
+            &ETCD_CERTFILE,
+            &ETCD_KEYFILE,
+            &ETCD_COMPACTION_INTERVAL,
+            &ETCD_COUNT_METRIC_POLL_PERIOD,
+            &ETCD_DB_METRIC_POLL_INTERVAL,
+            &ETCD_HEALTHCHECK_TIMEOUT,
+            &ETCD_READYCHECK_TIMEOUT,
+            &LEASE_REUSE_DURATION,
+            &STORAGE_BACKEND,
+            &STORAGE_MEDIA_TYPE,
+            &WATCH_CACHE,
+            &WATCH_CACHE_SIZES,
+            &DEFAULT_WATCH_CACHE_SIZE,
+            &DELETE_COLLECTION_WORKERS,
+            &ENCRYPTION_PROVIDER_CONFIG,
+        ],
+    )
+}
+
+fn authentication() -> Group {
+    Group::new(
+        "Authentication",
+        &[
+            &ANONYMOUS_AUTH,
+            &args::CLIENT_CA_FILE,
+            &SERVICE_ACCOUNT_ISSUER,
+            &SERVICE_ACCOUNT_KEY_FILE,
+            &SERVICE_ACCOUNT_SIGNING_KEY_FILE,
+            &SERVICE_ACCOUNT_LOOKUP,
+            &SERVICE_ACCOUNT_MAX_EXPIRATION,
+            &SERVICE_ACCOUNT_EXTEND_EXPIRATION,
+            &SERVICE_ACCOUNT_JWKS_URI,
+            &API_AUDIENCES,
+            &ENABLE_BOOTSTRAP_TOKEN_AUTH,
+            &TOKEN_AUTH_FILE,
+            &args::REQUESTHEADER_CLIENT_CA_FILE,
+            &args::REQUESTHEADER_ALLOWED_NAMES,
+            &args::REQUESTHEADER_USERNAME_HEADERS,
+            &args::REQUESTHEADER_UID_HEADERS,
+            &args::REQUESTHEADER_GROUP_HEADERS,
+            &args::REQUESTHEADER_EXTRA_HEADERS_PREFIX,
+        ],
+    )
 }
 
 /// A file of a certificate and one of its key.

@@ -218,6 +218,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn paths_are_read_as_upstream_reads_them() {
         // (method, path, verb, group, namespace, resource, subresource, name)
         let cases = [

@@ -86,8 +86,11 @@ pub trait Hooks: Sync {
         new: Option<&'a mut Value>,
         old: Option<&'a Value>,
         dry_run: bool,
-    ) -> Pin<Box<dyn Future<Output = Result<Box<dyn Finish>, Failure>> + Send + 'a>>;
+    ) -> Begun<'a>;
 }
+
+/// What [`Hooks::begin`] returns.
+pub type Begun<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Finish>, Failure>> + Send + 'a>>;
 
 /// Keeps or gives back what [`Hooks::begin`] took.
 pub trait Finish: Send {

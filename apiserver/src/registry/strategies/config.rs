@@ -126,11 +126,11 @@ fn secret(object: &Value, e: &mut Errors<'_>) {
         }
     };
     match view.r#type() {
-        "kubernetes.io/service-account-token" => {
-            if meta::annotation(object, "kubernetes.io/service-account.name").is_none_or(str::is_empty) {
-                let metadata = object.get(n::METADATA).unwrap_or(object);
-                e.required(Spot::node(metadata).field(n::ANNOTATIONS).key("kubernetes.io/service-account.name"), "");
-            }
+        "kubernetes.io/service-account-token"
+            if meta::annotation(object, "kubernetes.io/service-account.name").is_none_or(str::is_empty) =>
+        {
+            let metadata = object.get(n::METADATA).unwrap_or(object);
+            e.required(Spot::node(metadata).field(n::ANNOTATIONS).key("kubernetes.io/service-account.name"), "");
         }
         "kubernetes.io/dockerconfigjson" => {
             needs(e, ".dockerconfigjson");
@@ -140,11 +140,9 @@ fn secret(object: &Value, e: &mut Errors<'_>) {
             needs(e, ".dockercfg");
             json(e, view, ".dockercfg");
         }
-        "kubernetes.io/basic-auth" => {
-            if !view.data().contains("username") && !view.data().contains("password") {
-                needs(e, "username");
-                needs(e, "password");
-            }
+        "kubernetes.io/basic-auth" if !view.data().contains("username") && !view.data().contains("password") => {
+            needs(e, "username");
+            needs(e, "password");
         }
         "kubernetes.io/ssh-auth" => needs(e, "ssh-privatekey"),
         "kubernetes.io/tls" => {

@@ -37,7 +37,7 @@ pub static SERVICE: Strategy = Strategy {
 /// How long a client sticks to an endpoint, in seconds.
 const AFFINITY_SECONDS: i64 = 10_800;
 
-fn text<'a>(map: &'a Map, name: proto::NameId) -> &'a str {
+fn text(map: &Map, name: proto::NameId) -> &str {
     map.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 

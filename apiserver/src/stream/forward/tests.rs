@@ -77,7 +77,7 @@ async fn in_front(tasks: &Supervisor, backend: SocketAddr) -> SocketAddr {
     let address = listener.local_addr().expect("an address");
     tasks.spawn(Task::Background, "front", async move {
         let (stream, _) = listener.accept().await.expect("a connection");
-        let service = service_fn(move |request: http::Request<Incoming>| {
+        let service = service_fn(move |request: Request<Incoming>| {
             let kubelets = kubelets.clone();
             async move {
                 let (head, _) = request.into_parts();

@@ -84,7 +84,10 @@ impl Decoder {
                 self.enter()?;
                 self.push(&mut items, field, id, wire)?;
                 self.depth -= 1;
-                parts.put(&mut self.stack, number, Value::List(items));
+                // A packed list may have nothing in it.
+                if !items.is_empty() {
+                    parts.put(&mut self.stack, number, Value::List(items));
+                }
             }
             Shape::Map => {
                 self.enter()?;

@@ -95,6 +95,7 @@ fn numbers_may_be_packed() {
     let tag = u8::try_from(groups.tag).unwrap();
     let packed = field(tag, &[1, 0x80, 0x01, 3]);
     assert_eq!(json_of(&packed, name), r#"{"supplementalGroups":[1,128,3]}"#);
+    assert_eq!(json_of(&field(tag, &[]), name), "{}");
     let mixed = [&packed[..], &[tag << 3, 4]].concat();
     assert_eq!(json_of(&mixed, name), r#"{"supplementalGroups":[1,128,3,4]}"#);
 }
