@@ -15,7 +15,7 @@ use e2e::progress::Progress;
 use e2e::workshop::Workshop;
 
 /// Daemons that are upstream's where `NAVARCH_UPSTREAM` does not say otherwise (`none`, or as for `hack/up --upstream`).
-const DEFAULT_UPSTREAM: &str = "all";
+const DEFAULT_UPSTREAM: &str = "kube-scheduler,kube-controller-manager,kubelet,kube-proxy";
 const IMAGES: &[&str] = &["coredns", "web", "busybox", "pause"];
 
 pub(super) struct Fixture {
