@@ -33,7 +33,7 @@ mod ready;
 mod start;
 
 use daemon::Site;
-pub use daemon::{CONTROL_PLANE, Daemon, OURS};
+pub use daemon::{CONTROL_PLANE, Daemon, NOT_OURS_YET, OURS};
 use host::Host;
 pub use number::{MAX_NODES, Number};
 

@@ -68,7 +68,9 @@ impl MsgId {
     /// Fields in JSON order, with the fields of embedded structs in their place.
     pub fn fields(self) -> impl ExactSizeIterator<Item = &'static Field> {
         let (from, to) = self.row().flat;
-        FLAT[usize::from(from)..usize::from(to)].iter().map(|i| &FIELDS[usize::from(*i)])
+        FLAT[usize::from(from)..usize::from(to)]
+            .iter()
+            .map(|i| &FIELDS[usize::from(*i)])
     }
 
     /// Own fields by ascending protobuf tag. Embedded structs that are messages of their own in
@@ -84,7 +86,9 @@ impl MsgId {
     pub fn field(self, name: NameId) -> Option<&'static Field> {
         let (from, to) = self.row().by_name;
         let row = &BY_NAME[usize::from(from)..usize::from(to)];
-        let i = row.binary_search_by(|i| FIELDS[usize::from(*i)].name.cmp(&name)).ok()?;
+        let i = row
+            .binary_search_by(|i| FIELDS[usize::from(*i)].name.cmp(&name))
+            .ok()?;
         Some(&FIELDS[usize::from(row[i])])
     }
 
@@ -92,7 +96,9 @@ impl MsgId {
     #[must_use]
     pub fn field_by_tag(self, tag: u32) -> Option<&'static Field> {
         let row = self.fields_by_tag();
-        let i = row.binary_search_by(|i| u32::from(FIELDS[usize::from(*i)].tag).cmp(&tag)).ok()?;
+        let i = row
+            .binary_search_by(|i| u32::from(FIELDS[usize::from(*i)].tag).cmp(&tag))
+            .ok()?;
         Some(&FIELDS[usize::from(row[i])])
     }
 }
@@ -306,7 +312,11 @@ impl Resource {
 /// Joins group and version as in `apiVersion`.
 #[must_use]
 pub fn group_version(group: &str, version: &str) -> String {
-    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
 }
 
 /// Where and in which version a resource is stored.
@@ -389,7 +399,11 @@ pub fn messages() -> impl ExactSizeIterator<Item = MsgId> {
 /// version, as upstream registers them, those of custom resources included.
 #[must_use]
 pub fn message_of(group: &str, version: &str, kind: &str) -> Option<MsgId> {
-    let find = |wanted| KINDS.binary_search_by(|(g, v, k, _)| (*g, *v, *k).cmp(&wanted)).ok();
+    let find = |wanted| {
+        KINDS
+            .binary_search_by(|(g, v, k, _)| (*g, *v, *k).cmp(&wanted))
+            .ok()
+    };
     let i = find((group, version, kind)).or_else(|| find(("*", "*", kind)))?;
     Some(KINDS[i].3)
 }

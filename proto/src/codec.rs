@@ -34,7 +34,9 @@ impl Reopened {
     fn take(&mut self, map: Map, field: &'static Field) -> Result<Vec<(Name, Value)>, DecodeError> {
         self.0 += map.len();
         if self.0 > MAX_REOPENED {
-            return Err(DecodeError::TooOften { field: field.name.text() });
+            return Err(DecodeError::TooOften {
+                field: field.name.text(),
+            });
         }
         Ok(map.into_iter().collect())
     }
@@ -67,7 +69,11 @@ const MAX_REOPENED: usize = 1 << 20;
 pub enum DecodeError {
     /// A byte that JSON does not allow in its place.
     #[error("invalid character {} {context}", json::quote_byte(*found))]
-    Unexpected { found: u8, context: &'static str, offset: usize },
+    Unexpected {
+        found: u8,
+        context: &'static str,
+        offset: usize,
+    },
     #[error("unexpected end of JSON input")]
     EndOfJson,
     /// The value of a field has another type than the field: what was given, and where it should go.
@@ -82,14 +88,20 @@ pub enum DecodeError {
     #[error("boolean or JSON schema expected")]
     SchemaOrBool,
 
-    #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
+    #[error(
+        "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
+    )]
     NoEnvelope,
     #[error("unexpected EOF")]
     Truncated,
     #[error("proto: integer overflow")]
     VarintOverflow,
     #[error("proto: {message}: illegal tag {tag} (wire type {wire})")]
-    IllegalTag { message: &'static str, tag: i32, wire: u64 },
+    IllegalTag {
+        message: &'static str,
+        tag: i32,
+        wire: u64,
+    },
     #[error("proto: illegal wireType {0}")]
     IllegalWireType(u8),
     #[error("proto: wrong wireType = {wire_type} for field {field}")]

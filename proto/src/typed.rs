@@ -110,8 +110,12 @@ fn show_raw<'de, V: Visitor<'de>>(raw: &'de [u8], visitor: V) -> Result<V::Value
         return visitor.visit_unit();
     }
     match json::lossy(raw) {
-        Cow::Borrowed(text) => Ok(serde_json::Deserializer::from_str(text).deserialize_any(visitor)?),
-        Cow::Owned(text) => Ok(serde_json::from_str::<serde_json::Value>(&text)?.deserialize_any(visitor)?),
+        Cow::Borrowed(text) => {
+            Ok(serde_json::Deserializer::from_str(text).deserialize_any(visitor)?)
+        }
+        Cow::Owned(text) => {
+            Ok(serde_json::from_str::<serde_json::Value>(&text)?.deserialize_any(visitor)?)
+        }
     }
 }
 

@@ -209,7 +209,9 @@ pub struct Map {
 impl Map {
     #[must_use]
     pub const fn new() -> Self {
-        Self { entries: Vec::new() }
+        Self {
+            entries: Vec::new(),
+        }
     }
 
     #[must_use]
@@ -223,7 +225,8 @@ impl Map {
     }
 
     fn search(&self, key: impl Key) -> Result<usize, usize> {
-        self.entries.binary_search_by(|(name, _)| key.cmp_name(name).reverse())
+        self.entries
+            .binary_search_by(|(name, _)| key.cmp_name(name).reverse())
     }
 
     pub fn get(&self, key: impl Key) -> Option<&Value> {
@@ -326,7 +329,11 @@ mod tests {
 
     #[test]
     fn of_equal_names_the_last_wins_and_is_reported() {
-        let entries = vec![("b".into(), Value::Int(1)), ("a".into(), Value::Int(2)), ("b".into(), Value::Int(3))];
+        let entries = vec![
+            ("b".into(), Value::Int(1)),
+            ("a".into(), Value::Int(2)),
+            ("b".into(), Value::Int(3)),
+        ];
         let (map, duplicates) = Map::from_entries(entries);
         assert_eq!(map.get("b"), Some(&Value::Int(3)));
         assert_eq!(map.get("a"), Some(&Value::Int(2)));
@@ -338,7 +345,11 @@ mod tests {
         let mut v = Value::Null;
         v.set(&["spec", "template", "x-own"], 3);
         assert_eq!(v.at(&["spec", "template", "x-own"]), Some(&Value::Int(3)));
-        assert_eq!(v.remove(&["spec", "template"]).and_then(|t| t.get("x-own").cloned()), Some(Value::Int(3)));
+        assert_eq!(
+            v.remove(&["spec", "template"])
+                .and_then(|t| t.get("x-own").cloned()),
+            Some(Value::Int(3))
+        );
         assert_eq!(v.get("spec"), Some(&Value::object()));
     }
 }

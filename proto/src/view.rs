@@ -71,7 +71,10 @@ impl<'a> Node<'a> {
     pub fn opt_float(self, key: NameId) -> Option<f64> {
         match self.get(key) {
             Some(Value::Float(f)) => Some(*f),
-            #[allow(clippy::cast_precision_loss, reason = "JSON numbers in schemas are doubles")]
+            #[allow(
+                clippy::cast_precision_loss,
+                reason = "JSON numbers in schemas are doubles"
+            )]
             Some(Value::Int(i)) => Some(*i as f64),
             _ => None,
         }
@@ -99,7 +102,10 @@ impl<'a> Node<'a> {
     }
     #[must_use]
     pub fn list<V: View<'a>>(self, key: NameId) -> List<'a, V> {
-        List { items: self.get(key).and_then(Value::as_list).unwrap_or(&[]), of: PhantomData }
+        List {
+            items: self.get(key).and_then(Value::as_list).unwrap_or(&[]),
+            of: PhantomData,
+        }
     }
     /// A list of strings, or of anything else that is not a message: the raw items.
     #[must_use]
@@ -151,7 +157,9 @@ impl<'a, V: View<'a>> List<'a, V> {
     pub fn first(self) -> Option<V> {
         self.get(0)
     }
-    pub fn iter(self) -> impl DoubleEndedIterator<Item = V> + ExactSizeIterator + Clone + use<'a, V> {
+    pub fn iter(
+        self,
+    ) -> impl DoubleEndedIterator<Item = V> + ExactSizeIterator + Clone + use<'a, V> {
         self.items.iter().map(|v| V::of(Node(v)))
     }
 }
@@ -191,7 +199,10 @@ pub struct Was<V> {
 
 impl<V: Copy> Was<V> {
     pub fn map<W>(self, f: impl Fn(V) -> W) -> Was<W> {
-        Was { new: f(self.new), old: f(self.old) }
+        Was {
+            new: f(self.new),
+            old: f(self.old),
+        }
     }
 }
 

@@ -33,14 +33,23 @@ fn decode_json(golden: &Golden, message: MsgId) -> Value {
 }
 
 fn decode_protobuf(golden: &Golden, message: MsgId) -> Value {
-    let envelope = protobuf::open(&golden.protobuf).unwrap_or_else(|e| panic!("{}: {e}", golden.name));
-    assert_eq!((envelope.api_version, envelope.kind), (&*golden.api_version, &*golden.kind));
+    let envelope =
+        protobuf::open(&golden.protobuf).unwrap_or_else(|e| panic!("{}: {e}", golden.name));
+    assert_eq!(
+        (envelope.api_version, envelope.kind),
+        (&*golden.api_version, &*golden.kind)
+    );
     protobuf::decode(envelope.raw, message).unwrap_or_else(|e| panic!("{}: {e}", golden.name))
 }
 
 fn assert_same(what: &str, golden: &Golden, got: &[u8], want: &[u8]) {
     if got != want {
-        panic!("{} of {}: {}", what, golden.name, first_difference(got, want));
+        panic!(
+            "{} of {}: {}",
+            what,
+            golden.name,
+            first_difference(got, want)
+        );
     }
 }
 
@@ -48,15 +57,27 @@ fn assert_same(what: &str, golden: &Golden, got: &[u8], want: &[u8]) {
 fn the_three_forms_of_an_object_are_one_tree() {
     let mut seen = 0;
     for golden in corpus(HEAD) {
-        let Some(message) = golden.message() else { continue };
+        let Some(message) = golden.message() else {
+            continue;
+        };
         let tree = without_type_meta(decode_json(&golden, message));
-        assert_eq!(decode_protobuf(&golden, message), tree, "{} in protobuf", golden.name);
+        assert_eq!(
+            decode_protobuf(&golden, message),
+            tree,
+            "{} in protobuf",
+            golden.name
+        );
         let from_yaml = yaml::decode(&golden.yaml, message, json::Strictness::Strict);
         let from_yaml = from_yaml.unwrap_or_else(|e| panic!("{}: {e}", golden.name));
         assert_eq!(from_yaml.problems, Vec::<String>::new(), "{}", golden.name);
         let from_yaml = without_type_meta(from_yaml.value);
         // Raw text keeps its order of keys in JSON, YAML sorts them.
-        assert_eq!(corpus::sorted_raw(from_yaml), corpus::sorted_raw(tree), "{} in YAML", golden.name);
+        assert_eq!(
+            corpus::sorted_raw(from_yaml),
+            corpus::sorted_raw(tree),
+            "{} in YAML",
+            golden.name
+        );
         seen += 1;
     }
     assert_eq!(seen, corpus(HEAD).len() - NOT_SERVED);
@@ -65,7 +86,9 @@ fn the_three_forms_of_an_object_are_one_tree() {
 #[test]
 fn an_object_encodes_to_the_bytes_that_upstream_stores_and_serves() {
     for golden in corpus(HEAD) {
-        let Some(message) = golden.message() else { continue };
+        let Some(message) = golden.message() else {
+            continue;
+        };
         let tree = decode_json(&golden, message);
         check_encodings(&golden, message, &tree, &golden);
     }
@@ -74,9 +97,14 @@ fn an_object_encodes_to_the_bytes_that_upstream_stores_and_serves() {
 #[test]
 fn stored_bytes_are_served_without_a_tree_just_the_same() {
     for golden in corpus(HEAD) {
-        let Some(message) = golden.message() else { continue };
+        let Some(message) = golden.message() else {
+            continue;
+        };
         let envelope = protobuf::open(&golden.protobuf).unwrap();
-        let meta = transcode::TypeMeta { api_version: &golden.api_version, kind: &golden.kind };
+        let meta = transcode::TypeMeta {
+            api_version: &golden.api_version,
+            kind: &golden.kind,
+        };
         let mut out = Vec::new();
         transcode::to_json(envelope.raw, message, Some(meta), &mut out).unwrap();
         assert_same("transcoding", &golden, &out, &compact(&golden.json));
@@ -90,13 +118,22 @@ fn objects_of_earlier_releases_come_out_as_upstream_says() {
     for release in corpus::EARLIER {
         let mut seen = 0;
         for golden in corpus(release) {
-            let Some(message) = golden.message() else { continue };
+            let Some(message) = golden.message() else {
+                continue;
+            };
             let want = golden.after();
             let decoded = json::decode(&compact(&golden.json), message, json::Strictness::Lenient);
-            let tree = decoded.unwrap_or_else(|e| panic!("{}: {e}", golden.name)).value;
+            let tree = decoded
+                .unwrap_or_else(|e| panic!("{}: {e}", golden.name))
+                .value;
             check_encodings(&golden, message, &tree, &want);
             let from_protobuf = decode_protobuf(&golden, message);
-            assert_eq!(from_protobuf, without_type_meta(tree), "{} {release}", golden.name);
+            assert_eq!(
+                from_protobuf,
+                without_type_meta(tree),
+                "{} {release}",
+                golden.name
+            );
             seen += 1;
         }
         assert!(seen > 150, "{release} has {seen} objects");
@@ -111,7 +148,13 @@ fn check_encodings(golden: &Golden, message: MsgId, tree: &Value, want: &Golden)
     json::indent(&out, &mut pretty);
     assert_same("pretty JSON", golden, &pretty, &want.json);
     let mut sealed = Vec::new();
-    protobuf::seal(tree, message, &golden.api_version, &golden.kind, &mut sealed);
+    protobuf::seal(
+        tree,
+        message,
+        &golden.api_version,
+        &golden.kind,
+        &mut sealed,
+    );
     assert_same("protobuf", golden, &sealed, &want.protobuf);
     let mut text = Vec::new();
     yaml::encode(tree, message, &mut text);

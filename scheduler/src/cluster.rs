@@ -23,12 +23,12 @@ pub mod taints;
 pub mod terms;
 mod zones;
 
-pub use counts::{ByNode, Counted};
 use counts::Counts;
+pub use counts::{ByNode, Counted};
 pub use labels::{Column, NodeLabels};
 pub use taints::{TaintInfo, TaintSetId, TaintSets};
-pub use terms::Wish;
 use terms::Terms;
+pub use terms::Wish;
 
 /// A node, as an index into arrays.
 pub type NodeIndex = u32;
@@ -95,7 +95,11 @@ impl WhatIf {
     /// The node as it is.
     #[must_use]
     pub fn of(cluster: &Cluster, node: NodeIndex) -> Self {
-        Self { node, usage: *cluster.usage(node), row: cluster.row(node).clone() }
+        Self {
+            node,
+            usage: *cluster.usage(node),
+            row: cluster.row(node).clone(),
+        }
     }
 
     pub fn add(&mut self, pod: &Arc<PodInfo>) {
@@ -166,7 +170,10 @@ impl Cluster {
 
     #[must_use]
     pub fn node(&self, name: &str) -> Option<NodeIndex> {
-        self.by_name.get(name).copied().filter(|n| self.facts(*n).is_some())
+        self.by_name
+            .get(name)
+            .copied()
+            .filter(|n| self.facts(*n).is_some())
     }
 
     #[must_use]
@@ -227,13 +234,17 @@ impl Cluster {
     pub fn count(&self, counted: &Counted) -> Arc<ByNode> {
         self.counts.get(counted, || {
             self.rows.iter().enumerate().flat_map(|(node, row)| {
-                row.pods.iter().map(move |p| (index(node), &**p, self.namespace_labels(p.namespace())))
+                row.pods
+                    .iter()
+                    .map(move |p| (index(node), &**p, self.namespace_labels(p.namespace())))
             })
         })
     }
 
     /// Each distinct term that placed pods have, with the number of such pods by node.
-    pub fn terms(&self) -> impl Iterator<Item = (Wish, &crate::pod::Term, &HashMap<NodeIndex, u32>)> {
+    pub fn terms(
+        &self,
+    ) -> impl Iterator<Item = (Wish, &crate::pod::Term, &HashMap<NodeIndex, u32>)> {
         self.terms.iter()
     }
 
@@ -258,14 +269,20 @@ impl Cluster {
     #[must_use]
     pub fn placed(&self, uid: &str) -> Option<(&Arc<PodInfo>, NodeIndex)> {
         let placed = self.pods.get(uid)?;
-        let pod = self.rows[placed.node as usize].pods.iter().find(|p| *p.uid == *uid)?;
+        let pod = self.rows[placed.node as usize]
+            .pods
+            .iter()
+            .find(|p| *p.uid == *uid)?;
         Some((pod, placed.node))
     }
 
     /// How many pods have a place, and how many of them are assumed.
     #[must_use]
     pub fn pod_counts(&self) -> (usize, usize) {
-        (self.pods.len(), self.pods.values().filter(|p| p.assumed).count())
+        (
+            self.pods.len(),
+            self.pods.values().filter(|p| p.assumed).count(),
+        )
     }
 }
 
@@ -279,19 +296,29 @@ impl Cluster {
             node: Arc::clone(node),
             name: Arc::clone(&self.names[at as usize]),
             labels: node.metadata.labels.clone().unwrap_or_default(),
-            unschedulable: node.spec.as_ref().and_then(|s| s.unschedulable).unwrap_or(false),
+            unschedulable: node
+                .spec
+                .as_ref()
+                .and_then(|s| s.unschedulable)
+                .unwrap_or(false),
             zone: zones::zone_key(node),
         };
         self.replace(at, Some(new));
         let status = node.status.as_ref();
-        self.allocatable[at as usize] =
-            status.and_then(|s| s.allocatable.as_ref()).map(Resources::of).unwrap_or_default();
+        self.allocatable[at as usize] = status
+            .and_then(|s| s.allocatable.as_ref())
+            .map(Resources::of)
+            .unwrap_or_default();
         let taints = self.taints.take(taints::taints_of(node));
-        self.taints.release(std::mem::replace(&mut self.taints_of[at as usize], taints));
+        self.taints
+            .release(std::mem::replace(&mut self.taints_of[at as usize], taints));
         for image in status.and_then(|s| s.images.as_ref()).into_iter().flatten() {
             for name in image.names.iter().flatten() {
                 let size = image.size_bytes.unwrap_or(0);
-                self.images.entry(name.clone()).or_default().insert(at, Image { size });
+                self.images
+                    .entry(name.clone())
+                    .or_default()
+                    .insert(at, Image { size });
             }
         }
     }
@@ -303,7 +330,10 @@ impl Cluster {
         };
         self.replace(at, None);
         self.allocatable[at as usize] = Resources::default();
-        self.taints.release(std::mem::replace(&mut self.taints_of[at as usize], TaintSets::NONE));
+        self.taints.release(std::mem::replace(
+            &mut self.taints_of[at as usize],
+            TaintSets::NONE,
+        ));
         let _ = self.taints.take(Vec::new());
         self.retire(at);
     }
@@ -314,7 +344,8 @@ impl Cluster {
         let new = self.facts[at as usize].as_ref();
         let none = &self.no_labels;
         let old_labels = old.as_ref().map_or(none, |f| &f.labels);
-        self.labels.update(at, old_labels, new.map_or(none, |f| &f.labels));
+        self.labels
+            .update(at, old_labels, new.map_or(none, |f| &f.labels));
         for image in old.iter().flat_map(|f| images_of(&f.node)) {
             if let Some(nodes) = self.images.get_mut(image) {
                 nodes.remove(&at);
@@ -417,21 +448,29 @@ impl Cluster {
 
     fn place(&mut self, pod: &Arc<PodInfo>, node: NodeIndex, assumed: bool) {
         let at = node as usize;
-        self.pods.insert(Arc::clone(&pod.uid), Placed { node, assumed });
+        self.pods
+            .insert(Arc::clone(&pod.uid), Placed { node, assumed });
         self.rows[at].add(pod);
         self.usage[at].add(pod, 1);
         self.count_pod(pod, node, true);
     }
 
     fn count_pod(&mut self, pod: &PodInfo, node: NodeIndex, plus: bool) {
-        let labels = self.namespaces.get(pod.namespace()).unwrap_or(&self.no_labels);
+        let labels = self
+            .namespaces
+            .get(pod.namespace())
+            .unwrap_or(&self.no_labels);
         self.counts.change(node, pod, labels, plus);
         self.terms.change(node, pod, plus);
     }
 }
 
 fn images_of(node: &Node) -> impl Iterator<Item = &String> {
-    let images = node.status.iter().filter_map(|s| s.images.as_ref()).flatten();
+    let images = node
+        .status
+        .iter()
+        .filter_map(|s| s.images.as_ref())
+        .flatten();
     images.flat_map(|i| i.names.iter().flatten())
 }
 

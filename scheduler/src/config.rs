@@ -3,7 +3,7 @@
 //! Source: `k8s.io/kube-scheduler/config/v1`, `pkg/scheduler/apis/config/{v1,validation}`.
 
 use component::args::{self, Args};
-use component::config::{ClientConnection, Debugging, LeaderElection, Problems, Versioned};
+use component::config::{ClientConnection, LeaderElection, Problems, Versioned};
 use serde::{Deserialize, Serialize};
 
 mod args_of_plugins;
@@ -20,8 +20,9 @@ pub struct KubeSchedulerConfiguration {
     pub parallelism: i32,
     pub leader_election: LeaderElection,
     pub client_connection: ClientConnection,
-    #[serde(flatten)]
-    pub debugging: Debugging,
+    /// Without effect, as there is no Go runtime.
+    pub enable_profiling: bool,
+    pub enable_contention_profiling: bool,
     /// Of the nodes that are looked for before scoring; 0 adapts to the size of the cluster.
     pub percentage_of_nodes_to_score: i32,
     pub pod_initial_backoff_seconds: i64,
@@ -38,7 +39,8 @@ impl Default for KubeSchedulerConfiguration {
             parallelism: 16,
             leader_election: LeaderElection::named("kube-scheduler"),
             client_connection: ClientConnection::default(),
-            debugging: Debugging::default(),
+            enable_profiling: true,
+            enable_contention_profiling: true,
             percentage_of_nodes_to_score: 0,
             pod_initial_backoff_seconds: 1,
             pod_max_backoff_seconds: 10,
@@ -98,9 +100,14 @@ impl KubeSchedulerConfiguration {
     }
 
     fn validate(&self, problems: &mut Problems) {
-        self.client_connection.validate("clientConnection", problems);
+        self.client_connection
+            .validate("clientConnection", problems);
         self.leader_election.validate("leaderElection", problems);
-        problems.check(self.parallelism > 0, "parallelism", "should be an integer value greater than zero");
+        problems.check(
+            self.parallelism > 0,
+            "parallelism",
+            "should be an integer value greater than zero",
+        );
         let percent = |p: i32| (0..=100).contains(&p);
         problems.check(
             percent(self.percentage_of_nodes_to_score),
@@ -117,7 +124,11 @@ impl KubeSchedulerConfiguration {
             "podMaxBackoffSeconds",
             "must be greater than or equal to PodInitialBackoffSeconds",
         );
-        problems.check(self.extenders.is_empty(), "extenders", "extenders are not implemented yet");
+        problems.check(
+            self.extenders.is_empty(),
+            "extenders",
+            "extenders are not implemented yet",
+        );
         profiles::validate(&self.profiles, problems);
     }
 }

@@ -30,7 +30,10 @@ impl Search {
     /// The same seed decides ties in the same way.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
-        Self { start: 0, dice: SmallRng::seed_from_u64(seed) }
+        Self {
+            start: 0,
+            dice: SmallRng::seed_from_u64(seed),
+        }
     }
 }
 
@@ -51,9 +54,15 @@ pub enum Failure {
     NoNodes,
     /// With what was done to make room.
     #[error("{error}")]
-    Unfit { error: Box<FitError>, nominate: Option<PostFiltered> },
+    Unfit {
+        error: Box<FitError>,
+        nominate: Option<PostFiltered>,
+    },
     #[error("running plugin {plugin:?}: {reason}")]
-    Plugin { plugin: &'static str, reason: String },
+    Plugin {
+        plugin: &'static str,
+        reason: String,
+    },
 }
 
 /// A search that found no node, for plugins that make room.
@@ -72,8 +81,15 @@ pub struct Filters<'a> {
 
 impl Clone for Filters<'_> {
     fn clone(&self) -> Self {
-        let states = self.states.iter().map(|(i, s)| (*i, (**s).boxed_clone())).collect();
-        Self { profile: self.profile, states }
+        let states = self
+            .states
+            .iter()
+            .map(|(i, s)| (*i, (**s).boxed_clone()))
+            .collect();
+        Self {
+            profile: self.profile,
+            states,
+        }
     }
 }
 
@@ -83,7 +99,10 @@ impl Filters<'_> {
         for (index, state) in &self.states {
             let plugin = &self.profile.plugins[*index];
             if plugin.points.filter {
-                plugin.plugin.filter(cycle, &**state, node).map_err(|r| (plugin.plugin.name(), r))?;
+                plugin
+                    .plugin
+                    .filter(cycle, &**state, node)
+                    .map_err(|r| (plugin.plugin.name(), r))?;
             }
         }
         Ok(())
@@ -92,7 +111,9 @@ impl Filters<'_> {
     /// Imagines a pod on a node or away from it.
     pub fn imagine(&mut self, cycle: &Cycle<'_>, other: &PodInfo, node: NodeIndex, added: bool) {
         for (index, state) in &mut self.states {
-            self.profile.plugins[*index].plugin.imagine(cycle, &mut **state, other, node, added);
+            self.profile.plugins[*index]
+                .plugin
+                .imagine(cycle, &mut **state, other, node, added);
         }
     }
 
@@ -126,7 +147,13 @@ impl Filters<'_> {
                 what_if.add(other);
                 with.imagine(cycle, other, node, true);
             }
-            with.run(&Cycle { what_if: Some(&what_if), ..*cycle }, node)?;
+            with.run(
+                &Cycle {
+                    what_if: Some(&what_if),
+                    ..*cycle
+                },
+                node,
+            )?;
         }
         self.run(cycle, node)
     }
@@ -153,7 +180,13 @@ pub fn decide(
             let feasible = find(&cycle, &filters, only, nominated, &mut diagnosis, search)?;
             (filters, feasible)
         }
-        None => (Filters { profile, states: Vec::new() }, Vec::new()),
+        None => (
+            Filters {
+                profile,
+                states: Vec::new(),
+            },
+            Vec::new(),
+        ),
     };
     let evaluated = feasible.len() + diagnosis.nodes.len();
     let node = match *feasible {
@@ -161,14 +194,25 @@ pub fn decide(
         [only] => only,
         _ => best(&cycle, profile, &feasible, search),
     };
-    Ok(Decision { node, evaluated, feasible: feasible.len() })
+    Ok(Decision {
+        node,
+        evaluated,
+        feasible: feasible.len(),
+    })
 }
 
 type Ready<'a> = (Filters<'a>, Option<Vec<NodeIndex>>);
 
 /// Asks all plugins before nodes are looked at; none if they rule all nodes out.
-fn prepare<'a>(cycle: &Cycle<'_>, profile: &'a Profile, diagnosis: &mut Diagnosis) -> Result<Option<Ready<'a>>, Failure> {
-    let mut filters = Filters { profile, states: Vec::new() };
+fn prepare<'a>(
+    cycle: &Cycle<'_>,
+    profile: &'a Profile,
+    diagnosis: &mut Diagnosis,
+) -> Result<Option<Ready<'a>>, Failure> {
+    let mut filters = Filters {
+        profile,
+        states: Vec::new(),
+    };
     let mut only: Option<Vec<NodeIndex>> = None;
     let mut narrowing = Vec::new();
     for (index, plugin) in profile.plugins.iter().enumerate() {
@@ -176,7 +220,11 @@ fn prepare<'a>(cycle: &Cycle<'_>, profile: &'a Profile, diagnosis: &mut Diagnosi
             continue;
         }
         let name = plugin.plugin.name();
-        let prepared = if plugin.points.pre_filter { plugin.plugin.pre_filter(cycle) } else { Prepared::with(()) };
+        let prepared = if plugin.points.pre_filter {
+            plugin.plugin.pre_filter(cycle)
+        } else {
+            Prepared::with(())
+        };
         match prepared {
             Prepared::Skip => {}
             Prepared::Ready { state, nodes } => {
@@ -193,7 +241,10 @@ fn prepare<'a>(cycle: &Cycle<'_>, profile: &'a Profile, diagnosis: &mut Diagnosi
                 }
             }
             Prepared::Rejected(r) if r.code == Code::Error => {
-                return Err(Failure::Plugin { plugin: name, reason: r.reasons.join() });
+                return Err(Failure::Plugin {
+                    plugin: name,
+                    reason: r.reasons.join(),
+                });
             }
             Prepared::Rejected(r) => {
                 diagnosis.blame(name, r.code);
@@ -205,7 +256,9 @@ fn prepare<'a>(cycle: &Cycle<'_>, profile: &'a Profile, diagnosis: &mut Diagnosi
     }
     if only.is_some() {
         let names = narrowing.join(" ");
-        diagnosis.absent = Some(Rejection::unresolvable(format!("node(s) didn't satisfy plugin(s) [{names}]")));
+        diagnosis.absent = Some(Rejection::unresolvable(format!(
+            "node(s) didn't satisfy plugin(s) [{names}]"
+        )));
         for name in narrowing {
             diagnosis.blame(name, Code::Unresolvable);
         }
@@ -213,7 +266,10 @@ fn prepare<'a>(cycle: &Cycle<'_>, profile: &'a Profile, diagnosis: &mut Diagnosi
     Ok(Some((filters, only)))
 }
 
-fn rule_out<'a>(diagnosis: &mut Diagnosis, narrowing: &[&'static str]) -> Result<Option<Ready<'a>>, Failure> {
+fn rule_out<'a>(
+    diagnosis: &mut Diagnosis,
+    narrowing: &[&'static str],
+) -> Result<Option<Ready<'a>>, Failure> {
     let names = narrowing.join(" ");
     let reason = match narrowing {
         [_] => format!("node(s) didn't satisfy plugin {names}"),
@@ -246,8 +302,20 @@ fn find(
         diagnosis.nodes.clear();
     }
     let nodes = only.as_deref().unwrap_or(all);
-    let wanted = if filters.profile.scores() { nodes_to_find(filters.profile.percentage, nodes.len()) } else { 1 };
-    let feasible = look(cycle, filters, nodes, search.start, wanted, nominated, diagnosis)?;
+    let wanted = if filters.profile.scores() {
+        nodes_to_find(filters.profile.percentage, nodes.len())
+    } else {
+        1
+    };
+    let feasible = look(
+        cycle,
+        filters,
+        nodes,
+        search.start,
+        wanted,
+        nominated,
+        diagnosis,
+    )?;
     search.start = (search.start + feasible.len() + diagnosis.nodes.len()) % all.len();
     Ok(feasible)
 }
@@ -272,7 +340,10 @@ fn look(
                 }
             }
             Err((plugin, r)) if r.code == Code::Error => {
-                return Err(Failure::Plugin { plugin, reason: r.reasons.join() });
+                return Err(Failure::Plugin {
+                    plugin,
+                    reason: r.reasons.join(),
+                });
             }
             Err((plugin, r)) => {
                 diagnosis.blame(plugin, r.code);
@@ -296,7 +367,12 @@ fn nodes_to_find(percentage: usize, nodes: usize) -> usize {
 }
 
 /// The best of the nodes that fit; among equals, one by chance.
-fn best(cycle: &Cycle<'_>, profile: &Profile, feasible: &[NodeIndex], search: &mut Search) -> NodeIndex {
+fn best(
+    cycle: &Cycle<'_>,
+    profile: &Profile,
+    feasible: &[NodeIndex],
+    search: &mut Search,
+) -> NodeIndex {
     let totals = score(cycle, profile, feasible);
     let (mut chosen, mut most, mut equals) = (0, i64::MIN, 0_u32);
     for (at, total) in totals.iter().enumerate() {
@@ -332,17 +408,33 @@ pub fn score(cycle: &Cycle<'_>, profile: &Profile, nodes: &[NodeIndex]) -> Vec<i
 }
 
 /// Asks the plugins that make room.
-fn make_room(cycle: Cycle<'_>, filters: Filters<'_>, nominated: &Nominated, diagnosis: Diagnosis) -> Failure {
+fn make_room(
+    cycle: Cycle<'_>,
+    filters: Filters<'_>,
+    nominated: &Nominated,
+    diagnosis: Diagnosis,
+) -> Failure {
     let profile = filters.profile;
-    let attempt = Attempt { cycle, filters, nominated, diagnosis: &diagnosis };
+    let attempt = Attempt {
+        cycle,
+        filters,
+        nominated,
+        diagnosis: &diagnosis,
+    };
     let makers = profile.plugins.iter().filter(|p| p.points.post_filter);
     let done = makers.filter_map(|p| p.plugin.post_filter(&attempt)).next();
     let mut diagnosis = diagnosis.clone();
     if let Some(done) = &done {
         diagnosis.post_filter.clone_from(&done.message);
     }
-    let error = Box::new(FitError { nodes: cycle.cluster.order().len(), diagnosis });
-    Failure::Unfit { error, nominate: done }
+    let error = Box::new(FitError {
+        nodes: cycle.cluster.order().len(),
+        diagnosis,
+    });
+    Failure::Unfit {
+        error,
+        nominate: done,
+    }
 }
 
 /// Whether a pod fits a node as it is: for hints and for people who ask.
@@ -356,7 +448,9 @@ pub fn fits(cluster: &Cluster, profile: &Profile, pod: &PodInfo, node: NodeIndex
         Ok(Some((filters, only))) if only.as_ref().is_none_or(|o| o.contains(&node)) => {
             filters.run(&cycle, node).map_err(|(_, r)| r)
         }
-        Ok(_) => Err(diagnosis.absent.unwrap_or_else(|| Rejection::unresolvable("no node"))),
+        Ok(_) => Err(diagnosis
+            .absent
+            .unwrap_or_else(|| Rejection::unresolvable("no node"))),
         Err(e) => Err(Rejection::error(e.to_string())),
     }
 }

@@ -70,15 +70,24 @@ impl Reasons {
 
 impl Rejection {
     pub fn unschedulable(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: Code::Unschedulable, reasons: Reasons::One(reason.into()) }
+        Self {
+            code: Code::Unschedulable,
+            reasons: Reasons::One(reason.into()),
+        }
     }
 
     pub fn unresolvable(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: Code::Unresolvable, reasons: Reasons::One(reason.into()) }
+        Self {
+            code: Code::Unresolvable,
+            reasons: Reasons::One(reason.into()),
+        }
     }
 
     pub fn error(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: Code::Error, reasons: Reasons::One(reason.into()) }
+        Self {
+            code: Code::Error,
+            reasons: Reasons::One(reason.into()),
+        }
     }
 }
 
@@ -112,7 +121,10 @@ impl<T: Any + Send + Clone> State for T {
 /// If it is another plugin's: a mistake of this module, which hands each plugin its own.
 #[must_use]
 pub fn own<T: 'static>(state: &dyn State) -> &T {
-    state.as_any().downcast_ref().expect("a plugin gets the state that it made")
+    state
+        .as_any()
+        .downcast_ref()
+        .expect("a plugin gets the state that it made")
 }
 
 /// [`own`], to change.
@@ -121,7 +133,10 @@ pub fn own<T: 'static>(state: &dyn State) -> &T {
 /// As [`own`].
 #[must_use]
 pub fn own_mut<T: 'static>(state: &mut dyn State) -> &mut T {
-    state.as_any_mut().downcast_mut().expect("a plugin gets the state that it made")
+    state
+        .as_any_mut()
+        .downcast_mut()
+        .expect("a plugin gets the state that it made")
 }
 
 /// What a plugin says before nodes are looked at.
@@ -141,7 +156,10 @@ pub enum Prepared {
 impl Prepared {
     /// Asked for each node, with this state.
     pub fn with(state: impl Any + Send + Clone) -> Self {
-        Self::Ready { state: Box::new(state), nodes: None }
+        Self::Ready {
+            state: Box::new(state),
+            nodes: None,
+        }
     }
 }
 
@@ -157,7 +175,11 @@ pub struct Cycle<'a> {
 impl<'a> Cycle<'a> {
     #[must_use]
     pub fn new(cluster: &'a Cluster, pod: &'a PodInfo) -> Self {
-        Self { cluster, pod, what_if: None }
+        Self {
+            cluster,
+            pod,
+            what_if: None,
+        }
     }
 
     fn imagined(&self, node: NodeIndex) -> Option<&'a WhatIf> {
@@ -166,12 +188,14 @@ impl<'a> Cycle<'a> {
 
     #[must_use]
     pub fn usage(&self, node: NodeIndex) -> &'a Usage {
-        self.imagined(node).map_or_else(|| self.cluster.usage(node), |w| &w.usage)
+        self.imagined(node)
+            .map_or_else(|| self.cluster.usage(node), |w| &w.usage)
     }
 
     #[must_use]
     pub fn row(&self, node: NodeIndex) -> &'a Row {
-        self.imagined(node).map_or_else(|| self.cluster.row(node), |w| &w.row)
+        self.imagined(node)
+            .map_or_else(|| self.cluster.row(node), |w| &w.row)
     }
 }
 
@@ -209,9 +233,15 @@ pub enum BindError {
     #[error("binding rejected: {0}")]
     Api(#[source] component::client::Error),
     #[error("running PreBind plugin {plugin:?}: {reason}")]
-    PreBind { plugin: &'static str, reason: String },
+    PreBind {
+        plugin: &'static str,
+        reason: String,
+    },
     #[error("running Permit plugin {plugin:?}: {reason}")]
-    Permit { plugin: &'static str, reason: String },
+    Permit {
+        plugin: &'static str,
+        reason: String,
+    },
 }
 
 /// A pod on its way to its node.
@@ -255,7 +285,14 @@ pub trait Plugin: Send + Sync {
     }
 
     /// A pod is imagined on a node, or away from it (`AddPod`, `RemovePod`).
-    fn imagine(&self, _cycle: &Cycle<'_>, _state: &mut dyn State, _other: &PodInfo, _node: NodeIndex, _added: bool) {
+    fn imagine(
+        &self,
+        _cycle: &Cycle<'_>,
+        _state: &mut dyn State,
+        _other: &PodInfo,
+        _node: NodeIndex,
+        _added: bool,
+    ) {
     }
 
     /// Whether the pod fits a node.
@@ -277,7 +314,14 @@ pub trait Plugin: Send + Sync {
     }
 
     /// Scores nodes, in the order given; any numbers.
-    fn score(&self, _cycle: &Cycle<'_>, _state: &dyn State, _nodes: &[NodeIndex], _scores: &mut [i64]) {}
+    fn score(
+        &self,
+        _cycle: &Cycle<'_>,
+        _state: &dyn State,
+        _nodes: &[NodeIndex],
+        _scores: &mut [i64],
+    ) {
+    }
 
     /// Brings scores between 0 and [`MAX_SCORE`].
     fn normalize(&self, _state: &dyn State, _nodes: &[NodeIndex], _scores: &mut [i64]) {}
@@ -304,7 +348,10 @@ pub trait Plugin: Send + Sync {
     }
 
     /// Binds; none leaves it to the next plugin.
-    fn bind<'a>(&'a self, _binding: &'a Binding<'a>) -> BoxFuture<'a, Option<Result<(), BindError>>> {
+    fn bind<'a>(
+        &'a self,
+        _binding: &'a Binding<'a>,
+    ) -> BoxFuture<'a, Option<Result<(), BindError>>> {
         Box::pin(std::future::ready(None))
     }
 
@@ -316,7 +363,11 @@ pub trait Plugin: Send + Sync {
 pub fn normalize_by_max(scores: &mut [i64], reversed: bool) {
     let most = scores.iter().copied().max().unwrap_or(0).max(0);
     for score in scores {
-        let part = if most == 0 { 0 } else { MAX_SCORE * *score / most };
+        let part = if most == 0 {
+            0
+        } else {
+            MAX_SCORE * *score / most
+        };
         *score = if reversed { MAX_SCORE - part } else { part };
     }
 }

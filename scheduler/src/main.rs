@@ -1,1 +1,5 @@
-fn main() {}
+//! The kube-scheduler binary.
+
+fn main() -> std::process::ExitCode {
+    component::daemon::run::<scheduler::daemon::Scheduler>()
+}

@@ -17,6 +17,9 @@ mod node_resources;
 mod queueing;
 mod taint_toleration;
 
+/// Makes a plugin out of a profile's arguments.
+pub type Make = fn(&PluginArgs) -> Box<dyn Plugin>;
+
 /// One of upstream's plugins.
 pub struct Entry {
     pub name: &'static str,
@@ -27,7 +30,7 @@ pub struct Entry {
     /// The points that it has upstream, too.
     pub points: Points,
     /// How it is made; none if it is missing.
-    pub make: Option<fn(&PluginArgs) -> Box<dyn Plugin>>,
+    pub make: Option<Make>,
     /// What that means, if it is missing.
     pub missing: &'static str,
 }
@@ -46,38 +49,76 @@ const NONE: Points = Points {
     bind: false,
     post_bind: false,
 };
-const FILTER: Points = Points { pre_filter: true, filter: true, ..NONE };
-const SCORE: Points = Points { pre_score: true, score: true, ..NONE };
-const BOTH: Points = Points { pre_score: true, score: true, ..FILTER };
+const FILTER: Points = Points {
+    pre_filter: true,
+    filter: true,
+    ..NONE
+};
+const SCORE: Points = Points {
+    pre_score: true,
+    score: true,
+    ..NONE
+};
+const BOTH: Points = Points {
+    pre_score: true,
+    score: true,
+    ..FILTER
+};
 
-const ENTRY: Entry = Entry { name: "", weight: 0, default: true, points: NONE, make: None, missing: "" };
+const ENTRY: Entry = Entry {
+    name: "",
+    weight: 0,
+    default: true,
+    points: NONE,
+    make: None,
+    missing: "",
+};
 
 /// The table.
 pub const PLUGINS: &[Entry] = &[
     Entry {
         name: "SchedulingGates",
-        points: Points { pre_enqueue: true, ..NONE },
+        points: Points {
+            pre_enqueue: true,
+            ..NONE
+        },
         make: Some(|_| Box::new(queueing::SchedulingGates)),
         ..ENTRY
     },
     Entry {
         name: "PrioritySort",
-        points: Points { queue_sort: true, ..NONE },
+        points: Points {
+            queue_sort: true,
+            ..NONE
+        },
         make: Some(|_| Box::new(queueing::PrioritySort)),
         ..ENTRY
     },
-    Entry { name: "NodeName", points: FILTER, make: Some(|_| Box::new(node_name::NodeName)), ..ENTRY },
+    Entry {
+        name: "NodeName",
+        points: FILTER,
+        make: Some(|_| Box::new(node_name::NodeName)),
+        ..ENTRY
+    },
     Entry {
         name: "NodeUnschedulable",
         points: FILTER,
-        make: Some(|args| Box::new(taint_toleration::NodeUnschedulable { compare: args.compare_taints })),
+        make: Some(|args| {
+            Box::new(taint_toleration::NodeUnschedulable {
+                compare: args.compare_taints,
+            })
+        }),
         ..ENTRY
     },
     Entry {
         name: "TaintToleration",
         weight: 3,
         points: BOTH,
-        make: Some(|args| Box::new(taint_toleration::TaintToleration { compare: args.compare_taints })),
+        make: Some(|args| {
+            Box::new(taint_toleration::TaintToleration {
+                compare: args.compare_taints,
+            })
+        }),
         ..ENTRY
     },
     Entry {
@@ -85,39 +126,90 @@ pub const PLUGINS: &[Entry] = &[
         weight: 2,
         points: BOTH,
         make: Some(|args| {
-            Box::new(node_affinity::NodeAffinity::new(args.node_affinity.added_affinity.as_ref()))
+            Box::new(node_affinity::NodeAffinity::new(
+                args.node_affinity.added_affinity.as_ref(),
+            ))
         }),
         ..ENTRY
     },
-    Entry { name: "NodePorts", points: FILTER, make: Some(|_| Box::new(node_ports::NodePorts)), ..ENTRY },
-    Entry { name: "NodeResourcesFit", weight: 1, points: BOTH, make: Some(fit), ..ENTRY },
+    Entry {
+        name: "NodePorts",
+        points: FILTER,
+        make: Some(|_| Box::new(node_ports::NodePorts)),
+        ..ENTRY
+    },
+    Entry {
+        name: "NodeResourcesFit",
+        weight: 1,
+        points: BOTH,
+        make: Some(fit),
+        ..ENTRY
+    },
     Entry {
         name: "VolumeRestrictions",
         points: FILTER,
         missing: "comes with storage",
         ..ENTRY
     },
-    Entry { name: "NodeVolumeLimits", points: FILTER, missing: "comes with storage", ..ENTRY },
     Entry {
-        name: "VolumeBinding",
-        points: Points { reserve: true, pre_bind: true, ..BOTH },
+        name: "NodeVolumeLimits",
+        points: FILTER,
         missing: "comes with storage",
         ..ENTRY
     },
-    Entry { name: "VolumeZone", points: FILTER, missing: "comes with storage", ..ENTRY },
-    Entry { name: "PodTopologySpread", weight: 2, points: BOTH, missing: "not implemented yet", ..ENTRY },
-    Entry { name: "InterPodAffinity", weight: 2, points: BOTH, missing: "not implemented yet", ..ENTRY },
     Entry {
-        name: "DefaultPreemption",
-        points: Points { post_filter: true, ..NONE },
+        name: "VolumeBinding",
+        points: Points {
+            reserve: true,
+            pre_bind: true,
+            ..BOTH
+        },
+        missing: "comes with storage",
+        ..ENTRY
+    },
+    Entry {
+        name: "VolumeZone",
+        points: FILTER,
+        missing: "comes with storage",
+        ..ENTRY
+    },
+    Entry {
+        name: "PodTopologySpread",
+        weight: 2,
+        points: BOTH,
         missing: "not implemented yet",
         ..ENTRY
     },
-    Entry { name: "NodeResourcesBalancedAllocation", weight: 1, points: SCORE, make: Some(balanced), ..ENTRY },
+    Entry {
+        name: "InterPodAffinity",
+        weight: 2,
+        points: BOTH,
+        missing: "not implemented yet",
+        ..ENTRY
+    },
+    Entry {
+        name: "DefaultPreemption",
+        points: Points {
+            post_filter: true,
+            ..NONE
+        },
+        missing: "not implemented yet",
+        ..ENTRY
+    },
+    Entry {
+        name: "NodeResourcesBalancedAllocation",
+        weight: 1,
+        points: SCORE,
+        make: Some(balanced),
+        ..ENTRY
+    },
     Entry {
         name: "ImageLocality",
         weight: 1,
-        points: Points { score: true, ..NONE },
+        points: Points {
+            score: true,
+            ..NONE
+        },
         make: Some(|_| Box::new(image_locality::ImageLocality)),
         ..ENTRY
     },
@@ -127,24 +219,54 @@ pub const PLUGINS: &[Entry] = &[
         make: Some(|_| Box::new(default_binder::DefaultBinder)),
         ..ENTRY
     },
-    Entry { name: "NodeDeclaredFeatures", points: FILTER, missing: "not implemented yet", ..ENTRY },
+    Entry {
+        name: "NodeDeclaredFeatures",
+        points: FILTER,
+        missing: "not implemented yet",
+        ..ENTRY
+    },
     Entry {
         name: "DynamicResources",
         weight: 2,
-        points: Points { pre_enqueue: true, post_filter: true, reserve: true, pre_bind: true, ..BOTH },
+        points: Points {
+            pre_enqueue: true,
+            post_filter: true,
+            reserve: true,
+            pre_bind: true,
+            ..BOTH
+        },
         missing: "comes with dynamic resource allocation",
         ..ENTRY
     },
     Entry {
         name: "GangScheduling",
         default: false,
-        points: Points { pre_enqueue: true, permit: true, ..NONE },
+        points: Points {
+            pre_enqueue: true,
+            permit: true,
+            ..NONE
+        },
         missing: "pod groups are not implemented yet",
         ..ENTRY
     },
-    Entry { name: "PodGroupPodsCount", default: false, missing: "pod groups are not implemented yet", ..ENTRY },
-    Entry { name: "TopologyPlacementGenerator", default: false, missing: "pod groups are not implemented yet", ..ENTRY },
-    Entry { name: "DeferredPodScheduling", default: false, missing: "not implemented yet", ..ENTRY },
+    Entry {
+        name: "PodGroupPodsCount",
+        default: false,
+        missing: "pod groups are not implemented yet",
+        ..ENTRY
+    },
+    Entry {
+        name: "TopologyPlacementGenerator",
+        default: false,
+        missing: "pod groups are not implemented yet",
+        ..ENTRY
+    },
+    Entry {
+        name: "DeferredPodScheduling",
+        default: false,
+        missing: "not implemented yet",
+        ..ENTRY
+    },
 ];
 
 /// The entry of a plugin.
@@ -154,7 +276,10 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 }
 
 fn weights(specs: &[crate::config::ResourceSpec]) -> Vec<node_resources::Weighted> {
-    let one = |s: &crate::config::ResourceSpec| node_resources::Weighted { name: s.name.clone(), weight: s.weight };
+    let one = |s: &crate::config::ResourceSpec| node_resources::Weighted {
+        name: s.name.clone(),
+        weight: s.weight,
+    };
     specs.iter().map(one).collect()
 }
 
@@ -165,9 +290,13 @@ fn fit(args: &PluginArgs) -> Box<dyn Plugin> {
         "MostAllocated" => node_resources::Strategy::MostAllocated,
         "RequestedToCapacityRatio" => {
             // Shapes score up to 10.
-            let shape = scoring.requested_to_capacity_ratio.iter().flat_map(|r| &r.shape);
-            let points: node_resources::Shape =
-                shape.map(|p| (i64::from(p.utilization), i64::from(p.score) * 10)).collect();
+            let shape = scoring
+                .requested_to_capacity_ratio
+                .iter()
+                .flat_map(|r| &r.shape);
+            let points: node_resources::Shape = shape
+                .map(|p| (i64::from(p.utilization), i64::from(p.score) * 10))
+                .collect();
             node_resources::Strategy::RequestedToCapacityRatio(points)
         }
         _ => node_resources::Strategy::LeastAllocated,
@@ -181,5 +310,7 @@ fn fit(args: &PluginArgs) -> Box<dyn Plugin> {
 }
 
 fn balanced(args: &PluginArgs) -> Box<dyn Plugin> {
-    Box::new(node_resources::Balanced { weights: weights(&args.balanced_allocation.resources) })
+    Box::new(node_resources::Balanced {
+        weights: weights(&args.balanced_allocation.resources),
+    })
 }

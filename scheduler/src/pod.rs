@@ -158,7 +158,9 @@ impl PodInfo {
     #[must_use]
     pub fn nominated_node(&self) -> &str {
         let status = self.pod.status.as_ref();
-        status.and_then(|s| s.nominated_node_name.as_deref()).unwrap_or_default()
+        status
+            .and_then(|s| s.nominated_node_name.as_deref())
+            .unwrap_or_default()
     }
 
     /// Who schedules it.
@@ -174,7 +176,11 @@ impl PodInfo {
 
     #[must_use]
     pub fn resource_version(&self) -> &str {
-        self.pod.metadata.resource_version.as_deref().unwrap_or_default()
+        self.pod
+            .metadata
+            .resource_version
+            .as_deref()
+            .unwrap_or_default()
     }
 
     /// Whether it has ended, and takes no place on its node any more.
@@ -195,12 +201,26 @@ impl PodInfo {
 fn host_ports(spec: &core::PodSpec) -> Box<[HostPort]> {
     let sidecars = spec.init_containers.iter().flatten();
     let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    let ports = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
+    let ports = spec
+        .containers
+        .iter()
+        .chain(sidecars)
+        .flat_map(|c| c.ports.iter().flatten());
     ports
         .filter(|p| p.host_port.is_some_and(|port| port > 0))
         .map(|p| HostPort {
-            protocol: p.protocol.as_deref().filter(|p| !p.is_empty()).unwrap_or("TCP").into(),
-            address: p.host_ip.as_deref().filter(|ip| !ip.is_empty()).unwrap_or("0.0.0.0").into(),
+            protocol: p
+                .protocol
+                .as_deref()
+                .filter(|p| !p.is_empty())
+                .unwrap_or("TCP")
+                .into(),
+            address: p
+                .host_ip
+                .as_deref()
+                .filter(|ip| !ip.is_empty())
+                .unwrap_or("0.0.0.0")
+                .into(),
             port: p.host_port.unwrap_or(0),
         })
         .collect()
@@ -211,9 +231,14 @@ fn affinity(spec: &core::PodSpec, namespace: &str) -> PodAffinity {
         return PodAffinity::default();
     };
     let term = |t: &core::PodAffinityTerm| Arc::new(Term::of(t, namespace));
-    let required = |terms: &Option<Vec<core::PodAffinityTerm>>| terms.iter().flatten().map(term).collect();
+    let required =
+        |terms: &Option<Vec<core::PodAffinityTerm>>| terms.iter().flatten().map(term).collect();
     let preferred = |terms: &Option<Vec<core::WeightedPodAffinityTerm>>| {
-        terms.iter().flatten().map(|t| (t.weight, term(&t.pod_affinity_term))).collect()
+        terms
+            .iter()
+            .flatten()
+            .map(|t| (t.weight, term(&t.pod_affinity_term)))
+            .collect()
     };
     let mut all = PodAffinity::default();
     if let Some(with) = &affinity.pod_affinity {

@@ -45,12 +45,18 @@ impl Profile {
     }
 
     fn by_name(&self, name: &str) -> Option<&dyn Plugin> {
-        self.plugins.iter().map(|p| &*p.plugin).find(|p| p.name() == name)
+        self.plugins
+            .iter()
+            .map(|p| &*p.plugin)
+            .find(|p| p.name() == name)
     }
 
     /// The plugins of a point, in order.
     pub fn at(&self, point: impl Fn(&Points) -> bool) -> impl Iterator<Item = &dyn Plugin> {
-        self.plugins.iter().filter(move |p| point(&p.points)).map(|p| &*p.plugin)
+        self.plugins
+            .iter()
+            .filter(move |p| point(&p.points))
+            .map(|p| &*p.plugin)
     }
 }
 
@@ -82,23 +88,32 @@ pub struct Asked<'a> {
 impl crate::queue::Plugins for Asked<'_> {
     fn gate(&self, pod: &PodInfo) -> Option<&'static str> {
         let profile = self.profiles.of(pod)?;
-        profile.at(|p| p.pre_enqueue).find(|p| p.pre_enqueue(pod).is_err()).map(|p| p.name())
+        profile
+            .at(|p| p.pre_enqueue)
+            .find(|p| p.pre_enqueue(pod).is_err())
+            .map(|p| p.name())
     }
 
     fn sort_key(&self, queued: &Queued) -> SortKey {
-        let sorter = self.profiles.of(&queued.pod).and_then(|p| p.at(|p| p.queue_sort).next());
+        let sorter = self
+            .profiles
+            .of(&queued.pod)
+            .and_then(|p| p.at(|p| p.queue_sort).next());
         sorter.map_or_else(|| SortKey::first_come(queued), |p| p.sort_key(queued))
     }
 
     fn interested(&self, event: Event) -> bool {
         let plugins = self.profiles.iter().flat_map(|p| &p.plugins);
-        plugins.flat_map(|p| p.plugin.interests()).any(|i| i.covers(event))
+        plugins
+            .flat_map(|p| p.plugin.interests())
+            .any(|i| i.covers(event))
     }
 
     fn helps(&self, plugin: &str, pod: &PodInfo, event: Event, change: &Change) -> bool {
         let Some(plugin) = self.profiles.of(pod).and_then(|p| p.by_name(plugin)) else {
             return true;
         };
-        plugin.interests().iter().any(|i| i.covers(event)) && plugin.hint(self.cluster, pod, event, change)
+        plugin.interests().iter().any(|i| i.covers(event))
+            && plugin.hint(self.cluster, pod, event, change)
     }
 }

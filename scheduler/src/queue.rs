@@ -55,7 +55,10 @@ impl SortKey {
     /// In the order of coming.
     #[must_use]
     pub fn first_come(queued: &Queued) -> Self {
-        Self { rank: 0, since: queued.since }
+        Self {
+            rank: 0,
+            since: queued.since,
+        }
     }
 }
 
@@ -176,15 +179,25 @@ impl Queue {
     pub fn add(&mut self, pod: Arc<PodInfo>, plugins: &impl Plugins, now: Instant) {
         self.nominated.update(&pod);
         self.remove_entry(&pod.uid.clone());
-        self.activate_or_gate(Queued::new(pod, now), plugins, now);
+        self.activate_or_gate(Queued::new(pod, now), plugins);
     }
 
     /// Takes a pod's new state over.
-    pub fn update(&mut self, old: &PodInfo, pod: &Arc<PodInfo>, plugins: &impl Plugins, now: Instant) {
+    pub fn update(
+        &mut self,
+        old: &PodInfo,
+        pod: &Arc<PodInfo>,
+        plugins: &impl Plugins,
+        now: Instant,
+    ) {
         let events = crate::framework::pod_changes(old, pod, true);
-        let change = || Change::Pod { old: None, new: Some(Arc::clone(pod)) };
+        let change = || Change::Pod {
+            old: None,
+            new: Some(Arc::clone(pod)),
+        };
         if self.in_flight.contains_key(&pod.uid) {
-            self.events.extend(events.into_iter().map(|e| (e, change())));
+            self.events
+                .extend(events.into_iter().map(|e| (e, change())));
             return;
         }
         let Some(mut entry) = self.remove_entry(&pod.uid) else {
@@ -217,10 +230,13 @@ impl Queue {
         let uid = self
             .active
             .first_key_value()
-            .or_else(|| None)
             .map(|(_, uid)| Arc::clone(uid))
             // Nothing else to do: back-off need not be waited for.
-            .or_else(|| self.backoff.first_key_value().map(|(_, uid)| Arc::clone(uid)))?;
+            .or_else(|| {
+                self.backoff
+                    .first_key_value()
+                    .map(|(_, uid)| Arc::clone(uid))
+            })?;
         let mut queued = self.remove_entry(&uid)?.queued;
         queued.attempts += 1;
         queued.first_try.get_or_insert(now);
@@ -267,7 +283,9 @@ impl Queue {
         };
         let skip = usize::try_from(since.saturating_sub(self.first_event)).unwrap_or(usize::MAX);
         let all = self.events.iter().skip(skip);
-        all.map(|(event, change)| strategy(queued, *event, change, plugins)).max().unwrap_or(Strategy::Stay)
+        all.map(|(event, change)| strategy(queued, *event, change, plugins))
+            .max()
+            .unwrap_or(Strategy::Stay)
     }
 
     /// Something happened. Pods that it may help are tried again; `only` narrows which are asked.
@@ -304,7 +322,9 @@ impl Queue {
     /// Moves what has backed off for long enough, and what waited for an event for too long.
     pub fn flush(&mut self, plugins: &impl Plugins, now: Instant) {
         let until = self.window(now);
-        while let Some(uid) = first_before(&self.backoff, until).or_else(|| first_before(&self.error_backoff, until)) {
+        while let Some(uid) =
+            first_before(&self.backoff, until).or_else(|| first_before(&self.error_backoff, until))
+        {
             if let Some(entry) = self.remove_entry(&uid) {
                 self.put_active(entry.queued, plugins);
             }
@@ -314,7 +334,9 @@ impl Queue {
             .pods
             .iter()
             .filter(|(_, e)| matches!(e.place, Place::Unschedulable))
-            .filter(|(_, e)| now.duration_since(e.queued.flushed.unwrap_or(e.queued.since)) > longest)
+            .filter(|(_, e)| {
+                now.duration_since(e.queued.flushed.unwrap_or(e.queued.since)) > longest
+            })
             .map(|(uid, _)| Arc::clone(uid))
             .collect();
         for uid in late {
@@ -328,34 +350,55 @@ impl Queue {
     /// When [`Queue::flush`] has something to do next because of back-off.
     #[must_use]
     pub fn next_flush(&self) -> Option<Instant> {
-        let first = |set: &BTreeMap<(Instant, SortKey, u64), Arc<str>>| set.first_key_value().map(|((t, ..), _)| *t);
-        let next = [first(&self.backoff), first(&self.error_backoff)].into_iter().flatten().min();
+        let first = |set: &BTreeMap<(Instant, SortKey, u64), Arc<str>>| {
+            set.first_key_value().map(|((t, ..), _)| *t)
+        };
+        let next = [first(&self.backoff), first(&self.error_backoff)]
+            .into_iter()
+            .flatten()
+            .min();
         next.map(|at| at + WINDOW)
     }
 
     /// Pods by place: active, backing off, unschedulable, gated.
     #[must_use]
     pub fn lengths(&self) -> [usize; 4] {
-        let waiting = self.pods.values().filter(|e| matches!(e.place, Place::Unschedulable));
-        let gated = waiting.clone().filter(|e| e.queued.gated_by.is_some()).count();
+        let waiting = self
+            .pods
+            .values()
+            .filter(|e| matches!(e.place, Place::Unschedulable));
+        let gated = waiting
+            .clone()
+            .filter(|e| e.queued.gated_by.is_some())
+            .count();
         let backing_off = self.backoff.len() + self.error_backoff.len();
-        [self.active.len(), backing_off, waiting.count() - gated, gated]
+        [
+            self.active.len(),
+            backing_off,
+            waiting.count() - gated,
+            gated,
+        ]
     }
 }
 
 /// Moving between places.
 impl Queue {
-    fn activate_or_gate(&mut self, mut queued: Queued, plugins: &impl Plugins, now: Instant) {
+    fn activate_or_gate(&mut self, mut queued: Queued, plugins: &impl Plugins) {
         queued.gated_by = plugins.gate(&queued.pod);
         if queued.gated_by.is_some() {
             self.put(queued, Place::Unschedulable);
         } else {
-            let _ = now;
             self.put_active(queued, plugins);
         }
     }
 
-    fn requeue(&mut self, queued: Queued, strategy: Strategy, plugins: &impl Plugins, now: Instant) {
+    fn requeue(
+        &mut self,
+        queued: Queued,
+        strategy: Strategy,
+        plugins: &impl Plugins,
+        now: Instant,
+    ) {
         match strategy {
             Strategy::Stay => self.put(queued, Place::Unschedulable),
             Strategy::AfterBackoff if self.backs_off(&queued, now) => {
@@ -367,7 +410,7 @@ impl Queue {
                     self.put_backoff(queued, plugins);
                 }
             }
-            Strategy::AfterBackoff | Strategy::AtOnce => self.activate_or_gate(queued, plugins, now),
+            Strategy::AfterBackoff | Strategy::AtOnce => self.activate_or_gate(queued, plugins),
         }
     }
 
@@ -392,7 +435,8 @@ impl Queue {
     }
 
     fn put(&mut self, queued: Queued, place: Place) {
-        self.pods.insert(Arc::clone(&queued.pod.uid), Entry { queued, place });
+        self.pods
+            .insert(Arc::clone(&queued.pod.uid), Entry { queued, place });
     }
 
     fn remove_entry(&mut self, uid: &str) -> Option<Entry> {
@@ -422,9 +466,19 @@ impl Queue {
         if let Some(until) = queued.backoff_until {
             return until;
         }
-        let count = if queued.errors > 0 { queued.errors } else { queued.rejections };
-        let factor = 1_u32.checked_shl(count.saturating_sub(1)).unwrap_or(u32::MAX);
-        let wait = self.settings.initial_backoff.saturating_mul(factor).min(self.settings.max_backoff);
+        let count = if queued.errors > 0 {
+            queued.errors
+        } else {
+            queued.rejections
+        };
+        let factor = 1_u32
+            .checked_shl(count.saturating_sub(1))
+            .unwrap_or(u32::MAX);
+        let wait = self
+            .settings
+            .initial_backoff
+            .saturating_mul(factor)
+            .min(self.settings.max_backoff);
         self.window(queued.since + wait)
     }
 
@@ -445,7 +499,10 @@ impl Queue {
     }
 }
 
-fn first_before(set: &BTreeMap<(Instant, SortKey, u64), Arc<str>>, until: Instant) -> Option<Arc<str>> {
+fn first_before(
+    set: &BTreeMap<(Instant, SortKey, u64), Arc<str>>,
+    until: Instant,
+) -> Option<Arc<str>> {
     let ((at, ..), uid) = set.first_key_value()?;
     (*at < until).then(|| Arc::clone(uid))
 }
@@ -454,7 +511,11 @@ fn first_before(set: &BTreeMap<(Instant, SortKey, u64), Arc<str>>, until: Instan
 fn strategy(queued: &Queued, event: Event, change: &Change, plugins: &impl Plugins) -> Strategy {
     if let Some(gate) = queued.gated_by {
         let helps = event.is_wildcard() || plugins.helps(gate, &queued.pod, event, change);
-        return if helps { Strategy::AfterBackoff } else { Strategy::Stay };
+        return if helps {
+            Strategy::AfterBackoff
+        } else {
+            Strategy::Stay
+        };
     }
     if queued.rejected_by.is_empty() && queued.pending.is_empty() || event.is_wildcard() {
         return Strategy::AfterBackoff;

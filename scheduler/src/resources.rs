@@ -30,10 +30,15 @@ pub struct Amounts {
 
 impl Amounts {
     pub fn add(&mut self, other: &Self, times: i64) {
-        self.milli_cpu = self.milli_cpu.saturating_add(other.milli_cpu.saturating_mul(times));
-        self.memory = self.memory.saturating_add(other.memory.saturating_mul(times));
-        self.ephemeral_storage =
-            self.ephemeral_storage.saturating_add(other.ephemeral_storage.saturating_mul(times));
+        self.milli_cpu = self
+            .milli_cpu
+            .saturating_add(other.milli_cpu.saturating_mul(times));
+        self.memory = self
+            .memory
+            .saturating_add(other.memory.saturating_mul(times));
+        self.ephemeral_storage = self
+            .ephemeral_storage
+            .saturating_add(other.ephemeral_storage.saturating_mul(times));
     }
 }
 
@@ -124,12 +129,18 @@ pub fn is_extended(name: &str) -> bool {
 
 fn list(texts: Option<&Texts>) -> List {
     let parsed = |text: &Text| text.0.parse::<Quantity>().unwrap_or_default();
-    texts.into_iter().flatten().map(|(name, q)| (name.clone(), parsed(q))).collect()
+    texts
+        .into_iter()
+        .flatten()
+        .map(|(name, q)| (name.clone(), parsed(q)))
+        .collect()
 }
 
 fn add(to: &mut List, from: &List) {
     for (name, quantity) in from {
-        to.entry(name.clone()).and_modify(|q| *q = q.plus(*quantity)).or_insert(*quantity);
+        to.entry(name.clone())
+            .and_modify(|q| *q = q.plus(*quantity))
+            .or_insert(*quantity);
     }
 }
 
@@ -158,7 +169,10 @@ enum Word {
 
 impl Word {
     fn list(self, pod: &Pod, container: &Container, infeasible: bool) -> List {
-        let spec = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+        let spec = container
+            .resources
+            .as_ref()
+            .and_then(|r| r.requests.as_ref());
         let status = || status_of(pod, &container.name);
         let allocated = || status().and_then(|s| s.allocated_resources.as_ref());
         let fallback = if infeasible { None } else { spec };
@@ -177,7 +191,10 @@ impl Word {
 
 fn status_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     let status = pod.status.as_ref()?;
-    let all = status.container_statuses.iter().chain(&status.init_container_statuses);
+    let all = status
+        .container_statuses
+        .iter()
+        .chain(&status.init_container_statuses);
     all.flatten().find(|s| s.name == name)
 }
 
@@ -223,7 +240,10 @@ fn requests(pod: &Pod, placed: bool, nonzero: bool) -> List {
     let mut all = if placed {
         let infeasible = resize_reason(pod) == Some("Infeasible");
         let mut all = aggregate(pod, Word::Actuated, nonzero, infeasible);
-        raise(&mut all, &aggregate(pod, Word::Allocated, nonzero, infeasible));
+        raise(
+            &mut all,
+            &aggregate(pod, Word::Allocated, nonzero, infeasible),
+        );
         if !infeasible {
             raise(&mut all, &aggregate(pod, Word::Spec, nonzero, false));
         }
@@ -247,7 +267,11 @@ fn requests(pod: &Pod, placed: bool, nonzero: bool) -> List {
 /// Why a resize of the pod waits, if one does.
 fn resize_reason(pod: &Pod) -> Option<&str> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find(|c| c.type_ == "PodResizePending")?.reason.as_deref()
+    conditions
+        .iter()
+        .find(|c| c.type_ == "PodResizePending")?
+        .reason
+        .as_deref()
 }
 
 /// What a pod asks for.
@@ -286,7 +310,14 @@ mod tests {
         }));
         let all = pod_requests(&pod, false);
         // Containers with the sidecar: 1600m, 2010. First init: 2, 1k. Second: 1100m, 5010.
-        assert_eq!(all.amounts, Amounts { milli_cpu: 2010, memory: 5010, ephemeral_storage: 0 });
+        assert_eq!(
+            all.amounts,
+            Amounts {
+                milli_cpu: 2010,
+                memory: 5010,
+                ephemeral_storage: 0
+            }
+        );
     }
 
     #[test]
@@ -302,7 +333,10 @@ mod tests {
         let pod = pod(json!({ "containers": [{ "name": "a" }, asks("1", "1k")] }));
         assert!(pod_requests(&pod, false).amounts.milli_cpu == 1000);
         let nonzero = pod_nonzero(&pod, false);
-        assert_eq!((nonzero.milli_cpu, nonzero.memory), (1100, DEFAULT_MEMORY + 1000));
+        assert_eq!(
+            (nonzero.milli_cpu, nonzero.memory),
+            (1100, DEFAULT_MEMORY + 1000)
+        );
     }
 
     #[test]
@@ -319,8 +353,10 @@ mod tests {
 
     #[test]
     fn extended_resources_are_scalars_and_others_are_left_out() {
-        let pod = pod(json!({ "containers": [{ "name": "c", "resources": { "requests":
-            { "example.com/gpu": "2", "hugepages-2Mi": "4Mi", "fuel": "3" } } }] }));
+        let pod = pod(
+            json!({ "containers": [{ "name": "c", "resources": { "requests":
+            { "example.com/gpu": "2", "hugepages-2Mi": "4Mi", "fuel": "3" } } }] }),
+        );
         let all = pod_requests(&pod, false);
         assert_eq!(all.scalars.len(), 2);
         assert_eq!(all.get("example.com/gpu"), 2);

@@ -52,7 +52,8 @@ impl Condition {
     /// Whether a label with this value, or its absence, meets the condition.
     #[must_use]
     pub fn met_by(&self, value: Option<&str>) -> bool {
-        let among = |values: &[String], v: &str| values.binary_search_by(|x| x.as_str().cmp(v)).is_ok();
+        let among =
+            |values: &[String], v: &str| values.binary_search_by(|x| x.as_str().cmp(v)).is_ok();
         match (self, value) {
             (Self::In(values), Some(v)) => among(values, v),
             (Self::NotIn(values), Some(v)) => !among(values, v),
@@ -81,7 +82,9 @@ impl Selector {
     /// Matches every object.
     #[must_use]
     pub fn everything() -> Self {
-        Self { all: Some(Box::default()) }
+        Self {
+            all: Some(Box::default()),
+        }
     }
 
     /// An absent selector matches nothing, an empty one everything.
@@ -104,14 +107,20 @@ impl Selector {
 
     /// A map of labels, all of which an object must have.
     pub fn of_labels<'a>(labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
-        Self::all(labels.into_iter().map(|(k, v)| (k.clone(), Condition::In(Box::new([v.clone()])))))
+        Self::all(
+            labels
+                .into_iter()
+                .map(|(k, v)| (k.clone(), Condition::In(Box::new([v.clone()])))),
+        )
     }
 
     fn all(conditions: impl Iterator<Item = (String, Condition)>) -> Self {
         let mut all: Vec<_> = conditions.collect();
         all.sort_unstable();
         all.dedup();
-        Self { all: Some(all.into()) }
+        Self {
+            all: Some(all.into()),
+        }
     }
 
     /// Both selectors' conditions. Nothing stays nothing.
@@ -144,9 +153,10 @@ impl Selector {
     /// Whether an object with these labels is selected.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
-        self.all
-            .as_ref()
-            .is_some_and(|all| all.iter().all(|(k, c)| c.met_by(labels.get(k).map(String::as_str))))
+        self.all.as_ref().is_some_and(|all| {
+            all.iter()
+                .all(|(k, c)| c.met_by(labels.get(k).map(String::as_str)))
+        })
     }
 }
 
@@ -155,14 +165,21 @@ mod tests {
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     #[test]
     fn an_absent_label_meets_only_negative_conditions() {
         let values = ["a".to_owned()];
         for (operator, wanted) in [("In", false), ("NotIn", true), ("Gt", false), ("Lt", false)] {
-            assert_eq!(Condition::new(operator, &values).met_by(None), wanted, "{operator}");
+            assert_eq!(
+                Condition::new(operator, &values).met_by(None),
+                wanted,
+                "{operator}"
+            );
         }
         assert!(Condition::new("DoesNotExist", &[]).met_by(None));
         assert!(!Condition::new("Exists", &[]).met_by(None));
@@ -172,13 +189,18 @@ mod tests {
     fn an_absent_selector_selects_nothing_and_an_empty_one_everything() {
         assert!(!Selector::of(None).matches(&labels(&[])));
         assert!(Selector::of(Some(&meta::LabelSelector::default())).matches(&labels(&[])));
-        assert!(Selector::nothing().and(&Selector::everything()).is_nothing());
+        assert!(
+            Selector::nothing()
+                .and(&Selector::everything())
+                .is_nothing()
+        );
     }
 
     #[test]
     fn the_order_of_writing_does_not_make_a_selector_another() {
         let ab = Selector::of_labels(&labels(&[("a", "1"), ("b", "2")]));
-        let both = Selector::of_labels(&labels(&[("b", "2")])).and(&Selector::of_labels(&labels(&[("a", "1")])));
+        let both = Selector::of_labels(&labels(&[("b", "2")]))
+            .and(&Selector::of_labels(&labels(&[("a", "1")])));
         assert_eq!(ab, both);
         assert!(ab.matches(&labels(&[("a", "1"), ("b", "2"), ("c", "3")])));
         assert!(!ab.matches(&labels(&[("a", "1")])));

@@ -9,10 +9,20 @@ use crate::pod::PodInfo;
 
 /// A node with room for 110 pods, 4 CPUs and 8 GB.
 pub(crate) fn node(name: &str, labels: Value) -> Arc<Node> {
-    node_with(name, labels, json!({}), json!({ "cpu": "4", "memory": "8G", "pods": "110" }))
+    node_with(
+        name,
+        labels,
+        json!({}),
+        json!({ "cpu": "4", "memory": "8G", "pods": "110" }),
+    )
 }
 
-pub(crate) fn node_with(name: &str, mut labels: Value, spec: Value, allocatable: Value) -> Arc<Node> {
+pub(crate) fn node_with(
+    name: &str,
+    mut labels: Value,
+    spec: Value,
+    allocatable: Value,
+) -> Arc<Node> {
     labels["kubernetes.io/hostname"] = json!(name);
     let node = json!({ "metadata": { "name": name, "labels": labels }, "spec": spec,
         "status": { "allocatable": allocatable } });

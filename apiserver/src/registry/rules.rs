@@ -15,7 +15,10 @@ pub const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 
 /// A string that must be given; says whether it is.
 pub fn required<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId) -> bool {
-    let there = view.node().get(field).is_some_and(|v| v.as_str() != Some(""));
+    let there = view
+        .node()
+        .get(field)
+        .is_some_and(|v| v.as_str() != Some(""));
     if !there {
         e.required(Spot::of(view).field(field), "");
     }
@@ -31,7 +34,12 @@ pub fn one_of<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId, allow
 }
 
 /// A string that must be given and one of a list.
-pub fn required_one_of<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId, allowed: &[&str]) {
+pub fn required_one_of<'a, V: View<'a>>(
+    e: &mut Errors<'_>,
+    view: V,
+    field: NameId,
+    allowed: &[&str],
+) {
     if required(e, view, field) {
         one_of(e, view, field, allowed);
     }
@@ -51,7 +59,11 @@ pub fn positive<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId) {
     if let Some(number) = view.node().opt_int(field)
         && number < 1
     {
-        e.invalid(Spot::of(view).field(field), number, "must be greater than 0");
+        e.invalid(
+            Spot::of(view).field(field),
+            number,
+            "must be greater than 0",
+        );
     }
 }
 
@@ -75,9 +87,15 @@ pub fn port<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId) {
 pub fn port_or_name<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId) {
     let at = || Spot::of(view).field(field);
     match view.node().int_or_string(field) {
-        Some(IntOrStr::Str(text)) => names::port_name_problems(text).into_iter().for_each(|p| e.invalid(at(), text, p)),
-        Some(IntOrStr::Int(number)) => names::port_number_problems(number).into_iter().for_each(|p| e.invalid(at(), number, p)),
-        None => names::port_number_problems(0).into_iter().for_each(|p| e.invalid(at(), 0_i64, p)),
+        Some(IntOrStr::Str(text)) => names::port_name_problems(text)
+            .into_iter()
+            .for_each(|p| e.invalid(at(), text, p)),
+        Some(IntOrStr::Int(number)) => names::port_number_problems(number)
+            .into_iter()
+            .for_each(|p| e.invalid(at(), number, p)),
+        None => names::port_number_problems(0)
+            .into_iter()
+            .for_each(|p| e.invalid(at(), 0_i64, p)),
     }
 }
 
@@ -130,7 +148,11 @@ pub fn annotations(e: &mut Errors<'_>, map: &Map, at: Spot<'_>) {
     let mut size = 0;
     for (key, value) in map.iter() {
         // The case of a key does not matter here.
-        e.invalid_each(at, key.as_str(), names::label_key_problems(&key.as_str().to_lowercase()));
+        e.invalid_each(
+            at,
+            key.as_str(),
+            names::label_key_problems(&key.as_str().to_lowercase()),
+        );
         size += key.as_str().len() + value.as_str().map_or(0, str::len);
     }
     if size > MAX {

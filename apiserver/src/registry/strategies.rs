@@ -41,18 +41,50 @@ static TABLE: &[(&str, &str, &Strategy)] = &[
     ("apps", "deployments", &apps::DEPLOYMENT),
     ("apps", "replicasets", &apps::REPLICA_SET),
     ("apps", "statefulsets", &apps::STATEFUL_SET),
-    ("certificates.k8s.io", "certificatesigningrequests", &certificates::REQUEST),
-    ("certificates.k8s.io", "clustertrustbundles", &certificates::TRUST_BUNDLE),
-    ("coordination.k8s.io", "leasecandidates", &coordination::LEASE_CANDIDATE),
+    (
+        "certificates.k8s.io",
+        "certificatesigningrequests",
+        &certificates::REQUEST,
+    ),
+    (
+        "certificates.k8s.io",
+        "clustertrustbundles",
+        &certificates::TRUST_BUNDLE,
+    ),
+    (
+        "coordination.k8s.io",
+        "leasecandidates",
+        &coordination::LEASE_CANDIDATE,
+    ),
     ("coordination.k8s.io", "leases", &coordination::LEASE),
-    ("discovery.k8s.io", "endpointslices", &endpoints::ENDPOINT_SLICE),
+    (
+        "discovery.k8s.io",
+        "endpointslices",
+        &endpoints::ENDPOINT_SLICE,
+    ),
     ("events.k8s.io", "events", &event::EVENT),
     ("networking.k8s.io", "ipaddresses", &networking::IP_ADDRESS),
-    ("rbac.authorization.k8s.io", "clusterrolebindings", &rbac::CLUSTER_ROLE_BINDING),
-    ("rbac.authorization.k8s.io", "clusterroles", &rbac::CLUSTER_ROLE),
-    ("rbac.authorization.k8s.io", "rolebindings", &rbac::ROLE_BINDING),
+    (
+        "rbac.authorization.k8s.io",
+        "clusterrolebindings",
+        &rbac::CLUSTER_ROLE_BINDING,
+    ),
+    (
+        "rbac.authorization.k8s.io",
+        "clusterroles",
+        &rbac::CLUSTER_ROLE,
+    ),
+    (
+        "rbac.authorization.k8s.io",
+        "rolebindings",
+        &rbac::ROLE_BINDING,
+    ),
     ("rbac.authorization.k8s.io", "roles", &rbac::ROLE),
-    ("scheduling.k8s.io", "priorityclasses", &scheduling::PRIORITY_CLASS),
+    (
+        "scheduling.k8s.io",
+        "priorityclasses",
+        &scheduling::PRIORITY_CLASS,
+    ),
 ];
 
 /// The strategy of a resource.
@@ -75,7 +107,10 @@ mod tests {
     fn every_row_has_a_cell_per_column() {
         for resource in proto::catalogue::resources() {
             if let Some(cells) = of(resource).cells {
-                let (have, want) = (cells(&Value::object(), 0).len(), crate::table::columns(resource).len());
+                let (have, want) = (
+                    cells(&Value::object(), 0).len(),
+                    crate::table::columns(resource).len(),
+                );
                 assert_eq!(have, want, "{}/{}", resource.group, resource.name);
             }
         }
@@ -85,7 +120,9 @@ mod tests {
     fn the_table_is_sorted_and_names_resources_that_exist() {
         assert!(TABLE.is_sorted_by(|a, b| (a.0, a.1) < (b.0, b.1)));
         for (group, name, _) in TABLE {
-            let known = proto::catalogue::resources().iter().any(|r| r.group == *group && r.name == *name);
+            let known = proto::catalogue::resources()
+                .iter()
+                .any(|r| r.group == *group && r.name == *name);
             assert!(known, "{group}/{name}");
         }
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use e2e::cluster::{self, Cluster, Daemon, MAX_NODES, Spec};
+use e2e::cluster::{self, Cluster, Daemon, MAX_NODES, NOT_OURS_YET, Spec};
 use e2e::progress::Progress;
 use e2e::workshop::Workshop;
 use e2e::{image, init};
@@ -61,8 +61,8 @@ fn command() -> Command {
                 .arg(
                     Arg::new("upstream")
                         .long("upstream")
-                        .default_value("none")
-                        .help("Daemons that are upstream's instead of ours: names, or control-plane, or all"),
+                        .default_value(NOT_OURS_YET)
+                        .help("Daemons that are upstream's instead of ours: names, or control-plane, or all, or none"),
                 )
                 .arg(
                     Arg::new("profile")

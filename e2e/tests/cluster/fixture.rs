@@ -9,13 +9,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use e2e::cluster::{self, Cluster, Daemon, Spec};
+use e2e::cluster::{self, Cluster, Daemon, NOT_OURS_YET, Spec};
 use e2e::image;
 use e2e::progress::Progress;
 use e2e::workshop::Workshop;
 
-/// Daemons that are upstream's where `NAVARCH_UPSTREAM` does not say otherwise (`none`, or as for `hack/up --upstream`).
-const DEFAULT_UPSTREAM: &str = "kube-scheduler,kube-controller-manager,kubelet,kube-proxy";
 const IMAGES: &[&str] = &["coredns", "web", "busybox", "pause"];
 
 pub(super) struct Fixture {
@@ -42,7 +40,7 @@ impl Fixture {
             .unwrap();
         let workshop = Workshop::new("dev");
         let upstream =
-            std::env::var("NAVARCH_UPSTREAM").unwrap_or_else(|_| DEFAULT_UPSTREAM.to_owned());
+            std::env::var("NAVARCH_UPSTREAM").unwrap_or_else(|_| NOT_OURS_YET.to_owned());
         let upstream = Daemon::parse_list(&upstream).unwrap();
         workshop.ensure_programs(&upstream).unwrap();
         let images = IMAGES

@@ -26,7 +26,10 @@ pub(crate) fn exec(ask: &Exec, report: Report) -> Result<(), Error> {
         .as_deref()
         .map(seccomp::Filter::read)
         .transpose()?;
-    let identity = Identity::of(process, filter)?.running(&ask.command);
+    let mut identity = Identity::of(process, filter)?.running(&ask.command);
+    if ask.tty.is_some() {
+        identity = identity.with_env("TERM", "xterm"); // as CRI's runtimes do
+    }
 
     let target = sys::pidfd(ask.pid).map_err(Error::doing("container's process"))?;
     cgroup::join(ask.pid)?;

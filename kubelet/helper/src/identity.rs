@@ -69,6 +69,14 @@ impl Identity {
         self
     }
 
+    /// The same with a variable set.
+    pub(crate) fn with_env(mut self, name: &str, value: &str) -> Self {
+        let prefix = format!("{name}=");
+        self.env.retain(|entry| !entry.starts_with(&prefix));
+        self.env.push(prefix + value);
+        self
+    }
+
     pub(crate) const fn uid(&self) -> u32 {
         self.uid
     }

@@ -17,6 +17,7 @@ mod connection;
 mod container;
 mod disk;
 mod launch;
+mod lifecycle;
 mod port_forward;
 mod programs;
 mod pty;

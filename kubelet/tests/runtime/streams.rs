@@ -124,8 +124,7 @@ async fn exec_with_a_terminal_has_its_size_and_follows_it() {
     let node = Node::start().await;
     let sandbox = node.sandbox().await;
     let id = node.run(&sandbox, node.shell("sleep 1000")).await;
-    let script =
-        "tty; stty size; trap 'stty size; exit 6' WINCH; echo ready; while :; do sleep 0.01; done";
+    let script = "tty; stty size; echo $TERM; trap 'stty size; exit 6' WINCH; echo ready; while :; do sleep 0.01; done";
     let request = ExecRequest {
         command: sh(script),
         tty: true,
@@ -143,7 +142,10 @@ async fn exec_with_a_terminal_has_its_size_and_follows_it() {
     while !text.contains("ready") {
         text.push_str(&some(&mut stdout).await);
     }
-    assert!(text.contains("/dev/pts/0\r\n33 111\r\n"), "{text:?}");
+    assert!(
+        text.contains("/dev/pts/0\r\n33 111\r\nxterm\r\n"),
+        "{text:?}"
+    );
     let terminal = session.terminal.clone().unwrap();
     terminal
         .resize(TerminalSize {

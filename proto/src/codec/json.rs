@@ -18,9 +18,11 @@ use crate::value::Value;
 
 use super::DecodeError;
 
-pub use write::indent;
 pub(crate) use encode::{empty as push_empty, shows};
-pub(crate) use write::{push_bool, push_bytes, push_float, push_int, push_raw, push_string, push_text};
+pub use write::indent;
+pub(crate) use write::{
+    push_bool, push_bytes, push_float, push_int, push_raw, push_string, push_text,
+};
 
 /// What to do about fields that the message does not have and fields given twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,7 +46,11 @@ pub struct Decoded {
 ///
 /// # Errors
 /// A syntax error anywhere; else the first value that does not fit its field.
-pub fn decode(bytes: &[u8], message: MsgId, strictness: Strictness) -> Result<Decoded, DecodeError> {
+pub fn decode(
+    bytes: &[u8],
+    message: MsgId,
+    strictness: Strictness,
+) -> Result<Decoded, DecodeError> {
     decode::decode(&text(bytes), message, strictness)
 }
 

@@ -81,18 +81,34 @@ impl Layout {
 
     fn build(message: MsgId) -> Self {
         let mut fields: Box<[Slot]> = message.fields().map(Slot::of).collect();
-        assert!(fields.len() <= MAX_FIELDS, "a message has at most 64 fields");
+        assert!(
+            fields.len() <= MAX_FIELDS,
+            "a message has at most 64 fields"
+        );
         let numbers = 0..u8::try_from(fields.len()).expect("at most 64");
         let slot = |number: &u8| &fields[usize::from(*number)];
         let mut by_name: Box<[u8]> = numbers.clone().collect();
         by_name.sort_unstable_by_key(|n| slot(n).field.name);
-        let by_value = numbers.clone().filter(|n| matches!(slot(n).empty, Empty::Message(_))).collect();
-        let always = numbers.clone().filter(|n| slot(n).empty != Empty::Omit).fold(0, |set, n| set | 1 << n);
+        let by_value = numbers
+            .clone()
+            .filter(|n| matches!(slot(n).empty, Empty::Message(_)))
+            .collect();
+        let always = numbers
+            .clone()
+            .filter(|n| slot(n).empty != Empty::Omit)
+            .fold(0, |set, n| set | 1 << n);
         let names = NameTable::new(numbers.map(|n| (slot(&n).field.name, n)).collect());
         let tags = Tags::new(message, &names);
         fields.iter_mut().for_each(|slot| slot.is_type_meta = true);
         tags.each_slot(&mut |number| fields[usize::from(number)].is_type_meta = false);
-        Self { fields, by_name, names, tags, by_value, always }
+        Self {
+            fields,
+            by_name,
+            names,
+            tags,
+            by_value,
+            always,
+        }
     }
 
     #[inline]
@@ -125,15 +141,25 @@ struct NameTable {
 impl NameTable {
     fn new(names: Vec<(NameId, u8)>) -> Self {
         // With four cells a name a few trials are enough; otherwise the table doubles.
-        let few = (names.len().max(1) * 4).next_power_of_two().trailing_zeros();
-        let trials = (few..16).flat_map(|bits| (1..=100).map(move |trial| (bits, 0x9e37_79b9_u32.wrapping_mul(trial) | 1)));
+        let few = (names.len().max(1) * 4)
+            .next_power_of_two()
+            .trailing_zeros();
+        let trials = (few..16).flat_map(|bits| {
+            (1..=100).map(move |trial| (bits, 0x9e37_79b9_u32.wrapping_mul(trial) | 1))
+        });
         // The last one gives each of the 65,536 names its own cell.
-        let mut tables = trials.chain([(16, 1 << 16)]).filter_map(|(bits, multiplier)| Self::try_new(&names, bits, multiplier));
+        let mut tables = trials
+            .chain([(16, 1 << 16)])
+            .filter_map(|(bits, multiplier)| Self::try_new(&names, bits, multiplier));
         tables.next().expect("names are distinct")
     }
 
     fn try_new(names: &[(NameId, u8)], bits: u32, multiplier: u32) -> Option<Self> {
-        let mut table = Self { multiplier, shift: 32 - bits, cells: vec![None; 1 << bits].into() };
+        let mut table = Self {
+            multiplier,
+            shift: 32 - bits,
+            cells: vec![None; 1 << bits].into(),
+        };
         for entry in names {
             let place = table.place(entry.0);
             if table.cells[place].replace(*entry).is_some() {
@@ -150,7 +176,9 @@ impl NameTable {
 
     #[inline]
     fn find(&self, name: NameId) -> Option<u8> {
-        self.cells[self.place(name)].filter(|(n, _)| *n == name).map(|(_, number)| number)
+        self.cells[self.place(name)]
+            .filter(|(n, _)| *n == name)
+            .map(|(_, number)| number)
     }
 }
 
@@ -161,8 +189,14 @@ impl Tags {
         let row = |index: &u16| {
             let field = catalogue::field_at(*index);
             let to = match field.kind {
-                Kind::Message(inner) if field.has(Flags::INLINE) => Target::Inline(Self::new(inner, names)),
-                _ => Target::Slot(names.find(field.name).expect("the generator flattens embedded structs")),
+                Kind::Message(inner) if field.has(Flags::INLINE) => {
+                    Target::Inline(Self::new(inner, names))
+                }
+                _ => Target::Slot(
+                    names
+                        .find(field.name)
+                        .expect("the generator flattens embedded structs"),
+                ),
             };
             Tag { tag: field.tag, to }
         };
@@ -173,7 +207,10 @@ impl Tags {
                 *cell = u8::try_from(i).expect("a message has at most 64 fields");
             }
         }
-        Self { rows, low: low.into() }
+        Self {
+            rows,
+            low: low.into(),
+        }
     }
 
     /// The number of the row of a tag.
@@ -181,7 +218,10 @@ impl Tags {
     pub(crate) fn find(&self, tag: u32) -> Option<usize> {
         match self.low.get(tag as usize) {
             Some(row) => (*row != NO_ROW).then_some(usize::from(*row)),
-            None => self.rows.binary_search_by_key(&tag, |t| u32::from(t.tag)).ok(),
+            None => self
+                .rows
+                .binary_search_by_key(&tag, |t| u32::from(t.tag))
+                .ok(),
         }
     }
 
@@ -201,7 +241,13 @@ impl Slot {
         let omit = field.has(Flags::OMIT_EMPTY);
         let empty = match (field.shape, field.kind) {
             _ if field.has(Flags::OMIT_ZERO) => Empty::Omit,
-            (Shape::One, _) if pointer => if omit { Empty::Omit } else { Empty::Null },
+            (Shape::One, _) if pointer => {
+                if omit {
+                    Empty::Omit
+                } else {
+                    Empty::Null
+                }
+            }
             // Go's omitempty does nothing for structs held by value.
             (Shape::One, Kind::Message(message)) => Empty::Message(message),
             (Shape::One, Kind::Quantity) => Empty::Text("\"0\""),
@@ -209,23 +255,43 @@ impl Slot {
             (Shape::One, Kind::SchemaOrBool) => Empty::Text("false"),
             (
                 Shape::One,
-                Kind::Time | Kind::MicroTime | Kind::RawExtension | Kind::FieldsV1 | Kind::Json
-                | Kind::SchemaOrArray | Kind::SchemaOrStrings,
+                Kind::Time
+                | Kind::MicroTime
+                | Kind::RawExtension
+                | Kind::FieldsV1
+                | Kind::Json
+                | Kind::SchemaOrArray
+                | Kind::SchemaOrStrings,
             ) => Empty::Null,
             _ if omit => Empty::Omit,
             (Shape::One, Kind::String) => Empty::Text("\"\""),
             (Shape::One, Kind::Bool) => Empty::Text("false"),
             (Shape::One, Kind::Int32 | Kind::Int64 | Kind::Float64) => Empty::Text("0"),
-            (Shape::One, Kind::Bytes | Kind::Strings) | (Shape::List | Shape::Map, _) => Empty::Null,
+            (Shape::One, Kind::Bytes | Kind::Strings) | (Shape::List | Shape::Map, _) => {
+                Empty::Null
+            }
         };
         let zero_is_absent = field.shape == Shape::One
             && !pointer
             && matches!(
                 field.kind,
-                Kind::String | Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Float64
-                    | Kind::Quantity | Kind::IntOrString | Kind::Time | Kind::MicroTime
+                Kind::String
+                    | Kind::Bool
+                    | Kind::Int32
+                    | Kind::Int64
+                    | Kind::Float64
+                    | Kind::Quantity
+                    | Kind::IntOrString
+                    | Kind::Time
+                    | Kind::MicroTime
             );
-        Self { field, key: format!("\"{}\":", field.name.text()).into(), empty, zero_is_absent, is_type_meta: false }
+        Self {
+            field,
+            key: format!("\"{}\":", field.name.text()).into(),
+            empty,
+            zero_is_absent,
+            is_type_meta: false,
+        }
     }
 }
 
@@ -252,7 +318,12 @@ pub(crate) fn zero_of(field: &Field) -> Value {
         Kind::Quantity => Value::String("0".into()),
         Kind::Time | Kind::MicroTime => Value::String(leaf::time_text(None, field.kind)),
         Kind::Message(message) => zero(message),
-        Kind::Bytes | Kind::Strings | Kind::RawExtension | Kind::FieldsV1 | Kind::Json
-        | Kind::SchemaOrArray | Kind::SchemaOrStrings => Value::Null,
+        Kind::Bytes
+        | Kind::Strings
+        | Kind::RawExtension
+        | Kind::FieldsV1
+        | Kind::Json
+        | Kind::SchemaOrArray
+        | Kind::SchemaOrStrings => Value::Null,
     }
 }

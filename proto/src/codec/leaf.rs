@@ -6,10 +6,10 @@ use ::base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::DecodeError;
 use crate::catalogue::Kind;
+use crate::quantity;
 use crate::time::civil::Civil;
 use crate::time::{self, GO_ZERO};
 use crate::value::Value;
-use crate::quantity;
 
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 const ZERO_MICRO_TIME: &str = "0001-01-01T00:00:00.000000Z";
@@ -25,22 +25,32 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Decodes base64 as Go does, which skips line breaks.
 pub(crate) fn from_base64(text: &str) -> Result<Box<[u8]>, DecodeError> {
     let decoded = if memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_some() {
-        let joined: Vec<u8> = text.bytes().filter(|b| !matches!(b, b'\n' | b'\r')).collect();
+        let joined: Vec<u8> = text
+            .bytes()
+            .filter(|b| !matches!(b, b'\n' | b'\r'))
+            .collect();
         BASE64.decode(joined)
     } else {
         BASE64.decode(text)
     };
-    decoded.map(Vec::into_boxed_slice).map_err(|_| DecodeError::Base64(corrupt_at(text.as_bytes())))
+    decoded
+        .map(Vec::into_boxed_slice)
+        .map_err(|_| DecodeError::Base64(corrupt_at(text.as_bytes())))
 }
 
 /// Where Go says that base64 is corrupt: at the byte that does not belong there, or at the beginning of
 /// a group of four that ends too soon.
 fn corrupt_at(text: &[u8]) -> usize {
-    let mut rest = text.iter().enumerate().filter(|(_, b)| !matches!(b, b'\n' | b'\r'));
+    let mut rest = text
+        .iter()
+        .enumerate()
+        .filter(|(_, b)| !matches!(b, b'\n' | b'\r'));
     loop {
         let mut start = text.len();
         for i in 0..4 {
-            let Some((at, byte)) = rest.next() else { return start };
+            let Some((at, byte)) = rest.next() else {
+                return start;
+            };
             start = start.min(at);
             let padding = *byte == b'=';
             let ends_well = match i {
@@ -62,7 +72,9 @@ fn corrupt_at(text: &[u8]) -> usize {
 pub(crate) fn push_base64(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    let written = BASE64.encode_slice(bytes, &mut out[start..]).expect("the space is what padded base64 takes");
+    let written = BASE64
+        .encode_slice(bytes, &mut out[start..])
+        .expect("the space is what padded base64 takes");
     out.truncate(start + written);
 }
 
@@ -72,7 +84,11 @@ pub(crate) fn to_base64(bytes: &[u8]) -> String {
 
 /// A canonical quantity.
 pub(crate) fn quantity(text: &str) -> Result<Box<str>, DecodeError> {
-    if is_plainly_canonical(text) { Ok(text.into()) } else { Ok(quantity::canonicalize(text)?) }
+    if is_plainly_canonical(text) {
+        Ok(text.into())
+    } else {
+        Ok(quantity::canonicalize(text)?)
+    }
 }
 
 /// Canonical at a glance: a short number without sign, fraction or exponent that its suffix cannot
@@ -90,7 +106,9 @@ pub(crate) fn is_plainly_canonical(text: &str) -> bool {
     }
     match suffix {
         "" | "m" | "k" | "M" => !number.ends_with("000"),
-        "Ki" | "Mi" | "Gi" => number.len() <= 6 && number.parse::<u32>().is_ok_and(|n| !n.is_multiple_of(1024)),
+        "Ki" | "Mi" | "Gi" => {
+            number.len() <= 6 && number.parse::<u32>().is_ok_and(|n| !n.is_multiple_of(1024))
+        }
         _ => false,
     }
 }
@@ -114,16 +132,22 @@ pub(crate) fn is_zero(value: &Value, kind: Kind) -> bool {
 /// pointer to something empty.
 pub(crate) fn fits(kind: Kind, value: &Value) -> bool {
     match kind {
-        Kind::String | Kind::Quantity | Kind::Time | Kind::MicroTime => matches!(value, Value::String(_)),
+        Kind::String | Kind::Quantity | Kind::Time | Kind::MicroTime => {
+            matches!(value, Value::String(_))
+        }
         Kind::Bool => matches!(value, Value::Bool(_)),
         Kind::Int32 | Kind::Int64 => matches!(value, Value::Int(_)),
         Kind::Float64 => matches!(value, Value::Float(_) | Value::Int(_)),
         Kind::IntOrString => matches!(value, Value::Int(_) | Value::String(_)),
         Kind::Bytes => matches!(value, Value::Bytes(_)),
-        Kind::RawExtension | Kind::FieldsV1 | Kind::Json => matches!(value, Value::Raw(_) | Value::Null),
+        Kind::RawExtension | Kind::FieldsV1 | Kind::Json => {
+            matches!(value, Value::Raw(_) | Value::Null)
+        }
         Kind::Strings => matches!(value, Value::List(_)),
         Kind::SchemaOrBool => matches!(value, Value::Bool(_) | Value::Map(_)),
-        Kind::SchemaOrArray | Kind::SchemaOrStrings => matches!(value, Value::List(_) | Value::Map(_) | Value::Null),
+        Kind::SchemaOrArray | Kind::SchemaOrStrings => {
+            matches!(value, Value::List(_) | Value::Map(_) | Value::Null)
+        }
         Kind::Message(_) => matches!(value, Value::Map(_)),
     }
 }
@@ -172,10 +196,17 @@ pub(crate) fn push_time(unix: Unix, kind: Kind, out: &mut Vec<u8>) {
     }
     let two = |n: u8| [b'0' + n / 10, b'0' + n % 10];
     let [c, y] = [year / 100, year % 100].map(|n| two(n.try_into().unwrap_or(0)));
-    let [mo, d, h, mi, s] = [civil.month, civil.day, civil.hour, civil.minute, civil.second].map(two);
+    let [mo, d, h, mi, s] = [
+        civil.month,
+        civil.day,
+        civil.hour,
+        civil.minute,
+        civil.second,
+    ]
+    .map(two);
     out.extend_from_slice(&[
-        c[0], c[1], y[0], y[1], b'-', mo[0], mo[1], b'-', d[0], d[1], b'T', h[0], h[1], b':', mi[0], mi[1],
-        b':', s[0], s[1],
+        c[0], c[1], y[0], y[1], b'-', mo[0], mo[1], b'-', d[0], d[1], b'T', h[0], h[1], b':',
+        mi[0], mi[1], b':', s[0], s[1],
     ]);
     if kind == Kind::MicroTime {
         out.push(b'.');
@@ -194,16 +225,40 @@ mod tests {
     #[test]
     fn base64_is_read_as_go_reads_it() {
         assert_eq!(from_base64("aGVs\nbG8=").as_deref(), Ok(&b"hello"[..]));
-        assert_eq!(from_base64("aGVsbG9=").as_deref(), Ok(&b"hello"[..]), "trailing bits are not looked at");
+        assert_eq!(
+            from_base64("aGVsbG9=").as_deref(),
+            Ok(&b"hello"[..]),
+            "trailing bits are not looked at"
+        );
         assert_eq!(from_base64("aGV*"), Err(DecodeError::Base64(3)));
-        assert_eq!(from_base64("aGVsbG8"), Err(DecodeError::Base64(4)), "padding is required");
+        assert_eq!(
+            from_base64("aGVsbG8"),
+            Err(DecodeError::Base64(4)),
+            "padding is required"
+        );
         assert_eq!(from_base64("aGVsbG8=x"), Err(DecodeError::Base64(8)));
         assert_eq!(from_base64("aG=V"), Err(DecodeError::Base64(2)));
     }
 
     #[test]
     fn what_looks_canonical_is() {
-        for number in [0, 1, 7, 10, 100, 512, 999, 1000, 1023, 1024, 1025, 1536, 2048, 1_000_001, 123_456_789_012_345_u64] {
+        for number in [
+            0,
+            1,
+            7,
+            10,
+            100,
+            512,
+            999,
+            1000,
+            1023,
+            1024,
+            1025,
+            1536,
+            2048,
+            1_000_001,
+            123_456_789_012_345_u64,
+        ] {
             for suffix in ["", "m", "k", "M", "G", "Ki", "Mi", "Gi", "Ti"] {
                 let text = format!("{number}{suffix}");
                 if is_plainly_canonical(&text) {
@@ -215,12 +270,25 @@ mod tests {
 
     #[test]
     fn a_pushed_time_is_the_printed_one() {
-        for secs in [GO_ZERO, 0, 1, -1, 951_782_400, 4_102_444_799, 253_402_300_799, 253_402_300_800, i64::MAX / 4] {
+        for secs in [
+            GO_ZERO,
+            0,
+            1,
+            -1,
+            951_782_400,
+            4_102_444_799,
+            253_402_300_799,
+            253_402_300_800,
+            i64::MAX / 4,
+        ] {
             for kind in [Kind::Time, Kind::MicroTime] {
                 for nanos in [0, 1000, 999_999_999, -5] {
                     let mut out = Vec::new();
                     push_time(Some((secs, nanos)), kind, &mut out);
-                    assert_eq!(std::str::from_utf8(&out), Ok(&*time_text(Some((secs, nanos)), kind)));
+                    assert_eq!(
+                        std::str::from_utf8(&out),
+                        Ok(&*time_text(Some((secs, nanos)), kind))
+                    );
                 }
             }
         }

@@ -101,7 +101,11 @@ pub fn is_sealed(bytes: &[u8]) -> bool {
 /// No envelope, or a malformed one.
 pub fn open(bytes: &[u8]) -> Result<Envelope<'_>, DecodeError> {
     let unknown = bytes.strip_prefix(&PREFIX).ok_or(DecodeError::NoEnvelope)?;
-    let mut envelope = Envelope { api_version: "", kind: "", raw: &[] };
+    let mut envelope = Envelope {
+        api_version: "",
+        kind: "",
+        raw: &[],
+    };
     let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
     let mut fields = Fields::new(unknown, "Unknown");
     while let Some((tag, wire)) = fields.next()? {

@@ -57,7 +57,10 @@ impl<'a> ObjectMeta<'a> {
     /// # Errors
     /// Malformed bytes or invalid UTF-8.
     pub fn read(object: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut meta = Self { raw: metadata(object)?.unwrap_or_default(), ..Self::default() };
+        let mut meta = Self {
+            raw: metadata(object)?.unwrap_or_default(),
+            ..Self::default()
+        };
         let mut fields = Fields::new(meta.raw, "ObjectMeta");
         while let Some((tag, wire)) = fields.next()? {
             match tag {
@@ -72,7 +75,9 @@ impl<'a> ObjectMeta<'a> {
                 }
                 tag::LABELS => drop(pair(wire.bytes("Labels")?)?),
                 tag::ANNOTATIONS => drop(pair(wire.bytes("Annotations")?)?),
-                tag::OWNER_REFERENCES => drop(OwnerReference::read(wire.bytes("OwnerReferences")?)?),
+                tag::OWNER_REFERENCES => {
+                    drop(OwnerReference::read(wire.bytes("OwnerReferences")?)?)
+                }
                 tag::FINALIZERS => drop(text(wire, "Finalizers")?),
                 _ => {}
             }
@@ -82,10 +87,12 @@ impl<'a> ObjectMeta<'a> {
 
     fn all(self, wanted: u32) -> impl Iterator<Item = &'a [u8]> + Clone {
         let mut fields = Fields::new(self.raw, "ObjectMeta");
-        std::iter::from_fn(move || loop {
-            let (tag, wire) = fields.next().ok()??;
-            if tag == wanted {
-                return wire.as_bytes();
+        std::iter::from_fn(move || {
+            loop {
+                let (tag, wire) = fields.next().ok()??;
+                if tag == wanted {
+                    return wire.as_bytes();
+                }
             }
         })
     }
@@ -101,11 +108,13 @@ impl<'a> ObjectMeta<'a> {
     }
 
     pub fn owner_references(self) -> impl Iterator<Item = OwnerReference<'a>> + Clone {
-        self.all(tag::OWNER_REFERENCES).filter_map(|raw| OwnerReference::read(raw).ok())
+        self.all(tag::OWNER_REFERENCES)
+            .filter_map(|raw| OwnerReference::read(raw).ok())
     }
 
     pub fn finalizers(self) -> impl Iterator<Item = &'a str> + Clone {
-        self.all(tag::FINALIZERS).filter_map(|raw| std::str::from_utf8(raw).ok())
+        self.all(tag::FINALIZERS)
+            .filter_map(|raw| std::str::from_utf8(raw).ok())
     }
 }
 
@@ -131,7 +140,9 @@ impl<'a> OwnerReference<'a> {
                 tag::OWNER_UID => owner.uid = text(wire, "UID")?,
                 tag::OWNER_API_VERSION => owner.api_version = text(wire, "APIVersion")?,
                 tag::OWNER_CONTROLLER => owner.controller = wire.varint("Controller")? != 0,
-                tag::OWNER_BLOCK => owner.block_owner_deletion = wire.varint("BlockOwnerDeletion")? != 0,
+                tag::OWNER_BLOCK => {
+                    owner.block_owner_deletion = wire.varint("BlockOwnerDeletion")? != 0
+                }
                 _ => {}
             }
         }
@@ -210,7 +221,10 @@ impl Path {
             match (field.kind, names.peek()) {
                 (Kind::Message(inner), Some(_)) => message = inner,
                 (kind @ (Kind::String | Kind::Int32 | Kind::Int64 | Kind::Bool), None) => {
-                    return Some(Self { tags: tags.into(), kind });
+                    return Some(Self {
+                        tags: tags.into(),
+                        kind,
+                    });
                 }
                 _ => return None,
             }
@@ -223,7 +237,10 @@ impl Path {
     /// # Errors
     /// Malformed bytes on the way, or invalid UTF-8.
     pub fn get<'a>(&self, object: &'a [u8]) -> Result<Scalar<'a>, DecodeError> {
-        let (last, way) = self.tags.split_last().expect("a path has at least one name");
+        let (last, way) = self
+            .tags
+            .split_last()
+            .expect("a path has at least one name");
         let mut message = object;
         for tag in way {
             message = match last_of(message, *tag)? {
@@ -231,7 +248,9 @@ impl Path {
                 None => return Ok(self.zero()),
             };
         }
-        let Some(wire) = last_of(message, *last)? else { return Ok(self.zero()) };
+        let Some(wire) = last_of(message, *last)? else {
+            return Ok(self.zero());
+        };
         Ok(match self.kind {
             Kind::Bool => Scalar::Bool(wire.varint("Bool")? != 0),
             Kind::Int32 => Scalar::Int(scalar::int32(wire.varint("Int")?).into()),
@@ -251,13 +270,20 @@ impl Path {
 
 /// Finds a field and appends the tags that lead to it through embedded structs.
 fn find(message: MsgId, name: NameId, tags: &mut Vec<u32>) -> Option<&'static catalogue::Field> {
-    let own = || message.fields_by_tag().iter().map(|i| catalogue::field_at(*i));
+    let own = || {
+        message
+            .fields_by_tag()
+            .iter()
+            .map(|i| catalogue::field_at(*i))
+    };
     if let Some(field) = own().find(|f| f.name == name && !f.has(Flags::INLINE)) {
         tags.push(field.tag.into());
         return Some(field);
     }
     own().filter(|f| f.has(Flags::INLINE)).find_map(|inline| {
-        let Kind::Message(inner) = inline.kind else { return None };
+        let Kind::Message(inner) = inline.kind else {
+            return None;
+        };
         tags.push(inline.tag.into());
         let found = find(inner, name, tags);
         if found.is_none() {
@@ -297,7 +323,8 @@ pub fn splice_resource_version(raw: &[u8], revision: i64) -> Result<Bytes, Decod
     let field_len = 1 + len_of_varint(version.len()) + version.len();
     let meta_len = meta.len() - inner.len() + field_len;
 
-    let mut out = Vec::with_capacity(raw.len() - outer.len() + 1 + len_of_varint(meta_len) + meta_len);
+    let mut out =
+        Vec::with_capacity(raw.len() - outer.len() + 1 + len_of_varint(meta_len) + meta_len);
     out.extend_from_slice(&raw[..outer.start]);
     push_head(tag::METADATA, meta_len, &mut out);
     out.extend_from_slice(&meta[..inner.start]);

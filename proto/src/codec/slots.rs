@@ -18,11 +18,20 @@ pub(crate) struct Slots {
 impl Slots {
     #[inline]
     pub(crate) fn new<T>(stack: &[T]) -> Self {
-        Self { base: stack.len(), present: 0, placed: 0, places: [0; MAX_FIELDS] }
+        Self {
+            base: stack.len(),
+            present: 0,
+            placed: 0,
+            places: [0; MAX_FIELDS],
+        }
     }
 
     /// Puts the entries of a map on the stack.
-    pub(crate) fn of<'v>(map: Option<&'v Map>, layout: &Layout, stack: &mut Vec<&'v Value>) -> Self {
+    pub(crate) fn of<'v>(
+        map: Option<&'v Map>,
+        layout: &Layout,
+        stack: &mut Vec<&'v Value>,
+    ) -> Self {
         let mut slots = Self::new(stack);
         for (name, value) in map.into_iter().flat_map(Map::iter) {
             if let Some(number) = name.known().and_then(|name| layout.slot_of(name)) {
@@ -93,7 +102,10 @@ pub(crate) struct Parts {
 impl Parts {
     /// Begins with what an earlier occurrence of the same field left: its values are merged.
     pub(crate) fn new(layout: &'static Layout, old: Option<Value>, stack: &mut Vec<Value>) -> Self {
-        let mut parts = Self { layout, slots: Slots::new(stack) };
+        let mut parts = Self {
+            layout,
+            slots: Slots::new(stack),
+        };
         if let Some(Value::Map(old)) = old {
             for (name, value) in old {
                 if let Some(number) = name.known().and_then(|name| layout.slot_of(name)) {

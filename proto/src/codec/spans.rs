@@ -6,10 +6,10 @@
 //! what to do.
 
 use super::layout::{Empty, Slot, Tags, Target};
+use super::leaf;
 use super::protobuf::scalar;
 use super::protobuf::wire::Fields;
 pub(crate) use super::protobuf::wire::Wire;
-use super::leaf;
 use super::slots::Slots;
 use crate::catalogue::{Field, Flags, Kind, Shape};
 
@@ -24,7 +24,12 @@ pub(crate) struct Span<'r> {
 }
 
 /// Notes where the fields of a message are.
-pub(crate) fn note<'r>(raw: &'r [u8], tags: &'static Tags, slots: &mut Slots, spans: &mut Vec<Span<'r>>) -> Option<()> {
+pub(crate) fn note<'r>(
+    raw: &'r [u8],
+    tags: &'static Tags,
+    slots: &mut Slots,
+    spans: &mut Vec<Span<'r>>,
+) -> Option<()> {
     let mut fields = Fields::new(raw, "");
     let mut inlined = 0_u64;
     while let Some((tag, wire)) = fields.next().ok()? {
@@ -32,7 +37,15 @@ pub(crate) fn note<'r>(raw: &'r [u8], tags: &'static Tags, slots: &mut Slots, sp
         match &tags.rows[row].to {
             Target::Slot(number) => match slots.get_mut(spans, *number) {
                 Some(span) => span.count += 1,
-                None => slots.put(spans, *number, Span { count: 1, wire, rest: fields.rest() }),
+                None => slots.put(
+                    spans,
+                    *number,
+                    Span {
+                        count: 1,
+                        wire,
+                        rest: fields.rest(),
+                    },
+                ),
             },
             Target::Inline(inner) => {
                 if inlined & (1 << row) != 0 {
@@ -61,12 +74,19 @@ impl<'r> Span<'r> {
             return is_zero(field, self.wire);
         }
         let omit = slot.empty == Empty::Omit && !field.has(Flags::POINTER);
-        Some(omit && matches!(field.kind, Kind::Bytes | Kind::Strings) && self.wire.as_bytes() == Some(&[]))
+        Some(
+            omit && matches!(field.kind, Kind::Bytes | Kind::Strings)
+                && self.wire.as_bytes() == Some(&[]),
+        )
     }
 
     /// The values of a list or the entries of a map that follow the first.
     pub(crate) fn others(&self, field: &Field) -> Others<'r> {
-        Others { left: self.count - 1, tag: field.tag.into(), fields: Fields::new(self.rest, "") }
+        Others {
+            left: self.count - 1,
+            tag: field.tag.into(),
+            fields: Fields::new(self.rest, ""),
+        }
     }
 }
 
@@ -96,8 +116,12 @@ impl<'r> Iterator for Others<'r> {
 /// Key and value of an entry of a map, written as encoders write it.
 pub(crate) fn entry(wire: Wire<'_>) -> Option<(&str, Wire<'_>)> {
     let mut fields = Fields::new(wire.as_bytes()?, "");
-    let (1, key) = fields.next().ok()?? else { return None };
-    let (2, value) = fields.next().ok()?? else { return None };
+    let (1, key) = fields.next().ok()?? else {
+        return None;
+    };
+    let (2, value) = fields.next().ok()?? else {
+        return None;
+    };
     let key = std::str::from_utf8(key.as_bytes()?).ok()?;
     fields.rest().is_empty().then_some((key, value))
 }
@@ -105,7 +129,9 @@ pub(crate) fn entry(wire: Wire<'_>) -> Option<(&str, Wire<'_>)> {
 /// The text of a quantity, written as encoders write it; it need not be canonical.
 pub(crate) fn quantity(wire: Wire<'_>) -> Option<&str> {
     let mut fields = Fields::new(wire.as_bytes()?, "");
-    let (1, text) = fields.next().ok()?? else { return None };
+    let (1, text) = fields.next().ok()?? else {
+        return None;
+    };
     let text = std::str::from_utf8(text.as_bytes()?).ok()?;
     fields.rest().is_empty().then_some(text)
 }
@@ -116,7 +142,9 @@ fn is_zero(field: &Field, wire: Wire<'_>) -> Option<bool> {
         Kind::Bool | Kind::Int64 => wire.as_varint()? == 0,
         Kind::Int32 => scalar::int32(wire.as_varint()?) == 0,
         Kind::Float64 => wire.as_double()? == 0.0,
-        Kind::Time | Kind::MicroTime => scalar::timestamp(wire.as_bytes()?, field.kind).ok()?.is_none(),
+        Kind::Time | Kind::MicroTime => scalar::timestamp(wire.as_bytes()?, field.kind)
+            .ok()?
+            .is_none(),
         Kind::Quantity => {
             let text = quantity(wire)?;
             text == "0" || !leaf::is_plainly_canonical(text) && &*leaf::quantity(text).ok()? == "0"

@@ -12,7 +12,11 @@ use crate::value::Value;
 use arbitrary::{Source, sorted_raw};
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
 fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
@@ -23,13 +27,23 @@ fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
 fn tree() -> impl Strategy<Value = (MsgId, Value)> {
     let is_object = |m: &MsgId| m.fields().any(|f| f.name.text() == "metadata");
     let (objects, others): (Vec<MsgId>, Vec<MsgId>) = catalogue::messages().partition(is_object);
-    let message = prop_oneof![3 => prop::sample::select(objects), 1 => prop::sample::select(others)];
-    (message, bytes(3000)).prop_map(|(message, entropy)| (message, Source::new(&entropy).message(message, 0)))
+    let message =
+        prop_oneof![3 => prop::sample::select(objects), 1 => prop::sample::select(others)];
+    (message, bytes(3000))
+        .prop_map(|(message, entropy)| (message, Source::new(&entropy).message(message, 0)))
 }
 
 /// A kind that objects are of, and a tree of it.
 fn object() -> impl Strategy<Value = (MsgId, Value)> {
-    const KINDS: &[&str] = &["Pod", "Service", "Node", "ConfigMap", "Secret", "PersistentVolume", "Event"];
+    const KINDS: &[&str] = &[
+        "Pod",
+        "Service",
+        "Node",
+        "ConfigMap",
+        "Secret",
+        "PersistentVolume",
+        "Event",
+    ];
     (prop::sample::select(KINDS), bytes(3000)).prop_map(|(kind, entropy)| {
         let message = catalogue::message_of("", "v1", kind).expect("a kind of the core group");
         (message, Source::new(&entropy).message(message, 0))
@@ -189,7 +203,10 @@ fn check_protobuf(raw: &[u8], message: MsgId) {
     }
     let typed = typed::from_protobuf::<serde_json::Value>(raw, message);
     if let (Ok(typed), Ok(_)) = (&typed, &decoded) {
-        assert_eq!(*typed, serde_json::from_slice::<serde_json::Value>(&out).unwrap());
+        assert_eq!(
+            *typed,
+            serde_json::from_slice::<serde_json::Value>(&out).unwrap()
+        );
     }
     drop(protobuf::open(raw));
     drop(scan::ObjectMeta::read(raw).map(|meta| meta.owner_references().count()));
@@ -200,7 +217,11 @@ fn check_protobuf(raw: &[u8], message: MsgId) {
 fn check_json(text: &[u8], message: MsgId) {
     let lenient = json::decode(text, message, json::Strictness::Lenient);
     let strict = json::decode(text, message, json::Strictness::Strict);
-    assert_eq!(lenient.map(|d| d.value), strict.map(|d| d.value), "strictness only tells");
+    assert_eq!(
+        lenient.map(|d| d.value),
+        strict.map(|d| d.value),
+        "strictness only tells"
+    );
     if let Ok(value) = json::parse(text) {
         let mut out = Vec::new();
         json::write(&value, &mut out);
@@ -210,6 +231,9 @@ fn check_json(text: &[u8], message: MsgId) {
         assert!(json::parse(&pretty).is_ok());
     }
     let serde = serde_json::from_slice::<serde_json::Value>(text).is_ok();
-    assert!(!serde || json::is_valid(text), "what serde_json reads is JSON");
+    assert!(
+        !serde || json::is_valid(text),
+        "what serde_json reads is JSON"
+    );
     drop(yaml::decode(text, message, json::Strictness::Lenient));
 }

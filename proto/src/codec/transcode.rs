@@ -32,7 +32,11 @@ pub fn to_json(
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
     let start = out.len();
-    let mut fast = Transcoder { out, spans: Vec::with_capacity(128), depth: 0 };
+    let mut fast = Transcoder {
+        out,
+        spans: Vec::with_capacity(128),
+        depth: 0,
+    };
     if fast.message(raw, message, type_meta).is_some() {
         return Ok(());
     }
@@ -94,7 +98,11 @@ impl<'r> Transcoder<'r, '_> {
     /// `kind` and `apiVersion`, which Go's structs have first.
     fn type_meta(&mut self, layout: &'static Layout, meta: TypeMeta<'_>, open: &mut bool) {
         for slot in layout.fields.iter().take_while(|slot| slot.is_type_meta) {
-            let text = if slot.field.name == names::KIND { meta.kind } else { meta.api_version };
+            let text = if slot.field.name == names::KIND {
+                meta.kind
+            } else {
+                meta.api_version
+            };
             if !text.is_empty() {
                 self.key(slot, open);
                 push_string(text, self.out);
@@ -162,14 +170,16 @@ impl<'r> Transcoder<'r, '_> {
             Kind::Int64 => json::push_int(wire.as_varint()?.cast_signed(), self.out),
             Kind::Float64 => push_float(wire.as_double()?, self.out),
             Kind::Bytes => json::push_bytes(wire.as_bytes()?, self.out),
-            Kind::Time | Kind::MicroTime => match scalar::timestamp(wire.as_bytes()?, field.kind).ok()? {
-                None => self.out.extend_from_slice(b"null"),
-                time => {
-                    self.out.push(b'"');
-                    leaf::push_time(time, field.kind, self.out);
-                    self.out.push(b'"');
+            Kind::Time | Kind::MicroTime => {
+                match scalar::timestamp(wire.as_bytes()?, field.kind).ok()? {
+                    None => self.out.extend_from_slice(b"null"),
+                    time => {
+                        self.out.push(b'"');
+                        leaf::push_time(time, field.kind, self.out);
+                        self.out.push(b'"');
+                    }
                 }
-            },
+            }
             Kind::Quantity => {
                 let text = spans::quantity(wire)?;
                 if leaf::is_plainly_canonical(text) {
@@ -182,12 +192,16 @@ impl<'r> Transcoder<'r, '_> {
                 Ok(int) => json::push_int(int.into(), self.out),
                 Err(text) => json::push_text(text, self.out),
             },
-            Kind::RawExtension | Kind::FieldsV1 | Kind::Json => match scalar::raw(wire.as_bytes()?).ok()? {
-                Some(raw) => push_raw(raw, self.out),
-                None => self.out.extend_from_slice(b"null"),
-            },
+            Kind::RawExtension | Kind::FieldsV1 | Kind::Json => {
+                match scalar::raw(wire.as_bytes()?).ok()? {
+                    Some(raw) => push_raw(raw, self.out),
+                    None => self.out.extend_from_slice(b"null"),
+                }
+            }
             Kind::Strings => self.strings(wire.as_bytes()?)?,
-            Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings => self.union(field.kind, around, wire.as_bytes()?)?,
+            Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings => {
+                self.union(field.kind, around, wire.as_bytes()?)?
+            }
             Kind::Message(id) => self.message(wire.as_bytes()?, id, None)?,
         }
         Some(())
@@ -216,8 +230,12 @@ impl<'r> Transcoder<'r, '_> {
         let (mut allows, mut schema, mut list) = (None, None, false);
         while let Some((tag, wire)) = fields.next().ok()? {
             match (kind, tag) {
-                (Kind::SchemaOrBool, 1) if allows.is_none() => allows = Some(wire.as_varint()? != 0),
-                (Kind::SchemaOrBool, 2) | (Kind::SchemaOrArray | Kind::SchemaOrStrings, 1) if schema.is_none() => {
+                (Kind::SchemaOrBool, 1) if allows.is_none() => {
+                    allows = Some(wire.as_varint()? != 0)
+                }
+                (Kind::SchemaOrBool, 2) | (Kind::SchemaOrArray | Kind::SchemaOrStrings, 1)
+                    if schema.is_none() =>
+                {
                     schema = Some(wire.as_bytes()?);
                 }
                 (Kind::SchemaOrArray | Kind::SchemaOrStrings, 2) => {
@@ -236,7 +254,9 @@ impl<'r> Transcoder<'r, '_> {
             (Some(_), _) if list => return None,
             _ if list => self.out.push(b']'),
             (Some(schema), _) => self.message(schema, around, None)?,
-            (None, allows) if kind == Kind::SchemaOrBool => json::push_bool(allows.unwrap_or(false), self.out),
+            (None, allows) if kind == Kind::SchemaOrBool => {
+                json::push_bool(allows.unwrap_or(false), self.out)
+            }
             _ => self.out.extend_from_slice(b"null"),
         }
         Some(())

@@ -28,7 +28,11 @@ pub enum Error {
     #[error("yaml: line {line}: exceeded max depth of {}", super::MAX_DEPTH)]
     TooDeep { line: usize },
     #[error("yaml: cannot decode {found} `{text}` as a {tag}")]
-    Tag { found: &'static str, text: String, tag: String },
+    Tag {
+        found: &'static str,
+        text: String,
+        tag: String,
+    },
     #[error("yaml: !!binary value contains invalid base64 data")]
     Binary,
     #[error("yaml: map merge requires map or sequence of maps as the value")]
@@ -43,7 +47,11 @@ pub enum Error {
 ///
 /// # Errors
 /// The text is not YAML, or the JSON that it stands for is not the message.
-pub fn decode(bytes: &[u8], message: MsgId, strictness: Strictness) -> Result<Decoded, DecodeError> {
+pub fn decode(
+    bytes: &[u8],
+    message: MsgId,
+    strictness: Strictness,
+) -> Result<Decoded, DecodeError> {
     let (json, duplicates) = to_json(bytes)?;
     let mut decoded = json::decode(&json, message, strictness)?;
     if strictness == Strictness::Strict {
@@ -59,7 +67,10 @@ pub fn decode(bytes: &[u8], message: MsgId, strictness: Strictness) -> Result<De
 pub fn parse(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let (json, duplicates) = to_json(bytes)?;
     let value = json::parse(&json)?;
-    Ok(Decoded { value, problems: duplicates.into_iter().collect() })
+    Ok(Decoded {
+        value,
+        problems: duplicates.into_iter().collect(),
+    })
 }
 
 /// The JSON of the first document, and upstream's complaint about keys given twice, if there are any
@@ -71,7 +82,8 @@ pub fn to_json(bytes: &[u8]) -> Result<(Vec<u8>, Option<String>), DecodeError> {
     let (value, duplicates) = read::read(&json::lossy(bytes))?;
     let mut json = Vec::with_capacity(bytes.len());
     json::write(&value, &mut json);
-    let complaint = (!duplicates.is_empty()).then(|| format!("yaml: unmarshal errors:\n  {}", duplicates.join("\n  ")));
+    let complaint = (!duplicates.is_empty())
+        .then(|| format!("yaml: unmarshal errors:\n  {}", duplicates.join("\n  ")));
     Ok((json, complaint))
 }
 

@@ -43,7 +43,14 @@ impl<'r> Message<'r> {
         let mut slots = Slots::new(&spans);
         common(spans::note(self.raw, &layout.tags, &mut slots, &mut spans))?;
         let left = slots.present() | layout.always;
-        visitor.visit_map(Fields { message: self, layout, spans, slots, left, current: None })
+        visitor.visit_map(Fields {
+            message: self,
+            layout,
+            spans,
+            slots,
+            left,
+            current: None,
+        })
     }
 }
 
@@ -60,7 +67,10 @@ struct Fields<'r> {
 impl<'r> MapAccess<'r> for Fields<'r> {
     type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'r>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+    fn next_key_seed<K: DeserializeSeed<'r>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
         for number in numbers(self.left) {
             self.left &= !(1 << number);
             let slot = self.layout.slot(number);
@@ -70,14 +80,25 @@ impl<'r> MapAccess<'r> for Fields<'r> {
                 _ => What::Empty(slot.empty),
             };
             let field = slot.field;
-            self.current = Some(Node { what, field, around: self.message.id, depth: self.message.depth });
-            return seed.deserialize(field.name.text().into_deserializer()).map(Some);
+            self.current = Some(Node {
+                what,
+                field,
+                around: self.message.id,
+                depth: self.message.depth,
+            });
+            return seed
+                .deserialize(field.name.text().into_deserializer())
+                .map(Some);
         }
         Ok(None)
     }
 
     fn next_value_seed<S: DeserializeSeed<'r>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        seed.deserialize(self.current.take().expect("serde asks for a value after its key"))
+        seed.deserialize(
+            self.current
+                .take()
+                .expect("serde asks for a value after its key"),
+        )
     }
 }
 
@@ -113,7 +134,9 @@ impl<'r> Node<'r> {
             _ => return Ok(false),
         };
         Ok(match self.field.kind {
-            Kind::Time | Kind::MicroTime => common(scalar::timestamp(common(wire.as_bytes())?, self.field.kind).ok())?.is_none(),
+            Kind::Time | Kind::MicroTime => {
+                common(scalar::timestamp(common(wire.as_bytes())?, self.field.kind).ok())?.is_none()
+            }
             Kind::RawExtension | Kind::FieldsV1 | Kind::Json => {
                 !common(scalar::raw(common(wire.as_bytes())?).ok())?.is_some_and(json::is_valid)
             }
@@ -123,7 +146,10 @@ impl<'r> Node<'r> {
     }
 
     fn deeper(self) -> Self {
-        Self { depth: self.depth + 1, ..self }
+        Self {
+            depth: self.depth + 1,
+            ..self
+        }
     }
 
     fn with(self, what: What<'r>) -> Self {
@@ -135,10 +161,18 @@ impl<'r> Node<'r> {
             What::Empty(empty) => show_empty(empty, visitor),
             What::Field(span) => match self.field.shape {
                 Shape::One => self.show_element(span.wire, visitor),
-                Shape::List => visitor.visit_seq(Items { node: self.deeper(), values: Values::of(span, self.field) }),
+                Shape::List => visitor.visit_seq(Items {
+                    node: self.deeper(),
+                    values: Values::of(span, self.field),
+                }),
                 Shape::Map => {
                     let values = Values::of(span, self.field);
-                    visitor.visit_map(Entries { node: self.deeper(), values, last: None, value: None })
+                    visitor.visit_map(Entries {
+                        node: self.deeper(),
+                        values,
+                        last: None,
+                        value: None,
+                    })
                 }
             },
             What::Element(wire) => self.show_element(wire, visitor),
@@ -148,10 +182,18 @@ impl<'r> Node<'r> {
     }
 
     fn message(self, raw: &'r [u8], id: MsgId) -> Message<'r> {
-        Message { raw, id, depth: self.depth + 1 }
+        Message {
+            raw,
+            id,
+            depth: self.depth + 1,
+        }
     }
 
-    fn show_element<V: Visitor<'r>>(self, wire: spans::Wire<'r>, visitor: V) -> Result<V::Value, Error> {
+    fn show_element<V: Visitor<'r>>(
+        self,
+        wire: spans::Wire<'r>,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         let kind = self.field.kind;
         match kind {
             Kind::String => show_text(common(wire.as_bytes())?, visitor),
@@ -160,14 +202,17 @@ impl<'r> Node<'r> {
             Kind::Int64 => visitor.visit_i64(common(wire.as_varint())?.cast_signed()),
             Kind::Float64 => show_float(common(wire.as_double())?, visitor),
             Kind::Bytes => visitor.visit_string(leaf::to_base64(common(wire.as_bytes())?)),
-            Kind::Time | Kind::MicroTime => {
-                show_time(common(scalar::timestamp(common(wire.as_bytes())?, kind).ok())?, kind, visitor)
-            }
+            Kind::Time | Kind::MicroTime => show_time(
+                common(scalar::timestamp(common(wire.as_bytes())?, kind).ok())?,
+                kind,
+                visitor,
+            ),
             Kind::Quantity => match common(spans::quantity(wire))? {
                 text if leaf::is_plainly_canonical(text) => visitor.visit_borrowed_str(text),
                 text => visitor.visit_string(common(leaf::quantity(text).ok())?.into()),
             },
-            Kind::IntOrString => match common(scalar::int_or_bytes(common(wire.as_bytes())?).ok())? {
+            Kind::IntOrString => match common(scalar::int_or_bytes(common(wire.as_bytes())?).ok())?
+            {
                 Ok(int) => visitor.visit_i64(int.into()),
                 Err(text) => show_text(text, visitor),
             },
@@ -177,10 +222,15 @@ impl<'r> Node<'r> {
                     None => visitor.visit_unit(),
                 }
             }
-            Kind::Strings => {
-                visitor.visit_seq(Parts { node: self, fields: wire::Fields::new(common(wire.as_bytes())?, ""), tag: 1, of: What::Text })
+            Kind::Strings => visitor.visit_seq(Parts {
+                node: self,
+                fields: wire::Fields::new(common(wire.as_bytes())?, ""),
+                tag: 1,
+                of: What::Text,
+            }),
+            Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings => {
+                self.show_union(common(wire.as_bytes())?, visitor)
             }
-            Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings => self.show_union(common(wire.as_bytes())?, visitor),
             Kind::Message(id) => self.message(common(wire.as_bytes())?, id).show(visitor),
         }
     }
@@ -201,8 +251,17 @@ impl<'r> Node<'r> {
         match schema {
             Some(_) if list => Err(Error::Uncommon),
             _ if list => {
-                let of = if self.field.kind == Kind::SchemaOrArray { What::Schema } else { What::Text };
-                visitor.visit_seq(Parts { node: self, fields: wire::Fields::new(raw, ""), tag: 2, of })
+                let of = if self.field.kind == Kind::SchemaOrArray {
+                    What::Schema
+                } else {
+                    What::Text
+                };
+                visitor.visit_seq(Parts {
+                    node: self,
+                    fields: wire::Fields::new(raw, ""),
+                    tag: 2,
+                    of,
+                })
             }
             Some(schema) => self.with(What::Schema(schema)).show(visitor),
             None if or_bool => visitor.visit_bool(allows.unwrap_or(false)),
@@ -226,7 +285,10 @@ struct Values<'r> {
 
 impl<'r> Values<'r> {
     fn of(span: Span<'r>, field: &Field) -> Self {
-        Self { first: Some(span.wire), others: span.others(field) }
+        Self {
+            first: Some(span.wire),
+            others: span.others(field),
+        }
     }
 
     fn next(&mut self) -> Option<spans::Wire<'r>> {
@@ -242,8 +304,14 @@ struct Items<'r> {
 impl<'r> SeqAccess<'r> for Items<'r> {
     type Error = Error;
 
-    fn next_element_seed<S: DeserializeSeed<'r>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        self.values.next().map(|wire| seed.deserialize(self.node.with(What::Element(wire)))).transpose()
+    fn next_element_seed<S: DeserializeSeed<'r>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Error> {
+        self.values
+            .next()
+            .map(|wire| seed.deserialize(self.node.with(What::Element(wire))))
+            .transpose()
     }
 }
 
@@ -258,8 +326,13 @@ struct Entries<'r> {
 impl<'r> MapAccess<'r> for Entries<'r> {
     type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'r>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        let Some(wire) = self.values.next() else { return Ok(None) };
+    fn next_key_seed<K: DeserializeSeed<'r>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
+        let Some(wire) = self.values.next() else {
+            return Ok(None);
+        };
         let (key, value) = common(spans::entry(wire))?;
         if self.last.is_some_and(|last| last >= key) {
             return Err(Error::Uncommon);
@@ -269,7 +342,10 @@ impl<'r> MapAccess<'r> for Entries<'r> {
     }
 
     fn next_value_seed<S: DeserializeSeed<'r>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        let value = self.value.take().expect("serde asks for a value after its key");
+        let value = self
+            .value
+            .take()
+            .expect("serde asks for a value after its key");
         seed.deserialize(self.node.with(What::Element(value)))
     }
 }
@@ -285,7 +361,10 @@ struct Parts<'r> {
 impl<'r> SeqAccess<'r> for Parts<'r> {
     type Error = Error;
 
-    fn next_element_seed<S: DeserializeSeed<'r>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
+    fn next_element_seed<S: DeserializeSeed<'r>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Error> {
         while let Some((tag, wire)) = common(self.fields.next().ok())? {
             if tag == self.tag {
                 let part = (self.of)(common(wire.as_bytes())?);

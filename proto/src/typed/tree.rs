@@ -29,7 +29,11 @@ impl<'v> Message<'v> {
     }
 
     fn show<V: Visitor<'v>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_map(Fields { message: self, slots: Layout::of(self.id).fields.iter(), current: None })
+        visitor.visit_map(Fields {
+            message: self,
+            slots: Layout::of(self.id).fields.iter(),
+            current: None,
+        })
     }
 }
 
@@ -42,22 +46,43 @@ struct Fields<'v> {
 impl<'v> MapAccess<'v> for Fields<'v> {
     type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'v>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+    fn next_key_seed<K: DeserializeSeed<'v>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
         for slot in self.slots.by_ref() {
             let field = slot.field;
-            let value = self.message.map.and_then(|m| m.get(field.name)).filter(|v| json::shows(slot, v));
+            let value = self
+                .message
+                .map
+                .and_then(|m| m.get(field.name))
+                .filter(|v| json::shows(slot, v));
             self.current = match (value, slot.empty) {
-                (Some(value), _) => Some(Node { what: What::Field(value), field, around: self.message.id }),
+                (Some(value), _) => Some(Node {
+                    what: What::Field(value),
+                    field,
+                    around: self.message.id,
+                }),
                 (None, Empty::Omit) => continue,
-                (None, empty) => Some(Node { what: What::Empty(empty), field, around: self.message.id }),
+                (None, empty) => Some(Node {
+                    what: What::Empty(empty),
+                    field,
+                    around: self.message.id,
+                }),
             };
-            return seed.deserialize(field.name.text().into_deserializer()).map(Some);
+            return seed
+                .deserialize(field.name.text().into_deserializer())
+                .map(Some);
         }
         Ok(None)
     }
 
     fn next_value_seed<S: DeserializeSeed<'v>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        seed.deserialize(self.current.take().expect("serde asks for a value after its key"))
+        seed.deserialize(
+            self.current
+                .take()
+                .expect("serde asks for a value after its key"),
+        )
     }
 }
 
@@ -86,24 +111,36 @@ impl<'v> Node<'v> {
             What::Field(value) | What::Element(value) => match value {
                 Value::Null => true,
                 Value::Raw(raw) => !json::is_valid(raw),
-                Value::String(text) => matches!(self.field.kind, Kind::Time | Kind::MicroTime) && leaf::is_zero_time(text),
+                Value::String(text) => {
+                    matches!(self.field.kind, Kind::Time | Kind::MicroTime)
+                        && leaf::is_zero_time(text)
+                }
                 _ => false,
             },
         })
     }
 
     fn element(self, value: &'v Value) -> Self {
-        Self { what: What::Element(value), ..self }
+        Self {
+            what: What::Element(value),
+            ..self
+        }
     }
 
     fn show<V: Visitor<'v>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.what {
             What::Empty(empty) => show_empty(empty, visitor),
-            What::Field(Value::List(items)) if self.field.shape == Shape::List => {
-                visitor.visit_seq(Items { node: self, items: items.iter() })
-            }
+            What::Field(Value::List(items)) if self.field.shape == Shape::List => visitor
+                .visit_seq(Items {
+                    node: self,
+                    items: items.iter(),
+                }),
             What::Field(Value::Map(map)) if self.field.shape == Shape::Map => {
-                visitor.visit_map(Entries { node: self, entries: map.iter(), current: None })
+                visitor.visit_map(Entries {
+                    node: self,
+                    entries: map.iter(),
+                    current: None,
+                })
             }
             What::Field(value) | What::Element(value) => self.show_element(value, visitor),
         }
@@ -119,10 +156,17 @@ impl<'v> Node<'v> {
             Value::String(text) => visitor.visit_borrowed_str(text),
             Value::Bytes(bytes) => visitor.visit_string(leaf::to_base64(bytes)),
             Value::Raw(raw) => show_raw(raw, visitor),
-            Value::List(items) => visitor.visit_seq(Items { node: self, items: items.iter() }),
+            Value::List(items) => visitor.visit_seq(Items {
+                node: self,
+                items: items.iter(),
+            }),
             Value::Map(map) => {
                 // The unions of a schema nest the message that they are in.
-                let id = if let Kind::Message(id) = self.field.kind { id } else { self.around };
+                let id = if let Kind::Message(id) = self.field.kind {
+                    id
+                } else {
+                    self.around
+                };
                 Message::new(Some(map), id).show(visitor)
             }
         }
@@ -137,8 +181,14 @@ struct Items<'v> {
 impl<'v> SeqAccess<'v> for Items<'v> {
     type Error = Error;
 
-    fn next_element_seed<S: DeserializeSeed<'v>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        self.items.next().map(|item| seed.deserialize(self.node.element(item))).transpose()
+    fn next_element_seed<S: DeserializeSeed<'v>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Error> {
+        self.items
+            .next()
+            .map(|item| seed.deserialize(self.node.element(item)))
+            .transpose()
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -155,14 +205,23 @@ struct Entries<'v, I> {
 impl<'v, I: Iterator<Item = (&'v Name, &'v Value)>> MapAccess<'v> for Entries<'v, I> {
     type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'v>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        let Some((name, value)) = self.entries.next() else { return Ok(None) };
+    fn next_key_seed<K: DeserializeSeed<'v>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
+        let Some((name, value)) = self.entries.next() else {
+            return Ok(None);
+        };
         self.current = Some(value);
-        seed.deserialize(name.as_str().into_deserializer()).map(Some)
+        seed.deserialize(name.as_str().into_deserializer())
+            .map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'v>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        let value = self.current.take().expect("serde asks for a value after its key");
+        let value = self
+            .current
+            .take()
+            .expect("serde asks for a value after its key");
         seed.deserialize(self.node.element(value))
     }
 }

@@ -14,11 +14,21 @@ pub(crate) const EARLIER: [&str; 4] = ["v1.33.0", "v1.34.0", "v1.35.0", "v1.36.0
 const MODULE: &str = "k8s.io/api@v0.37.1";
 
 static TESTDATA: LazyLock<PathBuf> = LazyLock::new(|| {
-    let output = Command::new("go").args(["mod", "download", "-json", MODULE]).current_dir("/").output();
+    let output = Command::new("go")
+        .args(["mod", "download", "-json", MODULE])
+        .current_dir("/")
+        .output();
     let output = output.expect("these tests need go for `go mod download`");
-    assert!(output.status.success(), "go mod download {MODULE}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "go mod download {MODULE}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let about = json::parse(&output.stdout).expect("go prints JSON");
-    let dir = about.get("Dir").and_then(Value::as_str).expect("go says where the module is");
+    let dir = about
+        .get("Dir")
+        .and_then(Value::as_str)
+        .expect("go says where the module is");
     PathBuf::from(dir).join("testdata")
 });
 
@@ -39,7 +49,12 @@ impl Golden {
         let form = |extension| file(release, name, extension).expect("an object has three forms");
         let json = form("json");
         let head = json::parse(&json).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let text = |key: &str| head.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |key: &str| {
+            head.get(key)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         Self {
             name: name.to_owned(),
             release: release.to_owned(),
@@ -54,7 +69,11 @@ impl Golden {
     /// What becomes of the object in this release; form by form, as only those that change are kept.
     pub(crate) fn after(&self) -> Self {
         let form = |extension, before: &Vec<u8>| {
-            let after = file(&self.release, &format!("{}.after_roundtrip", self.name), extension);
+            let after = file(
+                &self.release,
+                &format!("{}.after_roundtrip", self.name),
+                extension,
+            );
             after.unwrap_or_else(|| before.clone())
         };
         Self {
@@ -69,7 +88,10 @@ impl Golden {
     }
 
     pub(crate) fn message(&self) -> Option<proto::MsgId> {
-        let (group, version) = self.api_version.split_once('/').unwrap_or(("", &self.api_version));
+        let (group, version) = self
+            .api_version
+            .split_once('/')
+            .unwrap_or(("", &self.api_version));
         catalogue::message_of(group, version, &self.kind)
     }
 }
@@ -87,7 +109,10 @@ pub(crate) fn corpus(release: &str) -> Vec<Golden> {
         .filter(|name| !name.ends_with(".after_roundtrip"))
         .collect();
     names.sort();
-    names.iter().map(|name| Golden::read(release, name)).collect()
+    names
+        .iter()
+        .map(|name| Golden::read(release, name))
+        .collect()
 }
 
 /// JSON without the space between its tokens. The golden files are indented; raw fields would keep
@@ -115,16 +140,28 @@ pub(crate) fn sorted_raw(value: Value) -> Value {
             Value::Raw(out.into())
         }
         Value::List(items) => Value::List(items.into_iter().map(sorted_raw).collect()),
-        Value::Map(map) => Value::Map(map.into_iter().map(|(name, value)| (name, sorted_raw(value))).collect()),
+        Value::Map(map) => Value::Map(
+            map.into_iter()
+                .map(|(name, value)| (name, sorted_raw(value)))
+                .collect(),
+        ),
         other => other,
     }
 }
 
 pub(crate) fn first_difference(got: &[u8], want: &[u8]) -> String {
-    let at = got.iter().zip(want).position(|(a, b)| a != b).unwrap_or(got.len().min(want.len()));
+    let at = got
+        .iter()
+        .zip(want)
+        .position(|(a, b)| a != b)
+        .unwrap_or(got.len().min(want.len()));
     let around = |bytes: &[u8]| {
         let piece = &bytes[at.saturating_sub(60)..bytes.len().min(at + 60)];
         String::from_utf8_lossy(piece).into_owned()
     };
-    format!("at byte {at}\n got {:?}\nwant {:?}", around(got), around(want))
+    format!(
+        "at byte {at}\n got {:?}\nwant {:?}",
+        around(got),
+        around(want)
+    )
 }

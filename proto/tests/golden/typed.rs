@@ -16,8 +16,12 @@ const REFUSED: &str = "policy.v1.PodDisruptionBudget";
 /// Reads an object three ways and holds the results against each other.
 fn check<T: DeserializeOwned + PartialEq + std::fmt::Debug>(golden: &Golden, message: MsgId) {
     let text = compact(&golden.json);
-    let raw = protobuf::open(&golden.protobuf).expect("golden protobuf is sealed").raw;
-    let tree = json::decode(&text, message, json::Strictness::Lenient).expect("golden JSON decodes").value;
+    let raw = protobuf::open(&golden.protobuf)
+        .expect("golden protobuf is sealed")
+        .raw;
+    let tree = json::decode(&text, message, json::Strictness::Lenient)
+        .expect("golden JSON decodes")
+        .value;
     let from_json = serde_json::from_slice::<T>(&text).map_err(|e| e.to_string());
     let from_protobuf = typed::from_protobuf::<T>(raw, message).map_err(|e| e.to_string());
     let from_tree = typed::from_value::<T>(&tree, message).map_err(|e| e.to_string());
@@ -84,8 +88,14 @@ fn a_type_reads_the_same_from_protobuf_a_tree_and_json() {
         "storagemigration.k8s.io" storagemigration { v1 [StorageVersionMigration] v1beta1 [StorageVersionMigration] }
     };
     for golden in corpus(HEAD) {
-        let (Some(message), Some(check)) = (golden.message(), checks.remove(&golden.name)) else { continue };
+        let (Some(message), Some(check)) = (golden.message(), checks.remove(&golden.name)) else {
+            continue;
+        };
         check(&golden, message);
     }
-    assert!(checks.is_empty(), "no golden objects for {:?}", checks.keys());
+    assert!(
+        checks.is_empty(),
+        "no golden objects for {:?}",
+        checks.keys()
+    );
 }

@@ -26,7 +26,10 @@ pub struct Counted {
 impl Counted {
     fn counts(&self, pod: &PodInfo, namespace_labels: &Labels) -> bool {
         (self.terminating || !pod.terminating)
-            && self.matchers.iter().all(|m| pod.matched_by(m, namespace_labels))
+            && self
+                .matchers
+                .iter()
+                .all(|m| pod.matched_by(m, namespace_labels))
     }
 }
 
@@ -51,7 +54,11 @@ impl ByNode {
 
     /// Nodes that have such pods.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeIndex, u32)> {
-        self.pods.iter().enumerate().filter(|(_, n)| **n > 0).map(|(i, n)| (super::index(i), *n))
+        self.pods
+            .iter()
+            .enumerate()
+            .filter(|(_, n)| **n > 0)
+            .map(|(i, n)| (super::index(i), *n))
     }
 
     fn change(&mut self, node: NodeIndex, plus: bool) {
@@ -103,12 +110,21 @@ impl Counts {
             }
         }
         if kept.len() >= KEPT
-            && let Some(oldest) = kept.iter().min_by_key(|(_, k)| k.asked).map(|(c, _)| c.clone())
+            && let Some(oldest) = kept
+                .iter()
+                .min_by_key(|(_, k)| k.asked)
+                .map(|(c, _)| c.clone())
         {
             kept.remove(&oldest);
         }
         let by_node = Arc::new(by_node);
-        kept.insert(counted.clone(), Kept { by_node: Arc::clone(&by_node), asked: now });
+        kept.insert(
+            counted.clone(),
+            Kept {
+                by_node: Arc::clone(&by_node),
+                asked: now,
+            },
+        );
         by_node
     }
 

@@ -83,7 +83,10 @@ impl Column {
             return *id;
         }
         let text: Arc<str> = text.into();
-        let value = Value { text: Arc::clone(&text), nodes: 0 };
+        let value = Value {
+            text: Arc::clone(&text),
+            nodes: 0,
+        };
         let id = match self.free.pop() {
             Some(id) => {
                 self.values[id as usize] = value;
@@ -115,7 +118,8 @@ impl Column {
                 old
             }
             ByNode::Many(all) => {
-                let old = std::mem::replace(&mut grow(all, node)[node as usize], new.unwrap_or(NONE));
+                let old =
+                    std::mem::replace(&mut grow(all, node)[node as usize], new.unwrap_or(NONE));
                 Some(old).filter(|id| *id != NONE)
             }
         }
@@ -180,7 +184,11 @@ impl NodeLabels {
     pub fn test(&self, key: &str, condition: &Condition) -> Test<'_> {
         let absent = condition.met_by(None);
         let Some(column) = self.column(key) else {
-            return Test { column: None, met: Box::default(), absent };
+            return Test {
+                column: None,
+                met: Box::default(),
+                absent,
+            };
         };
         let mut met = vec![false; column.size()].into_boxed_slice();
         match condition {
@@ -195,7 +203,11 @@ impl NodeLabels {
                 }
             }
         }
-        Test { column: Some(column), met, absent }
+        Test {
+            column: Some(column),
+            met,
+            absent,
+        }
     }
 }
 

@@ -40,7 +40,8 @@ impl TaintInfo {
 
     fn tolerated_by(&self, t: &Toleration, compare: bool) -> bool {
         let differs = |own: &Option<String>, other: &str| {
-            own.as_deref().is_some_and(|own| !own.is_empty() && own != other)
+            own.as_deref()
+                .is_some_and(|own| !own.is_empty() && own != other)
         };
         if differs(&t.effect, &self.effect) || differs(&t.key, &self.key) {
             return false;
@@ -49,13 +50,11 @@ impl TaintInfo {
         match t.operator.as_deref().unwrap_or_default() {
             "" | "Equal" => value == self.value,
             "Exists" => true,
-            operator @ ("Lt" | "Gt") if compare => {
-                match (decimal(value), decimal(&self.value)) {
-                    (Some(bound), Some(own)) if operator == "Lt" => own < bound,
-                    (Some(bound), Some(own)) => own > bound,
-                    _ => false,
-                }
-            }
+            operator @ ("Lt" | "Gt") if compare => match (decimal(value), decimal(&self.value)) {
+                (Some(bound), Some(own)) if operator == "Lt" => own < bound,
+                (Some(bound), Some(own)) => own > bound,
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -70,7 +69,11 @@ fn decimal(text: &str) -> Option<i64> {
 /// The taints of a node.
 #[must_use]
 pub fn taints_of(node: &k8s_openapi::api::core::v1::Node) -> Vec<TaintInfo> {
-    let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
+    let taints = node
+        .spec
+        .as_ref()
+        .and_then(|s| s.taints.as_deref())
+        .unwrap_or_default();
     taints.iter().map(TaintInfo::of).collect()
 }
 

@@ -29,7 +29,9 @@ pub(super) struct Terms {
 impl Terms {
     /// Each distinct term, with the number of pods that have it by node.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Wish, &Term, &HashMap<NodeIndex, u32>)> {
-        self.all.iter().map(|((wish, term), nodes)| (*wish, &**term, nodes))
+        self.all
+            .iter()
+            .map(|((wish, term), nodes)| (*wish, &**term, nodes))
     }
 
     pub(super) fn has_apart(&self) -> bool {

@@ -27,9 +27,18 @@ impl Zones {
     }
 
     pub(super) fn list(&self) -> Vec<NodeIndex> {
-        let longest = self.zones.iter().map(|(_, nodes)| nodes.len()).max().unwrap_or(0);
+        let longest = self
+            .zones
+            .iter()
+            .map(|(_, nodes)| nodes.len())
+            .max()
+            .unwrap_or(0);
         (0..longest)
-            .flat_map(|turn| self.zones.iter().filter_map(move |(_, nodes)| nodes.get(turn).copied()))
+            .flat_map(|turn| {
+                self.zones
+                    .iter()
+                    .filter_map(move |(_, nodes)| nodes.get(turn).copied())
+            })
             .collect()
     }
 }
@@ -38,10 +47,18 @@ impl Zones {
 pub(super) fn zone_key(node: &Node) -> String {
     let label = |old: &str, new: &str| {
         let labels = node.metadata.labels.as_ref();
-        labels.and_then(|l| l.get(old).or_else(|| l.get(new))).map_or("", String::as_str)
+        labels
+            .and_then(|l| l.get(old).or_else(|| l.get(new)))
+            .map_or("", String::as_str)
     };
-    let zone = label("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone");
-    let region = label("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region");
+    let zone = label(
+        "failure-domain.beta.kubernetes.io/zone",
+        "topology.kubernetes.io/zone",
+    );
+    let region = label(
+        "failure-domain.beta.kubernetes.io/region",
+        "topology.kubernetes.io/region",
+    );
     if zone.is_empty() && region.is_empty() {
         String::new()
     } else {

@@ -48,7 +48,11 @@ pub struct ScoringStrategy {
 
 impl Default for ScoringStrategy {
     fn default() -> Self {
-        Self { kind: "LeastAllocated".to_owned(), resources: cpu_and_memory(), requested_to_capacity_ratio: None }
+        Self {
+            kind: "LeastAllocated".to_owned(),
+            resources: cpu_and_memory(),
+            requested_to_capacity_ratio: None,
+        }
     }
 }
 
@@ -74,7 +78,9 @@ pub struct BalancedArgs {
 
 impl Default for BalancedArgs {
     fn default() -> Self {
-        Self { resources: cpu_and_memory() }
+        Self {
+            resources: cpu_and_memory(),
+        }
     }
 }
 
@@ -96,7 +102,10 @@ pub struct SpreadArgs {
 
 impl Default for SpreadArgs {
     fn default() -> Self {
-        Self { default_constraints: Vec::new(), defaulting_type: "System".to_owned() }
+        Self {
+            default_constraints: Vec::new(),
+            defaulting_type: "System".to_owned(),
+        }
     }
 }
 
@@ -110,7 +119,10 @@ pub struct InterPodAffinityArgs {
 
 impl Default for InterPodAffinityArgs {
     fn default() -> Self {
-        Self { hard_pod_affinity_weight: 1, ignore_preferred_terms_of_existing_pods: false }
+        Self {
+            hard_pod_affinity_weight: 1,
+            ignore_preferred_terms_of_existing_pods: false,
+        }
     }
 }
 
@@ -124,12 +136,20 @@ pub struct PreemptionArgs {
 
 impl Default for PreemptionArgs {
     fn default() -> Self {
-        Self { min_candidate_nodes_percentage: 10, min_candidate_nodes_absolute: 100 }
+        Self {
+            min_candidate_nodes_percentage: 10,
+            min_candidate_nodes_absolute: 100,
+        }
     }
 }
 
 fn cpu_and_memory() -> Vec<ResourceSpec> {
-    ["cpu", "memory"].map(|name| ResourceSpec { name: name.to_owned(), weight: 1 }).into()
+    ["cpu", "memory"]
+        .map(|name| ResourceSpec {
+            name: name.to_owned(),
+            weight: 1,
+        })
+        .into()
 }
 
 fn read<T: DeserializeOwned>(args: &serde_json::Value) -> Result<T, String> {
@@ -174,7 +194,10 @@ impl PluginArgs {
             "DefaultPreemption" => self.preemption = read(args)?,
             _ => {}
         }
-        for specs in [&mut self.node_resources_fit.scoring_strategy.resources, &mut self.balanced_allocation.resources] {
+        for specs in [
+            &mut self.node_resources_fit.scoring_strategy.resources,
+            &mut self.balanced_allocation.resources,
+        ] {
             if specs.is_empty() {
                 *specs = cpu_and_memory();
             }
@@ -193,8 +216,17 @@ impl PluginArgs {
         let strategy = &self.node_resources_fit.scoring_strategy;
         let ratio = match strategy.kind.as_str() {
             "LeastAllocated" | "MostAllocated" => None,
-            "RequestedToCapacityRatio" => Some(strategy.requested_to_capacity_ratio.clone().unwrap_or_default()),
-            other => return Err(format!("scoringStrategy.type: Unsupported value: {other:?}")),
+            "RequestedToCapacityRatio" => Some(
+                strategy
+                    .requested_to_capacity_ratio
+                    .clone()
+                    .unwrap_or_default(),
+            ),
+            other => {
+                return Err(format!(
+                    "scoringStrategy.type: Unsupported value: {other:?}"
+                ));
+            }
         };
         if let Some(ratio) = ratio {
             shape(&ratio.shape)?;
@@ -205,7 +237,9 @@ impl PluginArgs {
         match spread.defaulting_type.as_str() {
             "List" => {}
             "System" if spread.default_constraints.is_empty() => {}
-            "System" => return Err("defaultingType: when .defaultConstraints are not empty".to_owned()),
+            "System" => {
+                return Err("defaultingType: when .defaultConstraints are not empty".to_owned());
+            }
             other => return Err(format!("defaultingType: Unsupported value: {other:?}")),
         }
         if !(0..=100).contains(&self.inter_pod_affinity.hard_pod_affinity_weight) {
@@ -224,10 +258,16 @@ impl PluginArgs {
 fn weights(path: &str, specs: &[ResourceSpec]) -> Result<(), String> {
     for (i, spec) in specs.iter().enumerate() {
         if !(1..=100).contains(&spec.weight) {
-            return Err(format!("{path}[{i}].weight: resource weight of {} not in valid range [1, 100]", spec.name));
+            return Err(format!(
+                "{path}[{i}].weight: resource weight of {} not in valid range [1, 100]",
+                spec.name
+            ));
         }
         if specs[..i].iter().any(|s| s.name == spec.name) {
-            return Err(format!("{path}[{i}].name: Duplicate value: {:?}", spec.name));
+            return Err(format!(
+                "{path}[{i}].name: Duplicate value: {:?}",
+                spec.name
+            ));
         }
     }
     Ok(())
@@ -236,14 +276,20 @@ fn weights(path: &str, specs: &[ResourceSpec]) -> Result<(), String> {
 fn shape(points: &[ShapePoint]) -> Result<(), String> {
     let path = "scoringStrategy.requestedToCapacityRatio.shape";
     if points.is_empty() {
-        return Err(format!("{path}: Required value: at least one point must be specified"));
+        return Err(format!(
+            "{path}: Required value: at least one point must be specified"
+        ));
     }
     for (i, point) in points.iter().enumerate() {
         if i > 0 && points[i - 1].utilization >= point.utilization {
-            return Err(format!("{path}[{i}].utilization: utilization values must be sorted in increasing order"));
+            return Err(format!(
+                "{path}[{i}].utilization: utilization values must be sorted in increasing order"
+            ));
         }
         if !(0..=100).contains(&point.utilization) {
-            return Err(format!("{path}[{i}].utilization: not in valid range [0, 100]"));
+            return Err(format!(
+                "{path}[{i}].utilization: not in valid range [0, 100]"
+            ));
         }
         if !(0..=10).contains(&point.score) {
             return Err(format!("{path}[{i}].score: not in valid range [0, 10]"));

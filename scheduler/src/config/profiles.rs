@@ -63,12 +63,18 @@ pub struct PluginRef {
 
 impl PluginSet {
     fn disables(&self, name: &str) -> bool {
-        self.disabled.iter().any(|d| d.name == name || d.name == "*")
+        self.disabled
+            .iter()
+            .any(|d| d.name == name || d.name == "*")
     }
 }
 
 /// A point: its name in files, the plugins that are set for it, and its switch.
-type Point = (&'static str, fn(&Plugins) -> &PluginSet, fn(&mut Points) -> &mut bool);
+type Point = (
+    &'static str,
+    fn(&Plugins) -> &PluginSet,
+    fn(&mut Points) -> &mut bool,
+);
 
 const POINTS: [Point; 12] = [
     ("preEnqueue", |p| &p.pre_enqueue, |p| &mut p.pre_enqueue),
@@ -118,11 +124,19 @@ impl ProfileConfig {
                 *switch(&mut c.points) = false;
             }
             for r in &set.enabled {
-                let Some(entry) = plugins::find(&r.name) else { continue };
-                let at = all.iter().position(|c| c.name == entry.name).unwrap_or_else(|| {
-                    all.push(Chosen { points: Points::default(), ..chosen(entry, r.weight) });
-                    all.len() - 1
-                });
+                let Some(entry) = plugins::find(&r.name) else {
+                    continue;
+                };
+                let at = all
+                    .iter()
+                    .position(|c| c.name == entry.name)
+                    .unwrap_or_else(|| {
+                        all.push(Chosen {
+                            points: Points::default(),
+                            ..chosen(entry, r.weight)
+                        });
+                        all.len() - 1
+                    });
                 *switch(&mut all[at].points) = true;
                 if r.weight > 0 {
                     all[at].weight = i64::from(r.weight);
@@ -136,7 +150,8 @@ impl ProfileConfig {
     fn arguments(&self, features: &Features) -> Result<PluginArgs, String> {
         let mut args = PluginArgs::new(features);
         for config in &self.plugin_config {
-            args.take(&config.name, &config.args).map_err(|e| format!("{}: {e}", config.name))?;
+            args.take(&config.name, &config.args)
+                .map_err(|e| format!("{}: {e}", config.name))?;
         }
         Ok(args)
     }
@@ -150,7 +165,11 @@ impl ProfileConfig {
         let percentage = self.percentage_of_nodes_to_score.unwrap_or(percentage);
         let made = self.chosen().into_iter().filter_map(|c| {
             let make = plugins::find(c.name)?.make?;
-            Some(Enabled { plugin: make(&args), points: c.points, weight: c.weight })
+            Some(Enabled {
+                plugin: make(&args),
+                points: c.points,
+                weight: c.weight,
+            })
         });
         Ok(Profile {
             name: self.scheduler_name.clone(),
@@ -166,7 +185,11 @@ fn chosen(entry: &plugins::Entry, weight: i32) -> Chosen {
     let (name, mut points) = (entry.name, entry.points);
     // A filter that prepares is called at both points or at none.
     points.pre_filter |= points.filter;
-    Chosen { name, points, weight }
+    Chosen {
+        name,
+        points,
+        weight,
+    }
 }
 
 /// Upstream's `ValidateKubeSchedulerConfiguration`, as far as it is about profiles.
@@ -177,7 +200,11 @@ pub(super) fn validate(profiles: &[ProfileConfig], problems: &mut Problems) {
         let name = &profile.scheduler_name;
         problems.check(!name.is_empty(), &at("schedulerName"), "Required value");
         let same = profiles[..i].iter().any(|p| p.scheduler_name == *name);
-        problems.check(!same, &at("schedulerName"), format!("Duplicate value: {name:?}"));
+        problems.check(
+            !same,
+            &at("schedulerName"),
+            format!("Duplicate value: {name:?}"),
+        );
         let percentage = profile.percentage_of_nodes_to_score.unwrap_or(0);
         problems.check(
             (0..=100).contains(&percentage),
@@ -187,15 +214,27 @@ pub(super) fn validate(profiles: &[ProfileConfig], problems: &mut Problems) {
         known(profile, &at("plugins"), problems);
         for config in &profile.plugin_config {
             let known = plugins::find(&config.name).is_some();
-            problems.check(known, &at("pluginConfig"), format!("unknown plugin {:?}", config.name));
+            problems.check(
+                known,
+                &at("pluginConfig"),
+                format!("unknown plugin {:?}", config.name),
+            );
         }
         if let Err(e) = profile.arguments(&features).and_then(|a| a.validate()) {
             problems.add(&at("pluginConfig"), e);
         }
         let chosen = profile.chosen();
         let count = |point: fn(&Points) -> bool| chosen.iter().filter(|c| point(&c.points)).count();
-        problems.check(count(|p| p.queue_sort) == 1, &at("plugins.queueSort"), "exactly one plugin is required");
-        problems.check(count(|p| p.bind) > 0, &at("plugins.bind"), "at least one plugin is required");
+        problems.check(
+            count(|p| p.queue_sort) == 1,
+            &at("plugins.queueSort"),
+            "exactly one plugin is required",
+        );
+        problems.check(
+            count(|p| p.bind) > 0,
+            &at("plugins.bind"),
+            "at least one plugin is required",
+        );
     }
 }
 
@@ -208,7 +247,10 @@ fn known(profile: &ProfileConfig, path: &str, problems: &mut Problems) {
             match plugins::find(&r.name) {
                 None => problems.add(&path, format!("unknown plugin {:?}", r.name)),
                 Some(e) if e.make.is_none() => {
-                    problems.add(&path, format!("plugin {:?} is not available: {}", r.name, e.missing));
+                    problems.add(
+                        &path,
+                        format!("plugin {:?} is not available: {}", r.name, e.missing),
+                    );
                 }
                 Some(_) => {}
             }

@@ -25,9 +25,14 @@ fn an_empty_file_is_the_default_scheduler() {
 #[test]
 fn unknown_and_missing_plugins_are_refused_by_name() {
     let said = |name: &str| {
-        read(&format!("profiles: [{{plugins: {{score: {{enabled: [{{name: {name}}}]}}}}}}]")).unwrap_err()
+        read(&format!(
+            "profiles: [{{plugins: {{score: {{enabled: [{{name: {name}}}]}}}}}}]"
+        ))
+        .unwrap_err()
     };
-    assert!(said("Nonsense").contains("profiles[0].plugins.score.enabled: unknown plugin \"Nonsense\""));
+    assert!(
+        said("Nonsense").contains("profiles[0].plugins.score.enabled: unknown plugin \"Nonsense\"")
+    );
     assert!(said("DynamicResources").contains("plugin \"DynamicResources\" is not available"));
 }
 
@@ -38,26 +43,52 @@ fn a_profile_changes_defaults_by_point() {
     )
     .unwrap();
     let chosen = config.profiles[0].chosen();
-    let scoring: Vec<_> = chosen.iter().filter(|c| c.points.score).map(|c| (c.name, c.weight)).collect();
+    let scoring: Vec<_> = chosen
+        .iter()
+        .filter(|c| c.points.score)
+        .map(|c| (c.name, c.weight))
+        .collect();
     assert_eq!(scoring, [("NodeResourcesFit", 7)]);
-    assert!(chosen.iter().any(|c| c.name == "TaintToleration" && c.points.filter));
+    assert!(
+        chosen
+            .iter()
+            .any(|c| c.name == "TaintToleration" && c.points.filter)
+    );
 }
 
 #[test]
 fn arguments_are_defaulted_and_checked() {
     let fit = |strategy: &str| {
-        read(&format!("profiles: [{{pluginConfig: [{{name: NodeResourcesFit, args: {{scoringStrategy: {strategy}}}}}]}}]"))
+        read(&format!(
+            "profiles: [{{pluginConfig: [{{name: NodeResourcesFit, args: {{scoringStrategy: {strategy}}}}}]}}]"
+        ))
     };
     assert!(fit("{type: MostAllocated, resources: [{name: cpu}]}").is_ok());
-    assert!(fit("{type: Best}").unwrap_err().contains("Unsupported value: \"Best\""));
-    assert!(fit("{type: RequestedToCapacityRatio}").unwrap_err().contains("at least one point"));
+    assert!(
+        fit("{type: Best}")
+            .unwrap_err()
+            .contains("Unsupported value: \"Best\"")
+    );
+    assert!(
+        fit("{type: RequestedToCapacityRatio}")
+            .unwrap_err()
+            .contains("at least one point")
+    );
     assert!(fit("{kind: x, color: blue}").unwrap_err().contains("color"));
 }
 
 #[test]
 fn all_that_is_wrong_is_said_at_once() {
-    let said = read("parallelism: 0\npodInitialBackoffSeconds: 5\npodMaxBackoffSeconds: 2\nprofiles: [{}, {}]").unwrap_err();
-    for wanted in ["parallelism", "podMaxBackoffSeconds", "profiles[0].schedulerName", "profiles[1].schedulerName"] {
+    let said = read(
+        "parallelism: 0\npodInitialBackoffSeconds: 5\npodMaxBackoffSeconds: 2\nprofiles: [{}, {}]",
+    )
+    .unwrap_err();
+    for wanted in [
+        "parallelism",
+        "podMaxBackoffSeconds",
+        "profiles[0].schedulerName",
+        "profiles[1].schedulerName",
+    ] {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
 }

@@ -108,7 +108,11 @@ pub struct Event {
 impl Event {
     #[must_use]
     pub const fn new(resource: Resource, action: Action) -> Self {
-        Self { resource, action, label: "" }
+        Self {
+            resource,
+            action,
+            label: "",
+        }
     }
 
     /// Pods that waited for too long are tried again.
@@ -117,7 +121,11 @@ impl Event {
     pub const FORCE_ACTIVATE: Self = Self::wildcard("ForceActivate");
 
     const fn wildcard(label: &'static str) -> Self {
-        Self { resource: Resource::Any, action: Action::ALL, label }
+        Self {
+            resource: Resource::Any,
+            action: Action::ALL,
+            label,
+        }
     }
 
     #[must_use]
@@ -160,8 +168,14 @@ impl Interest {
 /// The object of an event, before and after.
 #[derive(Clone, Debug)]
 pub enum Change {
-    Node { old: Option<Arc<Node>>, new: Option<Arc<Node>> },
-    Pod { old: Option<Arc<PodInfo>>, new: Option<Arc<PodInfo>> },
+    Node {
+        old: Option<Arc<Node>>,
+        new: Option<Arc<Node>>,
+    },
+    Pod {
+        old: Option<Arc<PodInfo>>,
+        new: Option<Arc<PodInfo>>,
+    },
     /// Of a kind that no hint looks at.
     Other,
 }
@@ -174,17 +188,26 @@ pub fn pod_changes(old: &PodInfo, new: &PodInfo, target: bool) -> Vec<Event> {
         (true, true) => Resource::TargetPod,
         (true, false) => Resource::UnscheduledPod,
     };
-    let gates = |p: &PodInfo| p.spec().scheduling_gates.as_ref().is_some_and(|g| !g.is_empty());
+    let gates = |p: &PodInfo| {
+        p.spec()
+            .scheduling_gates
+            .as_ref()
+            .is_some_and(|g| !g.is_empty())
+    };
     let (was, is) = (amounts(old), amounts(new));
     let less = |a: &BTreeMap<&str, i64>, b: &BTreeMap<&str, i64>| {
-        a.iter().any(|(name, amount)| b.get(name).is_none_or(|other| amount > other))
+        a.iter()
+            .any(|(name, amount)| b.get(name).is_none_or(|other| amount > other))
     };
     let actions = [
         (old.labels != new.labels, Action::POD_LABEL),
         (less(&was, &is), Action::POD_SCALE_DOWN),
         (less(&is, &was), Action::POD_SCALE_UP),
         (gates(old) && !gates(new), Action::POD_GATES_GONE),
-        (old.tolerations().len() != new.tolerations().len(), Action::POD_TOLERATION),
+        (
+            old.tolerations().len() != new.tolerations().len(),
+            Action::POD_TOLERATION,
+        ),
     ];
     let mut events = events(resource, &actions);
     if events.is_empty() {
@@ -196,9 +219,21 @@ pub fn pod_changes(old: &PodInfo, new: &PodInfo, target: bool) -> Vec<Event> {
 /// What a pod asks for; what it does not ask for is not there.
 fn amounts(pod: &PodInfo) -> BTreeMap<&str, i64> {
     let a = &pod.requests.amounts;
-    let native = [("cpu", a.milli_cpu), ("memory", a.memory), ("ephemeral-storage", a.ephemeral_storage)];
-    let scalars = pod.requests.scalars.iter().map(|(name, amount)| (&**name, *amount));
-    native.into_iter().filter(|(_, amount)| *amount > 0).chain(scalars).collect()
+    let native = [
+        ("cpu", a.milli_cpu),
+        ("memory", a.memory),
+        ("ephemeral-storage", a.ephemeral_storage),
+    ];
+    let scalars = pod
+        .requests
+        .scalars
+        .iter()
+        .map(|(name, amount)| (&**name, *amount));
+    native
+        .into_iter()
+        .filter(|(_, amount)| *amount > 0)
+        .chain(scalars)
+        .collect()
 }
 
 /// What changed of a node, as far as it matters to scheduling.
@@ -208,7 +243,11 @@ pub fn node_changes(old: &Node, new: &Node) -> Vec<Event> {
     let (was, is) = (spec(old), spec(new));
     let allocatable = |n: &Node| n.status.as_ref().and_then(|s| s.allocatable.clone());
     let conditions = |n: &Node| -> BTreeMap<String, String> {
-        let all = n.status.iter().filter_map(|s| s.conditions.as_ref()).flatten();
+        let all = n
+            .status
+            .iter()
+            .filter_map(|s| s.conditions.as_ref())
+            .flatten();
         all.map(|c| (c.type_.clone(), c.status.clone())).collect()
     };
     let features = |n: &Node| n.status.as_ref().and_then(|s| s.declared_features.clone());
@@ -217,18 +256,31 @@ pub fn node_changes(old: &Node, new: &Node) -> Vec<Event> {
         Resource::Node,
         &[
             (freed, Action::NODE_TAINT),
-            (allocatable(old) != allocatable(new), Action::NODE_ALLOCATABLE),
-            (old.metadata.labels != new.metadata.labels, Action::NODE_LABEL),
+            (
+                allocatable(old) != allocatable(new),
+                Action::NODE_ALLOCATABLE,
+            ),
+            (
+                old.metadata.labels != new.metadata.labels,
+                Action::NODE_LABEL,
+            ),
             (was.taints != is.taints, Action::NODE_TAINT),
             (conditions(old) != conditions(new), Action::NODE_CONDITION),
-            (old.metadata.annotations != new.metadata.annotations, Action::NODE_ANNOTATION),
+            (
+                old.metadata.annotations != new.metadata.annotations,
+                Action::NODE_ANNOTATION,
+            ),
             (features(old) != features(new), Action::NODE_FEATURE),
         ],
     )
 }
 
 fn events(resource: Resource, actions: &[(bool, Action)]) -> Vec<Event> {
-    actions.iter().filter(|(yes, _)| *yes).map(|(_, action)| Event::new(resource, *action)).collect()
+    actions
+        .iter()
+        .filter(|(yes, _)| *yes)
+        .map(|(_, action)| Event::new(resource, *action))
+        .collect()
 }
 
 #[cfg(test)]
@@ -252,9 +304,17 @@ mod tests {
     #[test]
     fn a_pod_s_changes_are_named_and_an_unknown_one_is_an_update() {
         let plain = pod("p", json!({}));
-        let names = |new: &PodInfo| pod_changes(&plain, new, true).iter().map(|e| e.name()).collect::<Vec<_>>();
+        let names = |new: &PodInfo| {
+            pod_changes(&plain, new, true)
+                .iter()
+                .map(|e| e.name())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(names(&plain), ["TargetPodUpdate"]);
-        assert_eq!(names(&labelled_pod("p", json!({ "a": "b" }), json!({}))), ["TargetPodUpdatePodLabel"]);
+        assert_eq!(
+            names(&labelled_pod("p", json!({ "a": "b" }), json!({}))),
+            ["TargetPodUpdatePodLabel"]
+        );
         let tolerant = pod("p", json!({ "tolerations": [{ "operator": "Exists" }] }));
         assert_eq!(names(&tolerant), ["TargetPodUpdatePodToleration"]);
     }
@@ -264,6 +324,9 @@ mod tests {
         let old = node("n", json!({}));
         assert!(node_changes(&old, &old).is_empty());
         let new = node("n", json!({ "zone": "a" }));
-        assert_eq!(node_changes(&old, &new), [Event::new(Resource::Node, Action::NODE_LABEL)]);
+        assert_eq!(
+            node_changes(&old, &new),
+            [Event::new(Resource::Node, Action::NODE_LABEL)]
+        );
     }
 }

@@ -102,12 +102,17 @@ mod tests {
     fn reasons_are_counted_and_sorted_as_texts() {
         let mut d = Diagnosis::default();
         for node in 0..12 {
-            d.nodes.push((node, Rejection::unschedulable("Insufficient cpu")));
+            d.nodes
+                .push((node, Rejection::unschedulable("Insufficient cpu")));
         }
-        d.nodes.push((12, Rejection::unresolvable("node(s) were unschedulable")));
+        d.nodes
+            .push((12, Rejection::unresolvable("node(s) were unschedulable")));
         d.absent = Some(Rejection::unresolvable("other"));
         d.post_filter = "preemption: none.".to_owned();
-        let error = FitError { nodes: 15, diagnosis: d };
+        let error = FitError {
+            nodes: 15,
+            diagnosis: d,
+        };
         assert_eq!(
             error.to_string(),
             "0/15 nodes are available: 1 node(s) were unschedulable, 12 Insufficient cpu, 2 other. preemption: none."
@@ -116,8 +121,17 @@ mod tests {
 
     #[test]
     fn a_word_beforehand_stands_for_all_nodes() {
-        let diagnosis = Diagnosis { pre_filter: "pod affinity terms conflict".to_owned(), ..Diagnosis::default() };
-        let error = FitError { nodes: 2, diagnosis };
-        assert_eq!(error.to_string(), "0/2 nodes are available: pod affinity terms conflict.");
+        let diagnosis = Diagnosis {
+            pre_filter: "pod affinity terms conflict".to_owned(),
+            ..Diagnosis::default()
+        };
+        let error = FitError {
+            nodes: 2,
+            diagnosis,
+        };
+        assert_eq!(
+            error.to_string(),
+            "0/2 nodes are available: pod affinity terms conflict."
+        );
     }
 }

@@ -14,7 +14,10 @@ impl Plugin for DefaultBinder {
         "DefaultBinder"
     }
 
-    fn bind<'a>(&'a self, binding: &'a Binding<'a>) -> BoxFuture<'a, Option<Result<(), BindError>>> {
+    fn bind<'a>(
+        &'a self,
+        binding: &'a Binding<'a>,
+    ) -> BoxFuture<'a, Option<Result<(), BindError>>> {
         Box::pin(async move { Some(bind(binding).await.map_err(BindError::Api)) })
     }
 }
@@ -36,5 +39,7 @@ async fn bind(binding: &Binding<'_>) -> Result<(), component::client::Error> {
         },
     };
     let pods = binding.client.namespaced::<Pod>(namespace);
-    pods.create_subresource::<_, IgnoredAny>(name, "binding", &object).await.map(drop)
+    pods.create_subresource::<_, IgnoredAny>(name, "binding", &object)
+        .await
+        .map(drop)
 }

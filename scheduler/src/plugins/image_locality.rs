@@ -17,26 +17,43 @@ impl Plugin for ImageLocality {
         "ImageLocality"
     }
 
-    fn score(&self, cycle: &Cycle<'_>, _state: &dyn State, nodes: &[NodeIndex], scores: &mut [i64]) {
+    fn score(
+        &self,
+        cycle: &Cycle<'_>,
+        _state: &dyn State,
+        nodes: &[NodeIndex],
+        scores: &mut [i64],
+    ) {
         let images = images(cycle.pod);
         let most = MOST * i64::try_from(images.len()).unwrap_or(i64::MAX / MOST);
         if most <= LEAST {
             return;
         }
-        let known: Vec<_> = images.iter().filter_map(|name| cycle.cluster.image(name)).collect();
+        let known: Vec<_> = images
+            .iter()
+            .filter_map(|name| cycle.cluster.image(name))
+            .collect();
         if known.is_empty() {
             return;
         }
         for (node, score) in nodes.iter().zip(scores) {
-            let here = known.iter().filter_map(|on| Some((on.get(node)?.size, on.len())));
-            let sum: i64 = here.map(|(size, on)| spread(size, on, cycle.cluster.order().len())).sum();
+            let here = known
+                .iter()
+                .filter_map(|on| Some((on.get(node)?.size, on.len())));
+            let sum: i64 = here
+                .map(|(size, on)| spread(size, on, cycle.cluster.order().len()))
+                .sum();
             *score = MAX_SCORE * (sum.clamp(LEAST, most) - LEAST) / (most - LEAST);
         }
     }
 }
 
 /// An image counts the more nodes have it, so that pods do not crowd on the one that had it first.
-#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "upstream multiplies floating-point numbers")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "upstream multiplies floating-point numbers"
+)]
 fn spread(size: i64, on: usize, nodes: usize) -> i64 {
     (size as f64 * (on as f64 / nodes as f64)) as i64
 }
@@ -44,11 +61,25 @@ fn spread(size: i64, on: usize, nodes: usize) -> i64 {
 /// The images of a pod's containers and image volumes, with a tag.
 fn images(pod: &PodInfo) -> Vec<String> {
     let spec = pod.spec();
-    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    let volumes = spec.volumes.iter().flatten().filter_map(|v| v.image.as_ref());
+    let containers = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .chain(&spec.containers);
+    let volumes = spec
+        .volumes
+        .iter()
+        .flatten()
+        .filter_map(|v| v.image.as_ref());
     let names = containers.map(|c| c.image.as_deref().unwrap_or_default());
     names
         .chain(volumes.map(|v| v.reference.as_deref().unwrap_or_default()))
-        .map(|name| if name.rfind(':') <= name.rfind('/') { format!("{name}:latest") } else { name.to_owned() })
+        .map(|name| {
+            if name.rfind(':') <= name.rfind('/') {
+                format!("{name}:latest")
+            } else {
+                name.to_owned()
+            }
+        })
         .collect()
 }

@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::{self as core, Node};
 
 use crate::cluster::{Cluster, NodeIndex};
 use crate::framework::{
-    Action, Change, Cycle, Event, Interest, Plugin, Prepared, Rejection, Resource, State, Verdict, normalize_by_max, own,
+    Action, Change, Cycle, Event, Interest, Plugin, Prepared, Rejection, Resource, State, Verdict,
+    normalize_by_max, own,
 };
 use crate::pod::PodInfo;
 use crate::selector::{Condition, Labels, Selector};
@@ -25,7 +26,10 @@ impl NodeAffinity {
     pub(super) fn new(added: Option<&core::NodeAffinity>) -> Self {
         Self {
             added: added
-                .and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref())
+                .and_then(|a| {
+                    a.required_during_scheduling_ignored_during_execution
+                        .as_ref()
+                })
                 .map(NodeSelector::of),
             added_preferred: added.map(preferred).unwrap_or_default(),
         }
@@ -47,10 +51,19 @@ impl NodeSelector {
     fn of(selector: &core::NodeSelector) -> Self {
         // A term without conditions matches nothing.
         let some = |t: &&core::NodeSelectorTerm| {
-            let given = |list: &Option<Vec<core::NodeSelectorRequirement>>| list.as_ref().is_some_and(|l| !l.is_empty());
+            let given = |list: &Option<Vec<core::NodeSelectorRequirement>>| {
+                list.as_ref().is_some_and(|l| !l.is_empty())
+            };
             given(&t.match_expressions) || given(&t.match_fields)
         };
-        Self(selector.node_selector_terms.iter().filter(some).map(Term::of).collect())
+        Self(
+            selector
+                .node_selector_terms
+                .iter()
+                .filter(some)
+                .map(Term::of)
+                .collect(),
+        )
     }
 
     fn matches(&self, name: &str, labels: &Labels) -> bool {
@@ -64,14 +77,21 @@ impl Term {
         let fields = term.match_fields.iter().flatten();
         Self {
             labels: labels
-                .map(|r| (r.key.clone(), Condition::new(&r.operator, r.values.as_deref().unwrap_or_default())))
+                .map(|r| {
+                    (
+                        r.key.clone(),
+                        Condition::new(&r.operator, r.values.as_deref().unwrap_or_default()),
+                    )
+                })
                 .collect(),
             names: fields.map(field).collect(),
         }
     }
 
     fn matches(&self, name: &str, labels: &Labels) -> bool {
-        self.labels.iter().all(|(k, c)| c.met_by(labels.get(k).map(String::as_str)))
+        self.labels
+            .iter()
+            .all(|(k, c)| c.met_by(labels.get(k).map(String::as_str)))
             && self.names.iter().all(|c| c.met_by(Some(name)))
     }
 }
@@ -97,8 +117,14 @@ pub(crate) struct Required {
 impl Required {
     pub(crate) fn of(pod: &PodInfo) -> Self {
         let spec = pod.spec();
-        let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
-        let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+        let affinity = spec
+            .affinity
+            .as_ref()
+            .and_then(|a| a.node_affinity.as_ref());
+        let required = affinity.and_then(|a| {
+            a.required_during_scheduling_ignored_during_execution
+                .as_ref()
+        });
         Self {
             selector: Selector::of_labels(spec.node_selector.iter().flatten()),
             affinity: required.map(NodeSelector::of),
@@ -111,13 +137,20 @@ impl Required {
     }
 
     fn matches(&self, name: &str, labels: &Labels) -> bool {
-        self.selector.matches(labels) && self.affinity.as_ref().is_none_or(|a| a.matches(name, labels))
+        self.selector.matches(labels)
+            && self
+                .affinity
+                .as_ref()
+                .is_none_or(|a| a.matches(name, labels))
     }
 
     /// Which nodes meet it, by index.
     pub(crate) fn judge(&self, cluster: &Cluster) -> Met {
         let conditions = self.selector.conditions();
-        let own = Term { labels: conditions.to_vec(), names: Vec::new() };
+        let own = Term {
+            labels: conditions.to_vec(),
+            names: Vec::new(),
+        };
         let first = term_met(&own, cluster);
         match &self.affinity {
             None => Met(first),
@@ -154,19 +187,31 @@ fn any_met(selector: &NodeSelector, cluster: &Cluster) -> Vec<bool> {
 }
 
 fn term_met(term: &Term, cluster: &Cluster) -> Vec<bool> {
-    let tests: Vec<_> = term.labels.iter().map(|(k, c)| cluster.labels().test(k, c)).collect();
+    let tests: Vec<_> = term
+        .labels
+        .iter()
+        .map(|(k, c)| cluster.labels().test(k, c))
+        .collect();
     let mut met = vec![false; cluster.slots()];
     for node in cluster.order() {
         met[*node as usize] = tests.iter().all(|t| t.met_by(*node))
-            && term.names.iter().all(|c| c.met_by(Some(cluster.name(*node))));
+            && term
+                .names
+                .iter()
+                .all(|c| c.met_by(Some(cluster.name(*node))));
     }
     met
 }
 
 fn preferred(affinity: &core::NodeAffinity) -> Vec<(i64, Term)> {
-    let terms = affinity.preferred_during_scheduling_ignored_during_execution.iter().flatten();
+    let terms = affinity
+        .preferred_during_scheduling_ignored_during_execution
+        .iter()
+        .flatten();
     let given = |t: &core::NodeSelectorTerm| {
-        let some = |list: &Option<Vec<core::NodeSelectorRequirement>>| list.as_ref().is_some_and(|l| !l.is_empty());
+        let some = |list: &Option<Vec<core::NodeSelectorRequirement>>| {
+            list.as_ref().is_some_and(|l| !l.is_empty())
+        };
         some(&t.match_expressions) || some(&t.match_fields)
     };
     terms
@@ -178,11 +223,18 @@ fn preferred(affinity: &core::NodeAffinity) -> Vec<(i64, Term)> {
 /// The names that a pod's terms ask for, if each of them asks for some.
 fn asked_names(pod: &PodInfo) -> Option<Vec<String>> {
     let affinity = pod.spec().affinity.as_ref()?.node_affinity.as_ref()?;
-    let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let required = affinity
+        .required_during_scheduling_ignored_during_execution
+        .as_ref()?;
     let mut all: Option<Vec<String>> = None;
     for term in &required.node_selector_terms {
         let mut names: Option<Vec<String>> = None;
-        for r in term.match_fields.iter().flatten().filter(|r| r.key == NAME && r.operator == "In") {
+        for r in term
+            .match_fields
+            .iter()
+            .flatten()
+            .filter(|r| r.key == NAME && r.operator == "In")
+        {
             let values = r.values.clone().unwrap_or_default();
             names = Some(match names {
                 Some(before) => before.into_iter().filter(|n| values.contains(n)).collect(),
@@ -207,21 +259,35 @@ impl Plugin for NodeAffinity {
     }
 
     fn interests(&self) -> &'static [Interest] {
-        const { &[Interest::new(Resource::Node, Action::ADD.or(Action::NODE_LABEL))] }
+        const {
+            &[Interest::new(
+                Resource::Node,
+                Action::ADD.or(Action::NODE_LABEL),
+            )]
+        }
     }
 
     fn hint(&self, _cluster: &Cluster, pod: &PodInfo, _event: Event, change: &Change) -> bool {
-        let Change::Node { old, new: Some(new) } = change else {
+        let Change::Node {
+            old,
+            new: Some(new),
+        } = change
+        else {
             return true;
         };
         let none = Labels::new();
         let name = |n: &Node| n.metadata.name.clone().unwrap_or_default();
         let labels = new.metadata.labels.as_ref().unwrap_or(&none);
-        if self.added.as_ref().is_some_and(|a| !a.matches(&name(new), labels)) {
+        if self
+            .added
+            .as_ref()
+            .is_some_and(|a| !a.matches(&name(new), labels))
+        {
             return false;
         }
         let required = Required::of(pod);
-        let met = |n: &Node| required.matches(&name(n), n.metadata.labels.as_ref().unwrap_or(&none));
+        let met =
+            |n: &Node| required.matches(&name(n), n.metadata.labels.as_ref().unwrap_or(&none));
         met(new) && !old.as_deref().is_some_and(met)
     }
 
@@ -239,31 +305,53 @@ impl Plugin for NodeAffinity {
             own: required.judge(cycle.cluster),
         };
         let nodes = names.map(|names| names.iter().filter_map(|n| cycle.cluster.node(n)).collect());
-        Prepared::Ready { state: Box::new(state), nodes }
+        Prepared::Ready {
+            state: Box::new(state),
+            nodes,
+        }
     }
 
     fn filter(&self, _cycle: &Cycle<'_>, state: &dyn State, node: NodeIndex) -> Verdict {
         let allowed = own::<Allowed>(state);
         if allowed.added.as_ref().is_some_and(|a| !a[node as usize]) {
-            return Err(Rejection::unresolvable("node(s) didn't match scheduler-enforced node affinity"));
+            return Err(Rejection::unresolvable(
+                "node(s) didn't match scheduler-enforced node affinity",
+            ));
         }
         if !allowed.own.by(node) {
-            return Err(Rejection::unresolvable("node(s) didn't match Pod's node affinity/selector"));
+            return Err(Rejection::unresolvable(
+                "node(s) didn't match Pod's node affinity/selector",
+            ));
         }
         Ok(())
     }
 
     fn pre_score(&self, cycle: &Cycle<'_>, _nodes: &[NodeIndex]) -> Prepared {
-        let affinity = cycle.pod.spec().affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
+        let affinity = cycle
+            .pod
+            .spec()
+            .affinity
+            .as_ref()
+            .and_then(|a| a.node_affinity.as_ref());
         let wanted = affinity.map(preferred).unwrap_or_default();
         if wanted.is_empty() && self.added_preferred.is_empty() {
             return Prepared::Skip;
         }
         let terms = self.added_preferred.iter().chain(&wanted);
-        Prepared::with(terms.map(|(w, t)| (*w, term_met(t, cycle.cluster))).collect::<Vec<_>>())
+        Prepared::with(
+            terms
+                .map(|(w, t)| (*w, term_met(t, cycle.cluster)))
+                .collect::<Vec<_>>(),
+        )
     }
 
-    fn score(&self, _cycle: &Cycle<'_>, state: &dyn State, nodes: &[NodeIndex], scores: &mut [i64]) {
+    fn score(
+        &self,
+        _cycle: &Cycle<'_>,
+        state: &dyn State,
+        nodes: &[NodeIndex],
+        scores: &mut [i64],
+    ) {
         for (weight, met) in own::<Vec<(i64, Vec<bool>)>>(state) {
             for (node, score) in nodes.iter().zip(&mut *scores) {
                 *score += if met[*node as usize] { *weight } else { 0 };

@@ -1,7 +1,9 @@
 //! `NodeName`: a pod that names its node goes nowhere else.
 
 use crate::cluster::NodeIndex;
-use crate::framework::{Action, Cycle, Interest, Plugin, Prepared, Rejection, Resource, State, Verdict};
+use crate::framework::{
+    Action, Cycle, Interest, Plugin, Prepared, Rejection, Resource, State, Verdict,
+};
 
 pub(super) struct NodeName;
 
@@ -19,7 +21,10 @@ impl Plugin for NodeName {
             "" => None,
             name => Some(cycle.cluster.node(name).into_iter().collect()),
         };
-        Prepared::Ready { state: Box::new(()), nodes }
+        Prepared::Ready {
+            state: Box::new(()),
+            nodes,
+        }
     }
 
     fn filter(&self, cycle: &Cycle<'_>, _state: &dyn State, node: NodeIndex) -> Verdict {
@@ -27,7 +32,9 @@ impl Plugin for NodeName {
         if wanted.is_empty() || wanted == cycle.cluster.name(node) {
             Ok(())
         } else {
-            Err(Rejection::unresolvable("node(s) didn't match the requested node name"))
+            Err(Rejection::unresolvable(
+                "node(s) didn't match the requested node name",
+            ))
         }
     }
 }

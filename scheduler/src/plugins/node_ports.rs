@@ -1,7 +1,9 @@
 //! `NodePorts`: two pods of a node do not share a host port.
 
 use crate::cluster::{Cluster, NodeIndex};
-use crate::framework::{Action, Change, Cycle, Event, Interest, Plugin, Prepared, Rejection, Resource, State, Verdict};
+use crate::framework::{
+    Action, Change, Cycle, Event, Interest, Plugin, Prepared, Rejection, Resource, State, Verdict,
+};
 use crate::pod::{HostPort, PodInfo};
 
 pub(super) struct NodePorts;
@@ -17,19 +19,28 @@ impl Plugin for NodePorts {
 
     fn interests(&self) -> &'static [Interest] {
         const {
-            &[Interest::new(Resource::AssignedPod, Action::DELETE), Interest::new(Resource::Node, Action::ADD)]
+            &[
+                Interest::new(Resource::AssignedPod, Action::DELETE),
+                Interest::new(Resource::Node, Action::ADD),
+            ]
         }
     }
 
     fn hint(&self, _cluster: &Cluster, pod: &PodInfo, _event: Event, change: &Change) -> bool {
         match change {
-            Change::Pod { old: Some(gone), .. } => conflict(&pod.host_ports, &gone.host_ports),
+            Change::Pod {
+                old: Some(gone), ..
+            } => conflict(&pod.host_ports, &gone.host_ports),
             _ => true,
         }
     }
 
     fn pre_filter(&self, cycle: &Cycle<'_>) -> Prepared {
-        if cycle.pod.host_ports.is_empty() { Prepared::Skip } else { Prepared::with(()) }
+        if cycle.pod.host_ports.is_empty() {
+            Prepared::Skip
+        } else {
+            Prepared::with(())
+        }
     }
 
     fn filter(&self, cycle: &Cycle<'_>, _state: &dyn State, node: NodeIndex) -> Verdict {

@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Node;
 
 use crate::cluster::{Cluster, NodeIndex, Usage};
 use crate::framework::{
-    Action, Change, Code, Cycle, Event, Interest, MAX_SCORE, Plugin, Prepared, Reasons, Rejection, Resource, State,
-    Verdict, own,
+    Action, Change, Code, Cycle, Event, Interest, MAX_SCORE, Plugin, Prepared, Reasons, Rejection,
+    Resource, State, Verdict, own,
 };
 use crate::pod::PodInfo;
 use crate::resources::{self, Amounts, Resources};
@@ -37,11 +37,18 @@ impl Fit {
     fn ignores(&self, name: &str) -> bool {
         let group = name.split_once('/').map_or(name, |(group, _)| group);
         resources::is_extended(name)
-            && (self.ignored.iter().any(|i| i == name) || self.ignored_groups.iter().any(|g| g == group))
+            && (self.ignored.iter().any(|i| i == name)
+                || self.ignored_groups.iter().any(|g| g == group))
     }
 
     /// All that a node lacks.
-    fn lacking(&self, asked: &Resources, has: &Resources, used: &Usage, scalars: &resources::Scalars) -> Option<Rejection> {
+    fn lacking(
+        &self,
+        asked: &Resources,
+        has: &Resources,
+        used: &Usage,
+        scalars: &resources::Scalars,
+    ) -> Option<Rejection> {
         let mut lacking: Vec<Cow<'static, str>> = Vec::new();
         let mut code = Code::Unschedulable;
         if used.pods + 1 > has.pods {
@@ -51,30 +58,59 @@ impl Fit {
         let native = [
             (a.milli_cpu, h.milli_cpu, u.milli_cpu, "Insufficient cpu"),
             (a.memory, h.memory, u.memory, "Insufficient memory"),
-            (a.ephemeral_storage, h.ephemeral_storage, u.ephemeral_storage, "Insufficient ephemeral-storage"),
+            (
+                a.ephemeral_storage,
+                h.ephemeral_storage,
+                u.ephemeral_storage,
+                "Insufficient ephemeral-storage",
+            ),
         ];
         for (asked, has, used, reason) in native {
             if asked > 0 && asked > has - used {
                 lacking.push(reason.into());
-                code = if asked > has { Code::Unresolvable } else { code };
+                code = if asked > has {
+                    Code::Unresolvable
+                } else {
+                    code
+                };
             }
         }
-        for (name, asked) in asked.scalars.iter().filter(|(name, asked)| *asked > 0 && !self.ignores(name)) {
+        for (name, asked) in asked
+            .scalars
+            .iter()
+            .filter(|(name, asked)| *asked > 0 && !self.ignores(name))
+        {
             let all = resources::scalar(&has.scalars, name).unwrap_or(0);
             if *asked > all - resources::scalar(scalars, name).unwrap_or(0) {
                 lacking.push(format!("Insufficient {name}").into());
-                code = if *asked > all { Code::Unresolvable } else { code };
+                code = if *asked > all {
+                    Code::Unresolvable
+                } else {
+                    code
+                };
             }
         }
         match lacking.len() {
             0 => None,
-            1 => lacking.pop().map(|one| Rejection { code, reasons: Reasons::One(one) }),
-            _ => Some(Rejection { code, reasons: Reasons::Many(lacking) }),
+            1 => lacking.pop().map(|one| Rejection {
+                code,
+                reasons: Reasons::One(one),
+            }),
+            _ => Some(Rejection {
+                code,
+                reasons: Reasons::Many(lacking),
+            }),
         }
     }
 
     fn fits_empty(&self, pod: &PodInfo, node: &Node) -> bool {
-        self.lacking(&pod.requests, &allocatable(node), &Usage::default(), &Vec::new()).is_none()
+        self.lacking(
+            &pod.requests,
+            &allocatable(node),
+            &Usage::default(),
+            &Vec::new(),
+        )
+        .is_none()
     }
 }
 
@@ -91,7 +127,11 @@ fn grew(pod: &PodInfo, old: &Node, new: &Node) -> bool {
         || a.milli_cpu > 0 && is.amounts.milli_cpu > was.amounts.milli_cpu
         || a.memory > 0 && is.amounts.memory > was.amounts.memory
         || a.ephemeral_storage > 0 && is.amounts.ephemeral_storage > was.amounts.ephemeral_storage
-        || pod.requests.scalars.iter().any(|(name, asked)| *asked > 0 && is.get(name) > was.get(name))
+        || pod
+            .requests
+            .scalars
+            .iter()
+            .any(|(name, asked)| *asked > 0 && is.get(name) > was.get(name))
 }
 
 /// Whether a pod gave up some of what another asks for.
@@ -120,34 +160,55 @@ impl Plugin for Fit {
 
     fn hint(&self, _cluster: &Cluster, pod: &PodInfo, event: Event, change: &Change) -> bool {
         match change {
-            Change::Node { old, new: Some(new) } => {
-                self.fits_empty(pod, new) && old.as_ref().is_none_or(|old| grew(pod, old, new))
-            }
-            Change::Pod { old: Some(old), new: Some(new) } if event.resource == Resource::AssignedPod => {
-                shrank(pod, old, new)
-            }
+            Change::Node {
+                old,
+                new: Some(new),
+            } => self.fits_empty(pod, new) && old.as_ref().is_none_or(|old| grew(pod, old, new)),
+            Change::Pod {
+                old: Some(old),
+                new: Some(new),
+            } if event.resource == Resource::AssignedPod => shrank(pod, old, new),
             _ => true,
         }
     }
 
     fn filter(&self, cycle: &Cycle<'_>, _state: &dyn State, node: NodeIndex) -> Verdict {
-        let (asked, has, used) = (&cycle.pod.requests, cycle.cluster.allocatable(node), cycle.usage(node));
+        let (asked, has, used) = (
+            &cycle.pod.requests,
+            cycle.cluster.allocatable(node),
+            cycle.usage(node),
+        );
         // What most pods ask for, without a detour.
         let (a, h, u) = (&asked.amounts, &has.amounts, &used.requested);
         let enough = |asked: i64, has: i64, used: i64| asked <= 0 || asked <= has - used;
         if used.pods < has.pods
             && enough(a.milli_cpu, h.milli_cpu, u.milli_cpu)
             && enough(a.memory, h.memory, u.memory)
-            && enough(a.ephemeral_storage, h.ephemeral_storage, u.ephemeral_storage)
+            && enough(
+                a.ephemeral_storage,
+                h.ephemeral_storage,
+                u.ephemeral_storage,
+            )
             && asked.scalars.is_empty()
         {
             return Ok(());
         }
-        self.lacking(asked, has, used, &cycle.row(node).scalars).map_or(Ok(()), Err)
+        self.lacking(asked, has, used, &cycle.row(node).scalars)
+            .map_or(Ok(()), Err)
     }
 
-    fn score(&self, cycle: &Cycle<'_>, _state: &dyn State, nodes: &[NodeIndex], scores: &mut [i64]) {
-        let asked: Vec<i64> = self.weights.iter().map(|w| counted(cycle.pod, &w.name)).collect();
+    fn score(
+        &self,
+        cycle: &Cycle<'_>,
+        _state: &dyn State,
+        nodes: &[NodeIndex],
+        scores: &mut [i64],
+    ) {
+        let asked: Vec<i64> = self
+            .weights
+            .iter()
+            .map(|w| counted(cycle.pod, &w.name))
+            .collect();
         for (node, score) in nodes.iter().zip(scores) {
             let parts = self.weights.iter().zip(&asked).filter_map(|(w, asked)| {
                 let (has, used) = room(cycle, *node, w, *asked, |u| &u.nonzero)?;
@@ -179,7 +240,10 @@ fn room(
     let (has, used) = match resource.name.as_str() {
         "cpu" => (has.amounts.milli_cpu, sums(usage).milli_cpu),
         "memory" => (has.amounts.memory, sums(usage).memory),
-        "ephemeral-storage" => (has.amounts.ephemeral_storage, usage.requested.ephemeral_storage),
+        "ephemeral-storage" => (
+            has.amounts.ephemeral_storage,
+            usage.requested.ephemeral_storage,
+        ),
         name if asked == 0 && resources::is_scalar(name) => return None,
         name => (
             resources::scalar(&has.scalars, name).unwrap_or(0),
@@ -200,9 +264,17 @@ impl Plugin for Balanced {
     }
 
     fn pre_score(&self, cycle: &Cycle<'_>, _nodes: &[NodeIndex]) -> Prepared {
-        let asked: Vec<i64> = self.weights.iter().map(|w| cycle.pod.requests.get(&w.name)).collect();
+        let asked: Vec<i64> = self
+            .weights
+            .iter()
+            .map(|w| cycle.pod.requests.get(&w.name))
+            .collect();
         // Otherwise pods that ask for nothing would all go to one node.
-        if asked.iter().all(|a| *a == 0) { Prepared::Skip } else { Prepared::with(asked) }
+        if asked.iter().all(|a| *a == 0) {
+            Prepared::Skip
+        } else {
+            Prepared::with(asked)
+        }
     }
 
     fn score(&self, cycle: &Cycle<'_>, state: &dyn State, nodes: &[NodeIndex], scores: &mut [i64]) {
@@ -223,13 +295,20 @@ impl Plugin for Balanced {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "upstream divides floating-point numbers")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "upstream divides floating-point numbers"
+)]
 fn fraction(used: i64, has: i64) -> f64 {
     (used as f64 / has as f64).min(1.0)
 }
 
 /// 100 if all fractions are equal, less the more they deviate.
-#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a score of 0 to 100, cut as upstream does")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "a score of 0 to 100, cut as upstream does"
+)]
 fn evenness(fractions: &[f64]) -> i64 {
     let deviation = match fractions {
         [] | [_] => 0.0,

@@ -17,11 +17,20 @@ impl Plugin for SchedulingGates {
     }
 
     fn pre_enqueue(&self, pod: &PodInfo) -> Verdict {
-        let gates: Vec<&str> = pod.spec().scheduling_gates.iter().flatten().map(|g| g.name.as_str()).collect();
+        let gates: Vec<&str> = pod
+            .spec()
+            .scheduling_gates
+            .iter()
+            .flatten()
+            .map(|g| g.name.as_str())
+            .collect();
         if gates.is_empty() {
             return Ok(());
         }
-        Err(Rejection::unresolvable(format!("waiting for scheduling gates: [{}]", gates.join(" "))))
+        Err(Rejection::unresolvable(format!(
+            "waiting for scheduling gates: [{}]",
+            gates.join(" ")
+        )))
     }
 }
 
@@ -34,6 +43,9 @@ impl Plugin for PrioritySort {
     }
 
     fn sort_key(&self, queued: &Queued) -> SortKey {
-        SortKey { rank: -i64::from(queued.pod.priority), since: queued.since }
+        SortKey {
+            rank: -i64::from(queued.pod.priority),
+            since: queued.since,
+        }
     }
 }

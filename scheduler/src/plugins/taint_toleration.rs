@@ -2,10 +2,11 @@
 
 use k8s_openapi::api::core::v1::{Node, Toleration};
 
-use crate::cluster::{Cluster, NodeIndex, TaintInfo};
 use crate::cluster::taints::taints_of;
+use crate::cluster::{Cluster, NodeIndex, TaintInfo};
 use crate::framework::{
-    Action, Change, Cycle, Event, Interest, Plugin, Prepared, Rejection, Resource, State, Verdict, normalize_by_max, own,
+    Action, Change, Cycle, Event, Interest, Plugin, Prepared, Rejection, Resource, State, Verdict,
+    normalize_by_max, own,
 };
 use crate::pod::PodInfo;
 
@@ -25,7 +26,9 @@ pub(super) struct TaintToleration {
 
 impl TaintToleration {
     fn repelled(&self, taints: &[TaintInfo], tolerations: &[Toleration]) -> bool {
-        taints.iter().any(|t| t.repels() && !t.tolerated(tolerations, self.compare))
+        taints
+            .iter()
+            .any(|t| t.repels() && !t.tolerated(tolerations, self.compare))
     }
 }
 
@@ -39,7 +42,11 @@ impl Plugin for TaintToleration {
     }
 
     fn hint(&self, _cluster: &Cluster, pod: &PodInfo, _event: Event, change: &Change) -> bool {
-        let Change::Node { old, new: Some(new) } = change else {
+        let Change::Node {
+            old,
+            new: Some(new),
+        } = change
+        else {
             return true;
         };
         let repelled = |node: &Node| self.repelled(&taints_of(node), pod.tolerations());
@@ -49,7 +56,12 @@ impl Plugin for TaintToleration {
     /// Each set of taints is judged once.
     fn pre_filter(&self, cycle: &Cycle<'_>) -> Prepared {
         let tolerations = cycle.pod.tolerations();
-        Prepared::with(cycle.cluster.taints().judge(|set| self.repelled(set, tolerations)))
+        Prepared::with(
+            cycle
+                .cluster
+                .taints()
+                .judge(|set| self.repelled(set, tolerations)),
+        )
     }
 
     fn filter(&self, cycle: &Cycle<'_>, state: &dyn State, node: NodeIndex) -> Verdict {
@@ -61,13 +73,24 @@ impl Plugin for TaintToleration {
 
     fn pre_score(&self, cycle: &Cycle<'_>, _nodes: &[NodeIndex]) -> Prepared {
         let mild = |t: &&Toleration| {
-            matches!(t.effect.as_deref().unwrap_or_default(), "" | "PreferNoSchedule")
+            matches!(
+                t.effect.as_deref().unwrap_or_default(),
+                "" | "PreferNoSchedule"
+            )
         };
-        let tolerations: Vec<_> = cycle.pod.tolerations().iter().filter(mild).cloned().collect();
+        let tolerations: Vec<_> = cycle
+            .pod
+            .tolerations()
+            .iter()
+            .filter(mild)
+            .cloned()
+            .collect();
         let disliked = |t: &&TaintInfo| {
             t.effect == "PreferNoSchedule" && !t.tolerated(&tolerations, self.compare)
         };
-        let count = |set: &[TaintInfo]| i64::try_from(set.iter().filter(disliked).count()).unwrap_or(i64::MAX);
+        let count = |set: &[TaintInfo]| {
+            i64::try_from(set.iter().filter(disliked).count()).unwrap_or(i64::MAX)
+        };
         Prepared::with(cycle.cluster.taints().judge(count))
     }
 
@@ -109,9 +132,17 @@ impl Plugin for NodeUnschedulable {
     }
 
     fn hint(&self, _cluster: &Cluster, _pod: &PodInfo, _event: Event, change: &Change) -> bool {
-        let marked = |n: &Node| n.spec.as_ref().and_then(|s| s.unschedulable).unwrap_or(false);
+        let marked = |n: &Node| {
+            n.spec
+                .as_ref()
+                .and_then(|s| s.unschedulable)
+                .unwrap_or(false)
+        };
         match change {
-            Change::Node { old, new: Some(new) } => old.as_deref().is_none_or(marked) && !marked(new),
+            Change::Node {
+                old,
+                new: Some(new),
+            } => old.as_deref().is_none_or(marked) && !marked(new),
             Change::Pod { new: Some(pod), .. } => self.tolerates(pod),
             _ => true,
         }

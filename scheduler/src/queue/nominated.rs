@@ -35,7 +35,10 @@ impl Nominated {
     pub fn add(&mut self, pod: &Arc<PodInfo>, node: &str) {
         self.remove(&pod.uid);
         if !node.is_empty() {
-            self.by_node.entry(node.to_owned()).or_default().push(Arc::clone(pod));
+            self.by_node
+                .entry(node.to_owned())
+                .or_default()
+                .push(Arc::clone(pod));
             self.node_of.insert(Arc::clone(&pod.uid), node.to_owned());
         }
     }
@@ -43,7 +46,11 @@ impl Nominated {
     /// Takes a pod's new state over. What its status does not say yet stays noted.
     pub(super) fn update(&mut self, pod: &Arc<PodInfo>) {
         let noted = self.node_of.get(&pod.uid).cloned().unwrap_or_default();
-        let node = if pod.nominated_node().is_empty() { noted } else { pod.nominated_node().to_owned() };
+        let node = if pod.nominated_node().is_empty() {
+            noted
+        } else {
+            pod.nominated_node().to_owned()
+        };
         self.add(pod, &node);
     }
 

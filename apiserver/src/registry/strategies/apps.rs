@@ -29,7 +29,11 @@ pub static DEPLOYMENT: Strategy = Strategy {
     default: |object| {
         pod_spec::default_template(object, &TEMPLATE);
         let strategy = object.ensure(&[n::SPEC, n::STRATEGY]).make_map();
-        if strategy.get(n::TYPE).and_then(Value::as_str).is_none_or(|t| t == "RollingUpdate") {
+        if strategy
+            .get(n::TYPE)
+            .and_then(Value::as_str)
+            .is_none_or(|t| t == "RollingUpdate")
+        {
             let rolling = strategy.entry(n::ROLLING_UPDATE).make_map();
             for field in [n::MAX_UNAVAILABLE, n::MAX_SURGE] {
                 if !rolling.contains(field) {
@@ -41,7 +45,10 @@ pub static DEPLOYMENT: Strategy = Strategy {
     validate: |_, object, e| deployment(object, e),
     validate_update: |_, new, old, e| {
         deployment(new, e);
-        let (now, was) = (Deployment::of(Node::new(new)).spec(), Deployment::of(Node::new(old)).spec());
+        let (now, was) = (
+            Deployment::of(Node::new(new)).spec(),
+            Deployment::of(Node::new(old)).spec(),
+        );
         rules::immutable(e, now, was, n::SELECTOR);
     },
     cells: Some(deployment_cells),
@@ -61,18 +68,28 @@ fn deployment(object: &Value, e: &mut Errors<'_>) {
     match strategy.r#type() {
         "Recreate" => {
             if strategy.rolling_update().is_some() {
-                e.forbidden(at.field(n::ROLLING_UPDATE), "may not be specified when strategy `type` is 'Recreate'");
+                e.forbidden(
+                    at.field(n::ROLLING_UPDATE),
+                    "may not be specified when strategy `type` is 'Recreate'",
+                );
             }
         }
         "RollingUpdate" => match strategy.rolling_update() {
-            None => e.required(at.field(n::ROLLING_UPDATE), "this should be defaulted and never be nil"),
+            None => e.required(
+                at.field(n::ROLLING_UPDATE),
+                "this should be defaulted and never be nil",
+            ),
             Some(rolling) => {
                 percent(e, rolling, n::MAX_UNAVAILABLE);
                 percent(e, rolling, n::MAX_SURGE);
                 let (unavailable, surge) = (rolling.max_unavailable(), rolling.max_surge());
                 if is_zero(unavailable) && is_zero(surge) {
                     let shown = unavailable.unwrap_or(IntOrStr::Int(0));
-                    e.invalid(Spot::of(rolling).field(n::MAX_UNAVAILABLE), shown, "may not be 0 when `maxSurge` is 0");
+                    e.invalid(
+                        Spot::of(rolling).field(n::MAX_UNAVAILABLE),
+                        shown,
+                        "may not be 0 when `maxSurge` is 0",
+                    );
                 }
                 at_most_all(e, rolling, n::MAX_UNAVAILABLE);
             }
@@ -95,7 +112,9 @@ fn is_zero(value: Option<IntOrStr<'_>>) -> bool {
     match value {
         None | Some(IntOrStr::Int(0)) => true,
         Some(IntOrStr::Int(_)) => false,
-        Some(IntOrStr::Str(text)) => text.strip_suffix('%').and_then(|p| p.parse::<i64>().ok()) == Some(0),
+        Some(IntOrStr::Str(text)) => {
+            text.strip_suffix('%').and_then(|p| p.parse::<i64>().ok()) == Some(0)
+        }
     }
 }
 
@@ -112,32 +131,61 @@ fn percent<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId) {
 /// `IsNotMoreThan100Percent`.
 fn at_most_all<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId) {
     if let Some(IntOrStr::Str(text)) = view.node().int_or_string(field)
-        && text.strip_suffix('%').and_then(|p| p.parse::<i64>().ok()).is_some_and(|p| p > 100)
+        && text
+            .strip_suffix('%')
+            .and_then(|p| p.parse::<i64>().ok())
+            .is_some_and(|p| p > 100)
     {
-        e.invalid(Spot::of(view).field(field), text, "must not be greater than 100%");
+        e.invalid(
+            Spot::of(view).field(field),
+            text,
+            "must not be greater than 100%",
+        );
     }
 }
 
 /// The selector is there, selects something, and selects the template's pods.
-fn selector_and_template(e: &mut Errors<'_>, spec: Node<'_>, template: PodTemplateSpec<'_>, policies: &[&str]) {
+fn selector_and_template(
+    e: &mut Errors<'_>,
+    spec: Node<'_>,
+    template: PodTemplateSpec<'_>,
+    policies: &[&str],
+) {
     let at = Spot::node(spec.value());
     match spec.get(n::SELECTOR) {
         None => e.required(at.field(n::SELECTOR), ""),
         Some(selector) => {
-            proto::selector::validate_label_selector(selector, proto::selector::SelectorRules::default(), e);
-            let empty = |name| selector.get(name).is_none_or(|v| match v {
-                Value::Map(m) => m.is_empty(),
-                Value::List(l) => l.is_empty(),
-                _ => true,
-            });
+            proto::selector::validate_label_selector(
+                selector,
+                proto::selector::SelectorRules::default(),
+                e,
+            );
+            let empty = |name| {
+                selector.get(name).is_none_or(|v| match v {
+                    Value::Map(m) => m.is_empty(),
+                    Value::List(l) => l.is_empty(),
+                    _ => true,
+                })
+            };
             if empty(n::MATCH_LABELS) && empty(n::MATCH_EXPRESSIONS) {
-                e.invalid(at.field(n::SELECTOR), selector, "empty selector is invalid for deployment");
+                e.invalid(
+                    at.field(n::SELECTOR),
+                    selector,
+                    "empty selector is invalid for deployment",
+                );
             } else if let Ok(selects) = LabelSelector::from_object(selector) {
                 let labels = meta::labels(template.node().value());
                 if !selects.matches_map(labels) {
                     let shown = Value::Map(labels.clone());
-                    let metadata = template.node().get(n::METADATA).unwrap_or(template.node().value());
-                    e.invalid(Spot::node(metadata).field(n::LABELS), &shown, "`selector` does not match template `labels`");
+                    let metadata = template
+                        .node()
+                        .get(n::METADATA)
+                        .unwrap_or(template.node().value());
+                    e.invalid(
+                        Spot::node(metadata).field(n::LABELS),
+                        &shown,
+                        "`selector` does not match template `labels`",
+                    );
                 }
             }
         }
@@ -145,7 +193,11 @@ fn selector_and_template(e: &mut Errors<'_>, spec: Node<'_>, template: PodTempla
     pod_spec::template(e, template);
     let pod = template.spec();
     if !policies.contains(&pod.restart_policy()) && !pod.restart_policy().is_empty() {
-        e.not_supported(Spot::of(pod).field(n::RESTART_POLICY), pod.restart_policy(), policies);
+        e.not_supported(
+            Spot::of(pod).field(n::RESTART_POLICY),
+            pod.restart_policy(),
+            policies,
+        );
     }
     if pod.active_deadline_seconds().is_some() {
         let text = "activeDeadlineSeconds in ReplicaSet is not Supported";
@@ -156,14 +208,21 @@ fn selector_and_template(e: &mut Errors<'_>, spec: Node<'_>, template: PodTempla
 fn images(template: PodTemplateSpec<'_>) -> (String, String) {
     let containers = template.spec().containers();
     let join = |of: Vec<&str>| of.join(",");
-    (join(containers.iter().map(|c| c.name()).collect()), join(containers.iter().map(|c| c.image()).collect()))
+    (
+        join(containers.iter().map(|c| c.name()).collect()),
+        join(containers.iter().map(|c| c.image()).collect()),
+    )
 }
 
 fn selector_text(spec: Node<'_>) -> String {
     match spec.get(n::SELECTOR).map(LabelSelector::from_object) {
         Some(Ok(selector)) => {
             let text = selector.to_string();
-            if text.is_empty() { "<none>".into() } else { text }
+            if text.is_empty() {
+                "<none>".into()
+            } else {
+                text
+            }
         }
         Some(Err(_)) => "<invalid>".into(),
         None => "<none>".into(),
@@ -176,7 +235,12 @@ fn deployment_cells(object: &Value, now: i64) -> Vec<Value> {
     let (names, images) = images(spec.template());
     vec![
         meta::name(object).into(),
-        format!("{}/{}", status.ready_replicas(), number(object.at(&[n::SPEC, n::REPLICAS]))).into(),
+        format!(
+            "{}/{}",
+            status.ready_replicas(),
+            number(object.at(&[n::SPEC, n::REPLICAS]))
+        )
+        .into(),
         status.updated_replicas().into(),
         status.available_replicas().into(),
         age(meta::creation_timestamp(object), now).into(),
@@ -190,7 +254,10 @@ pub static REPLICA_SET: Strategy = Strategy {
     validate: |_, object, e| replica_set(object, e),
     validate_update: |_, new, old, e| {
         replica_set(new, e);
-        let (now, was) = (ReplicaSet::of(Node::new(new)).spec(), ReplicaSet::of(Node::new(old)).spec());
+        let (now, was) = (
+            ReplicaSet::of(Node::new(new)).spec(),
+            ReplicaSet::of(Node::new(old)).spec(),
+        );
         rules::immutable(e, now, was, n::SELECTOR);
     },
     cells: Some(|object, now| {
@@ -222,7 +289,11 @@ pub static STATEFUL_SET: Strategy = Strategy {
     default: |object| {
         pod_spec::default_template(object, &TEMPLATE);
         let update = object.ensure(&[n::SPEC, n::UPDATE_STRATEGY]).make_map();
-        if update.get(n::TYPE).and_then(Value::as_str).is_none_or(|t| t == "RollingUpdate") {
+        if update
+            .get(n::TYPE)
+            .and_then(Value::as_str)
+            .is_none_or(|t| t == "RollingUpdate")
+        {
             let rolling = update.entry(n::ROLLING_UPDATE).make_map();
             if !rolling.contains(n::PARTITION) {
                 rolling.insert(n::PARTITION, 0);
@@ -231,7 +302,9 @@ pub static STATEFUL_SET: Strategy = Strategy {
                 rolling.insert(n::MAX_UNAVAILABLE, 1);
             }
         }
-        let retention = object.ensure(&[n::SPEC, n::PERSISTENT_VOLUME_CLAIM_RETENTION_POLICY]).make_map();
+        let retention = object
+            .ensure(&[n::SPEC, n::PERSISTENT_VOLUME_CLAIM_RETENTION_POLICY])
+            .make_map();
         for field in [n::WHEN_DELETED, n::WHEN_SCALED] {
             if !retention.contains(field) {
                 retention.insert(field, "Retain");
@@ -245,7 +318,12 @@ pub static STATEFUL_SET: Strategy = Strategy {
         let (names, images) = images(view.spec().template());
         vec![
             meta::name(object).into(),
-            format!("{}/{}", view.status().ready_replicas(), number(object.at(&[n::SPEC, n::REPLICAS]))).into(),
+            format!(
+                "{}/{}",
+                view.status().ready_replicas(),
+                number(object.at(&[n::SPEC, n::REPLICAS]))
+            )
+            .into(),
             age(meta::creation_timestamp(object), now).into(),
             names.into(),
             images.into(),
@@ -265,7 +343,11 @@ pub static DAEMON_SET: Strategy = Strategy {
     default: |object| {
         pod_spec::default_template(object, &TEMPLATE);
         let update = object.ensure(&[n::SPEC, n::UPDATE_STRATEGY]).make_map();
-        if update.get(n::TYPE).and_then(Value::as_str).is_none_or(|t| t == "RollingUpdate") {
+        if update
+            .get(n::TYPE)
+            .and_then(Value::as_str)
+            .is_none_or(|t| t == "RollingUpdate")
+        {
             let rolling = update.entry(n::ROLLING_UPDATE).make_map();
             if !rolling.contains(n::MAX_UNAVAILABLE) {
                 rolling.insert(n::MAX_UNAVAILABLE, 1);
@@ -278,7 +360,10 @@ pub static DAEMON_SET: Strategy = Strategy {
     validate: |_, object, e| daemon_set(object, e),
     validate_update: |_, new, old, e| {
         daemon_set(new, e);
-        let (now, was) = (DaemonSet::of(Node::new(new)).spec(), DaemonSet::of(Node::new(old)).spec());
+        let (now, was) = (
+            DaemonSet::of(Node::new(new)).spec(),
+            DaemonSet::of(Node::new(old)).spec(),
+        );
         rules::immutable(e, now, was, n::SELECTOR);
     },
     cells: Some(|object, now| {
@@ -293,7 +378,11 @@ pub static DAEMON_SET: Strategy = Strategy {
             .iter()
             .map(|(k, v)| format!("{}={}", k.as_str(), v.as_str().unwrap_or_default()))
             .collect();
-        let nodes = if nodes.is_empty() { "<none>".to_owned() } else { nodes.join(",") };
+        let nodes = if nodes.is_empty() {
+            "<none>".to_owned()
+        } else {
+            nodes.join(",")
+        };
         vec![
             meta::name(object).into(),
             status.desired_number_scheduled().into(),

@@ -91,7 +91,10 @@ pub static REQUEST: Strategy = Strategy {
     )],
     cells: Some(|object, now| {
         let view = CertificateSigningRequest::of(Node::new(object));
-        let lasts = view.spec().expiration_seconds().map_or_else(|| "<none>".to_owned(), human_duration);
+        let lasts = view
+            .spec()
+            .expiration_seconds()
+            .map_or_else(|| "<none>".to_owned(), human_duration);
         vec![
             meta::name(object).into(),
             age(meta::creation_timestamp(object), now).into(),
@@ -137,15 +140,24 @@ fn keep(new: &mut Value, old: &Value, field: NameId) {
 }
 
 fn conditions_of(object: &Value) -> &[Value] {
-    object.at(&[n::STATUS, n::CONDITIONS]).and_then(Value::as_list).unwrap_or_default()
+    object
+        .at(&[n::STATUS, n::CONDITIONS])
+        .and_then(Value::as_list)
+        .unwrap_or_default()
 }
 
 fn text(condition: &Value, field: NameId) -> &str {
-    condition.get(field).and_then(Value::as_str).unwrap_or_default()
+    condition
+        .get(field)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 fn of_type<'a>(object: &'a Value, kind: &str) -> Vec<&'a Value> {
-    conditions_of(object).iter().filter(|c| text(c, n::TYPE) == kind).collect()
+    conditions_of(object)
+        .iter()
+        .filter(|c| text(c, n::TYPE) == kind)
+        .collect()
 }
 
 /// Puts back the old conditions of a type, unless some were added or removed: that is refused later.
@@ -154,21 +166,39 @@ fn keep_conditions(new: &mut Value, old: &Value, kind: &str) {
     if was.len() != of_type(new, kind).len() {
         return;
     }
-    let Some(list) = new.at_mut(&[n::STATUS, n::CONDITIONS]).and_then(Value::as_list_mut) else { return };
-    for (now, was) in list.iter_mut().filter(|c| text(c, n::TYPE) == kind).zip(was) {
+    let Some(list) = new
+        .at_mut(&[n::STATUS, n::CONDITIONS])
+        .and_then(Value::as_list_mut)
+    else {
+        return;
+    };
+    for (now, was) in list
+        .iter_mut()
+        .filter(|c| text(c, n::TYPE) == kind)
+        .zip(was)
+    {
         *now = was.clone();
     }
 }
 
 /// Conditions say when they were set and when they changed, also if the client did not.
 fn stamp_conditions(cx: &Cx<'_>, new: &mut Value, old: &Value) {
-    let Some(list) = new.at_mut(&[n::STATUS, n::CONDITIONS]).and_then(Value::as_list_mut) else { return };
+    let Some(list) = new
+        .at_mut(&[n::STATUS, n::CONDITIONS])
+        .and_then(Value::as_list_mut)
+    else {
+        return;
+    };
     for condition in list {
         if text(condition, n::LAST_UPDATE_TIME).is_empty() {
             condition.set(&[n::LAST_UPDATE_TIME], cx.now);
         }
         if text(condition, n::LAST_TRANSITION_TIME).is_empty() {
-            let same = |c: &&Value| [n::TYPE, n::STATUS].iter().all(|&f| text(c, f) == text(condition, f));
+            let same = |c: &&Value| {
+                [n::TYPE, n::STATUS]
+                    .iter()
+                    .all(|&f| text(c, f) == text(condition, f))
+            };
             let since = conditions_of(old)
                 .iter()
                 .filter(same)
@@ -182,7 +212,13 @@ fn stamp_conditions(cx: &Cx<'_>, new: &mut Value, old: &Value) {
 }
 
 fn state(request: CertificateSigningRequest<'_>) -> String {
-    let has = |kind: &str| request.status().conditions().iter().any(|c| c.r#type() == kind);
+    let has = |kind: &str| {
+        request
+            .status()
+            .conditions()
+            .iter()
+            .any(|c| c.r#type() == kind)
+    };
     let mut state = match (has(DENIED), has(APPROVED)) {
         (true, _) => DENIED,
         (_, true) => APPROVED,
@@ -192,7 +228,12 @@ fn state(request: CertificateSigningRequest<'_>) -> String {
     if has(FAILED) {
         state.push_str(",Failed");
     }
-    if !request.status().certificate().unwrap_or_default().is_empty() {
+    if !request
+        .status()
+        .certificate()
+        .unwrap_or_default()
+        .is_empty()
+    {
         state.push_str(",Issued");
     }
     state
@@ -201,12 +242,17 @@ fn state(request: CertificateSigningRequest<'_>) -> String {
 /// What is wrong with the PEM of a request: it must be one, and signed by the key that it names.
 fn request_problem(pem: &[u8]) -> Option<String> {
     let not_pem = || Some("PEM block type must be CERTIFICATE REQUEST".to_owned());
-    let Ok((_, block)) = parse_x509_pem(pem) else { return not_pem() };
+    let Ok((_, block)) = parse_x509_pem(pem) else {
+        return not_pem();
+    };
     if block.label != "CERTIFICATE REQUEST" {
         return not_pem();
     }
     match X509CertificationRequest::from_der(&block.contents) {
-        Ok((_, request)) => request.verify_signature().err().map(|e| format!("the signature does not hold: {e}")),
+        Ok((_, request)) => request
+            .verify_signature()
+            .err()
+            .map(|e| format!("the signature does not hold: {e}")),
         Err(e) => Some(format!("not a certificate request: {e}")),
     }
 }
@@ -219,7 +265,10 @@ fn certificate_problem(mut pem: &[u8]) -> Option<String> {
     let mut blocks = 0;
     while let Ok((rest, block)) = parse_x509_pem(pem) {
         if block.label != "CERTIFICATE" {
-            return Some(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label));
+            return Some(format!(
+                "only CERTIFICATE PEM blocks are allowed, found {:?}",
+                block.label
+            ));
         }
         if block.parse_x509().is_err() {
             return Some("a PEM block does not hold a certificate".to_owned());
@@ -237,19 +286,26 @@ fn signer_problem(signer: &str) -> Option<&'static str> {
     let (domain_longest, path_longest) = (253, 253);
     let good_path = !path.is_empty()
         && path.len() <= path_longest
-        && path.split('.').all(|part| meta::names::dns_label_problems(part).is_empty());
+        && path
+            .split('.')
+            .all(|part| meta::names::dns_label_problems(part).is_empty());
     let good_domain = domain.len() <= domain_longest
         && domain.contains('.')
         && meta::names::dns_subdomain_problems(domain).is_empty();
-    (!good_path || path.contains('/') || !good_domain)
-        .then_some("must be a fully qualified domain and path of the form 'example.com/signer-name'")
+    (!good_path || path.contains('/') || !good_domain).then_some(
+        "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+    )
 }
 
 fn signer(e: &mut Errors<'_>, at: Spot<'_>, signer: &str) {
     if signer.is_empty() {
         e.required(at, "");
     } else if !signer.contains('/') {
-        e.invalid(at, signer, "must be a fully qualified domain and path of the form 'example.com/signer-name'");
+        e.invalid(
+            at,
+            signer,
+            "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+        );
     } else if let Some(problem) = signer_problem(signer) {
         e.invalid(at, signer, problem);
     }
@@ -281,7 +337,11 @@ fn request(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
     }
     let legacy = "kubernetes.io/legacy-unknown";
     if spec.signer_name() == legacy && was.is_none_or(|was| was.spec().signer_name() != legacy) {
-        e.invalid(at.field(n::SIGNER_NAME), legacy, "the legacy signerName is not allowed via this API version");
+        e.invalid(
+            at.field(n::SIGNER_NAME),
+            legacy,
+            "the legacy signerName is not allowed via this API version",
+        );
     } else {
         signer(e, at.field(n::SIGNER_NAME), spec.signer_name());
     }
@@ -293,22 +353,32 @@ fn request(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
     }
     conditions(view, old, e);
     let touched = was.is_none_or(|was| was.status().certificate() != view.status().certificate());
-    if touched && let Some(problem) = certificate_problem(view.status().certificate().unwrap_or_default()) {
-        e.invalid(Spot::of(view.status()).field(n::CERTIFICATE), "<certificate data>", problem);
+    if touched
+        && let Some(problem) = certificate_problem(view.status().certificate().unwrap_or_default())
+    {
+        e.invalid(
+            Spot::of(view.status()).field(n::CERTIFICATE),
+            "<certificate data>",
+            problem,
+        );
     }
 }
 
 fn conditions(view: CertificateSigningRequest<'_>, old: Option<&Value>, e: &mut Errors<'_>) {
     let at = Spot::of(view.status()).field(n::CONDITIONS);
-    let all: Vec<CertificateSigningRequestCondition<'_>> = view.status().conditions().iter().collect();
+    let all: Vec<CertificateSigningRequestCondition<'_>> =
+        view.status().conditions().iter().collect();
     let had = |kind: &str| old.map_or(0, |old| of_type(old, kind).len());
     for (i, condition) in all.iter().enumerate() {
         let (kind, status) = (condition.r#type(), condition.status());
         if kind.is_empty() && had("") == 0 {
             e.required(at.index(i).field(n::TYPE), "");
         }
-        let allowed: &[&str] =
-            if [APPROVED, DENIED, FAILED].contains(&kind) { &["True"] } else { &["False", "True", "Unknown"] };
+        let allowed: &[&str] = if [APPROVED, DENIED, FAILED].contains(&kind) {
+            &["True"]
+        } else {
+            &["False", "True", "Unknown"]
+        };
         if status.is_empty() {
             e.required(at.index(i).field(n::STATUS), "");
         } else if !allowed.contains(&status) {
@@ -324,7 +394,11 @@ fn conditions(view: CertificateSigningRequest<'_>, old: Option<&Value>, e: &mut 
             && before.iter().any(|c| c.r#type() == other)
             && (had(APPROVED) == 0 || had(DENIED) == 0)
         {
-            e.invalid(at, kind, "Approved and Denied conditions are mutually exclusive");
+            e.invalid(
+                at,
+                kind,
+                "Approved and Denied conditions are mutually exclusive",
+            );
         }
         if before.iter().any(|c| c.r#type() == kind) && had(kind) < 2 {
             e.duplicate(at.index(i).field(n::TYPE), kind);
@@ -338,20 +412,31 @@ fn update(new: &Value, old: &Value, may: May, e: &mut Errors<'_>) {
     let at = Spot::of(status).field(n::CONDITIONS);
     for kind in [APPROVED, DENIED, FAILED] {
         if of_type(new, kind).len() < of_type(old, kind).len() {
-            e.forbidden(at, format!("updates may not remove a condition of type {kind:?}"));
+            e.forbidden(
+                at,
+                format!("updates may not remove a condition of type {kind:?}"),
+            );
         }
     }
     if may != May::SetApproval {
         for kind in [APPROVED, DENIED] {
             let (now, was) = (of_type(new, kind), of_type(old, kind));
             if now.len() > was.len() {
-                e.forbidden(at, format!("updates may not add a condition of type {kind:?}"));
+                e.forbidden(
+                    at,
+                    format!("updates may not add a condition of type {kind:?}"),
+                );
             } else if now.len() == was.len() && now != was {
-                e.forbidden(at, format!("updates may not modify a condition of type {kind:?}"));
+                e.forbidden(
+                    at,
+                    format!("updates may not modify a condition of type {kind:?}"),
+                );
             }
         }
     }
-    let was = CertificateSigningRequest::of(Node::new(old)).status().certificate();
+    let was = CertificateSigningRequest::of(Node::new(old))
+        .status()
+        .certificate();
     if status.certificate() != was {
         let at = Spot::of(status).field(n::CERTIFICATE);
         if may != May::SetCertificate {
@@ -378,19 +463,30 @@ pub static TRUST_BUNDLE: Strategy = Strategy {
         if let (Some(now), Some(was)) = (new.get(n::SPEC), old.get(n::SPEC))
             && !rules::same(now.get(n::SIGNER_NAME), was.get(n::SIGNER_NAME))
         {
-            e.invalid(Spot::node(now).field(n::SIGNER_NAME), text(now, n::SIGNER_NAME), "field is immutable");
+            e.invalid(
+                Spot::node(now).field(n::SIGNER_NAME),
+                text(now, n::SIGNER_NAME),
+                "field is immutable",
+            );
         }
     },
     cells: Some(|object, _| {
-        let signer = object.get(n::SPEC).map_or("", |spec| text(spec, n::SIGNER_NAME));
-        vec![meta::name(object).into(), if signer.is_empty() { "<none>" } else { signer }.into()]
+        let signer = object
+            .get(n::SPEC)
+            .map_or("", |spec| text(spec, n::SIGNER_NAME));
+        vec![
+            meta::name(object).into(),
+            if signer.is_empty() { "<none>" } else { signer }.into(),
+        ]
     }),
     ..Strategy::DEFAULT
 };
 
 /// The bundle of a signer begins with the signer's name (`/` is `:`), any other has no colon.
 fn bundle_name(object: &Value, e: &mut Errors<'_>) {
-    let (Some(metadata), Some(spec)) = (object.get(n::METADATA), object.get(n::SPEC)) else { return };
+    let (Some(metadata), Some(spec)) = (object.get(n::METADATA), object.get(n::SPEC)) else {
+        return;
+    };
     let (at, name) = (Spot::node(metadata).field(n::NAME), meta::name(object));
     let of = text(spec, n::SIGNER_NAME);
     if of.is_empty() {
@@ -402,7 +498,9 @@ fn bundle_name(object: &Value, e: &mut Errors<'_>) {
     match name.strip_prefix(prefix.as_str()) {
         Some(rest) => e.invalid_each(at, name, meta::names::subdomain_name(rest, false)),
         None => {
-            let detail = format!("ClusterTrustBundle for signerName {of} must be named with prefix {prefix}");
+            let detail = format!(
+                "ClusterTrustBundle for signerName {of} must be named with prefix {prefix}"
+            );
             e.invalid(at, name, detail);
         }
     }
@@ -411,7 +509,9 @@ fn bundle_name(object: &Value, e: &mut Errors<'_>) {
 fn bundle(object: &Value, e: &mut Errors<'_>) {
     /// Bytes; see `MaxTrustBundleSize` in upstream's `pkg/apis/certificates`.
     const LARGEST: usize = 1 << 20;
-    let Some(spec) = object.get(n::SPEC) else { return };
+    let Some(spec) = object.get(n::SPEC) else {
+        return;
+    };
     let at = Spot::node(spec).field(n::TRUST_BUNDLE);
     let pem = text(spec, n::TRUST_BUNDLE);
     if pem.len() > LARGEST {
@@ -428,8 +528,12 @@ fn bundle(object: &Value, e: &mut Errors<'_>) {
         let problem = if block.label == "CERTIFICATE" {
             match block.parse_x509() {
                 Err(_) => Some(format!("entry {i} does not parse as X.509")),
-                Ok(certificate) if !certificate.is_ca() => Some(format!("entry {i} does not have the CA bit set")),
-                Ok(_) if anchors.contains(&block.contents) => Some(format!("entry {i} is there twice")),
+                Ok(certificate) if !certificate.is_ca() => {
+                    Some(format!("entry {i} does not have the CA bit set"))
+                }
+                Ok(_) if anchors.contains(&block.contents) => {
+                    Some(format!("entry {i} is there twice"))
+                }
                 Ok(_) => None,
             }
         } else {

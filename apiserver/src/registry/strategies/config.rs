@@ -26,7 +26,11 @@ pub static CONFIG_MAP: Strategy = Strategy {
     cells: Some(|object, now| {
         let count = |name| object.get(name).and_then(Value::as_map).map_or(0, Map::len);
         let data = i64::try_from(count(n::DATA) + count(n::BINARY_DATA)).unwrap_or(i64::MAX);
-        vec![meta::name(object).into(), data.into(), age(meta::creation_timestamp(object), now).into()]
+        vec![
+            meta::name(object).into(),
+            data.into(),
+            age(meta::creation_timestamp(object), now).into(),
+        ]
     }),
     ..Strategy::DEFAULT
 };
@@ -42,7 +46,11 @@ fn size(value: &Value) -> usize {
 fn data_keys(e: &mut Errors<'_>, map: &Map, at: Spot<'_>) -> usize {
     let mut total = 0;
     for (key, value) in map.iter() {
-        e.invalid_each(at.key(key.as_str()), key.as_str(), names::config_map_key_problems(key.as_str()));
+        e.invalid_each(
+            at.key(key.as_str()),
+            key.as_str(),
+            names::config_map_key_problems(key.as_str()),
+        );
         total += size(value);
     }
     total
@@ -53,9 +61,17 @@ fn config_map(object: &Value, e: &mut Errors<'_>) {
     let at = Spot::of(view);
     let mut total = 0;
     for (key, value) in view.data().iter() {
-        e.invalid_each(at.field(n::DATA).key(key.as_str()), key.as_str(), names::config_map_key_problems(key.as_str()));
+        e.invalid_each(
+            at.field(n::DATA).key(key.as_str()),
+            key.as_str(),
+            names::config_map_key_problems(key.as_str()),
+        );
         if view.binary_data().contains(key) {
-            e.invalid(at.field(n::DATA).key(key.as_str()), key.as_str(), "duplicate of key present in binaryData");
+            e.invalid(
+                at.field(n::DATA).key(key.as_str()),
+                key.as_str(),
+                "duplicate of key present in binaryData",
+            );
         }
         total += size(value);
     }
@@ -68,17 +84,27 @@ fn config_map(object: &Value, e: &mut Errors<'_>) {
 
 /// What is immutable stays so, with its data.
 fn immutable_data(new: &Value, old: &Value, fields: &[proto::NameId], e: &mut Errors<'_>) {
-    let is = |v: &Value| v.get(n::IMMUTABLE).and_then(Value::as_bool).unwrap_or(false);
+    let is = |v: &Value| {
+        v.get(n::IMMUTABLE)
+            .and_then(Value::as_bool)
+            .unwrap_or(false)
+    };
     if !is(old) {
         return;
     }
     let at = Spot::node(new);
     if !is(new) {
-        e.forbidden(at.field(n::IMMUTABLE), "field is immutable when `immutable` is set");
+        e.forbidden(
+            at.field(n::IMMUTABLE),
+            "field is immutable when `immutable` is set",
+        );
     }
     for field in fields {
         if !rules::same(new.get(*field), old.get(*field)) {
-            e.forbidden(at.field(*field), "field is immutable when `immutable` is set");
+            e.forbidden(
+                at.field(*field),
+                "field is immutable when `immutable` is set",
+            );
         }
     }
 }
@@ -86,7 +112,9 @@ fn immutable_data(new: &Value, old: &Value, fields: &[proto::NameId], e: &mut Er
 pub static SECRET: Strategy = Strategy {
     // `stringData` is for writing: it goes over `data`.
     default: |object| {
-        let Some(Value::Map(texts)) = object.remove(&[n::STRING_DATA]) else { return };
+        let Some(Value::Map(texts)) = object.remove(&[n::STRING_DATA]) else {
+            return;
+        };
         let data = object.ensure(&[n::DATA]).make_map();
         for (key, value) in texts {
             let bytes = value.as_str().unwrap_or_default().as_bytes();
@@ -127,10 +155,16 @@ fn secret(object: &Value, e: &mut Errors<'_>) {
     };
     match view.r#type() {
         "kubernetes.io/service-account-token"
-            if meta::annotation(object, "kubernetes.io/service-account.name").is_none_or(str::is_empty) =>
+            if meta::annotation(object, "kubernetes.io/service-account.name")
+                .is_none_or(str::is_empty) =>
         {
             let metadata = object.get(n::METADATA).unwrap_or(object);
-            e.required(Spot::node(metadata).field(n::ANNOTATIONS).key("kubernetes.io/service-account.name"), "");
+            e.required(
+                Spot::node(metadata)
+                    .field(n::ANNOTATIONS)
+                    .key("kubernetes.io/service-account.name"),
+                "",
+            );
         }
         "kubernetes.io/dockerconfigjson" => {
             needs(e, ".dockerconfigjson");
@@ -140,7 +174,9 @@ fn secret(object: &Value, e: &mut Errors<'_>) {
             needs(e, ".dockercfg");
             json(e, view, ".dockercfg");
         }
-        "kubernetes.io/basic-auth" if !view.data().contains("username") && !view.data().contains("password") => {
+        "kubernetes.io/basic-auth"
+            if !view.data().contains("username") && !view.data().contains("password") =>
+        {
             needs(e, "username");
             needs(e, "password");
         }
@@ -157,20 +193,31 @@ fn json(e: &mut Errors<'_>, view: Secret<'_>, key: &'static str) {
     if let Some(Value::Bytes(bytes)) = view.data().get(key)
         && let Err(error) = proto::codec::json::parse(bytes)
     {
-        e.invalid(Spot::of(view).field(n::DATA).key(key), "<secret contents redacted>", error.to_string());
+        e.invalid(
+            Spot::of(view).field(n::DATA).key(key),
+            "<secret contents redacted>",
+            error.to_string(),
+        );
     }
 }
 
 pub static SERVICE_ACCOUNT: Strategy = Strategy {
     prepare_create: |_, object| name_secrets_only(object),
     prepare_update: |_, new, _| name_secrets_only(new),
-    cells: Some(|object, now| vec![meta::name(object).into(), age(meta::creation_timestamp(object), now).into()]),
+    cells: Some(|object, now| {
+        vec![
+            meta::name(object).into(),
+            age(meta::creation_timestamp(object), now).into(),
+        ]
+    }),
     ..Strategy::DEFAULT
 };
 
 /// A service account refers to its secrets by name alone.
 fn name_secrets_only(account: &mut Value) {
-    let Some(secrets) = account.get_mut(n::SECRETS).and_then(Value::as_list_mut) else { return };
+    let Some(secrets) = account.get_mut(n::SECRETS).and_then(Value::as_list_mut) else {
+        return;
+    };
     for secret in secrets.iter_mut().filter_map(Value::as_map_mut) {
         secret.retain(|field, _| field.as_str() == "name");
     }

@@ -14,8 +14,15 @@ pub static LEASE: Strategy = Strategy {
     validate: |_, object, e| lease(object, e),
     validate_update: |_, new, _, e| lease(new, e),
     cells: Some(|object, now| {
-        let holder = Lease::of(Node::new(object)).spec().holder_identity().unwrap_or_default();
-        vec![meta::name(object).into(), holder.into(), age(meta::creation_timestamp(object), now).into()]
+        let holder = Lease::of(Node::new(object))
+            .spec()
+            .holder_identity()
+            .unwrap_or_default();
+        vec![
+            meta::name(object).into(),
+            holder.into(),
+            age(meta::creation_timestamp(object), now).into(),
+        ]
     }),
     ..Strategy::DEFAULT
 };
@@ -26,10 +33,16 @@ fn lease(object: &Value, e: &mut Errors<'_>) {
     if let Some(count) = spec.lease_transitions()
         && count < 0
     {
-        e.invalid(Spot::of(spec).field(n::LEASE_TRANSITIONS), count, rules::NOT_NEGATIVE);
+        e.invalid(
+            Spot::of(spec).field(n::LEASE_TRANSITIONS),
+            count,
+            rules::NOT_NEGATIVE,
+        );
     }
 }
 
 /// Who could hold a lease. Its columns are name and age.
-pub static LEASE_CANDIDATE: Strategy =
-    Strategy { name: |name, _| meta::names::config_map_key_problems(name), ..Strategy::DEFAULT };
+pub static LEASE_CANDIDATE: Strategy = Strategy {
+    name: |name, _| meta::names::config_map_key_problems(name),
+    ..Strategy::DEFAULT
+};

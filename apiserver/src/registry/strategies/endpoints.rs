@@ -19,7 +19,11 @@ pub static ENDPOINTS: Strategy = Strategy {
     validate_update: |_, new, _, e| endpoints(new, e),
     cells: Some(|object, now| {
         let view = Endpoints::of(Node::new(object));
-        vec![meta::name(object).into(), shown(view).into(), age(meta::creation_timestamp(object), now).into()]
+        vec![
+            meta::name(object).into(),
+            shown(view).into(),
+            age(meta::creation_timestamp(object), now).into(),
+        ]
     }),
     ..Strategy::DEFAULT
 };
@@ -54,30 +58,49 @@ fn shown(view: Endpoints<'_>) -> String {
 /// An address that endpoints can have.
 fn address(e: &mut Errors<'_>, at: Spot<'_>, ip: &str) {
     let Ok(address) = ip.parse::<std::net::IpAddr>() else {
-        e.invalid(at, ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+        e.invalid(
+            at,
+            ip,
+            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        );
         return;
     };
     if address.is_unspecified() {
         e.invalid(at, ip, format!("may not be unspecified ({ip})"));
     }
     if address.is_loopback() {
-        e.invalid(at, ip, "may not be in the loopback range (127.0.0.0/8, ::1/128)");
+        e.invalid(
+            at,
+            ip,
+            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        );
     }
     let link_local = match address {
         std::net::IpAddr::V4(a) => a.is_link_local(),
         std::net::IpAddr::V6(a) => a.is_unicast_link_local(),
     };
     if link_local {
-        e.invalid(at, ip, "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
+        e.invalid(
+            at,
+            ip,
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+        );
     }
 }
 
 fn endpoints(object: &Value, e: &mut Errors<'_>) {
     for subset in Endpoints::of(Node::new(object)).subsets() {
         if subset.addresses().is_empty() && subset.not_ready_addresses().is_empty() {
-            e.required(Spot::of(subset), "must specify `addresses` or `notReadyAddresses`");
+            e.required(
+                Spot::of(subset),
+                "must specify `addresses` or `notReadyAddresses`",
+            );
         }
-        for one in subset.addresses().iter().chain(subset.not_ready_addresses().iter()) {
+        for one in subset
+            .addresses()
+            .iter()
+            .chain(subset.not_ready_addresses().iter())
+        {
             address(e, Spot::of(one).field(n::IP), one.ip());
         }
         let several = subset.ports().len() > 1;
@@ -96,7 +119,12 @@ fn endpoints(object: &Value, e: &mut Errors<'_>) {
 pub static ENDPOINT_SLICE: Strategy = Strategy {
     // Upstream defaults a port without a name to the empty one.
     default: |object| {
-        for port in object.get_mut(n::PORTS).and_then(Value::as_list_mut).into_iter().flatten() {
+        for port in object
+            .get_mut(n::PORTS)
+            .and_then(Value::as_list_mut)
+            .into_iter()
+            .flatten()
+        {
             let map = port.make_map();
             if !map.contains(n::NAME) {
                 map.insert(n::NAME, "");
@@ -116,7 +144,12 @@ pub static ENDPOINT_SLICE: Strategy = Strategy {
     },
     validate: |_, object, e| slice(object, e),
     validate_update: |_, new, old, e| {
-        rules::immutable(e, EndpointSlice::of(Node::new(new)), EndpointSlice::of(Node::new(old)), n::ADDRESS_TYPE);
+        rules::immutable(
+            e,
+            EndpointSlice::of(Node::new(new)),
+            EndpointSlice::of(Node::new(old)),
+            n::ADDRESS_TYPE,
+        );
         slice(new, e);
     },
     cells: Some(slice_cells),
@@ -133,10 +166,18 @@ fn slice(object: &Value, e: &mut Errors<'_>) {
     rules::required_one_of(e, view, n::ADDRESS_TYPE, &["FQDN", "IPv4", "IPv6"]);
     let at = Spot::of(view);
     if view.endpoints().len() > MAX_ENDPOINTS {
-        e.too_many(at.field(n::ENDPOINTS), view.endpoints().len(), MAX_ENDPOINTS);
+        e.too_many(
+            at.field(n::ENDPOINTS),
+            view.endpoints().len(),
+            MAX_ENDPOINTS,
+        );
     }
     for endpoint in view.endpoints() {
-        let addresses: Vec<&str> = endpoint.addresses().iter().filter_map(Value::as_str).collect();
+        let addresses: Vec<&str> = endpoint
+            .addresses()
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
         let list = Spot::of(endpoint).field(n::ADDRESSES);
         if addresses.is_empty() {
             e.required(list, "must contain at least 1 address");
@@ -157,7 +198,12 @@ fn slice(object: &Value, e: &mut Errors<'_>) {
             }
         }
         if let Some(name) = endpoint.node_name() {
-            rules::each(e, endpoint, n::NODE_NAME, names::subdomain_name(name, false));
+            rules::each(
+                e,
+                endpoint,
+                n::NODE_NAME,
+                names::subdomain_name(name, false),
+            );
         }
         if let Some(name) = endpoint.hostname() {
             rules::each(e, endpoint, n::HOSTNAME, names::dns_label_problems(name));
@@ -197,7 +243,11 @@ fn slice_cells(object: &Value, now: i64) -> Vec<Value> {
             _ => list.join(",").into(),
         }
     };
-    let ports: Vec<String> = view.ports().iter().map(|p| p.port().map_or("*".into(), |n| n.to_string())).collect();
+    let ports: Vec<String> = view
+        .ports()
+        .iter()
+        .map(|p| p.port().map_or("*".into(), |n| n.to_string()))
+        .collect();
     let addresses: Vec<String> = view
         .endpoints()
         .iter()

@@ -36,11 +36,33 @@ fn event(object: &Value, e: &mut Errors<'_>) {
 fn cells(object: &Value, now: i64) -> Vec<Value> {
     let view = Event::of(Node::new(object));
     let involved = view.involved_object();
-    let last = [view.last_timestamp(), view.event_time()].into_iter().flatten().find(|t| !t.is_empty()).unwrap_or_default();
-    let first = [view.first_timestamp(), view.event_time()].into_iter().flatten().find(|t| !t.is_empty()).unwrap_or_default();
-    let seen = |at: &str| if at.is_empty() { age(meta::creation_timestamp(object), now) } else { age(at, now) };
-    let source = if view.source().component().is_empty() { view.reporting_component() } else { view.source().component() };
-    let source = if view.source().host().is_empty() { source.to_owned() } else { format!("{source}, {}", view.source().host()) };
+    let last = [view.last_timestamp(), view.event_time()]
+        .into_iter()
+        .flatten()
+        .find(|t| !t.is_empty())
+        .unwrap_or_default();
+    let first = [view.first_timestamp(), view.event_time()]
+        .into_iter()
+        .flatten()
+        .find(|t| !t.is_empty())
+        .unwrap_or_default();
+    let seen = |at: &str| {
+        if at.is_empty() {
+            age(meta::creation_timestamp(object), now)
+        } else {
+            age(at, now)
+        }
+    };
+    let source = if view.source().component().is_empty() {
+        view.reporting_component()
+    } else {
+        view.source().component()
+    };
+    let source = if view.source().host().is_empty() {
+        source.to_owned()
+    } else {
+        format!("{source}, {}", view.source().host())
+    };
     let count = view.series().map_or(view.count(), |s| s.count()).max(1);
     vec![
         seen(last).into(),

@@ -30,21 +30,40 @@ pub static NAMESPACE: Strategy = Strategy {
             meta::set_label(object, NAME_LABEL, &name);
         }
     },
-    status: Some(Part { prepare_update: keep_spec, validate_update: |_, _, _, _| {} }),
-    parts: &[("finalize", Part { prepare_update: finalize, validate_update: |_, _, _, _| {} })],
+    status: Some(Part {
+        prepare_update: keep_spec,
+        validate_update: |_, _, _, _| {},
+    }),
+    parts: &[(
+        "finalize",
+        Part {
+            prepare_update: finalize,
+            validate_update: |_, _, _, _| {},
+        },
+    )],
     // The object goes when nobody holds it by either list.
     removable: |new, _| finalizers(new).is_empty(),
     held: |object| !finalizers(object).is_empty(),
     cells: Some(|object, now| {
-        let phase = object.at(&[n::STATUS, n::PHASE]).and_then(Value::as_str).unwrap_or_default();
-        vec![meta::name(object).into(), phase.into(), age(meta::creation_timestamp(object), now).into()]
+        let phase = object
+            .at(&[n::STATUS, n::PHASE])
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        vec![
+            meta::name(object).into(),
+            phase.into(),
+            age(meta::creation_timestamp(object), now).into(),
+        ]
     }),
     on_delete: |object| object.set(&[n::STATUS, n::PHASE], "Terminating"),
     ..Strategy::DEFAULT
 };
 
 fn finalizers(object: &Value) -> &[Value] {
-    object.at(&[n::SPEC, n::FINALIZERS]).and_then(Value::as_list).unwrap_or_default()
+    object
+        .at(&[n::SPEC, n::FINALIZERS])
+        .and_then(Value::as_list)
+        .unwrap_or_default()
 }
 
 fn prepare_create(_: &Cx<'_>, object: &mut Value) {

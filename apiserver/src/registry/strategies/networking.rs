@@ -24,8 +24,15 @@ pub static IP_ADDRESS: Strategy = Strategy {
 
 /// `resource.group/namespace/name`, as far as there is any.
 fn parent(address: &Value) -> String {
-    let Some(parent) = address.at(&[n::SPEC, n::PARENT_REF]) else { return "<none>".to_owned() };
-    let part = |field| parent.get(field).and_then(Value::as_str).unwrap_or_default();
+    let Some(parent) = address.at(&[n::SPEC, n::PARENT_REF]) else {
+        return "<none>".to_owned();
+    };
+    let part = |field| {
+        parent
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     let mut shown = part(n::RESOURCE).to_lowercase();
     for (before, text) in [('.', part(n::GROUP)), ('/', part(n::NAMESPACE))] {
         if !text.is_empty() {
@@ -41,7 +48,9 @@ fn ip_problems(name: &str) -> Vec<String> {
     let must = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
     match name.parse::<std::net::IpAddr>() {
         Err(_) => vec![must.to_owned()],
-        Ok(ip) if ip.to_string() != name => vec![format!("must be in canonical form ({:?})", ip.to_string())],
+        Ok(ip) if ip.to_string() != name => {
+            vec![format!("must be in canonical form ({:?})", ip.to_string())]
+        }
         Ok(_) => Vec::new(),
     }
 }
@@ -54,10 +63,19 @@ fn ip_address(object: &Value, e: &mut Errors<'_>) {
         return;
     };
     let at = Spot::node(parent);
-    let part = |field| parent.get(field).and_then(Value::as_str).unwrap_or_default();
+    let part = |field| {
+        parent
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     let group = part(n::GROUP);
     if !group.is_empty() {
-        e.invalid_each(at.field(n::GROUP), group, names::dns_subdomain_problems(group));
+        e.invalid_each(
+            at.field(n::GROUP),
+            group,
+            names::dns_subdomain_problems(group),
+        );
     }
     for field in [n::RESOURCE, n::NAME] {
         if part(field).is_empty() {
@@ -66,7 +84,11 @@ fn ip_address(object: &Value, e: &mut Errors<'_>) {
     }
     for field in [n::RESOURCE, n::NAME, n::NAMESPACE] {
         if !part(field).is_empty() {
-            e.invalid_each(at.field(field), part(field), names::path_segment_problems(part(field)));
+            e.invalid_each(
+                at.field(field),
+                part(field),
+                names::path_segment_problems(part(field)),
+            );
         }
     }
 }

@@ -48,15 +48,29 @@ fn node(object: &Value, e: &mut Errors<'_>) {
         }
         let problems = names::label_value_problems(taint.value());
         if !problems.is_empty() {
-            e.invalid(Spot::of(taint).field(n::VALUE), taint.value(), problems.join(";"));
+            e.invalid(
+                Spot::of(taint).field(n::VALUE),
+                taint.value(),
+                problems.join(";"),
+            );
         }
-        rules::required_one_of(e, taint, n::EFFECT, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
+        rules::required_one_of(
+            e,
+            taint,
+            n::EFFECT,
+            &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+        );
         if seen.contains(&(taint.key(), taint.effect())) {
             e.duplicate(Spot::of(taint), taint.node().value());
         }
         seen.push((taint.key(), taint.effect()));
     }
-    for (i, cidr) in spec.pod_cidrs().iter().filter_map(Value::as_str).enumerate() {
+    for (i, cidr) in spec
+        .pod_cidrs()
+        .iter()
+        .filter_map(Value::as_str)
+        .enumerate()
+    {
         if cidr.parse::<ipnet::IpNet>().is_err() {
             let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
             e.invalid(Spot::of(spec).field(n::POD_CIDRS).index(i), cidr, detail);
@@ -64,7 +78,11 @@ fn node(object: &Value, e: &mut Errors<'_>) {
     }
     if spec.pod_cidrs().len() > 2 {
         let list = Value::List(spec.pod_cidrs().to_vec());
-        e.invalid(Spot::of(spec).field(n::POD_CIDRS), &list, "may specify no more than one CIDR for each IP family");
+        e.invalid(
+            Spot::of(spec).field(n::POD_CIDRS),
+            &list,
+            "may specify no more than one CIDR for each IP family",
+        );
     }
 }
 
@@ -76,15 +94,28 @@ fn update(new: &Value, old: &Value, e: &mut Errors<'_>) {
         e.forbidden(Spot::of(now).field(n::POD_CIDRS), text);
     }
     if !was.provider_id().is_empty() && now.provider_id() != was.provider_id() {
-        e.forbidden(Spot::of(now).field(n::PROVIDER_ID), "node updates may not change providerID except from \"\" to valid");
+        e.forbidden(
+            Spot::of(now).field(n::PROVIDER_ID),
+            "node updates may not change providerID except from \"\" to valid",
+        );
     }
 }
 
 fn cells(object: &Value, now: i64) -> Vec<Value> {
     let node = NodeView::of(Node::new(object));
     let or = |text: &str, none: &str| -> Value { if text.is_empty() { none } else { text }.into() };
-    let address = |kind: &str| node.status().addresses().iter().find(|a| a.r#type() == kind).map_or("", |a| a.address());
-    let ready = node.status().conditions().iter().find(|c| c.r#type() == "Ready");
+    let address = |kind: &str| {
+        node.status()
+            .addresses()
+            .iter()
+            .find(|a| a.r#type() == kind)
+            .map_or("", |a| a.address())
+    };
+    let ready = node
+        .status()
+        .conditions()
+        .iter()
+        .find(|c| c.r#type() == "Ready");
     let mut status = match ready {
         Some(c) if c.status() == "True" => "Ready".to_owned(),
         Some(_) => "NotReady".to_owned(),
@@ -114,7 +145,9 @@ fn roles(object: &Value) -> String {
         .iter()
         .filter_map(|(key, value)| match key.as_str() {
             "kubernetes.io/role" => value.as_str().map(str::to_owned),
-            key => key.strip_prefix("node-role.kubernetes.io/").map(str::to_owned),
+            key => key
+                .strip_prefix("node-role.kubernetes.io/")
+                .map(str::to_owned),
         })
         .filter(|role| !role.is_empty())
         .collect();

@@ -8,9 +8,9 @@ mod cells;
 use proto::catalogue::names as n;
 use proto::path::{Errors, Spot};
 use proto::quantity::Quantity;
+use proto::view::Node;
 use proto::view::View;
 use proto::view::core_v1::Pod;
-use proto::view::Node;
 use proto::{Map, Value, meta};
 
 use super::pod_spec::{self, Holder};
@@ -24,10 +24,25 @@ pub static POD: Strategy = Strategy {
     prepare_update,
     validate: |_, object, e| validate(object, e),
     validate_update: |_, new, old, e| validate_update(new, old, e),
-    status: Some(Part { prepare_update: prepare_status, validate_update: |_, _, _, _| {} }),
+    status: Some(Part {
+        prepare_update: prepare_status,
+        validate_update: |_, _, _, _| {},
+    }),
     parts: &[
-        ("ephemeralcontainers", Part { prepare_update: keep_but_ephemeral, validate_update: |_, new, old, e| ephemeral(new, old, e) }),
-        ("resize", Part { prepare_update: keep_but_resources, validate_update: |_, new, _, e| validate(new, e) }),
+        (
+            "ephemeralcontainers",
+            Part {
+                prepare_update: keep_but_ephemeral,
+                validate_update: |_, new, old, e| ephemeral(new, old, e),
+            },
+        ),
+        (
+            "resize",
+            Part {
+                prepare_update: keep_but_resources,
+                validate_update: |_, new, _, e| validate(new, e),
+            },
+        ),
     ],
     grace,
     cells: Some(cells::cells),
@@ -42,15 +57,27 @@ fn view(object: &Value) -> Pod<'_> {
 fn default(object: &mut Value) {
     let spec = object.ensure(&[n::SPEC]).make_map();
     pod_spec::default(spec);
-    if spec.get(n::TERMINATION_GRACE_PERIOD_SECONDS).and_then(Value::as_int).is_some_and(|s| s < 0) {
+    if spec
+        .get(n::TERMINATION_GRACE_PERIOD_SECONDS)
+        .and_then(Value::as_int)
+        .is_some_and(|s| s < 0)
+    {
         spec.insert(n::TERMINATION_GRACE_PERIOD_SECONDS, 1);
     }
     if !spec.contains(n::ENABLE_SERVICE_LINKS) {
         spec.insert(n::ENABLE_SERVICE_LINKS, true);
     }
-    let host_network = spec.get(n::HOST_NETWORK).and_then(Value::as_bool).unwrap_or(false);
+    let host_network = spec
+        .get(n::HOST_NETWORK)
+        .and_then(Value::as_bool)
+        .unwrap_or(false);
     for list in [n::CONTAINERS, n::INIT_CONTAINERS] {
-        for container in spec.get_mut(list).and_then(Value::as_list_mut).into_iter().flatten() {
+        for container in spec
+            .get_mut(list)
+            .and_then(Value::as_list_mut)
+            .into_iter()
+            .flatten()
+        {
             requests_from_limits(container);
             if host_network {
                 host_ports(container);
@@ -62,7 +89,13 @@ fn default(object: &mut Value) {
 
 /// What is limited and not requested is requested up to its limit.
 fn requests_from_limits(container: &mut Value) {
-    let Some(limits) = container.at(&[n::RESOURCES, n::LIMITS]).and_then(Value::as_map).cloned() else { return };
+    let Some(limits) = container
+        .at(&[n::RESOURCES, n::LIMITS])
+        .and_then(Value::as_map)
+        .cloned()
+    else {
+        return;
+    };
     let requests = container.ensure(&[n::RESOURCES, n::REQUESTS]).make_map();
     for (name, value) in limits.iter() {
         if !requests.contains(name) {
@@ -72,7 +105,12 @@ fn requests_from_limits(container: &mut Value) {
 }
 
 fn host_ports(container: &mut Value) {
-    for port in container.get_mut(n::PORTS).and_then(Value::as_list_mut).into_iter().flatten() {
+    for port in container
+        .get_mut(n::PORTS)
+        .and_then(Value::as_list_mut)
+        .into_iter()
+        .flatten()
+    {
         let number = port.get(n::CONTAINER_PORT).cloned();
         if port.get(n::HOST_PORT).and_then(Value::as_int).unwrap_or(0) == 0
             && let Some(number) = number
@@ -84,8 +122,14 @@ fn host_ports(container: &mut Value) {
 
 /// `podIP` and the first of `podIPs` are one; of two that differ `podIP` wins.
 fn sync_ips(object: &mut Value) {
-    let Some(status) = object.get_mut(n::STATUS) else { return };
-    let single = status.get(n::POD_IP).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let Some(status) = object.get_mut(n::STATUS) else {
+        return;
+    };
+    let single = status
+        .get(n::POD_IP)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
     let first = status
         .get(n::POD_IPS)
         .and_then(Value::as_list)
@@ -131,7 +175,10 @@ fn prepare_update(_: &Cx<'_>, new: &mut Value, old: &Value) {
 fn count_generation(new: &mut Value, old: &Value) {
     let generation = meta::generation(old).unwrap_or(0);
     let changed = new.get(n::SPEC) != old.get(n::SPEC);
-    new.set(&[n::METADATA, n::GENERATION], generation + i64::from(changed));
+    new.set(
+        &[n::METADATA, n::GENERATION],
+        generation + i64::from(changed),
+    );
 }
 
 fn prepare_status(_: &Cx<'_>, new: &mut Value, old: &Value) {
@@ -178,14 +225,23 @@ fn keep_but_ephemeral(_: &Cx<'_>, new: &mut Value, old: &Value) {
 }
 
 fn ephemeral(new: &Value, old: &Value, e: &mut Errors<'_>) {
-    let (now, was) = (view(new).spec().ephemeral_containers(), view(old).spec().ephemeral_containers());
+    let (now, was) = (
+        view(new).spec().ephemeral_containers(),
+        view(old).spec().ephemeral_containers(),
+    );
     for before in was {
         let name = before.node().str(n::NAME);
         match now.iter().find(|c| c.node().str(n::NAME) == name) {
             Some(after) if after.node().value() == before.node().value() => {}
             _ => {
                 let at = Spot::of(view(new).spec()).field(n::EPHEMERAL_CONTAINERS);
-                e.forbidden(at, format!("existing ephemeral containers {} may not be changed or removed", proto::path::quote(name)));
+                e.forbidden(
+                    at,
+                    format!(
+                        "existing ephemeral containers {} may not be changed or removed",
+                        proto::path::quote(name)
+                    ),
+                );
             }
         }
     }
@@ -197,10 +253,17 @@ fn keep_but_resources(_: &Cx<'_>, new: &mut Value, old: &Value) {
     let asked: Vec<(proto::NameId, String, Value)> = [n::CONTAINERS, n::INIT_CONTAINERS]
         .into_iter()
         .flat_map(|list| {
-            let items = new.at(&[n::SPEC, list]).and_then(Value::as_list).unwrap_or_default();
+            let items = new
+                .at(&[n::SPEC, list])
+                .and_then(Value::as_list)
+                .unwrap_or_default();
             let one = move |c: &Value| {
                 let name = c.get(n::NAME)?.as_str()?.to_owned();
-                Some((list, name, c.get(n::RESOURCES).cloned().unwrap_or_else(Value::object)))
+                Some((
+                    list,
+                    name,
+                    c.get(n::RESOURCES).cloned().unwrap_or_else(Value::object),
+                ))
             };
             items.iter().filter_map(one).collect::<Vec<_>>()
         })
@@ -212,7 +275,10 @@ fn keep_but_resources(_: &Cx<'_>, new: &mut Value, old: &Value) {
     }
     for (list, name, resources) in asked {
         let items = new.at_mut(&[n::SPEC, list]).and_then(Value::as_list_mut);
-        let there = items.and_then(|l| l.iter_mut().find(|c| c.get(n::NAME).and_then(Value::as_str) == Some(&name)));
+        let there = items.and_then(|l| {
+            l.iter_mut()
+                .find(|c| c.get(n::NAME).and_then(Value::as_str) == Some(&name))
+        });
         if let Some(container) = there {
             container.set(&[n::RESOURCES], resources);
         }
@@ -230,11 +296,17 @@ fn validate_update(new: &Value, old: &Value, e: &mut Errors<'_>) {
     pod_spec::spec(e, view(new).spec(), Holder::Pod);
     let (now, was) = (view(new).spec(), view(old).spec());
     if now.containers().len() != was.containers().len() {
-        e.forbidden(Spot::of(now).field(n::CONTAINERS), "pod updates may not add or remove containers");
+        e.forbidden(
+            Spot::of(now).field(n::CONTAINERS),
+            "pod updates may not add or remove containers",
+        );
         return;
     }
     if now.init_containers().len() != was.init_containers().len() {
-        e.forbidden(Spot::of(now).field(n::INIT_CONTAINERS), "pod updates may not add or remove containers");
+        e.forbidden(
+            Spot::of(now).field(n::INIT_CONTAINERS),
+            "pod updates may not add or remove containers",
+        );
         return;
     }
     if let (now_s, Some(was_s)) = (now.active_deadline_seconds(), was.active_deadline_seconds())
@@ -243,7 +315,11 @@ fn validate_update(new: &Value, old: &Value, e: &mut Errors<'_>) {
         let at = Spot::of(now).field(n::ACTIVE_DEADLINE_SECONDS);
         match now_s {
             Some(s) => e.invalid(at, s, "must be less than or equal to previous value"),
-            None => e.invalid(at, &Value::Null, "must not update from a positive integer to nil value"),
+            None => e.invalid(
+                at,
+                &Value::Null,
+                "must not update from a positive integer to nil value",
+            ),
         }
     }
     let mut like_old = now.node().value().clone();
@@ -253,9 +329,14 @@ fn validate_update(new: &Value, old: &Value, e: &mut Errors<'_>) {
         e.forbidden(Spot::of(now), text);
     }
     for before in was.tolerations() {
-        if !now.tolerations().iter().any(|t| t.key() == before.key() && t.effect() == before.effect() && t.value() == before.value()) {
+        if !now.tolerations().iter().any(|t| {
+            t.key() == before.key() && t.effect() == before.effect() && t.value() == before.value()
+        }) {
             let at = Spot::of(now).field(n::TOLERATIONS);
-            e.forbidden(at, "existing toleration can not be modified except its tolerationSeconds");
+            e.forbidden(
+                at,
+                "existing toleration can not be modified except its tolerationSeconds",
+            );
             break;
         }
     }
@@ -263,13 +344,22 @@ fn validate_update(new: &Value, old: &Value, e: &mut Errors<'_>) {
 
 /// Puts the old values of what may change into a copy of the new spec.
 fn take_over(spec: &mut Value, old: &Value) {
-    for field in [n::ACTIVE_DEADLINE_SECONDS, n::TOLERATIONS, n::TERMINATION_GRACE_PERIOD_SECONDS, n::SCHEDULING_GATES] {
+    for field in [
+        n::ACTIVE_DEADLINE_SECONDS,
+        n::TOLERATIONS,
+        n::TERMINATION_GRACE_PERIOD_SECONDS,
+        n::SCHEDULING_GATES,
+    ] {
         match old.get(field) {
             Some(value) => spec.set(&[field], value.clone()),
             None => drop(spec.remove(&[field])),
         }
     }
-    if old.get(n::SCHEDULING_GATES).and_then(Value::as_list).is_some_and(|l| !l.is_empty()) {
+    if old
+        .get(n::SCHEDULING_GATES)
+        .and_then(Value::as_list)
+        .is_some_and(|l| !l.is_empty())
+    {
         // A gated pod may narrow where it goes.
         for field in [n::NODE_SELECTOR, n::AFFINITY] {
             match old.get(field) {
@@ -297,7 +387,8 @@ fn same_spec(a: &Value, b: &Value) -> bool {
     rules::same(Some(a), Some(b)) || {
         let keys = |v: &Value| -> Map { v.as_map().cloned().unwrap_or_default() };
         let (a, b) = (keys(a), keys(b));
-        a.iter().all(|(name, v)| rules::same(Some(v), b.get(name))) && b.iter().all(|(name, v)| rules::same(a.get(name), Some(v)))
+        a.iter().all(|(name, v)| rules::same(Some(v), b.get(name)))
+            && b.iter().all(|(name, v)| rules::same(a.get(name), Some(v)))
     }
 }
 
@@ -319,9 +410,16 @@ fn grace(object: &Value, options: &mut DeleteOptions) -> bool {
 /// if none asks for either.
 #[must_use]
 pub fn qos_class(pod: Pod<'_>) -> &'static str {
-    let containers: Vec<_> = pod.spec().containers().iter().chain(pod.spec().init_containers().iter()).collect();
+    let containers: Vec<_> = pod
+        .spec()
+        .containers()
+        .iter()
+        .chain(pod.spec().init_containers().iter())
+        .collect();
     let amount = |map: &Map, name: &str| -> Option<Quantity> {
-        map.get(name).and_then(|v| v.as_str()?.parse::<Quantity>().ok()).filter(|q| !q.is_zero())
+        map.get(name)
+            .and_then(|v| v.as_str()?.parse::<Quantity>().ok())
+            .filter(|q| !q.is_zero())
     };
     let mut asks = false;
     let mut guaranteed = !containers.is_empty();

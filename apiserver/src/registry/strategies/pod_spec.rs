@@ -30,19 +30,37 @@ pub fn default(spec: &mut Map) {
         spec.insert(n::SECURITY_CONTEXT, Value::object());
     }
     for list in [n::INIT_CONTAINERS, n::CONTAINERS, n::EPHEMERAL_CONTAINERS] {
-        for container in spec.get_mut(list).and_then(Value::as_list_mut).into_iter().flatten() {
+        for container in spec
+            .get_mut(list)
+            .and_then(Value::as_list_mut)
+            .into_iter()
+            .flatten()
+        {
             default_container(container.make_map());
         }
     }
-    for volume in spec.get_mut(n::VOLUMES).and_then(Value::as_list_mut).into_iter().flatten() {
+    for volume in spec
+        .get_mut(n::VOLUMES)
+        .and_then(Value::as_list_mut)
+        .into_iter()
+        .flatten()
+    {
         default_volume(volume.make_map());
     }
 }
 
 /// `serviceAccount` is an alias of `serviceAccountName`, which wins.
 fn sync_service_account(spec: &mut Map) {
-    let text = |spec: &Map, name| spec.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (name, alias) = (text(spec, n::SERVICE_ACCOUNT_NAME), text(spec, n::SERVICE_ACCOUNT));
+    let text = |spec: &Map, name| {
+        spec.get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let (name, alias) = (
+        text(spec, n::SERVICE_ACCOUNT_NAME),
+        text(spec, n::SERVICE_ACCOUNT),
+    );
     let wins = if name.is_empty() { alias } else { name };
     if !wins.is_empty() {
         spec.insert(n::SERVICE_ACCOUNT_NAME, wins.as_str());
@@ -51,9 +69,17 @@ fn sync_service_account(spec: &mut Map) {
 }
 
 fn default_container(container: &mut Map) {
-    let absent = |m: &Map, name| m.get(name).and_then(Value::as_str).unwrap_or_default().is_empty();
+    let absent = |m: &Map, name| {
+        m.get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .is_empty()
+    };
     if absent(container, n::IMAGE_PULL_POLICY) {
-        let image = container.get(n::IMAGE).and_then(Value::as_str).unwrap_or_default();
+        let image = container
+            .get(n::IMAGE)
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let policy = pull_policy(image);
         container.insert(n::IMAGE_PULL_POLICY, policy);
     }
@@ -62,7 +88,11 @@ fn default_container(container: &mut Map) {
 /// A moving tag is pulled always, a fixed one if it is not there.
 #[must_use]
 pub fn pull_policy(image: &str) -> &'static str {
-    if tag(image) == "latest" { "Always" } else { "IfNotPresent" }
+    if tag(image) == "latest" {
+        "Always"
+    } else {
+        "IfNotPresent"
+    }
 }
 
 /// The tag of an image reference: `latest` if it has neither tag nor digest.
@@ -79,14 +109,21 @@ pub fn tag(image: &str) -> &str {
 
 /// The fields of a volume that are no source.
 fn default_volume(volume: &mut Map) {
-    let has_source = volume.iter().any(|(name, v)| name.known() != Some(n::NAME) && !v.is_null());
+    let has_source = volume
+        .iter()
+        .any(|(name, v)| name.known() != Some(n::NAME) && !v.is_null());
     if !has_source {
         volume.insert(n::EMPTY_DIR, Value::object());
     }
     if let Some(image) = volume.get_mut(n::IMAGE).and_then(Value::as_map_mut)
         && !image.contains(n::PULL_POLICY)
     {
-        let policy = pull_policy(image.get(n::REFERENCE).and_then(Value::as_str).unwrap_or_default());
+        let policy = pull_policy(
+            image
+                .get(n::REFERENCE)
+                .and_then(Value::as_str)
+                .unwrap_or_default(),
+        );
         image.insert(n::PULL_POLICY, policy);
     }
 }
@@ -102,8 +139,16 @@ pub fn default_template(object: &mut Value, way: &[proto::NameId]) {
 pub fn template(e: &mut Errors<'_>, template: PodTemplateSpec<'_>) {
     let node = template.node();
     let metadata = node.get(n::METADATA).unwrap_or(node.value());
-    rules::labels(e, meta::labels(node.value()), Spot::node(metadata).field(n::LABELS));
-    rules::annotations(e, meta::annotations(node.value()), Spot::node(metadata).field(n::ANNOTATIONS));
+    rules::labels(
+        e,
+        meta::labels(node.value()),
+        Spot::node(metadata).field(n::LABELS),
+    );
+    rules::annotations(
+        e,
+        meta::annotations(node.value()),
+        Spot::node(metadata).field(n::ANNOTATIONS),
+    );
     spec(e, template.spec(), Holder::Template);
     if !template.spec().ephemeral_containers().is_empty() {
         let at = Spot::of(template.spec()).field(PodSpec::EPHEMERAL_CONTAINERS);
@@ -120,7 +165,11 @@ pub fn spec(e: &mut Errors<'_>, spec: PodSpec<'_>, holder: Holder) {
     containers::containers(e, spec);
     rules::required_one_of(e, spec, PodSpec::RESTART_POLICY, &RESTART_POLICIES);
     rules::required_one_of(e, spec, PodSpec::DNS_POLICY, &DNS_POLICIES);
-    rules::labels(e, spec.node_selector(), Spot::of(spec).field(PodSpec::NODE_SELECTOR));
+    rules::labels(
+        e,
+        spec.node_selector(),
+        Spot::of(spec).field(PodSpec::NODE_SELECTOR),
+    );
     host_namespaces(e, spec);
     pull_secrets(e, spec);
     dns(e, spec);
@@ -131,15 +180,27 @@ pub fn spec(e: &mut Errors<'_>, spec: PodSpec<'_>, holder: Holder) {
         rules::each(e, spec, PodSpec::SERVICE_ACCOUNT_NAME, problems);
     }
     if !spec.node_name().is_empty() {
-        rules::each(e, spec, PodSpec::NODE_NAME, names::subdomain_name(spec.node_name(), false));
+        rules::each(
+            e,
+            spec,
+            PodSpec::NODE_NAME,
+            names::subdomain_name(spec.node_name(), false),
+        );
     }
     if let Some(seconds) = spec.active_deadline_seconds()
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
         let at = Spot::of(spec).field(PodSpec::ACTIVE_DEADLINE_SECONDS);
-        e.invalid(at, seconds, format!("must be between 1 and {}, inclusive", i32::MAX));
+        e.invalid(
+            at,
+            seconds,
+            format!("must be between 1 and {}, inclusive", i32::MAX),
+        );
     }
-    for (text, field) in [(spec.hostname(), PodSpec::HOSTNAME), (spec.subdomain(), PodSpec::SUBDOMAIN)] {
+    for (text, field) in [
+        (spec.hostname(), PodSpec::HOSTNAME),
+        (spec.subdomain(), PodSpec::SUBDOMAIN),
+    ] {
         if !text.is_empty() {
             rules::each(e, spec, field, names::dns_label_problems(text));
         }
@@ -150,14 +211,22 @@ pub fn spec(e: &mut Errors<'_>, spec: PodSpec<'_>, holder: Holder) {
         let problems = names::subdomain_name(spec.priority_class_name(), false);
         rules::each(e, spec, PodSpec::PRIORITY_CLASS_NAME, problems);
     }
-    if spec.runtime_class_name().is_some_and(|name| !names::subdomain_name(name, false).is_empty()) {
+    if spec
+        .runtime_class_name()
+        .is_some_and(|name| !names::subdomain_name(name, false).is_empty())
+    {
         let problems = names::subdomain_name(spec.runtime_class_name().unwrap_or_default(), false);
         rules::each(e, spec, PodSpec::RUNTIME_CLASS_NAME, problems);
     }
     if let Some(policy) = spec.preemption_policy()
         && !["PreemptLowerPriority", "Never"].contains(&policy)
     {
-        rules::one_of(e, spec, PodSpec::PREEMPTION_POLICY, &["PreemptLowerPriority", "Never"]);
+        rules::one_of(
+            e,
+            spec,
+            PodSpec::PREEMPTION_POLICY,
+            &["PreemptLowerPriority", "Never"],
+        );
     }
     if holder == Holder::Pod {
         rules::not_negative(e, spec, PodSpec::TERMINATION_GRACE_PERIOD_SECONDS);
@@ -167,7 +236,11 @@ pub fn spec(e: &mut Errors<'_>, spec: PodSpec<'_>, holder: Holder) {
 fn host_namespaces(e: &mut Errors<'_>, spec: PodSpec<'_>) {
     if spec.host_pid() && spec.share_process_namespace() == Some(true) {
         let at = Spot::of(spec).field(PodSpec::SHARE_PROCESS_NAMESPACE);
-        e.invalid(at, true, "ShareProcessNamespace and HostPID cannot both be enabled");
+        e.invalid(
+            at,
+            true,
+            "ShareProcessNamespace and HostPID cannot both be enabled",
+        );
     }
     if spec.host_users() == Some(false) {
         for (on, field, what) in [
@@ -176,7 +249,10 @@ fn host_namespaces(e: &mut Errors<'_>, spec: PodSpec<'_>) {
             (spec.host_ipc(), PodSpec::HOST_IPC, "HostIPC"),
         ] {
             if on {
-                e.forbidden(Spot::of(spec).field(field), format!("when `hostUsers` is false, {what} is not allowed"));
+                e.forbidden(
+                    Spot::of(spec).field(field),
+                    format!("when `hostUsers` is false, {what} is not allowed"),
+                );
             }
         }
     }
@@ -201,7 +277,10 @@ fn dns(e: &mut Errors<'_>, spec: PodSpec<'_>) {
         match config {
             None => e.required(at, "must provide `dnsConfig` when `dnsPolicy` is None"),
             Some(_) if nameservers.is_empty() => {
-                e.required(at.field(n::NAMESERVERS), "must provide at least one DNS nameserver when `dnsPolicy` is None");
+                e.required(
+                    at.field(n::NAMESERVERS),
+                    "must provide at least one DNS nameserver when `dnsPolicy` is None",
+                );
             }
             Some(_) => {}
         }
@@ -210,7 +289,11 @@ fn dns(e: &mut Errors<'_>, spec: PodSpec<'_>) {
     let at = Spot::of(config);
     if nameservers.len() > MAX_NAMESERVERS {
         let value = Value::List(nameservers.to_vec());
-        e.invalid(at.field(n::NAMESERVERS), &value, format!("must not have more than {MAX_NAMESERVERS} nameservers"));
+        e.invalid(
+            at.field(n::NAMESERVERS),
+            &value,
+            format!("must not have more than {MAX_NAMESERVERS} nameservers"),
+        );
     }
     for (i, server) in nameservers.iter().filter_map(Value::as_str).enumerate() {
         if server.parse::<std::net::IpAddr>().is_err() {
@@ -221,18 +304,28 @@ fn dns(e: &mut Errors<'_>, spec: PodSpec<'_>) {
     let searches: Vec<&str> = config.searches().iter().filter_map(Value::as_str).collect();
     if searches.len() > MAX_SEARCHES {
         let value = Value::List(config.searches().to_vec());
-        e.invalid(at.field(n::SEARCHES), &value, format!("must not have more than {MAX_SEARCHES} search paths"));
+        e.invalid(
+            at.field(n::SEARCHES),
+            &value,
+            format!("must not have more than {MAX_SEARCHES} search paths"),
+        );
     }
     if searches.join(" ").len() > MAX_SEARCH_CHARACTERS {
         let value = Value::List(config.searches().to_vec());
-        let detail = format!("must not have more than {MAX_SEARCH_CHARACTERS} characters (including spaces) in the search list");
+        let detail = format!(
+            "must not have more than {MAX_SEARCH_CHARACTERS} characters (including spaces) in the search list"
+        );
         e.invalid(at.field(n::SEARCHES), &value, detail);
     }
     for (i, search) in searches.iter().enumerate() {
         // One dot ends an absolute name, and one alone is the root.
         let name = search.strip_suffix('.').unwrap_or(search);
         if *search != "." {
-            e.invalid_each(at.field(n::SEARCHES).index(i), *search, names::dns_subdomain_with_underscore_problems(name));
+            e.invalid_each(
+                at.field(n::SEARCHES).index(i),
+                *search,
+                names::dns_subdomain_with_underscore_problems(name),
+            );
         }
     }
     for option in config.options() {
@@ -242,7 +335,12 @@ fn dns(e: &mut Errors<'_>, spec: PodSpec<'_>) {
 
 fn readiness_gates(e: &mut Errors<'_>, spec: PodSpec<'_>) {
     for gate in spec.readiness_gates() {
-        rules::each(e, gate, n::CONDITION_TYPE, names::label_key_problems(gate.condition_type()));
+        rules::each(
+            e,
+            gate,
+            n::CONDITION_TYPE,
+            names::label_key_problems(gate.condition_type()),
+        );
     }
     let mut seen: Vec<&str> = Vec::new();
     for gate in spec.scheduling_gates() {
@@ -260,13 +358,24 @@ fn topology_spread(e: &mut Errors<'_>, spec: PodSpec<'_>) {
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for constraint in spec.topology_spread_constraints() {
         if constraint.max_skew() <= 0 {
-            e.invalid(Spot::of(constraint).field(n::MAX_SKEW), constraint.max_skew(), "must be greater than zero");
+            e.invalid(
+                Spot::of(constraint).field(n::MAX_SKEW),
+                constraint.max_skew(),
+                "must be greater than zero",
+            );
         }
         if rules::required(e, constraint, n::TOPOLOGY_KEY) {
-            rules::each(e, constraint, n::TOPOLOGY_KEY, names::label_key_problems(constraint.topology_key()));
+            rules::each(
+                e,
+                constraint,
+                n::TOPOLOGY_KEY,
+                names::label_key_problems(constraint.topology_key()),
+            );
         }
         let actions = ["DoNotSchedule", "ScheduleAnyway"];
-        if constraint.when_unsatisfiable().is_empty() || !actions.contains(&constraint.when_unsatisfiable()) {
+        if constraint.when_unsatisfiable().is_empty()
+            || !actions.contains(&constraint.when_unsatisfiable())
+        {
             let at = Spot::of(constraint).field(n::WHEN_UNSATISFIABLE);
             e.not_supported(at, constraint.when_unsatisfiable(), &actions);
         }
@@ -283,7 +392,11 @@ fn topology_spread(e: &mut Errors<'_>, spec: PodSpec<'_>) {
 /// A label selector in a field, if it is given.
 pub fn selector(e: &mut Errors<'_>, node: Node<'_>, field: proto::NameId) {
     if let Some(selector) = node.get(field) {
-        proto::selector::validate_label_selector(selector, proto::selector::SelectorRules::default(), e);
+        proto::selector::validate_label_selector(
+            selector,
+            proto::selector::SelectorRules::default(),
+            e,
+        );
     }
 }
 
@@ -302,31 +415,61 @@ fn toleration_rules(e: &mut Errors<'_>, t: Toleration<'_>) {
         e.invalid(Spot::of(t).field(n::OPERATOR), t.operator(), "operator must be Exists when `key` is empty, which means \"match all values and all keys\"");
     }
     if t.toleration_seconds().is_some() && t.effect() != "NoExecute" {
-        e.invalid(Spot::of(t).field(n::EFFECT), t.effect(), "effect must be 'NoExecute' when `tolerationSeconds` is set");
+        e.invalid(
+            Spot::of(t).field(n::EFFECT),
+            t.effect(),
+            "effect must be 'NoExecute' when `tolerationSeconds` is set",
+        );
     }
     match t.operator() {
         "" | "Equal" => {
             let problems = names::label_value_problems(t.value());
             if !problems.is_empty() {
-                e.invalid(Spot::of(t).field(n::OPERATOR), t.value(), problems.join(";"));
+                e.invalid(
+                    Spot::of(t).field(n::OPERATOR),
+                    t.value(),
+                    problems.join(";"),
+                );
             }
         }
         "Exists" if !t.value().is_empty() => {
-            e.invalid(Spot::of(t).field(n::OPERATOR), t.node().value(), "value must be empty when `operator` is 'Exists'");
+            e.invalid(
+                Spot::of(t).field(n::OPERATOR),
+                t.node().value(),
+                "value must be empty when `operator` is 'Exists'",
+            );
         }
         "Exists" => {}
         other => e.not_supported(Spot::of(t).field(n::OPERATOR), other, &["Equal", "Exists"]),
     }
-    rules::one_of(e, t, n::EFFECT, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
+    rules::one_of(
+        e,
+        t,
+        n::EFFECT,
+        &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+    );
 }
 
 fn host_aliases(e: &mut Errors<'_>, spec: PodSpec<'_>) {
     for alias in spec.host_aliases() {
         if alias.ip().parse::<std::net::IpAddr>().is_err() {
-            e.invalid(Spot::of(alias).field(n::IP), alias.ip(), "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+            e.invalid(
+                Spot::of(alias).field(n::IP),
+                alias.ip(),
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            );
         }
-        for (i, name) in alias.hostnames().iter().filter_map(Value::as_str).enumerate() {
-            e.invalid_each(Spot::of(alias).field(n::HOSTNAMES).index(i), name, names::dns_subdomain_problems(name));
+        for (i, name) in alias
+            .hostnames()
+            .iter()
+            .filter_map(Value::as_str)
+            .enumerate()
+        {
+            e.invalid_each(
+                Spot::of(alias).field(n::HOSTNAMES).index(i),
+                name,
+                names::dns_subdomain_problems(name),
+            );
         }
     }
 }

@@ -4,7 +4,9 @@
 use proto::catalogue::names as n;
 use proto::path::{Errors, Spot};
 use proto::view::View;
-use proto::view::rbac_v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleBinding, RoleRef, Subject};
+use proto::view::rbac_v1::{
+    ClusterRole, ClusterRoleBinding, PolicyRule, RoleBinding, RoleRef, Subject,
+};
 use proto::view::{List, Node};
 use proto::{Value, meta};
 
@@ -45,18 +47,35 @@ fn policy_rule(e: &mut Errors<'_>, rule: PolicyRule<'_>, namespaced: bool) {
     if !urls.is_empty() {
         let shown = Value::List(urls.to_vec());
         if namespaced {
-            e.invalid(at.field(n::NON_RESOURCE_URLS), &shown, "namespaced rules cannot apply to non-resource URLs");
+            e.invalid(
+                at.field(n::NON_RESOURCE_URLS),
+                &shown,
+                "namespaced rules cannot apply to non-resource URLs",
+            );
         }
-        if !rule.api_groups().is_empty() || !rule.resources().is_empty() || !rule.resource_names().is_empty() {
-            e.invalid(at.field(n::NON_RESOURCE_URLS), &shown, "rules cannot apply to both regular resources and non-resource URLs");
+        if !rule.api_groups().is_empty()
+            || !rule.resources().is_empty()
+            || !rule.resource_names().is_empty()
+        {
+            e.invalid(
+                at.field(n::NON_RESOURCE_URLS),
+                &shown,
+                "rules cannot apply to both regular resources and non-resource URLs",
+            );
         }
         return;
     }
     if rule.api_groups().is_empty() {
-        e.required(at.field(n::API_GROUPS), "resource rules must supply at least one api group");
+        e.required(
+            at.field(n::API_GROUPS),
+            "resource rules must supply at least one api group",
+        );
     }
     if rule.resources().is_empty() {
-        e.required(at.field(n::RESOURCES), "resource rules must supply at least one resource");
+        e.required(
+            at.field(n::RESOURCES),
+            "resource rules must supply at least one resource",
+        );
     }
 }
 
@@ -68,7 +87,10 @@ pub static ROLE_BINDING: Strategy = Strategy {
         binding(e, view.role_ref(), view.subjects(), true);
     },
     validate_update: |_, new, old, e| {
-        let (now, was) = (RoleBinding::of(Node::new(new)), RoleBinding::of(Node::new(old)));
+        let (now, was) = (
+            RoleBinding::of(Node::new(new)),
+            RoleBinding::of(Node::new(old)),
+        );
         binding(e, now.role_ref(), now.subjects(), true);
         same_role(e, Spot::of(now), now.role_ref(), was.role_ref());
     },
@@ -84,7 +106,10 @@ pub static CLUSTER_ROLE_BINDING: Strategy = Strategy {
         binding(e, view.role_ref(), view.subjects(), false);
     },
     validate_update: |_, new, old, e| {
-        let (now, was) = (ClusterRoleBinding::of(Node::new(new)), ClusterRoleBinding::of(Node::new(old)));
+        let (now, was) = (
+            ClusterRoleBinding::of(Node::new(new)),
+            ClusterRoleBinding::of(Node::new(old)),
+        );
         binding(e, now.role_ref(), now.subjects(), false);
         same_role(e, Spot::of(now), now.role_ref(), was.role_ref());
     },
@@ -94,29 +119,59 @@ pub static CLUSTER_ROLE_BINDING: Strategy = Strategy {
 
 /// Groups follow from kinds.
 fn default_binding(object: &mut Value) {
-    let text = |v: &Value, name| v.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |v: &Value, name| {
+        v.get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     if let Some(role) = object.get_mut(n::ROLE_REF)
         && text(role, n::API_GROUP).is_empty()
     {
         role.set(&[n::API_GROUP], GROUP);
     }
-    for subject in object.get_mut(n::SUBJECTS).and_then(Value::as_list_mut).into_iter().flatten() {
-        if text(subject, n::API_GROUP).is_empty() && matches!(text(subject, n::KIND).as_str(), "User" | "Group") {
+    for subject in object
+        .get_mut(n::SUBJECTS)
+        .and_then(Value::as_list_mut)
+        .into_iter()
+        .flatten()
+    {
+        if text(subject, n::API_GROUP).is_empty()
+            && matches!(text(subject, n::KIND).as_str(), "User" | "Group")
+        {
             subject.set(&[n::API_GROUP], GROUP);
         }
     }
 }
 
-fn binding(e: &mut Errors<'_>, role: RoleRef<'_>, subjects: List<'_, Subject<'_>>, namespaced: bool) {
+fn binding(
+    e: &mut Errors<'_>,
+    role: RoleRef<'_>,
+    subjects: List<'_, Subject<'_>>,
+    namespaced: bool,
+) {
     if role.api_group() != GROUP {
-        e.not_supported(Spot::of(role).field(n::API_GROUP), role.api_group(), &[GROUP]);
+        e.not_supported(
+            Spot::of(role).field(n::API_GROUP),
+            role.api_group(),
+            &[GROUP],
+        );
     }
-    let kinds: &[&str] = if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+    let kinds: &[&str] = if namespaced {
+        &["Role", "ClusterRole"]
+    } else {
+        &["ClusterRole"]
+    };
     if !kinds.contains(&role.kind()) {
         e.not_supported(Spot::of(role).field(n::KIND), role.kind(), kinds);
     }
     if rules::required(e, role, n::NAME) {
-        rules::each(e, role, n::NAME, meta::names::path_segment_problems(role.name()));
+        rules::each(
+            e,
+            role,
+            n::NAME,
+            meta::names::path_segment_problems(role.name()),
+        );
     }
     for subject in subjects {
         self::subject(e, subject, namespaced);
@@ -130,7 +185,12 @@ fn subject(e: &mut Errors<'_>, subject: Subject<'_>, namespaced: bool) {
     match subject.kind() {
         "ServiceAccount" => {
             if !subject.name().is_empty() {
-                rules::each(e, subject, n::NAME, meta::names::subdomain_name(subject.name(), false));
+                rules::each(
+                    e,
+                    subject,
+                    n::NAME,
+                    meta::names::subdomain_name(subject.name(), false),
+                );
             }
             if !subject.api_group().is_empty() {
                 e.not_supported(at.field(n::API_GROUP), subject.api_group(), &[""]);
@@ -144,23 +204,35 @@ fn subject(e: &mut Errors<'_>, subject: Subject<'_>, namespaced: bool) {
                 e.not_supported(at.field(n::API_GROUP), subject.api_group(), &[GROUP]);
             }
         }
-        kind => e.not_supported(at.field(n::KIND), kind, &["ServiceAccount", "User", "Group"]),
+        kind => e.not_supported(
+            at.field(n::KIND),
+            kind,
+            &["ServiceAccount", "User", "Group"],
+        ),
     }
 }
 
 fn same_role(e: &mut Errors<'_>, at: Spot<'_>, new: RoleRef<'_>, old: RoleRef<'_>) {
     if new.node().value() != old.node().value() {
-        e.invalid(at.field(n::ROLE_REF), new.node().value(), "cannot change roleRef");
+        e.invalid(
+            at.field(n::ROLE_REF),
+            new.node().value(),
+            "cannot change roleRef",
+        );
     }
 }
 
 fn cells(object: &Value, now: i64) -> Vec<Value> {
     let view = RoleBinding::of(Node::new(object));
     let of = |kind: &str| -> String {
-        let names = view.subjects().iter().filter(|s| s.kind() == kind).map(|s| match s.namespace() {
-            "" => s.name().to_owned(),
-            namespace => format!("{namespace}/{}", s.name()),
-        });
+        let names = view
+            .subjects()
+            .iter()
+            .filter(|s| s.kind() == kind)
+            .map(|s| match s.namespace() {
+                "" => s.name().to_owned(),
+                namespace => format!("{namespace}/{}", s.name()),
+            });
         names.collect::<Vec<_>>().join(", ")
     };
     vec![

@@ -17,9 +17,15 @@ pub static PRIORITY_CLASS: Strategy = Strategy {
     generation: true,
     validate: |_, object, e| class(object, e),
     validate_update: |_, new, old, e| {
-        let (now, was) = (PriorityClass::of(Node::new(new)), PriorityClass::of(Node::new(old)));
+        let (now, was) = (
+            PriorityClass::of(Node::new(new)),
+            PriorityClass::of(Node::new(old)),
+        );
         if now.value() != was.value() {
-            e.forbidden(Spot::of(now).field(n::VALUE), "may not be changed in an update.");
+            e.forbidden(
+                Spot::of(now).field(n::VALUE),
+                "may not be changed in an update.",
+            );
         }
         rules::immutable(e, now, was, n::PREEMPTION_POLICY);
     },
@@ -39,7 +45,10 @@ pub static PRIORITY_CLASS: Strategy = Strategy {
 fn class(object: &Value, e: &mut Errors<'_>) {
     let view = PriorityClass::of(Node::new(object));
     let name = meta::name(object);
-    let known = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+    let known = [
+        ("system-node-critical", 2_000_001_000),
+        ("system-cluster-critical", 2_000_000_000),
+    ];
     if name.starts_with("system-") {
         if !known.contains(&(name, view.value())) {
             let metadata = object.get(n::METADATA).unwrap_or(object);

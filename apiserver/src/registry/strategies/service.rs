@@ -14,7 +14,9 @@ use proto::view::{IntOrStr, Node, View};
 use proto::{Map, Value, meta};
 
 use crate::registry::rules;
-use crate::registry::strategy::{Cx, Part, Strategy, clear_status, keep_all_but_status, keep_status};
+use crate::registry::strategy::{
+    Cx, Part, Strategy, clear_status, keep_all_but_status, keep_status,
+};
 use crate::table::age;
 
 pub static SERVICE: Strategy = Strategy {
@@ -53,7 +55,12 @@ fn default(object: &mut Value) {
         }
         _ => drop(spec.remove(n::SESSION_AFFINITY_CONFIG)),
     }
-    for port in spec.get_mut(n::PORTS).and_then(Value::as_list_mut).into_iter().flatten() {
+    for port in spec
+        .get_mut(n::PORTS)
+        .and_then(Value::as_list_mut)
+        .into_iter()
+        .flatten()
+    {
         let unset = match port.get(n::TARGET_PORT) {
             None | Some(Value::Null | Value::Int(0)) => true,
             Some(value) => value.as_str() == Some(""),
@@ -63,8 +70,12 @@ fn default(object: &mut Value) {
         }
     }
     let kind = text(spec, n::TYPE).to_owned();
-    let external_ips = spec.get(n::EXTERNAL_IPS).and_then(Value::as_list).is_some_and(|l| !l.is_empty());
-    let external = matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && external_ips);
+    let external_ips = spec
+        .get(n::EXTERNAL_IPS)
+        .and_then(Value::as_list)
+        .is_some_and(|l| !l.is_empty());
+    let external = matches!(kind.as_str(), "NodePort" | "LoadBalancer")
+        || (kind == "ClusterIP" && external_ips);
     if external && text(spec, n::EXTERNAL_TRAFFIC_POLICY).is_empty() {
         spec.insert(n::EXTERNAL_TRAFFIC_POLICY, "Cluster");
     }
@@ -86,13 +97,26 @@ fn default(object: &mut Value) {
 /// (`dropTypeDependentFields`).
 fn prepare_update(_: &Cx<'_>, new: &mut Value, old: &Value) {
     keep_status(new, old);
-    let kind = |v: &Value| v.at(&[n::SPEC, n::TYPE]).and_then(Value::as_str).unwrap_or("ClusterIP").to_owned();
+    let kind = |v: &Value| {
+        v.at(&[n::SPEC, n::TYPE])
+            .and_then(Value::as_str)
+            .unwrap_or("ClusterIP")
+            .to_owned()
+    };
     let (now, was) = (kind(new), kind(old));
-    let (Some(spec), Some(before)) = (new.get_mut(n::SPEC).and_then(Value::as_map_mut), old.get(n::SPEC).and_then(Value::as_map)) else { return };
+    let (Some(spec), Some(before)) = (
+        new.get_mut(n::SPEC).and_then(Value::as_map_mut),
+        old.get(n::SPEC).and_then(Value::as_map),
+    ) else {
+        return;
+    };
     let has_ip = |k: &str| k != "ExternalName";
     if has_ip(&now) && has_ip(&was) {
         for field in [n::CLUSTER_IP, n::CLUSTER_IPS] {
-            if text(spec, n::CLUSTER_IP).is_empty() && !spec.contains(field) && let Some(value) = before.get(field) {
+            if text(spec, n::CLUSTER_IP).is_empty()
+                && !spec.contains(field)
+                && let Some(value) = before.get(field)
+            {
                 spec.insert(field, value.clone());
             }
         }
@@ -109,33 +133,55 @@ fn prepare_update(_: &Cx<'_>, new: &mut Value, old: &Value) {
         drop_unchanged_node_ports(spec, before);
     }
     if now == "ExternalName" && was != "ExternalName" {
-        for field in [n::CLUSTER_IP, n::CLUSTER_IPS, n::IP_FAMILIES, n::IP_FAMILY_POLICY, n::INTERNAL_TRAFFIC_POLICY] {
+        for field in [
+            n::CLUSTER_IP,
+            n::CLUSTER_IPS,
+            n::IP_FAMILIES,
+            n::IP_FAMILY_POLICY,
+            n::INTERNAL_TRAFFIC_POLICY,
+        ] {
             if spec.get(field) == before.get(field) {
                 spec.remove(field);
             }
         }
     }
     if now != "LoadBalancer" && was == "LoadBalancer" {
-        for field in [n::ALLOCATE_LOAD_BALANCER_NODE_PORTS, n::LOAD_BALANCER_CLASS, n::HEALTH_CHECK_NODE_PORT] {
+        for field in [
+            n::ALLOCATE_LOAD_BALANCER_NODE_PORTS,
+            n::LOAD_BALANCER_CLASS,
+            n::HEALTH_CHECK_NODE_PORT,
+        ] {
             if spec.get(field) == before.get(field) {
                 spec.remove(field);
             }
         }
     }
-    if !has_node_ports(&now) && has_node_ports(&was) && spec.get(n::EXTERNAL_TRAFFIC_POLICY) == before.get(n::EXTERNAL_TRAFFIC_POLICY) {
+    if !has_node_ports(&now)
+        && has_node_ports(&was)
+        && spec.get(n::EXTERNAL_TRAFFIC_POLICY) == before.get(n::EXTERNAL_TRAFFIC_POLICY)
+    {
         spec.remove(n::EXTERNAL_TRAFFIC_POLICY);
     }
 }
 
 /// Ports that are the same service port keep their node port.
 fn keep_node_ports(spec: &mut Map, before: &Map) {
-    let known: Vec<(String, i64, i64)> = ports(before).map(|p| (p.protocol().to_owned(), p.port(), p.node_port())).collect();
-    for port in spec.get_mut(n::PORTS).and_then(Value::as_list_mut).into_iter().flatten() {
+    let known: Vec<(String, i64, i64)> = ports(before)
+        .map(|p| (p.protocol().to_owned(), p.port(), p.node_port()))
+        .collect();
+    for port in spec
+        .get_mut(n::PORTS)
+        .and_then(Value::as_list_mut)
+        .into_iter()
+        .flatten()
+    {
         let view = ServicePort::of(Node::new(port));
         if view.node_port() != 0 {
             continue;
         }
-        let found = known.iter().find(|(protocol, number, _)| protocol == view.protocol() && *number == view.port());
+        let found = known
+            .iter()
+            .find(|(protocol, number, _)| protocol == view.protocol() && *number == view.port());
         if let Some((_, _, node_port)) = found.filter(|(_, _, np)| *np != 0) {
             port.set(&[n::NODE_PORT], *node_port);
         }
@@ -145,7 +191,12 @@ fn keep_node_ports(spec: &mut Map, before: &Map) {
 /// Node ports that came with the old type and were not touched go with it.
 fn drop_unchanged_node_ports(spec: &mut Map, before: &Map) {
     let had: Vec<i64> = ports(before).map(|p| p.node_port()).collect();
-    for port in spec.get_mut(n::PORTS).and_then(Value::as_list_mut).into_iter().flatten() {
+    for port in spec
+        .get_mut(n::PORTS)
+        .and_then(Value::as_list_mut)
+        .into_iter()
+        .flatten()
+    {
         let number = port.get(n::NODE_PORT).and_then(Value::as_int).unwrap_or(0);
         if number != 0 && had.contains(&number) {
             port.remove(&[n::NODE_PORT]);
@@ -154,7 +205,11 @@ fn drop_unchanged_node_ports(spec: &mut Map, before: &Map) {
 }
 
 fn ports(spec: &Map) -> impl Iterator<Item = ServicePort<'_>> {
-    spec.get(n::PORTS).and_then(Value::as_list).unwrap_or_default().iter().map(|p| ServicePort::of(Node::new(p)))
+    spec.get(n::PORTS)
+        .and_then(Value::as_list)
+        .unwrap_or_default()
+        .iter()
+        .map(|p| ServicePort::of(Node::new(p)))
 }
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -171,15 +226,31 @@ fn service(object: &Value, e: &mut Errors<'_>) {
     match kind {
         "LoadBalancer" => {
             if spec.ports().iter().any(|p| p.port() == 10250) {
-                let i = spec.ports().iter().position(|p| p.port() == 10250).unwrap_or_default();
-                e.invalid(at.field(n::PORTS).index(i), 10_250_i64, "may not expose port 10250 externally since it is used by kubelet");
+                let i = spec
+                    .ports()
+                    .iter()
+                    .position(|p| p.port() == 10250)
+                    .unwrap_or_default();
+                e.invalid(
+                    at.field(n::PORTS).index(i),
+                    10_250_i64,
+                    "may not expose port 10250 externally since it is used by kubelet",
+                );
             }
             if headless {
-                e.invalid(at.field(n::CLUSTER_IPS), "None", "may not be set to 'None' for LoadBalancer services");
+                e.invalid(
+                    at.field(n::CLUSTER_IPS),
+                    "None",
+                    "may not be set to 'None' for LoadBalancer services",
+                );
             }
         }
         "NodePort" if headless => {
-            e.invalid(at.field(n::CLUSTER_IPS), "None", "may not be set to 'None' for NodePort services");
+            e.invalid(
+                at.field(n::CLUSTER_IPS),
+                "None",
+                "may not be set to 'None' for NodePort services",
+            );
         }
         "ExternalName" => external_name(e, spec),
         _ => {}
@@ -187,14 +258,30 @@ fn service(object: &Value, e: &mut Errors<'_>) {
     all_ports(e, spec, headless);
     rules::labels(e, spec.selector(), at.field(n::SELECTOR));
     rules::required_one_of(e, spec, n::SESSION_AFFINITY, &["ClientIP", "None"]);
-    if let Some(seconds) = spec.session_affinity_config().and_then(|c| c.client_ip()).and_then(|c| c.timeout_seconds())
+    if let Some(seconds) = spec
+        .session_affinity_config()
+        .and_then(|c| c.client_ip())
+        .and_then(|c| c.timeout_seconds())
         && !(1..=86_400).contains(&seconds)
     {
-        e.invalid(at.field(n::SESSION_AFFINITY_CONFIG), seconds, "must be greater than 0 and less than 86400");
+        e.invalid(
+            at.field(n::SESSION_AFFINITY_CONFIG),
+            seconds,
+            "must be greater than 0 and less than 86400",
+        );
     }
-    for (i, ip) in spec.external_ips().iter().filter_map(Value::as_str).enumerate() {
+    for (i, ip) in spec
+        .external_ips()
+        .iter()
+        .filter_map(Value::as_str)
+        .enumerate()
+    {
         if ip.parse::<std::net::IpAddr>().is_err() {
-            e.invalid(at.field(n::EXTERNAL_IPS).index(i), ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+            e.invalid(
+                at.field(n::EXTERNAL_IPS).index(i),
+                ip,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            );
         }
     }
     if rules::required(e, spec, n::TYPE) {
@@ -206,14 +293,21 @@ fn service(object: &Value, e: &mut Errors<'_>) {
 fn external_name(e: &mut Errors<'_>, spec: ServiceSpec<'_>) {
     let at = Spot::of(spec);
     if !spec.cluster_ip().is_empty() {
-        e.forbidden(at.field(n::CLUSTER_IP), "may not be set when `type` is 'ExternalName'");
+        e.forbidden(
+            at.field(n::CLUSTER_IP),
+            "may not be set when `type` is 'ExternalName'",
+        );
     }
     let name = spec.external_name();
     if name.is_empty() {
         e.required(at.field(n::EXTERNAL_NAME), "");
     } else {
         let bare = name.strip_suffix('.').unwrap_or(name);
-        e.invalid_each(at.field(n::EXTERNAL_NAME), name, names::dns_subdomain_problems(bare));
+        e.invalid_each(
+            at.field(n::EXTERNAL_NAME),
+            name,
+            names::dns_subdomain_problems(bare),
+        );
     }
 }
 
@@ -238,18 +332,34 @@ fn all_ports(e: &mut Errors<'_>, spec: ServiceSpec<'_>, headless: bool) {
         rules::required_one_of(e, port, n::PROTOCOL, &["SCTP", "TCP", "UDP"]);
         rules::port_or_name(e, port, n::TARGET_PORT);
         if let Some(protocol) = port.app_protocol() {
-            rules::each(e, port, n::APP_PROTOCOL, names::label_key_problems(protocol));
+            rules::each(
+                e,
+                port,
+                n::APP_PROTOCOL,
+                names::label_key_problems(protocol),
+            );
         }
         // A headless service answers with addresses only: another target port cannot be told.
-        if headless && let Some(IntOrStr::Int(target)) = port.target_port() && target != port.port() && target == 0 {
-            e.invalid(at.field(n::TARGET_PORT), target, "must be equal to the value of 'port' when clusterIP = None");
+        if headless
+            && let Some(IntOrStr::Int(target)) = port.target_port()
+            && target != port.port()
+            && target == 0
+        {
+            e.invalid(
+                at.field(n::TARGET_PORT),
+                target,
+                "must be equal to the value of 'port' when clusterIP = None",
+            );
         }
         if !seen.insert((port.protocol(), port.port())) {
             e.duplicate(at, port.node().value());
         }
         if port.node_port() != 0 {
             if matches!(spec.r#type(), "ClusterIP" | "ExternalName") {
-                e.forbidden(at.field(n::NODE_PORT), format!("may not be used when `type` is '{}'", spec.r#type()));
+                e.forbidden(
+                    at.field(n::NODE_PORT),
+                    format!("may not be used when `type` is '{}'", spec.r#type()),
+                );
             }
             if !seen_nodes.insert((port.protocol(), port.node_port())) {
                 e.duplicate(at.field(n::NODE_PORT), port.node_port());
@@ -266,48 +376,100 @@ fn traffic(e: &mut Errors<'_>, spec: ServiceSpec<'_>) {
     if external {
         rules::required_one_of(e, spec, n::EXTERNAL_TRAFFIC_POLICY, &["Cluster", "Local"]);
     } else if !policy.is_empty() {
-        e.invalid(at.field(n::EXTERNAL_TRAFFIC_POLICY), policy, "may only be set for externally-accessible services");
+        e.invalid(
+            at.field(n::EXTERNAL_TRAFFIC_POLICY),
+            policy,
+            "may only be set for externally-accessible services",
+        );
     }
     if let Some(internal) = spec.internal_traffic_policy()
         && !["Cluster", "Local"].contains(&internal)
     {
-        e.not_supported(at.field(n::INTERNAL_TRAFFIC_POLICY), internal, &["Cluster", "Local"]);
+        e.not_supported(
+            at.field(n::INTERNAL_TRAFFIC_POLICY),
+            internal,
+            &["Cluster", "Local"],
+        );
     }
     if kind != "LoadBalancer" {
         if spec.allocate_load_balancer_node_ports().is_some() {
-            e.forbidden(at.field(n::ALLOCATE_LOAD_BALANCER_NODE_PORTS), "may only be used when `type` is 'LoadBalancer'");
+            e.forbidden(
+                at.field(n::ALLOCATE_LOAD_BALANCER_NODE_PORTS),
+                "may only be used when `type` is 'LoadBalancer'",
+            );
         }
         if spec.load_balancer_class().is_some() {
-            e.forbidden(at.field(n::LOAD_BALANCER_CLASS), "may only be used when `type` is 'LoadBalancer'");
+            e.forbidden(
+                at.field(n::LOAD_BALANCER_CLASS),
+                "may only be used when `type` is 'LoadBalancer'",
+            );
         }
         if !spec.load_balancer_source_ranges().is_empty() {
-            e.forbidden(at.field(n::LOAD_BALANCER_SOURCE_RANGES), "may only be used when `type` is 'LoadBalancer'");
+            e.forbidden(
+                at.field(n::LOAD_BALANCER_SOURCE_RANGES),
+                "may only be used when `type` is 'LoadBalancer'",
+            );
         }
     }
     if spec.health_check_node_port() != 0 && !(kind == "LoadBalancer" && policy == "Local") {
-        let text = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
-        e.invalid(at.field(n::HEALTH_CHECK_NODE_PORT), spec.health_check_node_port(), text);
+        let text =
+            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        e.invalid(
+            at.field(n::HEALTH_CHECK_NODE_PORT),
+            spec.health_check_node_port(),
+            text,
+        );
     }
 }
 
 /// `ValidateServiceUpdate`: an allocated address stays.
 fn update(new: &Value, old: &Value, e: &mut Errors<'_>) {
-    let (now, was) = (Service::of(Node::new(new)).spec(), Service::of(Node::new(old)).spec());
-    if now.r#type() != "ExternalName" && was.r#type() != "ExternalName" && !was.cluster_ip().is_empty() && now.cluster_ip() != was.cluster_ip() {
+    let (now, was) = (
+        Service::of(Node::new(new)).spec(),
+        Service::of(Node::new(old)).spec(),
+    );
+    if now.r#type() != "ExternalName"
+        && was.r#type() != "ExternalName"
+        && !was.cluster_ip().is_empty()
+        && now.cluster_ip() != was.cluster_ip()
+    {
         let list = Value::List(now.cluster_ips().to_vec());
-        e.invalid(Spot::of(now).field(n::CLUSTER_IPS).index(0), &list, "may not change once set");
+        e.invalid(
+            Spot::of(now).field(n::CLUSTER_IPS).index(0),
+            &list,
+            "may not change once set",
+        );
     }
-    if was.load_balancer_class().is_some() && now.r#type() == "LoadBalancer" && was.r#type() == "LoadBalancer" && now.load_balancer_class() != was.load_balancer_class() {
+    if was.load_balancer_class().is_some()
+        && now.r#type() == "LoadBalancer"
+        && was.r#type() == "LoadBalancer"
+        && now.load_balancer_class() != was.load_balancer_class()
+    {
         let class = now.load_balancer_class().unwrap_or_default();
-        e.invalid(Spot::of(now).field(n::LOAD_BALANCER_CLASS), class, "may not change once set");
+        e.invalid(
+            Spot::of(now).field(n::LOAD_BALANCER_CLASS),
+            class,
+            "may not change once set",
+        );
     }
     service(new, e);
 }
 
 fn cells(object: &Value, now: i64) -> Vec<Value> {
     let spec = Service::of(Node::new(object)).spec();
-    let or_none = |text: String| -> Value { if text.is_empty() { "<none>".into() } else { text.into() } };
-    let ip = spec.cluster_ips().first().and_then(Value::as_str).unwrap_or(spec.cluster_ip()).to_owned();
+    let or_none = |text: String| -> Value {
+        if text.is_empty() {
+            "<none>".into()
+        } else {
+            text.into()
+        }
+    };
+    let ip = spec
+        .cluster_ips()
+        .first()
+        .and_then(Value::as_str)
+        .unwrap_or(spec.cluster_ip())
+        .to_owned();
     let ports: Vec<String> = spec
         .ports()
         .iter()
@@ -316,8 +478,11 @@ fn cells(object: &Value, now: i64) -> Vec<Value> {
             node => format!("{}:{node}/{}", p.port(), p.protocol()),
         })
         .collect();
-    let selector: Vec<String> =
-        spec.selector().iter().map(|(k, v)| format!("{}={}", k.as_str(), v.as_str().unwrap_or_default())).collect();
+    let selector: Vec<String> = spec
+        .selector()
+        .iter()
+        .map(|(k, v)| format!("{}={}", k.as_str(), v.as_str().unwrap_or_default()))
+        .collect();
     vec![
         meta::name(object).into(),
         spec.r#type().into(),
@@ -333,7 +498,11 @@ fn cells(object: &Value, now: i64) -> Vec<Value> {
 fn external(object: &Value) -> String {
     let service = Service::of(Node::new(object));
     let spec = service.spec();
-    let given: Vec<&str> = spec.external_ips().iter().filter_map(Value::as_str).collect();
+    let given: Vec<&str> = spec
+        .external_ips()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     match spec.r#type() {
         "ExternalName" => spec.external_name().to_owned(),
         "LoadBalancer" => {
@@ -342,10 +511,20 @@ fn external(object: &Value) -> String {
                 .load_balancer()
                 .ingress()
                 .iter()
-                .map(|i| if i.ip().is_empty() { i.hostname() } else { i.ip() })
+                .map(|i| {
+                    if i.ip().is_empty() {
+                        i.hostname()
+                    } else {
+                        i.ip()
+                    }
+                })
                 .collect();
             all.extend(given);
-            if all.is_empty() { "<pending>".into() } else { all.join(",") }
+            if all.is_empty() {
+                "<pending>".into()
+            } else {
+                all.join(",")
+            }
         }
         _ => given.join(","),
     }

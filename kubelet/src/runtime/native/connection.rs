@@ -160,6 +160,10 @@ impl Connection {
             .map(drop)
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.waiting.lock().is_none()
+    }
+
     fn register(&self) -> Result<(u32, oneshot::Receiver<Reply>), Error> {
         let mut waiting = self.waiting.lock();
         let ids = waiting.as_mut().ok_or(Error::Gone)?;

@@ -33,6 +33,8 @@ pub(super) const STOPPED: &str = "stopped";
 pub(super) struct SavedSandbox {
     pub(super) config: PodSandboxConfig,
     pub(super) created_at: SystemTime,
+    /// The cgroup of the shim.
+    pub(super) shim_cgroup: String,
 }
 
 /// `container.json`

@@ -42,7 +42,7 @@ impl Native {
             }
             return;
         };
-        let sandbox = Sandbox::new(self, id.clone(), dir, saved);
+        let sandbox = Sandbox::new(id.clone(), dir, saved);
         if !sandbox.dir.join(disk::MADE).exists() {
             // Its kubelet ended while it made it.
             if let Err(error) = self.clear_sandbox(&sandbox).await {

@@ -60,14 +60,13 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    pub(super) fn new(native: &Native, id: String, dir: PathBuf, saved: SavedSandbox) -> Arc<Self> {
-        let root = native.inner.cgroup_root.trim_end_matches('/');
+    pub(super) fn new(id: String, dir: PathBuf, saved: SavedSandbox) -> Arc<Self> {
         Arc::new(Self {
-            shim_cgroup: format!("{root}/navarch-shims/{id}"),
             id,
             dir,
             config: saved.config,
             created_at: saved.created_at,
+            shim_cgroup: saved.shim_cgroup,
             connection: Mutex::default(),
             containers: Mutex::default(),
             execs: Mutex::default(),
@@ -153,11 +152,13 @@ impl Native {
             .join("pods")
             .join(&config.metadata.uid)
             .join(&id);
+        let root = self.inner.cgroup_root.trim_end_matches('/');
         let saved = SavedSandbox {
             config,
             created_at: SystemTime::now(),
+            shim_cgroup: format!("{root}/navarch-shims/{id}"),
         };
-        let sandbox = Sandbox::new(self, id.clone(), dir, saved.clone());
+        let sandbox = Sandbox::new(id.clone(), dir, saved.clone());
         if let Err(error) = self.make_sandbox(&sandbox, saved).await {
             if let Err(error) = self.clear_sandbox(&sandbox).await {
                 tracing::warn!(
@@ -284,7 +285,11 @@ impl Native {
                 self.publish(EventKind::ContainerStopped, sandbox, Some(&state.id));
             }
         }
-        *sandbox.connection.lock() = Some(connection);
+        let mut current = sandbox.connection.lock();
+        if connection.has_ended() {
+            return Err(connection::Error::Gone); // before anybody could see that it was ours
+        }
+        *current = Some(connection);
         Ok(())
     }
 

@@ -14,8 +14,8 @@ use super::scanner::{Scanner, Token};
 use super::{Decoded, Strictness};
 use crate::catalogue::{Field, Flags, Kind, MsgId, Shape};
 use crate::name::{Name, NameId};
-use crate::value::{Map, Value};
 use crate::time;
+use crate::value::{Map, Value};
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
@@ -39,7 +39,10 @@ pub(super) fn decode(text: &str, message: MsgId, strictness: Strictness) -> Resu
     d.s.end()?;
     match d.first_custom.or(d.first) {
         Some(error) => Err(error),
-        None => Ok(Decoded { value, problems: d.problems.finish() }),
+        None => Ok(Decoded {
+            value,
+            problems: d.problems.finish(),
+        }),
     }
 }
 
@@ -108,7 +111,13 @@ impl<'a> Decoder<'a> {
             Shape::List => self.list(field, token, old)?,
             Shape::Map => self.map(field, token, old)?,
         };
-        Ok(if slot.zero_is_absent && leaf::is_zero(&value, field.kind) { None } else { Some(value) })
+        Ok(
+            if slot.zero_is_absent && leaf::is_zero(&value, field.kind) {
+                None
+            } else {
+                Some(value)
+            },
+        )
     }
 
     fn list(&mut self, field: &'static Field, token: Token, old: Option<Value>) -> Result<Value> {
@@ -153,7 +162,8 @@ impl<'a> Decoder<'a> {
             self.problems.pop();
             entries.push((name, item));
         }
-        self.problems.duplicate_keys(&entries[inherited..], &offsets);
+        self.problems
+            .duplicate_keys(&entries[inherited..], &offsets);
         Ok(Value::Map(Map::from_entries(entries).0))
     }
 
@@ -163,7 +173,11 @@ impl<'a> Decoder<'a> {
         if token == Token::Null {
             self.s.literal(token)?;
             return Ok(match old {
-                Some(old) if !field.has(Flags::ELEMENT_POINTER) && kind_keeps_on_null(field.kind) => old,
+                Some(old)
+                    if !field.has(Flags::ELEMENT_POINTER) && kind_keeps_on_null(field.kind) =>
+                {
+                    old
+                }
                 _ => zero_of(field),
             });
         }
@@ -171,11 +185,18 @@ impl<'a> Decoder<'a> {
     }
 
     /// One value of the kind of a field, not null.
-    fn element(&mut self, field: &'static Field, token: Token, old: Option<Value>) -> Result<Value> {
+    fn element(
+        &mut self,
+        field: &'static Field,
+        token: Token,
+        old: Option<Value>,
+    ) -> Result<Value> {
         let plain = || go_type(field, false);
         Ok(match (field.kind, token) {
             (Kind::Message(message), Token::Object) => Value::Map(self.object(message, old)?),
-            (Kind::String | Kind::IntOrString, Token::String) => Value::String(boxed(self.s.string()?)),
+            (Kind::String | Kind::IntOrString, Token::String) => {
+                Value::String(boxed(self.s.string()?))
+            }
             (Kind::Bool, Token::True | Token::False) => {
                 self.s.literal(token)?;
                 Value::Bool(token == Token::True)
@@ -203,13 +224,18 @@ impl<'a> Decoder<'a> {
             (Kind::Quantity, _) => {
                 // The text between the quotes is taken as it is, escapes and all.
                 let raw = self.s.skip(self.problems.depth())?;
-                let inner = raw.strip_prefix('"').and_then(|r| r.strip_suffix('"')).unwrap_or(raw);
+                let inner = raw
+                    .strip_prefix('"')
+                    .and_then(|r| r.strip_suffix('"'))
+                    .unwrap_or(raw);
                 self.custom(leaf::quantity(inner.trim()))
             }
             (Kind::RawExtension | Kind::FieldsV1 | Kind::Json, _) => {
                 Value::Raw(self.s.skip(self.problems.depth())?.as_bytes().into())
             }
-            (Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings, _) => self.schema_or(field.kind, token)?,
+            (Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings, _) => {
+                self.schema_or(field.kind, token)?
+            }
             (Kind::Time | Kind::MicroTime, _) => self.custom_mismatch(token, "string")?,
             (Kind::IntOrString, _) => self.custom_mismatch(token, "int32")?,
             _ => self.mismatch(token, &plain)?,
@@ -222,9 +248,17 @@ impl<'a> Decoder<'a> {
         if let Some(i) = text.parse().ok().filter(fits) {
             return Ok(Value::Int(i));
         }
-        let target = if kind == Kind::Int64 { "int64" } else { "int32" };
+        let target = if kind == Kind::Int64 {
+            "int64"
+        } else {
+            "int32"
+        };
         let error = self.problems.type_error(format!("number {text}"), target);
-        Ok(if custom { self.custom::<DecodeError>(Err(error)) } else { self.wrong(error) })
+        Ok(if custom {
+            self.custom::<DecodeError>(Err(error))
+        } else {
+            self.wrong(error)
+        })
     }
 
     fn float(&mut self) -> Result<Value> {
@@ -232,7 +266,9 @@ impl<'a> Decoder<'a> {
         if let Some(f) = text.parse().ok().filter(|f: &f64| f.is_finite()) {
             return Ok(Value::Float(f));
         }
-        let error = self.problems.type_error(format!("number {text}"), "float64");
+        let error = self
+            .problems
+            .type_error(format!("number {text}"), "float64");
         Ok(self.wrong(error))
     }
 
@@ -286,7 +322,10 @@ impl<'a> Decoder<'a> {
     fn schema_or(&mut self, kind: Kind, token: Token) -> Result<Value> {
         let strict = self.problems.suspend();
         let first = self.first.take();
-        let message = self.problems.message().expect("unions are fields of JSONSchemaProps");
+        let message = self
+            .problems
+            .message()
+            .expect("unions are fields of JSONSchemaProps");
         let value = match (kind, token) {
             (_, Token::Object) => Value::Map(self.object(message, None)?),
             (Kind::SchemaOrBool, Token::True | Token::False) => {
@@ -308,7 +347,11 @@ impl<'a> Decoder<'a> {
         if let Some(error) = std::mem::replace(&mut self.first, first) {
             self.first_custom.get_or_insert(error);
         }
-        Ok(if value == Value::List(Vec::new()) { Value::Null } else { value })
+        Ok(if value == Value::List(Vec::new()) {
+            Value::Null
+        } else {
+            value
+        })
     }
 
     fn schemas(&mut self, message: MsgId) -> Result<Value> {
@@ -371,6 +414,12 @@ fn keeps_on_null(field: &Field) -> bool {
 fn kind_keeps_on_null(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::String | Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Float64 | Kind::IntOrString | Kind::Message(_)
+        Kind::String
+            | Kind::Bool
+            | Kind::Int32
+            | Kind::Int64
+            | Kind::Float64
+            | Kind::IntOrString
+            | Kind::Message(_)
     )
 }

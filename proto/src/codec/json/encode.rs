@@ -9,7 +9,11 @@ use crate::value::{Map, Value};
 
 /// Appends a message; none is an empty one.
 pub(super) fn message(map: Option<&Map>, id: MsgId, out: &mut Vec<u8>) {
-    Encoder { out, stack: Vec::with_capacity(128) }.message(map, id);
+    Encoder {
+        out,
+        stack: Vec::with_capacity(128),
+    }
+    .message(map, id);
 }
 
 /// Appends what stands for an absent field that is not omitted.
@@ -67,7 +71,10 @@ impl<'v> Encoder<'v, '_> {
         let mut open = false;
         for number in numbers(slots.present() | layout.always) {
             let slot = layout.slot(number);
-            let value = slots.get(&self.stack, number).copied().filter(|v| shows(slot, v));
+            let value = slots
+                .get(&self.stack, number)
+                .copied()
+                .filter(|v| shows(slot, v));
             if value.is_none() && slot.empty == Empty::Omit {
                 continue;
             }
@@ -116,13 +123,21 @@ impl<'v> Encoder<'v, '_> {
     /// One value of the kind of a field; a node of another type shows as Go's zero value.
     fn element(&mut self, field: &Field, around: MsgId, value: &'v Value) {
         match (field.kind, value) {
-            (Kind::String | Kind::Quantity | Kind::IntOrString, Value::String(text)) => push_string(text, self.out),
-            (Kind::Time | Kind::MicroTime, Value::String(text)) if !leaf::is_zero_time(text) => push_string(text, self.out),
+            (Kind::String | Kind::Quantity | Kind::IntOrString, Value::String(text)) => {
+                push_string(text, self.out)
+            }
+            (Kind::Time | Kind::MicroTime, Value::String(text)) if !leaf::is_zero_time(text) => {
+                push_string(text, self.out)
+            }
             (Kind::Bool | Kind::SchemaOrBool, Value::Bool(b)) => push_bool(*b, self.out),
-            (Kind::Int32 | Kind::Int64 | Kind::IntOrString | Kind::Float64, Value::Int(i)) => push_int(*i, self.out),
+            (Kind::Int32 | Kind::Int64 | Kind::IntOrString | Kind::Float64, Value::Int(i)) => {
+                push_int(*i, self.out)
+            }
             (Kind::Float64, Value::Float(f)) => push_float(*f, self.out),
             (Kind::Bytes, Value::Bytes(bytes)) => push_bytes(bytes, self.out),
-            (Kind::RawExtension | Kind::FieldsV1 | Kind::Json, Value::Raw(raw)) => push_raw(raw, self.out),
+            (Kind::RawExtension | Kind::FieldsV1 | Kind::Json, Value::Raw(raw)) => {
+                push_raw(raw, self.out)
+            }
             (Kind::Strings, Value::List(items)) => self.strings(items),
             (Kind::SchemaOrStrings, Value::List(items)) if !items.is_empty() => self.strings(items),
             (Kind::SchemaOrArray, Value::List(items)) if !items.is_empty() => {
@@ -139,7 +154,9 @@ impl<'v> Encoder<'v, '_> {
                 self.message(Some(map), around);
             }
             (Kind::Message(id), Value::Map(map)) => self.message(Some(map), id),
-            (kind, _) if field.has(Flags::ELEMENT_POINTER) || !has_zero(kind) => self.out.extend_from_slice(b"null"),
+            (kind, _) if field.has(Flags::ELEMENT_POINTER) || !has_zero(kind) => {
+                self.out.extend_from_slice(b"null")
+            }
             (kind, _) => zero(kind, self.out),
         }
     }
@@ -160,8 +177,15 @@ impl<'v> Encoder<'v, '_> {
 fn has_zero(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::String | Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Float64 | Kind::Quantity | Kind::IntOrString
-            | Kind::SchemaOrBool | Kind::Message(_)
+        Kind::String
+            | Kind::Bool
+            | Kind::Int32
+            | Kind::Int64
+            | Kind::Float64
+            | Kind::Quantity
+            | Kind::IntOrString
+            | Kind::SchemaOrBool
+            | Kind::Message(_)
     )
 }
 

@@ -10,12 +10,19 @@ use crate::value::{Map, Value};
 type Result<T> = std::result::Result<T, DecodeError>;
 
 pub(super) fn parse(text: &str, strictness: Strictness) -> Result<Decoded> {
-    let mut p = Parser { s: Scanner::new(text), problems: Problems::new(strictness), first: None };
+    let mut p = Parser {
+        s: Scanner::new(text),
+        problems: Problems::new(strictness),
+        first: None,
+    };
     let value = p.value()?;
     p.s.end()?;
     match p.first {
         Some(error) => Err(error),
-        None => Ok(Decoded { value, problems: p.problems.finish() }),
+        None => Ok(Decoded {
+            value,
+            problems: p.problems.finish(),
+        }),
     }
 }
 
@@ -90,7 +97,9 @@ impl Parser<'_> {
         match text.parse::<f64>() {
             Ok(f) if f.is_finite() => Value::Float(f),
             _ => {
-                let error = self.problems.type_error(format!("number {text}"), "float64");
+                let error = self
+                    .problems
+                    .type_error(format!("number {text}"), "float64");
                 self.first.get_or_insert(error);
                 Value::Null
             }

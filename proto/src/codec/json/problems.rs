@@ -30,7 +30,11 @@ pub(super) struct Problems<'a> {
 
 impl<'a> Problems<'a> {
     pub(super) fn new(strictness: Strictness) -> Self {
-        Self { wanted: strictness == Strictness::Strict, way: Vec::with_capacity(16), found: Vec::new() }
+        Self {
+            wanted: strictness == Strictness::Strict,
+            way: Vec::with_capacity(16),
+            found: Vec::new(),
+        }
     }
 
     pub(super) fn push(&mut self, step: Step<'a>) {
@@ -129,7 +133,10 @@ impl<'a> Problems<'a> {
             }
         }
         let name = bare_name(message);
-        DecodeError::Type(Box::new((given, format!("struct field {name}.{path} of type {target}"))))
+        DecodeError::Type(Box::new((
+            given,
+            format!("struct field {name}.{path} of type {target}"),
+        )))
     }
 }
 
@@ -142,13 +149,20 @@ fn push_dotted(path: &mut String, name: &str) {
 
 /// The names of the embedded structs that hold `field` in `message`.
 fn push_embedding(path: &mut String, message: MsgId, field: &Field) {
-    let own = || message.fields_by_tag().iter().map(|i| catalogue::field_at(*i));
+    let own = || {
+        message
+            .fields_by_tag()
+            .iter()
+            .map(|i| catalogue::field_at(*i))
+    };
     if own().any(|f| std::ptr::eq(f, field)) {
         return;
     }
     for inline in own().filter(|f| f.has(Flags::INLINE)) {
         if let Kind::Message(inner) = inline.kind
-            && inner.field(field.name).is_some_and(|f| std::ptr::eq(f, field))
+            && inner
+                .field(field.name)
+                .is_some_and(|f| std::ptr::eq(f, field))
         {
             push_dotted(path, bare_name(inner));
             return push_embedding(path, inner, field);
@@ -165,7 +179,12 @@ fn bare_name(message: MsgId) -> &'static str {
 
 /// The Go type of a message: `v1.PodSpec` of `core/v1.PodSpec`.
 pub(super) fn go_name(message: MsgId) -> String {
-    message.name().rsplit('/').next().unwrap_or_default().to_owned()
+    message
+        .name()
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// The Go type of a field, or of one element of it. The catalogue does not tell named strings from
@@ -195,7 +214,11 @@ pub(super) fn go_type(field: &Field, whole: bool) -> String {
         Kind::SchemaOrStrings => "v1.JSONSchemaPropsOrStringArray".into(),
         Kind::Message(message) => go_name(message),
     };
-    let pointer = if field.has(Flags::ELEMENT_POINTER) { "*" } else { "" };
+    let pointer = if field.has(Flags::ELEMENT_POINTER) {
+        "*"
+    } else {
+        ""
+    };
     match (whole, field.shape) {
         (true, Shape::List) => format!("[]{pointer}{element}"),
         (true, Shape::Map) => format!("map[string]{pointer}{element}"),

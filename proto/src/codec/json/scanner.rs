@@ -67,7 +67,11 @@ impl<'a> Scanner<'a> {
     /// The error for the byte that stands here.
     fn unexpected(&self, context: &'static str) -> DecodeError {
         match self.peek() {
-            Some(found) => DecodeError::Unexpected { found, context, offset: self.pos },
+            Some(found) => DecodeError::Unexpected {
+                found,
+                context,
+                offset: self.pos,
+            },
             None => DecodeError::EndOfJson,
         }
     }
@@ -203,7 +207,8 @@ impl<'a> Scanner<'a> {
         for chunk in &mut chunks {
             let v = u64::from_le_bytes(chunk.try_into().expect("chunks of eight"));
             let control = v.wrapping_sub(ONES * 0x20) & !v & HIGHS;
-            let found = zero(v ^ (ONES * u64::from(b'"'))) | zero(v ^ (ONES * u64::from(b'\\'))) | control;
+            let found =
+                zero(v ^ (ONES * u64::from(b'"'))) | zero(v ^ (ONES * u64::from(b'\\'))) | control;
             if found != 0 {
                 self.pos += (found.trailing_zeros() / 8) as usize;
                 return;
@@ -211,7 +216,10 @@ impl<'a> Scanner<'a> {
             self.pos += 8;
         }
         let tail = chunks.remainder();
-        let len = tail.iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20)).unwrap_or(tail.len());
+        let len = tail
+            .iter()
+            .position(|b| matches!(b, b'"' | b'\\' | 0..0x20))
+            .unwrap_or(tail.len());
         self.pos += len;
     }
 
@@ -256,7 +264,8 @@ impl<'a> Scanner<'a> {
         let mut n = 0;
         for _ in 0..4 {
             let digit = self.peek().and_then(|b| char::from(b).to_digit(16));
-            n = n << 4 | digit.ok_or_else(|| self.unexpected("in \\u hexadecimal character escape"))?;
+            n = n << 4
+                | digit.ok_or_else(|| self.unexpected("in \\u hexadecimal character escape"))?;
             self.pos += 1;
         }
         Ok(n)
@@ -294,23 +303,31 @@ impl<'a> Scanner<'a> {
     }
 
     fn some_digits(&mut self, context: &'static str) -> Result<()> {
-        let Some(b'0'..=b'9') = self.peek() else { return Err(self.unexpected(context)) };
+        let Some(b'0'..=b'9') = self.peek() else {
+            return Err(self.unexpected(context));
+        };
         self.digits();
         Ok(())
     }
 
     /// `true`, `false` or `null`, as the first byte says.
     pub(super) fn literal(&mut self, token: Token) -> Result<()> {
-        const TRUE: [&str; 3] =
-            ["in literal true (expecting 'r')", "in literal true (expecting 'u')", "in literal true (expecting 'e')"];
+        const TRUE: [&str; 3] = [
+            "in literal true (expecting 'r')",
+            "in literal true (expecting 'u')",
+            "in literal true (expecting 'e')",
+        ];
         const FALSE: [&str; 4] = [
             "in literal false (expecting 'a')",
             "in literal false (expecting 'l')",
             "in literal false (expecting 's')",
             "in literal false (expecting 'e')",
         ];
-        const NULL: [&str; 3] =
-            ["in literal null (expecting 'u')", "in literal null (expecting 'l')", "in literal null (expecting 'l')"];
+        const NULL: [&str; 3] = [
+            "in literal null (expecting 'u')",
+            "in literal null (expecting 'l')",
+            "in literal null (expecting 'l')",
+        ];
         let (rest, contexts): (&[u8], &[&'static str]) = match token {
             Token::True => (b"rue", &TRUE),
             Token::False => (b"alse", &FALSE),

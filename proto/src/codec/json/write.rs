@@ -63,7 +63,11 @@ pub(crate) fn push_float(f: f64, out: &mut Vec<u8>) {
     let text = format!("{f:e}");
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     out.extend_from_slice(digits.as_bytes());
-    out.extend_from_slice(if exponent.starts_with('-') { b"e" } else { b"e+" });
+    out.extend_from_slice(if exponent.starts_with('-') {
+        b"e"
+    } else {
+        b"e+"
+    });
     out.extend_from_slice(exponent.as_bytes());
 }
 
@@ -165,13 +169,19 @@ fn next_special(bytes: &[u8], from: usize) -> Option<usize> {
     let mut pos = from;
     let mut chunks = bytes[from..].chunks_exact(8);
     for chunk in &mut chunks {
-        let found = special(u64::from_le_bytes(chunk.try_into().expect("chunks of eight")));
+        let found = special(u64::from_le_bytes(
+            chunk.try_into().expect("chunks of eight"),
+        ));
         if found != 0 {
             return Some(pos + (found.trailing_zeros() / 8) as usize);
         }
         pos += 8;
     }
-    chunks.remainder().iter().position(|b| is_special(*b)).map(|i| pos + i)
+    chunks
+        .remainder()
+        .iter()
+        .position(|b| is_special(*b))
+        .map(|i| pos + i)
 }
 
 /// Appends raw JSON without the space between its tokens and with Go's escapes. Text that is not JSON
@@ -184,7 +194,10 @@ pub(crate) fn push_raw(raw: &[u8], out: &mut Vec<u8>) {
         return;
     }
     let bytes = text.as_bytes();
-    if bytes.iter().any(|b| matches!(b, b' ' | b'\n' | b'\t' | b'\r' | b'<' | b'>' | b'&' | 0xe2)) {
+    if bytes
+        .iter()
+        .any(|b| matches!(b, b' ' | b'\n' | b'\t' | b'\r' | b'<' | b'>' | b'&' | 0xe2))
+    {
         compact(bytes, out);
     } else {
         out.extend_from_slice(bytes);
@@ -210,7 +223,11 @@ fn compact(json: &[u8], out: &mut Vec<u8>) {
                 continue;
             }
             0xe2 if matches!(json[pos..], [0x80, 0xa8 | 0xa9, ..]) => {
-                out.extend_from_slice(if json[pos + 1] == 0xa8 { b"\\u2028" } else { b"\\u2029" });
+                out.extend_from_slice(if json[pos + 1] == 0xa8 {
+                    b"\\u2028"
+                } else {
+                    b"\\u2029"
+                });
                 pos += 2;
                 continue;
             }

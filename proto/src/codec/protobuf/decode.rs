@@ -12,7 +12,11 @@ use crate::value::{Map, Value};
 type Result<T> = std::result::Result<T, DecodeError>;
 
 pub(super) fn message(raw: &[u8], id: MsgId) -> Result<Value> {
-    let mut decoder = Decoder { stack: Vec::with_capacity(128), reopened: Reopened::default(), depth: 0 };
+    let mut decoder = Decoder {
+        stack: Vec::with_capacity(128),
+        reopened: Reopened::default(),
+        depth: 0,
+    };
     decoder.message(raw, id, None).map(Value::Map)
 }
 
@@ -45,25 +49,45 @@ impl Decoder {
         let mut maps = Maps::new();
         self.fields(raw, id, &layout.tags, &mut parts, &mut maps)?;
         for (number, entries) in maps {
-            parts.put(&mut self.stack, number, Value::Map(Map::from_entries(entries).0));
+            parts.put(
+                &mut self.stack,
+                number,
+                Value::Map(Map::from_entries(entries).0),
+            );
         }
         self.depth -= 1;
         Ok(parts.finish(&mut self.stack))
     }
 
-    fn fields(&mut self, raw: &[u8], id: MsgId, tags: &'static Tags, parts: &mut Parts, maps: &mut Maps) -> Result<()> {
+    fn fields(
+        &mut self,
+        raw: &[u8],
+        id: MsgId,
+        tags: &'static Tags,
+        parts: &mut Parts,
+        maps: &mut Maps,
+    ) -> Result<()> {
         let mut fields = Fields::new(raw, id.name());
         while let Some((tag, wire)) = fields.next()? {
             let Some(row) = tags.find(tag) else { continue };
             match &tags.rows[row].to {
                 Target::Slot(number) => self.field(id, *number, wire, parts, maps)?,
-                Target::Inline(tags) => self.fields(wire.bytes(id.name())?, id, tags, parts, maps)?,
+                Target::Inline(tags) => {
+                    self.fields(wire.bytes(id.name())?, id, tags, parts, maps)?
+                }
             }
         }
         Ok(())
     }
 
-    fn field(&mut self, id: MsgId, number: u8, wire: Wire<'_>, parts: &mut Parts, maps: &mut Maps) -> Result<()> {
+    fn field(
+        &mut self,
+        id: MsgId,
+        number: u8,
+        wire: Wire<'_>,
+        parts: &mut Parts,
+        maps: &mut Maps,
+    ) -> Result<()> {
         let slot = Layout::of(id).slot(number);
         let field = slot.field;
         match field.shape {
@@ -110,7 +134,13 @@ impl Decoder {
     }
 
     /// An element of a list; numbers may also come packed.
-    fn push(&mut self, items: &mut Vec<Value>, field: &'static Field, id: MsgId, wire: Wire<'_>) -> Result<()> {
+    fn push(
+        &mut self,
+        items: &mut Vec<Value>,
+        field: &'static Field,
+        id: MsgId,
+        wire: Wire<'_>,
+    ) -> Result<()> {
         match (field.kind, wire.as_bytes()) {
             (Kind::Bool | Kind::Int32 | Kind::Int64, Some(mut packed)) => {
                 while !packed.is_empty() {
@@ -150,7 +180,13 @@ impl Decoder {
     }
 
     /// One value of the kind of a field of the message `around`.
-    fn value(&mut self, field: &'static Field, around: MsgId, wire: Wire<'_>, old: Option<Value>) -> Result<Value> {
+    fn value(
+        &mut self,
+        field: &'static Field,
+        around: MsgId,
+        wire: Wire<'_>,
+        old: Option<Value>,
+    ) -> Result<Value> {
         let name = field.name.text();
         Ok(match field.kind {
             Kind::String => Value::String(json::lossy(wire.bytes(name)?).into()),
@@ -159,13 +195,16 @@ impl Decoder {
             Kind::Int64 => Value::Int(wire.varint(name)?.cast_signed()),
             Kind::Float64 => Value::Float(wire.double(name)?),
             Kind::Bytes => Value::Bytes(wire.bytes(name)?.into()),
-            Kind::Time | Kind::MicroTime => {
-                Value::String(leaf::time_text(timestamp(wire.bytes(name)?, field.kind)?, field.kind))
-            }
+            Kind::Time | Kind::MicroTime => Value::String(leaf::time_text(
+                timestamp(wire.bytes(name)?, field.kind)?,
+                field.kind,
+            )),
             Kind::Quantity => Value::String(quantity(wire.bytes(name)?)?),
             Kind::IntOrString => int_or_string(wire.bytes(name)?)?,
             Kind::RawExtension | Kind::FieldsV1 | Kind::Json => match raw(wire.bytes(name)?)? {
-                Some(raw) if !raw.is_empty() || field.kind != Kind::FieldsV1 => Value::Raw(raw.into()),
+                Some(raw) if !raw.is_empty() || field.kind != Kind::FieldsV1 => {
+                    Value::Raw(raw.into())
+                }
                 _ => Value::Null,
             },
             Kind::Strings => {
@@ -181,7 +220,9 @@ impl Decoder {
                 }
                 Value::List(items)
             }
-            Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings => self.union(field.kind, around, wire.bytes(name)?)?,
+            Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings => {
+                self.union(field.kind, around, wire.bytes(name)?)?
+            }
             Kind::Message(id) => Value::Map(self.message(wire.bytes(name)?, id, old)?),
         })
     }
@@ -196,7 +237,9 @@ impl Decoder {
                 (Kind::SchemaOrBool, 1) => allows = wire.varint("Allows")? != 0,
                 (Kind::SchemaOrBool, 2) | (_, 1) => schema = Some(nested(wire.bytes("Schema")?)?),
                 (Kind::SchemaOrArray, 2) => list.push(nested(wire.bytes("JSONSchemas")?)?),
-                (Kind::SchemaOrStrings, 2) => list.push(Value::String(json::lossy(wire.bytes("Property")?).into())),
+                (Kind::SchemaOrStrings, 2) => {
+                    list.push(Value::String(json::lossy(wire.bytes("Property")?).into()))
+                }
                 _ => {}
             }
         }

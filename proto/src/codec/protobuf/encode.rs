@@ -15,7 +15,11 @@ pub(super) struct Encoder<'v, 'b, 'o> {
 
 /// Writes the content of a message; none is an empty one.
 pub(super) fn message(map: Option<&Map>, id: MsgId, back: &mut Back<'_>) {
-    Encoder { back, stack: Vec::with_capacity(128) }.message(map, id);
+    Encoder {
+        back,
+        stack: Vec::with_capacity(128),
+    }
+    .message(map, id);
 }
 
 impl<'v> Encoder<'v, '_, '_> {
@@ -63,7 +67,8 @@ impl<'v> Encoder<'v, '_, '_> {
             (Shape::List | Shape::Map, _) => {}
             (Shape::One, value) => {
                 let value = value.filter(|v| leaf::fits(field.kind, v));
-                let optional = field.has(Flags::POINTER) || matches!(field.kind, Kind::Bytes | Kind::Strings);
+                let optional =
+                    field.has(Flags::POINTER) || matches!(field.kind, Kind::Bytes | Kind::Strings);
                 if value.is_some() || !optional {
                     self.element(field, around, tag, value);
                 }
@@ -82,7 +87,11 @@ impl<'v> Encoder<'v, '_, '_> {
         match field.kind {
             Kind::String => return self.back.field(tag, text.unwrap_or_default().as_bytes()),
             Kind::Bytes => {
-                let bytes: &[u8] = if let Some(Value::Bytes(bytes)) = value { bytes } else { &[] };
+                let bytes: &[u8] = if let Some(Value::Bytes(bytes)) = value {
+                    bytes
+                } else {
+                    &[]
+                };
                 return self.back.field(tag, bytes);
             }
             Kind::Bool | Kind::Int32 | Kind::Int64 => {
@@ -114,20 +123,31 @@ impl<'v> Encoder<'v, '_, '_> {
                 self.back.key(1, VARINT);
             }
             Kind::RawExtension | Kind::FieldsV1 | Kind::Json => match value {
-                Some(Value::Raw(raw)) if !raw.is_empty() || field.kind != Kind::FieldsV1 => self.back.field(1, raw),
+                Some(Value::Raw(raw)) if !raw.is_empty() || field.kind != Kind::FieldsV1 => {
+                    self.back.field(1, raw)
+                }
                 _ => {}
             },
             Kind::Strings => self.strings(1, value),
-            Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings => self.union(field.kind, around, value),
+            Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings => {
+                self.union(field.kind, around, value)
+            }
             Kind::Message(id) => self.message(value.and_then(Value::as_map), id),
-            Kind::String | Kind::Bytes | Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Float64 => {}
+            Kind::String | Kind::Bytes | Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Float64 => {
+            }
         }
         self.back.close(tag, mark);
     }
 
     fn strings(&mut self, tag: u16, value: Option<&'v Value>) {
-        for item in value.and_then(Value::as_list).unwrap_or_default().iter().rev() {
-            self.back.field(tag, item.as_str().unwrap_or_default().as_bytes());
+        for item in value
+            .and_then(Value::as_list)
+            .unwrap_or_default()
+            .iter()
+            .rev()
+        {
+            self.back
+                .field(tag, item.as_str().unwrap_or_default().as_bytes());
         }
     }
 
@@ -162,7 +182,10 @@ impl<'v> Encoder<'v, '_, '_> {
 fn float(value: Option<&Value>) -> f64 {
     match value {
         Some(Value::Float(f)) => *f,
-        #[allow(clippy::cast_precision_loss, reason = "JSON numbers in schemas are doubles")]
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "JSON numbers in schemas are doubles"
+        )]
         Some(Value::Int(i)) => *i as f64,
         _ => 0.0,
     }

@@ -28,8 +28,16 @@ pub(crate) fn timestamp(raw: &[u8], kind: Kind) -> Result<leaf::Unix> {
         }
     }
     // Only micro times keep a fraction, and six digits of it.
-    let nanos = if kind == Kind::MicroTime { nanos / 1000 * 1000 } else { 0 };
-    Ok(if (secs, nanos) == (GO_ZERO, 0) { None } else { Some((secs, nanos)) })
+    let nanos = if kind == Kind::MicroTime {
+        nanos / 1000 * 1000
+    } else {
+        0
+    };
+    Ok(if (secs, nanos) == (GO_ZERO, 0) {
+        None
+    } else {
+        Some((secs, nanos))
+    })
 }
 
 /// What an `IntOrString` is: a number, or the bytes of a string.

@@ -25,7 +25,11 @@ pub(crate) struct Wire<'a> {
 
 impl<'a> Wire<'a> {
     pub(crate) fn of_varint(number: u64) -> Self {
-        Self { kind: VARINT.into(), number, bytes: &[] }
+        Self {
+            kind: VARINT.into(),
+            number,
+            bytes: &[],
+        }
     }
 
     #[inline]
@@ -60,7 +64,10 @@ impl<'a> Wire<'a> {
 
     #[cold]
     fn wrong(self, field: &'static str) -> DecodeError {
-        DecodeError::WrongWireType { wire_type: self.kind as u8, field }
+        DecodeError::WrongWireType {
+            wire_type: self.kind as u8,
+            field,
+        }
     }
 }
 
@@ -94,7 +101,11 @@ impl<'a> Fields<'a> {
         if tag == 0 || tag > i32::MAX as u32 {
             return Err(self.illegal(key));
         }
-        let mut wire = Wire { kind: key & 7, number: 0, bytes: &[] };
+        let mut wire = Wire {
+            kind: key & 7,
+            number: 0,
+            bytes: &[],
+        };
         match wire.kind as u8 {
             BYTES => wire.bytes = length_delimited(&mut self.rest)?,
             VARINT => wire.number = varint(&mut self.rest)?,
@@ -109,7 +120,11 @@ impl<'a> Fields<'a> {
         if (key & 7) as u8 == END_GROUP {
             return DecodeError::EndOfGroup;
         }
-        DecodeError::IllegalTag { message: self.message, tag: (key >> 3) as i32, wire: key }
+        DecodeError::IllegalTag {
+            message: self.message,
+            tag: (key >> 3) as i32,
+            wire: key,
+        }
     }
 
     /// Wire types that no field of the API has.
@@ -154,7 +169,11 @@ fn long_varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
             return Ok(n);
         }
     }
-    Err(if rest.len() >= 10 { DecodeError::VarintOverflow } else { DecodeError::Truncated })
+    Err(if rest.len() >= 10 {
+        DecodeError::VarintOverflow
+    } else {
+        DecodeError::Truncated
+    })
 }
 
 #[inline]
@@ -201,7 +220,11 @@ impl<'o> Back<'o> {
         let base = out.len();
         // A typical object; the vector may already have more.
         out.resize(out.capacity().max(base + 1024), 0);
-        Self { base, pos: out.len(), out }
+        Self {
+            base,
+            pos: out.len(),
+            out,
+        }
     }
 
     /// Drops the unused space; the bytes written follow what was there before.

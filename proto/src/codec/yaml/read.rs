@@ -20,8 +20,17 @@ type Id = usize;
 /// Reads the first document; also returns a line for every key given twice.
 pub(super) fn read(text: &str) -> Result<(Value, Vec<String>)> {
     let mut nodes = Nodes::default();
-    let Some(root) = nodes.read(text)? else { return Ok((Value::Null, Vec::new())) };
-    let mut maker = Maker { nodes: &nodes.all, aliases: Vec::new(), decoded: 0, aliased: 0, depth: 0, duplicates: Vec::new() };
+    let Some(root) = nodes.read(text)? else {
+        return Ok((Value::Null, Vec::new()));
+    };
+    let mut maker = Maker {
+        nodes: &nodes.all,
+        aliases: Vec::new(),
+        decoded: 0,
+        aliased: 0,
+        depth: 0,
+        duplicates: Vec::new(),
+    };
     let value = maker.value(root)?;
     Ok((value, maker.duplicates))
 }
@@ -33,7 +42,10 @@ struct Node {
 }
 
 enum NodeKind {
-    Scalar { text: Box<str>, value: Scalar },
+    Scalar {
+        text: Box<str>,
+        value: Scalar,
+    },
     List(Vec<Id>),
     /// Keys and values by turns.
     Map(Vec<Id>),
@@ -65,7 +77,10 @@ impl Nodes {
                 }
                 Event::Alias(anchor) => {
                     let target = self.anchors.get(&anchor).copied();
-                    let target = target.ok_or_else(|| Error::Syntax { line, problem: "unknown anchor referenced".into() })?;
+                    let target = target.ok_or_else(|| Error::Syntax {
+                        line,
+                        problem: "unknown anchor referenced".into(),
+                    })?;
                     root = root.or(Some(self.add(NodeKind::Alias(target), 0, line)));
                 }
                 Event::Scalar(text, style, anchor, tag) => {
@@ -110,7 +125,10 @@ impl Nodes {
 }
 
 fn syntax(error: &ScanError) -> Error {
-    Error::Syntax { line: error.marker().line(), problem: error.info().to_owned() }
+    Error::Syntax {
+        line: error.marker().line(),
+        problem: error.info().to_owned(),
+    }
 }
 
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<NodeKind> {
@@ -118,12 +136,18 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<NodeKind>
         None if style == ScalarStyle::Plain => resolve::plain(text),
         Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "binary" => {
             let bytes = leaf::from_base64(text).map_err(|_| Error::Binary)?;
-            return Ok(NodeKind::Scalar { text: json::lossy(&bytes).into(), value: Scalar::String });
+            return Ok(NodeKind::Scalar {
+                text: json::lossy(&bytes).into(),
+                value: Scalar::String,
+            });
         }
         Some(tag) if tag.is_yaml_core_schema() => resolve::tagged(&tag.suffix, text)?,
         _ => Scalar::String,
     };
-    Ok(NodeKind::Scalar { text: text.into(), value })
+    Ok(NodeKind::Scalar {
+        text: text.into(),
+        value,
+    })
 }
 
 /// Makes values of nodes.
@@ -171,7 +195,11 @@ impl Maker<'_> {
         #[allow(clippy::cast_precision_loss, reason = "a ratio")]
         let (decoded, aliased) = (self.decoded as f64, self.aliased as f64);
         let over = ((decoded - LOW) / (HIGH - LOW)).clamp(0.0, 1.0);
-        if aliased / decoded > 0.99 - 0.89 * over { Err(Error::ExcessiveAliasing) } else { Ok(()) }
+        if aliased / decoded > 0.99 - 0.89 * over {
+            Err(Error::ExcessiveAliasing)
+        } else {
+            Ok(())
+        }
     }
 
     fn follow<T>(&mut self, alias: Id, with: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
@@ -218,7 +246,10 @@ impl Maker<'_> {
         match &self.nodes[id].kind {
             NodeKind::List(items) => {
                 // Earlier maps take precedence, so they come last.
-                items.iter().rev().try_for_each(|item| self.merge_map(*item, pairs))
+                items
+                    .iter()
+                    .rev()
+                    .try_for_each(|item| self.merge_map(*item, pairs))
             }
             _ => self.merge_map(id, pairs),
         }
@@ -240,10 +271,18 @@ impl Maker<'_> {
     fn key(&mut self, id: Id) -> Result<Key> {
         self.count()?;
         let node = &self.nodes[id];
-        let plain = |text: String| Key { shown: text.clone(), text: text.into() };
+        let plain = |text: String| Key {
+            shown: text.clone(),
+            text: text.into(),
+        };
         Ok(match &node.kind {
             NodeKind::Alias(target) => return self.follow(id, |m| m.key(*target)),
-            NodeKind::Scalar { value: Scalar::Null, .. } | NodeKind::List(_) | NodeKind::Map(_) => {
+            NodeKind::Scalar {
+                value: Scalar::Null,
+                ..
+            }
+            | NodeKind::List(_)
+            | NodeKind::Map(_) => {
                 return Err(Error::Key { line: node.line });
             }
             NodeKind::Scalar { text, value } => match value {
@@ -251,7 +290,10 @@ impl Maker<'_> {
                 Scalar::Int(i) => plain(i.to_string()),
                 Scalar::Uint(n) => plain(n.to_string()),
                 Scalar::Float(f) => plain(float_key(*f)),
-                _ => Key { shown: crate::path::quote(text), text: text.clone() },
+                _ => Key {
+                    shown: crate::path::quote(text),
+                    text: text.clone(),
+                },
             },
         })
     }
@@ -268,9 +310,15 @@ impl Maker<'_> {
         again.sort_unstable();
         for i in again.into_iter().take(100 - self.duplicates.len().min(100)) {
             let pair = &pairs[i];
-            self.duplicates.push(format!("line {}: key {} already set in map", pair.line, pair.key.shown));
+            self.duplicates.push(format!(
+                "line {}: key {} already set in map",
+                pair.line, pair.key.shown
+            ));
         }
-        let entries = pairs.into_iter().map(|p| (Name::new(&p.key.text), p.value)).collect();
+        let entries = pairs
+            .into_iter()
+            .map(|p| (Name::new(&p.key.text), p.value))
+            .collect();
         Map::from_entries(entries).0
     }
 }
@@ -294,7 +342,9 @@ fn scalar_value(text: &str, value: &Scalar) -> Result<Value> {
         // Whole numbers stay whole in JSON.
         Scalar::Uint(n) => Value::Raw(n.to_string().into_bytes().into()),
         Scalar::Float(f) if f.is_nan() => return Err(Error::NotANumber("NaN")),
-        Scalar::Float(f) if f.is_infinite() => return Err(Error::NotANumber(if *f > 0.0 { "+Inf" } else { "-Inf" })),
+        Scalar::Float(f) if f.is_infinite() => {
+            return Err(Error::NotANumber(if *f > 0.0 { "+Inf" } else { "-Inf" }));
+        }
         Scalar::Float(f) => Value::Float(*f),
         Scalar::String | Scalar::Merge => text.into(),
     })
@@ -307,7 +357,11 @@ fn float_key(f: f64) -> String {
     if f.is_nan() {
         ".nan".into()
     } else if f.is_infinite() {
-        if f > 0.0 { ".inf".into() } else { "-.inf".into() }
+        if f > 0.0 {
+            ".inf".into()
+        } else {
+            "-.inf".into()
+        }
     } else {
         resolve::general(&format!("{f:e}"))
     }

@@ -33,18 +33,26 @@ impl Scalar {
 
 /// Resolves a plain scalar without a tag.
 pub(super) fn plain(text: &str) -> Scalar {
-    if is_date(text) { Scalar::String } else { plain_number(text) }
+    if is_date(text) {
+        Scalar::String
+    } else {
+        plain_number(text)
+    }
 }
 
 fn plain_number(text: &str) -> Scalar {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Scalar::Null,
-        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return Scalar::Bool(true),
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+            return Scalar::Bool(true);
+        }
         "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
             return Scalar::Bool(false);
         }
         ".nan" | ".NaN" | ".NAN" => return Scalar::Float(f64::NAN),
-        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Scalar::Float(f64::INFINITY),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => {
+            return Scalar::Float(f64::INFINITY);
+        }
         "<<" => return Scalar::Merge,
         "-.inf" | "-.Inf" | "-.INF" => return Scalar::Float(f64::NEG_INFINITY),
         _ => {}
@@ -102,12 +110,17 @@ fn integer(text: &str) -> Option<Scalar> {
 fn is_float(text: &str) -> bool {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent))),
+        Some((mantissa, exponent)) => (
+            mantissa,
+            Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)),
+        ),
         None => (unsigned, None),
     };
     let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
     let mantissa = match mantissa.split_once('.') {
-        Some((whole, fraction)) => digits(whole) && digits(fraction) && !(whole.is_empty() && fraction.is_empty()),
+        Some((whole, fraction)) => {
+            digits(whole) && digits(fraction) && !(whole.is_empty() && fraction.is_empty())
+        }
         None => digits(mantissa) && !mantissa.is_empty(),
     };
     mantissa && exponent.is_none_or(|e| digits(e) && !e.is_empty())
@@ -116,7 +129,9 @@ fn is_float(text: &str) -> bool {
 /// A decimal number that a double can hold.
 fn float(text: &str) -> Option<f64> {
     // Rust reads the names of what is no number, too.
-    let decimal = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
+    let decimal = text
+        .bytes()
+        .all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
     text.parse().ok().filter(|f: &f64| decimal && f.is_finite())
 }
 
@@ -126,7 +141,11 @@ pub(super) fn is_date(text: &str) -> bool {
     let mut rest = text;
     let mut number = |max_len: usize, before: &str| {
         let found = rest.strip_prefix(before)?;
-        let len = found.bytes().take(max_len).take_while(u8::is_ascii_digit).count();
+        let len = found
+            .bytes()
+            .take(max_len)
+            .take_while(u8::is_ascii_digit)
+            .count();
         let (digits, tail) = found.split_at(len);
         rest = tail;
         digits.parse::<u32>().ok()
@@ -148,16 +167,27 @@ pub(super) fn is_date(text: &str) -> bool {
         return false;
     }
     let time = &rest[1..];
-    let end = time.find(|c: char| !matches!(c, '0'..='9' | ':' | '.' | ',')).unwrap_or(time.len());
+    let end = time
+        .find(|c: char| !matches!(c, '0'..='9' | ':' | '.' | ','))
+        .unwrap_or(time.len());
     let (clock, zone) = time.split_at(end);
-    is_clock(clock) && if zoned { is_zone(zone) } else { zone.is_empty() }
+    is_clock(clock)
+        && if zoned {
+            is_zone(zone)
+        } else {
+            zone.is_empty()
+        }
 }
 
 /// `15:4:5` with an optional fraction.
 fn is_clock(text: &str) -> bool {
-    let (whole, fraction) = text.split_once(['.', ',']).map_or((text, None), |(w, f)| (w, Some(f)));
+    let (whole, fraction) = text
+        .split_once(['.', ','])
+        .map_or((text, None), |(w, f)| (w, Some(f)));
     let parts: Vec<&str> = whole.split(':').collect();
-    let below = |part: &str, limit: u32| (1..=2).contains(&part.len()) && part.parse::<u32>().is_ok_and(|n| n < limit);
+    let below = |part: &str, limit: u32| {
+        (1..=2).contains(&part.len()) && part.parse::<u32>().is_ok_and(|n| n < limit)
+    };
     matches!(parts[..], [h, m, s] if below(h, 24) && below(m, 60) && below(s, 60))
         && fraction.is_none_or(|f| !f.is_empty() && f.bytes().all(|b| b.is_ascii_digit()))
 }
@@ -184,14 +214,22 @@ pub(super) fn tagged(tag: &str, text: &str) -> Result<Scalar, Error> {
             Ok(Scalar::Float(f))
         }
         (tag, found) if found.tag().strip_prefix("!!") == Some(tag) => Ok(found),
-        (tag, found) => Err(Error::Tag { found: found.tag(), text: text.to_owned(), tag: format!("!!{tag}") }),
+        (tag, found) => Err(Error::Tag {
+            found: found.tag(),
+            text: text.to_owned(),
+            tag: format!("!!{tag}"),
+        }),
     }
 }
 
 /// A float as Go's `FormatFloat(f, 'g', -1, bits)` prints it, the digits already found: `1.5e+07`.
 pub(super) fn general(shortest_scientific: &str) -> String {
-    let (mantissa, exponent) = shortest_scientific.split_once('e').unwrap_or((shortest_scientific, "0"));
-    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |m| ("-", m));
+    let (mantissa, exponent) = shortest_scientific
+        .split_once('e')
+        .unwrap_or((shortest_scientific, "0"));
+    let (sign, mantissa) = mantissa
+        .strip_prefix('-')
+        .map_or(("", mantissa), |m| ("-", m));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if !(-4..6).contains(&exponent) {
         let exponent_sign = if exponent < 0 { '-' } else { '+' };
@@ -232,7 +270,10 @@ mod tests {
             ("--5", Scalar::String),
             ("-9223372036854775808", Scalar::Int(i64::MIN)),
             ("18446744073709551615", Scalar::Uint(u64::MAX)),
-            ("18446744073709551616", Scalar::Float(18_446_744_073_709_551_616.0)),
+            (
+                "18446744073709551616",
+                Scalar::Float(18_446_744_073_709_551_616.0),
+            ),
             ("1e3", Scalar::Float(1000.0)),
             (".5", Scalar::Float(0.5)),
             ("1.", Scalar::Float(1.0)),
@@ -251,10 +292,23 @@ mod tests {
 
     #[test]
     fn dates_are_recognised_as_upstream_does() {
-        for date in ["2001-12-14", "2001-1-2", "2001-12-14T21:59:43Z", "2001-12-14t21:59:43.10-05:00", "2001-12-14 21:59:43.1"] {
+        for date in [
+            "2001-12-14",
+            "2001-1-2",
+            "2001-12-14T21:59:43Z",
+            "2001-12-14t21:59:43.10-05:00",
+            "2001-12-14 21:59:43.1",
+        ] {
             assert!(is_date(date), "{date}");
         }
-        for other in ["2001-12", "2001-13-01", "20011-1-1", "2001-12-14T21:59:43", "2001-12-14 21:59:43 -5", "2001-12-14x"] {
+        for other in [
+            "2001-12",
+            "2001-13-01",
+            "20011-1-1",
+            "2001-12-14T21:59:43",
+            "2001-12-14 21:59:43 -5",
+            "2001-12-14x",
+        ] {
             assert!(!is_date(other), "{other}");
         }
     }

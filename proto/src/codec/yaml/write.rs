@@ -210,7 +210,9 @@ impl Writer<'_> {
 
 /// How a string is written.
 fn style(text: &str, key: bool) -> Style {
-    let plain = matches!(resolve::plain(text), Scalar::String | Scalar::Merge) && !resolve::is_date(text) && !is_base_60(text);
+    let plain = matches!(resolve::plain(text), Scalar::String | Scalar::Merge)
+        && !resolve::is_date(text)
+        && !is_base_60(text);
     let seen = analyze(text);
     let style = if text.contains('\n') {
         Style::Literal
@@ -222,7 +224,13 @@ fn style(text: &str, key: bool) -> Style {
     match style {
         Style::Literal if key || !seen.literal => Style::Double,
         // Breaks other than line feeds are readable only as escapes.
-        Style::Plain if !seen.plain => if seen.single && !text.contains(is_break) { Style::Single } else { Style::Double },
+        Style::Plain if !seen.plain => {
+            if seen.single && !text.contains(is_break) {
+                Style::Single
+            } else {
+                Style::Double
+            }
+        }
         style => style,
     }
 }
@@ -243,7 +251,8 @@ fn analyze(text: &str) -> Allowed {
     while let Some(c) = chars.next() {
         let ends_word = chars.peek().is_none_or(|next| matches!(next, ' ' | '\t'));
         indicators |= match c {
-            ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`' => first,
+            ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@'
+            | '`' => first,
             '#' => first || before == ' ' || before == '\t' || before == '\0' || is_break(before),
             '?' | '-' => first && ends_word,
             ':' => ends_word,
@@ -271,7 +280,8 @@ fn is_break(c: char) -> bool {
 }
 
 fn is_printable(c: char) -> bool {
-    matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}') && c != '\u{feff}'
+    matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}')
+        && c != '\u{feff}'
 }
 
 fn escape(c: char) -> String {
@@ -305,7 +315,8 @@ fn is_base_60(text: &str) -> bool {
     let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit() || b == b'_');
     let mut parts = whole.split(':');
     let first = parts.next().unwrap_or_default();
-    let sexagesimal = |part: &str| matches!(part.as_bytes(), [b'0'..=b'9'] | [b'0'..=b'5', b'0'..=b'9']);
+    let sexagesimal =
+        |part: &str| matches!(part.as_bytes(), [b'0'..=b'9'] | [b'0'..=b'5', b'0'..=b'9']);
     whole.contains(':')
         && first.starts_with(|c: char| c.is_ascii_digit())
         && digits(first)
@@ -318,13 +329,19 @@ fn float(f: f64) -> String {
     let mut json = Vec::new();
     json::push_float(f, &mut json);
     let text = json::lossy(&json).into_owned();
-    if text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok() { text } else { resolve::general(&format!("{f:e}")) }
+    if text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok() {
+        text
+    } else {
+        resolve::general(&format!("{f:e}"))
+    }
 }
 
 /// Upstream's order of keys: runs of digits compare as numbers, other characters go before letters.
 fn natural(a: &str, b: &str) -> Ordering {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let Some(i) = a.iter().zip(&b).position(|(x, y)| x != y) else { return a.len().cmp(&b.len()) };
+    let Some(i) = a.iter().zip(&b).position(|(x, y)| x != y) else {
+        return a.len().cmp(&b.len());
+    };
     let (x, y) = (a[i], b[i]);
     match (x.is_alphabetic(), y.is_alphabetic()) {
         (true, true) => return x.cmp(&y),
@@ -334,10 +351,16 @@ fn natural(a: &str, b: &str) -> Ordering {
     }
     // Within a number that has begun, a zero has a weight.
     let inside = (x == '0' || y == '0')
-        && a[..i].iter().rev().take_while(|c| c.is_ascii_digit()).any(|c| *c != '0');
+        && a[..i]
+            .iter()
+            .rev()
+            .take_while(|c| c.is_ascii_digit())
+            .any(|c| *c != '0');
     let run = |s: &[char]| {
         let digits = s[i..].iter().map_while(|c| c.to_digit(10));
-        digits.fold((u64::from(inside), 0_usize), |(n, len), d| (n.wrapping_mul(10).wrapping_add(d.into()), len + 1))
+        digits.fold((u64::from(inside), 0_usize), |(n, len), d| {
+            (n.wrapping_mul(10).wrapping_add(d.into()), len + 1)
+        })
     };
     run(&a).cmp(&run(&b)).then(x.cmp(&y))
 }

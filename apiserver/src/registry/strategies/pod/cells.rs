@@ -12,7 +12,11 @@ pub(super) fn cells(object: &Value, now: i64) -> Vec<Value> {
     let or_none = |text: &str| -> Value { if text.is_empty() { "<none>" } else { text }.into() };
     let restarts = match seen.last_restart {
         Some(at) if seen.restarts != 0 => {
-            format!("{} ({} ago)", seen.restarts, crate::table::human_duration(now - at))
+            format!(
+                "{} ({} ago)",
+                seen.restarts,
+                crate::table::human_duration(now - at)
+            )
         }
         _ => seen.restarts.to_string(),
     };
@@ -41,7 +45,11 @@ struct Seen {
 impl Seen {
     fn count(&mut self, status: ContainerStatus<'_>) {
         self.restarts += status.restart_count();
-        let finished = status.last_state().terminated().and_then(|t| t.finished_at()).and_then(time::unix_of);
+        let finished = status
+            .last_state()
+            .terminated()
+            .and_then(|t| t.finished_at())
+            .and_then(time::unix_of);
         if let Some((at, _)) = finished {
             self.last_restart = self.last_restart.max(Some(at));
         }
@@ -50,18 +58,50 @@ impl Seen {
 
 fn look(pod: Pod<'_>, object: &Value) -> Seen {
     let status = pod.status();
-    let mut reason = if status.reason().is_empty() { status.phase() } else { status.reason() }.to_owned();
-    if status.conditions().iter().any(|c| c.r#type() == "PodScheduled" && c.reason() == "SchedulingGated") {
+    let mut reason = if status.reason().is_empty() {
+        status.phase()
+    } else {
+        status.reason()
+    }
+    .to_owned();
+    if status
+        .conditions()
+        .iter()
+        .any(|c| c.r#type() == "PodScheduled" && c.reason() == "SchedulingGated")
+    {
         "SchedulingGated".clone_into(&mut reason);
     }
     let sidecar = |name: &str| {
-        pod.spec().init_containers().iter().any(|c| c.name() == name && c.restart_policy() == Some("Always"))
+        pod.spec()
+            .init_containers()
+            .iter()
+            .any(|c| c.name() == name && c.restart_policy() == Some("Always"))
     };
-    let sidecars = pod.spec().init_containers().iter().filter(|c| c.restart_policy() == Some("Always")).count();
-    let mut seen = Seen { reason, ready: 0, total: pod.spec().containers().len() + sidecars, restarts: 0, last_restart: None };
-    let mut of_sidecars = Seen { reason: String::new(), ready: 0, total: 0, restarts: 0, last_restart: None };
+    let sidecars = pod
+        .spec()
+        .init_containers()
+        .iter()
+        .filter(|c| c.restart_policy() == Some("Always"))
+        .count();
+    let mut seen = Seen {
+        reason,
+        ready: 0,
+        total: pod.spec().containers().len() + sidecars,
+        restarts: 0,
+        last_restart: None,
+    };
+    let mut of_sidecars = Seen {
+        reason: String::new(),
+        ready: 0,
+        total: 0,
+        restarts: 0,
+        last_restart: None,
+    };
     let initializing = initializing(pod, &mut seen, &mut of_sidecars, &sidecar);
-    let initialized = status.conditions().iter().any(|c| c.r#type() == "Initialized" && c.status() == "True");
+    let initialized = status
+        .conditions()
+        .iter()
+        .any(|c| c.r#type() == "Initialized" && c.status() == "True");
     if !initializing || initialized {
         seen.restarts = of_sidecars.restarts;
         seen.last_restart = of_sidecars.last_restart;
@@ -78,7 +118,12 @@ fn look(pod: Pod<'_>, object: &Value) -> Seen {
 }
 
 /// Looks at init containers until the one that holds the pod up; says whether there is one.
-fn initializing(pod: Pod<'_>, seen: &mut Seen, of_sidecars: &mut Seen, sidecar: &impl Fn(&str) -> bool) -> bool {
+fn initializing(
+    pod: Pod<'_>,
+    seen: &mut Seen,
+    of_sidecars: &mut Seen,
+    sidecar: &impl Fn(&str) -> bool,
+) -> bool {
     let total = pod.spec().init_containers().len();
     for (i, status) in pod.status().init_container_statuses().iter().enumerate() {
         seen.count(status);
@@ -99,7 +144,9 @@ fn initializing(pod: Pod<'_>, seen: &mut Seen, of_sidecars: &mut Seen, sidecar: 
             Some(t) if !t.reason().is_empty() => format!("Init:{}", t.reason()),
             Some(t) if t.signal() != 0 => format!("Init:Signal:{}", t.signal()),
             Some(t) => format!("Init:ExitCode:{}", t.exit_code()),
-            None if !waiting.is_empty() && waiting != "PodInitializing" => format!("Init:{waiting}"),
+            None if !waiting.is_empty() && waiting != "PodInitializing" => {
+                format!("Init:{waiting}")
+            }
             None => format!("Init:{i}/{total}"),
         };
         return true;
@@ -130,7 +177,11 @@ fn running(pod: Pod<'_>, seen: &mut Seen) {
         }
     }
     if seen.reason == "Completed" {
-        let ready = pod.status().conditions().iter().any(|c| c.r#type() == "Ready" && c.status() == "True");
+        let ready = pod
+            .status()
+            .conditions()
+            .iter()
+            .any(|c| c.r#type() == "Ready" && c.status() == "True");
         if has_running && ready {
             seen.reason = "Running".into();
         } else if !error.is_empty() {
@@ -146,7 +197,12 @@ fn gates(pod: Pod<'_>) -> String {
     if gates.is_empty() {
         return "<none>".into();
     }
-    let is_true = |kind: &str| pod.status().conditions().iter().any(|c| c.r#type() == kind && c.status() == "True");
+    let is_true = |kind: &str| {
+        pod.status()
+            .conditions()
+            .iter()
+            .any(|c| c.r#type() == kind && c.status() == "True")
+    };
     let open = gates.iter().filter(|g| is_true(g.condition_type())).count();
     format!("{open}/{}", gates.len())
 }

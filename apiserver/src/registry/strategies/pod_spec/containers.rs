@@ -8,8 +8,8 @@ use proto::path::{Errors, Spot};
 use proto::quantity::Quantity;
 use proto::view::View;
 use proto::view::core_v1::{
-    Container, EnvVar, ExecAction, HTTPGetAction, LifecycleHandler, PodSpec, Probe, ResourceRequirements,
-    SecurityContext, TCPSocketAction,
+    Container, EnvVar, ExecAction, HTTPGetAction, LifecycleHandler, PodSpec, Probe,
+    ResourceRequirements, SecurityContext, TCPSocketAction,
 };
 use proto::{NameId, Value};
 
@@ -25,7 +25,12 @@ pub(super) fn containers(e: &mut Errors<'_>, spec: PodSpec<'_>) {
     for container in spec.containers() {
         one(e, container, &volumes, &mut seen);
         if container.restart_policy().is_some() && container.restart_policy_rules().is_empty() {
-            rules::one_of(e, container, n::RESTART_POLICY, &["Always", "OnFailure", "Never"]);
+            rules::one_of(
+                e,
+                container,
+                n::RESTART_POLICY,
+                &["Always", "OnFailure", "Never"],
+            );
         }
     }
     for container in spec.init_containers() {
@@ -54,38 +59,80 @@ fn init(e: &mut Errors<'_>, container: Container<'_>) {
     }
 }
 
-fn one<'a>(e: &mut Errors<'_>, container: Container<'a>, volumes: &HashSet<&str>, seen: &mut HashSet<&'a str>) {
+fn one<'a>(
+    e: &mut Errors<'_>,
+    container: Container<'a>,
+    volumes: &HashSet<&str>,
+    seen: &mut HashSet<&'a str>,
+) {
     let at = Spot::of(container);
     if rules::required(e, container, n::NAME) {
-        rules::each(e, container, n::NAME, names::dns_label_problems(container.name()));
+        rules::each(
+            e,
+            container,
+            n::NAME,
+            names::dns_label_problems(container.name()),
+        );
     }
     if !seen.insert(container.name()) && !container.name().is_empty() {
         e.duplicate(at.field(n::NAME), container.name());
     }
     if rules::required(e, container, n::IMAGE) && container.image().trim() != container.image() {
-        e.invalid(at.field(n::IMAGE), container.image(), "must not have leading or trailing whitespace");
+        e.invalid(
+            at.field(n::IMAGE),
+            container.image(),
+            "must not have leading or trailing whitespace",
+        );
     }
-    rules::required_one_of(e, container, n::TERMINATION_MESSAGE_POLICY, &["File", "FallbackToLogsOnError"]);
+    rules::required_one_of(
+        e,
+        container,
+        n::TERMINATION_MESSAGE_POLICY,
+        &["File", "FallbackToLogsOnError"],
+    );
     ports(e, container);
     environment(e, container);
     mounts(e, container, volumes);
-    rules::required_one_of(e, container, n::IMAGE_PULL_POLICY, &["Always", "IfNotPresent", "Never"]);
+    rules::required_one_of(
+        e,
+        container,
+        n::IMAGE_PULL_POLICY,
+        &["Always", "IfNotPresent", "Never"],
+    );
     resources(e, container.resources());
-    for probe in [container.liveness_probe(), container.readiness_probe(), container.startup_probe()].into_iter().flatten() {
+    for probe in [
+        container.liveness_probe(),
+        container.readiness_probe(),
+        container.startup_probe(),
+    ]
+    .into_iter()
+    .flatten()
+    {
         self::probe(e, probe);
     }
     if let Some(probe) = container.liveness_probe()
         && probe.success_threshold() != 1
     {
-        e.invalid(Spot::of(probe).field(n::SUCCESS_THRESHOLD), probe.success_threshold(), "must be 1");
+        e.invalid(
+            Spot::of(probe).field(n::SUCCESS_THRESHOLD),
+            probe.success_threshold(),
+            "must be 1",
+        );
     }
     if let Some(probe) = container.startup_probe()
         && probe.success_threshold() != 1
     {
-        e.invalid(Spot::of(probe).field(n::SUCCESS_THRESHOLD), probe.success_threshold(), "must be 1");
+        e.invalid(
+            Spot::of(probe).field(n::SUCCESS_THRESHOLD),
+            probe.success_threshold(),
+            "must be 1",
+        );
     }
     if let Some(lifecycle) = container.lifecycle() {
-        for hook in [lifecycle.post_start(), lifecycle.pre_stop()].into_iter().flatten() {
+        for hook in [lifecycle.post_start(), lifecycle.pre_stop()]
+            .into_iter()
+            .flatten()
+        {
             handler(e, hook);
         }
     }
@@ -127,9 +174,17 @@ fn host_ports(e: &mut Errors<'_>, spec: PodSpec<'_>) {
         }
         if spec.host_network() && port.host_port() != port.container_port() {
             let at = Spot::of(port).field(n::CONTAINER_PORT);
-            e.invalid(at, port.container_port(), "must match `hostPort` when `hostNetwork` is true");
+            e.invalid(
+                at,
+                port.container_port(),
+                "must match `hostPort` when `hostNetwork` is true",
+            );
         }
-        let ip = if port.host_ip().is_empty() { "0.0.0.0" } else { port.host_ip() };
+        let ip = if port.host_ip().is_empty() {
+            "0.0.0.0"
+        } else {
+            port.host_ip()
+        };
         if !seen.insert((port.host_port(), port.protocol(), ip)) {
             let shown = format!("{}/{}/{}", port.host_port(), port.protocol(), ip);
             e.duplicate(Spot::of(port).field(n::HOST_PORT), shown);
@@ -140,19 +195,37 @@ fn host_ports(e: &mut Errors<'_>, spec: PodSpec<'_>) {
 fn environment(e: &mut Errors<'_>, container: Container<'_>) {
     for var in container.env() {
         if rules::required(e, var, n::NAME) {
-            rules::each(e, var, n::NAME, names::relaxed_env_var_name_problems(var.name()));
+            rules::each(
+                e,
+                var,
+                n::NAME,
+                names::relaxed_env_var_name_problems(var.name()),
+            );
         }
         value_from(e, var);
     }
     for from in container.env_from() {
         if !from.prefix().is_empty() {
-            rules::each(e, from, n::PREFIX, names::relaxed_env_var_name_problems(from.prefix()));
+            rules::each(
+                e,
+                from,
+                n::PREFIX,
+                names::relaxed_env_var_name_problems(from.prefix()),
+            );
         }
         let sources = [from.config_map_ref().is_some(), from.secret_ref().is_some()];
         match sources.iter().filter(|s| **s).count() {
-            0 => e.invalid(Spot::of(from), "", "must specify one of: `configMapRef` or `secretRef`"),
+            0 => e.invalid(
+                Spot::of(from),
+                "",
+                "must specify one of: `configMapRef` or `secretRef`",
+            ),
             1 => {}
-            _ => e.invalid(Spot::of(from), "", "may not have more than one field specified at a time"),
+            _ => e.invalid(
+                Spot::of(from),
+                "",
+                "may not have more than one field specified at a time",
+            ),
         }
         if let Some(source) = from.config_map_ref() {
             rules::required(e, source, n::NAME);
@@ -177,7 +250,9 @@ const ENV_FIELDS: [&str; 9] = [
 ];
 
 fn value_from(e: &mut Errors<'_>, var: EnvVar<'_>) {
-    let Some(source) = var.value_from() else { return };
+    let Some(source) = var.value_from() else {
+        return;
+    };
     let at = Spot::of(source);
     let given = [
         source.field_ref().is_some(),
@@ -191,15 +266,22 @@ fn value_from(e: &mut Errors<'_>, var: EnvVar<'_>) {
             let all = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
             e.invalid(at, "", all);
         }
-        _ if !var.value().is_empty() => e.invalid(at, "", "may not be specified when `value` is not empty"),
+        _ if !var.value().is_empty() => {
+            e.invalid(at, "", "may not be specified when `value` is not empty")
+        }
         1 => {}
-        _ => e.invalid(at, "", "may not have more than one field specified at a time"),
+        _ => e.invalid(
+            at,
+            "",
+            "may not have more than one field specified at a time",
+        ),
     }
     if let Some(field) = source.field_ref() {
         let path = field.field_path();
         if rules::required(e, field, n::FIELD_PATH) {
             let keyed = ["metadata.labels", "metadata.annotations"].iter().any(|p| {
-                path.strip_prefix(p).is_some_and(|rest| rest.starts_with("['") && rest.ends_with("']"))
+                path.strip_prefix(p)
+                    .is_some_and(|rest| rest.starts_with("['") && rest.ends_with("']"))
             });
             if !keyed && !ENV_FIELDS.contains(&path) {
                 e.not_supported(Spot::of(field).field(n::FIELD_PATH), path, &ENV_FIELDS);
@@ -230,9 +312,16 @@ fn mounts(e: &mut Errors<'_>, container: Container<'_>, volumes: &HashSet<&str>)
             e.not_found(at.field(n::NAME), mount.name());
         }
         if rules::required(e, mount, n::MOUNT_PATH) && !paths.insert(mount.mount_path()) {
-            e.invalid(at.field(n::MOUNT_PATH), mount.mount_path(), "must be unique");
+            e.invalid(
+                at.field(n::MOUNT_PATH),
+                mount.mount_path(),
+                "must be unique",
+            );
         }
-        for (path, field) in [(mount.sub_path(), n::SUB_PATH), (mount.sub_path_expr(), n::SUB_PATH_EXPR)] {
+        for (path, field) in [
+            (mount.sub_path(), n::SUB_PATH),
+            (mount.sub_path_expr(), n::SUB_PATH_EXPR),
+        ] {
             if path.starts_with('/') {
                 e.invalid(at.field(field), path, "must be a relative path");
             }
@@ -241,25 +330,39 @@ fn mounts(e: &mut Errors<'_>, container: Container<'_>, volumes: &HashSet<&str>)
             }
         }
         if !mount.sub_path().is_empty() && !mount.sub_path_expr().is_empty() {
-            e.invalid(at.field(n::SUB_PATH_EXPR), mount.sub_path_expr(), "subPathExpr and subPath are mutually exclusive");
+            e.invalid(
+                at.field(n::SUB_PATH_EXPR),
+                mount.sub_path_expr(),
+                "subPathExpr and subPath are mutually exclusive",
+            );
         }
         if let Some(mode) = mount.mount_propagation() {
             let modes = ["Bidirectional", "HostToContainer", "None"];
             if !modes.contains(&mode) {
                 e.not_supported(at.field(n::MOUNT_PROPAGATION), mode, &modes);
             }
-            let privileged = container.security_context().and_then(|c| c.privileged()) == Some(true);
+            let privileged =
+                container.security_context().and_then(|c| c.privileged()) == Some(true);
             if mode == "Bidirectional" && !privileged {
-                e.forbidden(at.field(n::MOUNT_PROPAGATION), "Bidirectional mount propagation is available only to privileged containers");
+                e.forbidden(
+                    at.field(n::MOUNT_PROPAGATION),
+                    "Bidirectional mount propagation is available only to privileged containers",
+                );
             }
         }
     }
 }
 
 /// `ValidateContainerResourceRequirements`.
-pub(in crate::registry::strategies) fn resources(e: &mut Errors<'_>, resources: ResourceRequirements<'_>) {
+pub(in crate::registry::strategies) fn resources(
+    e: &mut Errors<'_>,
+    resources: ResourceRequirements<'_>,
+) {
     let at = Spot::of(resources);
-    for (map, field) in [(resources.limits(), n::LIMITS), (resources.requests(), n::REQUESTS)] {
+    for (map, field) in [
+        (resources.limits(), n::LIMITS),
+        (resources.requests(), n::REQUESTS),
+    ] {
         for (name, value) in map.iter() {
             let spot = at.field(field).key(name.as_str());
             resource_name(e, spot, name.as_str());
@@ -269,15 +372,30 @@ pub(in crate::registry::strategies) fn resources(e: &mut Errors<'_>, resources: 
         }
     }
     for (name, request) in resources.requests().iter() {
-        let Some(limit) = resources.limits().get(name) else { continue };
-        let (Some(request), Some(limit)) = (amount(request), amount(limit)) else { continue };
+        let Some(limit) = resources.limits().get(name) else {
+            continue;
+        };
+        let (Some(request), Some(limit)) = (amount(request), amount(limit)) else {
+            continue;
+        };
         let spot = at.field(n::REQUESTS);
-        let shown = resources.requests().get(name).and_then(Value::as_str).unwrap_or_default();
+        let shown = resources
+            .requests()
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         if request > limit {
-            let detail = format!("must be less than or equal to {} limit of {limit}", name.as_str());
+            let detail = format!(
+                "must be less than or equal to {} limit of {limit}",
+                name.as_str()
+            );
             e.invalid(spot, shown, detail);
         } else if is_extended(name.as_str()) && request != limit {
-            e.invalid(spot, shown, format!("must be equal to {} limit of {limit}", name.as_str()));
+            e.invalid(
+                spot,
+                shown,
+                format!("must be equal to {} limit of {limit}", name.as_str()),
+            );
         }
     }
 }
@@ -304,7 +422,14 @@ fn is_extended(name: &str) -> bool {
 }
 
 fn probe(e: &mut Errors<'_>, probe: Probe<'_>) {
-    actions(e, probe.node(), probe.exec(), probe.http_get(), probe.tcp_socket(), probe.grpc().is_some());
+    actions(
+        e,
+        probe.node(),
+        probe.exec(),
+        probe.http_get(),
+        probe.tcp_socket(),
+        probe.grpc().is_some(),
+    );
     for field in [
         n::INITIAL_DELAY_SECONDS,
         n::TIMEOUT_SECONDS,
@@ -317,7 +442,11 @@ fn probe(e: &mut Errors<'_>, probe: Probe<'_>) {
     if let Some(seconds) = probe.termination_grace_period_seconds()
         && seconds <= 0
     {
-        e.invalid(Spot::of(probe).field(n::TERMINATION_GRACE_PERIOD_SECONDS), seconds, "must be greater than 0");
+        e.invalid(
+            Spot::of(probe).field(n::TERMINATION_GRACE_PERIOD_SECONDS),
+            seconds,
+            "must be greater than 0",
+        );
     }
     if let Some(grpc) = probe.grpc() {
         rules::port(e, grpc, n::PORT);
@@ -325,15 +454,34 @@ fn probe(e: &mut Errors<'_>, probe: Probe<'_>) {
 }
 
 fn handler(e: &mut Errors<'_>, hook: LifecycleHandler<'_>) {
-    actions(e, hook.node(), hook.exec(), hook.http_get(), hook.tcp_socket(), hook.sleep().is_some());
+    actions(
+        e,
+        hook.node(),
+        hook.exec(),
+        hook.http_get(),
+        hook.tcp_socket(),
+        hook.sleep().is_some(),
+    );
     if let Some(sleep) = hook.sleep() {
         rules::not_negative(e, sleep, n::SECONDS);
     }
 }
 
 /// Exactly one action, and that one complete.
-fn actions(e: &mut Errors<'_>, node: proto::view::Node<'_>, exec: Option<ExecAction<'_>>, http: Option<HTTPGetAction<'_>>, tcp: Option<TCPSocketAction<'_>>, other: bool) {
-    let given: Vec<(bool, NameId)> = vec![(exec.is_some(), n::EXEC), (http.is_some(), n::HTTP_GET), (tcp.is_some(), n::TCP_SOCKET), (other, n::GRPC)];
+fn actions(
+    e: &mut Errors<'_>,
+    node: proto::view::Node<'_>,
+    exec: Option<ExecAction<'_>>,
+    http: Option<HTTPGetAction<'_>>,
+    tcp: Option<TCPSocketAction<'_>>,
+    other: bool,
+) {
+    let given: Vec<(bool, NameId)> = vec![
+        (exec.is_some(), n::EXEC),
+        (http.is_some(), n::HTTP_GET),
+        (tcp.is_some(), n::TCP_SOCKET),
+        (other, n::GRPC),
+    ];
     let at = Spot::node(node.value());
     let mut there = given.iter().filter(|(g, _)| *g);
     if there.next().is_none() {
@@ -351,10 +499,19 @@ fn actions(e: &mut Errors<'_>, node: proto::view::Node<'_>, exec: Option<ExecAct
         rules::required(e, http, n::PATH);
         rules::port_or_name(e, http, n::PORT);
         if !["HTTP", "HTTPS"].contains(&http.scheme()) {
-            e.not_supported(Spot::of(http).field(n::SCHEME), http.scheme(), &["HTTP", "HTTPS"]);
+            e.not_supported(
+                Spot::of(http).field(n::SCHEME),
+                http.scheme(),
+                &["HTTP", "HTTPS"],
+            );
         }
         for header in http.http_headers() {
-            rules::each(e, header, n::NAME, names::http_header_name_problems(header.name()));
+            rules::each(
+                e,
+                header,
+                n::NAME,
+                names::http_header_name_problems(header.name()),
+            );
         }
     }
     if let Some(tcp) = tcp {
@@ -370,7 +527,11 @@ fn security(e: &mut Errors<'_>, context: SecurityContext<'_>) {
     }
     if context.allow_privilege_escalation() == Some(false) {
         if context.privileged() == Some(true) {
-            e.invalid(Spot::of(context), context.node().value(), "cannot set `allowPrivilegeEscalation` to false and `privileged` to true");
+            e.invalid(
+                Spot::of(context),
+                context.node().value(),
+                "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+            );
         }
         let adds = context.capabilities().map_or(&[][..], |c| c.add());
         if adds.iter().any(|c| c.as_str() == Some("CAP_SYS_ADMIN")) {

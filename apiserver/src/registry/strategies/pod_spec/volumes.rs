@@ -58,9 +58,22 @@ fn source(e: &mut Errors<'_>, volume: Volume<'_>) {
     }
     if let Some(host) = volume.host_path() {
         if rules::required(e, host, n::PATH) && host.path().split('/').any(|p| p == "..") {
-            e.invalid(Spot::of(host).field(n::PATH), host.path(), "must not contain '..'");
+            e.invalid(
+                Spot::of(host).field(n::PATH),
+                host.path(),
+                "must not contain '..'",
+            );
         }
-        let types = ["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
+        let types = [
+            "",
+            "DirectoryOrCreate",
+            "Directory",
+            "FileOrCreate",
+            "File",
+            "Socket",
+            "CharDevice",
+            "BlockDevice",
+        ];
         if let Some(kind) = host.r#type()
             && !types.contains(&kind)
         {
@@ -85,11 +98,16 @@ fn source(e: &mut Errors<'_>, volume: Volume<'_>) {
 /// One kind each.
 fn projections(e: &mut Errors<'_>, sources: &[Value]) {
     for source in sources {
-        let given = source.as_map().map_or(0, |m| m.iter().filter(|(_, v)| !v.is_null()).count());
+        let given = source
+            .as_map()
+            .map_or(0, |m| m.iter().filter(|(_, v)| !v.is_null()).count());
         match given {
             0 => e.required(Spot::node(source), "must specify a projected volume source"),
             1 => {}
-            _ => e.forbidden(Spot::node(source), "may not specify more than 1 volume type"),
+            _ => e.forbidden(
+                Spot::node(source),
+                "may not specify more than 1 volume type",
+            ),
         }
     }
 }
@@ -99,7 +117,11 @@ fn mode<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId) {
     if let Some(mode) = view.node().opt_int(field)
         && !(0..=0o777).contains(&mode)
     {
-        e.invalid(Spot::of(view).field(field), mode, "must be a number between 0 and 0777 (octal), both inclusive");
+        e.invalid(
+            Spot::of(view).field(field),
+            mode,
+            "must be a number between 0 and 0777 (octal), both inclusive",
+        );
     }
 }
 
