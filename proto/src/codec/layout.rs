@@ -70,13 +70,13 @@ pub(crate) enum Target {
     Inline(Tags),
 }
 
-static LAYOUTS: LazyLock<Box<[OnceLock<Layout>]>> =
+static LAYOUTS: LazyLock<Box<[OnceLock<Box<Layout>>]>> =
     LazyLock::new(|| catalogue::messages().map(|_| OnceLock::new()).collect());
 
 impl Layout {
     #[inline]
     pub(crate) fn of(message: MsgId) -> &'static Self {
-        LAYOUTS[usize::from(message.0)].get_or_init(|| Self::build(message))
+        LAYOUTS[usize::from(message.0)].get_or_init(|| Box::new(Self::build(message)))
     }
 
     fn build(message: MsgId) -> Self {

@@ -76,7 +76,7 @@ impl<'a> ObjectMeta<'a> {
                 tag::LABELS => drop(pair(wire.bytes("Labels")?)?),
                 tag::ANNOTATIONS => drop(pair(wire.bytes("Annotations")?)?),
                 tag::OWNER_REFERENCES => {
-                    drop(OwnerReference::read(wire.bytes("OwnerReferences")?)?)
+                    OwnerReference::read(wire.bytes("OwnerReferences")?)?;
                 }
                 tag::FINALIZERS => drop(text(wire, "Finalizers")?),
                 _ => {}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api;
-use proto::MsgId;
+use proto::{MsgId, Value};
 use proto::codec::{json, protobuf};
 use proto::typed;
 use serde::de::DeserializeOwned;
@@ -98,4 +98,21 @@ fn a_type_reads_the_same_from_protobuf_a_tree_and_json() {
         "no golden objects for {:?}",
         checks.keys()
     );
+}
+
+#[test]
+fn lists_are_read_without_type_meta_in_their_items() {
+    let golden = corpus(HEAD).into_iter().find(|g| g.name == "core.v1.Pod").unwrap();
+    let pod = protobuf::open(&golden.protobuf).unwrap().raw;
+    let item = json::decode(&compact(&golden.json), golden.message().unwrap(), json::Strictness::Lenient).unwrap().value;
+    let mut list = Value::object();
+    list.set(&["metadata", "resourceVersion"], "5");
+    list.set(&["items"], vec![item.clone(), item]);
+    let message = MsgId::find("core/v1.PodList").unwrap();
+    let mut raw = Vec::new();
+    protobuf::encode(&list, message, &mut raw);
+    let list: k8s_openapi::List<api::core::v1::Pod> = typed::from_protobuf(&raw, message).unwrap();
+    let pod: api::core::v1::Pod = typed::from_protobuf(pod, golden.message().unwrap()).unwrap();
+    assert_eq!(list.metadata.resource_version.as_deref(), Some("5"));
+    assert_eq!(list.items, [pod.clone(), pod]);
 }
