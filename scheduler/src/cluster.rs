@@ -15,12 +15,13 @@ use k8s_openapi::api::core::v1::Node;
 
 use crate::pod::{HostPort, PodInfo};
 use crate::resources::{self, Amounts, Resources, Scalars};
-use crate::selector::Labels;
+use crate::selector::{Labels, Selector};
 
 pub mod counts;
 pub mod labels;
 pub mod taints;
 pub mod terms;
+mod workloads;
 mod zones;
 
 use counts::Counts;
@@ -29,6 +30,8 @@ pub use labels::{Column, NodeLabels};
 pub use taints::{TaintInfo, TaintSetId, TaintSets};
 use terms::Terms;
 pub use terms::Wish;
+pub use workloads::Workload;
+use workloads::Workloads;
 
 /// A node, as an index into arrays.
 pub type NodeIndex = u32;
@@ -156,6 +159,7 @@ pub struct Cluster {
     pods: HashMap<Arc<str>, Placed>,
     counts: Counts,
     terms: Terms,
+    workloads: Workloads,
     namespaces: HashMap<String, Labels>,
     no_labels: Labels,
 }
@@ -252,6 +256,12 @@ impl Cluster {
     #[must_use]
     pub fn has_apart_terms(&self) -> bool {
         self.terms.has_apart()
+    }
+
+    /// What the services and the controller of a pod select; everything if it has none.
+    #[must_use]
+    pub fn workload_selector(&self, pod: &PodInfo) -> Selector {
+        self.workloads.selector(pod)
     }
 
     #[must_use]
@@ -407,6 +417,19 @@ impl Cluster {
             None => self.namespaces.remove(name),
         };
         self.counts.namespace_changed();
+    }
+}
+
+/// Services and workloads.
+impl Cluster {
+    /// Takes over what a service selects; none forgets it.
+    pub fn set_service(&mut self, namespace: &str, name: &str, selector: Option<Labels>) {
+        self.workloads.set_service(namespace, name, selector);
+    }
+
+    /// Takes over what a workload selects, by `namespace/name`; none forgets it.
+    pub fn set_workload(&mut self, kind: Workload, key: &str, selector: Option<Selector>) {
+        self.workloads.set(kind, key, selector);
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 mod args_of_plugins;
 mod profiles;
 
-pub use args_of_plugins::{PluginArgs, ResourceSpec};
+pub use args_of_plugins::{PluginArgs, ResourceSpec, SpreadArgs};
 pub use profiles::{PluginRef, PluginSet, Plugins, ProfileConfig};
 
 /// The file. Absent fields have upstream's defaults.

@@ -14,8 +14,10 @@ mod node_affinity;
 mod node_name;
 mod node_ports;
 mod node_resources;
+mod pod_affinity;
 mod queueing;
 mod taint_toleration;
+mod topology_spread;
 
 /// Makes a plugin out of a profile's arguments.
 pub type Make = fn(&PluginArgs) -> Box<dyn Plugin>;
@@ -177,14 +179,19 @@ pub const PLUGINS: &[Entry] = &[
         name: "PodTopologySpread",
         weight: 2,
         points: BOTH,
-        missing: "not implemented yet",
+        make: Some(|args| {
+            Box::new(topology_spread::TopologySpread::new(
+                &args.topology_spread,
+                args.compare_taints,
+            ))
+        }),
         ..ENTRY
     },
     Entry {
         name: "InterPodAffinity",
         weight: 2,
         points: BOTH,
-        missing: "not implemented yet",
+        make: Some(pod_affinity),
         ..ENTRY
     },
     Entry {
@@ -312,5 +319,13 @@ fn fit(args: &PluginArgs) -> Box<dyn Plugin> {
 fn balanced(args: &PluginArgs) -> Box<dyn Plugin> {
     Box::new(node_resources::Balanced {
         weights: weights(&args.balanced_allocation.resources),
+    })
+}
+
+fn pod_affinity(args: &PluginArgs) -> Box<dyn Plugin> {
+    let args = &args.inter_pod_affinity;
+    Box::new(pod_affinity::PodAffinity {
+        hard_weight: args.hard_pod_affinity_weight.into(),
+        ignore_placed: args.ignore_preferred_terms_of_existing_pods,
     })
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api;
-use proto::{MsgId, Value};
 use proto::codec::{json, protobuf};
 use proto::typed;
+use proto::{MsgId, Value};
 use serde::de::DeserializeOwned;
 
 use super::corpus::{Golden, HEAD, compact, corpus};
@@ -102,9 +102,18 @@ fn a_type_reads_the_same_from_protobuf_a_tree_and_json() {
 
 #[test]
 fn lists_are_read_without_type_meta_in_their_items() {
-    let golden = corpus(HEAD).into_iter().find(|g| g.name == "core.v1.Pod").unwrap();
+    let golden = corpus(HEAD)
+        .into_iter()
+        .find(|g| g.name == "core.v1.Pod")
+        .unwrap();
     let pod = protobuf::open(&golden.protobuf).unwrap().raw;
-    let item = json::decode(&compact(&golden.json), golden.message().unwrap(), json::Strictness::Lenient).unwrap().value;
+    let item = json::decode(
+        &compact(&golden.json),
+        golden.message().unwrap(),
+        json::Strictness::Lenient,
+    )
+    .unwrap()
+    .value;
     let mut list = Value::object();
     list.set(&["metadata", "resourceVersion"], "5");
     list.set(&["items"], vec![item.clone(), item]);

@@ -44,7 +44,12 @@ impl Workloads {
     /// What the services that select a pod and its controller select; everything if there is none.
     pub(super) fn selector(&self, pod: &PodInfo) -> Selector {
         let mut merged = Labels::new();
-        for labels in self.services.get(pod.namespace()).into_iter().flat_map(HashMap::values) {
+        for labels in self
+            .services
+            .get(pod.namespace())
+            .into_iter()
+            .flat_map(HashMap::values)
+        {
             if Selector::of_labels(labels).matches(&pod.labels) {
                 merged.extend(labels.clone());
             }
@@ -61,6 +66,8 @@ impl Workloads {
             _ => return services,
         };
         let key = format!("{}/{}", pod.namespace(), owner.name);
-        self.selectors.get(&(kind, key)).map_or_else(|| services.clone(), |s| services.and(s))
+        self.selectors
+            .get(&(kind, key))
+            .map_or_else(|| services.clone(), |s| services.and(s))
     }
 }

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use component::client::Kind;
 use component::informer::{Event as Seen, Informers, Selection};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ReplicationController, Service};
 use tokio::time::Instant;
 
 use super::{Engine, State};
+use crate::cluster::Workload;
 use crate::framework::{Action, Change, Event, Resource, node_changes, pod_changes};
 use crate::pod::PodInfo;
 use crate::profile::Asked;
+use crate::selector::Selector;
 
 /// Pods that ended take no place.
 pub(crate) const RUNNING: &str = "status.phase!=Succeeded,status.phase!=Failed";
@@ -30,6 +34,7 @@ impl Engine {
                 .cluster
                 .set_namespace(key.name(), labels);
         });
+        self.follow_workloads(informers);
         let engine = self.clone();
         informers
             .of::<Node>()
@@ -38,6 +43,58 @@ impl Engine {
         informers
             .select::<Pod>(Selection::fields(RUNNING))
             .subscribe(move |_, event| engine.pod(event));
+    }
+
+    fn follow_workloads(&self, informers: &Informers) {
+        let engine = self.clone();
+        informers.of::<Service>().subscribe(move |key, event| {
+            let selector = event
+                .object()
+                .spec
+                .as_ref()
+                .and_then(|s| s.selector.clone());
+            // A service without a selector selects nothing, not everything.
+            let selector = selector.filter(|_| !matches!(event, Seen::Deleted(_)));
+            let mut state = engine.shared.state.lock();
+            state
+                .cluster
+                .set_service(key.namespace(), key.name(), selector);
+        });
+        self.follow_kind::<ReplicaSet>(informers, Workload::ReplicaSet, |rs| {
+            Some(Selector::of(Some(&rs.spec.selector)))
+        });
+        self.follow_kind::<StatefulSet>(informers, Workload::StatefulSet, |set| {
+            Some(Selector::of(Some(&set.spec.selector)))
+        });
+        self.follow_kind::<ReplicationController>(
+            informers,
+            Workload::ReplicationController,
+            |rc| {
+                let selector = rc.spec.as_ref()?.selector.as_ref()?;
+                Some(Selector::of_labels(selector))
+            },
+        );
+    }
+
+    fn follow_kind<K: Kind>(
+        &self,
+        informers: &Informers,
+        kind: Workload,
+        selector: fn(&K) -> Option<Selector>,
+    ) {
+        let engine = self.clone();
+        informers.of::<K>().subscribe(move |key, event| {
+            let selector = match event {
+                Seen::Deleted(_) => None,
+                other => selector(other.object()),
+            };
+            engine
+                .shared
+                .state
+                .lock()
+                .cluster
+                .set_workload(kind, key.as_str(), selector);
+        });
     }
 
     fn node(&self, event: &Seen<Node>) {
