@@ -416,14 +416,10 @@ impl One<'_> {
             .await
             .map_err(|_| Error::Interrupted)?;
         let path = self.puller.store.ingest_path(&layer.digest);
-        let download = download::Download {
-            session: &self.session,
-            layer,
-            path: &path,
-            counted: &Mutex::new(0),
-            progress: self.progress,
-        };
-        self.puller.again(|| download.run()).await?;
+        let counted = Mutex::new(0);
+        self.puller
+            .again(|| download::download(&self.session, layer, &path, &counted, self.progress))
+            .await?;
         let store = self.puller.store.clone();
         let (digest, diff_id) = (layer.digest.clone(), diff_id.clone());
         let unpacked = blocking(move || unpack(&store, &path, digest, &diff_id)).await;

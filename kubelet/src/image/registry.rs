@@ -109,11 +109,6 @@ impl Error {
         }
     }
 
-    /// Whether there is nothing from the asked position on.
-    pub(super) fn is_beyond_end(&self) -> bool {
-        matches!(self, Self::Status { status, .. } if *status == StatusCode::RANGE_NOT_SATISFIABLE)
-    }
-
     /// Whether the registry itself says that it is down.
     pub fn is_unavailable(&self) -> bool {
         use StatusCode as S;
@@ -297,8 +292,14 @@ impl Session {
         what: String,
     ) -> Result<Bytes> {
         let (host, _, _, mut body) = self.get(purpose, kind, name, 0, &what).await?;
-        let bytes = body.bytes(DOCUMENT_MAX as usize).await?;
-        bytes.ok_or(Error::TooLarge { what, host })
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.chunk().await? {
+            if bytes.len() + chunk.len() > DOCUMENT_MAX as usize {
+                return Err(Error::TooLarge { what, host });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.into())
     }
 
     /// Asks the hosts in turn until one answers with success. The last one is the registry itself:

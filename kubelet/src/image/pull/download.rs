@@ -12,102 +12,92 @@ use super::{Error, Progress, blocking, remove};
 use crate::image::layer::Hasher;
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Algorithm, Digest};
-use crate::image::registry::{Blob, Session};
+use crate::image::registry::Session;
 
 /// Pieces between the network and the disk: about a quarter of a megabyte as hyper cuts them.
 const PIECES: usize = 32;
 
-/// One layer on its way.
-pub(super) struct Download<'a> {
-    pub(super) session: &'a Session,
-    pub(super) layer: &'a Descriptor,
-    pub(super) path: &'a Path,
-    /// Bytes that were told as progress already, over all tries.
-    pub(super) counted: &'a Mutex<u64>,
-    pub(super) progress: &'a watch::Sender<Progress>,
-}
-
-impl Download<'_> {
-    /// Downloads the layer. When it returns, the file has the layer's digest.
-    pub(super) async fn run(&self) -> Result<(), Error> {
-        let (mut blob, offset) = self.begin().await?;
-        self.count(offset);
-        let sink = Sink::open(self.path, self.layer, offset);
-        let (send, receive) = mpsc::channel(PIECES);
-        let writing = tokio::task::spawn_blocking(move || sink.run(receive));
-        let got = match &mut blob {
-            Some(blob) => self.receive(blob, offset, &send).await,
-            None => Ok(offset),
-        };
-        drop(send);
-        let written = writing.await.map_err(|_| Error::Interrupted)?;
-        let digest = self.layer.digest.clone();
-        let found = match written {
-            Ok(found) => found,
-            Err(source) => return Err(Error::Write { digest, source }),
-        };
-        let (got, expected) = (got?, self.layer.size);
-        if got < expected {
-            return Err(Error::Short {
-                digest,
-                got,
-                expected,
-            });
-        }
-        if found == digest {
-            return Ok(());
-        }
-        self.count(0);
-        let (path, blob) = (self.path.to_owned(), digest.clone());
-        blocking(move || remove(&path, blob)).await?;
-        Err(Error::Digest { digest, found })
-    }
-
-    /// Asks for what is missing. No blob: nothing is.
-    async fn begin(&self) -> Result<(Option<Blob>, u64), Error> {
-        let size = self.layer.size;
-        let there = std::fs::metadata(self.path).map_or(0, |meta| meta.len());
-        let start = if size > 0 && there > size { 0 } else { there };
-        if size > 0 && start == size {
-            return Ok((None, start));
-        }
-        let blob = match self.session.blob(&self.layer.digest, start).await {
-            // Where the size is not known, the file may be complete, or too long.
-            Err(err) if start > 0 && err.is_beyond_end() => {
-                self.session.blob(&self.layer.digest, 0).await?
+/// Downloads the layer. When it returns, the file has the layer's digest. `counted` are the bytes
+/// that were told as progress already.
+pub(super) async fn download(
+    session: &Session,
+    layer: &Descriptor,
+    path: &Path,
+    counted: &Mutex<u64>,
+    progress: &watch::Sender<Progress>,
+) -> Result<(), Error> {
+    let there = std::fs::metadata(path).map_or(0, |meta| meta.len());
+    let known = layer.size > 0;
+    let start = if known && there > layer.size {
+        0
+    } else {
+        there
+    };
+    let count = |now: u64| {
+        let mut counted = counted.lock();
+        progress.send_modify(|p| p.bytes_done = p.bytes_done + now - *counted);
+        *counted = now;
+    };
+    let complete = known && start == layer.size;
+    let (sink, offset, mut blob) = if complete {
+        (Sink::open(path, layer, start), start, None)
+    } else {
+        let blob = session.blob(&layer.digest, start).await?;
+        (
+            Sink::open(path, layer, blob.offset),
+            blob.offset,
+            Some(blob),
+        )
+    };
+    count(offset);
+    let (send, receive) = mpsc::channel(PIECES);
+    let writing = tokio::task::spawn_blocking(move || sink.run(receive));
+    let mut got = offset;
+    let mut failed = None;
+    while let Some(blob) = &mut blob {
+        match blob.chunk().await {
+            Ok(Some(piece)) => {
+                got += piece.len() as u64;
+                count(got);
+                // More than it may have: what comes cannot be right any more.
+                if (known && got > layer.size) || send.send(piece).await.is_err() {
+                    break;
+                }
             }
-            other => other?,
-        };
-        let offset = blob.offset;
-        Ok((Some(blob), offset))
-    }
-
-    /// Hands on what comes, and returns how far it got.
-    async fn receive(
-        &self,
-        blob: &mut Blob,
-        offset: u64,
-        send: &mpsc::Sender<Bytes>,
-    ) -> Result<u64, Error> {
-        let mut got = offset;
-        while let Some(piece) = blob.chunk().await? {
-            got += piece.len() as u64;
-            self.count(got);
-            // More than it may have: what comes cannot be right any more.
-            let too_much = self.layer.size > 0 && got > self.layer.size;
-            if too_much || send.send(piece).await.is_err() {
+            Ok(None) => break,
+            Err(err) => {
+                failed = Some(err);
                 break;
             }
         }
-        Ok(got)
     }
-
-    fn count(&self, now: u64) {
-        let mut counted = self.counted.lock();
-        self.progress
-            .send_modify(|p| p.bytes_done = p.bytes_done + now - *counted);
-        *counted = now;
+    drop(send);
+    let written = writing.await.map_err(|_| Error::Interrupted)?;
+    let digest = || layer.digest.clone();
+    let found = written.map_err(|source| Error::Write {
+        digest: digest(),
+        source,
+    })?;
+    if let Some(err) = failed {
+        return Err(err.into());
     }
+    if known && got < layer.size {
+        return Err(Error::Short {
+            digest: digest(),
+            got,
+            expected: layer.size,
+        });
+    }
+    if found != layer.digest {
+        count(0);
+        let (path, blob) = (path.to_owned(), digest());
+        blocking(move || remove(&path, blob)).await?;
+        return Err(Error::Digest {
+            digest: digest(),
+            found,
+        });
+    }
+    Ok(())
 }
 
 /// Writes and hashes, on a thread for blocking work.

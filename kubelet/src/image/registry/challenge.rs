@@ -85,47 +85,6 @@ pub(super) async fn token(
     scope: &str,
     credential: Option<&Credential>,
 ) -> Result<HeaderValue> {
-    let uri = token_server(host, challenge, scope)?;
-    let server = uri.authority().map(ToString::to_string).unwrap_or_default();
-    let mut request = Request::new(());
-    *request.uri_mut() = uri;
-    let headers = request.headers_mut();
-    headers.insert(USER_AGENT, HeaderValue::from_static(user_agent()));
-    if let Some(credential) = credential {
-        headers.insert(AUTHORIZATION, basic(credential));
-    }
-    let (status, _, mut body) = transport.send(request, host).await?;
-    if !status.is_success() {
-        let message = body.text(MESSAGE_MAX).await;
-        let (what, host) = (format!("token for {scope}"), server);
-        return Err(match status.as_u16() {
-            401 | 403 => Error::Denied {
-                what,
-                host,
-                message,
-            },
-            _ => Error::Status {
-                what,
-                host,
-                status,
-                message,
-            },
-        });
-    }
-    match body.bytes(TOKEN_MAX).await? {
-        None => Err(Error::TooLarge {
-            what: "token".into(),
-            host: server,
-        }),
-        Some(bytes) => bearer(&bytes).ok_or(Error::Protocol {
-            host: server,
-            reason: "sent no token",
-        }),
-    }
-}
-
-/// Where the challenge sends us, with what we want there.
-fn token_server(host: &Host, challenge: &Challenge, scope: &str) -> Result<Uri> {
     let bad = |reason| Error::Protocol {
         host: host.authority().to_owned(),
         reason,
@@ -147,28 +106,60 @@ fn token_server(host: &Host, challenge: &Challenge, scope: &str) -> Result<Uri> 
     let uri: Uri = uri
         .parse()
         .map_err(|_| bad("names an invalid token server"))?;
+    let server = uri.authority().map(ToString::to_string).unwrap_or_default();
     // A password does not go over the wire in the clear because a registry says so.
     if host.is_tls() && uri.scheme_str() != Some("https") {
         return Err(bad("names a token server without TLS"));
     }
-    Ok(uri)
-}
-
-/// The header that a token server's answer makes.
-fn bearer(answer: &[u8]) -> Option<HeaderValue> {
+    let mut request = Request::get(uri).header(USER_AGENT, user_agent());
+    if let Some(credential) = credential {
+        request = request.header(AUTHORIZATION, basic(credential));
+    }
+    let request = request
+        .body(())
+        .map_err(|_| bad("names an invalid token server"))?;
+    let (status, _, mut body) = transport.send(request, host).await?;
+    if !status.is_success() {
+        let message = body.text(MESSAGE_MAX).await;
+        let what = format!("token for {scope}");
+        return Err(match status.as_u16() {
+            401 | 403 => Error::Denied {
+                what,
+                host: server,
+                message,
+            },
+            _ => Error::Status {
+                what,
+                host: server,
+                status,
+                message,
+            },
+        });
+    }
     #[derive(Deserialize)]
     struct Token {
         token: Option<String>,
         access_token: Option<String>,
     }
-    let Token {
-        token,
-        access_token,
-    } = serde_json::from_slice(answer).ok()?;
-    let token = token.filter(|token| !token.is_empty()).or(access_token)?;
-    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.chunk().await? {
+        if bytes.len() + chunk.len() > TOKEN_MAX {
+            return Err(Error::TooLarge {
+                what: "token".into(),
+                host: server,
+            });
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    let token = serde_json::from_slice::<Token>(&bytes).ok();
+    let token = token.and_then(|t| t.token.filter(|t| !t.is_empty()).or(t.access_token));
+    let value = token.and_then(|token| format!("Bearer {token}").parse::<HeaderValue>().ok());
+    let mut value = value.ok_or(Error::Protocol {
+        host: server,
+        reason: "sent no token",
+    })?;
     value.set_sensitive(true);
-    Some(value)
+    Ok(value)
 }
 
 /// The credential itself, as a header's value.

@@ -290,18 +290,6 @@ impl Body {
         }
     }
 
-    /// All of it, unless it is more than `max` bytes.
-    pub(super) async fn bytes(&mut self, max: usize) -> Result<Option<Bytes>> {
-        let mut bytes = Vec::new();
-        while let Some(chunk) = self.chunk().await? {
-            if bytes.len() + chunk.len() > max {
-                return Ok(None);
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(Some(bytes.into()))
-    }
-
     /// The start of the text, in one line, for messages.
     pub(super) async fn text(&mut self, max: usize) -> String {
         let mut bytes = Vec::new();
