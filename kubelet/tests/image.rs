@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use http::StatusCode;
 use kubelet::image::auth::{Credential, Source};
 use kubelet::image::ensure::{self, Images, PullPolicy, Reason, Wanted};
 use kubelet::image::pull::{Config, Error, Puller};
-use kubelet::image::reference::Reference;
+use kubelet::image::reference::{Digest, Reference};
 use kubelet::image::registry::{self, Registry, hosts, proxy};
 use kubelet::image::store::{Image, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -162,6 +161,7 @@ async fn what_is_pulled_runs() {
         found.status_id(),
         format!("{}/team/app@{}", server.domain(), image.manifest)
     );
+    assert_eq!(Digest::of(&node.store.config(&found.id).unwrap()), found.id);
     assert_eq!(node.leftovers(), 0);
     let rootfs = node.store.prepare("c1", &found, &[]).unwrap();
     let ran = std::process::Command::new("chroot")
@@ -461,7 +461,6 @@ async fn a_tag_that_moved_is_pulled_anew() {
             .tags
             .is_empty()
     );
-    assert!(Path::new(node.dir.path()).exists());
 }
 
 /// What a pod worker sees of one image.

@@ -144,15 +144,6 @@ fn archives_that_lie_are_refused() {
         Error::Archive(_)
     ));
     let mut files = layout("example.com/app:1", "f");
-    let manifest = files
-        .0
-        .iter()
-        .position(|(_, b)| b.windows(6).any(|w| w == b"layers"))
-        .unwrap();
-    let swapped = String::from_utf8(files.0[manifest].1.clone()).unwrap();
-    files.0[manifest].1 = swapped.replace("\"size\"", "\"sizf\"").into_bytes();
-    files.0.retain(|(name, _)| name != "nothing");
-    // The first manifest is the other platform's; break ours too.
     for (name, bytes) in &mut files.0 {
         if name.starts_with("blobs/") && bytes.windows(6).any(|w| w == b"layers") {
             bytes.push(b' ');
@@ -177,14 +168,8 @@ async fn an_archive_dropped_into_the_directory_is_imported_once() {
         path: path.clone(),
         platform: here(),
     };
+    fs::create_dir(&path).unwrap();
     let drop_one = async {
-        while !path.join(".imported.json").exists() && store.images().is_empty() {
-            // The first scan of an empty directory writes nothing; a file makes the second.
-            tokio::task::yield_now().await;
-            if path.exists() {
-                break;
-            }
-        }
         fs::write(path.join("broken.tar"), "no").unwrap();
         fs::write(dir.path().join("x"), layout("example.com/app:1", "f").tar()).unwrap();
         fs::rename(dir.path().join("x"), path.join("app.tar")).unwrap();
