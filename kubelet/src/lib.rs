@@ -9,6 +9,7 @@ pub mod hook;
 pub mod image;
 pub mod make;
 pub mod network;
+pub mod pod;
 pub mod probe;
 pub mod runtime;
 pub mod sys;
