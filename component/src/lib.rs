@@ -35,7 +35,6 @@ pub mod leader;
 mod backoff;
 mod files;
 mod recent;
-#[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 
 pub use daemon::Daemon;
