@@ -6,7 +6,9 @@
 //! ```
 
 pub mod image;
+pub mod logs;
 pub mod network;
 pub mod runtime;
+pub mod server;
 pub mod sys;
 pub mod volume;
