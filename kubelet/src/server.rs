@@ -115,11 +115,18 @@ struct Server {
 /// The checks of `/healthz`.
 const CHECKS: [&str; 3] = ["ping", "log", "syncloop"];
 
-/// Starts the servers; the address of the secure one.
+/// Where the servers are, with their real ports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bound {
+    pub secure: SocketAddr,
+    pub read_only: Option<SocketAddr>,
+}
+
+/// Starts the servers.
 ///
 /// # Errors
 /// If an address is taken, or the certificate cannot be used.
-pub fn serve(parts: Parts, tasks: &Supervisor) -> anyhow::Result<SocketAddr> {
+pub fn serve(parts: Parts, tasks: &Supervisor) -> anyhow::Result<Bound> {
     let health = Health::new(tasks);
     health.live("log", || Ok(()));
     let pods = Arc::clone(&parts.pods);
@@ -129,7 +136,10 @@ pub fn serve(parts: Parts, tasks: &Supervisor) -> anyhow::Result<SocketAddr> {
         Some(options) => Some(serving::Server::bind(options.clone())?),
         None => None,
     };
-    let address = secure.address();
+    let bound = Bound {
+        secure: secure.address(),
+        read_only: read_only.as_ref().map(serving::Server::address),
+    };
     let config = &parts.config;
     let places = stats::Places {
         node_name: config.node_name.clone(),
@@ -163,7 +173,7 @@ pub fn serve(parts: Parts, tasks: &Supervisor) -> anyhow::Result<SocketAddr> {
         let service = service(&server, Port::ReadOnly);
         read_only.serve(tasks, Task::Server, "kubelet-read-only", service);
     }
-    Ok(address)
+    Ok(bound)
 }
 
 fn service(server: &Arc<Server>, port: Port) -> impl serving::Service + use<> {
