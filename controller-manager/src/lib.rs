@@ -1,1 +1,6 @@
 //! controller-manager
+
+pub mod endpoints;
+pub mod endpointslice;
+pub mod members;
+pub mod merge;
