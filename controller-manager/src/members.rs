@@ -13,6 +13,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 
+use crate::indexes::{label, pods_by_label};
+
 /// A service without a cluster IP of its own.
 pub const HEADLESS: &str = "service.kubernetes.io/headless";
 /// When the change happened that an object of endpoints tells of.
@@ -36,11 +38,7 @@ impl Members {
     #[must_use]
     pub fn new(pods: &Informer<Pod>, services: &Informer<Service>) -> Self {
         Self {
-            by_label: pods.index("label", |pod| {
-                let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-                let labels = pod.metadata.labels.iter().flatten();
-                labels.map(|(k, v)| label(namespace, k, v)).collect()
-            }),
+            by_label: pods_by_label(pods),
             pods: pods.lister(),
             by_selector: services.index("selector", |service| {
                 let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
@@ -106,10 +104,6 @@ impl Members {
             .map(|service| Key::of(&service.metadata))
             .collect()
     }
-}
-
-fn label(namespace: &str, key: &str, value: &str) -> String {
-    format!("{namespace}/{key}={value}")
 }
 
 /// The selector of a service; none if its endpoints are somebody else's business. (An empty selector is
