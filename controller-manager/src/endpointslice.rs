@@ -107,7 +107,6 @@ impl fmt::Display for Work {
 }
 
 struct Slices {
-    cx: Context,
     queue: Queue<Work>,
     members: Members,
     services: Lister<Service>,
@@ -136,7 +135,6 @@ pub fn start(cx: &Context) -> anyhow::Result<()> {
     let (pods, services) = (cx.informer::<Pod>(), cx.informer::<Service>());
     let (nodes, slices) = (cx.informer::<Node>(), cx.informer::<EndpointSlice>());
     let this = Arc::new(Slices {
-        cx: cx.clone(),
         queue: queue.clone(),
         members: Members::new(&pods, &services),
         services: services.lister(),

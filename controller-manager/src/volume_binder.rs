@@ -176,7 +176,7 @@ impl Binder {
             Step::Provision => self.provision(&claim),
             step => step,
         };
-        self.perform(&claim, step).await
+        self.perform(&*claim, step).await
     }
 
     /// Whether the scheduler has to choose a node first.

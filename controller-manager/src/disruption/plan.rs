@@ -14,12 +14,12 @@ use proto::view::IntOrStr;
 use crate::members::is_ready;
 
 /// How long a pod that was allowed to go counts as going.
-pub const DELETION: Duration = Duration::from_secs(120);
+pub(super) const DELETION: Duration = Duration::from_secs(120);
 const ALLOWED: &str = "DisruptionAllowed";
 
 /// What a budget counts against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Basis {
+pub(super) enum Basis {
     /// The pods that there are.
     Pods,
     /// What their controllers want.
@@ -30,7 +30,7 @@ pub enum Basis {
 
 /// What a budget counts against.
 #[must_use]
-pub fn basis(budget: &PodDisruptionBudget) -> Basis {
+pub(super) fn basis(budget: &PodDisruptionBudget) -> Basis {
     let spec = budget.spec.as_ref();
     let minimum = spec.and_then(|s| s.min_available.as_ref());
     match (spec.and_then(|s| s.max_unavailable.as_ref()), minimum) {
@@ -44,7 +44,7 @@ pub fn basis(budget: &PodDisruptionBudget) -> Basis {
 ///
 /// # Errors
 /// If the budget's number is neither a number nor a percentage.
-pub fn desired(budget: &PodDisruptionBudget, expected: i32) -> Result<i32, String> {
+pub(super) fn desired(budget: &PodDisruptionBudget, expected: i32) -> Result<i32, String> {
     let scaled = |value: &IntOrString| {
         let value = match value {
             IntOrString::Int(n) => IntOrStr::Int((*n).into()),
@@ -67,7 +67,7 @@ pub fn desired(budget: &PodDisruptionBudget, expected: i32) -> Result<i32, Strin
 
 /// What becomes of a budget.
 #[derive(Debug)]
-pub struct Plan {
+pub(super) struct Plan {
     pub status: PodDisruptionBudgetStatus,
     /// When a pod that was allowed to go should have gone.
     pub recheck: Option<Timestamp>,
@@ -77,7 +77,7 @@ pub struct Plan {
 
 /// Makes the status.
 #[must_use]
-pub fn plan(
+pub(super) fn plan(
     budget: &PodDisruptionBudget,
     pods: &[Arc<Pod>],
     expected: i32,
@@ -133,7 +133,7 @@ pub fn plan(
 
 /// The status when pods cannot be counted: nobody may go.
 #[must_use]
-pub fn fail_safe(
+pub(super) fn fail_safe(
     budget: &PodDisruptionBudget,
     why: &str,
     now: Timestamp,

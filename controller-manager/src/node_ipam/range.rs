@@ -9,7 +9,7 @@ const MOST_BITS_V6: u8 = 16;
 
 /// Why a range cannot be used, or a block not be given.
 #[derive(thiserror::Error, PartialEq, Eq, Debug)]
-pub enum RangeError {
+pub(super) enum RangeError {
     #[error("mask size {size} of node blocks does not fit into the cluster's range {cluster}")]
     Size { cluster: IpNet, size: u8 },
     #[error("{block} is out of the cluster's range {cluster}")]
@@ -20,7 +20,7 @@ pub enum RangeError {
 
 /// A cluster's range of one family.
 #[derive(Debug)]
-pub struct Range {
+pub(super) struct Range {
     cluster: IpNet,
     /// Prefix length of a node's block.
     size: u8,
@@ -37,7 +37,7 @@ impl Range {
     ///
     /// # Errors
     /// If blocks of that size do not fit.
-    pub fn new(cluster: IpNet, size: u8) -> Result<Self, RangeError> {
+    pub(super) fn new(cluster: IpNet, size: u8) -> Result<Self, RangeError> {
         let cluster = cluster.trunc();
         let bits = size.checked_sub(cluster.prefix_len());
         let most = match cluster {
@@ -62,7 +62,7 @@ impl Range {
     ///
     /// # Errors
     /// If there is none.
-    pub fn allocate(&mut self) -> Result<IpNet, RangeError> {
+    pub(super) fn allocate(&mut self) -> Result<IpNet, RangeError> {
         if self.free == 0 {
             return Err(RangeError::Full(self.cluster));
         }
@@ -80,7 +80,7 @@ impl Range {
     ///
     /// # Errors
     /// If it is out of the range.
-    pub fn occupy(&mut self, block: IpNet) -> Result<(), RangeError> {
+    pub(super) fn occupy(&mut self, block: IpNet) -> Result<(), RangeError> {
         self.mark(block, true)
     }
 
@@ -88,13 +88,13 @@ impl Range {
     ///
     /// # Errors
     /// If it is out of the range.
-    pub fn release(&mut self, block: IpNet) -> Result<(), RangeError> {
+    pub(super) fn release(&mut self, block: IpNet) -> Result<(), RangeError> {
         self.mark(block, false)
     }
 
     /// Whether it shares addresses with another range.
     #[must_use]
-    pub fn overlaps(&self, other: IpNet) -> bool {
+    pub(super) fn overlaps(&self, other: IpNet) -> bool {
         self.cluster.contains(&other.network()) || other.contains(&self.cluster.network())
     }
 

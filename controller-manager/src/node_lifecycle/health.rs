@@ -23,7 +23,7 @@ struct Health {
 
 /// All nodes.
 #[derive(Default, Debug)]
-pub struct AllHealth {
+pub(super) struct AllHealth {
     nodes: HashMap<String, Health>,
     /// The newest renewal of each lease, and when it was seen.
     leases: HashMap<String, (Option<MicroTime>, Instant)>,
@@ -31,7 +31,7 @@ pub struct AllHealth {
 
 /// The time that kubelets have.
 #[derive(Clone, Copy, Debug)]
-pub struct Grace {
+pub(super) struct Grace {
     /// To say the first thing.
     pub startup: Duration,
     /// Between two signs of life.
@@ -40,7 +40,13 @@ pub struct Grace {
 
 impl AllHealth {
     /// Looks at a node; says when it has to be taken for silent.
-    pub fn observe(&mut self, node: &Node, grace: Grace, wall: Timestamp, now: Instant) -> Instant {
+    pub(super) fn observe(
+        &mut self,
+        node: &Node,
+        grace: Grace,
+        wall: Timestamp,
+        now: Instant,
+    ) -> Instant {
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let ready = condition(node, "Ready");
         let heartbeat = ready.map(|r| r.last_heartbeat_time.clone());
@@ -75,7 +81,7 @@ impl AllHealth {
     }
 
     /// Looks at a lease.
-    pub fn renewed(&mut self, lease: &Lease, now: Instant) {
+    pub(super) fn renewed(&mut self, lease: &Lease, now: Instant) {
         let name = lease.metadata.name.clone().unwrap_or_default();
         let renewed = lease.spec.as_ref().and_then(|s| s.renew_time.clone());
         match self.leases.get_mut(&name) {
@@ -91,38 +97,38 @@ impl AllHealth {
     }
 
     /// The node is gone.
-    pub fn forget(&mut self, node: &str) {
+    pub(super) fn forget(&mut self, node: &str) {
         self.nodes.remove(node);
     }
 
     /// The lease is gone. When its node was heard of stays known as long as there is the node.
-    pub fn forget_lease(&mut self, name: &str) {
+    pub(super) fn forget_lease(&mut self, name: &str) {
         if !self.nodes.contains_key(name) {
             self.leases.remove(name);
         }
     }
 
     /// Everybody was heard now.
-    pub fn pardon(&mut self, now: Instant) {
+    pub(super) fn pardon(&mut self, now: Instant) {
         for health in self.nodes.values_mut() {
             health.heard = now;
         }
     }
 
     /// Notes whether the node's pods still have to be told that it is not ready.
-    pub fn set_untold(&mut self, node: &str, untold: bool) {
+    pub(super) fn set_untold(&mut self, node: &str, untold: bool) {
         if let Some(health) = self.nodes.get_mut(node) {
             health.untold_pods = untold;
         }
     }
 
     #[must_use]
-    pub fn has_untold(&self, node: &str) -> bool {
+    pub(super) fn has_untold(&self, node: &str) -> bool {
         self.nodes.get(node).is_some_and(|h| h.untold_pods)
     }
 
     #[must_use]
-    pub fn knows(&self, node: &str) -> bool {
+    pub(super) fn knows(&self, node: &str) -> bool {
         self.nodes.contains_key(node)
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// What decides about states and rates.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy {
+pub(super) struct Policy {
     /// Nodes tainted in a second, in a healthy zone.
     pub rate: f32,
     /// The same in a large zone of which a part is not well.
@@ -25,7 +25,7 @@ pub struct Policy {
 
 /// How a zone is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
+pub(super) enum State {
     Normal,
     Partial,
     /// No node is well.
@@ -34,7 +34,7 @@ pub enum State {
 
 /// What a change of the zones' states asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Effect {
+pub(super) enum Effect {
     /// All nodes of the cluster are silent: take the taints from all of them.
     Spare,
     /// Some are heard again: give all of them time.
@@ -55,7 +55,7 @@ struct Zone {
 
 /// All zones.
 #[derive(Debug)]
-pub struct Zones {
+pub(super) struct Zones {
     policy: Policy,
     zones: BTreeMap<String, Zone>,
     /// Each counted node's zone and whether it is well.
@@ -68,7 +68,7 @@ pub struct Zones {
 
 impl Zones {
     #[must_use]
-    pub fn new(policy: Policy) -> Self {
+    pub(super) fn new(policy: Policy) -> Self {
         Self {
             policy,
             zones: BTreeMap::new(),
@@ -80,7 +80,13 @@ impl Zones {
     }
 
     /// Counts a node.
-    pub fn set(&mut self, node: &str, zone: &str, ready: bool, now: Instant) -> Option<Effect> {
+    pub(super) fn set(
+        &mut self,
+        node: &str,
+        zone: &str,
+        ready: bool,
+        now: Instant,
+    ) -> Option<Effect> {
         self.uncount(node);
         let entry = self.zones.entry(zone.to_owned()).or_insert(Zone {
             nodes: 0,
@@ -97,7 +103,7 @@ impl Zones {
     }
 
     /// The node is gone, or does not count.
-    pub fn remove(&mut self, node: &str) -> Option<Effect> {
+    pub(super) fn remove(&mut self, node: &str) -> Option<Effect> {
         self.uncount(node);
         self.judge()
     }
@@ -134,7 +140,7 @@ impl Zones {
     }
 
     /// Queues a node for its taint, unless it is queued.
-    pub fn queue(&mut self, node: &str, zone: &str, now: Instant) {
+    pub(super) fn queue(&mut self, node: &str, zone: &str, now: Instant) {
         if self.queued.contains_key(node) {
             return;
         }
@@ -148,7 +154,7 @@ impl Zones {
     }
 
     /// The node needs no taint.
-    pub fn unqueue(&mut self, node: &str) {
+    pub(super) fn unqueue(&mut self, node: &str) {
         if let Some((zone, at)) = self.queued.remove(node)
             && let Some(zone) = self.zones.get_mut(&zone)
         {
@@ -160,7 +166,7 @@ impl Zones {
     ///
     /// # Errors
     /// If there is none now.
-    pub fn take(&mut self, now: Instant) -> Result<String, Option<Instant>> {
+    pub(super) fn take(&mut self, now: Instant) -> Result<String, Option<Instant>> {
         let mut wait = None::<Instant>;
         let mut found = None;
         for zone in self.zones.values_mut().filter(|z| z.rate > 0.0) {

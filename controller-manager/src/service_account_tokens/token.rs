@@ -14,7 +14,7 @@ const ISSUER: &str = "kubernetes/serviceaccount";
 ///
 /// # Errors
 /// If the key does not sign.
-pub fn token(
+pub(super) fn token(
     key: &SigningKey,
     account: &ServiceAccount,
     secret: &Secret,

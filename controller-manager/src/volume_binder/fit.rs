@@ -9,7 +9,7 @@ use proto::quantity::Quantity;
 
 use crate::selector::Selector;
 
-pub const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+pub(super) const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const STORAGE: &str = "storage";
 
 /// The storage class of an object: the old annotation before the field. Empty: none.
@@ -22,7 +22,7 @@ fn class<'o>(
 }
 
 #[must_use]
-pub fn class_of_volume(volume: &PersistentVolume) -> &str {
+pub(super) fn class_of_volume(volume: &PersistentVolume) -> &str {
     let spec = volume.spec.as_ref();
     class(
         volume.metadata.annotations.as_ref(),
@@ -31,7 +31,7 @@ pub fn class_of_volume(volume: &PersistentVolume) -> &str {
 }
 
 #[must_use]
-pub fn class_of_claim(claim: &PersistentVolumeClaim) -> &str {
+pub(super) fn class_of_claim(claim: &PersistentVolumeClaim) -> &str {
     let spec = claim.spec.as_ref();
     class(
         claim.metadata.annotations.as_ref(),
@@ -41,7 +41,7 @@ pub fn class_of_claim(claim: &PersistentVolumeClaim) -> &str {
 
 /// Whether the volume is the claim's, or was meant for it by whoever made it.
 #[must_use]
-pub fn is_for(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
+pub(super) fn is_for(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let reference = volume.spec.as_ref().and_then(|s| s.claim_ref.as_ref());
     reference.is_some_and(|r| {
         let uid = r.uid.as_ref().filter(|uid| !uid.is_empty());
@@ -57,7 +57,7 @@ fn mode(mode: Option<&String>) -> &str {
 
 /// Whether one is a file system and the other a device.
 #[must_use]
-pub fn modes_differ(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
+pub(super) fn modes_differ(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let volume = volume.spec.as_ref().and_then(|s| s.volume_mode.as_ref());
     let claim = claim.spec.as_ref().and_then(|s| s.volume_mode.as_ref());
     mode(volume) != mode(claim)
@@ -91,7 +91,7 @@ fn allows_access(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bo
 ///
 /// # Errors
 /// The reason, in upstream's words.
-pub fn satisfies(
+pub(super) fn satisfies(
     volume: &PersistentVolume,
     claim: &PersistentVolumeClaim,
 ) -> Result<(), &'static str> {
@@ -111,7 +111,7 @@ pub fn satisfies(
 /// The volume of the claim's class that fits best: the one that is meant for it, otherwise the smallest.
 /// With `delayed` the scheduler chooses, and only the former counts.
 #[must_use]
-pub fn best(
+pub(super) fn best(
     claim: &PersistentVolumeClaim,
     volumes: &[Arc<PersistentVolume>],
     delayed: bool,

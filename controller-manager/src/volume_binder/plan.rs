@@ -8,15 +8,15 @@ use k8s_openapi::api::core::v1::{
 
 use super::fit::{is_for, modes_differ, satisfies};
 
-pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
-pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
+pub(super) const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
+pub(super) const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 
 /// An event about the claim or the volume of a step: whether it is a warning, its reason, its message.
-pub type Told = (bool, &'static str, String);
+pub(super) type Told = (bool, &'static str, String);
 
 /// What is to be done.
 #[derive(PartialEq, Debug)]
-pub enum Step {
+pub(super) enum Step {
     Nothing,
     Volume(Box<PersistentVolume>),
     VolumeStatus(Box<PersistentVolume>, Option<Told>),
@@ -36,13 +36,13 @@ fn has(annotations: Option<&std::collections::BTreeMap<String, String>>, key: &s
 
 /// Whether a claim was bound once.
 #[must_use]
-pub fn is_bound(claim: &PersistentVolumeClaim) -> bool {
+pub(super) fn is_bound(claim: &PersistentVolumeClaim) -> bool {
     has(claim.metadata.annotations.as_ref(), BIND_COMPLETED)
 }
 
 /// The next step of a claim that names no volume yet; `found` fits it best.
 #[must_use]
-pub fn search(claim: &PersistentVolumeClaim, found: Option<&Arc<PersistentVolume>>) -> Step {
+pub(super) fn search(claim: &PersistentVolumeClaim, found: Option<&Arc<PersistentVolume>>) -> Step {
     match found {
         Some(volume) => bind(volume, claim),
         None => Step::Provision,
@@ -51,7 +51,11 @@ pub fn search(claim: &PersistentVolumeClaim, found: Option<&Arc<PersistentVolume
 
 /// The next step of a claim that is not bound, but names a volume.
 #[must_use]
-pub fn join(claim: &PersistentVolumeClaim, named: &str, volume: Option<&PersistentVolume>) -> Step {
+pub(super) fn join(
+    claim: &PersistentVolumeClaim,
+    named: &str,
+    volume: Option<&PersistentVolume>,
+) -> Step {
     let Some(volume) = volume else {
         return status(claim, "Pending", None, None);
     };
@@ -74,7 +78,7 @@ pub fn join(claim: &PersistentVolumeClaim, named: &str, volume: Option<&Persiste
 
 /// The next step of a claim that was bound.
 #[must_use]
-pub fn keep(claim: &PersistentVolumeClaim, volume: Option<&PersistentVolume>) -> Step {
+pub(super) fn keep(claim: &PersistentVolumeClaim, volume: Option<&PersistentVolume>) -> Step {
     let named = claim
         .spec
         .as_ref()
@@ -187,7 +191,7 @@ fn status(
 
 /// The claim waits, and is told why.
 #[must_use]
-pub fn status_or_tell(claim: &PersistentVolumeClaim, told: Told) -> Step {
+pub(super) fn status_or_tell(claim: &PersistentVolumeClaim, told: Told) -> Step {
     match status(claim, "Pending", None, None) {
         Step::ClaimStatus(claim, _) => Step::ClaimStatus(claim, Some(told)),
         _ => Step::Tell(told),
@@ -209,20 +213,20 @@ fn phase(volume: &PersistentVolume, phase: &str, told: Option<Told>) -> Option<S
 
 /// What is known of the claim that a volume is bound to.
 #[derive(Clone, Copy, Debug)]
-pub enum Owner<'c> {
+pub(super) enum Owner<'c> {
     Gone,
     There(&'c PersistentVolumeClaim),
 }
 
 /// The next step of a volume that is not bound, or meant for a claim that did not come yet.
 #[must_use]
-pub fn offer(volume: &PersistentVolume) -> Step {
+pub(super) fn offer(volume: &PersistentVolume) -> Step {
     phase(volume, "Available", None).unwrap_or(Step::Nothing)
 }
 
 /// The next step of a volume that is bound.
 #[must_use]
-pub fn hold(volume: &PersistentVolume, owner: Owner<'_>) -> Step {
+pub(super) fn hold(volume: &PersistentVolume, owner: Owner<'_>) -> Step {
     let claim = match owner {
         Owner::Gone => {
             let now = volume.status.as_ref().and_then(|s| s.phase.as_deref());
@@ -273,7 +277,7 @@ pub fn hold(volume: &PersistentVolume, owner: Owner<'_>) -> Step {
 
 /// A volume that cannot be deleted.
 #[must_use]
-pub fn failed(volume: &PersistentVolume, why: String) -> Step {
+pub(super) fn failed(volume: &PersistentVolume, why: String) -> Step {
     phase(volume, "Failed", Some((true, "VolumeFailedDelete", why))).unwrap_or(Step::Nothing)
 }
 
