@@ -68,7 +68,7 @@ pub fn start(cx: &Context) -> anyhow::Result<()> {
         return Ok(());
     }
     let text = std::fs::read(path).with_context(|| format!("cannot read {path}"))?;
-    let key = SigningKey::read(&text, Form::Fixed).with_context(|| format!("{path}"))?;
+    let key = SigningKey::read(&text, Form::Fixed).with_context(|| path.clone())?;
     let queue = cx.queue::<Work>("serviceaccount_tokens_service");
     let (accounts, secrets) = (cx.informer::<ServiceAccount>(), cx.informer::<Secret>());
     let by_account = secrets.index("service account", |secret| {
