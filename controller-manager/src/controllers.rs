@@ -6,7 +6,13 @@
 use component::features::Features;
 
 use crate::context::Context;
-use crate::{daemon_set, deployment, gc, names, namespace, pod_gc, replicas, resource_quota};
+use crate::{
+    bootstrap, certificates, daemon_set, deployment, disruption, endpoints, endpointslice,
+    endpointslice_mirroring, ephemeral_volume, gc, legacy_token_cleaner, names, namespace,
+    node_ipam, node_lifecycle, pod_gc, protection, replicas, resource_quota, role_aggregation,
+    root_ca, service_account_tokens, service_accounts, taint_eviction, ttl, ttl_after_finished,
+    volume_binder,
+};
 
 /// A controller as the manager sees it.
 pub struct Entry {
@@ -66,9 +72,9 @@ const NOT_YET: Start = Missing("not implemented yet");
 /// All controllers. Sources: `cmd/kube-controller-manager/app/*.go`.
 #[rustfmt::skip]
 pub const CONTROLLERS: &[Entry] = &[
-    on(names::SERVICE_ACCOUNT_TOKEN, "tokens-controller", &["serviceaccount-token"], NOT_YET),
-    on(names::SERVICE_ACCOUNT, "service-account-controller", &["serviceaccount"], NOT_YET),
-    on(names::ROOT_CA_PUBLISHER, "root-ca-cert-publisher", &["root-ca-cert-publisher"], NOT_YET),
+    on(names::SERVICE_ACCOUNT_TOKEN, "tokens-controller", &["serviceaccount-token"], Run(service_account_tokens::start)),
+    on(names::SERVICE_ACCOUNT, "service-account-controller", &["serviceaccount"], Run(service_accounts::start)),
+    on(names::ROOT_CA_PUBLISHER, "root-ca-cert-publisher", &["root-ca-cert-publisher"], Run(root_ca::start)),
     on(names::NAMESPACE, "namespace-controller", &["namespace"], Run(namespace::start)),
     on(names::GARBAGE_COLLECTOR, "generic-garbage-collector", &["garbagecollector"], Run(gc::start)),
     on(names::POD_GARBAGE_COLLECTOR, "pod-garbage-collector", &["podgc"], Run(pod_gc::start)),
@@ -82,42 +88,42 @@ pub const CONTROLLERS: &[Entry] = &[
     on(names::JOB, "job-controller", &["job"], NOT_YET),
     on(names::CRON_JOB, "cronjob-controller", &["cronjob"], NOT_YET),
     on(names::HORIZONTAL_POD_AUTOSCALER, "horizontal-pod-autoscaler", &["horizontalpodautoscaling"], NOT_YET),
-    on(names::DISRUPTION, "disruption-controller", &["disruption"], NOT_YET),
-    on(names::TTL_AFTER_FINISHED, "ttl-after-finished-controller", &["ttl-after-finished"], NOT_YET),
+    on(names::DISRUPTION, "disruption-controller", &["disruption"], Run(disruption::start)),
+    on(names::TTL_AFTER_FINISHED, "ttl-after-finished-controller", &["ttl-after-finished"], Run(ttl_after_finished::start)),
     on(names::POD_GROUP_PROTECTION, "podgroup-protection-controller", &[], NOT_YET).gated(&["GenericWorkload"]),
 
-    on(names::ENDPOINTS, "endpoint-controller", &["endpoint"], NOT_YET),
-    on(names::ENDPOINT_SLICE, "endpointslice-controller", &["endpointslice"], NOT_YET),
-    on(names::ENDPOINT_SLICE_MIRRORING, "endpointslicemirroring-controller", &["endpointslicemirroring"], NOT_YET),
+    on(names::ENDPOINTS, "endpoint-controller", &["endpoint"], Run(endpoints::start)),
+    on(names::ENDPOINT_SLICE, "endpointslice-controller", &["endpointslice"], Run(endpointslice::start)),
+    on(names::ENDPOINT_SLICE_MIRRORING, "endpointslicemirroring-controller", &["endpointslicemirroring"], Run(endpointslice_mirroring::start)),
     on(names::SERVICE_CIDR, "service-cidrs-controller", &[], NOT_YET).gated(&["MultiCIDRServiceAllocator"]),
 
-    on(names::NODE_IPAM, "node-controller", &["nodeipam"], NOT_YET),
-    on(names::NODE_LIFECYCLE, "node-controller", &["nodelifecycle"], NOT_YET),
-    on(names::TAINT_EVICTION, "node-controller", &[], NOT_YET).gated(&["SeparateTaintEvictionController"]),
-    on(names::TTL, "ttl-controller", &["ttl"], NOT_YET),
+    on(names::NODE_IPAM, "node-controller", &["nodeipam"], Run(node_ipam::start)),
+    on(names::NODE_LIFECYCLE, "node-controller", &["nodelifecycle"], Run(node_lifecycle::start)),
+    on(names::TAINT_EVICTION, "node-controller", &[], Run(taint_eviction::start)).gated(&["SeparateTaintEvictionController"]),
+    on(names::TTL, "ttl-controller", &["ttl"], Run(ttl::start)),
     on(names::DEVICE_TAINT_EVICTION, "device-taint-eviction-controller", &[], NOT_YET).gated(&["DynamicResourceAllocation", "DRADeviceTaints"]),
     on(names::RESOURCE_CLAIM, "resource-claim-controller", &["resource-claim-controller"], NOT_YET).gated(&["DynamicResourceAllocation"]),
     on(names::RESOURCE_POOL_STATUS_REQUEST, "resourcepoolstatusrequest-controller", &[], NOT_YET).gated(&["DRAResourcePoolStatus"]),
 
-    on(names::PERSISTENT_VOLUME_BINDER, "persistent-volume-binder", &["persistentvolume-binder"], NOT_YET),
+    on(names::PERSISTENT_VOLUME_BINDER, "persistent-volume-binder", &["persistentvolume-binder"], Run(volume_binder::start)),
     on(names::ATTACH_DETACH, "attachdetach-controller", &["attachdetach"], NOT_YET),
     on(names::PERSISTENT_VOLUME_EXPANDER, "expand-controller", &["persistentvolume-expander"], NOT_YET),
-    on(names::PERSISTENT_VOLUME_CLAIM_PROTECTION, "pvc-protection-controller", &["pvc-protection"], NOT_YET),
-    on(names::PERSISTENT_VOLUME_PROTECTION, "pv-protection-controller", &["pv-protection"], NOT_YET),
+    on(names::PERSISTENT_VOLUME_CLAIM_PROTECTION, "pvc-protection-controller", &["pvc-protection"], Run(protection::start_claims)),
+    on(names::PERSISTENT_VOLUME_PROTECTION, "pv-protection-controller", &["pv-protection"], Run(protection::start_volumes)),
     on(names::VOLUME_ATTRIBUTES_CLASS_PROTECTION, "volumeattributesclass-protection-controller", &[], NOT_YET).gated(&["VolumeAttributesClass"]),
-    on(names::EPHEMERAL_VOLUME, "ephemeral-volume-controller", &["ephemeral-volume"], NOT_YET),
+    on(names::EPHEMERAL_VOLUME, "ephemeral-volume-controller", &["ephemeral-volume"], Run(ephemeral_volume::start)),
     on(names::SELINUX_WARNING, "selinux-warning-controller", &[], NOT_YET).off().gated(&["SELinuxChangePolicy"]),
 
-    on(names::CERTIFICATE_SIGNING, "certificate-controller", &["csrsigning"], NOT_YET),
-    on(names::CERTIFICATE_APPROVING, "certificate-controller", &["csrapproving"], NOT_YET),
-    on(names::CERTIFICATE_CLEANER, "certificate-controller", &["csrcleaner"], NOT_YET),
-    on(names::POD_CERTIFICATE_CLEANER, "podcertificaterequestcleaner", &[], NOT_YET).gated(&["PodCertificateRequest"]),
-    on(names::TRUST_BUNDLE_PUBLISHER, "kube-apiserver-serving-clustertrustbundle-publisher", &[], NOT_YET).gated(&["ClusterTrustBundle"]),
-    on(names::BOOTSTRAP_SIGNER, "bootstrap-signer", &["bootstrapsigner"], NOT_YET).off(),
-    on(names::TOKEN_CLEANER, "token-cleaner", &["tokencleaner"], NOT_YET).off(),
-    on(names::LEGACY_TOKEN_CLEANER, "legacy-service-account-token-cleaner", &["legacy-service-account-token-cleaner"], NOT_YET),
+    on(names::CERTIFICATE_SIGNING, "certificate-controller", &["csrsigning"], Run(certificates::sign::start)),
+    on(names::CERTIFICATE_APPROVING, "certificate-controller", &["csrapproving"], Run(certificates::approve::start)),
+    on(names::CERTIFICATE_CLEANER, "certificate-controller", &["csrcleaner"], Run(certificates::clean::start)),
+    on(names::POD_CERTIFICATE_CLEANER, "podcertificaterequestcleaner", &[], Run(certificates::clean::start_pods)).gated(&["PodCertificateRequest"]),
+    on(names::TRUST_BUNDLE_PUBLISHER, "kube-apiserver-serving-clustertrustbundle-publisher", &[], Run(root_ca::start_bundle)).gated(&["ClusterTrustBundle"]),
+    on(names::BOOTSTRAP_SIGNER, "bootstrap-signer", &["bootstrapsigner"], Run(bootstrap::start_signer)).off(),
+    on(names::TOKEN_CLEANER, "token-cleaner", &["tokencleaner"], Run(bootstrap::start_cleaner)).off(),
+    on(names::LEGACY_TOKEN_CLEANER, "legacy-service-account-token-cleaner", &["legacy-service-account-token-cleaner"], Run(legacy_token_cleaner::start)),
 
-    on(names::CLUSTER_ROLE_AGGREGATION, "clusterrole-aggregation-controller", &["clusterrole-aggregation"], NOT_YET),
+    on(names::CLUSTER_ROLE_AGGREGATION, "clusterrole-aggregation-controller", &["clusterrole-aggregation"], Run(role_aggregation::start)),
     on(names::ADMISSION_POLICY_STATUS, "validatingadmissionpolicy-status-controller", &[], NOT_YET),
     on(names::STORAGE_VERSION_GARBAGE_COLLECTOR, "storage-version-garbage-collector", &["storage-version-gc"], NOT_YET)
         .gated(&["APIServerIdentity", "StorageVersionAPI"]),

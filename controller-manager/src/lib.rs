@@ -36,5 +36,35 @@ pub mod resource_quota;
 pub mod config;
 pub mod daemon;
 
+pub mod der;
+pub mod indexes;
+pub mod keys;
+pub mod update;
+
+pub mod endpoints;
+pub mod endpointslice;
+pub mod endpointslice_mirroring;
+pub mod members;
+
+pub mod node_ipam;
+pub mod node_lifecycle;
+pub mod taint_eviction;
+pub mod taints;
+pub mod ttl;
+
+pub mod bootstrap;
+pub mod certificates;
+pub mod legacy_token_cleaner;
+pub mod role_aggregation;
+pub mod root_ca;
+pub mod service_account_tokens;
+pub mod service_accounts;
+
+pub mod disruption;
+pub mod ephemeral_volume;
+pub mod protection;
+pub mod ttl_after_finished;
+pub mod volume_binder;
+
 pub use context::Context;
 pub use error::Error;
