@@ -232,7 +232,7 @@ impl Layout {
         let from_outside = if self.masquerade_all {
             Some(Vec::new())
         } else {
-            self.from_pods(false)
+            self.pods_traffic(false)
         };
         if let Some(from_outside) = from_outside {
             // The answer may not come back through this node otherwise.
@@ -380,7 +380,7 @@ impl Layout {
                 compare(0, true, u32::from(libc::RTN_LOCAL).to_ne_bytes().to_vec()),
             ]
         };
-        let from_pods = self.from_pods(true).map(|pods| rule([pods, anywhere()]));
+        let from_pods = self.pods_traffic(true).map(|pods| rule([pods, anywhere()]));
         let mut rules: Vec<Rule> = from_pods.into_iter().collect();
         rules.push(rule([from_node(), self.mark()]));
         rules.push(rule([from_node(), anywhere()]));
@@ -549,7 +549,7 @@ impl Layout {
     }
 
     /// The packet is of this node's pods, or is not; none if that cannot be told.
-    fn from_pods(&self, equal: bool) -> Option<Rule> {
+    fn pods_traffic(&self, equal: bool) -> Option<Rule> {
         let interface = |name: Vec<u8>| {
             let load = Expr::Meta {
                 to: reg(0),

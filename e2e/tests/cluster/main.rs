@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod containers;
 mod fixture;
 mod harness;
+mod kills;
 mod serving;
+mod workloads;

@@ -2,19 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use e2e::https;
 
-use super::fixture::{Fixture, eventually};
+use super::fixture::{Fixture, SOON, eventually};
 
 /// Two nodes, shared by all tests here; none of them may disturb the others.
-static CLUSTER: LazyLock<Fixture> = LazyLock::new(|| Fixture::up("cluster", 2));
+pub(super) static CLUSTER: LazyLock<Fixture> = LazyLock::new(|| Fixture::up("cluster", 2));
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../hack/demo.yaml");
-const SOON: Duration = Duration::from_secs(60);
 
-fn page(address: SocketAddr) -> Result<String, String> {
+pub(super) fn page(address: SocketAddr) -> Result<String, String> {
     let answer = https::get_plain(address, "/").map_err(|error| e2e::init::chain(&error))?;
     Ok(String::from_utf8_lossy(&answer.body).into_owned())
 }

@@ -78,6 +78,8 @@ impl KubeProxyConfiguration {
                 "must be a valid CIDR",
             );
         }
+        let routes = "routes between nodes are not implemented yet";
+        problems.check(!self.pod_routes, "podRoutes", routes);
         self.validate_addresses(problems);
         self.validate_local(problems);
     }
