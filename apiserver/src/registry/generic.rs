@@ -17,6 +17,7 @@ use super::before::{self, Deletion};
 use super::strategy::{Cx, Finish, Part};
 use crate::admission::{self, Operation};
 use crate::auth::User;
+use crate::authz::{Attributes, Decision, refusal};
 use crate::managed;
 use crate::object;
 use crate::options::{DeleteOptions, WriteOptions};
@@ -52,6 +53,10 @@ pub struct Update {
     pub part: Option<Part>,
     /// A name that does not exist is created, whatever the resource says.
     pub may_create: bool,
+    /// The new object says itself who manages what; nothing is recorded.
+    pub recorded: bool,
+    /// The object came as a whole: a uid in it says which object is meant.
+    pub whole: bool,
 }
 
 impl<'a> Write<'a> {
@@ -107,16 +112,19 @@ impl<'a> Write<'a> {
             .map(|_| self.server.config.event_ttl.as_secs().cast_signed())
     }
 
-    fn record(&self, old: Option<&Value>, new: &mut Value) {
-        let change = managed::Change {
-            old,
-            manager: self.manager,
-            api_version: &self.endpoint.served.api_version(),
+    /// What is written, for managed fields.
+    #[must_use]
+    pub fn target(&self) -> managed::Target<'_> {
+        managed::Target {
+            registry: &self.server.registry,
+            endpoint: self.endpoint,
             subresource: self.subresource,
-            now: &Clock::now().text,
-            message: self.endpoint.hub.message,
-        };
-        managed::record(&change, new);
+        }
+    }
+
+    fn record(&self, old: Option<&Value>, new: &mut Value) {
+        let now = Clock::now().text;
+        self.target().record(old, new, self.manager, &now);
     }
 
     async fn admit(
@@ -154,6 +162,19 @@ impl<'a> Write<'a> {
         outcome
     }
 
+    /// Admission of the body of a subresource that is not stored.
+    pub async fn admit_body(
+        &self,
+        name: &str,
+        body: &mut Value,
+        dry_run: bool,
+    ) -> Result<(), Failure> {
+        self.admit(Step::Mutate, name, Some(body), None, dry_run)
+            .await?;
+        self.admit(Step::Validate, name, Some(body), None, dry_run)
+            .await
+    }
+
     async fn begin(
         &self,
         new: Option<&mut Value>,
@@ -180,7 +201,7 @@ impl<'a> Write<'a> {
 
     /// Stores a new object. `object` is decoded, defaulted, in the hub's version.
     pub async fn create(&self, object: Value, options: &WriteOptions) -> Result<Written, Failure> {
-        let object = self.receive(object, options).await?;
+        let object = self.receive(object, options, false).await?;
         let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
         let attempts = if generated { NAME_ATTEMPTS } else { 1 };
         let mut last = None;
@@ -195,7 +216,12 @@ impl<'a> Write<'a> {
 
     /// What happens to a new object before it has a name: system fields go, managed fields and
     /// mutating admission come.
-    async fn receive(&self, mut object: Value, options: &WriteOptions) -> Result<Value, Failure> {
+    async fn receive(
+        &self,
+        mut object: Value,
+        options: &WriteOptions,
+        recorded: bool,
+    ) -> Result<Value, Failure> {
         before::wipe_system_fields(&mut object);
         let namespace = if self.endpoint.resource.namespaced {
             self.namespace
@@ -203,7 +229,9 @@ impl<'a> Write<'a> {
             ""
         };
         before::match_namespace(&mut object, namespace)?;
-        self.record(None, &mut object);
+        if !recorded {
+            self.record(None, &mut object);
+        }
         let name = meta::name(&object).to_owned();
         self.admit(
             Step::Mutate,
@@ -408,7 +436,8 @@ impl<'a> Write<'a> {
         if !meta::uid(&object).is_empty() {
             return Err(self.uid_conflict(run.name, meta::uid(&object), ""));
         }
-        let mut object = self.receive(object, run.options).await?;
+        let mut object = self.receive(object, run.options, run.how.recorded).await?;
+        self.authorize_create(run.name)?;
         let held = self.prepare(&mut object, run.options).await?;
         let value = object::to_stored(&object, &self.endpoint.hub);
         let mut state = run.state.lock();
@@ -424,6 +453,24 @@ impl<'a> Write<'a> {
         })
     }
 
+    /// Who may update may not create yet.
+    fn authorize_create(&self, name: &str) -> Result<(), Failure> {
+        let r = self.endpoint.resource;
+        let asked = Attributes {
+            namespace: self.namespace,
+            subresource: self.subresource,
+            name,
+            ..Attributes::about(self.user, "create", r.group, r.version, r.name)
+        };
+        match self.server.authorizers.decide(&asked) {
+            Decision::Allow => Ok(()),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+                let why = refusal(&asked, &reason);
+                Err(Failure::forbidden(r.group, r.name, name, &why))
+            }
+        }
+    }
+
     async fn attempt_change<C>(
         &self,
         run: &Run<'_, C>,
@@ -435,8 +482,10 @@ impl<'a> Write<'a> {
         let hub = &self.endpoint.hub;
         let old = object::from_body(&current.body, hub)?;
         let mut new = (run.change)(Some(&old))?;
-        self.check_version(run.name, &mut new, &old, run.how.part)?;
-        self.record(Some(&old), &mut new);
+        self.check_version(run.name, &mut new, &old, run.how)?;
+        if !run.how.recorded {
+            self.record(Some(&old), &mut new);
+        }
         self.admit(
             Step::Mutate,
             run.name,
@@ -489,7 +538,7 @@ impl<'a> Write<'a> {
         let cx = self.cx(&clock, run.options.dry_run);
         let mut warnings = before::update(&cx, resource, strategy, run.how.part, new, old)?;
         self.warnings.lock().append(&mut warnings);
-        managed::keep_time_if_nothing_else_changed(new, old);
+        managed::keep_time_if_nothing_else_changed(new, old, self.endpoint);
         self.admit(
             Step::Validate,
             run.name,
@@ -515,17 +564,17 @@ impl<'a> Write<'a> {
         name: &str,
         new: &mut Value,
         old: &Value,
-        part: Option<Part>,
+        how: Update,
     ) -> Result<(), Failure> {
         let r = self.endpoint.resource;
         let uid = meta::uid(new);
-        if !uid.is_empty() && uid != meta::uid(old) {
+        if how.whole && !uid.is_empty() && uid != meta::uid(old) {
             return Err(self.uid_conflict(name, uid, meta::uid(old)));
         }
         let asked = meta::resource_version(new);
         let current = meta::resource_version(old);
         if asked.is_empty() || asked == "0" {
-            if !r.has(ResourceFlags::UNCONDITIONAL_UPDATE) && part.is_none() {
+            if !r.has(ResourceFlags::UNCONDITIONAL_UPDATE) && how.part.is_none() {
                 let error = proto::path::FieldError {
                     reason: proto::path::Reason::Invalid,
                     field: "metadata.resourceVersion".into(),
