@@ -22,20 +22,6 @@ pub struct Target<'a> {
     pub subresource: &'a str,
 }
 
-/// The parts of pods that two of their subresources write; upstream keeps these in code.
-const ONLY: &[(&str, &[&[&str]])] = &[
-    ("ephemeralcontainers", &[&["spec", "ephemeralContainers"]]),
-    (
-        "resize",
-        &[
-            &["spec", "containers", "*", "resources"],
-            &["spec", "containers", "*", "resizePolicy"],
-            &["spec", "initContainers", "*", "resources"],
-            &["spec", "initContainers", "*", "resizePolicy"],
-        ],
-    ),
-];
-
 impl Target<'_> {
     fn subject<R>(&self, f: impl FnOnce(&Subject<'_>) -> R) -> R {
         let served = &self.endpoint.served;
@@ -49,9 +35,13 @@ impl Target<'_> {
         })
     }
 
-    /// The kind in another served version.
+    /// The kind in another served version of its group. Upstream does not follow fields from one group
+    /// to another either (events).
     fn version(&self, api_version: &str) -> Option<Version> {
         let (group, version) = meta::parse_api_version(api_version)?;
+        if group != self.endpoint.resource.group {
+            return None;
+        }
         let found = self
             .registry
             .find(group, version, self.endpoint.resource.name)
@@ -170,11 +160,6 @@ impl Target<'_> {
 fn filter(resource: &Resource, subresource: &str) -> Filter {
     if subresource.is_empty() {
         return Filter::without(resource.reset_fields);
-    }
-    if resource.name == "pods"
-        && let Some((_, paths)) = ONLY.iter().find(|(name, _)| *name == subresource)
-    {
-        return Filter::Only(paths);
     }
     let reset = resource.subresource(subresource).map(|s| s.reset_fields);
     Filter::without(reset.unwrap_or_default())

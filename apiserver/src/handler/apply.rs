@@ -25,8 +25,13 @@ pub struct Applying {
 
 impl Applying {
     pub fn read(body: &[u8]) -> Result<Self, Failure> {
-        let unreadable =
-            |e: codec::DecodeError| Failure::bad_request(format!("error encoding patch: {e}"));
+        // What looks like JSON passes upstream's first reader unread.
+        let head = if body.trim_ascii_start().starts_with(b"{") {
+            "error decoding patch: error converting YAML to JSON"
+        } else {
+            "error encoding patch"
+        };
+        let unreadable = |e: codec::DecodeError| Failure::bad_request(format!("{head}: {e}"));
         let (json, problem) = codec::yaml::to_json(body).map_err(unreadable)?;
         let object = match codec::json::parse(&json) {
             Ok(object @ Value::Map(_)) => object,
@@ -99,7 +104,7 @@ pub async fn serve(
         part,
         may_create: part.is_none(),
         recorded: true,
-        whole: false,
+        ..Update::default()
     };
     let written = write.update(&name, options, how, change).await;
     let mut warnings = write.into_warnings();

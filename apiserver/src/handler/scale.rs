@@ -103,7 +103,6 @@ async fn change(
     };
     let how = Update {
         recorded: true,
-        whole: true,
         ..Update::default()
     };
     let written = write(x, endpoint, &manager)
@@ -170,6 +169,7 @@ impl Given<'_> {
                 (scale, owners)
             }
         };
+        check_uid(endpoint, old, &scale)?;
         let mut new = scaled(old, &scale, name)?;
         let version = endpoint.served.api_version();
         managed::set(
@@ -178,6 +178,18 @@ impl Given<'_> {
         );
         Ok(new)
     }
+}
+
+fn check_uid(endpoint: &Endpoint, old: &Value, scale: &Value) -> Result<(), Failure> {
+    let (asked, have) = (meta::uid(scale), meta::uid(old));
+    if asked.is_empty() || asked == have {
+        return Ok(());
+    }
+    let r = endpoint.resource;
+    let why =
+        format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {have}");
+    let resource = format!("{}/scale", r.name);
+    Err(Failure::conflict(r.group, &resource, meta::name(old), &why))
 }
 
 /// The versions in which replicas are known to be at `spec.replicas`, served or not.
@@ -197,7 +209,7 @@ fn subject<R>(f: impl FnOnce(&Subject<'_>) -> R) -> R {
         version: &|version| {
             (version == "autoscaling/v1").then(|| Version {
                 message: SCALE.message,
-                filter: Filter::All,
+                filter: Filter::default(),
             })
         },
     })

@@ -161,7 +161,7 @@ impl Walk {
         let Some(map) = value.and_then(Value::as_map) else {
             return value.is_none_or(Value::is_null);
         };
-        let Type::Message(message) = of else {
+        let Some(message) = of.message() else {
             return map.is_empty();
         };
         if self.trees == Trees::Explicit {
@@ -173,10 +173,8 @@ impl Walk {
     }
 
     fn map(&self, of: Type, old: Side<'_>, new: Side<'_>) -> Result<Found, Malformed> {
-        match of {
-            Type::Message(message) if self.trees == Trees::Conformed => {
-                self.message(message, old, new)
-            }
+        match of.message() {
+            Some(message) if self.trees == Trees::Conformed => self.message(message, old, new),
             _ => self.entries(of, old, new),
         }
     }
@@ -196,7 +194,7 @@ impl Walk {
             let side = |has: bool, m| if has { shown(m, field) } else { None };
             self.child(
                 &mut found,
-                of_field(field),
+                of_field(message, field),
                 (side(has_old, a), side(has_new, b)),
                 || Element::Field(Name::Known(field.name)),
             )?;

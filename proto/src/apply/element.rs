@@ -80,13 +80,6 @@ impl Element {
         }
     }
 
-    pub(super) fn is_field(&self) -> Option<&Name> {
-        match self {
-            Self::Field(name) => Some(name),
-            _ => None,
-        }
-    }
-
     fn rank(&self) -> u8 {
         match self {
             Self::Field(_) => 0,

@@ -1,5 +1,7 @@
 //! Server-side apply.
 
+use std::collections::BTreeMap;
+
 use super::check::check;
 use super::last_applied;
 use super::managed::{Conflicts, Entry, Malformed, Managed, Operation, Who};
@@ -251,7 +253,7 @@ fn known(subject: &Subject<'_>, api_version: &str) -> Option<Version> {
     (subject.version)(api_version).or_else(|| {
         (api_version == subject.api_version).then(|| Version {
             message: subject.message,
-            filter: super::Filter::All,
+            filter: super::Filter::default(),
         })
     })
 }
@@ -295,14 +297,16 @@ fn prune(
 /// What is managed in each version, the given one first: the fields pruned there may be needed for
 /// conversions.
 fn by_version<'a>(managed: &'a Managed, first: &'a str) -> Vec<(&'a str, Set)> {
-    let mut sets = vec![(first, Set::new())];
+    let mut sets: BTreeMap<&str, Vec<Set>> = BTreeMap::new();
     for entry in &managed.entries {
-        match sets.iter_mut().find(|(v, _)| *v == entry.api_version) {
-            Some((_, set)) => set.union(entry.set.clone()),
-            None => sets.push((&entry.api_version, entry.set.clone())),
-        }
+        let of_version = sets.entry(&entry.api_version).or_default();
+        of_version.push(entry.set.clone());
     }
-    sets
+    let first_sets = sets.remove(first).unwrap_or_default();
+    std::iter::once((first, first_sets))
+        .chain(sets)
+        .map(|(version, sets)| (version, Set::union_all(sets)))
+        .collect()
 }
 
 /// Adds back what was pruned but is owned.

@@ -1,6 +1,8 @@
 //! `metadata.managedFields`, decoded: who manages which fields, since when, by what kind of write.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 
 use super::set::Set;
 use crate::catalogue::names as n;
@@ -27,7 +29,7 @@ pub enum Malformed {
     Conversion(String),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Operation {
     Apply,
     Update,
@@ -58,7 +60,7 @@ pub struct Entry {
 }
 
 /// What tells entries apart. A manager that applies has one entry, whatever versions it applies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Who {
     pub(super) manager: String,
     pub(super) operation: Operation,
@@ -213,11 +215,15 @@ impl Managed {
     /// An entry cannot be read.
     pub fn read(list: &[Value]) -> Result<Self, Malformed> {
         let mut managed = Self::default();
+        let mut known: HashMap<Who, usize> = HashMap::new();
         for (place, value) in list.iter().enumerate() {
             let entry = Entry::read(value, place)?;
-            match managed.position(&entry.who()) {
-                Some(i) => managed.entries[i] = entry,
-                None => managed.entries.push(entry),
+            match known.entry(entry.who()) {
+                Occupied(at) => managed.entries[*at.get()] = entry,
+                Vacant(free) => {
+                    free.insert(managed.entries.len());
+                    managed.entries.push(entry);
+                }
             }
         }
         Ok(managed)
@@ -263,59 +269,55 @@ impl Managed {
     /// Merges the oldest of more than [`MAX_UPDATERS`] entries of updates, version by version, into
     /// `ancient-changes`.
     pub(super) fn cap(&mut self) {
-        let updaters = |m: &Self| {
-            let updates = m
-                .entries
-                .iter()
-                .filter(|e| e.operation == Operation::Update);
-            updates.count()
-        };
-        let mut count = updaters(self);
+        let is_update = |e: &&Entry| e.operation == Operation::Update;
+        let count = self.entries.iter().filter(is_update).count();
         if count <= MAX_UPDATERS {
             return;
         }
-        let mut oldest: Vec<(i64, String, Who)> = self
-            .entries
-            .iter()
-            .filter(|e| e.operation == Operation::Update)
-            .map(|e| (e.seconds(), e.who().key(), e.who()))
+        let (updates, kept): (Vec<Entry>, Vec<Entry>) = std::mem::take(&mut self.entries)
+            .into_iter()
+            .partition(|e| is_update(&e));
+        self.entries = kept;
+        let mut oldest: Vec<(i64, String, Entry)> = updates
+            .into_iter()
+            .map(|e| (e.seconds(), e.who().key(), e))
             .collect();
         oldest.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-        let mut first_of_version: Vec<(String, Who)> = Vec::new();
-        for (_, _, who) in oldest {
-            if count <= MAX_UPDATERS {
-                return;
-            }
-            let version = who.api_version.clone();
-            let Some((_, first)) = first_of_version.iter().find(|(v, _)| *v == version) else {
-                first_of_version.push((version, who));
+        // All but the newest of each version that are too many; the last one tells the time.
+        let mut buckets: HashMap<String, Vec<Entry>> = HashMap::new();
+        let mut left = count;
+        for (_, _, entry) in oldest {
+            // An older bucket is never beside a new one.
+            let is_bucket = entry.manager == ANCIENT && entry.subresource.is_empty();
+            if left <= MAX_UPDATERS && !is_bucket {
+                self.entries.push(entry);
                 continue;
-            };
-            self.merge_into_bucket(first, &who);
-            count = updaters(self);
+            }
+            let bucket = buckets.entry(entry.api_version.clone()).or_default();
+            if !bucket.is_empty() {
+                left -= 1;
+            }
+            bucket.push(entry);
         }
+        self.entries
+            .extend(buckets.into_values().filter_map(bucket));
     }
+}
 
-    fn merge_into_bucket(&mut self, first: &Who, who: &Who) {
-        let bucket = Who::new(ANCIENT, Operation::Update, &who.api_version, "");
-        if *who == bucket {
-            return;
-        }
-        if self.position(&bucket).is_none()
-            && let Some(mut entry) = self.take(first)
-        {
-            entry.manager = ANCIENT.to_owned();
-            entry.subresource = String::new();
-            self.entries.push(entry);
-        }
-        if let Some(merged) = self.take(who)
-            && let Some(i) = self.position(&bucket)
-        {
-            let entry = &mut self.entries[i];
-            entry.set.union(merged.set);
-            entry.time = merged.time;
-        }
+/// Several entries as one; a single one stays as it is.
+fn bucket(mut entries: Vec<Entry>) -> Option<Entry> {
+    let last = entries.pop()?;
+    if entries.is_empty() {
+        return Some(last);
     }
+    let mut sets: Vec<Set> = entries.into_iter().map(|e| e.set).collect();
+    sets.push(last.set);
+    Some(Entry {
+        manager: ANCIENT.to_owned(),
+        subresource: String::new(),
+        set: Set::union_all(sets),
+        ..last
+    })
 }
 
 /// How many entries of updates an object keeps.

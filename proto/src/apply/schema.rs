@@ -15,6 +15,8 @@ use crate::value::{Map, Value};
 pub(super) enum Type {
     /// A message: a map of declared fields.
     Message(MsgId),
+    /// A message that is merged here though it is one value elsewhere.
+    Granular(MsgId),
     /// A list or map of the elements of a field.
     List(&'static Field),
     Map(&'static Field),
@@ -59,6 +61,7 @@ impl Type {
             Self::Message(message) => Treat::Map {
                 atomic: message.is_atomic(),
             },
+            Self::Granular(_) => Treat::Map { atomic: false },
             Self::List(field) => Treat::List(merge(field)),
             Self::Map(field) => Treat::Map {
                 atomic: field.has(Flags::MAP_ATOMIC),
@@ -76,6 +79,14 @@ impl Type {
         }
     }
 
+    /// The message that declares the fields.
+    pub(super) fn message(self) -> Option<MsgId> {
+        match self {
+            Self::Message(message) | Self::Granular(message) => Some(message),
+            _ => None,
+        }
+    }
+
     /// Whether the type leaves open what its values are.
     pub(super) fn is_open(self) -> bool {
         matches!(self, Self::Deduced | Self::Opaque)
@@ -84,7 +95,9 @@ impl Type {
     /// The type of an entry of a map. None if a message does not have the field.
     pub(super) fn entry(self, name: &Name) -> Option<Self> {
         match self {
-            Self::Message(message) => Some(of_field(message.field(name.known()?)?)),
+            Self::Message(message) | Self::Granular(message) => {
+                Some(of_field(message, message.field(name.known()?)?))
+            }
             Self::Map(field) => Some(of_element(field)),
             Self::Deduced => Some(Self::Deduced),
             Self::Opaque => Some(Self::Opaque),
@@ -94,7 +107,7 @@ impl Type {
 
     /// Whether a map of this type declares the entry by name.
     pub(super) fn declares(self, name: &Name) -> bool {
-        matches!(self, Self::Message(_)) && self.entry(name).is_some()
+        self.message().is_some() && self.entry(name).is_some()
     }
 
     /// The type of an element of a list.
@@ -117,11 +130,18 @@ fn merge(field: &'static Field) -> Merge {
     }
 }
 
-pub(super) fn of_field(field: &'static Field) -> Type {
-    match field.shape {
-        Shape::One => of_element(field),
-        Shape::List => Type::List(field),
-        Shape::Map => Type::Map(field),
+pub(super) fn of_field(message: MsgId, field: &'static Field) -> Type {
+    match (field.shape, field.kind) {
+        // The one field whose own `structType` differs from its type's.
+        (Shape::One, Kind::Message(claim))
+            if message == messages::core_v1::PERSISTENT_VOLUME_SPEC
+                && field.name == n::CLAIM_REF =>
+        {
+            Type::Granular(claim)
+        }
+        (Shape::One, _) => of_element(field),
+        (Shape::List, _) => Type::List(field),
+        (Shape::Map, _) => Type::Map(field),
     }
 }
 
@@ -219,9 +239,7 @@ pub(super) fn element_of(list: Type, merge: Merge, item: &Value) -> Result<Eleme
 }
 
 fn keyed(list: Type, keys: &'static [NameId], item: &Map) -> Result<Element, Nameless> {
-    let Type::Message(message) = list.element() else {
-        return Err(Nameless::NoMap);
-    };
+    let message = list.element().message().ok_or(Nameless::NoMap)?;
     let mut found = Vec::with_capacity(keys.len());
     for key in keys {
         let default = || key_default(message, *key);

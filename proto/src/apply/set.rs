@@ -165,6 +165,21 @@ impl Set {
         self.nodes.extend(theirs);
     }
 
+    /// All fields of many sets, in time that does not depend on how they are spread over them.
+    #[must_use]
+    pub(super) fn union_all(mut sets: Vec<Self>) -> Self {
+        while sets.len() > 1 {
+            let mut pairs = sets.into_iter();
+            let mut halved = Vec::with_capacity(pairs.len().div_ceil(2));
+            while let Some(mut set) = pairs.next() {
+                set.union(pairs.next().unwrap_or_default());
+                halved.push(set);
+            }
+            sets = halved;
+        }
+        sets.pop().unwrap_or_default()
+    }
+
     /// Takes away the fields of another set. Fields below or above them stay.
     pub fn difference(&mut self, other: &Set) {
         if other.is_empty() {

@@ -68,7 +68,7 @@ impl Typed {
                 let message = crate::catalogue::message_of(group, version, &self.kind)?;
                 served.then_some(Version {
                     message,
-                    filter: super::Filter::All,
+                    filter: super::Filter::default(),
                 })
             },
         })

@@ -186,7 +186,7 @@ pub(super) fn release(
 /// What changed, in each version that somebody manages fields in.
 struct Changes<'a> {
     trees: (&'a Value, &'a Value, Trees),
-    known: Vec<(String, Option<Comparison>)>,
+    known: Vec<(String, Comparison)>,
 }
 
 impl<'a> Changes<'a> {
@@ -196,7 +196,7 @@ impl<'a> Changes<'a> {
         if let Some(version) = (subject.version)(subject.api_version) {
             first.filter(&version.filter);
         }
-        let known = vec![(subject.api_version.to_owned(), Some(first))];
+        let known = vec![(subject.api_version.to_owned(), first)];
         Ok(Self { trees, known })
     }
 
@@ -208,13 +208,16 @@ impl<'a> Changes<'a> {
     ) -> Result<Option<&Comparison>, Malformed> {
         let at = match self.known.iter().position(|(v, _)| v == api_version) {
             Some(at) => at,
-            None => {
-                let comparison = self.compare(subject, api_version)?;
-                self.known.push((api_version.to_owned(), comparison));
-                self.known.len() - 1
-            }
+            // What is not served is asked for again: there may be any number of such versions.
+            None => match self.compare(subject, api_version)? {
+                None => return Ok(None),
+                Some(comparison) => {
+                    self.known.push((api_version.to_owned(), comparison));
+                    self.known.len() - 1
+                }
+            },
         };
-        Ok(self.known[at].1.as_ref())
+        Ok(Some(&self.known[at].1))
     }
 
     fn compare(
@@ -234,7 +237,7 @@ impl<'a> Changes<'a> {
 
     fn into_first(self) -> Comparison {
         let first = self.known.into_iter().next();
-        first.and_then(|(_, c)| c).unwrap_or_default()
+        first.map(|(_, comparison)| comparison).unwrap_or_default()
     }
 }
 

@@ -16,8 +16,8 @@ fn deployment() -> Story {
 #[test]
 fn applying_twice_replaces_what_was_applied_before() {
     let mut s = config_map();
-    s.apply("a", "{data: {x: '1', y: '2'}}").unwrap();
-    s.owned(&[r#"a Apply {"f:data":{"f:x":{},"f:y":{}}}"#]);
+    s.apply("a", "{data: {x: '1', yy: '2'}}").unwrap();
+    s.owned(&[r#"a Apply {"f:data":{"f:x":{},"f:yy":{}}}"#]);
     s.apply("a", "{data: {x: '3', z: '4'}}").unwrap();
     s.shows("{data: {x: '3', z: '4'}}");
     s.owned(&[r#"a Apply {"f:data":{"f:x":{},"f:z":{}}}"#]);
@@ -29,23 +29,23 @@ fn applying_twice_replaces_what_was_applied_before() {
 #[test]
 fn an_update_takes_fields_and_the_next_apply_conflicts() {
     let mut s = config_map();
-    s.apply("a", "{data: {x: '1', y: '1'}}").unwrap();
-    s.update("b", "{data: {x: '2', y: '1', z: '1'}}");
+    s.apply("a", "{data: {x: '1', yy: '1'}}").unwrap();
+    s.update("b", "{data: {x: '2', yy: '1', z: '1'}}");
     s.owned(&[
-        r#"a Apply {"f:data":{"f:y":{}}}"#,
+        r#"a Apply {"f:data":{"f:yy":{}}}"#,
         r#"b Update {"f:data":{"f:x":{},"f:z":{}}}"#,
     ]);
-    let text = s.conflicts("a", "{data: {x: '3', y: '1'}}");
+    let text = s.conflicts("a", "{data: {x: '3', yy: '1'}}");
     assert_eq!(
         text,
         "Apply failed with 1 conflict: conflict with \"b\" using v1: .data.x"
     );
     // A refused apply changes nothing.
-    s.shows("{data: {x: '2', y: '1', z: '1'}}");
-    s.force("a", "{data: {x: '3', y: '1'}}");
-    s.shows("{data: {x: '3', y: '1', z: '1'}}");
+    s.shows("{data: {x: '2', yy: '1', z: '1'}}");
+    s.force("a", "{data: {x: '3', yy: '1'}}");
+    s.shows("{data: {x: '3', yy: '1', z: '1'}}");
     s.owned(&[
-        r#"a Apply {"f:data":{"f:x":{},"f:y":{}}}"#,
+        r#"a Apply {"f:data":{"f:x":{},"f:yy":{}}}"#,
         r#"b Update {"f:data":{"f:z":{}}}"#,
     ]);
 }
@@ -70,23 +70,23 @@ fn the_same_value_is_shared_without_conflict() {
 #[test]
 fn conflicts_name_every_manager_and_field() {
     let mut s = config_map();
-    s.apply("z", "{data: {x: '1', y: '1'}}").unwrap();
-    s.update_part("status", "c", "{data: {x: '1', y: '1', w: '1', v: '1'}}");
-    let text = s.conflicts("n", "{data: {x: '2', y: '2', w: '2'}}");
+    s.apply("z", "{data: {x: '1', yy: '1'}}").unwrap();
+    s.update_part("status", "c", "{data: {x: '1', yy: '1', w: '1', v: '1'}}");
+    let text = s.conflicts("n", "{data: {x: '2', yy: '2', w: '2'}}");
     assert_eq!(
         text,
-        "Apply failed with 3 conflicts: conflicts with \"c\" with subresource \"status\" using v1:\n- .data.w\nconflicts with \"z\":\n- .data.x\n- .data.y"
+        "Apply failed with 3 conflicts: conflicts with \"c\" with subresource \"status\" using v1:\n- .data.w\nconflicts with \"z\":\n- .data.x\n- .data.yy"
     );
 }
 
 #[test]
 fn an_owned_field_does_not_conflict_when_it_is_removed_by_its_owner() {
     let mut s = config_map();
-    s.apply("a", "{data: {x: '1', y: '1'}}").unwrap();
-    s.update("b", "{data: {y: '1'}}");
-    s.owned(&[r#"a Apply {"f:data":{"f:y":{}}}"#]);
-    s.apply("a", "{data: {x: '1', y: '1'}}").unwrap();
-    s.shows("{data: {x: '1', y: '1'}}");
+    s.apply("a", "{data: {x: '1', yy: '1'}}").unwrap();
+    s.update("b", "{data: {yy: '1'}}");
+    s.owned(&[r#"a Apply {"f:data":{"f:yy":{}}}"#]);
+    s.apply("a", "{data: {x: '1', yy: '1'}}").unwrap();
+    s.shows("{data: {x: '1', yy: '1'}}");
 }
 
 #[test]
@@ -94,36 +94,39 @@ fn elements_of_keyed_lists_come_and_go_one_by_one() {
     let mut s = pod();
     s.apply(
         "a",
-        "{spec: {containers: [{name: x, image: '1'}, {name: y, image: '1'}]}}",
+        "{spec: {containers: [{name: x, image: '1'}, {name: yy, image: '1'}]}}",
     )
     .unwrap();
     s.apply("b", "{spec: {containers: [{name: z, image: '1'}]}}")
         .unwrap();
-    s.shows("{spec: {containers: [{name: x, image: '1'}, {name: y, image: '1'}, {name: z, image: '1'}]}}");
-    s.apply("a", "{spec: {containers: [{name: y, image: '2'}]}}")
+    s.shows("{spec: {containers: [{name: x, image: '1'}, {name: yy, image: '1'}, {name: z, image: '1'}]}}");
+    s.apply("a", "{spec: {containers: [{name: yy, image: '2'}]}}")
         .unwrap();
-    s.shows("{spec: {containers: [{name: y, image: '2'}, {name: z, image: '1'}]}}");
+    s.shows("{spec: {containers: [{name: yy, image: '2'}, {name: z, image: '1'}]}}");
     s.owned(&[
-        r#"a Apply {"f:spec":{"f:containers":{"k:{\"name\":\"y\"}":{".":{},"f:image":{},"f:name":{}}}}}"#,
+        r#"a Apply {"f:spec":{"f:containers":{"k:{\"name\":\"yy\"}":{".":{},"f:image":{},"f:name":{}}}}}"#,
         r#"b Apply {"f:spec":{"f:containers":{"k:{\"name\":\"z\"}":{".":{},"f:image":{},"f:name":{}}}}}"#,
     ]);
 }
 
 #[test]
-fn an_element_stays_as_long_as_somebody_owns_a_part_of_it() {
+fn an_element_goes_with_its_owner_whatever_others_own_in_it() {
     let mut s = pod();
     s.apply(
         "a",
-        "{spec: {containers: [{name: x, image: '1', command: [c]}]}}",
+        "{spec: {containers: [{name: x, image: '1'}, {name: w, image: '1'}]}}",
     )
     .unwrap();
     s.update(
         "b",
-        "{spec: {containers: [{name: x, image: '1', command: [c], workingDir: /w}]}}",
+        "{spec: {containers: [{name: x, image: '1', workingDir: /w}, {name: w, image: '1'}]}}",
     );
-    s.apply("a", "{spec: {}}").unwrap();
-    // Nobody owns the name any more, but without it there is no element.
-    s.shows("{spec: {containers: [{name: x, workingDir: /w}]}}");
+    s.apply("a", "{spec: {containers: [{name: w, image: '1'}]}}")
+        .unwrap();
+    s.shows("{spec: {containers: [{name: w, image: '1'}]}}");
+    s.owned(&[
+        r#"a Apply {"f:spec":{"f:containers":{"k:{\"name\":\"w\"}":{".":{},"f:image":{},"f:name":{}}}}}"#,
+    ]);
 }
 
 #[test]
@@ -149,9 +152,9 @@ fn the_order_of_a_merged_list_follows_the_applied_one() {
     for (live, applied, merged) in [
         ("abc", "abc", "abc"),
         ("abc", "cba", "cba"),
-        ("abc", "bd", "abdc"),
+        ("abc", "bd", "abcd"),
         ("abcd", "dxa", "bcdxa"),
-        ("ab", "xy", "abxy"),
+        ("ab", "xw", "abxw"),
         ("abcde", "eb", "acdeb"),
     ] {
         let mut s = pod();
@@ -205,10 +208,10 @@ fn atomic_lists_and_maps_are_replaced_whole() {
     .unwrap();
     s.apply(
         "a",
-        "{spec: {nodeSelector: {y: '1'}, tolerations: [{key: l}]}}",
+        "{spec: {nodeSelector: {yy: '1'}, tolerations: [{key: l}]}}",
     )
     .unwrap();
-    s.shows("{spec: {nodeSelector: {y: '1'}, tolerations: [{key: l}]}}");
+    s.shows("{spec: {nodeSelector: {yy: '1'}, tolerations: [{key: l}]}}");
     s.owned(&[r#"a Apply {"f:spec":{"f:nodeSelector":{},"f:tolerations":{}}}"#]);
     let text = s.conflicts("b", "{spec: {nodeSelector: {z: '1'}}}");
     assert_eq!(
@@ -222,18 +225,18 @@ fn what_existed_before_the_first_apply_has_an_owner_of_its_own() {
     let mut s = config_map();
     s.live = s
         .typed
-        .conform(&s.tree("{metadata: {uid: u, name: n}, data: {x: '1'}}"));
+        .conform(&s.tree("{metadata: {uid: u, name: nm}, data: {x: '1'}}"));
     // Not tracked so far: updates keep it so.
-    s.update("b", "{metadata: {name: n}, data: {x: '2'}}");
+    s.update("b", "{metadata: {name: nm}, data: {x: '2'}}");
     s.owned(&[]);
     let text = s.conflicts("a", "{data: {x: '3'}}");
     assert_eq!(
         text,
         "Apply failed with 1 conflict: conflict with \"before-first-apply\" using v1: .data.x"
     );
-    s.apply("a", "{data: {x: '2', y: '1'}}").unwrap();
+    s.apply("a", "{data: {x: '2', yy: '1'}}").unwrap();
     s.owned(&[
-        r#"a Apply {"f:data":{"f:x":{},"f:y":{}}}"#,
+        r#"a Apply {"f:data":{"f:x":{},"f:yy":{}}}"#,
         r#"before-first-apply Update {"f:data":{".":{},"f:x":{}}}"#,
     ]);
 }
@@ -274,7 +277,7 @@ fn metadata_that_the_server_keeps_has_no_owner() {
     let mut s = config_map();
     s.apply(
         "a",
-        "{metadata: {name: n, namespace: ns, uid: u, resourceVersion: '1', labels: {l: v}}}",
+        "{metadata: {name: nm, namespace: ns, uid: u, resourceVersion: '1', labels: {l: v}}}",
     )
     .unwrap();
     s.owned(&[r#"a Apply {"f:metadata":{"f:labels":{"f:l":{}}}}"#]);
@@ -310,7 +313,7 @@ fn ownership_follows_types_that_became_atomic() {
     s.apply("a", "{spec: {nodeSelector: {x: '1'}}}").unwrap();
     s.managed.entries[0].set =
         crate::apply::Set::parse(br#"{"f:spec":{"f:nodeSelector":{"f:x":{}}}}"#).unwrap();
-    s.update("b", "{spec: {nodeSelector: {x: '1'}, nodeName: n}}");
+    s.update("b", "{spec: {nodeSelector: {x: '1'}, nodeName: nm}}");
     s.owned(&[
         r#"a Apply {"f:spec":{"f:nodeSelector":{}}}"#,
         r#"b Update {"f:spec":{"f:nodeName":{}}}"#,
@@ -326,10 +329,10 @@ fn a_configuration_that_does_not_fit_is_refused_in_upstreams_words() {
     let named = |body: &str| {
         fails(
             deployment(),
-            &format!("{{metadata: {{name: n, namespace: ns}}, spec: {body}}}"),
+            &format!("{{metadata: {{name: nm, namespace: ns}}, spec: {body}}}"),
         )
     };
-    let head = "failed to create typed patch object (ns/n; apps/v1, Kind=Deployment): ";
+    let head = "failed to create typed patch object (ns/nm; apps/v1, Kind=Deployment): ";
     for (body, problem) in [
         ("{x: 1}", ".spec.x: field not declared in schema"),
         (

@@ -54,7 +54,7 @@ fn atomic_types_are_one_value() {
 #[test]
 fn elements_are_found_by_all_their_keys_whatever_their_order() {
     differ(
-        "{containers: [{name: a, image: x}, {name: b, image: y}]}",
+        "{containers: [{name: a, image: x}, {name: b, image: w}]}",
         "{containers: [{name: b, image: z}, {name: a, image: x}]}",
         [
             "{}",
@@ -93,14 +93,14 @@ fn duplicates_are_one_value_together() {
     };
     let own = at(r#"{".":{},"f:containerPort":{},"f:name":{}}"#);
     let marker = at("{}");
-    differ(&port(&["x", "y"]), &port(&["x", "y"]), ["{}", "{}", "{}"]);
+    differ(&port(&["x", "w"]), &port(&["x", "w"]), ["{}", "{}", "{}"]);
     differ(
-        &port(&["x", "y"]),
+        &port(&["x", "w"]),
         &port(&["x", "z"]),
         ["{}", &marker, "{}"],
     );
-    differ(&port(&["x", "y"]), &port(&["x"]), [&own, "{}", &marker]);
-    differ(&port(&["x"]), &port(&["x", "y"]), [&marker, "{}", &own]);
+    differ(&port(&["x", "w"]), &port(&["x"]), [&own, "{}", &marker]);
+    differ(&port(&["x"]), &port(&["x", "w"]), [&marker, "{}", &own]);
 }
 
 #[test]
@@ -134,4 +134,14 @@ fn an_element_without_any_key_is_refused() {
     let (old, typed) = account("[]");
     let (new, _) = account("[{kind: x}]");
     assert!(crate::apply::compare(&old, &new, typed.message, Trees::Conformed).is_err());
+}
+
+#[test]
+fn a_reference_is_one_value_except_that_of_a_volume_to_its_claim() {
+    let volume = |claim: &str| {
+        format!("{{apiVersion: v1, kind: PersistentVolume, spec: {{claimRef: {claim}}}}}")
+    };
+    let found = compare(&volume("{name: a}"), &volume("{name: a, namespace: b}"));
+    let added = r#"{"f:spec":{"f:claimRef":{"f:namespace":{}}}}"#;
+    assert_eq!(sets(&found), [added, "{}", "{}"]);
 }

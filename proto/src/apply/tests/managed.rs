@@ -148,3 +148,23 @@ fn scale_sees_the_owners_of_replicas_and_gives_them_back() {
     assert_eq!(back.entries()[2].api_version, "apps/v1");
     assert_eq!(back.entries()[2].time, None);
 }
+
+#[test]
+fn very_many_managers_and_fields_do_not_cost_their_square() {
+    let list: Vec<Value> = (0..20_000)
+        .map(|i| {
+            yaml(&format!(
+                "{{manager: m{i}, operation: Update, apiVersion: v{}, fieldsType: FieldsV1, fieldsV1: {{\"f:data\": {{\"f:k{i}\": {{}}}}}}}}",
+                i % 2
+            ))
+        })
+        .collect();
+    let mut managed = Managed::read(&list).unwrap();
+    let start = std::time::Instant::now();
+    managed.cap();
+    let entries = managed.entries();
+    assert_eq!(entries.len(), 10);
+    assert_eq!(entries.iter().map(|e| e.set.len()).sum::<usize>(), 20_000);
+    // A square would be minutes, even on a slow machine.
+    assert!(start.elapsed() < std::time::Duration::from_secs(20));
+}

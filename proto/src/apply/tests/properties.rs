@@ -94,10 +94,16 @@ proptest! {
         s.update("u", &first);
         s.force("other", &second);
         s.force("a", &own);
-        let (live, managed) = (text(&s.live), s.managed.clone());
+        // The time may be new where an empty map is applied that is not shown: the server sees to that.
+        let untimed = |s: &Story| {
+            let mut managed = s.managed.clone();
+            managed.entries.iter_mut().for_each(|e| e.time = None);
+            managed
+        };
+        let (live, managed) = (text(&s.live), untimed(&s));
         s.apply("a", &own).unwrap();
         prop_assert_eq!(text(&s.live), live);
-        prop_assert_eq!(&s.managed, &managed);
+        prop_assert_eq!(untimed(&s), managed);
     }
 
     #[test]
