@@ -52,7 +52,7 @@ impl Target<'_> {
         })
     }
 
-    fn to_served(&self, object: &Value) -> Result<Value, Failure> {
+    fn served_form(&self, object: &Value) -> Result<Value, Failure> {
         let mut object = object.clone();
         object.remove(&[n::METADATA, n::MANAGED_FIELDS]);
         object::convert(object, &self.endpoint.hub, &self.endpoint.served)
@@ -69,7 +69,7 @@ impl Target<'_> {
             if self.endpoint.hub.message == subject.message {
                 return apply::update(subject, old, new, managed, manager, now).ok();
             }
-            let (old, new) = (self.to_served(old).ok()?, self.to_served(new).ok()?);
+            let (old, new) = (self.served_form(old).ok()?, self.served_form(new).ok()?);
             apply::update(subject, &old, &new, managed, manager, now).ok()
         });
         match updated {
@@ -111,7 +111,7 @@ impl Target<'_> {
             None => Managed::default(),
         };
         let seen = match live {
-            Some(live) => self.to_served(live)?,
+            Some(live) => self.served_form(live)?,
             None => Value::object(),
         };
         let applied = self

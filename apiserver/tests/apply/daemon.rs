@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use store::testing::{Etcd, Etcds};
 
-pub struct Daemon {
+pub(crate) struct Daemon {
     admin: User,
     ca: Ca,
     files: Files,
@@ -38,7 +38,7 @@ impl std::ops::Deref for Daemon {
 
 impl Daemon {
     /// Starts a server that members of `system:masters` may do everything on.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let etcd = Etcd::start(&Etcds::newest()).await;
         let (ca, files) = (Ca::new("ca"), Files::new());
         let server = ca.server(&["127.0.0.1"]);
@@ -92,13 +92,13 @@ impl Daemon {
     }
 
     /// Somebody else.
-    pub fn user(&self, name: &str) -> User {
+    pub(crate) fn user(&self, name: &str) -> User {
         User::new(&self.ca, &self.files, self.port, name, &[])
     }
 }
 
 /// A client with a certificate.
-pub struct User(Client);
+pub(crate) struct User(Client);
 
 impl User {
     fn new(ca: &Ca, files: &Files, port: u16, name: &str, groups: &[&str]) -> Self {
@@ -150,18 +150,18 @@ impl User {
         }
     }
 
-    pub async fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         self.json(Method::GET, path, None).await
     }
 
-    pub async fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let method = method.parse().unwrap();
         let body = Bytes::from(body.to_string());
         self.json(method, path, Some(("application/json", body)))
             .await
     }
 
-    pub async fn patch(&self, path: &str, kind: &'static str, body: &Value) -> (u16, Value) {
+    pub(crate) async fn patch(&self, path: &str, kind: &'static str, body: &Value) -> (u16, Value) {
         let body = Bytes::from(body.to_string());
         self.json(Method::PATCH, path, Some((kind, body))).await
     }
