@@ -1,5 +1,7 @@
 //! Managed fields, apply and evictions through the daemon, on a real etcd.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod daemon;
 
 use daemon::Daemon;
