@@ -1,6 +1,7 @@
 //! What tests need: certificates, and an API server whose answers the test writes.
 //!
-//! For the tests of this crate, and of others with the feature `test-util`.
+//! For tests only, of this crate and of others. It is always there, because a feature would have every daemon compile
+//! this crate a second time for its tests; what no daemon names is not linked.
 
 #![allow(
     clippy::unwrap_used,

@@ -6,7 +6,7 @@
 use component::features::Features;
 
 use crate::context::Context;
-use crate::{names, replicas};
+use crate::{daemon_set, deployment, gc, names, namespace, pod_gc, replicas, resource_quota};
 
 /// A controller as the manager sees it.
 pub struct Entry {
@@ -69,15 +69,15 @@ pub const CONTROLLERS: &[Entry] = &[
     on(names::SERVICE_ACCOUNT_TOKEN, "tokens-controller", &["serviceaccount-token"], NOT_YET),
     on(names::SERVICE_ACCOUNT, "service-account-controller", &["serviceaccount"], NOT_YET),
     on(names::ROOT_CA_PUBLISHER, "root-ca-cert-publisher", &["root-ca-cert-publisher"], NOT_YET),
-    on(names::NAMESPACE, "namespace-controller", &["namespace"], NOT_YET),
-    on(names::GARBAGE_COLLECTOR, "generic-garbage-collector", &["garbagecollector"], NOT_YET),
-    on(names::POD_GARBAGE_COLLECTOR, "pod-garbage-collector", &["podgc"], NOT_YET),
-    on(names::RESOURCE_QUOTA, "resourcequota-controller", &["resourcequota"], NOT_YET),
+    on(names::NAMESPACE, "namespace-controller", &["namespace"], Run(namespace::start)),
+    on(names::GARBAGE_COLLECTOR, "generic-garbage-collector", &["garbagecollector"], Run(gc::start)),
+    on(names::POD_GARBAGE_COLLECTOR, "pod-garbage-collector", &["podgc"], Run(pod_gc::start)),
+    on(names::RESOURCE_QUOTA, "resourcequota-controller", &["resourcequota"], Run(resource_quota::start)),
 
-    on(names::DEPLOYMENT, "deployment-controller", &["deployment"], NOT_YET),
+    on(names::DEPLOYMENT, "deployment-controller", &["deployment"], Run(deployment::start)),
     on(names::REPLICA_SET, "replicaset-controller", &["replicaset"], Run(replicas::start_replica_sets)),
     on(names::REPLICATION_CONTROLLER, "replication-controller", &["replicationcontroller"], Run(replicas::start_replication_controllers)),
-    on(names::DAEMON_SET, "daemon-set-controller", &["daemonset"], NOT_YET),
+    on(names::DAEMON_SET, "daemon-set-controller", &["daemonset"], Run(daemon_set::start)),
     on(names::STATEFUL_SET, "statefulset-controller", &["statefulset"], NOT_YET),
     on(names::JOB, "job-controller", &["job"], NOT_YET),
     on(names::CRON_JOB, "cronjob-controller", &["cronjob"], NOT_YET),

@@ -14,6 +14,9 @@ pub mod controllers;
 pub mod error;
 
 pub mod batch;
+pub mod discovery;
+pub mod hash;
+pub mod history;
 pub mod owners;
 pub mod pods;
 pub mod selector;
@@ -21,7 +24,14 @@ pub mod status;
 pub mod watch;
 pub mod writes;
 
+pub mod daemon_set;
+pub mod deployment;
 pub mod replicas;
+
+pub mod gc;
+pub mod namespace;
+pub mod pod_gc;
+pub mod resource_quota;
 
 pub mod config;
 pub mod daemon;

@@ -163,7 +163,7 @@ pub async fn create<O: component::client::Kind>(
     }
 }
 
-/// Deletes a pod and tells it in an event about its owner. One that is gone already is not told.
+/// Deletes a pod and tells it in an event about its owner.
 ///
 /// # Errors
 /// If the server refuses; told as well.
@@ -174,6 +174,26 @@ pub async fn delete<O: component::client::Kind>(
     pod: &Pod,
 ) -> Result<(), Error> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
+    match delete_quietly(client, pod).await {
+        Ok(()) => {
+            let message = format!("Deleted pod: {name}");
+            recorder.normal(&reference(owner), "SuccessfulDelete", &message);
+            Ok(())
+        }
+        Err(e) => {
+            let message = format!("Error deleting: {}", e.chain());
+            recorder.warning(&reference(owner), "FailedDelete", &message);
+            Err(e)
+        }
+    }
+}
+
+/// Deletes a pod. One that is gone, or whose name another pod has by now, is no error.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn delete_quietly(client: &Client, pod: &Pod) -> Result<(), Error> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let options = DeleteOptions {
         preconditions: Some(Preconditions {
@@ -182,23 +202,10 @@ pub async fn delete<O: component::client::Kind>(
         }),
         ..DeleteOptions::default()
     };
-    match client
-        .namespaced::<Pod>(namespace)
-        .delete(name, &options)
-        .await
-    {
-        Ok(()) => {
-            let message = format!("Deleted pod: {name}");
-            recorder.normal(&reference(owner), "SuccessfulDelete", &message);
-            Ok(())
-        }
-        // Another pod of the same name is there by now.
-        Err(e) if e.is_not_found() || e.is_conflict() => Ok(()),
-        Err(e) => {
-            let message = format!("Error deleting: {e}");
-            recorder.warning(&reference(owner), "FailedDelete", &message);
-            Err(e.into())
-        }
+    let api = client.namespaced::<Pod>(namespace);
+    match api.delete(name, &options).await {
+        Err(e) if !e.is_not_found() && !e.is_conflict() => Err(e.into()),
+        _ => Ok(()),
     }
 }
 

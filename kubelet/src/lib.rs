@@ -8,8 +8,11 @@
 pub mod hook;
 pub mod image;
 pub mod make;
+pub mod logs;
 pub mod network;
+pub mod pod;
 pub mod probe;
 pub mod runtime;
+pub mod server;
 pub mod sys;
 pub mod volume;

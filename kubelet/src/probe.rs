@@ -34,6 +34,7 @@ use component::events::Recorder;
 use component::metrics::Metrics;
 use component::supervisor::Task;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, Probe};
+use tokio::time::Instant;
 
 use crate::make;
 use crate::runtime::Runtime;
@@ -128,7 +129,9 @@ impl Probes {
         let Some(found) = all.find(|c| c.name == container) else {
             return;
         };
-        let resumed = started_at + RESTART_GRACE < self.inner.since;
+        let since = started_at.checked_add(RESTART_GRACE);
+        let resumed = since.is_some_and(|since| since < self.inner.since);
+        let age = started_at.elapsed().unwrap_or_default();
         let (started, ready) = initial(pod, found, id, resumed);
         let probes = Kind::ALL
             .into_iter()
@@ -149,7 +152,8 @@ impl Probes {
                 id: id.to_owned(),
                 kind,
                 probe: probe.clone(),
-                started_at,
+                age,
+                told_at: Instant::now(),
                 resumed,
                 pod_ip,
             };

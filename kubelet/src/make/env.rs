@@ -120,7 +120,7 @@ impl Maker<'_> {
         for variable in self.of.container.env.iter().flatten() {
             let given = variable.value.as_deref().unwrap_or_default();
             let value = match &variable.value_from {
-                Some(from) if given.is_empty() => self.from_source(from).await?,
+                Some(from) if given.is_empty() => self.sourced(from).await?,
                 _ => {
                     let find = |name: &str| {
                         let value = self.made.get(name).or_else(|| self.services.get(name));
@@ -137,7 +137,7 @@ impl Maker<'_> {
     }
 
     /// The value, or nothing if it may be missing and is.
-    async fn from_source(&mut self, from: &EnvVarSource) -> Result<Option<String>, Error> {
+    async fn sourced(&mut self, from: &EnvVarSource) -> Result<Option<String>, Error> {
         if let Some(field) = &from.field_ref {
             self.field(field).map(Some)
         } else if let Some(resource) = &from.resource_field_ref {

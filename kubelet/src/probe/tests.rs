@@ -4,7 +4,6 @@ use crate::runtime::{Error, ExecOutput};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 mod timing;
 mod webs;

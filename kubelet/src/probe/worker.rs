@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use tokio::sync::watch;
@@ -20,7 +20,9 @@ pub(super) struct Worker {
     pub(super) id: String,
     pub(super) kind: Kind,
     pub(super) probe: Probe,
-    pub(super) started_at: SystemTime,
+    /// How long the container had run when it was told of, and when that was: the wall clock may jump.
+    pub(super) age: Duration,
+    pub(super) told_at: Instant,
     /// The container is older than this kubelet.
     pub(super) resumed: bool,
     pub(super) pod_ip: Option<IpAddr>,
@@ -59,7 +61,7 @@ impl Worker {
     }
 
     fn first(&self, timing: &Timing) -> Duration {
-        let age = self.started_at.elapsed().unwrap_or_default();
+        let age = self.age + self.told_at.elapsed();
         if self.resumed {
             timing.resumed(age, rand::random())
         } else {

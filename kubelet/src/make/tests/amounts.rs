@@ -474,6 +474,7 @@ proptest! {
         };
         let made = container_resources(&of, first(&of), &facts);
         prop_assert!((2..=262_144).contains(&made.cpu_shares.unwrap()));
-        pod_resources(&of, &facts);
+        let whole = pod_resources(&of, &facts);
+        prop_assert!((2..=262_144).contains(&whole.cpu_shares.unwrap()));
     }
 }

@@ -95,8 +95,7 @@ async fn ran_at(
     tokio::time::pause();
     bench.start(&pod(container), "1");
     tokio::time::sleep(secs(for_) + Duration::from_millis(500)).await;
-    let ran = log.lock().clone();
-    ran
+    log.lock().clone()
 }
 
 fn at(name: &str, seconds: &[u64]) -> Vec<(String, u64)> {
