@@ -221,7 +221,7 @@ impl<'a> Own<'a> {
                 &WriteOptions::default(),
                 Update {
                     part,
-                    may_create: false,
+                    ..Update::default()
                 },
                 apply,
             )

@@ -42,16 +42,21 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// The user agent up to the first slash: the manager's name if the client gave none.
+    /// The user agent up to the first slash, what can be printed of it: the manager's name if the
+    /// client gave none.
     #[must_use]
     pub fn default_manager(&self) -> String {
-        let agent = self
-            .headers
-            .get(http::header::USER_AGENT)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default();
-        let name = agent.split('/').next().unwrap_or_default();
-        name.chars().filter(|c| !c.is_control()).take(128).collect()
+        let agent = self.headers.get(http::header::USER_AGENT);
+        let agent = String::from_utf8_lossy(agent.map_or(&[], HeaderValue::as_bytes));
+        let mut name = String::new();
+        let head = agent.split('/').next().unwrap_or_default();
+        for c in head.chars().filter(|c| proto::path::is_printable(*c)) {
+            if name.len() + c.len_utf8() > crate::options::FIELD_MANAGER_MAX {
+                break;
+            }
+            name.push(c);
+        }
+        name
     }
 
     /// Failures are sent in the form that the client takes, JSON if it takes none.

@@ -11,10 +11,12 @@ use crate::registry::Endpoint;
 use crate::registry::generic::Write;
 use crate::status::Failure;
 
+pub mod apply;
 pub mod binding;
 pub mod collection;
 pub mod create;
 pub mod delete;
+pub mod eviction;
 pub mod get;
 pub mod list;
 pub mod patch;

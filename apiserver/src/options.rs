@@ -31,7 +31,7 @@ pub struct WriteOptions {
 }
 
 /// The longest field manager name; upstream's `FieldManagerMaxLength`.
-const FIELD_MANAGER_MAX: usize = 128;
+pub const FIELD_MANAGER_MAX: usize = 128;
 
 impl WriteOptions {
     /// `kind` is the name of the options for error messages: `CreateOptions`.
@@ -98,15 +98,13 @@ fn field_manager_problems(name: &str, errors: &mut Vec<FieldError>) {
             detail: format!("may not be more than {FIELD_MANAGER_MAX} bytes"),
         });
     }
-    for (i, c) in name.char_indices() {
-        if c.is_control() {
-            errors.push(FieldError {
-                reason: Reason::Invalid,
-                field: "fieldManager".into(),
-                value: quote(name),
-                detail: format!("invalid character {c:?} at position {i}: must be printable"),
-            });
-        }
+    for problem in proto::meta::field_manager_problems(name) {
+        errors.push(FieldError {
+            reason: Reason::Invalid,
+            field: "fieldManager".into(),
+            value: quote(name),
+            detail: problem,
+        });
     }
 }
 

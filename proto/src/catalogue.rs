@@ -73,6 +73,14 @@ impl MsgId {
             .map(|i| &FIELDS[usize::from(*i)])
     }
 
+    /// The same fields by ascending name.
+    pub(crate) fn fields_by_name(self) -> impl ExactSizeIterator<Item = &'static Field> {
+        let (from, to) = self.row().by_name;
+        BY_NAME[usize::from(from)..usize::from(to)]
+            .iter()
+            .map(|i| &FIELDS[usize::from(*i)])
+    }
+
     /// Own fields by ascending protobuf tag. Embedded structs that are messages of their own in
     /// protobuf appear as one field with [`Flags::INLINE`]; embedded structs that are absent from
     /// protobuf (`TypeMeta`) do not appear.

@@ -25,6 +25,7 @@ pub mod quantity;
 pub mod selector;
 pub mod time;
 
+pub mod apply;
 pub mod convert;
 pub mod cron;
 pub mod patch;

@@ -53,7 +53,9 @@ pub async fn serve(
     };
     let how = Update {
         part: Some(PART),
-        may_create: false,
+        // A binding is not recorded: nobody applies one.
+        recorded: true,
+        ..Update::default()
     };
     let outcome = write(x, endpoint, &manager)
         .update(&name, &options, how, change)

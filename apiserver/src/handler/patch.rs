@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use proto::path::{FieldError, Reason};
 use proto::{Value, codec, meta, patch};
 
-use super::{create, manager, read_body, write};
+use super::{apply, create, manager, read_body, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::negotiate::{self, Encoding, Offers};
@@ -22,17 +22,14 @@ use crate::render;
 use crate::status::Failure;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Json,
     Merge,
     Strategic,
     Apply,
 }
 
-/// The types as the refusal lists them.
-const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
-
-fn kind(x: &Exchange) -> Result<Kind, Failure> {
+pub(super) fn kind(x: &Exchange) -> Result<Kind, Failure> {
     let text = x
         .headers
         .get(CONTENT_TYPE)
@@ -43,7 +40,12 @@ fn kind(x: &Exchange) -> Result<Kind, Failure> {
         "application/merge-patch+json" => Ok(Kind::Merge),
         "application/strategic-merge-patch+json" => Ok(Kind::Strategic),
         "application/apply-patch+yaml" => Ok(Kind::Apply),
-        _ => Err(Failure::unsupported_media_type(ACCEPTED)),
+        // Upstream refuses it before its own negotiation, in the words of its router.
+        _ => Err(Failure::new(
+            415,
+            "UnsupportedMediaType",
+            "415: Unsupported Media Type",
+        )),
     }
 }
 
@@ -68,8 +70,7 @@ pub async fn part(
     let options = WriteOptions::read(&x.query, "PatchOptions")?;
     check_options(kind, &options)?;
     if kind == Kind::Apply {
-        let why = "server-side apply is not served yet; use a merge patch or kubectl apply --server-side=false";
-        return Err(Failure::new(501, "NotImplemented", why));
+        return apply::serve(x, endpoint, part, media, &body, &options).await;
     }
     let prepared = Patch::new(kind, &body, &options)?;
     let manager = manager(x, &options.field_manager);
@@ -95,7 +96,7 @@ pub async fn part(
             &options,
             Update {
                 part,
-                may_create: false,
+                ..Update::default()
             },
             change,
         )
@@ -118,7 +119,7 @@ fn check_name(object: &Value, name: &str) -> Result<(), Failure> {
     )))
 }
 
-fn check_options(kind: Kind, options: &WriteOptions) -> Result<(), Failure> {
+pub(super) fn check_options(kind: Kind, options: &WriteOptions) -> Result<(), Failure> {
     let mut errors = Vec::new();
     let mut add = |reason, field: &str, detail: &str| {
         errors.push(FieldError {
@@ -168,7 +169,7 @@ impl Patch {
             problems,
         } = codec::json::parse_strict(body).map_err(unreadable)?;
         let operations = match kind {
-            Kind::Json => Some(patch::json::Patch::read(&patch).map_err(patch_failure)?),
+            Kind::Json => Some(patch::json::Patch::read(&patch).map_err(failure)?),
             _ => None,
         };
         if kind != Kind::Json && patch.as_map().is_none() {
@@ -205,11 +206,11 @@ impl Patch {
                     .operations
                     .as_ref()
                     .expect("read in `new` for this kind");
-                operations.apply(&mut document).map_err(patch_failure)?;
+                operations.apply(&mut document).map_err(failure)?;
             }
             Kind::Merge => patch::merge::apply(&mut document, &self.patch),
             _ => patch::strategic::apply(&mut document, &self.patch, endpoint.served.message)
-                .map_err(patch_failure)?,
+                .map_err(failure)?,
         }
         let mut patched = Vec::with_capacity(json.len() + 64);
         codec::json::write(&document, &mut patched);
@@ -247,12 +248,19 @@ fn invalid(patched: &[u8], why: &str) -> Failure {
     Failure::invalid("", "", "", &[error])
 }
 
-fn patch_failure(error: patch::Error) -> Failure {
-    match error {
-        patch::Error::TooManyOperations { .. } | patch::Error::CopyTooLarge { .. } => {
-            Failure::too_large(&error.to_string())
-        }
-        patch::Error::Unreadable(_) => Failure::bad_request(error.to_string()),
-        other => Failure::new(422, "Invalid", other.to_string()),
+/// A patch that cannot be applied, as upstream answers it: a plain text with a code, and no reason
+/// except where the code has one.
+pub(super) fn failure(error: patch::Error) -> Failure {
+    let text = error.to_string();
+    match error.code() {
+        400 => Failure::bad_request(text),
+        413 => Failure::too_large(&text),
+        // Upstream keeps the cause to itself.
+        422 => Failure::new(
+            422,
+            "Invalid",
+            "the server rejected our request due to an error in our request",
+        ),
+        code => Failure::new(code, "", text),
     }
 }

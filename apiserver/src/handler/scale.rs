@@ -4,18 +4,22 @@
 use http::Response;
 use hyper::body::Incoming;
 use proto::Value;
+use proto::apply::{self, Configuration, Filter, Managed, Subject, Version};
 use proto::catalogue::{messages, names as n};
+use proto::patch::{json, merge};
 use proto::path::{FieldError, Reason};
-use proto::{codec, meta, patch, selector};
+use proto::{codec, meta, selector};
 
-use super::{get, manager, read_body, write};
+use super::apply::Applying;
+use super::{get, manager, patch, read_body, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
+use crate::managed;
 use crate::negotiate::{self, Encoding, Media, Offers};
 use crate::object::{self, Type};
 use crate::options::{FieldValidation, WriteOptions};
 use crate::registry::Endpoint;
-use crate::registry::generic::Update;
+use crate::registry::generic::{Clock, Update};
 use crate::render;
 use crate::status::Failure;
 
@@ -66,61 +70,170 @@ async fn change(
     media: Media,
     incoming: Incoming,
 ) -> Result<Response<Body>, Failure> {
+    let patch = match x.info.verb.as_str() {
+        "patch" => Some(patch::kind(x)?),
+        _ => None,
+    };
     let body = read_body(&x.headers, incoming).await?;
-    let is_patch = x.info.verb == "patch";
-    let options = WriteOptions::read(
-        &x.query,
-        if is_patch {
-            "PatchOptions"
-        } else {
-            "UpdateOptions"
-        },
-    )?;
-    let content_type = x
-        .headers
-        .get(http::header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or_default()
-        .to_owned();
-    let encoding = if is_patch {
-        Encoding::Json
+    let kind = if patch.is_some() {
+        "PatchOptions"
     } else {
-        negotiate::input(&x.headers)?
+        "UpdateOptions"
+    };
+    let options = WriteOptions::read(&x.query, kind)?;
+    if let Some(kind) = patch {
+        patch::check_options(kind, &options)?;
+    }
+    let given = match patch {
+        Some(patch::Kind::Apply) => Given::Apply(Applying::read(&body)?),
+        Some(kind) => Given::Patch(kind, &body),
+        None => {
+            let encoding = negotiate::input(&x.headers)?;
+            let decoded = object::decode(&body, encoding, &SCALE, options.field_validation)?;
+            Given::Whole(decoded.object)
+        }
     };
     let name = x.info.name.clone();
     let manager = manager(x, &options.field_manager);
     let resource = endpoint.resource;
-    let apply = |old: Option<&Value>| {
-        let old = old.ok_or_else(|| Failure::not_found(resource.group, resource.name, &name))?;
-        let scale = if is_patch {
-            patched(&of(old), &body, &content_type)?
-        } else {
-            object::decode(&body, encoding, &SCALE, options.field_validation)?.object
-        };
-        scaled(old, &scale, &name)
+    let change = |old: Option<&Value>| {
+        let kind = format!("{}/scale", resource.name);
+        let old = old.ok_or_else(|| Failure::not_found(resource.group, &kind, &name))?;
+        given.write(endpoint, old, &name, &manager, &options)
+    };
+    let how = Update {
+        recorded: true,
+        ..Update::default()
     };
     let written = write(x, endpoint, &manager)
-        .update(&name, &options, Update::default(), apply)
+        .update(&name, &options, how, change)
         .await?;
+    if let Given::Apply(applying) = &given
+        && let Some(problem) = applying.complain(options.field_validation)?
+    {
+        x.warnings.push(problem.to_owned());
+    }
     let object = object::from_body(&written.entry.body, &endpoint.hub)?;
     Ok(answer(&of(&object), media))
 }
 
+/// What the client sent.
+enum Given<'a> {
+    Whole(Value),
+    Patch(patch::Kind, &'a [u8]),
+    Apply(Applying),
+}
+
+impl Given<'_> {
+    /// The object with the new scale, and with its managers.
+    fn write(
+        &self,
+        endpoint: &Endpoint,
+        old: &Value,
+        name: &str,
+        manager: &str,
+        options: &WriteOptions,
+    ) -> Result<Value, Failure> {
+        let versions: Vec<&str> = versions(endpoint.resource.group).to_vec();
+        let parent = managed::read(old)?;
+        let owners = apply::scale::of_object(&parent, &versions);
+        let before = of(old);
+        let now = Clock::now().text;
+        let (scale, owners) = match self {
+            Self::Apply(applying) => {
+                let configuration = Configuration {
+                    object: &applying.object,
+                    manager,
+                    force: options.force.unwrap_or(false),
+                    now: &now,
+                };
+                let applied = subject(|s| apply::apply(s, &before, owners, &configuration))
+                    .map_err(managed::failure)?;
+                applying.complain(options.field_validation)?;
+                let scale = match applied.object {
+                    Some(json) => {
+                        apply::conformed(&json, SCALE.message).map_err(managed::failure)?
+                    }
+                    None => before,
+                };
+                (scale, applied.managed)
+            }
+            Self::Whole(scale) => {
+                let scale = scale.clone();
+                let owners = recorded(&before, &scale, owners, manager, &now);
+                (scale, owners)
+            }
+            Self::Patch(kind, body) => {
+                let scale = patched(&before, body, *kind)?;
+                let owners = recorded(&before, &scale, owners, manager, &now);
+                (scale, owners)
+            }
+        };
+        check_uid(endpoint, old, &scale)?;
+        let mut new = scaled(old, &scale, name)?;
+        let version = endpoint.served.api_version();
+        managed::set(
+            &mut new,
+            apply::scale::into_object(&parent, owners, &versions, &version),
+        );
+        Ok(new)
+    }
+}
+
+fn check_uid(endpoint: &Endpoint, old: &Value, scale: &Value) -> Result<(), Failure> {
+    let (asked, have) = (meta::uid(scale), meta::uid(old));
+    if asked.is_empty() || asked == have {
+        return Ok(());
+    }
+    let r = endpoint.resource;
+    let why =
+        format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {have}");
+    let resource = format!("{}/scale", r.name);
+    Err(Failure::conflict(r.group, &resource, meta::name(old), &why))
+}
+
+/// The versions in which replicas are known to be at `spec.replicas`, served or not.
+fn versions(group: &str) -> &'static [&'static str] {
+    match group {
+        "apps" => &["apps/v1beta1", "apps/v1beta2", "apps/v1"],
+        _ => &["v1"],
+    }
+}
+
+fn subject<R>(f: impl FnOnce(&Subject<'_>) -> R) -> R {
+    f(&Subject {
+        kind: SCALE.kind,
+        api_version: "autoscaling/v1",
+        subresource: "scale",
+        message: SCALE.message,
+        version: &|version| {
+            (version == "autoscaling/v1").then(|| Version {
+                message: SCALE.message,
+                filter: Filter::default(),
+            })
+        },
+    })
+}
+
+fn recorded(old: &Value, new: &Value, owners: Managed, manager: &str, now: &str) -> Managed {
+    let before = owners.clone();
+    subject(|s| apply::update(s, old, new, owners, manager, now)).unwrap_or(before)
+}
+
 /// A patch of the small object.
-fn patched(scale: &Value, body: &[u8], content_type: &str) -> Result<Value, Failure> {
+fn patched(scale: &Value, body: &[u8], kind: patch::Kind) -> Result<Value, Failure> {
     let mut json = Vec::new();
     codec::json::encode(scale, SCALE.message, &mut json);
     let mut document = codec::json::parse(&json).map_err(Failure::internal)?;
     let change = codec::json::parse(body)
         .map_err(|e| Failure::bad_request(format!("error decoding patch: {e}")))?;
-    let unprocessable = |e: patch::Error| Failure::new(422, "Invalid", e.to_string());
-    if content_type.starts_with("application/json-patch+json") {
-        patch::json::Patch::read(&change)
+    if kind == patch::Kind::Json {
+        json::Patch::read(&change)
             .and_then(|p| p.apply(&mut document))
-            .map_err(unprocessable)?;
+            .map_err(patch::failure)?;
     } else {
         // The object has no lists: a strategic merge is a merge.
-        patch::merge::apply(&mut document, &change);
+        merge::apply(&mut document, &change);
     }
     let mut out = Vec::new();
     codec::json::write(&document, &mut out);

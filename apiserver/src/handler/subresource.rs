@@ -3,7 +3,7 @@
 use http::{Extensions, Response};
 use hyper::body::Incoming;
 
-use super::{binding, get, patch, scale, token, update};
+use super::{binding, eviction, get, patch, scale, token, update};
 use crate::body::Body;
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
@@ -27,11 +27,7 @@ pub async fn serve(
             return binding::serve(x, endpoint, incoming).await;
         }
         ("pods", "eviction") if verb == "create" => {
-            return Err(Failure::new(
-                501,
-                "NotImplemented",
-                "evictions are not served yet; delete the pod",
-            ));
+            return eviction::serve(x, endpoint, incoming).await;
         }
         ("serviceaccounts", "token") if verb == "create" => {
             return token::serve(x, endpoint, incoming).await;

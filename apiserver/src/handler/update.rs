@@ -46,7 +46,8 @@ pub async fn part(
     let write = write(x, endpoint, &manager);
     let how = Update {
         part,
-        may_create: false,
+        whole: true,
+        ..Update::default()
     };
     let written = write
         .update(&name, &options, how, |_: Option<&Value>| Ok(object.clone()))
@@ -62,21 +63,21 @@ pub async fn part(
     ))
 }
 
-/// The object's name must be the path's.
+/// Name and namespace of the object must be the path's.
 pub fn check_name(x: &Exchange, object: &Value) -> Result<(), Failure> {
-    let name = proto::meta::name(object);
-    if name != x.info.name {
-        return Err(Failure::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            x.info.name
-        )));
-    }
-    let namespace = proto::meta::namespace(object);
+    let (asked, namespace) = (&x.info.name, proto::meta::namespace(object));
     if !namespace.is_empty() && !x.info.namespace.is_empty() && namespace != x.info.namespace {
-        return Err(Failure::bad_request(format!(
-            "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
-            x.info.namespace
-        )));
+        return Err(Failure::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
-    Ok(())
+    match proto::meta::name(object) {
+        "" => Err(Failure::bad_request(format!(
+            "the name of the object ({asked} based on URL) was undeterminable: name must be provided"
+        ))),
+        name if name != asked => Err(Failure::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({asked})"
+        ))),
+        _ => Ok(()),
+    }
 }

@@ -13,16 +13,22 @@ use proto::{Value, meta};
 use store::{Change, Entry, UpdateError, WriteError};
 
 use super::Endpoint;
-use super::before::{self, Deletion};
+use super::before;
 use super::strategy::{Cx, Finish, Part};
 use crate::admission::{self, Operation};
 use crate::auth::User;
+use crate::authz::{Attributes, Decision, refusal};
 use crate::managed;
 use crate::object;
-use crate::options::{DeleteOptions, WriteOptions};
+use crate::options::WriteOptions;
 use crate::server::{Server, read_failure, write_failure};
 use crate::status::Failure;
 
+mod delete;
+
+/// The code of an object that etcd does not take. It is tried once more without managed fields, which
+/// can be large.
+const TOO_LARGE: u16 = 413;
 /// Upstream tries a generated name that often.
 const NAME_ATTEMPTS: usize = 8;
 
@@ -52,6 +58,12 @@ pub struct Update {
     pub part: Option<Part>,
     /// A name that does not exist is created, whatever the resource says.
     pub may_create: bool,
+    /// The new object says itself who manages what; nothing is recorded.
+    pub recorded: bool,
+    /// The object came as a whole: a uid in it says which object is meant.
+    pub whole: bool,
+    /// Managed fields are left out: with them the object is too large for etcd.
+    pub untracked: bool,
 }
 
 impl<'a> Write<'a> {
@@ -107,16 +119,19 @@ impl<'a> Write<'a> {
             .map(|_| self.server.config.event_ttl.as_secs().cast_signed())
     }
 
-    fn record(&self, old: Option<&Value>, new: &mut Value) {
-        let change = managed::Change {
-            old,
-            manager: self.manager,
-            api_version: &self.endpoint.served.api_version(),
+    /// What is written, for managed fields.
+    #[must_use]
+    pub fn target(&self) -> managed::Target<'_> {
+        managed::Target {
+            registry: &self.server.registry,
+            endpoint: self.endpoint,
             subresource: self.subresource,
-            now: &Clock::now().text,
-            message: self.endpoint.hub.message,
-        };
-        managed::record(&change, new);
+        }
+    }
+
+    fn record(&self, old: Option<&Value>, new: &mut Value) {
+        let now = Clock::now().text;
+        self.target().record(old, new, self.manager, &now);
     }
 
     async fn admit(
@@ -154,6 +169,19 @@ impl<'a> Write<'a> {
         outcome
     }
 
+    /// Admission of the body of a subresource that is not stored.
+    pub async fn admit_body(
+        &self,
+        name: &str,
+        body: &mut Value,
+        dry_run: bool,
+    ) -> Result<(), Failure> {
+        self.admit(Step::Mutate, name, Some(body), None, dry_run)
+            .await?;
+        self.admit(Step::Validate, name, Some(body), None, dry_run)
+            .await
+    }
+
     async fn begin(
         &self,
         new: Option<&mut Value>,
@@ -171,22 +199,34 @@ impl<'a> Write<'a> {
     /// An entry that is not stored: the answer to a dry run, or to an update that removes the object.
     fn imagined(&self, key: &str, value: Bytes, revision: i64) -> Result<Arc<Entry>, Failure> {
         use store::Decoder;
-        self.endpoint
-            .decoder
-            .entry(key, value, revision)
-            .map(Arc::new)
-            .map_err(Failure::internal)
+        let decoder = &self.endpoint.decoder;
+        let entry = decoder
+            .entry(key, value.clone(), revision)
+            .map_err(Failure::internal)?;
+        if revision != 0 {
+            return Ok(Arc::new(entry));
+        }
+        // What was never stored has no version.
+        let open = proto::codec::protobuf::open(&value).map_err(Failure::internal)?;
+        let body = Bytes::copy_from_slice(open.raw);
+        let (labels, fields) = (entry.labels, entry.fields);
+        Ok(Arc::new(Entry::new(key, 0, body, labels, fields)))
     }
 
     /// Stores a new object. `object` is decoded, defaulted, in the hub's version.
     pub async fn create(&self, object: Value, options: &WriteOptions) -> Result<Written, Failure> {
-        let object = self.receive(object, options).await?;
+        let object = self.receive(object, options, false).await?;
         let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
         let attempts = if generated { NAME_ATTEMPTS } else { 1 };
         let mut last = None;
         for _ in 0..attempts {
             match self.create_once(object.clone(), generated, options).await {
                 Err(f) if generated && f.reason() == "AlreadyExists" => last = Some(f),
+                Err(f) if f.code() == TOO_LARGE => {
+                    let mut bare = object;
+                    bare.remove(&[n::METADATA, n::MANAGED_FIELDS]);
+                    return self.create_once(bare, generated, options).await;
+                }
                 other => return other,
             }
         }
@@ -195,7 +235,12 @@ impl<'a> Write<'a> {
 
     /// What happens to a new object before it has a name: system fields go, managed fields and
     /// mutating admission come.
-    async fn receive(&self, mut object: Value, options: &WriteOptions) -> Result<Value, Failure> {
+    async fn receive(
+        &self,
+        mut object: Value,
+        options: &WriteOptions,
+        recorded: bool,
+    ) -> Result<Value, Failure> {
         before::wipe_system_fields(&mut object);
         let namespace = if self.endpoint.resource.namespaced {
             self.namespace
@@ -203,7 +248,9 @@ impl<'a> Write<'a> {
             ""
         };
         before::match_namespace(&mut object, namespace)?;
-        self.record(None, &mut object);
+        if !recorded {
+            self.record(None, &mut object);
+        }
         let name = meta::name(&object).to_owned();
         self.admit(
             Step::Mutate,
@@ -346,13 +393,33 @@ impl<'a> Write<'a> {
     where
         C: Fn(Option<&Value>) -> Result<Value, Failure> + Sync,
     {
+        match self.update_once(name, options, how, &change).await {
+            Err(f) if f.code() == TOO_LARGE && !how.recorded => {
+                let untracked = true;
+                let how = Update { untracked, ..how };
+                self.update_once(name, options, how, &change).await
+            }
+            other => other,
+        }
+    }
+
+    async fn update_once<C>(
+        &self,
+        name: &str,
+        options: &WriteOptions,
+        how: Update,
+        change: &C,
+    ) -> Result<Written, Failure>
+    where
+        C: Fn(Option<&Value>) -> Result<Value, Failure> + Sync,
+    {
         let key = self.key(name);
         let run = Run {
             name,
             key: &key,
             options,
             how,
-            change: &change,
+            change,
             state: Mutex::default(),
         };
         let outcome = self
@@ -408,7 +475,8 @@ impl<'a> Write<'a> {
         if !meta::uid(&object).is_empty() {
             return Err(self.uid_conflict(run.name, meta::uid(&object), ""));
         }
-        let mut object = self.receive(object, run.options).await?;
+        let mut object = self.receive(object, run.options, run.how.recorded).await?;
+        self.authorize_create(run.name)?;
         let held = self.prepare(&mut object, run.options).await?;
         let value = object::to_stored(&object, &self.endpoint.hub);
         let mut state = run.state.lock();
@@ -424,6 +492,24 @@ impl<'a> Write<'a> {
         })
     }
 
+    /// Who may update may not create yet.
+    fn authorize_create(&self, name: &str) -> Result<(), Failure> {
+        let r = self.endpoint.resource;
+        let asked = Attributes {
+            namespace: self.namespace,
+            subresource: self.subresource,
+            name,
+            ..Attributes::about(self.user, "create", r.group, r.version, r.name)
+        };
+        match self.server.authorizers.decide(&asked) {
+            Decision::Allow => Ok(()),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+                let why = refusal(&asked, &reason);
+                Err(Failure::forbidden(r.group, r.name, name, &why))
+            }
+        }
+    }
+
     async fn attempt_change<C>(
         &self,
         run: &Run<'_, C>,
@@ -435,8 +521,12 @@ impl<'a> Write<'a> {
         let hub = &self.endpoint.hub;
         let old = object::from_body(&current.body, hub)?;
         let mut new = (run.change)(Some(&old))?;
-        self.check_version(run.name, &mut new, &old, run.how.part)?;
-        self.record(Some(&old), &mut new);
+        self.check_version(run.name, &mut new, &old, run.how)?;
+        if run.how.untracked {
+            new.remove(&[n::METADATA, n::MANAGED_FIELDS]);
+        } else if !run.how.recorded {
+            self.record(Some(&old), &mut new);
+        }
         self.admit(
             Step::Mutate,
             run.name,
@@ -489,7 +579,7 @@ impl<'a> Write<'a> {
         let cx = self.cx(&clock, run.options.dry_run);
         let mut warnings = before::update(&cx, resource, strategy, run.how.part, new, old)?;
         self.warnings.lock().append(&mut warnings);
-        managed::keep_time_if_nothing_else_changed(new, old);
+        managed::keep_time_if_nothing_else_changed(new, old, self.endpoint);
         self.admit(
             Step::Validate,
             run.name,
@@ -502,8 +592,11 @@ impl<'a> Write<'a> {
 
     fn uid_conflict(&self, name: &str, asked: &str, have: &str) -> Failure {
         let r = self.endpoint.resource;
+        let prefix = self.server.config.etcd.prefix.trim_matches('/');
+        let path = self.endpoint.collection.path();
+        let key = self.key(name);
         let why = format!(
-            "Precondition failed: UID in precondition: {asked}, UID in object meta: {have}"
+            "StorageError: invalid object, Code: 4, Key: /{prefix}/{path}/{key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {asked}, UID in object meta: {have}"
         );
         Failure::conflict(r.group, r.name, name, &why)
     }
@@ -515,17 +608,17 @@ impl<'a> Write<'a> {
         name: &str,
         new: &mut Value,
         old: &Value,
-        part: Option<Part>,
+        how: Update,
     ) -> Result<(), Failure> {
         let r = self.endpoint.resource;
         let uid = meta::uid(new);
-        if !uid.is_empty() && uid != meta::uid(old) {
+        if how.whole && !uid.is_empty() && uid != meta::uid(old) {
             return Err(self.uid_conflict(name, uid, meta::uid(old)));
         }
         let asked = meta::resource_version(new);
         let current = meta::resource_version(old);
         if asked.is_empty() || asked == "0" {
-            if !r.has(ResourceFlags::UNCONDITIONAL_UPDATE) && part.is_none() {
+            if !r.has(ResourceFlags::UNCONDITIONAL_UPDATE) && how.part.is_none() {
                 let error = proto::path::FieldError {
                     reason: proto::path::Reason::Invalid,
                     field: "metadata.resourceVersion".into(),
@@ -546,103 +639,6 @@ impl<'a> Write<'a> {
         if let Ok(held) = self.begin(None, Some(old), false).await {
             held.finish(true).await;
         }
-    }
-
-    /// Deletes an object, or marks it for deletion. The second value says whether it is gone.
-    pub async fn delete(
-        &self,
-        name: &str,
-        options: &DeleteOptions,
-    ) -> Result<(Arc<Entry>, bool), Failure> {
-        let key = self.key(name);
-        let r = self.endpoint.resource;
-        let state: Mutex<Deleting> = Mutex::default();
-        let outcome = self
-            .endpoint
-            .collection
-            .update(&key, |current| {
-                self.attempt_delete(&key, name, current, options, &state)
-            })
-            .await;
-        let state = state.into_inner();
-        match outcome {
-            Ok(written) => {
-                if let Some(gone) = state.removes.as_ref().filter(|_| !options.dry_run) {
-                    self.after_delete(gone).await;
-                }
-                let entry = state
-                    .answer
-                    .or(written.entry)
-                    .ok_or_else(|| Failure::internal("a delete left nothing behind"))?;
-                Ok((entry, state.removes.is_some()))
-            }
-            Err(UpdateError::Refused(failure)) => Err(failure),
-            Err(UpdateError::Write(WriteError::NotFound(_))) => {
-                Err(Failure::not_found(r.group, r.name, name))
-            }
-            Err(UpdateError::Write(e)) => Err(write_failure(&e, r.group, r.name, name)),
-        }
-    }
-
-    async fn attempt_delete(
-        &self,
-        key: &str,
-        name: &str,
-        current: Option<Arc<Entry>>,
-        options: &DeleteOptions,
-        state: &Mutex<Deleting>,
-    ) -> Result<Change, Failure> {
-        let Endpoint {
-            resource,
-            strategy,
-            hub,
-            ..
-        } = self.endpoint;
-        let Some(current) = current else {
-            return Err(Failure::not_found(resource.group, resource.name, name));
-        };
-        *state.lock() = Deleting::default();
-        let old = object::from_body(&current.body, hub)?;
-        self.admit(Step::Mutate, name, None, Some(&old), options.dry_run)
-            .await?;
-        self.admit(Step::Validate, name, None, Some(&old), options.dry_run)
-            .await?;
-        let mut object = old.clone();
-        let mut options = options.clone();
-        let deletion = before::delete(
-            resource,
-            strategy,
-            &mut object,
-            &mut options,
-            Clock::now().seconds,
-        )?;
-        let value = object::to_stored(&object, hub);
-        let mut state = state.lock();
-        let removes = match deletion {
-            Deletion::Pending => {
-                state.answer = Some(current);
-                return Ok(Change::Nothing);
-            }
-            Deletion::Remove => true,
-            Deletion::Mark { then_remove } => then_remove,
-        };
-        if removes {
-            state.removes = Some(old);
-        }
-        if removes || options.dry_run {
-            state.answer = Some(self.imagined(key, value.clone(), current.revision)?);
-        }
-        if options.dry_run {
-            return Ok(Change::Nothing);
-        }
-        Ok(if removes {
-            Change::Delete
-        } else {
-            Change::Put {
-                value,
-                ttl: self.ttl(),
-            }
-        })
     }
 }
 
@@ -671,12 +667,6 @@ struct Attempted {
     /// What the client is answered with, if it is not what is stored.
     answer: Option<Arc<Entry>>,
     /// The object that the update removes.
-    removes: Option<Value>,
-}
-
-#[derive(Default)]
-struct Deleting {
-    answer: Option<Arc<Entry>>,
     removes: Option<Value>,
 }
 

@@ -1,0 +1,119 @@
+//! Delete of one object.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use proto::Value;
+use store::{Change, Entry, UpdateError, WriteError};
+
+use super::{Clock, Endpoint, Step, Write};
+use crate::object;
+use crate::options::DeleteOptions;
+use crate::registry::before::{self, Deletion};
+use crate::server::write_failure;
+use crate::status::Failure;
+
+#[derive(Default)]
+struct Deleting {
+    answer: Option<Arc<Entry>>,
+    removes: Option<Value>,
+}
+
+impl Write<'_> {
+    /// Deletes an object, or marks it for deletion. The second value says whether it is gone.
+    pub async fn delete(
+        &self,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<(Arc<Entry>, bool), Failure> {
+        let key = self.key(name);
+        let r = self.endpoint.resource;
+        let state: Mutex<Deleting> = Mutex::default();
+        let outcome = self
+            .endpoint
+            .collection
+            .update(&key, |current| {
+                self.attempt_delete(&key, name, current, options, &state)
+            })
+            .await;
+        let state = state.into_inner();
+        match outcome {
+            Ok(written) => {
+                if let Some(gone) = state.removes.as_ref().filter(|_| !options.dry_run) {
+                    self.after_delete(gone).await;
+                }
+                let entry = state
+                    .answer
+                    .or(written.entry)
+                    .ok_or_else(|| Failure::internal("a delete left nothing behind"))?;
+                Ok((entry, state.removes.is_some()))
+            }
+            Err(UpdateError::Refused(failure)) => Err(failure),
+            Err(UpdateError::Write(WriteError::NotFound(_))) => {
+                Err(Failure::not_found(r.group, r.name, name))
+            }
+            Err(UpdateError::Write(e)) => Err(write_failure(&e, r.group, r.name, name)),
+        }
+    }
+
+    async fn attempt_delete(
+        &self,
+        key: &str,
+        name: &str,
+        current: Option<Arc<Entry>>,
+        options: &DeleteOptions,
+        state: &Mutex<Deleting>,
+    ) -> Result<Change, Failure> {
+        let Endpoint {
+            resource,
+            strategy,
+            hub,
+            ..
+        } = self.endpoint;
+        let Some(current) = current else {
+            return Err(Failure::not_found(resource.group, resource.name, name));
+        };
+        *state.lock() = Deleting::default();
+        let old = object::from_body(&current.body, hub)?;
+        self.admit(Step::Mutate, name, None, Some(&old), options.dry_run)
+            .await?;
+        self.admit(Step::Validate, name, None, Some(&old), options.dry_run)
+            .await?;
+        let mut object = old.clone();
+        let mut options = options.clone();
+        let deletion = before::delete(
+            resource,
+            strategy,
+            &mut object,
+            &mut options,
+            Clock::now().seconds,
+        )?;
+        let value = object::to_stored(&object, hub);
+        let mut state = state.lock();
+        let removes = match deletion {
+            Deletion::Pending => {
+                state.answer = Some(current);
+                return Ok(Change::Nothing);
+            }
+            Deletion::Remove => true,
+            Deletion::Mark { then_remove } => then_remove,
+        };
+        if removes {
+            state.removes = Some(old);
+        }
+        if removes || options.dry_run {
+            state.answer = Some(self.imagined(key, value.clone(), current.revision)?);
+        }
+        if options.dry_run {
+            return Ok(Change::Nothing);
+        }
+        Ok(if removes {
+            Change::Delete
+        } else {
+            Change::Put {
+                value,
+                ttl: self.ttl(),
+            }
+        })
+    }
+}

@@ -1,0 +1,168 @@
+//! The daemon as a process, with its etcd and certificates.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use component::Supervisor;
+use component::client::{Client, Config, Error};
+use component::metrics::Metrics;
+use component::testing::{Ca, Files};
+use http::Method;
+use http_body_util::BodyExt;
+use serde_json::Value;
+use store::testing::{Etcd, Etcds};
+
+pub(crate) struct Daemon {
+    admin: User,
+    ca: Ca,
+    files: Files,
+    port: u16,
+    process: Child,
+    _etcd: Etcd,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl std::ops::Deref for Daemon {
+    type Target = User;
+    fn deref(&self) -> &User {
+        &self.admin
+    }
+}
+
+impl Daemon {
+    /// Starts a server that members of `system:masters` may do everything on.
+    pub(crate) async fn start() -> Self {
+        let etcd = Etcd::start(&Etcds::newest()).await;
+        let (ca, files) = (Ca::new("ca"), Files::new());
+        let server = ca.server(&["127.0.0.1"]);
+        let file = |name: &str, text: &str| files.write(name, text).display().to_string();
+        let cert = file("server.crt", &server.cert);
+        let key = file("server.key", &server.key);
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| l.local_addr())
+            .unwrap()
+            .port();
+        let process = Command::new(env!("CARGO_BIN_EXE_kube-apiserver"))
+            .args([
+                format!("--etcd-servers={}", etcd.url()),
+                format!("--secure-port={port}"),
+                format!("--tls-cert-file={cert}"),
+                format!("--tls-private-key-file={key}"),
+                format!("--client-ca-file={}", file("ca.crt", &ca.pem)),
+                format!("--service-account-key-file={cert}"),
+                format!("--service-account-signing-key-file={key}"),
+                "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+                "--bind-address=127.0.0.1".to_owned(),
+                "--advertise-address=10.1.2.3".to_owned(),
+                "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+                "--authorization-mode=RBAC".to_owned(),
+                "--disable-admission-plugins=ServiceAccount".to_owned(),
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let admin = User::new(&ca, &files, port, "admin", &["system:masters"]);
+        let daemon = Self {
+            admin,
+            ca,
+            files,
+            port,
+            process,
+            _etcd: etcd,
+        };
+        daemon.ready().await;
+        daemon
+    }
+
+    /// The port is known before it is served.
+    async fn ready(&self) {
+        let start = Instant::now();
+        while self.admin.call(Method::GET, "/readyz", None).await.is_err() {
+            assert!(start.elapsed() < Duration::from_secs(30), "not ready");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Somebody else.
+    pub(crate) fn user(&self, name: &str) -> User {
+        User::new(&self.ca, &self.files, self.port, name, &[])
+    }
+}
+
+/// A client with a certificate.
+pub(crate) struct User(Client);
+
+impl User {
+    fn new(ca: &Ca, files: &Files, port: u16, name: &str, groups: &[&str]) -> Self {
+        let pair = ca.client(name, groups);
+        files.write("ca.crt", &ca.pem);
+        files.write(&format!("{name}.crt"), &pair.cert);
+        files.write(&format!("{name}.key"), &pair.key);
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+             clusters:\n- name: k\n  cluster: {{server: 'https://127.0.0.1:{port}', certificate-authority: ca.crt}}\n\
+             users:\n- name: u\n  user: {{client-certificate: {name}.crt, client-key: {name}.key}}\n\
+             contexts:\n- name: c\n  context: {{cluster: k, user: u}}\n"
+        );
+        let path = files.write(&format!("{name}.kubeconfig"), &text);
+        let config = Config {
+            qps: -1.0,
+            ..Config::from_kubeconfig(&path).unwrap()
+        };
+        let tasks = Supervisor::current();
+        Self(Client::new(config, "test", &tasks, &Metrics::new()).unwrap())
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        content: Option<(&'static str, Bytes)>,
+    ) -> Result<(u16, Bytes), Error> {
+        let answer = self.0.raw(method, path, "*/*", content).await?;
+        let code = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        Ok((code, body))
+    }
+
+    /// Code and object, or code and `Status`.
+    async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        content: Option<(&'static str, Bytes)>,
+    ) -> (u16, Value) {
+        match self.call(method, path, content).await {
+            Ok((code, body)) => (code, serde_json::from_slice(&body).unwrap()),
+            Err(Error::Status(status)) => {
+                let code = u16::try_from(status.code.unwrap()).unwrap();
+                (code, serde_json::to_value(&status).unwrap())
+            }
+            Err(other) => panic!("{path}: {}", component::supervisor::chain(&other)),
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        self.json(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let method = method.parse().unwrap();
+        let body = Bytes::from(body.to_string());
+        self.json(method, path, Some(("application/json", body)))
+            .await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, kind: &'static str, body: &Value) -> (u16, Value) {
+        let body = Bytes::from(body.to_string());
+        self.json(Method::PATCH, path, Some((kind, body))).await
+    }
+}
