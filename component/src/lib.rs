@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`daemon`] is a daemon's `main`, out of [`args`], [`config`], [`features`] and
 //! [`logging`]; [`supervisor`] runs its tasks and decides what their ends mean; [`serving`] is how it
-//! is reached, [`client`] how it reaches the API server; [`informer`], [`queue`] and [`controller`]
+//! is reached, [`streaming`] what exec and port forwarding travel on, [`client`] how it reaches the API
+//! server; [`informer`], [`queue`] and [`controller`]
 //! are what controllers stand on; [`leader`] and [`events`] are the two things most of them say about
 //! themselves; [`metrics`] counts all of it.
 //!
@@ -21,6 +22,7 @@ pub mod metrics;
 pub mod supervisor;
 
 pub mod serving;
+pub mod streaming;
 
 pub mod client;
 
