@@ -189,6 +189,13 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Brings up etcd and the API server alone: what is measured then is nobody else's load.
+    pub fn up_api_server(spec: Spec, progress: Progress) -> Result<Self, Error> {
+        let (cluster, _held) = Self::prepare(spec, progress)?;
+        cluster.start_storage_and_api(progress)?;
+        Ok(cluster)
+    }
+
     /// The cluster that was brought up in `dir`.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let missing = || Error::NoCluster {

@@ -68,6 +68,11 @@ impl Client {
         })
     }
 
+    /// What it presents and trusts, for clients of other kinds.
+    pub fn config(&self) -> Arc<rustls::ClientConfig> {
+        Arc::clone(&self.config)
+    }
+
     /// GETs `path` from the server at `address`, whose certificate has to name that address.
     pub fn get(&self, address: SocketAddr, path: &str) -> Result<Answer, Error> {
         let name = ServerName::IpAddress(address.ip().into());

@@ -5,8 +5,11 @@
 //!                 ^ exits, OOMs, probe results, volume and image events are pushed
 //! ```
 
+pub mod hook;
 pub mod image;
+pub mod make;
 pub mod network;
+pub mod probe;
 pub mod runtime;
 pub mod sys;
 pub mod volume;

@@ -28,7 +28,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 mod apply;
 mod atomic;
 mod collect;
-mod downward;
+pub(crate) mod downward;
 mod host_path;
 mod mounts;
 mod ownership;

@@ -18,6 +18,11 @@ impl Cluster {
         self.client.get(self.api_server(), path)
     }
 
+    /// The administrator's certificate and the cluster's authority, for clients of other kinds.
+    pub fn tls(&self) -> std::sync::Arc<rustls::ClientConfig> {
+        self.client.config()
+    }
+
     /// What every name that the cluster has on this machine begins with.
     pub fn name(&self) -> String {
         self.number.name()

@@ -18,30 +18,29 @@ const ARCHIVES: &str = "lib/kubelet/archives";
 
 impl Cluster {
     pub(super) fn start_control_plane(&self, progress: Progress) -> Result<(), Error> {
+        self.start_storage_and_api(progress)?;
+        self.start_together(&CONTROL_PLANE[1..], progress)
+    }
+
+    pub(super) fn start_storage_and_api(&self, progress: Progress) -> Result<(), Error> {
         self.ensure_host(&self.control_plane(), None)?;
-        let start = |daemon: Daemon| -> Result<(), Error> {
-            let process = self
-                .site()
-                .process(daemon, self.spec.program(daemon)?, None);
-            Ok(self.control_plane().start(process)?)
-        };
-        for step in [
-            &[Daemon::Etcd][..],
-            &CONTROL_PLANE[..1],
-            &CONTROL_PLANE[1..],
-        ] {
-            let label = step
+        self.start_together(&[Daemon::Etcd], progress)?;
+        self.start_together(&CONTROL_PLANE[..1], progress)
+    }
+
+    /// Starts daemons of the control plane that do not need each other, and waits for all of them.
+    fn start_together(&self, daemons: &[Daemon], progress: Progress) -> Result<(), Error> {
+        let names: Vec<_> = daemons.iter().map(|daemon| daemon.name()).collect();
+        progress.step(&names.join(", "), || {
+            for daemon in daemons {
+                let program = self.spec.program(*daemon)?;
+                let process = self.site().process(*daemon, program, None);
+                self.control_plane().start(process)?;
+            }
+            daemons
                 .iter()
-                .map(|daemon| daemon.name())
-                .collect::<Vec<_>>()
-                .join(", ");
-            progress.step(&label, || {
-                step.iter().try_for_each(|daemon| start(*daemon))?;
-                step.iter()
-                    .try_for_each(|daemon| self.wait_for_daemon(*daemon))
-            })?;
-        }
-        Ok(())
+                .try_for_each(|daemon| self.wait_for_daemon(*daemon))
+        })
     }
 
     /// Removes the nodes of an earlier, larger cluster: the machines, then the objects.

@@ -10,21 +10,21 @@ use proto::quantity::Quantity;
 use super::Allocatable;
 
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Error {
+pub enum Error {
     #[error("unsupported fieldPath: {0}")]
     Field(String),
     #[error("fieldPath {0:?} does not support subscript")]
     Subscript(String),
     #[error("container {0} not found")]
     Container(String),
-    #[error("Unsupported container resource : {0}")]
+    #[error("unsupported container resource : {0}")]
     Resource(String),
     #[error("invalid quantity {0:?}")]
     Quantity(String),
 }
 
 /// The value of `metadata.…`, with or without a key in brackets.
-pub(super) fn field(pod: &Pod, path: &str) -> Result<String, Error> {
+pub(crate) fn field(pod: &Pod, path: &str) -> Result<String, Error> {
     let meta = &pod.metadata;
     let of = |map: &Option<BTreeMap<String, String>>, key: &str| {
         map.as_ref()
@@ -101,7 +101,7 @@ fn escape(out: &mut String, c: char) {
 
 /// A limit or request of one of the pod's containers, divided and rounded up. Limits that a
 /// container does not have are the node's.
-pub(super) fn resource(
+pub(crate) fn resource(
     pod: &Pod,
     selector: &ResourceFieldSelector,
     allocatable: &Allocatable,
@@ -117,6 +117,15 @@ pub(super) fn resource(
         .into_iter()
         .find(|container| container.name == name);
     let container = container.ok_or_else(|| Error::Container(name.to_owned()))?;
+    resource_of(container, selector, allocatable)
+}
+
+/// The same of a container that need not be one of the pod's.
+pub(crate) fn resource_of(
+    container: &Container,
+    selector: &ResourceFieldSelector,
+    allocatable: &Allocatable,
+) -> Result<String, Error> {
     let amount = amount(container, &selector.resource, allocatable)?;
     let divisor = match &selector.divisor {
         Some(divisor) => parse(&divisor.0)?,

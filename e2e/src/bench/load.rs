@@ -1,0 +1,127 @@
+//! Load: callers that each ask again as soon as they were answered, and what that costs the server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use nix::unistd::Pid;
+
+use super::client::{Call, Connection, Error};
+use super::process;
+
+/// Where load goes.
+#[derive(Clone)]
+pub struct Target {
+    pub address: SocketAddr,
+    pub tls: Arc<rustls::ClientConfig>,
+    /// The process whose CPU time counts.
+    pub server: Pid,
+    pub etcd: Pid,
+}
+
+/// What a scenario cost.
+#[derive(Clone, Debug)]
+pub struct Cost {
+    pub requests: usize,
+    pub took: Duration,
+    /// Sorted.
+    pub latencies: Vec<Duration>,
+    /// CPU time of the server.
+    pub server: Duration,
+    /// Share of the machine that neither server, etcd nor this program used.
+    pub other: f64,
+}
+
+impl Cost {
+    pub fn rate(&self) -> f64 {
+        self.requests as f64 / self.took.as_secs_f64()
+    }
+
+    /// CPU milliseconds of the server per request.
+    pub fn per_request(&self) -> f64 {
+        self.server.as_secs_f64() * 1000.0 / self.requests.max(1) as f64
+    }
+
+    /// The latency that `share` of the requests stayed within, in milliseconds.
+    pub fn percentile(&self, share: f64) -> f64 {
+        let last = self.latencies.len().saturating_sub(1);
+        let at = (last as f64 * share).round() as usize;
+        self.latencies
+            .get(at)
+            .map_or(f64::NAN, |d| d.as_secs_f64() * 1000.0)
+    }
+}
+
+/// Watches what the processes use while something is done.
+pub struct Meter {
+    start: Instant,
+    server: Duration,
+    rest: [Duration; 3],
+    target: Target,
+}
+
+impl Meter {
+    pub fn start(target: &Target) -> Self {
+        Self {
+            start: Instant::now(),
+            server: process::cpu(target.server),
+            rest: Self::rest(target),
+            target: target.clone(),
+        }
+    }
+
+    fn rest(target: &Target) -> [Duration; 3] {
+        let own = process::cpu(nix::unistd::getpid());
+        [process::machine(), process::cpu(target.etcd), own]
+    }
+
+    pub fn stop(self, requests: usize, mut latencies: Vec<Duration>) -> Cost {
+        latencies.sort_unstable();
+        let took = self.start.elapsed();
+        let server = process::cpu(self.target.server).saturating_sub(self.server);
+        let rest = Self::rest(&self.target);
+        let [machine, etcd, own] = [0, 1, 2].map(|i| rest[i].saturating_sub(self.rest[i]));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let other = machine.saturating_sub(etcd + own + server);
+        Cost {
+            requests,
+            took,
+            latencies,
+            server,
+            other: other.as_secs_f64() / took.as_secs_f64() / cores as f64,
+        }
+    }
+}
+
+/// `total` requests by `callers`, each with a connection of its own. `call` makes the n-th.
+pub(super) async fn run(
+    target: &Target,
+    callers: usize,
+    total: usize,
+    call: impl Fn(usize) -> Call,
+) -> Result<Cost, Error> {
+    let opens = (0..callers).map(|_| Connection::open(target.address, Arc::clone(&target.tls)));
+    let connections = try_join_all(opens).await?;
+    let next = AtomicUsize::new(0);
+    let meter = Meter::start(target);
+    let work = connections.into_iter().map(|mut connection| {
+        let (next, call) = (&next, &call);
+        async move {
+            let mut seen = Vec::with_capacity(total / callers + 1);
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= total {
+                    return Ok::<_, Error>(seen);
+                }
+                let call = call(n);
+                let start = Instant::now();
+                connection.send(&call).await?;
+                seen.push(start.elapsed());
+            }
+        }
+    });
+    let latencies = try_join_all(work).await?.concat();
+    Ok(meter.stop(total, latencies))
+}

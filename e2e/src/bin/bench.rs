@@ -1,0 +1,199 @@
+//! `navarch-bench`: our daemons and upstream's side by side. `hack/bench` wraps it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use e2e::bench::api::{self, Size};
+use e2e::bench::load::Target;
+use e2e::bench::nodes;
+use e2e::bench::report::{self, Figures};
+use e2e::cluster::{self, Cluster, Daemon, OURS, Spec};
+use e2e::image;
+use e2e::progress::Progress;
+use e2e::workshop::Workshop;
+
+const IMAGES: &[&str] = &["coredns", "busybox", "pause"];
+const SUITES: &[(&str, &str)] = &[
+    ("api", "one API server under load, alone with etcd"),
+    (
+        "cluster",
+        "idle daemons, pod starts: a cluster of two nodes",
+    ),
+];
+
+fn main() -> ExitCode {
+    let matches = Command::new("navarch-bench")
+        .about("Measures our daemons and upstream's in one run")
+        .arg(
+            Arg::new("suite")
+                .action(ArgAction::Append)
+                .value_parser(SUITES.iter().map(|(name, _)| *name).collect::<Vec<_>>())
+                .help("api, cluster; both without one"),
+        )
+        .arg(
+            Arg::new("small")
+                .long("small")
+                .action(ArgAction::SetTrue)
+                .help("A hundredth of the load, to see that it works"),
+        )
+        .arg(
+            Arg::new("profile")
+                .long("profile")
+                .value_parser(["dev", "fast", "release"])
+                .default_value("release")
+                .help("How ours are built"),
+        )
+        .arg(
+            Arg::new("dir")
+                .long("dir")
+                .value_parser(value_parser!(PathBuf))
+                .default_value("target/bench")
+                .help("Where clusters stand"),
+        )
+        .arg(
+            Arg::new("record")
+                .long("record")
+                .value_parser(value_parser!(PathBuf))
+                .help("A directory that gets one file of figures per suite"),
+        )
+        .get_matches();
+    match run(&matches) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What all measurements share.
+struct Bench {
+    workshop: Workshop,
+    dir: PathBuf,
+    images: Vec<PathBuf>,
+    launcher: PathBuf,
+    size: Size,
+    runtime: tokio::runtime::Runtime,
+}
+
+fn run(args: &ArgMatches) -> anyhow::Result<()> {
+    let suites: Vec<&str> = match args.get_many::<String>("suite") {
+        Some(named) => named.map(String::as_str).collect(),
+        None => SUITES.iter().map(|(name, _)| *name).collect(),
+    };
+    let profile: &String = args.get_one("profile").expect("it has a default");
+    let workshop = Workshop::new(profile);
+    workshop.ensure_programs(OURS)?;
+    workshop.ensure_programs(&[])?;
+    let images = IMAGES
+        .iter()
+        .map(|name| Ok(image::build(&workshop, name)?.archive));
+    let bench = Bench {
+        images: images.collect::<anyhow::Result<_>>()?,
+        // Built beside this program, as all of the package.
+        launcher: std::env::current_exe()?.with_file_name("navarch-cluster"),
+        dir: args
+            .get_one::<PathBuf>("dir")
+            .expect("it has a default")
+            .clone(),
+        size: if args.get_flag("small") {
+            Size::SMALL
+        } else {
+            Size::FULL
+        },
+        runtime: tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?,
+        workshop,
+    };
+    for suite in suites {
+        let [ours, upstream] = [(&[][..], "ours"), (OURS, "upstream")]
+            .map(|(daemons, whose)| bench.measure(suite, daemons, whose));
+        let table = report::table(&ours?, &upstream?);
+        println!("{table}");
+        if let Some(dir) = args.get_one::<PathBuf>("record") {
+            record(dir, suite, profile, &table)?;
+        }
+    }
+    Ok(())
+}
+
+impl Bench {
+    /// Measures a cluster in which `upstream` are upstream's. It is gone afterwards.
+    fn measure(&self, suite: &str, upstream: &[Daemon], whose: &str) -> anyhow::Result<Figures> {
+        let dir = std::path::absolute(self.dir.join(whose))?;
+        if dir.exists() {
+            cluster::down(&dir, false)?;
+        }
+        std::fs::create_dir_all(&dir)?;
+        let spec = Spec {
+            dir: dir.clone(),
+            nodes: 2,
+            upstream: upstream.to_vec(),
+            programs: self.workshop.programs(),
+            tools: self.workshop.tools(),
+            launcher: self.launcher.clone(),
+            root: self.workshop.root().to_owned(),
+            images: self.images.clone(),
+        };
+        let figures = match suite {
+            "api" => self.api(spec, whose),
+            _ => self.cluster(spec, whose),
+        };
+        cluster::down(&dir, false)?;
+        figures.with_context(|| format!("{suite}, {whose}"))
+    }
+
+    fn api(&self, spec: Spec, whose: &str) -> anyhow::Result<Figures> {
+        let mut figures = Figures::default();
+        let cluster = Cluster::up_api_server(spec, Progress::Screen)?;
+        // The first start also makes what a new cluster contains.
+        let starts = (0..3)
+            .map(|_| restart(&cluster))
+            .collect::<Result<Vec<_>, _>>()?;
+        let fastest = starts.iter().min().copied().unwrap_or_default();
+        figures.add("start to /readyz", "ms", fastest.as_secs_f64() * 1000.0);
+        let target = Target::of(&cluster)?;
+        let tell = |what: &str| eprintln!("  {whose}: {what}");
+        self.runtime
+            .block_on(api::run(&target, self.size, &mut figures, &tell))?;
+        Ok(figures)
+    }
+
+    fn cluster(&self, spec: Spec, whose: &str) -> anyhow::Result<Figures> {
+        let mut figures = Figures::default();
+        let cluster = Cluster::up(spec, Progress::Screen)?;
+        let target = Target::of(&cluster)?;
+        let tell = |what: &str| eprintln!("  {whose}: {what}");
+        self.runtime.block_on(async {
+            nodes::idle(&cluster, &mut figures, &tell).await;
+            nodes::pods(&target, &mut figures, &tell).await
+        })?;
+        Ok(figures)
+    }
+}
+
+/// Ends the API server and starts it again; how long until it was ready.
+fn restart(cluster: &Cluster) -> anyhow::Result<Duration> {
+    cluster.stop(None, Daemon::KubeApiserver)?;
+    let start = std::time::Instant::now();
+    cluster.start(None, Daemon::KubeApiserver)?;
+    Ok(start.elapsed())
+}
+
+fn record(dir: &Path, suite: &str, profile: &str, table: &str) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let path = dir.join(format!("{suite}.md"));
+    let what = SUITES
+        .iter()
+        .find(|(name, _)| *name == suite)
+        .map_or("", |(_, what)| what);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let text = format!(
+        "# Figures: {what}\n\nWritten by `hack/bench {suite}` on a machine with {cores} cores that load, etcd and server share; ours built with the {profile} profile.\n\n{table}"
+    );
+    std::fs::write(&path, text).with_context(|| path.display().to_string())
+}
