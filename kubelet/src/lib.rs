@@ -5,10 +5,14 @@
 //!                 ^ exits, OOMs, probe results, volume and image events are pushed
 //! ```
 
+pub mod config;
+pub mod container_manager;
 pub mod hook;
 pub mod image;
 pub mod make;
 pub mod network;
+pub mod node;
+pub mod objects;
 pub mod probe;
 pub mod runtime;
 pub mod sys;
