@@ -4,8 +4,8 @@
 //! configuration -> machine, cgroups -> runtime, images, network -> pods -> server
 //!               \-> certificate, client -> objects, node status, lease
 //! ```
-//! What needs no API server starts first: static pods run, and `/healthz` answers, while a certificate
-//! is waited for and before the API server (which may be one of those pods) is there.
+//! Nothing waits for the API server to be reachable, as it may be one of the static pods; only the
+//! first certificate of a bootstrap is waited for.
 //! A shutdown leaves pods running.
 
 use std::collections::BTreeSet;
@@ -109,6 +109,7 @@ async fn start(config: Arc<Config>, tasks: Supervisor) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    host::check_supported(&config)?;
     host::check_swap(&config)?;
     if let Some(lock) = host::lock(&config)? {
         // Held until the process ends.

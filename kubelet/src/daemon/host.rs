@@ -36,6 +36,43 @@ pub(super) fn check_swap(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Refuses what this kubelet does not have, where going on without it would break a promise; tells
+/// what it goes on without.
+pub(super) fn check_supported(config: &Config) -> anyhow::Result<()> {
+    let kubelet = &config.kubelet;
+    let refused = [
+        ("cpuManagerPolicy", kubelet.cpu_manager_policy != "none"),
+        (
+            "memoryManagerPolicy",
+            kubelet.memory_manager_policy != "None",
+        ),
+        (
+            "topologyManagerPolicy",
+            kubelet.topology_manager_policy != "none",
+        ),
+        ("cgroupsPerQOS", !kubelet.cgroups_per_qos),
+        (
+            "--image-credential-provider-config",
+            config.node.credential_providers.is_some(),
+        ),
+    ];
+    let names: Vec<&str> = refused.iter().filter(|r| r.1).map(|r| r.0).collect();
+    if !names.is_empty() {
+        bail!("not supported with this value: {}", names.join(", "));
+    }
+    let shutdown = !kubelet.shutdown_grace_period.0.is_zero()
+        || !kubelet.shutdown_grace_period_by_pod_priority.is_empty();
+    let ignored = [
+        ("cgroupDriver", kubelet.cgroup_driver != "cgroupfs"),
+        ("shutdownGracePeriod", shutdown),
+        ("tracing", kubelet.tracing.is_some()),
+    ];
+    for (field, _) in ignored.iter().filter(|i| i.1) {
+        tracing::warn!(field, "A setting has no effect");
+    }
+    Ok(())
+}
+
 /// Takes the lock file, for as long as the process lives.
 pub(super) fn lock(config: &Config) -> anyhow::Result<Option<Flock<fs::File>>> {
     if config.node.exit_on_lock_contention {
@@ -130,6 +167,13 @@ mod tests {
         assert!(first.is_some() && lock(&config).is_err());
         drop(first);
         assert!(lock(&config).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_would_break_a_promise_is_refused() {
+        assert!(check_supported(&config("cgroupDriver: systemd\n", &[])).is_ok());
+        let error = check_supported(&config("cpuManagerPolicy: static\n", &[])).unwrap_err();
+        assert!(error.to_string().ends_with("cpuManagerPolicy"), "{error}");
     }
 
     #[test]
