@@ -205,9 +205,12 @@ impl Hub {
         entry.is_some()
     }
 
-    /// The ids of all streams that are not over.
+    /// The ids of all streams that this side has not finished.
     pub(super) fn left(&self) -> Vec<u32> {
-        let mut ids: Vec<u32> = self.streams.lock().keys().copied().collect();
+        let streams = self.streams.lock();
+        let open = streams.iter().filter(|(_, entry)| entry.open);
+        let mut ids: Vec<u32> = open.map(|(id, _)| *id).collect();
+        drop(streams);
         ids.sort_unstable();
         ids
     }

@@ -345,11 +345,8 @@ impl<I: AsyncWrite> Writing<I> {
                 self.hub.wait_for_reply(stream, ready);
                 let block = self.encoder.encode(&sent)?;
                 // No associated stream, priority 0, slot 0.
-                let frame = frame::control(
-                    frame::SYN_STREAM,
-                    0,
-                    &[&id.to_be_bytes(), &[0; 6], &block],
-                );
+                let frame =
+                    frame::control(frame::SYN_STREAM, 0, &[&id.to_be_bytes(), &[0; 6], &block]);
                 Ok(self.io.write_all(&frame).await?)
             }
         }

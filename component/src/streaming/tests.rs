@@ -82,7 +82,12 @@ async fn what_was_written_arrives_before_the_end_and_unfinished_streams_are_rese
         out = Some(client.open(kind("stdout")).await.unwrap());
         stdin = Some(client.open(kind("stdin")).await.unwrap());
         let mut read = Vec::new();
-        out.as_mut().unwrap().reader.read_to_end(&mut read).await.unwrap();
+        out.as_mut()
+            .unwrap()
+            .reader
+            .read_to_end(&mut read)
+            .await
+            .unwrap();
         assert_eq!(read.len(), 300_000);
         let stdin = stdin.as_mut().unwrap();
         assert_eq!(stdin.reader.read(&mut [0]).await.unwrap(), 0);
@@ -103,7 +108,10 @@ async fn a_stream_that_nobody_reads_holds_no_more_than_its_share() {
     let mut written = 0;
     let part = [0; 10_000];
     let quiet = Duration::from_millis(300);
-    while tokio::time::timeout(quiet, stream.writer.write_all(&part)).await.is_ok() {
+    while tokio::time::timeout(quiet, stream.writer.write_all(&part))
+        .await
+        .is_ok()
+    {
         written += part.len();
     }
     assert!(written < 1 << 20, "{written}");
@@ -196,7 +204,9 @@ async fn channels_carry_what_streams_carry() {
         let ask = async move {
             let mut stdin = client.accept().await.unwrap();
             let mut stdout = client.accept().await.unwrap();
-            let text: Vec<u8> = (0..100_000_u32).map(|i| u8::try_from(i % 251).unwrap()).collect();
+            let text: Vec<u8> = (0..100_000_u32)
+                .map(|i| u8::try_from(i % 251).unwrap())
+                .collect();
             stdin.writer.write_all(&text).await.unwrap();
             stdin.writer.shutdown().await.unwrap();
             let mut answer = Vec::new();
@@ -237,7 +247,23 @@ async fn a_websocket_server_greets_answers_pings_and_says_goodbye() {
         ours.read_exact(&mut pong).await.unwrap();
         assert_eq!(pong, [0x8a, 2, b'h', b'i']);
         // In two frames, one of them within the other's message, masked.
-        let parts = [0x02, 0x82, 1, 1, 1, 1, 1, b'a' ^ 1, 0x80, 0x81, 2, 2, 2, 2, b'b' ^ 2];
+        let parts = [
+            0x02,
+            0x82,
+            1,
+            1,
+            1,
+            1,
+            1,
+            b'a' ^ 1,
+            0x80,
+            0x81,
+            2,
+            2,
+            2,
+            2,
+            b'b' ^ 2,
+        ];
         ours.write_all(&parts).await.unwrap();
         let mut rest = Vec::new();
         let mut said = [0; 9];
@@ -301,12 +327,15 @@ fn feed(bytes: &[u8], connect: impl FnOnce(DuplexStream) -> (Streams, Driver)) {
 
 /// Bytes that look a little like frames.
 fn spdy_like() -> impl Strategy<Value = Vec<u8>> {
-    let control = (0_u8..12, any::<u8>(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(
-        |(kind, flags, payload)| {
+    let control = (
+        0_u8..12,
+        any::<u8>(),
+        prop::collection::vec(any::<u8>(), 0..40),
+    )
+        .prop_map(|(kind, flags, payload)| {
             let length = u8::try_from(payload.len()).unwrap();
             [&[0x80, 3, 0, kind, flags, 0, 0, length][..], &payload].concat()
-        },
-    );
+        });
     let data = (0_u8..9, 0_u8..3, prop::collection::vec(any::<u8>(), 0..40)).prop_map(
         |(stream, flags, payload)| {
             let length = u8::try_from(payload.len()).unwrap();
@@ -318,12 +347,11 @@ fn spdy_like() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn websocket_like() -> impl Strategy<Value = Vec<u8>> {
-    let frame = (any::<u8>(), prop::collection::vec(any::<u8>(), 0..60)).prop_map(
-        |(first, payload)| {
+    let frame =
+        (any::<u8>(), prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(first, payload)| {
             let length = 0x80 | u8::try_from(payload.len()).unwrap();
             [&[first & 0x8f, length, 1, 2, 3, 4][..], &payload].concat()
-        },
-    );
+        });
     let frame = prop_oneof![4 => frame, 1 => prop::collection::vec(any::<u8>(), 0..20)];
     prop::collection::vec(frame, 0..12).prop_map(|frames| frames.concat())
 }

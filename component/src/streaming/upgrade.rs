@@ -148,8 +148,15 @@ pub fn websocket<'a>(
     if *method != Method::GET {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "bad method\n");
     }
-    if headers.get(SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
-        let mut answer = text(StatusCode::BAD_REQUEST, "missing or bad WebSocket Version\n");
+    if headers
+        .get(SEC_WEBSOCKET_VERSION)
+        .map(HeaderValue::as_bytes)
+        != Some(b"13")
+    {
+        let mut answer = text(
+            StatusCode::BAD_REQUEST,
+            "missing or bad WebSocket Version\n",
+        );
         let version = HeaderValue::from_static("13");
         answer.headers_mut().insert(SEC_WEBSOCKET_VERSION, version);
         return Err(Box::new(answer));
@@ -215,7 +222,10 @@ mod tests {
         let asked = headers(&[
             ("connection", "Upgrade"),
             ("upgrade", "SPDY/3.1"),
-            ("x-stream-protocol-version", "v5.channel.k8s.io, v4.channel.k8s.io"),
+            (
+                "x-stream-protocol-version",
+                "v5.channel.k8s.io, v4.channel.k8s.io",
+            ),
             ("x-stream-protocol-version", "v3.channel.k8s.io"),
         ]);
         let supported = ["v3.channel.k8s.io", "v4.channel.k8s.io"];
@@ -228,7 +238,10 @@ mod tests {
         assert_eq!(refused.status(), 403);
         let accepted = &refused.headers()["x-accepted-stream-protocol-versions"];
         assert_eq!(accepted, "other");
-        assert_eq!(spdy(&HeaderMap::new(), &supported).unwrap_err().status(), 400);
+        assert_eq!(
+            spdy(&HeaderMap::new(), &supported).unwrap_err().status(),
+            400
+        );
     }
 
     #[test]
@@ -240,10 +253,15 @@ mod tests {
             ("sec-websocket-key", "eA=="),
         ]);
         assert!(is_websocket(&asked));
-        let ask = |asked: &HeaderMap, nameless| websocket(&Method::GET, asked, &["a", "b"], nameless).map(|a| a.0);
+        let ask = |asked: &HeaderMap, nameless| {
+            websocket(&Method::GET, asked, &["a", "b"], nameless).map(|a| a.0)
+        };
         assert_eq!(ask(&asked, true).unwrap(), None);
         assert_eq!(ask(&asked, false).unwrap_err().status(), 403);
-        asked.insert(SEC_WEBSOCKET_PROTOCOL, "x, b, SPDY/3.1+portforward.k8s.io".parse().unwrap());
+        asked.insert(
+            SEC_WEBSOCKET_PROTOCOL,
+            "x, b, SPDY/3.1+portforward.k8s.io".parse().unwrap(),
+        );
         assert_eq!(ask(&asked, false).unwrap(), Some("b"));
         assert_eq!(tunnelled(&asked), ["portforward.k8s.io"]);
         asked.insert(SEC_WEBSOCKET_VERSION, "8".parse().unwrap());

@@ -46,6 +46,17 @@ impl Watch {
         Ok(())
     }
 
+    /// Adds a directory whose files count whenever something is written to them, too.
+    pub fn add_growing(&self, dir: &Path) -> io::Result<()> {
+        let events = AddWatchFlags::IN_MODIFY
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_ONLYDIR;
+        self.inotify.get_ref().0.add_watch(dir, events)?;
+        Ok(())
+    }
+
     /// Waits until something changed since the last call. Many changes may be told once; none is
     /// lost: what happens after the return is told by the next call.
     pub async fn changed(&self) -> io::Result<()> {

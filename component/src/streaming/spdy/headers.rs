@@ -175,7 +175,13 @@ mod tests {
             assert_eq!(decoder.decode(&block).unwrap(), sent);
         }
         assert!(lengths[4] < lengths[0], "later ones refer to earlier ones");
-        assert_eq!(decoder.decode(&encoder.encode(&HeaderMap::new()).unwrap()).unwrap().len(), 0);
+        assert_eq!(
+            decoder
+                .decode(&encoder.encode(&HeaderMap::new()).unwrap())
+                .unwrap()
+                .len(),
+            0
+        );
     }
 
     #[test]
@@ -187,7 +193,10 @@ mod tests {
             .unwrap();
         assert!(bomb.len() < 64 << 10);
         let refused = Decoder::new().decode(&bomb);
-        assert!(matches!(refused, Err(Error::Protocol("headers are too long"))));
+        assert!(matches!(
+            refused,
+            Err(Error::Protocol("headers are too long"))
+        ));
     }
 
     #[test]

@@ -77,12 +77,9 @@ where
             read: channel.read,
             write: channel.write,
         };
-        let stream = wire.hub.add(
-            u32::from(number),
-            channel.headers,
-            streams.out.clone(),
-            may,
-        );
+        let stream = wire
+            .hub
+            .add(u32::from(number), channel.headers, streams.out.clone(), may);
         if let Some(stream) = stream {
             // There is room for all of them.
             let _ = wire.incoming.try_send(stream);
@@ -278,7 +275,10 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
         if self.protocol.base64 {
             let text = BASE64_STANDARD.encode(bytes);
             let digit = [channel.wrapping_add(b'0')];
-            return self.sender.send(Opcode::Text, &[&digit, text.as_bytes()]).await;
+            return self
+                .sender
+                .send(Opcode::Text, &[&digit, text.as_bytes()])
+                .await;
         }
         self.sender.send(Opcode::Binary, &[&[channel], bytes]).await
     }
@@ -286,7 +286,9 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
     async fn finish(&mut self, channel: u8) -> Result<(), Error> {
         // Only clients say so: upstream's servers never do, and its clients would not understand.
         if self.protocol.half_close && self.side == Side::Client {
-            self.sender.send(Opcode::Binary, &[&[CLOSE, channel]]).await?;
+            self.sender
+                .send(Opcode::Binary, &[&[CLOSE, channel]])
+                .await?;
         }
         self.hub.finished(u32::from(channel));
         Ok(())

@@ -1,0 +1,193 @@
+//! The kubelet's HTTP API: exec, attach, port forwarding, logs, pods, statistics, metrics, health.
+//!
+//! Owns upstream's paths, codes and texts, and who may ask for them ([`Auth`]). What it serves is other
+//! rooms': pods come from a [`Source`], everything else from the runtime.
+//!
+//! Invariants: nothing is answered before the request was authorized; work that a client started and
+//! left is dropped with it, the command that it runs excepted.
+
+mod container_logs;
+mod exposition;
+mod files;
+mod guard;
+mod labels;
+mod metrics;
+mod pods;
+mod port_forward;
+mod remote;
+mod request;
+mod routes;
+mod stats;
+mod streams;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use component::metrics::Metrics;
+use component::serving::{self, Health, Request, Response};
+use component::{Supervisor, Task};
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+
+pub use guard::Auth;
+pub use stats::summary;
+
+use crate::runtime::Runtime;
+
+/// What the server has to know of the pods of this node.
+pub trait Source: Send + Sync {
+    /// All pods, with their status as last generated; static pods included.
+    fn all(&self) -> Vec<Arc<Pod>>;
+    fn get(&self, namespace: &str, name: &str) -> Option<Arc<Pod>>;
+    /// The uid of a mirror pod is its static pod's.
+    fn by_uid(&self, uid: &str) -> Option<Arc<Pod>>;
+    /// Whether pods are being worked on; what is wrong, if not (`/healthz/syncloop`).
+    fn health(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// What the server is made of.
+pub struct Parts {
+    pub pods: Arc<dyn Source>,
+    pub runtime: Arc<dyn Runtime>,
+    /// `/metrics`
+    pub metrics: Metrics,
+    /// `/metrics/probes`
+    pub probe_metrics: Metrics,
+    /// `/configz`: configurations by name.
+    pub configz: serde_json::Map<String, serde_json::Value>,
+    pub auth: Auth,
+    pub config: Config,
+}
+
+/// How it is served.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub node_name: String,
+    pub secure: serving::Options,
+    /// The port without authentication, which answers fewer paths; none by default.
+    pub read_only: Option<serving::Options>,
+    /// `streamingConnectionIdleTimeout`
+    pub streaming_idle: Duration,
+    pub enable_debugging_handlers: bool,
+    pub enable_system_log_handler: bool,
+    pub enable_system_log_query: bool,
+    pub enable_profiling_handler: bool,
+    pub enable_debug_flags_handler: bool,
+    /// `/var/log`
+    pub log_dir: PathBuf,
+    /// `/var/lib/kubelet`
+    pub root_dir: PathBuf,
+    /// Where images and the writable layers of containers are.
+    pub image_dir: PathBuf,
+    /// The cgroup of all pods, such as `/kubepods`.
+    pub pods_cgroup: String,
+}
+
+/// Which of the two servers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Port {
+    Secure,
+    ReadOnly,
+}
+
+/// What both servers share.
+struct Server {
+    pods: Arc<dyn Source>,
+    runtime: Arc<dyn Runtime>,
+    metrics: Metrics,
+    probe_metrics: Metrics,
+    configz: serde_json::Map<String, serde_json::Value>,
+    auth: Auth,
+    config: Config,
+    health: Health,
+    http: metrics::Http,
+    stats: stats::Stats,
+    /// How each check of `/healthz` ended last, and how often well and badly.
+    checks: Mutex<BTreeMap<&'static str, (bool, [u64; 2])>>,
+    tasks: Supervisor,
+}
+
+/// The checks of `/healthz`.
+const CHECKS: [&str; 3] = ["ping", "log", "syncloop"];
+
+/// Starts the servers; the address of the secure one.
+///
+/// # Errors
+/// If an address is taken, or the certificate cannot be used.
+pub fn serve(parts: Parts, tasks: &Supervisor) -> anyhow::Result<SocketAddr> {
+    let health = Health::new(tasks);
+    health.live("log", || Ok(()));
+    let pods = Arc::clone(&parts.pods);
+    health.live("syncloop", move || pods.health());
+    let secure = serving::Server::bind(parts.config.secure.clone())?;
+    let read_only = match &parts.config.read_only {
+        Some(options) => Some(serving::Server::bind(options.clone())?),
+        None => None,
+    };
+    let address = secure.address();
+    let config = &parts.config;
+    let places = stats::Places {
+        node_name: config.node_name.clone(),
+        root_dir: config.root_dir.clone(),
+        image_dir: config.image_dir.clone(),
+        pod_logs: config.log_dir.join("pods"),
+        pods_cgroup: config.pods_cgroup.clone(),
+    };
+    let stats = stats::Stats::new(Arc::clone(&parts.runtime), Arc::clone(&parts.pods), places);
+    let server = Arc::new(Server {
+        http: metrics::Http::new(&parts.metrics),
+        stats,
+        checks: Mutex::default(),
+        pods: parts.pods,
+        runtime: parts.runtime,
+        metrics: parts.metrics,
+        probe_metrics: parts.probe_metrics,
+        configz: parts.configz,
+        auth: parts.auth,
+        config: parts.config,
+        health,
+        tasks: tasks.clone(),
+    });
+    secure.serve(
+        tasks,
+        Task::Server,
+        "kubelet",
+        service(&server, Port::Secure),
+    );
+    if let Some(read_only) = read_only {
+        let service = service(&server, Port::ReadOnly);
+        read_only.serve(tasks, Task::Server, "kubelet-read-only", service);
+    }
+    Ok(address)
+}
+
+fn service(server: &Arc<Server>, port: Port) -> impl serving::Service + use<> {
+    let server = Arc::clone(server);
+    tower::service_fn(move |request| {
+        let server = Arc::clone(&server);
+        async move { Ok(server.answer(request, port).await) }
+    })
+}
+
+impl Server {
+    async fn answer(self: Arc<Self>, request: Request, port: Port) -> Response {
+        let kind = match port {
+            Port::Secure => "readwrite",
+            Port::ReadOnly => "readonly",
+        };
+        let _under_way = self
+            .http
+            .begin(request.method(), request.uri().path(), kind);
+        if port == Port::Secure
+            && let Err(refusal) = self.auth.pass(&self.config.node_name, &request).await
+        {
+            return *refusal;
+        }
+        routes::route(&self, request, port).await
+    }
+}
