@@ -70,7 +70,7 @@ async fn sign(api: &mut FakeApi, ca: &Ca, outcome: &str) -> Value {
 fn config(files: &Files, bootstrap: &Path) -> config::Config {
     let dir = files.write("pki/x", "");
     let dir = dir.parent().unwrap().display().to_string();
-    crate::config::tests::config(
+    config::tests::config(
         "rotateCertificates: true\n",
         &[
             &format!("--cert-dir={dir}"),
