@@ -14,6 +14,7 @@ pub mod make;
 pub mod network;
 pub mod node;
 pub mod objects;
+pub mod pod;
 pub mod probe;
 pub mod runtime;
 pub mod server;
