@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod container_manager;
+pub mod daemon;
 pub mod hook;
 pub mod image;
 pub mod logs;

@@ -42,7 +42,7 @@ fn ingredients<'a>(pod: &'a Pod, facts: &'a NodeFacts) -> Ingredients<'a> {
 }
 
 fn made(container: Value) -> Result<ContainerConfig, Error> {
-    container(ingredients(&single(container), &NodeFacts::default()))
+    super::container(ingredients(&single(container), &NodeFacts::default()))
 }
 
 #[test]
@@ -72,7 +72,11 @@ fn a_stop_signal_counts_only_with_its_feature() {
     let container = json!({ "name": "c", "lifecycle": { "stopSignal": "SIGUSR1" } });
     let pod = single(container);
     let mut facts = NodeFacts::default();
-    let signal = |facts: &NodeFacts| container(ingredients(&pod, facts)).unwrap().stop_signal;
+    let signal = |facts: &NodeFacts| {
+        super::container(ingredients(&pod, facts))
+            .unwrap()
+            .stop_signal
+    };
     assert_eq!(signal(&facts), None);
     facts.features = Features::defaults()
         .with([("ContainerStopSignals", true)])
@@ -437,7 +441,7 @@ fn an_ephemeral_container_sees_its_target_unless_all_is_shared_anyway() {
             target: Some("id".into()),
             ..ingredients(&pod, &facts)
         };
-        container(of).unwrap().security.pid
+        super::container(of).unwrap().security.pid
     };
     let debug = || json!([{ "name": "debug", "targetContainerName": "c" }]);
     let containers = || json!([{ "name": "c" }]);
