@@ -130,7 +130,7 @@ fn unknown_fields_are_told_and_wrong_types_refused() {
 fn everything_wrong_is_told_at_once() {
     let error = try_config(
         "maxPods: -1\nimageGCLowThresholdPercent: 90\nhairpinMode: x\n\
-         enforceNodeAllocatable: [pods, kube-reserved]\nevictionHard: {memory: 1}\n\
+         enforceNodeAllocatable: [pods, kube-reserved]\nevictionHard: {memory: 1Gi}\n\
          systemReserved: {gpu: '1'}\npodLogsDir: a/../b\n",
         &["--node-labels=kubernetes.io/mine=1,node-role.kubernetes.io/x=y"],
     )

@@ -241,7 +241,7 @@ mod tests {
             texts(&allocatable(&capacity, &kept)),
             [
                 "cpu=3500m",
-                "ephemeral-storage=96636764160",
+                "ephemeral-storage=96636764000",
                 "hugepages-2Mi=16Mi",
                 "memory=7152Mi",
                 "pods=110"

@@ -68,7 +68,7 @@ async fn sign(api: &mut FakeApi, ca: &Ca, outcome: &str) -> Value {
 }
 
 fn config(files: &Files, bootstrap: &Path) -> config::Config {
-    let dir = files.write("pki/x", "");
+    let dir = files.write("x", "");
     let dir = dir.parent().unwrap().display().to_string();
     config::tests::config(
         "rotateCertificates: true\n",
