@@ -95,6 +95,16 @@ impl Recorder {
         Self { sender, dropped }
     }
 
+    /// A recorder that tells nobody, for daemons that run without an API server.
+    #[must_use]
+    pub fn discarding() -> Self {
+        let (sender, _) = mpsc::channel(1);
+        Self {
+            sender,
+            dropped: Counter::default(),
+        }
+    }
+
     /// Tells something that went as it should.
     pub fn normal(&self, regarding: &ObjectReference, reason: &str, message: &str) {
         self.tell(Type::Normal, regarding, reason, message);

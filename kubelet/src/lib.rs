@@ -5,11 +5,16 @@
 //!                 ^ exits, OOMs, probe results, volume and image events are pushed
 //! ```
 
+pub mod config;
+pub mod container_manager;
+pub mod daemon;
 pub mod hook;
 pub mod image;
-pub mod make;
 pub mod logs;
+pub mod make;
 pub mod network;
+pub mod node;
+pub mod objects;
 pub mod pod;
 pub mod probe;
 pub mod runtime;

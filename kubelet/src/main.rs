@@ -1,1 +1,5 @@
-fn main() {}
+//! The kubelet binary.
+
+fn main() -> std::process::ExitCode {
+    component::daemon::run::<kubelet::daemon::Kubelet>()
+}

@@ -165,7 +165,6 @@ impl Client {
             .id)
     }
 
-    #[cfg(any(test, feature = "test-util"))]
     pub(crate) async fn revoke(&self, id: i64) -> Result<(), Error> {
         let revoke = pb::LeaseRevokeRequest { id };
         self.writing(|member| async move { member.lease().lease_revoke(revoke).await })

@@ -41,7 +41,6 @@ mod compact;
 pub mod metrics;
 mod store;
 
-#[cfg(feature = "test-util")]
 pub mod testing;
 
 pub use collection::{Collection, NotReady, ResourceConfig};

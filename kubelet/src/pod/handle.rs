@@ -174,6 +174,16 @@ impl Pods {
         }
     }
 
+    /// Something that the pod refers to changed: it looks at it again.
+    pub fn refresh(&self, uid: &str) {
+        let registry = self.shared.registry.lock();
+        if let Some(entry) = registry.entries.get(uid) {
+            let flag = &entry.refresh;
+            flag.store(true, std::sync::atomic::Ordering::Release);
+            entry.wake.notify_one();
+        }
+    }
+
     /// The pods' network became ready, or something else that all may wait for.
     pub fn wake_all(&self) {
         let registry = self.shared.registry.lock();
