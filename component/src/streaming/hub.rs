@@ -61,7 +61,8 @@ pub(super) struct Directions {
 }
 
 impl Hub {
-    pub(super) fn new(streams: usize) -> (super::Streams, Wire) {
+    /// The handles of a connection, and the ends for its wire.
+    pub(super) fn open(streams: usize) -> (super::Streams, Wire) {
         let (out, asks) = mpsc::channel(OUT);
         let (incoming, accept) = mpsc::channel(streams.max(INCOMING));
         let hub = Self {

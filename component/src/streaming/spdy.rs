@@ -41,8 +41,8 @@ impl Side {
     /// Whether an id was given by the peer.
     const fn is_peers(self, id: u32) -> bool {
         match self {
-            Self::Server => id % 2 == 1,
-            Self::Client => id % 2 == 0,
+            Self::Server => !id.is_multiple_of(2),
+            Self::Client => id.is_multiple_of(2),
         }
     }
 }
@@ -73,7 +73,7 @@ fn connect<I>(io: I, options: Options, side: Side) -> (Streams, Driver)
 where
     I: AsyncRead + AsyncWrite + Send + 'static,
 {
-    let (streams, wire) = Hub::new(0);
+    let (streams, wire) = Hub::open(0);
     (streams, Box::pin(run(io, options, side, wire)))
 }
 

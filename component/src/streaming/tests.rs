@@ -152,7 +152,6 @@ async fn an_idle_connection_is_ended() {
 async fn pings_of_the_peer_are_answered_and_its_floods_are_not() {
     let (mut ours, theirs) = tokio::io::duplex(64);
     let (_streams, driver) = spdy::server(theirs, Options::default());
-    let driver = async { driver.await };
     let ping = [0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 1];
     let client = async {
         let mut answer = [0; 12];

@@ -201,10 +201,10 @@ struct Pair {
 
 /// What becomes of a stream.
 enum Matched {
-    Whole(Pair),
+    Whole(Box<Pair>),
     Waits,
     /// With the reason, which goes to this stream.
-    Refused(Stream, String),
+    Refused(Box<Stream>, String),
 }
 
 impl Waiting {
@@ -213,10 +213,10 @@ impl Waiting {
         let port: Option<u16> = stream.header(PORT.as_str()).parse().ok();
         let Some(port) = port.filter(|port| *port > 0) else {
             let reason = "header \"port\" is required and must be a port".to_owned();
-            return Matched::Refused(stream, reason);
+            return Matched::Refused(Box::new(stream), reason);
         };
         if kind != DATA && kind != ERROR {
-            return Matched::Refused(stream, format!("invalid stream type {kind:?}"));
+            return Matched::Refused(Box::new(stream), format!("invalid stream type {kind:?}"));
         }
         let id = request_id(&stream, &kind);
         let Some(other) = self.halves.remove(&id) else {
@@ -227,14 +227,14 @@ impl Waiting {
             let reason =
                 format!("error processing stream for request {id}: {kind} stream already assigned");
             self.halves.insert(id, other);
-            return Matched::Refused(stream, reason);
+            return Matched::Refused(Box::new(stream), reason);
         }
         let (data, error) = if kind == DATA {
             (stream, other.stream)
         } else {
             (other.stream, stream)
         };
-        Matched::Whole(Pair { data, error, port })
+        Matched::Whole(Box::new(Pair { data, error, port }))
     }
 
     /// Takes out what has waited for too long; the time to look again.
@@ -280,8 +280,8 @@ async fn forward(mut streams: Streams, target: Target) {
                 Some(stream) => {
                     let until = tokio::time::Instant::now() + CREATION_LIMIT;
                     match waiting.add(stream, until) {
-                        Matched::Whole(pair) => under_way.push(boxed(connect(pair, target.clone()))),
-                        Matched::Refused(stream, reason) => under_way.push(boxed(refuse(stream, reason))),
+                        Matched::Whole(pair) => under_way.push(boxed(connect(*pair, target.clone()))),
+                        Matched::Refused(stream, reason) => under_way.push(boxed(refuse(*stream, reason))),
                         Matched::Waits => {}
                     }
                 }

@@ -93,7 +93,7 @@ async fn ports_are_forwarded_over_channels() {
     let of = |number: usize| Channel {
         headers: headers(&[("number", &number.to_string())]),
         read: true,
-        write: number % 2 == 0,
+        write: number.is_multiple_of(2),
         greeting: None,
     };
     let protocol = Protocol::named("v4.channel.k8s.io");

@@ -63,7 +63,7 @@ pub fn channels<I>(
 where
     I: AsyncRead + AsyncWrite + Send + 'static,
 {
-    let (streams, wire) = Hub::new(channels.len());
+    let (streams, wire) = Hub::open(channels.len());
     let mut greetings = Vec::new();
     // More channels than a byte can name do not exist.
     for (number, channel) in (0..=u8::MAX).zip(channels) {

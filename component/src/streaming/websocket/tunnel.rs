@@ -30,7 +30,7 @@ where
     let (read, write) = tokio::io::split(io);
     let (from_inside, to_inside) = tokio::io::split(inside);
     let (pongs, to_pong) = mpsc::channel(ANSWERS);
-    let (_streams, wire) = Hub::new(0);
+    let (_streams, wire) = Hub::open(0);
     let messages = Messages::new(read, side, Arc::clone(&wire.hub), pongs);
     let sender = Sender::new(write, side);
     let mut inwards = Box::pin(inwards(messages, to_inside));
