@@ -40,7 +40,7 @@ pub const OURS: &[Daemon] = &[
     KubeProxy,
 ];
 /// What runs as upstream's where nobody says otherwise: ours are not daemons yet. Empty when the last of them is.
-pub const NOT_OURS_YET: &str = "kube-controller-manager,kubelet,kube-proxy";
+pub const NOT_OURS_YET: &str = "";
 pub const CONTROL_PLANE: &[Daemon] = &[KubeApiserver, KubeControllerManager, KubeScheduler];
 
 impl Daemon {
