@@ -27,10 +27,13 @@ pub struct Workshop {
     cache: PathBuf,
     target: PathBuf,
     profile: String,
+    /// Where our daemons are already; none of them is built then.
+    built: Option<PathBuf>,
 }
 
 impl Workshop {
-    /// As `hack/lib.sh` exports it; a plain `cargo run` gets the same places.
+    /// As `hack/lib.sh` exports it; a plain `cargo run` gets the same places. `NAVARCH_PROGRAMS` names a directory in
+    /// which our daemons were built before.
     pub fn new(profile: &str) -> Self {
         let path = |name| {
             std::env::var_os(name)
@@ -48,6 +51,7 @@ impl Workshop {
             target: path("CARGO_TARGET_DIR").unwrap_or_else(|| cache.join("target")),
             cache,
             profile: profile.to_owned(),
+            built: path("NAVARCH_PROGRAMS"),
         }
     }
 
@@ -60,6 +64,7 @@ impl Workshop {
             target: cache.join("target"),
             cache,
             profile: "dev".to_owned(),
+            built: None,
         }
     }
 
@@ -69,6 +74,9 @@ impl Workshop {
 
     /// Where our daemons are built to.
     pub fn programs(&self) -> PathBuf {
+        if let Some(built) = &self.built {
+            return built.clone();
+        }
         // Cargo's one irregular name.
         self.target.join(if self.profile == "dev" {
             "debug"
@@ -114,7 +122,7 @@ impl Workshop {
     }
 
     pub fn ensure_daemons(&self, daemons: &[Daemon]) -> Result<(), command::Error> {
-        if daemons.is_empty() {
+        if daemons.is_empty() || self.built.is_some() {
             return Ok(());
         }
         let manifest = self.root.join("Cargo.toml");

@@ -28,7 +28,8 @@ impl Fixture {
     pub(super) fn up(name: &str, nodes: usize) -> Self {
         let launcher = PathBuf::from(env!("CARGO_BIN_EXE_navarch-cluster"));
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        if dir.exists() {
+        // A run that was ended early leaves it empty.
+        if dir.exists() && std::fs::remove_dir(&dir).is_err() {
             cluster::down(&dir, false).unwrap();
         }
         std::fs::create_dir_all(&dir).unwrap();
