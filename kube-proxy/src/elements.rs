@@ -16,6 +16,12 @@ pub(crate) use names::FIXED;
 /// Which set of the table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum SetId {
+    /// Chains by number, those of node ports apart; `inside` lists only those that chains of
+    /// [`Kind::Local`] go to, because a chain must not lead back to itself.
+    Chains {
+        node_port: bool,
+        inside: bool,
+    },
     /// Data maps first: verdicts that lead to them come later.
     Endpoints {
         kind: EndpointsKind,
@@ -41,6 +47,19 @@ pub(crate) enum SetId {
 }
 
 impl SetId {
+    /// Lists chains.
+    pub(crate) fn is_of_chains(self) -> bool {
+        matches!(self, Self::Chains { .. })
+    }
+
+    /// Holds numbers of chains.
+    pub(crate) fn leads_to_chains(self) -> bool {
+        matches!(
+            self,
+            Self::ServiceIps | Self::NodePorts | Self::LocalSourceIps | Self::LocalSourceNodePorts
+        )
+    }
+
     /// The seconds of a set of sticky entries.
     pub(crate) fn period(self) -> Option<u32> {
         match self {
@@ -79,6 +98,41 @@ pub(crate) struct Dispatch {
 }
 
 impl Dispatch {
+    /// The number that maps hold for it; of another chain it is another one.
+    pub(crate) fn number(&self) -> u32 {
+        let kind = match self.kind {
+            Kind::Inside => 0,
+            Kind::Outside => 1,
+            Kind::Local => 2,
+        };
+        // Endpoints of one Service are far fewer than 2^28.
+        self.count << 4 | kind << 2 | u32::from(self.node_port) << 1 | u32::from(self.sticky)
+    }
+
+    /// What a number stands for.
+    pub(crate) fn numbered(number: u32) -> Option<Self> {
+        let kind = match number >> 2 & 3 {
+            0 => Kind::Inside,
+            1 => Kind::Outside,
+            2 => Kind::Local,
+            _ => return None,
+        };
+        Some(Self {
+            kind,
+            node_port: number & 2 != 0,
+            count: number >> 4,
+            sticky: number & 1 != 0,
+        })
+    }
+
+    /// The maps in which it is found by number.
+    pub(crate) fn listed_in(&self) -> impl Iterator<Item = SetId> {
+        let node_port = self.node_port;
+        let inside = (self.kind == Kind::Inside).then_some(true);
+        let maps = std::iter::once(false).chain(inside);
+        maps.map(move |inside| SetId::Chains { node_port, inside })
+    }
+
     /// The map that it draws from.
     pub(crate) fn endpoints(&self) -> SetId {
         SetId::Endpoints {

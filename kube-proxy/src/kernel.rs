@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::elements::{Data, Dispatch, Key, SetId, Value};
 use crate::netlink;
 use crate::nft::{Batch, Family, Nft, RawElement, RawValue};
-use crate::ruleset::{Layout, REJECT, affinity_maps};
+use crate::ruleset::{Layout, affinity_maps};
 
 mod encode;
 mod remnants;
@@ -144,7 +144,7 @@ impl Netlink {
     fn read_set(&mut self, set: SetId) -> Result<HashMap<Key, Value>, Error> {
         let add = |found: &mut HashMap<Key, Value>, element: RawElement<'_>| {
             if let Some(key) = Key::from_bytes(element.key) {
-                found.insert(key, value_of(&element));
+                found.insert(key, value_of(set, &element));
             }
         };
         let elements = self
@@ -172,6 +172,8 @@ impl Kernel for Netlink {
         };
         for (name, facts) in &sets {
             match SetId::parse(name) {
+                // Written with the chains.
+                Some(set) if set.is_of_chains() && facts.fits(&layout.set(set)) => {}
                 Some(set) if facts.fits(&layout.set(set)) => {
                     let elements = self.read_set(set)?;
                     found.sets.insert(set, elements);
@@ -265,8 +267,13 @@ impl Kernel for Netlink {
     }
 }
 
-fn value_of(element: &RawElement<'_>) -> Value {
+fn value_of(set: SetId, element: &RawElement<'_>) -> Value {
     match (&element.value, element.end) {
+        (RawValue::Bytes(bytes), _) if set.leads_to_chains() => {
+            let number = bytes.get(4..).and_then(|b| b.try_into().ok());
+            let chain = number.and_then(|b| Dispatch::numbered(u32::from_ne_bytes(b)));
+            chain.map_or(Value::Foreign, Value::Goto)
+        }
         (RawValue::Nothing, None) => Value::Nothing,
         (RawValue::Nothing, Some(end)) => {
             // The range is in the last part.
@@ -279,8 +286,7 @@ fn value_of(element: &RawElement<'_>) -> Value {
             Data::from_bytes(bytes).map_or(Value::Foreign, Value::Endpoint)
         }
         (RawValue::Drop, _) => Value::Drop,
-        (RawValue::Goto(REJECT), _) => Value::Reject,
-        (RawValue::Goto(chain), _) => Dispatch::parse(chain).map_or(Value::Foreign, Value::Goto),
+        (RawValue::Continue, _) => Value::Reject,
         (RawValue::Other, _) => Value::Foreign,
     }
 }

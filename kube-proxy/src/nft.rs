@@ -147,6 +147,8 @@ fn type_number(types: &[Type]) -> u32 {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict<'a> {
     Drop,
+    /// Goes on in the rule that looked the verdict up.
+    Continue,
     Jump(&'a str),
     Goto(&'a str),
 }
@@ -158,6 +160,7 @@ impl Verdict<'_> {
         const CHAIN: u16 = 2;
         let (code, chain) = match self {
             Self::Drop => (libc::NF_DROP, None),
+            Self::Continue => (libc::NFT_CONTINUE, None),
             Self::Jump(chain) => (libc::NFT_JUMP, Some(chain)),
             Self::Goto(chain) => (libc::NFT_GOTO, Some(chain)),
         };
@@ -186,6 +189,7 @@ pub(crate) struct Element<'a> {
 pub(crate) enum Content<'a> {
     Verdict(Verdict<'a>),
     Bytes(&'a [u8]),
+    Numbers([u32; 2]),
 }
 
 /// Changes of one family's tables, to be made at once.

@@ -1,7 +1,7 @@
 //! What a Service becomes in nftables: a function from a Service port with its endpoints to elements of sets.
 //!
-//! There is no chain per Service. A map leads from address, protocol and port to one chain per *number* of
-//! endpoints, shared by all Services with that many; the chain draws a number and finds the endpoint under
+//! There is no chain per Service. A map leads from address, protocol and port to the number of a chain:
+//! there is one per *number* of endpoints, shared by all Services with that many; the chain draws a number and finds the endpoint under
 //! it, with the same address, protocol and port, in a data map. Adding a Service adds elements only.
 //!
 //! Source of the rules: `pkg/proxy/nftables/proxier.go`, `pkg/proxy/topology.go`.
@@ -182,9 +182,9 @@ impl Claims {
         let node_may = ranges.iter().any(|range| range.contains(&node_ip));
         for ip in port.load_balancer_ips.iter().copied() {
             let key = Key::new().ip(ip).protocol(port.protocol).port(port.port);
-            self.add(SetId::FirewallIps, key.clone(), Value::Nothing);
+            self.add(SetId::FirewallIps, key, Value::Nothing);
             for range in ranges {
-                let from = key.clone().ip(range.network());
+                let from = key.ip(range.network());
                 self.add(
                     SetId::FirewallSources,
                     from,
@@ -195,7 +195,7 @@ impl Claims {
                 // A node that talks to such an address of its own has that address as its source.
                 for own in port.load_balancer_ips.iter().copied() {
                     if !ranges.iter().any(|range| range.contains(&own)) {
-                        let from = key.clone().ip(own);
+                        let from = key.ip(own);
                         self.add(
                             SetId::FirewallSources,
                             from,

@@ -144,6 +144,9 @@ pub(crate) struct Reader<'a> {
     pub(crate) gates: Gates,
 }
 
+/// Endpoints by the port that they serve, named with its protocol, and by where they are.
+type ByPort<'s> = BTreeMap<(&'s str, Protocol), BTreeMap<(IpAddr, u16), Endpoint>>;
+
 impl Reader<'_> {
     /// The Service with its endpoints; none if it is nothing to proxy in this family.
     pub(crate) fn frontend(
@@ -263,10 +266,7 @@ impl Reader<'_> {
     }
 
     /// By the Service port's name and protocol, then by address and port.
-    fn endpoints<'s>(
-        &self,
-        slices: &'s [impl AsRef<EndpointSlice>],
-    ) -> BTreeMap<(&'s str, Protocol), BTreeMap<(IpAddr, u16), Endpoint>> {
+    fn endpoints<'s>(&self, slices: &'s [impl AsRef<EndpointSlice>]) -> ByPort<'s> {
         let mut found: BTreeMap<_, BTreeMap<(IpAddr, u16), Endpoint>> = BTreeMap::new();
         for slice in slices.iter().map(AsRef::as_ref) {
             if slice.address_type != self.family.name() {

@@ -4,6 +4,10 @@ use super::{Dispatch, EndpointsKind, Kind, SetId};
 
 /// Sets that are always there.
 pub(crate) const FIXED: &[(SetId, &str)] = &[
+    (chains(false, false), "chains"),
+    (chains(false, true), "inside-chains"),
+    (chains(true, false), "nodeport-chains"),
+    (chains(true, true), "nodeport-inside-chains"),
     (SetId::ClusterIps, "cluster-ips"),
     (SetId::Hairpin, "hairpin-connections"),
     (SetId::NodeIps, "nodeport-ips"),
@@ -16,6 +20,10 @@ pub(crate) const FIXED: &[(SetId, &str)] = &[
     (SetId::NoEndpointIps, "no-endpoint-services"),
     (SetId::NoEndpointNodePorts, "no-endpoint-nodeports"),
 ];
+
+const fn chains(node_port: bool, inside: bool) -> SetId {
+    SetId::Chains { node_port, inside }
+}
 
 const ENDPOINTS: &[(EndpointsKind, bool, &str)] = &[
     (EndpointsKind::Cluster, false, "endpoints-"),
@@ -127,6 +135,7 @@ mod tests {
                     sticky,
                 };
                 assert_eq!(Dispatch::parse(&chain.name()), Some(chain));
+                assert_eq!(Dispatch::numbered(chain.number()), Some(chain));
                 assert_eq!(
                     SetId::parse(&chain.endpoints().name()),
                     Some(chain.endpoints())

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::elements::{Change, Changes, Dispatch, Key, SetId, Value};
 use crate::nft::{Batch, Content, Element, Verdict};
-use crate::ruleset::{Chain, Layout, REJECT};
+use crate::ruleset::{Chain, Layout};
 
 /// Our table, in the families `ip` and `ip6`.
 pub(crate) const TABLE: &str = "navarch-kube-proxy";
@@ -65,10 +65,12 @@ pub(crate) fn encode(update: &Update<'_>) -> Batch {
     let remember = update.periods.map(|periods| layout.remember(periods));
     let chains: Vec<Chain> = plain.into_iter().chain(drawing).chain(remember).collect();
     write(&mut batch, &chains);
+    for chain in update.chains {
+        list(&mut batch, chain);
+    }
     batch.may_cut();
-    let names = Names::of(update.changes);
     for (set, change) in update.changes {
-        add(&mut batch, *set, change, &names);
+        add(&mut batch, *set, change);
     }
     write(&mut batch, &base);
     batch.may_cut();
@@ -91,35 +93,32 @@ fn write(batch: &mut Batch, chains: &[Chain]) {
     }
 }
 
-/// Names of the chains that verdicts lead to, written once.
-struct Names(HashMap<Dispatch, String>);
-
-impl Names {
-    fn of(changes: &Changes) -> Self {
-        let mut names = HashMap::new();
-        for (_, value) in changes.values().flat_map(|change| &change.new) {
-            if let Value::Goto(dispatch) = value {
-                names.entry(*dispatch).or_insert_with(|| dispatch.name());
-            }
-        }
-        Self(names)
-    }
-
-    fn content<'a>(&'a self, value: &'a Value) -> Option<Content<'a>> {
-        match value {
-            Value::Nothing | Value::Until(_) | Value::Foreign => None,
-            Value::Drop => Some(Content::Verdict(Verdict::Drop)),
-            Value::Reject => Some(Content::Verdict(Verdict::Goto(REJECT))),
-            Value::Goto(dispatch) => {
-                let name = self.0.get(dispatch).map_or(REJECT, String::as_str);
-                Some(Content::Verdict(Verdict::Goto(name)))
-            }
-            Value::Endpoint(data) => Some(Content::Bytes(data.as_bytes())),
-        }
+/// What a map holds for a value. It leads to a chain by number: a verdict that names a chain has the kernel
+/// walk all chains that can be reached, once for each of the map's elements and each base chain.
+fn content(value: &Value) -> Option<Content<'_>> {
+    match value {
+        Value::Nothing | Value::Until(_) | Value::Foreign => None,
+        Value::Drop => Some(Content::Verdict(Verdict::Drop)),
+        Value::Reject => Some(Content::Verdict(Verdict::Continue)),
+        Value::Goto(chain) => Some(Content::Numbers([0, chain.number()])),
+        Value::Endpoint(data) => Some(Content::Bytes(data.as_bytes())),
     }
 }
 
-fn add(batch: &mut Batch, set: SetId, change: &Change, names: &Names) {
+/// Lists a chain under its number, where it may be gone to.
+fn list(batch: &mut Batch, chain: &Dispatch) {
+    let (name, number) = (chain.name(), chain.number().to_ne_bytes());
+    for set in chain.listed_in() {
+        let element = Element {
+            key: &number,
+            end: None,
+            value: Some(Content::Verdict(Verdict::Goto(&name))),
+        };
+        batch.add_elements(TABLE, &set.name(), [element]);
+    }
+}
+
+fn add(batch: &mut Batch, set: SetId, change: &Change) {
     let name = set.name();
     let gone: HashMap<&Key, &Value> = change
         .gone
@@ -133,7 +132,7 @@ fn add(batch: &mut Batch, set: SetId, change: &Change, names: &Names) {
     for piece in new.chunks(PIECE) {
         let elements = piece
             .iter()
-            .map(|(key, value)| element(key, value, names.content(value)));
+            .map(|(key, value)| element(key, value, content(value)));
         batch.add_elements(TABLE, &name, elements);
         batch.may_cut();
     }
@@ -144,7 +143,7 @@ fn add(batch: &mut Batch, set: SetId, change: &Change, names: &Names) {
         batch.delete_elements(TABLE, &name, old);
         let elements = piece
             .iter()
-            .map(|(key, value)| element(key, value, names.content(value)));
+            .map(|(key, value)| element(key, value, content(value)));
         batch.add_elements(TABLE, &name, elements);
         batch.may_cut();
     }

@@ -1,6 +1,6 @@
 //! Changes as messages.
 
-use super::{Batch, Content, Element, Family, Holds, Hook, Rule, Set, type_number};
+use super::{Batch, Content, Element, Expr, Family, Holds, Hook, Rule, Set, type_number};
 use crate::netlink::Buffer;
 
 /// An attribute's length has 16 bits; what surrounds a list of elements is short.
@@ -85,10 +85,13 @@ impl Batch {
             a.str(1, table);
             a.str(2, chain);
             a.nest(4, |a| {
-                for expr in rule {
+                for expr in rule.iter().filter(|expr| expr.is_step()) {
                     a.nest(LIST_ELEM, |a| expr.put(a));
                 }
             });
+            if let Some(Expr::Comment(words)) = rule.iter().find(|expr| !expr.is_step()) {
+                a.put(7, &comment(words));
+            }
         });
     }
 
@@ -225,6 +228,14 @@ impl Batch {
     }
 }
 
+/// Words as `nft` keeps them with a rule: type, length, and text with its end.
+fn comment(words: &str) -> Vec<u8> {
+    const COMMENT: u8 = 0;
+    let length = words.len().min(127);
+    let text = words.as_bytes().get(..length).unwrap_or_default();
+    [&[COMMENT, length as u8 + 1], text, b"\0"].concat()
+}
+
 impl Element<'_> {
     fn put(&self, a: &mut super::Attrs<'_>) {
         const KEY: u16 = 1;
@@ -238,6 +249,10 @@ impl Element<'_> {
         match &self.value {
             None => {}
             Some(Content::Bytes(bytes)) => a.nest(DATA, |a| a.put(VALUE, bytes)),
+            Some(Content::Numbers(numbers)) => {
+                let bytes = numbers.map(u32::to_ne_bytes).concat();
+                a.nest(DATA, |a| a.put(VALUE, &bytes));
+            }
             Some(Content::Verdict(verdict)) => verdict.put(a, DATA),
         }
     }
@@ -246,7 +261,7 @@ impl Element<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nft::{Expr, Type, Verdict, reg};
+    use crate::nft::{Type, Verdict, reg};
 
     /// Bytes from hexadecimal; what is not a digit is skipped.
     fn hex(text: &str) -> Vec<u8> {

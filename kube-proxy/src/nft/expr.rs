@@ -94,6 +94,8 @@ pub(crate) enum Expr {
     },
     Drop,
     Jump(String),
+    /// Not a step: words for those who list the rules.
+    Comment(&'static str),
 }
 
 pub(crate) const META_MARK: u32 = 3;
@@ -127,7 +129,13 @@ impl Expr {
             Self::Masquerade => "masq",
             Self::Reject { .. } => "reject",
             Self::Drop | Self::Jump(_) => "immediate",
+            Self::Comment(_) => "",
         }
+    }
+
+    /// Whether it does anything.
+    pub(super) fn is_step(&self) -> bool {
+        !matches!(self, Self::Comment(_))
     }
 
     pub(super) fn put(&self, a: &mut Attrs<'_>) {
@@ -220,6 +228,7 @@ impl Expr {
             }
             Self::Drop => verdict(a, Verdict::Drop),
             Self::Jump(chain) => verdict(a, Verdict::Jump(chain)),
+            Self::Comment(_) => {}
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) enum RawValue<'a> {
     Nothing,
     Bytes(&'a [u8]),
     Drop,
-    Goto(&'a str),
+    Continue,
     Other,
 }
 
@@ -273,9 +273,9 @@ fn element_of(bytes: &[u8]) -> Option<RawElement<'_>> {
 fn verdict_of(bytes: &[u8]) -> RawValue<'_> {
     let found = attrs(bytes);
     let code = found.get(&1).and_then(|b| be32(b)).map(|code| code as i32);
-    match (code, text(&found, 2)) {
-        (Some(libc::NF_DROP), _) => RawValue::Drop,
-        (Some(libc::NFT_GOTO), Some(chain)) => RawValue::Goto(chain),
+    match code {
+        Some(libc::NF_DROP) => RawValue::Drop,
+        Some(libc::NFT_CONTINUE) => RawValue::Continue,
         _ => RawValue::Other,
     }
 }

@@ -47,7 +47,7 @@ impl<'a> Usable<'a> {
     }
 }
 
-fn pick<'a>(endpoints: &'a [Endpoint], which: impl Fn(&Endpoint) -> bool) -> Vec<&'a Endpoint> {
+fn pick(endpoints: &[Endpoint], which: impl Fn(&Endpoint) -> bool) -> Vec<&Endpoint> {
     endpoints.iter().filter(|e| which(e)).collect()
 }
 
