@@ -49,7 +49,7 @@ pub struct Context {
 #[derive(Default)]
 struct Own {
     /// The caches that this controller waits for.
-    synced: Mutex<Vec<BoxFuture<'static, ()>>>,
+    synced: Mutex<Vec<futures::future::Shared<BoxFuture<'static, ()>>>>,
     recorder: std::sync::OnceLock<Recorder>,
 }
 
@@ -154,7 +154,7 @@ impl Context {
     fn noted<K: Kind>(&self, informer: Informer<K>) -> Informer<K> {
         let wait = informer.clone();
         let synced = async move { wait.synced().await };
-        self.own.synced.lock().push(synced.boxed());
+        self.own.synced.lock().push(synced.boxed().shared());
         informer
     }
 
@@ -204,9 +204,9 @@ impl Context {
         .start(&self.shared.tasks, self.synced());
     }
 
-    /// Ends once the caches that this controller asked for since the last call are there.
+    /// Ends once the caches that this controller asked for so far are there.
     pub fn synced(&self) -> impl Future<Output = ()> + Send + use<> {
-        let waits = std::mem::take(&mut *self.own.synced.lock());
+        let waits = self.own.synced.lock().clone();
         futures::future::join_all(waits).map(drop)
     }
 

@@ -1,6 +1,6 @@
 //! The table of controllers, and which of them a command line asks for.
 //!
-//! One row per controller of upstream's; a row without a start function says why. Order is the order of the start:
+//! One row per controller of upstream's; a row without a start function is one that is missing. Order is the order of the start:
 //! the one that mints tokens for the others comes first.
 
 use component::features::Features;
@@ -10,8 +10,8 @@ use crate::{
     bootstrap, certificates, daemon_set, deployment, disruption, endpoints, endpointslice,
     endpointslice_mirroring, ephemeral_volume, gc, legacy_token_cleaner, names, namespace,
     node_ipam, node_lifecycle, pod_gc, protection, replicas, resource_quota, role_aggregation,
-    root_ca, service_account_tokens, service_accounts, taint_eviction, ttl, ttl_after_finished,
-    volume_binder,
+    root_ca, service_account_tokens, service_accounts, stateful_set, taint_eviction, ttl,
+    ttl_after_finished, volume_binder,
 };
 
 /// A controller as the manager sees it.
@@ -33,8 +33,8 @@ pub struct Entry {
 pub enum Start {
     /// Asks for informers, starts tasks, returns; an error ends the process.
     Run(fn(&Context) -> anyhow::Result<()>),
-    /// What is missing.
-    Missing(&'static str),
+    /// It is not written yet.
+    Missing,
 }
 
 use Start::{Missing, Run};
@@ -67,8 +67,6 @@ impl Entry {
     }
 }
 
-const NOT_YET: Start = Missing("not implemented yet");
-
 /// All controllers. Sources: `cmd/kube-controller-manager/app/*.go`.
 #[rustfmt::skip]
 pub const CONTROLLERS: &[Entry] = &[
@@ -84,35 +82,35 @@ pub const CONTROLLERS: &[Entry] = &[
     on(names::REPLICA_SET, "replicaset-controller", &["replicaset"], Run(replicas::start_replica_sets)),
     on(names::REPLICATION_CONTROLLER, "replication-controller", &["replicationcontroller"], Run(replicas::start_replication_controllers)),
     on(names::DAEMON_SET, "daemon-set-controller", &["daemonset"], Run(daemon_set::start)),
-    on(names::STATEFUL_SET, "statefulset-controller", &["statefulset"], NOT_YET),
-    on(names::JOB, "job-controller", &["job"], NOT_YET),
-    on(names::CRON_JOB, "cronjob-controller", &["cronjob"], NOT_YET),
-    on(names::HORIZONTAL_POD_AUTOSCALER, "horizontal-pod-autoscaler", &["horizontalpodautoscaling"], NOT_YET),
+    on(names::STATEFUL_SET, "statefulset-controller", &["statefulset"], Run(stateful_set::start)),
+    on(names::JOB, "job-controller", &["job"], Missing),
+    on(names::CRON_JOB, "cronjob-controller", &["cronjob"], Missing),
+    on(names::HORIZONTAL_POD_AUTOSCALER, "horizontal-pod-autoscaler", &["horizontalpodautoscaling"], Missing),
     on(names::DISRUPTION, "disruption-controller", &["disruption"], Run(disruption::start)),
     on(names::TTL_AFTER_FINISHED, "ttl-after-finished-controller", &["ttl-after-finished"], Run(ttl_after_finished::start)),
-    on(names::POD_GROUP_PROTECTION, "podgroup-protection-controller", &[], NOT_YET).gated(&["GenericWorkload"]),
+    on(names::POD_GROUP_PROTECTION, "podgroup-protection-controller", &[], Missing).gated(&["GenericWorkload"]),
 
     on(names::ENDPOINTS, "endpoint-controller", &["endpoint"], Run(endpoints::start)),
     on(names::ENDPOINT_SLICE, "endpointslice-controller", &["endpointslice"], Run(endpointslice::start)),
     on(names::ENDPOINT_SLICE_MIRRORING, "endpointslicemirroring-controller", &["endpointslicemirroring"], Run(endpointslice_mirroring::start)),
-    on(names::SERVICE_CIDR, "service-cidrs-controller", &[], NOT_YET).gated(&["MultiCIDRServiceAllocator"]),
+    on(names::SERVICE_CIDR, "service-cidrs-controller", &[], Missing).gated(&["MultiCIDRServiceAllocator"]),
 
     on(names::NODE_IPAM, "node-controller", &["nodeipam"], Run(node_ipam::start)),
     on(names::NODE_LIFECYCLE, "node-controller", &["nodelifecycle"], Run(node_lifecycle::start)),
     on(names::TAINT_EVICTION, "node-controller", &[], Run(taint_eviction::start)).gated(&["SeparateTaintEvictionController"]),
     on(names::TTL, "ttl-controller", &["ttl"], Run(ttl::start)),
-    on(names::DEVICE_TAINT_EVICTION, "device-taint-eviction-controller", &[], NOT_YET).gated(&["DynamicResourceAllocation", "DRADeviceTaints"]),
-    on(names::RESOURCE_CLAIM, "resource-claim-controller", &["resource-claim-controller"], NOT_YET).gated(&["DynamicResourceAllocation"]),
-    on(names::RESOURCE_POOL_STATUS_REQUEST, "resourcepoolstatusrequest-controller", &[], NOT_YET).gated(&["DRAResourcePoolStatus"]),
+    on(names::DEVICE_TAINT_EVICTION, "device-taint-eviction-controller", &[], Missing).gated(&["DynamicResourceAllocation", "DRADeviceTaints"]),
+    on(names::RESOURCE_CLAIM, "resource-claim-controller", &["resource-claim-controller"], Missing).gated(&["DynamicResourceAllocation"]),
+    on(names::RESOURCE_POOL_STATUS_REQUEST, "resourcepoolstatusrequest-controller", &[], Missing).gated(&["DRAResourcePoolStatus"]),
 
     on(names::PERSISTENT_VOLUME_BINDER, "persistent-volume-binder", &["persistentvolume-binder"], Run(volume_binder::start)),
-    on(names::ATTACH_DETACH, "attachdetach-controller", &["attachdetach"], NOT_YET),
-    on(names::PERSISTENT_VOLUME_EXPANDER, "expand-controller", &["persistentvolume-expander"], NOT_YET),
+    on(names::ATTACH_DETACH, "attachdetach-controller", &["attachdetach"], Missing),
+    on(names::PERSISTENT_VOLUME_EXPANDER, "expand-controller", &["persistentvolume-expander"], Missing),
     on(names::PERSISTENT_VOLUME_CLAIM_PROTECTION, "pvc-protection-controller", &["pvc-protection"], Run(protection::start_claims)),
     on(names::PERSISTENT_VOLUME_PROTECTION, "pv-protection-controller", &["pv-protection"], Run(protection::start_volumes)),
-    on(names::VOLUME_ATTRIBUTES_CLASS_PROTECTION, "volumeattributesclass-protection-controller", &[], NOT_YET).gated(&["VolumeAttributesClass"]),
+    on(names::VOLUME_ATTRIBUTES_CLASS_PROTECTION, "volumeattributesclass-protection-controller", &[], Missing).gated(&["VolumeAttributesClass"]),
     on(names::EPHEMERAL_VOLUME, "ephemeral-volume-controller", &["ephemeral-volume"], Run(ephemeral_volume::start)),
-    on(names::SELINUX_WARNING, "selinux-warning-controller", &[], NOT_YET).off().gated(&["SELinuxChangePolicy"]),
+    on(names::SELINUX_WARNING, "selinux-warning-controller", &[], Missing).off().gated(&["SELinuxChangePolicy"]),
 
     on(names::CERTIFICATE_SIGNING, "certificate-controller", &["csrsigning"], Run(certificates::sign::start)),
     on(names::CERTIFICATE_APPROVING, "certificate-controller", &["csrapproving"], Run(certificates::approve::start)),
@@ -124,10 +122,10 @@ pub const CONTROLLERS: &[Entry] = &[
     on(names::LEGACY_TOKEN_CLEANER, "legacy-service-account-token-cleaner", &["legacy-service-account-token-cleaner"], Run(legacy_token_cleaner::start)),
 
     on(names::CLUSTER_ROLE_AGGREGATION, "clusterrole-aggregation-controller", &["clusterrole-aggregation"], Run(role_aggregation::start)),
-    on(names::ADMISSION_POLICY_STATUS, "validatingadmissionpolicy-status-controller", &[], NOT_YET),
-    on(names::STORAGE_VERSION_GARBAGE_COLLECTOR, "storage-version-garbage-collector", &["storage-version-gc"], NOT_YET)
+    on(names::ADMISSION_POLICY_STATUS, "validatingadmissionpolicy-status-controller", &[], Missing),
+    on(names::STORAGE_VERSION_GARBAGE_COLLECTOR, "storage-version-garbage-collector", &["storage-version-gc"], Missing)
         .gated(&["APIServerIdentity", "StorageVersionAPI"]),
-    on(names::STORAGE_VERSION_MIGRATOR, "storage-version-migrator-controller", &["svm"], NOT_YET).gated(&["StorageVersionMigrator"]),
+    on(names::STORAGE_VERSION_MIGRATOR, "storage-version-migrator-controller", &["svm"], Missing).gated(&["StorageVersionMigrator"]),
 ];
 
 /// What `--controllers` says, with canonical names.

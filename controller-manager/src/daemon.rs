@@ -155,8 +155,10 @@ impl Work {
             running.clone(),
         );
         let interval = self.shared.config.generic.controller_start_interval.0;
+        let mut missing = Vec::new();
         for entry in CONTROLLERS.iter().filter(|e| self.wanted(e)) {
             let Start::Run(start) = entry.start else {
+                missing.push(entry.name);
                 continue;
             };
             start(&Context::new(entry.name, entry.account, &self.shared))?;
@@ -173,6 +175,10 @@ impl Work {
                 tokio::time::sleep(interval.mul_f64(spread)).await;
             }
         }
+        if !missing.is_empty() {
+            let controllers = missing.join(",");
+            tracing::warn!(controllers, "Controllers are not available");
+        }
         Ok(())
     }
 
@@ -185,10 +191,6 @@ impl Work {
         }
         if let Some(gate) = gate_off(entry, &self.shared.features) {
             tracing::info!(controller, gate, "Controller is disabled by a feature gate");
-            return false;
-        }
-        if let Start::Missing(reason) = entry.start {
-            tracing::warn!(controller, reason, "Controller is not available");
             return false;
         }
         true

@@ -20,7 +20,7 @@ use crate::hash::template_hash;
 use crate::history::{self, Stored};
 use crate::selector::Selector;
 use crate::writes::{LOOK_AGAIN, Writes};
-use crate::{owners, pods, status, watch};
+use crate::{owners, pods, update, watch};
 
 mod placement;
 mod plan;
@@ -169,7 +169,7 @@ impl Controller {
         let status = plan::status(&seen, &set.status.clone().unwrap_or_default());
         let done = self.apply(&key, &set, &spec, &hash, &changes).await;
         let api = client.namespaced::<DaemonSet>(key.namespace());
-        status::update(&api, &*set, |set| set.status = Some(status)).await?;
+        update::status(&api, &*set, |set| set.status = Some(status)).await?;
         done?;
         self.clean_up(&client, &key, &set, &owned, &old).await?;
         let seconds = set.spec.min_ready_seconds.unwrap_or(0);
@@ -225,7 +225,7 @@ impl Controller {
                 Stored::Revision(stored) => self.revision_writes.wrote(key, &stored.metadata),
                 Stored::Collision => {
                     let api = client.namespaced::<DaemonSet>(key.namespace());
-                    status::update(&api, set, |set| {
+                    update::status(&api, set, |set| {
                         let status = set.status.get_or_insert_default();
                         status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
                     })

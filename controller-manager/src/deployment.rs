@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::selector::Selector;
 use crate::writes::{LOOK_AGAIN, Writes};
-use crate::{owners, pods, status, watch};
+use crate::{owners, pods, update, watch};
 
 mod conditions;
 mod plan;
@@ -207,7 +207,7 @@ impl Run<'_> {
         status: DeploymentStatus,
         revision: Option<&str>,
     ) -> Result<(), Error> {
-        status::update(&self.deployments(), self.deployment, |d| {
+        update::status(&self.deployments(), self.deployment, |d| {
             d.status = Some(status);
             if let Some(revision) = revision {
                 // By the status, because a change of annotations elsewhere is a new generation.

@@ -5,7 +5,6 @@
 //!
 //! Source: `pkg/controller/endpoint`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use component::controller::Next;
@@ -13,12 +12,12 @@ use component::events::{Recorder, reference};
 use component::informer::{Event, Key, Lister};
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
-use parking_lot::Mutex;
 
 use crate::context::Context;
 use crate::error::Error;
 use crate::members::{self, Members, TriggerTimes};
 use crate::update::differ;
+use crate::writes::Writes;
 
 pub mod plan;
 pub mod repack;
@@ -32,8 +31,7 @@ struct Controller {
     services: Lister<Service>,
     endpoints: Lister<Endpoints>,
     times: TriggerTimes,
-    /// Versions that were replaced by the next write.
-    stale: Mutex<HashMap<Key, String>>,
+    writes: Writes,
     recorder: Recorder,
 }
 
@@ -52,7 +50,7 @@ pub fn start(cx: &Context) -> anyhow::Result<()> {
         services: services.lister(),
         endpoints: endpoints.lister(),
         times: TriggerTimes::default(),
-        stale: Mutex::default(),
+        writes: Writes::default(),
         recorder: cx.recorder_as("endpoint-controller"),
     });
     let wake = queue.clone();
@@ -96,12 +94,10 @@ impl Controller {
         }
         let pods = self.members.pods(&service);
         let triggered = self.times.next(&service, &pods);
-        let current = self.endpoints.by_key(key);
-        if let Some(current) = &current
-            && self.stale.lock().get(key) == current.metadata.resource_version.as_ref()
-        {
+        if !self.writes.are_seen(key, &self.endpoints) {
             return Ok(Next::Again);
         }
+        let current = self.endpoints.by_key(key);
         let Some(wanted) = plan::plan(&service, &pods, current.as_deref(), triggered) else {
             return Ok(Next::Done);
         };
@@ -132,16 +128,13 @@ impl Controller {
             .await?
             .namespaced::<Endpoints>(key.namespace());
         let Some(current) = current else {
-            api.create(wanted).await?;
+            let made = api.create(wanted).await?;
+            self.writes.wrote(key, &made.metadata);
             return Ok(());
         };
         if differ(current, wanted)? {
             let updated = api.replace(wanted).await?;
-            if let Some(version) = current.metadata.resource_version.clone()
-                && updated.metadata.resource_version.as_ref() != Some(&version)
-            {
-                self.stale.lock().insert(key.clone(), version);
-            }
+            self.writes.wrote(key, &updated.metadata);
         }
         Ok(())
     }
@@ -149,7 +142,7 @@ impl Controller {
     /// The service is gone, its endpoints go too.
     async fn remove(&self, key: &Key) -> Result<Next, Error> {
         self.times.forget(key);
-        self.stale.lock().remove(key);
+        self.writes.forget(key);
         let endpoints = self.endpoints.by_key(key);
         let annotations = endpoints
             .as_ref()

@@ -13,8 +13,6 @@ use component::events::Recorder;
 use component::informer::{Event, Informer};
 use component::queue::Queue;
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
@@ -31,6 +29,11 @@ use graph::{Graph, Uid, Work};
 
 /// Kinds whose objects come and go by themselves.
 const IGNORED: [(&str, &str); 2] = [("", "events"), ("events.k8s.io", "events")];
+/// Whose changes are new kinds: custom resources and aggregated APIs come and go with their definitions.
+const DEFINITIONS: [(&str, &str); 2] = [
+    ("apiextensions.k8s.io", "customresourcedefinitions"),
+    ("apiregistration.k8s.io", "apiservices"),
+];
 /// Definitions change several times until their resources are served; discovery follows a little later.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Servers behind the aggregator may change what they serve without anybody saying so.
@@ -53,7 +56,6 @@ pub fn start(cx: &Context) -> anyhow::Result<()> {
         recorder: cx.recorder().clone(),
         rediscover: Notify::new(),
     });
-    collector.wake_on_new_kinds();
     let nodes = Arc::downgrade(&collector);
     let size = component::metrics::Gauges::<0>::default();
     cx.metrics().register(
@@ -84,23 +86,6 @@ struct Collector {
 }
 
 impl Collector {
-    /// Custom resources and aggregated APIs come and go with their definitions.
-    fn wake_on_new_kinds(self: &Arc<Self>) {
-        let wake = |collector: std::sync::Weak<Self>| {
-            move || {
-                if let Some(collector) = collector.upgrade() {
-                    collector.rediscover.notify_one();
-                }
-            }
-        };
-        let definitions = self.cx.metadata(Target::of::<CustomResourceDefinition>());
-        let changed = wake(Arc::downgrade(self));
-        definitions.subscribe(move |_, _| changed());
-        let services = self.cx.metadata(Target::of::<APIService>());
-        let changed = wake(Arc::downgrade(self));
-        services.subscribe(move |_, _| changed());
-    }
-
     /// Watches what discovery names, and nothing else.
     async fn follow_discovery(self: Arc<Self>) {
         let mut monitors: BTreeMap<Target, Informer<PartialObjectMetadata>> = BTreeMap::new();
@@ -179,8 +164,12 @@ impl Collector {
         let informer = self.cx.metadata(target.clone());
         let collector = Arc::downgrade(self);
         let target = Arc::new(target.clone());
+        let defines = DEFINITIONS.contains(&(&target.group, &target.resource));
         informer.subscribe(move |_, event| {
             if let Some(collector) = collector.upgrade() {
+                if defines {
+                    collector.rediscover.notify_one();
+                }
                 collector.saw(&target, event);
             }
         });

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`controllers`] is the table of all controllers, [`context`] what each of them is given. The shared
 //! pieces are [`watch`] (which keys an event wakes), [`owners`] (whose an object is), [`writes`] (own writes that the
-//! caches have not shown yet), [`pods`], [`status`] and [`batch`]. Then one file or folder per controller. [`config`]
+//! caches have not shown yet), [`pods`], [`update`] and [`batch`]. Then one file or folder per controller. [`config`]
 //! and [`daemon`] are the outside.
 //!
 //! Every controller is `reconcile(key)`: read caches, compute a plan with a pure function, apply it.
@@ -27,6 +27,7 @@ pub mod writes;
 pub mod daemon_set;
 pub mod deployment;
 pub mod replicas;
+pub mod stateful_set;
 
 pub mod gc;
 pub mod namespace;

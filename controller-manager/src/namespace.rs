@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use crate::context::Context;
 use crate::discovery::{Discovered, Resource, discover};
 use crate::error::Error;
-use crate::{pods, status};
+use crate::{pods, update};
 
 mod conditions;
 
@@ -129,7 +129,7 @@ impl Controller {
         let terminating = |ns: &mut Namespace| {
             ns.status.get_or_insert_default().phase = Some("Terminating".to_owned());
         };
-        if let Some(written) = status::update(&api, &namespace, terminating).await? {
+        if let Some(written) = update::status(&api, &namespace, terminating).await? {
             namespace = written;
         }
         if !holds(&namespace) {
@@ -138,7 +138,7 @@ impl Controller {
         let mut findings = Findings::default();
         let estimate = self.empty(&client, key.name(), &mut findings).await;
         let now = self.cx.now();
-        let told = status::update(&api, &namespace, |ns| {
+        let told = update::status(&api, &namespace, |ns| {
             findings.tell(ns.status.get_or_insert_default(), now);
         })
         .await;

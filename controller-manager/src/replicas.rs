@@ -18,7 +18,7 @@ use crate::batch::slow_start;
 use crate::context::Context;
 use crate::error::Error;
 use crate::writes::{LOOK_AGAIN, Writes};
-use crate::{owners, pods, status, watch};
+use crate::{owners, pods, update, watch};
 
 mod kind;
 mod plan;
@@ -224,7 +224,7 @@ impl<R: Replicas> Controller<R> {
         let new = plan::status(&**owner, &old, &seen);
         let namespace = owner.metadata().namespace.as_deref().unwrap_or_default();
         let api = self.cx.client().await?.namespaced::<R>(namespace);
-        status::update(&api, &**owner, |owner| owner.set_status(new))
+        update::status(&api, &**owner, |owner| owner.set_status(new))
             .await
             .map(drop)
     }

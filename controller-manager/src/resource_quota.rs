@@ -19,7 +19,7 @@ use proto::quantity::Quantity;
 use crate::context::Context;
 use crate::discovery::discover;
 use crate::error::Error;
-use crate::{pods, status};
+use crate::{pods, update};
 
 mod scope;
 mod usage;
@@ -137,7 +137,7 @@ impl Controller {
         let before = quota.status.as_ref().and_then(|s| s.used.clone());
         let told = merged(&hard, &used, before.as_ref());
         let api = self.cx.client().await?.namespaced(key.namespace());
-        status::update(&api, &*quota, |quota: &mut ResourceQuota| {
+        update::status(&api, &*quota, |quota: &mut ResourceQuota| {
             let status = quota.status.get_or_insert_default();
             status.hard = Some(hard);
             // The same amounts in other words are no change.

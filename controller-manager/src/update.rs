@@ -8,6 +8,30 @@ use component::client::{self, Api, Kind, path_escape};
 use http::Method;
 use serde_json::{Map, Value, json};
 
+use crate::error::Error;
+
+/// Changes the status of `seen` and sends it if that makes a difference; the object as it is then, or none if nothing
+/// was sent.
+///
+/// # Errors
+/// `Conflict` if the object is not any more as it was seen: the runner looks again soon. An object that is gone is no
+/// error.
+pub async fn status<K: Kind>(
+    api: &Api<K>,
+    seen: &K,
+    change: impl FnOnce(&mut K),
+) -> Result<Option<K>, Error> {
+    let mut changed = seen.clone();
+    change(&mut changed);
+    match update(api, "status", seen, &changed).await {
+        Err(e) if e.is_not_found() => Ok(None),
+        done => Ok(done?),
+    }
+}
+
+/// What its controller's role may list and not get.
+const LISTED: (&str, &str) = ("", "resourcequotas");
+
 /// Makes an object what `new` is, if it is still what `old` is; none if they are equal. The subresource
 /// is empty for the object itself.
 ///
@@ -28,13 +52,38 @@ pub async fn update<K: Kind>(
     let name = path_escape(meta.name.as_deref().unwrap_or_default());
     let path = format!("{}/{name}", api.target().path(namespace));
     let client = api.client();
-    let mut live: Value = client.request(Method::GET, &path, &[], None::<&()>).await?;
+    let mut live = live(api, namespace, &path, meta.name.as_deref()).await?;
     apply(&mut live, change);
     live["metadata"]["resourceVersion"] = json!(meta.resource_version);
     let slash = if subresource.is_empty() { "" } else { "/" };
     let path = format!("{path}{slash}{subresource}");
     let written = client.request(Method::PUT, &path, &[], Some(&live)).await?;
     Ok(Some(written))
+}
+
+/// The object as the server has it, with fields that this build does not know.
+async fn live<K: Kind>(
+    api: &Api<K>,
+    namespace: Option<&str>,
+    path: &str,
+    name: Option<&str>,
+) -> Result<Value, client::Error> {
+    let (client, target) = (api.client(), api.target());
+    if (target.group.as_ref(), target.resource.as_ref()) != LISTED {
+        return client.request(Method::GET, path, &[], None::<&()>).await;
+    }
+    let name = name.unwrap_or_default();
+    let selector = format!("metadata.name={name}");
+    let query = [("fieldSelector", selector.as_str())];
+    let collection = target.path(namespace);
+    let mut list: Value = client
+        .request(Method::GET, &collection, &query, None::<&()>)
+        .await?;
+    match list["items"].get_mut(0).map(Value::take) {
+        Some(item) => Ok(item),
+        // Gone. What the server says about a write to it is the answer.
+        None => Ok(json!({"metadata": {"name": name, "namespace": namespace}})),
+    }
 }
 
 /// Whether two states of an object differ.
