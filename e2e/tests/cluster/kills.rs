@@ -44,6 +44,16 @@ fn service() -> Value {
     })
 }
 
+/// The web servers, which go on serving for as long as proxies need to hear that they end: without that, a pod that is
+/// scaled away takes a new connection with it, and says nothing about the daemons.
+fn servers() -> Value {
+    let mut web = web(4);
+    let pod = &mut web["spec"]["template"]["spec"];
+    pod["terminationGracePeriodSeconds"] = 10.into();
+    pod["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 2}}});
+    web
+}
+
 /// What a poller saw.
 struct Seen {
     answers: usize,
@@ -127,7 +137,7 @@ fn pods_keep_serving_while_each_daemon_dies() {
     let fixture = Fixture::up("kills", 2);
     let ns = fixture.namespace("kills");
     ns.apply(&service());
-    ns.apply(&web(4));
+    ns.apply(&servers());
     ns.kubectl(&["rollout", "status", "deployment/web", "--timeout=90s"]);
     let addresses: Vec<SocketAddr> = fixture
         .cluster
@@ -179,7 +189,7 @@ fn pods_keep_serving_while_each_daemon_dies() {
 
 /// A node that loses its power: its pods are made anew elsewhere, and it takes pods again when it is back.
 fn a_node_is_lost(fixture: &Fixture, ns: &Namespace<'_>) {
-    let mut quick = web(4);
+    let mut quick = servers();
     let unreachable = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1});
     quick["spec"]["template"]["spec"]["tolerations"] = json!([
         unreachable("node.kubernetes.io/not-ready"),
