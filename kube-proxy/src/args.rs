@@ -53,7 +53,7 @@ flags! {
     CONNTRACK_UDP_TIMEOUT: Duration = "conntrack-udp-timeout", "0s", "How long an unanswered UDP flow is tracked; 0 leaves it as it is.";
     CONNTRACK_UDP_TIMEOUT_STREAM: Duration = "conntrack-udp-timeout-stream", "0s", "How long an answered UDP flow is tracked; 0 leaves it as it is.";
     CONFIG_SYNC_PERIOD: Duration = "config-sync-period", "15m", "How often the API server's objects are listed again.", ignored("watches are resumed, and lists made again only when that cannot be done");
-    POD_ROUTES: bool = "pod-routes", "false", "Keep routes to the pods of other nodes, by their Nodes' podCIDRs and InternalIPs. Not upstream's: for clusters whose network does not do it.";
+    POD_ROUTES: bool = "pod-routes", "false", "Keep routes to the pods of other nodes, by their Nodes' podCIDRs and InternalIPs, within --cluster-cidr. Not upstream's: for clusters whose network does not do it.";
     BOOT_ID_FILE: String = "boot-id-file", "", "Where the boot ID is.", ignored("it is not used");
     MACHINE_ID_FILE: String = "machine-id-file", "", "Where the machine ID is.", ignored("it is not used");
 }

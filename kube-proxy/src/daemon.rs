@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::nft::Family;
 use crate::node::{self, NodeIps, NodePortAddresses};
 use crate::proxier::Proxier;
+use crate::routes;
 use crate::ruleset::{Layout, LocalDetector};
 use crate::service::{Gates, Place, parse_net};
 use crate::service_health::ServiceHealth;
@@ -168,7 +169,21 @@ impl KubeProxy {
         watch::node(&node, seen.ips, pods.then_some(seen.pod_cidrs), tasks);
         recorder.event(birth(&name));
         engine.start(tasks);
+        if config.pod_routes {
+            routes::follow(informers.of::<Node>(), self.routes(name, &ips)?, tasks);
+        }
         Ok(bound)
+    }
+
+    /// Whose routes to keep.
+    fn routes(&self, node: String, ips: &NodeIps) -> anyhow::Result<routes::Scope> {
+        let within = self.config.cluster_cidrs();
+        Ok(routes::Scope {
+            node,
+            within: within.iter().filter_map(|cidr| parse_net(cidr)).collect(),
+            families: families(ips)?,
+            retry: self.config.sync_period(),
+        })
     }
 
     fn configz(&self) -> serde_json::Result<serde_json::Value> {
@@ -385,6 +400,7 @@ impl Shape<'_> {
 fn cleanup() -> anyhow::Result<()> {
     for family in [Family::Ipv4, Family::Ipv6] {
         Netlink::open(family)?.cleanup()?;
+        routes::cleanup(family)?;
     }
     Ok(())
 }

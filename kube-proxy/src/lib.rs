@@ -28,5 +28,6 @@ mod health;
 mod metrics;
 mod node;
 mod proxier;
+mod routes;
 mod service_health;
 mod sysctl;

@@ -78,8 +78,9 @@ impl KubeProxyConfiguration {
                 "must be a valid CIDR",
             );
         }
-        let routes = "routes between nodes are not implemented yet";
-        problems.check(!self.pod_routes, "podRoutes", routes);
+        let routes = "needs clusterCIDR: routes lead nowhere else";
+        let ranges = !self.cluster_cidrs().is_empty();
+        problems.check(!self.pod_routes || ranges, "podRoutes", routes);
         self.validate_addresses(problems);
         self.validate_local(problems);
     }
