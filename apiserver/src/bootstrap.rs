@@ -24,6 +24,7 @@ use crate::server::Server;
 use crate::status::Failure;
 
 mod identity;
+mod legacy_tokens;
 mod namespaces;
 mod priority_classes;
 mod service;
@@ -51,6 +52,7 @@ pub const HOOKS: &[Hook] = &[
     service::HOOK,
     identity::HOOK,
     trust::HOOK,
+    legacy_tokens::HOOK,
 ];
 
 /// How long to wait after a failure, at first and at most.

@@ -185,18 +185,14 @@ fn copy_if_set(new: &mut Value, old: &Value, field: NameId) {
 /// The rule of `metadata.generation` for resources with a spec.
 #[must_use]
 pub fn changed_outside_metadata_and_status(new: &Value, old: &Value) -> bool {
-    let rest = |v: &Value| -> Vec<(proto::Name, Value)> {
-        v.as_map()
-            .into_iter()
-            .flat_map(proto::Map::iter)
-            .filter(|(name, value)| {
-                let skipped = [n::METADATA, n::STATUS, n::KIND, n::API_VERSION];
-                !name.known().is_some_and(|id| skipped.contains(&id)) && !is_empty(value)
-            })
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
-    };
-    rest(new) != rest(old)
+    fn rest(v: &Value) -> impl Iterator<Item = (&proto::Name, &Value)> {
+        const SKIPPED: [NameId; 4] = [n::METADATA, n::STATUS, n::KIND, n::API_VERSION];
+        let fields = v.as_map().into_iter().flat_map(proto::Map::iter);
+        fields.filter(|(name, value)| {
+            !name.known().is_some_and(|id| SKIPPED.contains(&id)) && !is_empty(value)
+        })
+    }
+    !rest(new).eq(rest(old))
 }
 
 fn is_empty(value: &Value) -> bool {

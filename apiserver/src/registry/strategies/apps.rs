@@ -11,6 +11,7 @@ use proto::view::{IntOrStr, Node, View};
 use proto::{NameId, Value, meta};
 
 use super::pod_spec;
+use crate::registry::before::changed_outside_metadata_and_status;
 use crate::registry::rules;
 use crate::registry::strategy::{Strategy, clear_status, keep_status};
 use crate::table::age;
@@ -50,6 +51,16 @@ pub static DEPLOYMENT: Strategy = Strategy {
             Deployment::of(Node::new(old)).spec(),
         );
         rules::immutable(e, now, was, n::SELECTOR);
+    },
+    prepare_update: |_, new, old| {
+        keep_status(new, old);
+        // Its revision is an annotation: a controller that waits for it has to see that it was heard.
+        if meta::annotations(new) != meta::annotations(old)
+            && !changed_outside_metadata_and_status(new, old)
+        {
+            let generation = meta::generation(old).unwrap_or(0) + 1;
+            meta::metadata_mut(new).insert(n::GENERATION, generation);
+        }
     },
     cells: Some(deployment_cells),
     ..WORKLOAD

@@ -1,0 +1,39 @@
+//! Since when the use of legacy service account tokens is written down: the ConfigMap
+//! `kube-system/kube-apiserver-legacy-service-account-token-tracking`, from which the controller that removes unused
+//! tokens counts. Upstream: `pkg/controlplane/controller/legacytokentracking`.
+
+use proto::catalogue::names as n;
+use proto::{Value, time};
+
+use super::{Hook, Own};
+use crate::auth;
+use crate::status::Failure;
+
+const NAME: &str = "kube-apiserver-legacy-service-account-token-tracking";
+
+pub(super) const HOOK: Hook = Hook {
+    name: "start-legacy-token-tracking-controller",
+    once: |server| {
+        Box::pin(async move {
+            let maps = Own::new(&server, "", "configmaps", "kube-system")?;
+            maps.create_if_absent(since(&today()?)).await.map(drop)
+        })
+    },
+    keep: None,
+};
+
+/// The day in UTC, as `YYYY-MM-DD`.
+fn today() -> Result<String, Failure> {
+    let now = time::print_time(auth::service_account::now());
+    now.get(..10)
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::internal("the clock has no date"))
+}
+
+fn since(day: &str) -> Value {
+    let mut map = Value::object();
+    map.set(&[n::METADATA, n::NAME], NAME);
+    map.set(&[n::METADATA, n::NAMESPACE], "kube-system");
+    map.ensure(&[n::DATA]).make_map().insert("since", day);
+    map
+}
