@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -36,10 +37,10 @@ use crate::container_manager::ContainerManager;
 use crate::container_manager::threshold::Pressure;
 use crate::image::store::Store;
 use crate::make::NodeFacts;
-use crate::network::PodNetwork;
 use crate::network::bridge::{self, Bridge};
 use crate::network::choice::Choice;
 use crate::network::cni::{self, Cni};
+use crate::network::{PodNetwork, Status};
 use crate::node::address::Wanted;
 use crate::node::certificate::{self, Purpose};
 use crate::node::lease::Renewal;
@@ -265,7 +266,7 @@ impl Site {
             pressure,
             names: named,
         };
-        let objects = workloads.start()?;
+        let (objects, pods) = workloads.start()?;
         let Some(api) = &self.api else {
             return Ok(());
         };
@@ -279,7 +280,12 @@ impl Site {
             declared: DECLARED.iter().map(|f| (*f).to_owned()).collect(),
         });
         self.wake_on_pressure(pressed, &changed);
+        let (of_pods, was_ready) = (Arc::clone(&network), AtomicBool::new(false));
         let told = move |node: &Node, ips: &[IpAddr]| {
+            let ready = of_pods.status() == Status::Ready;
+            if ready && !was_ready.swap(ready, Ordering::AcqRel) {
+                pods.wake_all();
+            }
             objects.set_ttl(ttl(node));
             publish(&tell, &known, node, ips);
             publish_names(&names, node);

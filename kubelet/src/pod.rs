@@ -30,6 +30,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::ContainerCollection;
+use crate::container_manager::eviction::Admission;
 use crate::hook::Hooks;
 use crate::image::auth::Keyring;
 use crate::image::ensure::Images;
@@ -51,7 +53,6 @@ mod next;
 mod recover;
 mod registry;
 mod resize;
-mod resources;
 mod restart;
 mod seen;
 mod source;
@@ -101,7 +102,11 @@ pub struct Parts {
     /// `staticPodURL`
     pub manifest_url: Option<ManifestUrl>,
     pub sysctls: Allowlist,
+    /// Refuses pods while the node is short of something.
+    pub admission: Admission,
     pub crash_limits: CrashLimits,
+    /// Which ended containers are kept.
+    pub dead_containers: ContainerCollection,
     pub tasks: Supervisor,
     pub metrics: Metrics,
 }

@@ -60,7 +60,10 @@ impl Tenants for Neighbours {
                 };
                 let own = logs.join(&container.name);
                 usage.containers.insert(container.name.clone(), used);
-                places.containers.push((container.name, container.id, own));
+                let known = self.pods.container(uid, &container.name);
+                if let Some(snapshot) = known.and_then(|known| known.snapshot) {
+                    places.containers.push((container.name, snapshot, own));
+                }
             }
             if !disk {
                 return Some(usage);
@@ -126,8 +129,8 @@ fn count(store: &Store, places: &Places, mut usage: Usage) -> Usage {
         let bytes = add(&mut usage.disk, used);
         usage.volumes.insert(name.clone(), bytes);
     }
-    for (name, id, logs) in &places.containers {
-        let layer = store.snapshot_usage(id).unwrap_or_default();
+    for (name, snapshot, logs) in &places.containers {
+        let layer = store.snapshot_usage(snapshot).unwrap_or_default();
         let logs = layer::usage(logs).unwrap_or_default();
         let (layer, logs) = (add(&mut usage.disk, layer), add(&mut usage.disk, logs));
         let container = usage.containers.entry(name.clone()).or_default();

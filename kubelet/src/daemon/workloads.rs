@@ -20,7 +20,7 @@ use super::usage::Neighbours;
 use super::{OWN, Site};
 use crate::container_manager::ContainerManager;
 use crate::container_manager::eviction::observe::Observe;
-use crate::container_manager::eviction::{Manager, Settings};
+use crate::container_manager::eviction::{Admission, Manager, Settings};
 use crate::container_manager::threshold::{self, Pressure};
 use crate::image::auth::{Format, Keyring, Source};
 use crate::make::NodeFacts;
@@ -48,7 +48,7 @@ pub(super) struct Workloads<'a> {
 
 impl Workloads<'_> {
     /// Starts everything.
-    pub(super) fn start(self) -> anyhow::Result<Objects> {
+    pub(super) fn start(self) -> anyhow::Result<(Objects, Pods)> {
         let site = self.site;
         let known: Arc<OnceLock<Pods>> = Arc::default();
         let later = Arc::clone(&known);
@@ -67,7 +67,7 @@ impl Workloads<'_> {
         if site.config.kubelet.enable_server {
             self.serve(&pods, probes)?;
         }
-        Ok(objects)
+        Ok((objects, pods))
     }
 
     /// Keeps at hand what the API server's pods refer to. Subscribed before the pods' workers are, so
@@ -121,9 +121,11 @@ impl Workloads<'_> {
             container_logs: "/var/log/containers".into(),
             static_pods: path(&kubelet.static_pod_path),
             manifest_url: self.manifest_url(),
+            admission: Admission::new(self.pressure.subscribe()),
             sysctls: Allowlist::new(&kubelet.allowed_unsafe_sysctls),
             crash_limits: longest
                 .map_or_else(CrashLimits::default, |most| CrashLimits::with_most(most.0)),
+            dead_containers: site.config.node.containers,
             tasks: site.tasks.clone(),
             metrics: site.metrics.clone(),
         }

@@ -48,7 +48,9 @@ pub fn of(resources: Option<&ResourceRequirements>, list: List) -> Amounts<'_> {
     parsed(chosen)
 }
 
-fn parsed(list: Option<&BTreeMap<String, Text>>) -> Amounts<'_> {
+/// The amounts of a list.
+#[must_use]
+pub fn parsed(list: Option<&BTreeMap<String, Text>>) -> Amounts<'_> {
     list.into_iter()
         .flatten()
         .filter_map(|(name, text)| Some((name.as_str(), text.0.parse().ok()?)))

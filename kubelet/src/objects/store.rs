@@ -45,8 +45,11 @@ pub(super) struct Store<K> {
     strategy: Strategy,
     ttl: Arc<AtomicU64>,
     changed: Changed,
-    items: Mutex<BTreeMap<(String, String), Arc<Item<K>>>>,
+    items: Mutex<Items<K>>,
 }
+
+/// By namespace and name.
+type Items<K> = BTreeMap<(String, String), Arc<Item<K>>>;
 
 /// An object, there or not, and the pods that want it.
 struct Item<K> {

@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::next::Evict;
-use super::resources::{self, Amounts, Half};
 use super::spec;
+use crate::make::sums::{self, Amounts, List};
 
 pub(crate) mod sysctl;
 #[cfg(test)]
@@ -25,7 +25,7 @@ pub(crate) struct Node<'a> {
     pub(crate) name: &'a str,
     pub(crate) labels: &'a BTreeMap<String, String>,
     pub(crate) taints: &'a [Taint],
-    pub(crate) allocatable: Amounts,
+    pub(crate) allocatable: Amounts<'a>,
     pub(crate) sysctls: &'a Allowlist,
     /// Volumes of devices, claims and others that this kubelet does not have yet are refused here.
     pub(crate) host_users_only: bool,
@@ -122,12 +122,12 @@ impl std::fmt::Display for Shortage {
 }
 
 /// Whether what the pod asks for is there beside the others.
-pub(crate) fn fits(pod: &Pod, others: &[Arc<Pod>], allocatable: &Amounts) -> bool {
+pub(crate) fn fits(pod: &Pod, others: &[Arc<Pod>], allocatable: &Amounts<'_>) -> bool {
     shortage(pod, others, allocatable).is_none()
 }
 
-fn shortage(pod: &Pod, others: &[Arc<Pod>], allocatable: &Amounts) -> Option<Shortage> {
-    let number = |amounts: &Amounts, name: &str| {
+fn shortage(pod: &Pod, others: &[Arc<Pod>], allocatable: &Amounts<'_>) -> Option<Shortage> {
+    let number = |amounts: &Amounts<'_>, name: &str| {
         let amount = amounts.get(name).copied().unwrap_or_default();
         match name {
             "cpu" => amount.milli_value(),
@@ -144,13 +144,13 @@ fn shortage(pod: &Pod, others: &[Arc<Pod>], allocatable: &Amounts) -> Option<Sho
             capacity,
         });
     }
-    let wanted = resources::of_pod(pod, Half::Requests);
+    let wanted = sums::of_pod(pod, List::Requests);
     // Upstream's order, for what is told first.
     let first = ["cpu", "memory", "ephemeral-storage"];
-    let names = first.into_iter().chain(wanted.keys().map(String::as_str));
+    let names = first.into_iter().chain(wanted.keys().copied());
     let of_others: Vec<_> = others
         .iter()
-        .map(|p| resources::of_pod(p, Half::Requests))
+        .map(|p| sums::of_pod(p, List::Requests))
         .collect();
     for name in names {
         let requested = number(&wanted, name);

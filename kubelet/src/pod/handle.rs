@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
 use super::next::{Evict, Stage};
 use super::registry::Entry;
+use super::worker::SNAPSHOT;
 use super::{Shared, spec};
 use crate::runtime::ContainerState;
 
@@ -27,6 +28,8 @@ pub struct RunningContainer {
     pub log_path: Option<PathBuf>,
     /// The log of the one before, if it is kept.
     pub previous_log_path: Option<PathBuf>,
+    /// Its root file system in the image store.
+    pub snapshot: Option<String>,
     pub tty: bool,
     pub stdin: bool,
 }
@@ -99,6 +102,7 @@ impl Pods {
                 restart_count: newest.restarts,
                 log_path: newest.status.log_path.clone(),
                 previous_log_path: all.next().and_then(|c| c.status.log_path.clone()),
+                snapshot: newest.status.annotations.get(SNAPSHOT).cloned(),
                 tty: newest.status.tty,
                 stdin: newest.status.stdin,
             })
@@ -184,10 +188,13 @@ impl Pods {
         }
     }
 
-    /// The pods' network became ready, or something else that all may wait for.
+    /// The pods' network became ready, or something else that all may wait for: what failed for the
+    /// want of it is tried at once.
     pub fn wake_all(&self) {
         let registry = self.shared.registry.lock();
         for entry in registry.entries.values() {
+            let flag = &entry.refresh;
+            flag.store(true, std::sync::atomic::Ordering::Release);
             entry.wake.notify_one();
         }
     }

@@ -64,7 +64,6 @@ pub(crate) struct Ask<'a> {
     /// The status as last generated, else the API server's.
     pub(crate) old: &'a PodStatus,
     /// By container id.
-    /// By container id.
     pub(crate) health: &'a BTreeMap<String, Health>,
     /// Why containers could not be started the last time, by name.
     pub(crate) failures: &'a BTreeMap<String, Waiting>,

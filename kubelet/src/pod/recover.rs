@@ -123,10 +123,11 @@ async fn snapshots(shared: &Shared, live: &BTreeSet<String>) {
         for snapshot in store.snapshots() {
             let owner = snapshot.id.split_once('.').map_or("", |(uid, _)| uid);
             // Those of living pods are their workers', who may be making one right now.
-            if !used.contains(&snapshot.id) && !live.contains(owner) {
-                if let Err(error) = store.release(&snapshot.id) {
-                    tracing::warn!(snapshot = snapshot.id, %error, "Cannot remove a snapshot");
-                }
+            if used.contains(&snapshot.id) || live.contains(owner) {
+                continue;
+            }
+            if let Err(error) = store.release(&snapshot.id) {
+                tracing::warn!(snapshot = snapshot.id, %error, "Cannot remove a snapshot");
             }
         }
     };

@@ -9,9 +9,11 @@ use k8s_openapi::api::core::v1::{
     ContainerStatus, HostIP, PodCondition, PodIP, PodStatus, ResourceRequirements,
 };
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
 use super::next::{Ask, Evict, Waiting};
-use super::resources::{self, Half};
 use super::spec;
+use crate::make::sums::{self, Amounts, List};
 
 mod conditions;
 mod containers;
@@ -93,9 +95,9 @@ fn all_of(status: &PodStatus) -> Vec<&ContainerStatus> {
 
 fn add_resources(status: &mut PodStatus, parts: &Parts<'_>) {
     let pod = parts.ask.pod;
-    let requests = resources::texts(&resources::of_pod(pod, Half::Requests));
+    let requests = texts(&sums::of_pod(pod, List::Requests));
     let requests = Some(requests).filter(|r| !r.is_empty());
-    let limits = resources::texts(&resources::of_pod(pod, Half::Limits));
+    let limits = texts(&sums::of_pod(pod, List::Limits));
     let limits = Some(limits).filter(|l| !l.is_empty() && pod_is_limited(parts));
     status.allocated_resources.clone_from(&requests);
     status.resources = Some(ResourceRequirements {
@@ -104,6 +106,13 @@ fn add_resources(status: &mut PodStatus, parts: &Parts<'_>) {
         claims: None,
     })
     .filter(|r| *r != ResourceRequirements::default());
+}
+
+fn texts(amounts: &Amounts<'_>) -> BTreeMap<String, Quantity> {
+    let amounts = amounts.iter();
+    amounts
+        .map(|(name, amount)| ((*name).to_owned(), Quantity(amount.to_string())))
+        .collect()
 }
 
 /// Whether limits of the whole pod mean something: it has its own, or every container has some.
@@ -145,10 +154,10 @@ fn add_addresses(status: &mut PodStatus, parts: &Parts<'_>) {
             ips.extend(host.first().cloned());
         }
         let family = |ip: &str| ip.contains(':');
-        if let (1, Some(second)) = (ips.len(), host.get(1)) {
-            if family(&ips[0]) != family(second) {
-                ips.push(second.clone());
-            }
+        if let (1, Some(second)) = (ips.len(), host.get(1))
+            && family(&ips[0]) != family(second)
+        {
+            ips.push(second.clone());
         }
     }
     status.pod_ip = ips.first().cloned();

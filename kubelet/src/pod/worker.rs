@@ -19,8 +19,8 @@ use super::crash::CrashLoops;
 use super::next::{self, Ask, Health, Next, Stage, Todo, Waiting};
 use super::registry::View;
 use super::seen::Seen;
-use super::{Shared, admit, resize, resources, spec, status, time};
-use crate::make::{self, NodeFacts};
+use super::{Shared, admit, resize, spec, status, time};
+use crate::make::{self, NodeFacts, sums};
 use crate::runtime::{self, ContainerFilter, ContainerState, PodSandboxFilter};
 
 mod end;
@@ -182,13 +182,19 @@ impl Worker {
             name: &facts.name,
             labels: labels.unwrap_or(&facts.labels),
             taints: taints.unwrap_or_default(),
-            allocatable: resources::amounts(&facts.allocatable),
+            allocatable: sums::parsed(Some(&facts.allocatable)),
             sysctls: &self.shared.parts.sysctls,
             host_users_only: true,
         };
         let mut registry = self.shared.registry.lock();
         let others = registry.admitted_but(&self.uid);
-        let refused = admit::admit(&view.pod, &others, &of_node);
+        let pressed = self.shared.parts.admission.admit(&view.pod);
+        let refused = pressed
+            .map_err(|(reason, message)| next::Evict {
+                reason: reason.to_owned(),
+                message,
+            })
+            .and_then(|()| admit::admit(&view.pod, &others, &of_node));
         let Some(entry) = registry.entries.get_mut(&self.uid) else {
             return false;
         };
@@ -310,7 +316,7 @@ impl Worker {
             return wanted;
         }
         let others = self.shared.registry.lock().admitted_but(&self.uid);
-        match admit::fits(pod, &others, &resources::amounts(&facts.allocatable)) {
+        match admit::fits(pod, &others, &sums::parsed(Some(&facts.allocatable))) {
             true => wanted,
             false => BTreeMap::new(),
         }
@@ -360,10 +366,11 @@ impl Worker {
     /// Everything runs as it should: brings files up to date if something they are made of changed.
     async fn idle(&self, view: &View, again: Option<SystemTime>) -> Option<SystemTime> {
         self.memory.lock().retries.clear();
-        if self.refresh.swap(false, Ordering::AcqRel) || self.are_files_due(&view.pod) {
-            if let Err(failures) = self.set_up_volumes(&view.pod).await {
-                self.tell_mount_failures(&view.pod, &failures);
-            }
+        let refreshed = self.refresh.swap(false, Ordering::AcqRel);
+        if (refreshed || self.are_files_due(&view.pod))
+            && let Err(failures) = self.set_up_volumes(&view.pod).await
+        {
+            self.tell_mount_failures(&view.pod, &failures);
         }
         again.into_iter().chain(self.files_due_at(&view.pod)).min()
     }
@@ -404,10 +411,12 @@ impl Worker {
     }
 
     async fn idle_files(&self, view: &View) -> Option<SystemTime> {
-        if self.are_files_due(&view.pod) && self.memory.lock().volumes.is_made() {
-            if let Err(failures) = self.set_up_volumes(&view.pod).await {
-                self.tell_mount_failures(&view.pod, &failures);
-            }
+        let is_made = self.memory.lock().volumes.is_made();
+        if is_made
+            && self.are_files_due(&view.pod)
+            && let Err(failures) = self.set_up_volumes(&view.pod).await
+        {
+            self.tell_mount_failures(&view.pod, &failures);
         }
         self.files_due_at(&view.pod)
     }

@@ -24,6 +24,8 @@ pub(crate) struct Api {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
+    /// Held while a change is told, so that no watch misses one.
+    order: tokio::sync::Mutex<()>,
     changed: Notify,
 }
 
@@ -125,6 +127,7 @@ impl Api {
 
 impl Shared {
     async fn put(&self, kind: &str, mut pod: Value) -> Value {
+        let _order = self.order.lock().await;
         let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
         let watches = {
             let mut state = self.state.lock();
@@ -137,10 +140,17 @@ impl Shared {
             }
             std::mem::take(&mut state.watches)
         };
-        for watch in &watches {
-            watch.event(kind, &pod).await;
+        let mut open = Vec::new();
+        for watch in watches {
+            tokio::select! {
+                biased;
+                // A kubelet that was killed reads no more.
+                () = watch.closed() => continue,
+                () = watch.event(kind, &pod) => {}
+            }
+            open.push(watch);
         }
-        self.state.lock().watches.extend(watches);
+        self.state.lock().watches.extend(open);
         self.changed.notify_waiters();
         pod
     }
@@ -150,6 +160,7 @@ impl Shared {
         let parts: Vec<_> = path.trim_matches('/').split('/').collect();
         match (ask.seen.method.as_str(), parts.as_slice()) {
             ("GET", ["api", "v1", "pods"]) => {
+                let _order = self.order.lock().await;
                 let pods: Vec<_> = self.state.lock().pods.values().cloned().collect();
                 let lines = self.watch(ask, "Pod", pods).await;
                 self.state.lock().watches.extend(lines);

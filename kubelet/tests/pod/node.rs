@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use component::events::{self, Recorder};
 use component::informer::Informers;
 use component::supervisor::{Shutdown, Supervisor};
+use kubelet::config::ContainerCollection;
+use kubelet::container_manager::eviction::Admission;
 use kubelet::image::auth::Keyring;
 use kubelet::image::ensure::{self, Images};
 use kubelet::image::import;
@@ -96,6 +99,7 @@ impl Node {
         };
         let (facts, receiver) = watch::channel(Arc::new(facts));
         std::mem::forget(facts);
+        let (_, pressure) = watch::channel(BTreeSet::new());
         let client = self.api.client.clone();
         let recorder = Recorder::new(&client, events::Api::Core, "kubelet", "node-1", &tasks);
         let pods = kubelet::pod::start(Parts {
@@ -115,8 +119,14 @@ impl Node {
             container_logs: root.join("logs/containers"),
             static_pods: Some(root.join("manifests")),
             manifest_url: None,
+            admission: Admission::new(pressure),
             sysctls: Allowlist::new(&[]),
             crash_limits: CrashLimits::default(),
+            dead_containers: ContainerCollection {
+                min_age: Duration::ZERO,
+                per_container: 1,
+                in_total: -1,
+            },
             tasks: tasks.clone(),
             metrics: self.api.metrics.clone(),
         });
@@ -158,7 +168,7 @@ impl Drop for Node {
             if self.cgroups.remove(&self.cgroup_root).is_ok() {
                 break;
             }
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));

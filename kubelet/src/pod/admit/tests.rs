@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::pod::resources::amounts;
+use crate::make::sums::parsed;
 
 fn pod(spec: Value) -> Arc<Pod> {
     let pod = json!({ "metadata": { "name": "p" }, "spec": spec });
@@ -21,7 +21,7 @@ fn refused(pod: &Pod, others: &[Arc<Pod>], taints: &[Taint]) -> Option<(String, 
         name: "node-1",
         labels: &labels,
         taints,
-        allocatable: amounts(&allocatable),
+        allocatable: parsed(Some(&allocatable)),
         sysctls: &Allowlist::new(&["net.core.*".into()]),
         host_users_only: true,
     };

@@ -49,14 +49,14 @@ fn of_container(container: &mut Container, host_network: bool) {
             port.host_port = Some(port.container_port);
         }
     }
-    if let Some(resources) = &mut container.resources {
-        if let Some(limits) = &resources.limits {
-            let requests = resources.requests.get_or_insert_default();
-            for (name, limit) in limits {
-                requests
-                    .entry(name.clone())
-                    .or_insert_with(|| limit.clone());
-            }
+    if let Some(resources) = &mut container.resources
+        && let Some(limits) = &resources.limits
+    {
+        let requests = resources.requests.get_or_insert_default();
+        for (name, limit) in limits {
+            requests
+                .entry(name.clone())
+                .or_insert_with(|| limit.clone());
         }
     }
     let probes = [

@@ -33,10 +33,10 @@ pub(super) async fn follow(path: PathBuf, node: String, to: mpsc::Sender<Heard>)
                 }
                 Err(_) => return,
             };
-            if let Some(pods) = pods {
-                if to.send((Source::File, pods)).await.is_err() {
-                    return;
-                }
+            if let Some(pods) = pods
+                && to.send((Source::File, pods)).await.is_err()
+            {
+                return;
             }
             let Some(watch) = &watch else { break };
             if let Err(error) = watch.changed().await {

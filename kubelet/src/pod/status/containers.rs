@@ -119,7 +119,7 @@ impl One<'_> {
         if status.last_state.is_none() {
             status.last_state.clone_from(&old.last_state);
         }
-        if self.restarting && !was.is_some_and(|s| s.waiting.is_some()) {
+        if self.restarting && was.is_none_or(|s| s.waiting.is_none()) {
             let message = "The container is removed because RestartAllContainers in place";
             status.state = waiting(RESTARTING_ALL, message);
             status.last_state = lost(RESTARTING_ALL, message);

@@ -131,7 +131,7 @@ fn has_initialized(status: &PodStatus, pod: &Pod) -> bool {
             .last_state
             .as_ref()
             .is_some_and(|s| s.terminated.is_some());
-        before || !s.state.as_ref().is_some_and(|s| s.waiting.is_some())
+        before || s.state.as_ref().is_none_or(|s| s.waiting.is_none())
     };
     if status.container_statuses.iter().flatten().any(left_waiting) {
         return true;

@@ -210,7 +210,7 @@ mod tests {
             "containers": [{ "name": "main" }],
         }))
         .unwrap();
-        let running = ["main", "one", "two"].map(|name| crate::pod::next::tests::running(name));
+        let running = ["main", "one", "two"].map(crate::pod::next::tests::running);
         let running: Vec<_> = running.iter().collect();
         let order = Order::new(&spec, &running);
         let turn = |name: &'static str| {

@@ -48,12 +48,19 @@ struct Made {
 impl Worker {
     /// Starts it, or says why not in the words of its status.
     pub(super) async fn start(&self, start: &Start<'_>) -> Result<(), Waiting> {
-        let (pod, name) = (start.pod, &start.container.name);
-        if let Some(last) = exited(start.seen, name) {
+        let began = SystemTime::now();
+        let started = self.try_start(start).await;
+        // Only now: a status that is told meanwhile must not say that the container waits.
+        if let Some(last) = exited(start.seen, &start.container.name) {
             let mut memory = self.memory.lock();
-            let (finished, now) = (last.finished(), SystemTime::now());
-            memory.crashes.restarted(start.container, finished, now);
+            let finished = last.finished();
+            memory.crashes.restarted(start.container, finished, began);
         }
+        started
+    }
+
+    async fn try_start(&self, start: &Start<'_>) -> Result<(), Waiting> {
+        let (pod, name) = (start.pod, &start.container.name);
         let kind = [("container_type", start.kind.metric().to_owned())];
         let started = &self.shared.metrics.started_containers;
         started.get_or_create(&kind).inc();

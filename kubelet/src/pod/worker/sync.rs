@@ -321,13 +321,14 @@ impl Worker {
         memory.failures.insert(name.clone(), failure);
     }
 
-    /// Removes what is kept no longer: of each name the newest container stays, and the one before
-    /// it, for its log and its end; of sandboxes those that have containers.
+    /// Removes what is kept no longer: of each name the newest container stays, and as many before it
+    /// as the node keeps, for their logs and ends; of sandboxes those that have containers.
     async fn prune(&self, pod: &Arc<Pod>) {
         let Ok(seen) = self.observe(pod).await else {
             return;
         };
         let spec = spec::of(pod);
+        let keep = &self.shared.parts.dead_containers;
         let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
         for container in &seen.containers {
             let count = kept.entry(&container.name).or_default();
@@ -336,8 +337,13 @@ impl Worker {
                 .iter()
                 .any(|c| c.name == container.name);
             let running = container.is(ContainerState::Running);
-            let most = if init { 1 } else { 2 };
-            if *count > most && !running {
+            let before = match usize::try_from(keep.per_container) {
+                _ if init => 0,
+                Ok(before) => before,
+                Err(_) => continue,
+            };
+            let age = container.status.created_at.elapsed().unwrap_or_default();
+            if *count > before.saturating_add(1) && !running && age >= keep.min_age {
                 let _ = self.remove(container).await;
             }
         }
