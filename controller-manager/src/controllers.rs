@@ -8,7 +8,7 @@ use component::features::Features;
 use crate::context::Context;
 use crate::{
     bootstrap, certificates, daemon_set, deployment, disruption, endpoints, endpointslice,
-    endpointslice_mirroring, ephemeral_volume, gc, legacy_token_cleaner, names, namespace,
+    endpointslice_mirroring, ephemeral_volume, gc, job, legacy_token_cleaner, names, namespace,
     node_ipam, node_lifecycle, pod_gc, protection, replicas, resource_quota, role_aggregation,
     root_ca, service_account_tokens, service_accounts, stateful_set, taint_eviction, ttl,
     ttl_after_finished, volume_binder,
@@ -83,7 +83,7 @@ pub const CONTROLLERS: &[Entry] = &[
     on(names::REPLICATION_CONTROLLER, "replication-controller", &["replicationcontroller"], Run(replicas::start_replication_controllers)),
     on(names::DAEMON_SET, "daemon-set-controller", &["daemonset"], Run(daemon_set::start)),
     on(names::STATEFUL_SET, "statefulset-controller", &["statefulset"], Run(stateful_set::start)),
-    on(names::JOB, "job-controller", &["job"], Missing),
+    on(names::JOB, "job-controller", &["job"], Run(job::start)),
     on(names::CRON_JOB, "cronjob-controller", &["cronjob"], Missing),
     on(names::HORIZONTAL_POD_AUTOSCALER, "horizontal-pod-autoscaler", &["horizontalpodautoscaling"], Missing),
     on(names::DISRUPTION, "disruption-controller", &["disruption"], Run(disruption::start)),

@@ -26,6 +26,7 @@ pub mod writes;
 
 pub mod daemon_set;
 pub mod deployment;
+pub mod job;
 pub mod replicas;
 pub mod stateful_set;
 
