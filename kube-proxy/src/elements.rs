@@ -148,7 +148,7 @@ impl Dispatch {
 }
 
 /// Up to `N` bytes in place.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Inline<const N: usize> {
     length: u8,
     bytes: [u8; N],
@@ -210,6 +210,13 @@ impl<const N: usize> Inline<N> {
     }
 }
 
+/// Only what is used is hashed: most keys are a third of the room.
+impl<const N: usize> std::hash::Hash for Inline<N> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write(self.as_bytes());
+    }
+}
+
 impl<const N: usize> std::fmt::Debug for Inline<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for byte in self.as_bytes() {
@@ -263,7 +270,7 @@ struct Wanted {
 pub(crate) struct Elements {
     sets: BTreeMap<SetId, HashMap<Key, Wanted>>,
     /// What elements held before they were touched.
-    before: HashMap<(SetId, Key), Option<Value>>,
+    before: BTreeMap<SetId, HashMap<Key, Option<Value>>>,
 }
 
 /// Elements of one set that go and come. A replaced one is in both.
@@ -288,7 +295,8 @@ impl Elements {
                     value: claim.value,
                     others: Vec::new(),
                 });
-                self.before.entry((claim.set, claim.key)).or_insert(None);
+                let before = self.before.entry(claim.set).or_default();
+                before.entry(claim.key).or_insert(None);
             }
         }
     }
@@ -307,9 +315,8 @@ impl Elements {
         if wanted.value != claim.value {
             return;
         }
-        self.before
-            .entry((claim.set, claim.key))
-            .or_insert(Some(wanted.value));
+        let before = self.before.entry(claim.set).or_default();
+        before.entry(claim.key).or_insert(Some(wanted.value));
         if wanted.others.is_empty() {
             set.remove(&claim.key);
         } else {
@@ -319,6 +326,10 @@ impl Elements {
 
     /// Withdraws some claims and makes others; what is in both stays untouched.
     pub(crate) fn replace(&mut self, old: &[Claim], new: &[Claim]) {
+        if old.is_empty() {
+            new.iter().for_each(|claim| self.claim(claim));
+            return;
+        }
         let mut left: HashMap<(SetId, Key), Vec<&Claim>> = HashMap::new();
         for claim in new {
             left.entry((claim.set, claim.key)).or_default().push(claim);
@@ -341,7 +352,11 @@ impl Elements {
     /// What has changed since the last time.
     pub(crate) fn take(&mut self) -> Changes {
         let mut changes = Changes::new();
-        for ((set, key), before) in std::mem::take(&mut self.before) {
+        let before = std::mem::take(&mut self.before);
+        let before = before
+            .into_iter()
+            .flat_map(|(set, elements)| elements.into_iter().map(move |(key, b)| (set, key, b)));
+        for (set, key, before) in before {
             let after = self.get(set, &key);
             if before == after {
                 continue;

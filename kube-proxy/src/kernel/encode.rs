@@ -3,7 +3,7 @@
 //! The order lets the batch be cut where the kernel does not take it whole: after each part packets find
 //! complete rules, old or new.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::elements::{Change, Changes, Dispatch, Key, SetId, Value};
 use crate::nft::{Batch, Content, Element, Verdict};
@@ -150,7 +150,10 @@ fn add(batch: &mut Batch, set: SetId, change: &Change) {
 }
 
 fn remove(batch: &mut Batch, set: SetId, change: &Change) {
-    let kept: BTreeSet<&Key> = change.new.iter().map(|(key, _)| key).collect();
+    if change.gone.is_empty() {
+        return;
+    }
+    let kept: HashSet<&Key> = change.new.iter().map(|(key, _)| key).collect();
     let gone: Vec<_> = change
         .gone
         .iter()
