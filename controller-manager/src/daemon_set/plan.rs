@@ -86,6 +86,9 @@ fn surges(set: &DaemonSet) -> bool {
     rolls(set) && scaled(rolling(set).max_surge.as_ref(), 100, true) > 0
 }
 
+/// A node's pods of the newest and of the oldest revision.
+type NewAndOld = (Option<Arc<Pod>>, Option<Arc<Pod>>);
+
 impl Seen<'_> {
     fn on(&self, node: &str) -> &[Arc<Pod>] {
         self.pods.get(node).map_or(&[], Vec::as_slice)
@@ -102,7 +105,7 @@ impl Seen<'_> {
     }
 
     /// The newest and the oldest revision's pod on a node; none if there are more of one of them.
-    fn revisions(&self, pods: &[Arc<Pod>]) -> Option<(Option<Arc<Pod>>, Option<Arc<Pod>>)> {
+    fn revisions(&self, pods: &[Arc<Pod>]) -> Option<NewAndOld> {
         let (mut new, mut old) = (None, None);
         let going = |p: &&Arc<Pod>| p.metadata.deletion_timestamp.is_none();
         for pod in pods.iter().filter(going) {
