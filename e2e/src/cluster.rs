@@ -328,9 +328,15 @@ pub fn down(dir: &Path, keep: bool) -> Result<(), Error> {
             false => Err(missing()),
         };
     };
-    let _held = number.lock()?;
+    let held = number.lock()?;
     if Number::find(&full)? != Some(number) {
-        return Ok(()); // somebody else was faster
+        // Somebody else was faster, and may have kept the directory.
+        drop(held);
+        return if full.exists() {
+            down(dir, keep)
+        } else {
+            Ok(())
+        };
     }
     dismantle(number)?;
     if !keep && full.join(STATE).is_file() {
