@@ -109,6 +109,8 @@ pub struct Parts {
     pub dead_containers: ContainerCollection,
     pub tasks: Supervisor,
     pub metrics: Metrics,
+    /// Of probes, which are served apart.
+    pub probe_metrics: Metrics,
 }
 
 /// What everything in this module works on.
@@ -207,7 +209,7 @@ pub fn start(parts: Parts) -> Pods {
         shared.parts.runtime.clone(),
         shared.parts.recorder.clone(),
         shared.parts.tasks.clone(),
-        &shared.parts.metrics,
+        &shared.parts.probe_metrics,
         move |uid: &str| {
             if let Some(shared) = changed.upgrade() {
                 shared.wake(uid);

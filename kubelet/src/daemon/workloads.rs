@@ -60,7 +60,7 @@ impl Workloads<'_> {
         let moved = Arc::new(Notify::new());
         self.register_objects(&objects, &moved);
         let probes = Metrics::new();
-        let pods = pod::start(self.parts(&objects));
+        let pods = pod::start(self.parts(&objects, &probes));
         let _ = known.set(pods.clone());
         self.share_cpu(&pods, moved);
         self.evict(&pods)?;
@@ -95,7 +95,7 @@ impl Workloads<'_> {
             });
     }
 
-    fn parts(&self, objects: &Objects) -> pod::Parts {
+    fn parts(&self, objects: &Objects, probes: &Metrics) -> pod::Parts {
         let site = self.site;
         let kubelet = &site.config.kubelet;
         let volumes = Volumes::new(
@@ -128,6 +128,7 @@ impl Workloads<'_> {
             dead_containers: site.config.node.containers,
             tasks: site.tasks.clone(),
             metrics: site.metrics.clone(),
+            probe_metrics: probes.clone(),
         }
     }
 

@@ -165,19 +165,6 @@ impl Pods {
         Some(entry.ended.subscribe())
     }
 
-    /// An object that pods use changed: those that do look at it again.
-    pub fn object_changed(&self, namespace: &str, name: &str) {
-        let registry = self.shared.registry.lock();
-        for entry in registry.entries.values() {
-            if spec::namespace(&entry.pod) == namespace && spec::mentions(&entry.pod, name) {
-                entry
-                    .refresh
-                    .store(true, std::sync::atomic::Ordering::Release);
-                entry.wake.notify_one();
-            }
-        }
-    }
-
     /// Something that the pod refers to changed: it looks at it again.
     pub fn refresh(&self, uid: &str) {
         let registry = self.shared.registry.lock();

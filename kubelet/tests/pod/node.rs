@@ -129,6 +129,7 @@ impl Node {
             },
             tasks: tasks.clone(),
             metrics: self.api.metrics.clone(),
+            probe_metrics: self.api.metrics.clone(),
         });
         self.kubelet = Some(Kubelet {
             tasks,
