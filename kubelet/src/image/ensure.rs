@@ -208,7 +208,9 @@ impl Images {
     /// How long it is until a pull of this image for this pod may be tried again; none if it may now.
     pub fn back_off(&self, pod_uid: &str, image: &str) -> Option<Duration> {
         let limits = self.limits.lock();
-        let last = limits.failures.get(&(pod_uid.to_owned(), image.to_owned()))?;
+        let last = limits
+            .failures
+            .get(&(pod_uid.to_owned(), image.to_owned()))?;
         let left = last.delay.checked_sub(last.at.elapsed())?;
         Some(left).filter(|left| !left.is_zero())
     }
