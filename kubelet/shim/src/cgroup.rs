@@ -52,6 +52,8 @@ pub(crate) struct Memory {
     /// Readable when something happened.
     pub(crate) events: File,
     told: u64,
+    /// Whether any kill was told.
+    was_told: bool,
 }
 
 impl Memory {
@@ -66,6 +68,7 @@ impl Memory {
                 counter: v2,
                 events,
                 told: 0,
+                was_told: false,
             });
         }
         let v1 = cgroup.join("memory.oom_control");
@@ -77,6 +80,7 @@ impl Memory {
             counter: v1,
             events,
             told: 0,
+            was_told: false,
         })
     }
 
@@ -105,6 +109,12 @@ impl Memory {
         let kills = self.kills();
         let news = v1 || kills > self.told;
         self.told = kills;
+        self.was_told |= news;
         news
+    }
+
+    /// Whether somebody was killed and nothing was told of it: an exit may be reaped before the event is looked at.
+    pub(crate) fn is_untold(&self) -> bool {
+        !self.was_told && self.kills() > 0
     }
 }

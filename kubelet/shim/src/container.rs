@@ -118,6 +118,12 @@ impl Container {
         happened
     }
 
+    /// Whether memory ran out, and the word of it is still on its way.
+    pub(crate) fn is_out_of_memory_untold(&self) -> bool {
+        let memory = self.memory.as_ref();
+        memory.is_some_and(|(memory, _)| memory.is_untold())
+    }
+
     fn forget_memory(&mut self, poll: &mut Poll) {
         if let Some((memory, token)) = self.memory.take() {
             poll.remove(&memory.events, token);

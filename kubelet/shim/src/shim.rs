@@ -259,12 +259,13 @@ impl Shim {
         if container.exit.is_some() {
             return; // it could not be started, which was told
         }
+        let id = container.id.clone();
+        let out_of_memory = container.is_out_of_memory_untold();
         let exit = container.ended(&mut self.poll, ended);
-        let exited = Exited {
-            id: container.id.clone(),
-            exit,
-        };
-        self.tell(&exited);
+        if out_of_memory {
+            self.tell(&OutOfMemory { id: id.clone() });
+        }
+        self.tell(&Exited { id, exit });
     }
 
     fn on_memory(&mut self, key: u64) {
