@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_map_has_the_signatures_of_the_tokens_that_are_good() {
-        let info: ConfigMap = serde_json::from_value(json!({
+        let info: ConfigMap = proto::typed::from_json_value(json!({
             "metadata": {"name": "cluster-info"}, "data": {"kubeconfig": "content", "jws-kubeconfig-gone00": "old"}
         }))
         .unwrap();

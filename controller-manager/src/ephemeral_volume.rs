@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_claim_is_named_after_pod_and_volume_and_belongs_to_the_pod() {
-        let pod: Pod = serde_json::from_value(json!({
+        let pod: Pod = proto::typed::from_json_value(json!({
             "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
             "spec": {"containers": [], "volumes": [
                 {"name": "plain", "emptyDir": {}},

@@ -32,7 +32,7 @@ pub fn data(template: &PodTemplateSpec) -> Value {
 #[must_use]
 pub fn template(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
     let tree = revision.data.0.get("spec")?.get("template")?.clone();
-    serde_json::from_value(tree).ok()
+    proto::typed::from_json_value(tree).ok()
 }
 
 /// Whether a revision holds that data.

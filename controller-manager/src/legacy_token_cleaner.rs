@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     fn secret(created: &str, labels: Value) -> Secret {
-        serde_json::from_value(
+        proto::typed::from_json_value(
             json!({"metadata": {"creationTimestamp": created, "labels": labels}}),
         )
         .unwrap()
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn secrets_are_found_wherever_a_pod_names_them() {
-        let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": {
+        let pod: Pod = proto::typed::from_json_value(json!({"metadata": {}, "spec": {
             "imagePullSecrets": [{"name": "pull"}],
             "containers": [{"name": "c", "envFrom": [{"secretRef": {"name": "all"}}],
                 "env": [{"name": "e", "valueFrom": {"secretKeyRef": {"name": "one", "key": "k"}}}]}],

@@ -289,7 +289,7 @@ mod tests {
 
     fn node(name: &str, cidrs: &[&str]) -> Arc<Node> {
         let node = json!({"metadata": {"name": name}, "spec": {"podCIDRs": cidrs}});
-        Arc::new(serde_json::from_value(node).unwrap())
+        Arc::new(proto::typed::from_json_value(node).unwrap())
     }
 
     #[test]

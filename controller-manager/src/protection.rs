@@ -345,11 +345,11 @@ mod tests {
         for (key, value) in meta.as_object().unwrap() {
             pod["metadata"][key] = value.clone();
         }
-        serde_json::from_value(pod).unwrap()
+        proto::typed::from_json_value(pod).unwrap()
     }
 
     fn claim_named(name: &str) -> PersistentVolumeClaim {
-        serde_json::from_value(
+        proto::typed::from_json_value(
             json!({"metadata": {"name": name, "namespace": "ns", "ownerReferences": [
             {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "controller": true}]}}),
         )

@@ -95,7 +95,7 @@ mod tests {
     fn role(name: &str, labels: serde_json::Value, verbs: &[&str]) -> Arc<ClusterRole> {
         let rules: Vec<_> = verbs.iter().map(|v| json!({"verbs": [v]})).collect();
         Arc::new(
-            serde_json::from_value(
+            proto::typed::from_json_value(
                 json!({"metadata": {"name": name, "labels": labels}, "rules": rules}),
             )
             .unwrap(),
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn rules_are_joined_in_the_order_of_selectors_and_names() {
-        let sum: ClusterRole = serde_json::from_value(json!({
+        let sum: ClusterRole = proto::typed::from_json_value(json!({
             "metadata": {"name": "sum", "labels": {"b": "1"}},
             "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"b": "1"}}, {"matchLabels": {"a": "1"}}]}
         }))

@@ -272,8 +272,8 @@ mod tests {
     #[test]
     fn a_secret_gets_what_it_lacks_and_keeps_what_it_has() {
         let account: ServiceAccount =
-            serde_json::from_value(json!({"metadata": {"name": "a", "uid": "u"}})).unwrap();
-        let secret: Secret = serde_json::from_value(json!({
+            proto::typed::from_json_value(json!({"metadata": {"name": "a", "uid": "u"}})).unwrap();
+        let secret: Secret = proto::typed::from_json_value(json!({
             "metadata": {"name": "s", "namespace": "ns", "annotations": {ACCOUNT_NAME: "a"}}, "type": TYPE
         }))
         .unwrap();
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(made(&full), None);
         assert!(is_for(&full, &account));
         let other: ServiceAccount =
-            serde_json::from_value(json!({"metadata": {"name": "a", "uid": "v"}})).unwrap();
+            proto::typed::from_json_value(json!({"metadata": {"name": "a", "uid": "v"}})).unwrap();
         assert!(!is_for(&full, &other) && is_for(&secret, &other));
     }
 }

@@ -99,7 +99,7 @@ mod tests {
         let job = |spec: serde_json::Value, condition: &str| -> Job {
             let at = "2026-01-01T00:00:00Z";
             let condition = json!({"type": condition, "status": "True", "lastTransitionTime": at});
-            serde_json::from_value(
+            proto::typed::from_json_value(
                 json!({"metadata": {}, "spec": spec, "status": {"conditions": [condition]}}),
             )
             .unwrap()

@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn node(value: serde_json::Value) -> Node {
-        serde_json::from_value(value).unwrap()
+        proto::typed::from_json_value(value).unwrap()
     }
 
     #[test]

@@ -231,7 +231,7 @@ mod tests {
         let node = serde_json::json!({
             "metadata": { "name": name }, "spec": { "podCIDRs": cidrs }, "status": { "addresses": addresses },
         });
-        Arc::new(serde_json::from_value(node).unwrap())
+        Arc::new(proto::typed::from_json_value(node).unwrap())
     }
 
     fn scope() -> Scope {

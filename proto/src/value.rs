@@ -274,6 +274,11 @@ impl Map {
         self.entries.iter().map(|(n, v)| (n, v))
     }
 
+    /// By ascending name, where the iterator's type must have a name.
+    pub(crate) fn entries(&self) -> &[(Name, Value)] {
+        &self.entries
+    }
+
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&Name, &mut Value)> {
         self.entries.iter_mut().map(|(n, v)| (&*n, v))
     }

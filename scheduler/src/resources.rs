@@ -292,7 +292,7 @@ mod tests {
     use serde_json::json;
 
     fn pod(spec: serde_json::Value) -> Pod {
-        serde_json::from_value(json!({ "metadata": { "name": "p" }, "spec": spec })).unwrap()
+        proto::typed::from_json_value(json!({ "metadata": { "name": "p" }, "spec": spec })).unwrap()
     }
 
     fn asks(cpu: &str, memory: &str) -> serde_json::Value {
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn a_running_pod_counts_for_what_it_was_given() {
         let mut pod = pod(json!({ "containers": [asks("1", "1k")] }));
-        pod.status = serde_json::from_value(json!({
+        pod.status = proto::typed::from_json_value(json!({
             "containerStatuses": [{ "name": "c", "ready": true, "restartCount": 0, "image": "", "imageID": "",
                 "allocatedResources": { "cpu": "1", "memory": "1k" }, "resources": { "requests": { "cpu": "2", "memory": "1k" } } }],
         }))

@@ -26,7 +26,7 @@ pub(crate) fn node_with(
     labels["kubernetes.io/hostname"] = json!(name);
     let node = json!({ "metadata": { "name": name, "labels": labels }, "spec": spec,
         "status": { "allocatable": allocatable } });
-    Arc::new(serde_json::from_value(node).unwrap())
+    Arc::new(proto::typed::from_json_value(node).unwrap())
 }
 
 pub(crate) fn pod(name: &str, spec: Value) -> Arc<PodInfo> {
@@ -43,6 +43,6 @@ pub(crate) fn labelled_pod(name: &str, labels: Value, mut spec: Value) -> Arc<Po
 }
 
 pub(crate) fn object(pod: Value) -> Arc<PodInfo> {
-    let pod: Pod = serde_json::from_value(pod).unwrap();
+    let pod: Pod = proto::typed::from_json_value(pod).unwrap();
     Arc::new(PodInfo::new(Arc::new(pod)))
 }

@@ -64,7 +64,7 @@ pub(super) fn any<K: DeserializeOwned>(body: &[u8], expected: &str) -> Result<K,
         problem,
     };
     if !protobuf::is_sealed(body) {
-        return serde_json::from_slice(body).map_err(|e| failed(e.to_string()));
+        return proto::typed::from_json(body).map_err(|e| failed(e.to_string()));
     }
     let envelope = protobuf::open(body).map_err(|e| failed(e.to_string()))?;
     let (group, version) = envelope

@@ -133,7 +133,7 @@ mod tests {
     use serde_json::json;
 
     fn end(conditions: serde_json::Value, certificate: &str) -> String {
-        let request = serde_json::from_value(json!({
+        let request = proto::typed::from_json_value(json!({
             "metadata": {"name": "r", "creationTimestamp": "2026-01-01T00:00:00Z"},
             "spec": {"request": "", "signerName": "s"},
             "status": {"conditions": conditions, "certificate": certificate}

@@ -180,7 +180,7 @@ mod tests {
     use serde_json::json;
 
     fn budget(spec: serde_json::Value, disrupted: serde_json::Value) -> PodDisruptionBudget {
-        serde_json::from_value(json!({
+        proto::typed::from_json_value(json!({
             "metadata": {"name": "b", "generation": 2}, "spec": spec,
             "status": {"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0,
                        "disruptedPods": disrupted}
@@ -194,7 +194,7 @@ mod tests {
                              "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
         };
         (0..ready)
-            .map(|i| Arc::new(serde_json::from_value(pod(i)).unwrap()))
+            .map(|i| Arc::new(proto::typed::from_json_value(pod(i)).unwrap()))
             .collect()
     }
 

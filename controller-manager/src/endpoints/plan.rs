@@ -177,7 +177,7 @@ mod tests {
 
     fn service(spec: serde_json::Value) -> Service {
         let metadata = json!({"name": "web", "namespace": "ns", "labels": {"app": "web"}});
-        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+        proto::typed::from_json_value(json!({"metadata": metadata, "spec": spec})).unwrap()
     }
 
     fn pod(ip: &str, ready: bool) -> Arc<Pod> {
@@ -187,7 +187,7 @@ mod tests {
             "status": {"podIP": ip, "podIPs": [{"ip": ip}],
                        "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]}
         });
-        Arc::new(serde_json::from_value(pod).unwrap())
+        Arc::new(proto::typed::from_json_value(pod).unwrap())
     }
 
     #[test]

@@ -149,7 +149,7 @@ mod tests {
     use serde_json::json;
 
     fn subsets(value: serde_json::Value) -> Vec<EndpointSubset> {
-        serde_json::from_value(value).unwrap()
+        proto::typed::from_json_value(value).unwrap()
     }
 
     #[test]

@@ -230,7 +230,7 @@ mod tests {
     use serde_json::json;
 
     fn endpoints(subsets: &serde_json::Value) -> Endpoints {
-        serde_json::from_value(json!({
+        proto::typed::from_json_value(json!({
             "metadata": {"name": "web", "namespace": "ns", "uid": "e-1", "labels": {"app": "web"},
                          "annotations": {"a": "b", "endpoints.kubernetes.io/last-change-trigger-time": "x"}},
             "subsets": subsets

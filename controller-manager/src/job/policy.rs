@@ -128,7 +128,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn pod(code: i32, condition: &str) -> Pod {
-        serde_json::from_value(
+        proto::typed::from_json_value(
             json!({"metadata": {"name": "p", "namespace": "ns"}, "status": {
                 "conditions": [{"type": condition, "status": "True"}],
                 "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false,
@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn policy(rules: Value) -> PodFailurePolicy {
-        serde_json::from_value(json!({ "rules": rules })).unwrap()
+        proto::typed::from_json_value(json!({ "rules": rules })).unwrap()
     }
 
     #[test]
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn some_successes_may_be_enough() {
         let policy = |rules: Value| -> SuccessPolicy {
-            serde_json::from_value(json!({ "rules": rules })).unwrap()
+            proto::typed::from_json_value(json!({ "rules": rules })).unwrap()
         };
         let done = Indexes::parse("0,2-3", 9);
         for (rules, is) in [

@@ -169,7 +169,7 @@ mod tests {
     use serde_json::json;
 
     fn node(conditions: serde_json::Value, spec: serde_json::Value) -> Node {
-        serde_json::from_value(json!({
+        proto::typed::from_json_value(json!({
             "metadata": {"name": "n", "creationTimestamp": "2026-01-01T00:00:00Z",
                          "labels": {"kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "x", "kubernetes.io/arch": "amd64"}},
             "spec": spec, "status": {"conditions": conditions}

@@ -157,14 +157,14 @@ mod tests {
     fn node(heartbeat: Option<&str>) -> Node {
         let conditions = heartbeat
             .map(|at| json!([{"type": "Ready", "status": "True", "lastHeartbeatTime": at}]));
-        serde_json::from_value(json!({
+        proto::typed::from_json_value(json!({
             "metadata": {"name": "n", "creationTimestamp": "2026-01-01T00:00:00Z"}, "status": {"conditions": conditions}
         }))
         .unwrap()
     }
 
     fn lease(at: &str) -> Lease {
-        serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"renewTime": at}}))
+        proto::typed::from_json_value(json!({"metadata": {"name": "n"}, "spec": {"renewTime": at}}))
             .unwrap()
     }
 

@@ -68,8 +68,8 @@ mod tests {
         let secret = json!({"metadata": {"name": "s", "namespace": "ns"}});
         let text = token(
             &key,
-            &serde_json::from_value(account).unwrap(),
-            &serde_json::from_value(secret).unwrap(),
+            &proto::typed::from_json_value(account).unwrap(),
+            &proto::typed::from_json_value(secret).unwrap(),
         )
         .unwrap();
         let (signed, signature) = text.rsplit_once('.').unwrap();

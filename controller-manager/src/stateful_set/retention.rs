@@ -67,7 +67,7 @@ mod tests {
 
     fn set(deleted: &str, scaled: &str) -> StatefulSet {
         let policy = json!({"whenDeleted": deleted, "whenScaled": scaled});
-        serde_json::from_value(json!({
+        proto::typed::from_json_value(json!({
             "metadata": {"name": "db", "uid": "s"},
             "spec": {"replicas": 1, "selector": {}, "template": {}, "serviceName": "db",
                 "persistentVolumeClaimRetentionPolicy": policy},
@@ -76,7 +76,7 @@ mod tests {
     }
 
     fn pod(name: &str) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": name, "uid": "p"}})).unwrap()
+        proto::typed::from_json_value(json!({"metadata": {"name": name, "uid": "p"}})).unwrap()
     }
 
     fn uids(set: &StatefulSet, ordinal: i32, claim: &ObjectMeta) -> Option<Vec<String>> {

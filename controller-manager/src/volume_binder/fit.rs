@@ -167,7 +167,7 @@ pub(super) mod tests {
         for (key, value) in more.as_object().unwrap() {
             volume["spec"][key] = value.clone();
         }
-        Arc::new(serde_json::from_value(volume).unwrap())
+        Arc::new(proto::typed::from_json_value(volume).unwrap())
     }
 
     pub(crate) fn claim(more: Value) -> PersistentVolumeClaim {
@@ -179,7 +179,7 @@ pub(super) mod tests {
         for (key, value) in more.as_object().unwrap() {
             claim["spec"][key] = value.clone();
         }
-        serde_json::from_value(claim).unwrap()
+        proto::typed::from_json_value(claim).unwrap()
     }
 
     fn name(volume: Option<Arc<PersistentVolume>>) -> String {

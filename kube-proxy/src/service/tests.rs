@@ -50,13 +50,13 @@ fn read(
     service: serde_json::Value,
     slices: &[serde_json::Value],
 ) -> Option<Frontend> {
-    let service: Service = serde_json::from_value(service).unwrap();
+    let service: Service = proto::typed::from_json_value(service).unwrap();
     let slices = slices.iter().map(|slice| {
         let mut slice = slice.clone();
         if slice.get("addressType").is_none() {
             slice["addressType"] = "IPv4".into();
         }
-        std::sync::Arc::new(serde_json::from_value::<EndpointSlice>(slice).unwrap())
+        std::sync::Arc::new(proto::typed::from_json_value::<EndpointSlice>(slice).unwrap())
     });
     let place = place();
     let reader = Reader {

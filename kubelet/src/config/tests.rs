@@ -217,6 +217,6 @@ fn configz_reads_back_as_the_same_configuration() {
     top.remove("kind");
     top.remove("apiVersion");
     file::complete(&mut tree);
-    let again: KubeletConfiguration = serde_json::from_value(tree).unwrap();
+    let again: KubeletConfiguration = proto::typed::from_json_value(tree).unwrap();
     assert_eq!(again, config.kubelet);
 }

@@ -9,7 +9,7 @@ fn pod(lifecycle: Value) -> Pod {
         "metadata": { "name": "p", "namespace": "n", "uid": "u" },
         "spec": { "containers": [{ "name": "c", "lifecycle": lifecycle }] },
     });
-    serde_json::from_value(pod).unwrap()
+    proto::typed::from_json_value(pod).unwrap()
 }
 
 struct Bench {

@@ -11,7 +11,7 @@ pub(super) fn pod(spec: Value) -> Pod {
         "metadata": { "name": "p", "namespace": "n", "uid": "u", "labels": { "app": "x" } },
         "spec": spec,
     });
-    serde_json::from_value(pod).unwrap()
+    proto::typed::from_json_value(pod).unwrap()
 }
 
 /// A pod of one container.

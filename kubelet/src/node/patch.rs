@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     fn node(value: Value) -> Node {
-        serde_json::from_value(value).unwrap()
+        proto::typed::from_json_value(value).unwrap()
     }
 
     #[test]

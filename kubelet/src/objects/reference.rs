@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn every_place_that_names_an_object_counts() {
-        let pod: Pod = serde_json::from_value(serde_json::json!({
+        let pod: Pod = proto::typed::from_json_value(serde_json::json!({
             "spec": {
                 "imagePullSecrets": [{"name": "pull"}, {}],
                 "initContainers": [{"name": "i", "envFrom": [{"configMapRef": {"name": "init"}}]}],

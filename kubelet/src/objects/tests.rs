@@ -30,7 +30,7 @@ fn node(strategy: Strategy) -> Node {
 }
 
 fn pod(uid: &str, map: &str) -> Pod {
-    serde_json::from_value(json!({
+    proto::typed::from_json_value(json!({
         "metadata": {"namespace": "ns", "name": uid, "uid": uid},
         "spec": {"containers": [], "volumes": [{"name": "v", "configMap": {"name": map}}]},
     }))

@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     fn pod(json: serde_json::Value) -> Arc<Pod> {
-        Arc::new(serde_json::from_value(json).unwrap())
+        Arc::new(proto::typed::from_json_value(json).unwrap())
     }
 
     fn plain(uid: &str) -> serde_json::Value {

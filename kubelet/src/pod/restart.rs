@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     fn container(yaml: serde_json::Value) -> Container {
-        serde_json::from_value(yaml).unwrap()
+        proto::typed::from_json_value(yaml).unwrap()
     }
 
     fn pod(policy: &str) -> PodSpec {

@@ -15,7 +15,7 @@ fn pod(container: Value) -> Arc<Pod> {
         "metadata": { "name": "p", "namespace": "n", "uid": "u" },
         "spec": { "containers": [container] },
     });
-    Arc::new(serde_json::from_value(pod).unwrap())
+    Arc::new(proto::typed::from_json_value(pod).unwrap())
 }
 
 /// Probes whose news the test waits for.
@@ -155,7 +155,7 @@ async fn what_ran_before_the_kubelet_stays_as_it_was() {
         "readinessProbe": { "exec": { "command": ["x"] } },
     })))
     .clone();
-    of.status = serde_json::from_value(json!({
+    of.status = proto::typed::from_json_value(json!({
         "conditions": [{ "type": "Ready", "status": "True" }],
         "containerStatuses": [{
             "name": "c", "started": true, "containerID": "navarch://old", "image": "", "imageID": "",
@@ -214,7 +214,7 @@ async fn commands_see_written_variables_and_tell_how_they_ended() {
         _ => Ok(ExecOutput::default()),
     });
     let bench = bench(Arc::clone(&runtime) as Arc<dyn Runtime>);
-    let container: Container = serde_json::from_value(json!({ "name": "c", "env": [
+    let container: Container = proto::typed::from_json_value(json!({ "name": "c", "env": [
         { "name": "A", "value": "1" },
         { "name": "B", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } },
     ] }))
@@ -229,7 +229,8 @@ async fn commands_see_written_variables_and_tell_how_they_ended() {
             pod_ip: None,
             timeout: Duration::from_secs(90),
         };
-        let probe = serde_json::from_value(json!({ "exec": { "command": command } })).unwrap();
+        let probe =
+            proto::typed::from_json_value(json!({ "exec": { "command": command } })).unwrap();
         bench.probes.inner.prober.probe(&subject, &probe).await
     };
     let failure = |text: &str| Some(results::Verdict::Failure(text.to_owned()));

@@ -274,7 +274,7 @@ mod tests {
     }
 
     fn pod(status: serde_json::Value) -> Pod {
-        serde_json::from_value(serde_json::json!({
+        proto::typed::from_json_value(serde_json::json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"},
             "status": {"containerStatuses": [status]},
         }))

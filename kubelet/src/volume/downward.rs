@@ -182,7 +182,7 @@ mod tests {
     use serde_json::json;
 
     fn pod() -> Pod {
-        serde_json::from_value(json!({
+        proto::typed::from_json_value(json!({
             "metadata": {
                 "name": "p", "namespace": "n", "uid": "u",
                 "labels": { "b": "2", "a": "say \"hi\"\n\u{1}é" },

@@ -367,7 +367,7 @@ mod tests {
     use serde_json::json;
 
     fn pod(spec: serde_json::Value) -> Pod {
-        serde_json::from_value(json!({ "spec": spec })).unwrap()
+        proto::typed::from_json_value(json!({ "spec": spec })).unwrap()
     }
 
     fn only(spec: serde_json::Value) -> Result<Source, Error> {

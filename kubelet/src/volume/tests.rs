@@ -128,7 +128,7 @@ impl Drop for Node {
 }
 
 fn pod(volumes: serde_json::Value, mounts: serde_json::Value) -> Pod {
-    serde_json::from_value(json!({
+    proto::typed::from_json_value(json!({
         "metadata": {
             "name": "p", "namespace": "ns", "uid": "uid-1", "labels": { "app": "web" },
         },
@@ -271,7 +271,7 @@ async fn the_group_of_the_pod_owns_its_volumes() {
     );
     let spec = pod.spec.as_mut().unwrap();
     spec.security_context =
-        serde_json::from_value(json!({ "fsGroup": 2000, "runAsUser": 1000 })).unwrap();
+        proto::typed::from_json_value(json!({ "fsGroup": 2000, "runAsUser": 1000 })).unwrap();
     let made = node.volumes.set_up(&pod).await.unwrap();
     let meta = |volume: &str, file: &str| {
         let meta = fs::metadata(made.volumes[volume].path.join(file)).unwrap();

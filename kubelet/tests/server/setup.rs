@@ -199,7 +199,7 @@ impl Setup {
             "spec": {"containers": spec},
             "status": {"containerStatuses": statuses},
         });
-        *self.pods.0.lock() = vec![Arc::new(serde_json::from_value(pod).unwrap())];
+        *self.pods.0.lock() = vec![Arc::new(proto::typed::from_json_value(pod).unwrap())];
     }
 }
 

@@ -1,8 +1,9 @@
 //! Encoded protobuf as serde sees the JSON of it, by the spans of [`crate::codec::spans`].
 
-use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
 
-use super::{Error, show_empty, show_float, show_raw, show_time, shows_itself};
+use super::json::{look_float, look_raw};
+use super::{Error, Left, Node as Any, Shown, look_empty, look_time};
 use crate::catalogue::{Field, Kind, MsgId, Shape};
 use crate::codec::layout::{Empty, Layout, numbers};
 use crate::codec::protobuf::scalar;
@@ -23,18 +24,12 @@ pub(super) struct Message<'r> {
     depth: usize,
 }
 
-shows_itself!(Message);
-
 impl<'r> Message<'r> {
     pub(super) fn new(raw: &'r [u8], id: MsgId) -> Self {
         Self { raw, id, depth: 0 }
     }
 
-    fn is_null(&self) -> Result<bool, Error> {
-        Ok(false)
-    }
-
-    fn show<V: Visitor<'r>>(self, visitor: V) -> Result<V::Value, Error> {
+    pub(super) fn look(self) -> Result<Shown<'r>, Error> {
         if self.depth >= MAX_DEPTH {
             return Err(Error::Uncommon);
         }
@@ -43,34 +38,27 @@ impl<'r> Message<'r> {
         let mut slots = Slots::new(&spans);
         common(spans::note(self.raw, &layout.tags, &mut slots, &mut spans))?;
         let left = slots.present() | layout.always;
-        visitor.visit_map(Fields {
+        Ok(Shown::map(Left::Fields(Fields {
             message: self,
             layout,
             spans,
             slots,
             left,
-            current: None,
-        })
+        })))
     }
 }
 
-struct Fields<'r> {
+pub(super) struct Fields<'r> {
     message: Message<'r>,
     layout: &'static Layout,
     spans: Vec<Span<'r>>,
     slots: Slots,
     /// The slots still to be shown.
     left: u64,
-    current: Option<Node<'r>>,
 }
 
-impl<'r> MapAccess<'r> for Fields<'r> {
-    type Error = Error;
-
-    fn next_key_seed<K: DeserializeSeed<'r>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Error> {
+impl<'r> Fields<'r> {
+    pub(super) fn next(&mut self) -> Result<Option<(Cow<'r, str>, Any<'r>)>, Error> {
         for number in numbers(self.left) {
             self.left &= !(1 << number);
             let slot = self.layout.slot(number);
@@ -79,32 +67,22 @@ impl<'r> MapAccess<'r> for Fields<'r> {
                 _ if slot.empty == Empty::Omit => continue,
                 _ => What::Empty(slot.empty),
             };
-            let field = slot.field;
-            self.current = Some(Node {
+            let node = Node {
                 what,
-                field,
+                field: slot.field,
                 around: self.message.id,
                 depth: self.message.depth,
-            });
-            return seed
-                .deserialize(field.name.text().into_deserializer())
-                .map(Some);
+            };
+            let name = Cow::Borrowed(slot.field.name.text());
+            return Ok(Some((name, Any::Field(node))));
         }
         Ok(None)
-    }
-
-    fn next_value_seed<S: DeserializeSeed<'r>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        seed.deserialize(
-            self.current
-                .take()
-                .expect("serde asks for a value after its key"),
-        )
     }
 }
 
 /// A field, or one element of it.
 #[derive(Clone, Copy)]
-struct Node<'r> {
+pub(super) struct Node<'r> {
     what: What<'r>,
     field: &'static Field,
     /// The message of the field, and its depth.
@@ -123,10 +101,8 @@ enum What<'r> {
     Schema(&'r [u8]),
 }
 
-shows_itself!(Node);
-
 impl<'r> Node<'r> {
-    fn is_null(&self) -> Result<bool, Error> {
+    pub(super) fn is_null(&self) -> Result<bool, Error> {
         let wire = match self.what {
             What::Empty(empty) => return Ok(empty == Empty::Null),
             What::Field(span) if self.field.shape == Shape::One => span.wire,
@@ -156,28 +132,24 @@ impl<'r> Node<'r> {
         Self { what, ..self }
     }
 
-    fn show<V: Visitor<'r>>(self, visitor: V) -> Result<V::Value, Error> {
+    pub(super) fn look(self) -> Result<Shown<'r>, Error> {
         match self.what {
-            What::Empty(empty) => show_empty(empty, visitor),
+            What::Empty(empty) => look_empty(empty),
             What::Field(span) => match self.field.shape {
-                Shape::One => self.show_element(span.wire, visitor),
-                Shape::List => visitor.visit_seq(Items {
+                Shape::One => self.look_element(span.wire),
+                Shape::List => Ok(Shown::List(super::Items::Protobuf(Items {
                     node: self.deeper(),
                     values: Values::of(span, self.field),
-                }),
-                Shape::Map => {
-                    let values = Values::of(span, self.field);
-                    visitor.visit_map(Entries {
-                        node: self.deeper(),
-                        values,
-                        last: None,
-                        value: None,
-                    })
-                }
+                }))),
+                Shape::Map => Ok(Shown::map(Left::Entries(Entries {
+                    node: self.deeper(),
+                    values: Values::of(span, self.field),
+                    last: None,
+                }))),
             },
-            What::Element(wire) => self.show_element(wire, visitor),
-            What::Text(text) => show_text(text, visitor),
-            What::Schema(raw) => self.message(raw, self.around).show(visitor),
+            What::Element(wire) => self.look_element(wire),
+            What::Text(text) => Ok(look_text(text)),
+            What::Schema(raw) => self.message(raw, self.around).look(),
         }
     }
 
@@ -189,54 +161,53 @@ impl<'r> Node<'r> {
         }
     }
 
-    fn show_element<V: Visitor<'r>>(
-        self,
-        wire: spans::Wire<'r>,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
+    fn look_element(self, wire: spans::Wire<'r>) -> Result<Shown<'r>, Error> {
         let kind = self.field.kind;
-        match kind {
-            Kind::String => show_text(common(wire.as_bytes())?, visitor),
-            Kind::Bool => visitor.visit_bool(common(wire.as_varint())? != 0),
-            Kind::Int32 => visitor.visit_i64(scalar::int32(common(wire.as_varint())?).into()),
-            Kind::Int64 => visitor.visit_i64(common(wire.as_varint())?.cast_signed()),
-            Kind::Float64 => show_float(common(wire.as_double())?, visitor),
-            Kind::Bytes => visitor.visit_string(leaf::to_base64(common(wire.as_bytes())?)),
-            Kind::Time | Kind::MicroTime => show_time(
-                common(scalar::timestamp(common(wire.as_bytes())?, kind).ok())?,
-                kind,
-                visitor,
-            ),
+        Ok(match kind {
+            Kind::String => look_text(common(wire.as_bytes())?),
+            Kind::Bool => Shown::Bool(common(wire.as_varint())? != 0),
+            Kind::Int32 => Shown::Int(scalar::int32(common(wire.as_varint())?).into()),
+            Kind::Int64 => Shown::Int(common(wire.as_varint())?.cast_signed()),
+            Kind::Float64 => look_float(common(wire.as_double())?)?,
+            Kind::Bytes => Shown::Text(leaf::to_base64(common(wire.as_bytes())?).into()),
+            Kind::Time | Kind::MicroTime => {
+                let raw = common(wire.as_bytes())?;
+                look_time(common(scalar::timestamp(raw, kind).ok())?, kind)
+            }
             Kind::Quantity => match common(spans::quantity(wire))? {
-                text if leaf::is_plainly_canonical(text) => visitor.visit_borrowed_str(text),
-                text => visitor.visit_string(common(leaf::quantity(text).ok())?.into()),
+                text if leaf::is_plainly_canonical(text) => Shown::Text(text.into()),
+                text => Shown::Text(String::from(common(leaf::quantity(text).ok())?).into()),
             },
             Kind::IntOrString => match common(scalar::int_or_bytes(common(wire.as_bytes())?).ok())?
             {
-                Ok(int) => visitor.visit_i64(int.into()),
-                Err(text) => show_text(text, visitor),
+                Ok(int) => Shown::Int(int.into()),
+                Err(text) => look_text(text),
             },
             Kind::RawExtension | Kind::FieldsV1 | Kind::Json => {
                 match common(scalar::raw(common(wire.as_bytes())?).ok())? {
-                    Some(raw) => show_raw(raw, visitor),
-                    None => visitor.visit_unit(),
+                    Some(raw) => look_raw(raw)?,
+                    None => Shown::Null,
                 }
             }
-            Kind::Strings => visitor.visit_seq(Parts {
-                node: self,
-                fields: wire::Fields::new(common(wire.as_bytes())?, ""),
-                tag: 1,
-                of: What::Text,
-            }),
+            Kind::Strings => self.parts(common(wire.as_bytes())?, 1, What::Text),
             Kind::SchemaOrBool | Kind::SchemaOrArray | Kind::SchemaOrStrings => {
-                self.show_union(common(wire.as_bytes())?, visitor)
+                self.look_union(common(wire.as_bytes())?)?
             }
-            Kind::Message(id) => self.message(common(wire.as_bytes())?, id).show(visitor),
-        }
+            Kind::Message(id) => self.message(common(wire.as_bytes())?, id).look()?,
+        })
+    }
+
+    fn parts(self, raw: &'r [u8], tag: u32, of: fn(&'r [u8]) -> What<'r>) -> Shown<'r> {
+        Shown::List(super::Items::Parts(Parts {
+            node: self,
+            fields: wire::Fields::new(raw, ""),
+            tag,
+            of,
+        }))
     }
 
     /// The unions of a CRD's schema.
-    fn show_union<V: Visitor<'r>>(self, raw: &'r [u8], visitor: V) -> Result<V::Value, Error> {
+    fn look_union(self, raw: &'r [u8]) -> Result<Shown<'r>, Error> {
         let or_bool = self.field.kind == Kind::SchemaOrBool;
         let (mut allows, mut schema, mut list) = (None, None, false);
         let mut fields = wire::Fields::new(raw, "");
@@ -250,31 +221,19 @@ impl<'r> Node<'r> {
         }
         match schema {
             Some(_) if list => Err(Error::Uncommon),
-            _ if list => {
-                let of = if self.field.kind == Kind::SchemaOrArray {
-                    What::Schema
-                } else {
-                    What::Text
-                };
-                visitor.visit_seq(Parts {
-                    node: self,
-                    fields: wire::Fields::new(raw, ""),
-                    tag: 2,
-                    of,
-                })
+            _ if list && self.field.kind == Kind::SchemaOrArray => {
+                Ok(self.parts(raw, 2, What::Schema))
             }
-            Some(schema) => self.with(What::Schema(schema)).show(visitor),
-            None if or_bool => visitor.visit_bool(allows.unwrap_or(false)),
-            None => visitor.visit_unit(),
+            _ if list => Ok(self.parts(raw, 2, What::Text)),
+            Some(schema) => self.with(What::Schema(schema)).look(),
+            None if or_bool => Ok(Shown::Bool(allows.unwrap_or(false))),
+            None => Ok(Shown::Null),
         }
     }
 }
 
-fn show_text<'r, V: Visitor<'r>>(text: &'r [u8], visitor: V) -> Result<V::Value, Error> {
-    match json::lossy(text) {
-        std::borrow::Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
-        std::borrow::Cow::Owned(text) => visitor.visit_string(text),
-    }
+fn look_text(text: &[u8]) -> Shown<'_> {
+    Shown::Text(json::lossy(text))
 }
 
 /// The values of a list or map.
@@ -296,40 +255,27 @@ impl<'r> Values<'r> {
     }
 }
 
-struct Items<'r> {
+pub(super) struct Items<'r> {
     node: Node<'r>,
     values: Values<'r>,
 }
 
-impl<'r> SeqAccess<'r> for Items<'r> {
-    type Error = Error;
-
-    fn next_element_seed<S: DeserializeSeed<'r>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, Error> {
-        self.values
-            .next()
-            .map(|wire| seed.deserialize(self.node.with(What::Element(wire))))
-            .transpose()
+impl<'r> Items<'r> {
+    pub(super) fn next(&mut self) -> Option<Any<'r>> {
+        let wire = self.values.next()?;
+        Some(Any::Field(self.node.with(What::Element(wire))))
     }
 }
 
-struct Entries<'r> {
+pub(super) struct Entries<'r> {
     node: Node<'r>,
     values: Values<'r>,
     /// The key before, because keys must ascend.
     last: Option<&'r str>,
-    value: Option<spans::Wire<'r>>,
 }
 
-impl<'r> MapAccess<'r> for Entries<'r> {
-    type Error = Error;
-
-    fn next_key_seed<K: DeserializeSeed<'r>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Error> {
+impl<'r> Entries<'r> {
+    pub(super) fn next(&mut self) -> Result<Option<(Cow<'r, str>, Any<'r>)>, Error> {
         let Some(wire) = self.values.next() else {
             return Ok(None);
         };
@@ -337,38 +283,26 @@ impl<'r> MapAccess<'r> for Entries<'r> {
         if self.last.is_some_and(|last| last >= key) {
             return Err(Error::Uncommon);
         }
-        (self.last, self.value) = (Some(key), Some(value));
-        seed.deserialize(key.into_deserializer()).map(Some)
-    }
-
-    fn next_value_seed<S: DeserializeSeed<'r>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        let value = self
-            .value
-            .take()
-            .expect("serde asks for a value after its key");
-        seed.deserialize(self.node.with(What::Element(value)))
+        self.last = Some(key);
+        let node = self.node.with(What::Element(value));
+        Ok(Some((Cow::Borrowed(key), Any::Field(node))))
     }
 }
 
 /// The parts of a list that is a message of its own.
-struct Parts<'r> {
+pub(super) struct Parts<'r> {
     node: Node<'r>,
     fields: wire::Fields<'r>,
     tag: u32,
     of: fn(&'r [u8]) -> What<'r>,
 }
 
-impl<'r> SeqAccess<'r> for Parts<'r> {
-    type Error = Error;
-
-    fn next_element_seed<S: DeserializeSeed<'r>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, Error> {
+impl<'r> Parts<'r> {
+    pub(super) fn next(&mut self) -> Result<Option<Any<'r>>, Error> {
         while let Some((tag, wire)) = common(self.fields.next().ok())? {
             if tag == self.tag {
                 let part = (self.of)(common(wire.as_bytes())?);
-                return seed.deserialize(self.node.with(part)).map(Some);
+                return Ok(Some(Any::Field(self.node.with(part))));
             }
         }
         Ok(None)

@@ -1,8 +1,9 @@
 //! A conformed tree as serde sees the JSON of it.
 
-use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
 
-use super::{Error, show_empty, show_float, show_raw, shows_itself};
+use super::json::{look_float, look_raw};
+use super::{Error, Left, Node as Any, Shown, look_empty};
 use crate::catalogue::{Field, Kind, MsgId, Shape};
 use crate::codec::json;
 use crate::codec::layout::{Empty, Layout, Slot};
@@ -17,78 +18,48 @@ pub(super) struct Message<'v> {
     id: MsgId,
 }
 
-shows_itself!(Message);
-
 impl<'v> Message<'v> {
     pub(super) fn new(map: Option<&'v Map>, id: MsgId) -> Self {
         Self { map, id }
     }
 
-    fn is_null(&self) -> Result<bool, Error> {
-        Ok(false)
-    }
-
-    fn show<V: Visitor<'v>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_map(Fields {
+    pub(super) fn look(self) -> Shown<'v> {
+        Shown::map(Left::TreeFields(Fields {
             message: self,
             slots: Layout::of(self.id).fields.iter(),
-            current: None,
-        })
+        }))
     }
 }
 
-struct Fields<'v> {
+pub(super) struct Fields<'v> {
     message: Message<'v>,
     slots: std::slice::Iter<'static, Slot>,
-    current: Option<Node<'v>>,
 }
 
-impl<'v> MapAccess<'v> for Fields<'v> {
-    type Error = Error;
-
-    fn next_key_seed<K: DeserializeSeed<'v>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Error> {
+impl<'v> Fields<'v> {
+    pub(super) fn next(&mut self) -> Option<(Cow<'v, str>, Any<'v>)> {
         for slot in self.slots.by_ref() {
             let field = slot.field;
-            let value = self
-                .message
-                .map
-                .and_then(|m| m.get(field.name))
-                .filter(|v| json::shows(slot, v));
-            self.current = match (value, slot.empty) {
-                (Some(value), _) => Some(Node {
-                    what: What::Field(value),
-                    field,
-                    around: self.message.id,
-                }),
+            let value = self.message.map.and_then(|m| m.get(field.name));
+            let what = match (value.filter(|v| json::shows(slot, v)), slot.empty) {
+                (Some(value), _) => What::Field(value),
                 (None, Empty::Omit) => continue,
-                (None, empty) => Some(Node {
-                    what: What::Empty(empty),
-                    field,
-                    around: self.message.id,
-                }),
+                (None, empty) => What::Empty(empty),
             };
-            return seed
-                .deserialize(field.name.text().into_deserializer())
-                .map(Some);
+            let node = Node {
+                what,
+                field,
+                around: self.message.id,
+            };
+            return Some((Cow::Borrowed(field.name.text()), Any::TreeField(node)));
         }
-        Ok(None)
-    }
-
-    fn next_value_seed<S: DeserializeSeed<'v>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        seed.deserialize(
-            self.current
-                .take()
-                .expect("serde asks for a value after its key"),
-        )
+        None
     }
 }
 
 /// A field, or one element of it.
 #[derive(Clone, Copy)]
-struct Node<'v> {
+pub(super) struct Node<'v> {
     what: What<'v>,
     field: &'static Field,
     /// The message of the field.
@@ -102,11 +73,9 @@ enum What<'v> {
     Element(&'v Value),
 }
 
-shows_itself!(Node);
-
 impl<'v> Node<'v> {
-    fn is_null(&self) -> Result<bool, Error> {
-        Ok(match self.what {
+    pub(super) fn is_null(&self) -> bool {
+        match self.what {
             What::Empty(empty) => empty == Empty::Null,
             What::Field(value) | What::Element(value) => match value {
                 Value::Null => true,
@@ -117,49 +86,43 @@ impl<'v> Node<'v> {
                 }
                 _ => false,
             },
+        }
+    }
+
+    fn element(self, value: &'v Value) -> Any<'v> {
+        Any::TreeField(Self {
+            what: What::Element(value),
+            ..self
         })
     }
 
-    fn element(self, value: &'v Value) -> Self {
-        Self {
-            what: What::Element(value),
-            ..self
-        }
-    }
-
-    fn show<V: Visitor<'v>>(self, visitor: V) -> Result<V::Value, Error> {
+    pub(super) fn look(self) -> Result<Shown<'v>, Error> {
         match self.what {
-            What::Empty(empty) => show_empty(empty, visitor),
-            What::Field(Value::List(items)) if self.field.shape == Shape::List => visitor
-                .visit_seq(Items {
-                    node: self,
-                    items: items.iter(),
-                }),
+            What::Empty(empty) => look_empty(empty),
             What::Field(Value::Map(map)) if self.field.shape == Shape::Map => {
-                visitor.visit_map(Entries {
+                Ok(Shown::map(Left::TreeEntries(Entries {
                     node: self,
-                    entries: map.iter(),
-                    current: None,
-                })
+                    entries: map.entries().iter(),
+                })))
             }
-            What::Field(value) | What::Element(value) => self.show_element(value, visitor),
+            What::Field(value) | What::Element(value) => self.look_element(value),
         }
     }
 
-    fn show_element<V: Visitor<'v>>(self, value: &'v Value, visitor: V) -> Result<V::Value, Error> {
-        match value {
-            Value::Null => visitor.visit_unit(),
-            Value::Bool(b) => visitor.visit_bool(*b),
-            Value::Int(i) => visitor.visit_i64(*i),
-            Value::Float(f) => show_float(*f, visitor),
-            Value::String(_) if self.is_null()? => visitor.visit_unit(),
-            Value::String(text) => visitor.visit_borrowed_str(text),
-            Value::Bytes(bytes) => visitor.visit_string(leaf::to_base64(bytes)),
-            Value::Raw(raw) => show_raw(raw, visitor),
-            Value::List(items) => visitor.visit_seq(Items {
+    fn look_element(self, value: &'v Value) -> Result<Shown<'v>, Error> {
+        Ok(match value {
+            Value::Null => Shown::Null,
+            Value::Bool(b) => Shown::Bool(*b),
+            Value::Int(i) => Shown::Int(*i),
+            Value::Float(f) => look_float(*f)?,
+            Value::String(_) if self.is_null() => Shown::Null,
+            Value::String(text) => Shown::Text(Cow::Borrowed(text)),
+            Value::Bytes(bytes) => Shown::Text(leaf::to_base64(bytes).into()),
+            Value::Raw(raw) => look_raw(raw)?,
+            Value::List(items) => Shown::List(super::Items::Tree(Items {
                 node: self,
                 items: items.iter(),
-            }),
+            })),
             Value::Map(map) => {
                 // The unions of a schema nest the message that they are in.
                 let id = if let Kind::Message(id) = self.field.kind {
@@ -167,61 +130,35 @@ impl<'v> Node<'v> {
                 } else {
                     self.around
                 };
-                Message::new(Some(map), id).show(visitor)
+                Message::new(Some(map), id).look()
             }
-        }
+        })
     }
 }
 
-struct Items<'v> {
+pub(super) struct Items<'v> {
     node: Node<'v>,
     items: std::slice::Iter<'v, Value>,
 }
 
-impl<'v> SeqAccess<'v> for Items<'v> {
-    type Error = Error;
-
-    fn next_element_seed<S: DeserializeSeed<'v>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, Error> {
-        self.items
-            .next()
-            .map(|item| seed.deserialize(self.node.element(item)))
-            .transpose()
+impl<'v> Items<'v> {
+    pub(super) fn next(&mut self) -> Option<Any<'v>> {
+        self.items.next().map(|item| self.node.element(item))
     }
 
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.items.len())
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
     }
 }
 
-struct Entries<'v, I> {
+pub(super) struct Entries<'v> {
     node: Node<'v>,
-    entries: I,
-    current: Option<&'v Value>,
+    entries: std::slice::Iter<'v, (Name, Value)>,
 }
 
-impl<'v, I: Iterator<Item = (&'v Name, &'v Value)>> MapAccess<'v> for Entries<'v, I> {
-    type Error = Error;
-
-    fn next_key_seed<K: DeserializeSeed<'v>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Error> {
-        let Some((name, value)) = self.entries.next() else {
-            return Ok(None);
-        };
-        self.current = Some(value);
-        seed.deserialize(name.as_str().into_deserializer())
-            .map(Some)
-    }
-
-    fn next_value_seed<S: DeserializeSeed<'v>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        let value = self
-            .current
-            .take()
-            .expect("serde asks for a value after its key");
-        seed.deserialize(self.node.element(value))
+impl<'v> Entries<'v> {
+    pub(super) fn next(&mut self) -> Option<(Cow<'v, str>, Any<'v>)> {
+        let (name, value) = self.entries.next()?;
+        Some((Cow::Borrowed(name.as_str()), self.node.element(value)))
     }
 }

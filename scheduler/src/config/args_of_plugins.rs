@@ -161,7 +161,7 @@ fn read<T: DeserializeOwned>(args: &serde_json::Value) -> Result<T, String> {
     if args.is_null() {
         args = serde_json::json!({});
     }
-    serde_json::from_value(args).map_err(|e| e.to_string())
+    proto::typed::from_json_value(args).map_err(|e| e.to_string())
 }
 
 impl PluginArgs {

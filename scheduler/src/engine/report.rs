@@ -97,7 +97,7 @@ mod tests {
     fn what_the_status_says_already_is_not_written_again() {
         let condition = json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no",
             "lastTransitionTime": "2026-01-01T00:00:00Z" });
-        let pod: Pod = serde_json::from_value(
+        let pod: Pod = proto::typed::from_json_value(
             json!({ "metadata": { "uid": "u" }, "status": { "conditions": [condition] } }),
         )
         .unwrap();

@@ -13,11 +13,11 @@ fn service(extra: serde_json::Value) -> Service {
     for (key, value) in extra.as_object().unwrap() {
         service["spec"][key] = value.clone();
     }
-    serde_json::from_value(service).unwrap()
+    proto::typed::from_json_value(service).unwrap()
 }
 
 fn pod(name: &str, ip: &str, ready: bool) -> Pod {
-    serde_json::from_value(json!({
+    proto::typed::from_json_value(json!({
         "metadata": {"name": name, "namespace": "ns", "uid": format!("uid-{name}"), "labels": {"app": "web"}},
         "spec": {"nodeName": "node-1", "containers": []},
         "status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
@@ -29,7 +29,7 @@ fn pod(name: &str, ip: &str, ready: bool) -> Pod {
 fn node(zone: &str) -> Arc<Node> {
     let node =
         json!({"metadata": {"name": "node-1", "labels": {"topology.kubernetes.io/zone": zone}}});
-    Arc::new(serde_json::from_value(node).unwrap())
+    Arc::new(proto::typed::from_json_value(node).unwrap())
 }
 
 fn pods(count: u32) -> Vec<Arc<Pod>> {
@@ -198,7 +198,7 @@ fn pods_with_other_numbers_for_a_named_port_have_slices_of_their_own() {
     let with_port = |name: &str, ip: &str, port: i32| {
         let mut pod = serde_json::to_value(pod(name, ip, true)).unwrap();
         pod["spec"]["containers"] = json!([{"name": "c", "ports": [{"name": "web", "containerPort": port, "protocol": "TCP"}]}]);
-        Arc::new(serde_json::from_value::<Pod>(pod).unwrap())
+        Arc::new(proto::typed::from_json_value::<Pod>(pod).unwrap())
     };
     let pods = [
         with_port("a", "10.1.0.1", 80),

@@ -13,7 +13,7 @@ fn job(spec: Value, status: Value) -> Job {
     for (key, value) in spec.as_object().unwrap() {
         all[key] = value.clone();
     }
-    serde_json::from_value(
+    proto::typed::from_json_value(
         json!({"metadata": {"name": "j", "namespace": "ns", "uid": "j"}, "spec": all, "status": status}),
     )
     .unwrap()
@@ -30,7 +30,7 @@ fn pod(uid: &str, phase: &str, index: Option<i32>) -> Arc<Pod> {
             "creationTimestamp": "2026-01-01T00:00:00Z"},
         "status": {"phase": phase},
     });
-    Arc::new(serde_json::from_value(pod).unwrap())
+    Arc::new(proto::typed::from_json_value(pod).unwrap())
 }
 
 fn planned(job: &Job, pods: &[Arc<Pod>]) -> (Plan, Told) {

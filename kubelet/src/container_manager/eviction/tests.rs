@@ -29,7 +29,7 @@ fn seen(signal: Signal, available: i64) -> Observations {
 
 fn pod(name: &str, spec: serde_json::Value) -> Arc<Pod> {
     let pod = json!({"metadata": {"name": name, "uid": name}, "spec": spec});
-    Arc::new(serde_json::from_value(pod).unwrap())
+    Arc::new(proto::typed::from_json_value(pod).unwrap())
 }
 
 fn requesting(name: &str, memory: &str, priority: i32) -> Arc<Pod> {

@@ -90,7 +90,7 @@ mod tests {
             "metadata": { "namespace": namespace, "name": name },
             "spec": { "clusterIP": ip, "ports": ports },
         });
-        Arc::new(serde_json::from_value(service).unwrap())
+        Arc::new(proto::typed::from_json_value(service).unwrap())
     }
 
     #[test]

@@ -24,7 +24,9 @@ impl Fixed {
             kind,
             name: name.to_owned(),
         })?;
-        Ok(Arc::new(serde_json::from_value(found.clone()).unwrap()))
+        Ok(Arc::new(
+            proto::typed::from_json_value(found.clone()).unwrap(),
+        ))
     }
 }
 
@@ -61,7 +63,7 @@ fn service() -> Vec<Arc<Service>> {
         "metadata": { "namespace": "n", "name": "web" },
         "spec": { "clusterIP": "10.0.0.9", "ports": [{ "port": 80 }] },
     });
-    vec![Arc::new(serde_json::from_value(service).unwrap())]
+    vec![Arc::new(proto::typed::from_json_value(service).unwrap())]
 }
 
 async fn made_with(container: Value, objects: &Fixed) -> Result<BTreeMap<String, String>, String> {
@@ -76,7 +78,7 @@ async fn made_with(container: Value, objects: &Fixed) -> Result<BTreeMap<String,
             "resources": { "limits": { "memory": "512Mi" } },
         },
     });
-    let mut pod: Pod = serde_json::from_value(pod).unwrap();
+    let mut pod: Pod = proto::typed::from_json_value(pod).unwrap();
     let services = service();
     if container_wants_links(&pod) {
         pod.spec.as_mut().unwrap().enable_service_links = Some(true);
@@ -327,7 +329,7 @@ async fn a_file_in_a_volume_gives_variables() {
     };
     let get = async |volume: &str, path: &str, key: &str, optional: bool| {
         let from = json!({ "volumeName": volume, "path": path, "key": key, "optional": optional });
-        let from = serde_json::from_value(from).unwrap();
+        let from = proto::typed::from_json_value(from).unwrap();
         let got = file::value(&from, &volumes).await;
         got.map_err(|error| error.to_string())
     };

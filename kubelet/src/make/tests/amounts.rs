@@ -88,7 +88,7 @@ fn what_the_pod_asks_for_as_a_whole_decides_its_class() {
 #[test]
 fn the_class_in_the_status_stays() {
     let mut of = single(asks("c", ("1", "1Gi"), ("1", "1Gi")));
-    of.status = serde_json::from_value(json!({ "qosClass": "BestEffort" })).unwrap();
+    of.status = proto::typed::from_json_value(json!({ "qosClass": "BestEffort" })).unwrap();
     assert_eq!(qos(&of), Qos::BestEffort);
     assert_eq!(qos_name(Qos::BestEffort), "BestEffort");
 }

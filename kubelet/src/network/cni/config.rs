@@ -64,7 +64,8 @@ fn read(path: &Path) -> Result<NetworkList, Error> {
             "plugins": [value],
         }),
     };
-    let list: NetworkList = serde_json::from_value(value).map_err(|err| bad(err.to_string()))?;
+    let list: NetworkList =
+        proto::typed::from_json_value(value).map_err(|err| bad(err.to_string()))?;
     if list.plugins.is_empty() {
         return Err(bad("no plugins".into()));
     }

@@ -5,7 +5,7 @@ use crate::make::sums::parsed;
 
 fn pod(spec: Value) -> Arc<Pod> {
     let pod = json!({ "metadata": { "name": "p" }, "spec": spec });
-    Arc::new(serde_json::from_value(pod).unwrap())
+    Arc::new(proto::typed::from_json_value(pod).unwrap())
 }
 
 fn asks(cpu: &str) -> Value {
@@ -16,7 +16,7 @@ fn asks(cpu: &str) -> Value {
 fn refused(pod: &Pod, others: &[Arc<Pod>], taints: &[Taint]) -> Option<(String, String)> {
     let labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);
     let allocatable = json!({ "cpu": "1", "memory": "1Gi", "pods": "3" });
-    let allocatable = serde_json::from_value(allocatable).unwrap();
+    let allocatable = proto::typed::from_json_value(allocatable).unwrap();
     let node = Node {
         name: "node-1",
         labels: &labels,
@@ -103,7 +103,7 @@ fn host_ports_are_given_once() {
 
 #[test]
 fn taints_that_drive_pods_out_keep_them_out_but_for_static_ones() {
-    let taints: Vec<Taint> = serde_json::from_value(json!([
+    let taints: Vec<Taint> = proto::typed::from_json_value(json!([
         { "key": "k", "effect": "NoExecute" },
         { "key": "other", "effect": "NoSchedule" },
     ]))

@@ -106,7 +106,7 @@ impl World {
             "spec": spec,
         });
         Self {
-            pod: serde_json::from_value(pod).unwrap(),
+            pod: proto::typed::from_json_value(pod).unwrap(),
             stage: Stage::Running,
             seen: Seen::default(),
             old: PodStatus::default(),

@@ -68,7 +68,7 @@ fn one(json: &[u8], origin: Origin<'_>, node: &str) -> Result<Pod, Error> {
 }
 
 fn read(value: serde_json::Value) -> Result<Pod, Error> {
-    serde_json::from_value(value).map_err(|err| Error::Parse(err.to_string()))
+    proto::typed::from_json_value(value).map_err(|err| Error::Parse(err.to_string()))
 }
 
 fn complete(mut pod: Pod, origin: Origin<'_>, node: &str) -> Result<Pod, Error> {

@@ -236,7 +236,7 @@ fn a_phase_that_ends_waits_until_nothing_runs() {
 
 #[test]
 fn the_patch_holds_what_changed_and_nothing_of_others() {
-    let old: PodStatus = serde_json::from_value(json!({
+    let old: PodStatus = proto::typed::from_json_value(json!({
         "phase": "Pending",
         "message": "gone",
         "conditions": [
@@ -246,7 +246,7 @@ fn the_patch_holds_what_changed_and_nothing_of_others() {
         "podIPs": [{ "ip": "10.0.0.1" }],
     }))
     .unwrap();
-    let new: PodStatus = serde_json::from_value(json!({
+    let new: PodStatus = proto::typed::from_json_value(json!({
         "phase": "Running",
         "conditions": [
             { "type": "Other", "status": "True" },

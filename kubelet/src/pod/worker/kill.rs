@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_grace_of_a_probe_counts_until_the_pod_is_deleted() {
-        let mut pod: Pod = serde_json::from_value(serde_json::json!({
+        let mut pod: Pod = proto::typed::from_json_value(serde_json::json!({
             "spec": {
                 "terminationGracePeriodSeconds": 30,
                 "containers": [{
@@ -201,7 +201,7 @@ mod tests {
 
     #[tokio::test]
     async fn sidecars_end_after_the_main_containers_and_the_last_first() {
-        let spec: PodSpec = serde_json::from_value(serde_json::json!({
+        let spec: PodSpec = proto::typed::from_json_value(serde_json::json!({
             "initContainers": [
                 { "name": "one", "restartPolicy": "Always" },
                 { "name": "init" },

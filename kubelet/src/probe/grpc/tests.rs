@@ -71,7 +71,7 @@ async fn asked(answer: Answer) -> Outcome {
 
 async fn ask(at: SocketAddr, timeout: Duration) -> Outcome {
     let action = json!({ "port": at.port(), "service": "svc" });
-    let action = serde_json::from_value(action).unwrap();
+    let action = proto::typed::from_json_value(action).unwrap();
     check(&at.ip().to_string(), &action, timeout, &Tls::new()).await
 }
 

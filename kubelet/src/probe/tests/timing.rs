@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use results::Verdict;
 
 fn timing(probe: Value) -> Timing {
-    Timing::of(&serde_json::from_value(probe).unwrap())
+    Timing::of(&proto::typed::from_json_value(probe).unwrap())
 }
 
 const fn secs(secs: u64) -> Duration {

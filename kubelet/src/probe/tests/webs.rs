@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 fn request(at: SocketAddr, action: Value) -> Request {
     let mut action = action;
     action["port"] = at.port().into();
-    let action = serde_json::from_value(action).unwrap();
+    let action = proto::typed::from_json_value(action).unwrap();
     Request::of(
         &action,
         &Container::default(),

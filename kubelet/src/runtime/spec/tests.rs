@@ -39,7 +39,7 @@ fn strings(value: &Value) -> Vec<&str> {
 #[test]
 fn the_document_is_one_of_the_oci_specification() {
     let document = document(&container(), &PodSandboxConfig::default()).unwrap();
-    let spec: oci_spec::runtime::Spec = serde_json::from_value(document).unwrap();
+    let spec: oci_spec::runtime::Spec = proto::typed::from_json_value(document).unwrap();
     let process = spec.process().as_ref().unwrap();
     assert_eq!((process.user().uid(), process.user().gid()), (7, 8));
     assert_eq!(
