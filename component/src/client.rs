@@ -37,6 +37,7 @@ mod transport;
 mod uri;
 mod watch;
 
+pub(crate) use api::Objects;
 pub use api::{Api, ListParams, ResourceVersionMatch, WatchParams};
 pub use body::{read_all, stream};
 pub use config::{Config, ConfigError};
@@ -45,7 +46,7 @@ pub use encoding::Form;
 pub use error::Error;
 pub use kubeconfig::{Impersonate, Kubeconfig};
 pub use limit::RateLimit;
-pub use object::{Kind, PartialObjectMetadata, Target};
+pub use object::{Kind, Object, PartialObjectMetadata, Target};
 pub use patch::Patch;
 pub use transport::TransportError;
 pub use uri::{path_escape, percent_decode, query_escape};

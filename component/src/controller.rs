@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -54,7 +55,11 @@ where
             queue,
             reconcile,
         } = self;
-        let reconcile = Arc::new(reconcile);
+        // Of one type, so that the loop is made once and not for each controller.
+        let reconcile: Arc<Reconcile<T>> = Arc::new(move |key| {
+            let looked = reconcile(key);
+            async move { looked.await.map_err(|e| e.to_string()) }.boxed()
+        });
         let synced = synced.boxed().shared();
         for number in 0..workers {
             let (queue, reconcile, synced) =
@@ -75,17 +80,14 @@ where
     }
 }
 
-async fn work<T, R, F, E>(
+type Reconcile<T> = dyn Fn(T) -> BoxFuture<'static, Result<Next, String>> + Send + Sync;
+
+async fn work<T: Item + Display>(
     name: &'static str,
     queue: &Queue<T>,
-    reconcile: &R,
+    reconcile: &Reconcile<T>,
     stop: &CancellationToken,
-) where
-    T: Item + Display,
-    R: Fn(T) -> F,
-    F: Future<Output = Result<Next, E>>,
-    E: Display,
-{
+) {
     loop {
         let taken = tokio::select! {
             biased;
@@ -107,7 +109,11 @@ async fn work<T, R, F, E>(
             }
             Ok(Ok(Next::Again)) => queue.add_failed(key.clone()),
             Ok(Err(e)) => {
-                tracing::warn!(error = %e, failures = queue.failures(&key) + 1, "Reconciliation failed");
+                tracing::warn!(
+                    error = e,
+                    failures = queue.failures(&key) + 1,
+                    "Reconciliation failed"
+                );
                 queue.add_failed(key.clone());
             }
             Err(_) => {

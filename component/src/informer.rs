@@ -11,13 +11,14 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Api, Client, Kind, PartialObjectMetadata, Target};
+use crate::client::{Api, Client, Kind, Object, PartialObjectMetadata, Target};
 use crate::supervisor::{Supervisor, Task};
 
 mod cache;
@@ -30,10 +31,11 @@ pub use key::Key;
 pub use lister::Lister;
 
 use cache::Cache;
+use reflector::Reflector;
 
 /// What happened to an object.
 #[derive(Debug)]
-pub enum Event<K> {
+pub enum Event<K: ?Sized> {
     Added(Arc<K>),
     /// Both may be equal in content after a relist.
     Updated {
@@ -44,7 +46,7 @@ pub enum Event<K> {
     Deleted(Arc<K>),
 }
 
-impl<K> Event<K> {
+impl<K: ?Sized> Event<K> {
     /// The newest state of the object.
     #[must_use]
     pub fn object(&self) -> &Arc<K> {
@@ -53,6 +55,27 @@ impl<K> Event<K> {
             Self::Updated { new, .. } => new,
         }
     }
+}
+
+impl Event<dyn Object> {
+    fn typed<K: Kind>(&self) -> Event<K> {
+        let object = |object: &Arc<dyn Object>| typed(Arc::clone(object));
+        match self {
+            Self::Added(new) => Event::Added(object(new)),
+            Self::Updated { old, new } => Event::Updated {
+                old: object(old),
+                new: object(new),
+            },
+            Self::Deleted(last) => Event::Deleted(object(last)),
+        }
+    }
+}
+
+/// An object of a cache as what the informer's type says that all of them are.
+fn typed<K: Kind>(object: Arc<dyn Object>) -> Arc<K> {
+    object
+        .into_kind()
+        .expect("a reflector decodes the kind of its informer and no other")
 }
 
 /// Which objects of a kind; empty fields do not select.
@@ -208,26 +231,28 @@ impl Informers {
 
 /// The cache of one kind and selection, and the watch that keeps it current; cheap to clone.
 pub struct Informer<K> {
-    core: Arc<Core<K>>,
+    core: Arc<Core>,
+    kind: PhantomData<fn() -> K>,
 }
 
 /// What the handles and the reflector share.
-struct Core<K> {
-    cache: Cache<K>,
+struct Core {
+    cache: Cache,
     /// Held while an event is applied and told, so that a new subscriber misses none.
-    subscribers: Mutex<Vec<Subscriber<K>>>,
+    subscribers: Mutex<Vec<Subscriber>>,
     synced: watch::Sender<bool>,
     stop: CancellationToken,
     id: Id,
     shared: std::sync::Weak<Shared>,
 }
 
-type Subscriber<K> = Box<dyn Fn(&Key, &Event<K>) + Send + Sync>;
+type Subscriber = Box<dyn Fn(&Key, &Event<dyn Object>) + Send + Sync>;
 
 impl<K> Clone for Informer<K> {
     fn clone(&self) -> Self {
         Self {
             core: Arc::clone(&self.core),
+            kind: PhantomData,
         }
     }
 }
@@ -245,7 +270,8 @@ impl<K: Kind> Informer<K> {
         });
         let namespace = Some(id.selection.namespace.as_str()).filter(|ns| !ns.is_empty());
         let api = Api::<K>::new(shared.client.clone(), id.target.clone(), namespace);
-        let reflector = reflector::Reflector::new(api, id.selection.clone(), Arc::clone(&core));
+        let source = api.objects();
+        let reflector = Reflector::new(source, id.selection.clone(), Arc::clone(&core));
         let name = format!("reflector {}", id.target);
         shared.tasks.spawn(Task::Cache, name, async move {
             tokio::select! {
@@ -253,7 +279,10 @@ impl<K: Kind> Informer<K> {
                 () = reflector.run() => {}
             }
         });
-        Self { core }
+        Self {
+            core,
+            kind: PhantomData,
+        }
     }
 
     /// The reader of the cache.
@@ -268,9 +297,9 @@ impl<K: Kind> Informer<K> {
     pub fn subscribe(&self, tell: impl Fn(&Key, &Event<K>) + Send + Sync + 'static) {
         let mut subscribers = self.core.subscribers.lock();
         for item in &self.core.cache.snapshot() {
-            tell(item.key(), &Event::Added(Arc::clone(item.object())));
+            tell(item.key(), &Event::Added(typed(Arc::clone(item.object()))));
         }
-        subscribers.push(Box::new(tell));
+        subscribers.push(Box::new(move |key, event| tell(key, &event.typed())));
     }
 
     /// Keeps an index: the values under which objects are found with [`Lister::indexed`]. The same name
@@ -281,6 +310,7 @@ impl<K: Kind> Informer<K> {
         name: &'static str,
         values: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
     ) -> Index {
+        let values = move |object: &dyn Object| object.as_kind().map(&values).unwrap_or_default();
         self.core.cache.index(name, Box::new(values))
     }
 

@@ -184,7 +184,7 @@ impl Supervisor {
         F: Future<Output: Outcome> + Send + 'static,
     {
         let stop = self.inner.phase(kind).stop.clone();
-        self.start(kind, name.into(), stop, task);
+        self.start(kind, name.into(), stop, boxed(task));
     }
 
     /// Starts a task that ends by itself once its token is cancelled, with time until the deadline.
@@ -198,13 +198,16 @@ impl Supervisor {
     {
         let phase = self.inner.phase(kind);
         let future = task(phase.stop.clone());
-        self.start(kind, name.into(), phase.force.clone(), future);
+        self.start(kind, name.into(), phase.force.clone(), boxed(future));
     }
 
-    fn start<F>(&self, kind: Task, name: Cow<'static, str>, until: CancellationToken, task: F)
-    where
-        F: Future<Output: Outcome> + Send + 'static,
-    {
+    fn start(
+        &self,
+        kind: Task,
+        name: Cow<'static, str>,
+        until: CancellationToken,
+        task: BoxFuture<'static, Option<BoxError>>,
+    ) {
         let span = tracing::info_span!("task", task = %name);
         let inner = Arc::clone(&self.inner);
         let run = async move {
@@ -214,7 +217,7 @@ impl Supervisor {
                 () = until.cancelled() => return,
                 ended = task => ended,
             };
-            inner.ended(kind, name, ended.map(Outcome::failure));
+            inner.ended(kind, name, ended);
         };
         self.inner
             .phase(kind)
@@ -318,6 +321,14 @@ impl PhaseState {
         let _ = tokio::time::timeout(Duration::from_secs(1), self.tasks.wait()).await;
         left
     }
+}
+
+/// Tasks of one type, so that the code that runs them is made once and not for each of them.
+fn boxed<F>(task: F) -> BoxFuture<'static, Option<BoxError>>
+where
+    F: Future<Output: Outcome> + Send + 'static,
+{
+    task.map(Outcome::failure).boxed()
 }
 
 type Ended = Result<Option<BoxError>, Box<dyn std::any::Any + Send>>;

@@ -1,6 +1,7 @@
 //! The typed API of one kind.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Method;
@@ -8,11 +9,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::decode::{self, Decoders};
 use super::encoding::Form;
 use super::send::Call;
 use super::uri::{path_escape, query_escape};
 use super::watch::WatchStream;
-use super::{Client, Error, Kind, List, Patch, Target};
+use super::{Client, Error, Kind, List, Object, Patch, Target};
 
 /// The objects of one kind, in one namespace or in all.
 #[derive(Clone, Debug)]
@@ -130,24 +132,9 @@ impl<K: Kind> Api<K> {
     /// # Errors
     /// `Expired` if the version or the page is too old.
     pub async fn list(&self, params: &ListParams) -> Result<List<K>, Error> {
-        let mut call = Call::new(Method::GET, self.collection.clone()).accept(self.form().list());
-        call.query("labelSelector", &params.label_selector);
-        call.query("fieldSelector", &params.field_selector);
-        if params.limit > 0 {
-            call.query("limit", &params.limit.to_string());
-        }
-        call.query("continue", &params.continue_token);
-        call.query(
-            "resourceVersion",
-            params.resource_version.as_deref().unwrap_or_default(),
-        );
-        call.query(
-            "resourceVersionMatch",
-            params
-                .resource_version_match
-                .map_or("", ResourceVersionMatch::name),
-        );
-        self.client.list(call, &self.target).await
+        let call = list(&self.collection, self.form(), params);
+        let body = self.client.whole(call).await?;
+        decode::list(&body, &self.target)
     }
 
     /// Watches objects.
@@ -155,26 +142,21 @@ impl<K: Kind> Api<K> {
     /// # Errors
     /// `Expired` if the version is too old; it may also come as the first event.
     pub async fn watch(&self, params: &WatchParams) -> Result<WatchStream<K>, Error> {
-        let mut call = Call::new(Method::GET, self.collection.clone()).accept(self.form().watch());
-        call.query("watch", "true");
-        call.query("labelSelector", &params.label_selector);
-        call.query("fieldSelector", &params.field_selector);
-        call.query("resourceVersion", &params.resource_version);
-        if params.bookmarks || params.send_initial_events {
-            call.query("allowWatchBookmarks", "true");
+        let call = watch(&self.collection, self.form(), params);
+        let response = self.client.send(call).await?;
+        let (host, target) = (self.client.host(), &self.target);
+        Ok(WatchStream::new(response, host, target, decode::object))
+    }
+
+    /// The same objects for code that does not know their kind.
+    pub(crate) fn objects(self) -> Objects {
+        Objects {
+            form: self.form(),
+            client: self.client,
+            target: self.target,
+            collection: self.collection,
+            decode: Decoders::of::<K>(),
         }
-        if params.send_initial_events {
-            call.query("sendInitialEvents", "true");
-            call.query(
-                "resourceVersionMatch",
-                ResourceVersionMatch::NotOlderThan.name(),
-            );
-        }
-        if params.timeout_seconds > 0 {
-            call.query("timeoutSeconds", &params.timeout_seconds.to_string());
-        }
-        let response = self.client.send(call.without_timeout()).await?;
-        Ok(WatchStream::new(response, self.client.host(), &self.target))
     }
 
     /// Creates an object.
@@ -307,6 +289,82 @@ impl<K: Kind> Api<K> {
         }
         self.client.send(call.without_timeout()).await
     }
+}
+
+/// The objects of a kind that the caller does not know, without managed fields.
+pub(crate) struct Objects {
+    client: Client,
+    target: Target,
+    collection: String,
+    form: Form,
+    decode: Decoders,
+}
+
+impl Objects {
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// As [`Api::list`].
+    pub(crate) async fn list(&self, params: &ListParams) -> Result<List<Arc<dyn Object>>, Error> {
+        let call = list(&self.collection, self.form, params);
+        let body = self.client.whole(call).await?;
+        (self.decode.list)(&body, &self.target)
+    }
+
+    /// As [`Api::watch`].
+    pub(crate) async fn watch(
+        &self,
+        params: &WatchParams,
+    ) -> Result<WatchStream<Arc<dyn Object>>, Error> {
+        let call = watch(&self.collection, self.form, params);
+        let response = self.client.send(call).await?;
+        let (host, target) = (self.client.host(), &self.target);
+        Ok(WatchStream::new(response, host, target, self.decode.object))
+    }
+}
+
+fn list(collection: &str, form: Form, params: &ListParams) -> Call {
+    let mut call = Call::new(Method::GET, collection.to_owned()).accept(form.list());
+    call.query("labelSelector", &params.label_selector);
+    call.query("fieldSelector", &params.field_selector);
+    if params.limit > 0 {
+        call.query("limit", &params.limit.to_string());
+    }
+    call.query("continue", &params.continue_token);
+    call.query(
+        "resourceVersion",
+        params.resource_version.as_deref().unwrap_or_default(),
+    );
+    call.query(
+        "resourceVersionMatch",
+        params
+            .resource_version_match
+            .map_or("", ResourceVersionMatch::name),
+    );
+    call
+}
+
+fn watch(collection: &str, form: Form, params: &WatchParams) -> Call {
+    let mut call = Call::new(Method::GET, collection.to_owned()).accept(form.watch());
+    call.query("watch", "true");
+    call.query("labelSelector", &params.label_selector);
+    call.query("fieldSelector", &params.field_selector);
+    call.query("resourceVersion", &params.resource_version);
+    if params.bookmarks || params.send_initial_events {
+        call.query("allowWatchBookmarks", "true");
+    }
+    if params.send_initial_events {
+        call.query("sendInitialEvents", "true");
+        call.query(
+            "resourceVersionMatch",
+            ResourceVersionMatch::NotOlderThan.name(),
+        );
+    }
+    if params.timeout_seconds > 0 {
+        call.query("timeoutSeconds", &params.timeout_seconds.to_string());
+    }
+    call.without_timeout()
 }
 
 impl Client {

@@ -1,13 +1,15 @@
 //! Answers as objects. Protobuf says that it is protobuf by its first bytes, and of which kind it is
 //! by its envelope; everything else is JSON.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Status};
 use proto::catalogue::message_of;
 use proto::codec::protobuf;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Error, Target};
+use super::{Error, Kind, Object, Target};
 
 /// A page of objects.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -49,6 +51,32 @@ pub(super) fn object<K: DeserializeOwned>(body: &[u8], target: &Target) -> Resul
 
 pub(super) fn list<K: DeserializeOwned>(body: &[u8], target: &Target) -> Result<List<K>, Error> {
     any(body, &format!("{}List", target.kind))
+}
+
+/// How an object and a list of them are read; see [`super::Object`].
+#[derive(Clone, Copy)]
+pub(crate) struct Decoders {
+    pub(super) object: fn(&[u8], &Target) -> Result<Arc<dyn Object>, Error>,
+    pub(super) list: fn(&[u8], &Target) -> Result<List<Arc<dyn Object>>, Error>,
+}
+
+impl Decoders {
+    pub(super) fn of<K: Kind>() -> Self {
+        Self {
+            object: |body, target| object::<K>(body, target).map(shared),
+            list: |body, target| {
+                let List { metadata, items } = list::<K>(body, target)?;
+                let items = items.into_iter().map(shared).collect();
+                Ok(List { metadata, items })
+            },
+        }
+    }
+}
+
+/// Without managed fields: no daemon reads them, and they are a third of an object.
+fn shared<K: Kind>(mut object: K) -> Arc<dyn Object> {
+    object.metadata_mut().managed_fields = None;
+    Arc::new(object)
 }
 
 /// What the server says instead of an answer; none if it is no `Status` of a failure.

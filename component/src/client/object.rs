@@ -1,7 +1,9 @@
 //! Which objects a client speaks of.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{ClusterResourceScope, Metadata, Resource};
@@ -26,6 +28,33 @@ impl<K> Kind for K where
         + Sync
         + 'static
 {
+}
+
+/// An object whose kind the code that handles it does not know. What is written for it is made once,
+/// and not for each kind.
+pub trait Object: Any + Send + Sync {
+    fn meta(&self) -> &ObjectMeta;
+}
+
+impl<K: Kind> Object for K {
+    fn meta(&self) -> &ObjectMeta {
+        self.metadata()
+    }
+}
+
+impl dyn Object {
+    /// The object as one of a kind, if it is of that kind.
+    #[must_use]
+    pub fn as_kind<K: Kind>(&self) -> Option<&K> {
+        (self as &dyn Any).downcast_ref()
+    }
+
+    /// The same for one that is shared.
+    #[must_use]
+    pub fn into_kind<K: Kind>(self: Arc<Self>) -> Option<Arc<K>> {
+        let any: Arc<dyn Any + Send + Sync> = self;
+        any.downcast().ok()
+    }
 }
 
 /// A resource in paths.

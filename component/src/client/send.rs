@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::api::push_query;
 use super::body::read_all;
 use super::decode;
-use super::{Client, Error, List, Target};
+use super::{Client, Error, Target};
 
 /// How often a request is sent again; client-go's figure.
 const MAX_RETRIES: u32 = 10;
@@ -230,7 +230,7 @@ impl Client {
     }
 
     /// Sends a request and reads the whole answer.
-    async fn whole(&self, call: Call) -> Result<Bytes, Error> {
+    pub(super) async fn whole(&self, call: Call) -> Result<Bytes, Error> {
         // The head holds the stream's place in its connection until the body is read.
         let (_head, body) = self.send(call).await?.into_parts();
         read_all(body, MAX_BODY)
@@ -248,15 +248,6 @@ impl Client {
     ) -> Result<K, Error> {
         let body = self.whole(call).await?;
         decode::object(&body, target)
-    }
-
-    pub(super) async fn list<K: DeserializeOwned>(
-        &self,
-        call: Call,
-        target: &Target,
-    ) -> Result<List<K>, Error> {
-        let body = self.whole(call).await?;
-        decode::list(&body, target)
     }
 
     pub(super) async fn json<R: DeserializeOwned>(&self, call: Call) -> Result<R, Error> {

@@ -1,6 +1,5 @@
 //! The events of a watch.
 
-use std::marker::PhantomData;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status};
 use serde::Deserialize;
 
 use super::transport::TransportError;
-use super::{Error, Kind, Target, body, decode, encoding};
+use super::{Error, Target, body, decode, encoding};
 
 mod frame;
 
@@ -36,18 +35,26 @@ pub enum WatchEvent<K> {
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// The events of a watch, in order, until it ends.
-pub struct WatchStream<K> {
+pub struct WatchStream<T> {
     bytes: Pin<Box<dyn Stream<Item = Result<Bytes, TransportError>> + Send>>,
     frames: Frames,
     host: String,
     target: Target,
     /// The stream's place in its connection, which is taken until the watch ends.
     _place: http::Extensions,
-    kind: PhantomData<fn() -> K>,
+    decode: Decode<T>,
 }
 
-impl<K: Kind> WatchStream<K> {
-    pub(super) fn new(response: http::Response<Incoming>, host: &str, target: &Target) -> Self {
+/// How an event's object is read.
+pub(super) type Decode<T> = fn(&[u8], &Target) -> Result<T, Error>;
+
+impl<T> WatchStream<T> {
+    pub(super) fn new(
+        response: http::Response<Incoming>,
+        host: &str,
+        target: &Target,
+        decode: Decode<T>,
+    ) -> Self {
         let (head, body) = response.into_parts();
         let content_type = head
             .headers
@@ -60,7 +67,7 @@ impl<K: Kind> WatchStream<K> {
             host: host.to_owned(),
             target: target.clone(),
             _place: head.extensions,
-            kind: PhantomData,
+            decode,
         }
     }
 
@@ -68,7 +75,7 @@ impl<K: Kind> WatchStream<K> {
     ///
     /// # Errors
     /// If the connection broke, or the server ended the watch with a reason (`Expired`).
-    pub async fn next(&mut self) -> Option<Result<WatchEvent<K>, Error>> {
+    pub async fn next(&mut self) -> Option<Result<WatchEvent<T>, Error>> {
         loop {
             match self.frames.next() {
                 Ok(Some(frame)) => return Some(self.event(&frame)),
@@ -87,12 +94,12 @@ impl<K: Kind> WatchStream<K> {
         }
     }
 
-    fn event(&self, frame: &[u8]) -> Result<WatchEvent<K>, Error> {
+    fn event(&self, frame: &[u8]) -> Result<WatchEvent<T>, Error> {
         let Raw { kind, object } = self
             .frames
             .open(frame)
             .map_err(|problem| self.undecodable(problem))?;
-        let decoded = || decode::object::<K>(object, &self.target);
+        let decoded = || (self.decode)(object, &self.target);
         match kind {
             "ADDED" => decoded().map(WatchEvent::Added),
             "MODIFIED" => decoded().map(WatchEvent::Modified),

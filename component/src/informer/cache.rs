@@ -1,5 +1,7 @@
 //! The objects of an informer and their indexes.
 //!
+//! It does not know their kind: its code is made once, and not for each kind.
+//!
 //! Readers take a snapshot in O(1) and never wait for a writer at work; what a write replaces is
 //! dropped outside the lock.
 
@@ -10,19 +12,22 @@ use parking_lot::RwLock;
 use store::objects::{Keyed, Objects};
 
 use super::{Event, Key};
+use crate::client::Object;
 
 /// An index of an informer's cache.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Index(usize);
 
 /// An object under its key.
-pub(super) struct Item<K> {
+#[derive(Clone)]
+pub(super) struct Item {
     key: Key,
-    object: Arc<K>,
+    object: Arc<dyn Object>,
 }
 
-impl<K> Item<K> {
-    pub(super) fn new(key: Key, object: Arc<K>) -> Self {
+impl Item {
+    pub(super) fn new(object: Arc<dyn Object>) -> Self {
+        let key = Key::of(object.meta());
         Self { key, object }
     }
 
@@ -30,64 +35,44 @@ impl<K> Item<K> {
         &self.key
     }
 
-    pub(super) fn object(&self) -> &Arc<K> {
+    pub(super) fn object(&self) -> &Arc<dyn Object> {
         &self.object
     }
 }
 
-impl<K> Clone for Item<K> {
-    fn clone(&self) -> Self {
-        Self {
-            key: self.key.clone(),
-            object: Arc::clone(&self.object),
-        }
-    }
-}
-
-impl<K> Keyed for Item<K> {
+impl Keyed for Item {
     fn key(&self) -> &str {
         self.key.as_str()
     }
 }
 
-pub(super) type Values<K> = Box<dyn Fn(&K) -> Vec<String> + Send + Sync>;
+pub(super) type Values = Box<dyn Fn(&dyn Object) -> Vec<String> + Send + Sync>;
 
 /// The objects, as of a version.
-pub(super) struct Cache<K> {
-    state: RwLock<State<K>>,
+#[derive(Default)]
+pub(super) struct Cache {
+    state: RwLock<State>,
 }
 
-struct State<K> {
-    objects: Objects<Item<K>>,
-    indexes: Vec<IndexState<K>>,
+#[derive(Default)]
+struct State {
+    objects: Objects<Item>,
+    indexes: Vec<IndexState>,
     resource_version: String,
 }
 
-struct IndexState<K> {
+struct IndexState {
     name: &'static str,
-    values: Values<K>,
+    values: Values,
     keys: HashMap<String, BTreeSet<Key>>,
 }
 
-impl<K> Default for Cache<K> {
-    fn default() -> Self {
-        let state = State {
-            objects: Objects::default(),
-            indexes: Vec::new(),
-            resource_version: String::new(),
-        };
-        Self {
-            state: RwLock::new(state),
-        }
-    }
-}
-
-impl<K> Cache<K> {
-    pub(super) fn snapshot(&self) -> Objects<Item<K>> {
+impl Cache {
+    pub(super) fn snapshot(&self) -> Objects<Item> {
         self.state.read().objects.clone()
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<Arc<K>> {
+    pub(super) fn get(&self, key: &str) -> Option<Arc<dyn Object>> {
         self.state
             .read()
             .objects
@@ -100,7 +85,7 @@ impl<K> Cache<K> {
     }
 
     /// The objects that an index has under a value, by key.
-    pub(super) fn indexed(&self, index: Index, value: &str) -> Vec<Arc<K>> {
+    pub(super) fn indexed(&self, index: Index, value: &str) -> Vec<Arc<dyn Object>> {
         let state = self.state.read();
         let keys = state.indexes.get(index.0).and_then(|i| i.keys.get(value));
         let object = |key: &Key| {
@@ -121,7 +106,7 @@ impl<K> Cache<K> {
     }
 
     /// Adds an index over what is there, or finds the one of that name.
-    pub(super) fn index(&self, name: &'static str, values: Values<K>) -> Index {
+    pub(super) fn index(&self, name: &'static str, values: Values) -> Index {
         let mut state = self.state.write();
         if let Some(known) = state.indexes.iter().position(|i| i.name == name) {
             return Index(known);
@@ -139,8 +124,8 @@ impl<K> Cache<K> {
     }
 
     /// Puts an object in its place and says what that means.
-    pub(super) fn put(&self, key: &Key, object: Arc<K>, version: &str) -> Event<K> {
-        let item = Item::new(key.clone(), Arc::clone(&object));
+    pub(super) fn put(&self, item: Item, version: &str) -> Event<dyn Object> {
+        let object = Arc::clone(&item.object);
         let mut state = self.state.write();
         version.clone_into(&mut state.resource_version);
         let old = state.put(item);
@@ -154,22 +139,22 @@ impl<K> Cache<K> {
         }
     }
 
-    /// Takes an object out; `last` is its last state. None if it was not there.
-    pub(super) fn remove(&self, key: &Key, last: Arc<K>, version: &str) -> Option<Event<K>> {
+    /// Takes an object out, whose last state is `last`. None if it was not there.
+    pub(super) fn remove(&self, last: Item, version: &str) -> Option<Event<dyn Object>> {
         let mut state = self.state.write();
         version.clone_into(&mut state.resource_version);
-        let old = state.remove(key);
+        let old = state.remove(&last.key);
         drop(state);
-        old.map(|_| Event::Deleted(last))
+        old.map(|_| Event::Deleted(last.object))
     }
 
     /// Puts a whole list in the place of what is there, and says what changed: what is gone first.
     pub(super) fn replace(
         &self,
-        list: Objects<Item<K>>,
+        list: Objects<Item>,
         version: &str,
-        same: impl Fn(&K, &K) -> bool,
-    ) -> Vec<(Key, Event<K>)> {
+        same: impl Fn(&dyn Object, &dyn Object) -> bool,
+    ) -> Vec<(Key, Event<dyn Object>)> {
         let before = self.snapshot();
         let mut events = Vec::new();
         for old in &before {
@@ -180,7 +165,7 @@ impl<K> Cache<K> {
         for new in &list {
             match before.get(new.key.as_str()) {
                 None => events.push((new.key.clone(), Event::Added(Arc::clone(&new.object)))),
-                Some(old) if same(&old.object, &new.object) => {}
+                Some(old) if same(&*old.object, &*new.object) => {}
                 Some(old) => {
                     let event = Event::Updated {
                         old: Arc::clone(&old.object),
@@ -205,8 +190,8 @@ impl<K> Cache<K> {
     }
 }
 
-impl<K> State<K> {
-    fn put(&mut self, item: Item<K>) -> Option<Item<K>> {
+impl State {
+    fn put(&mut self, item: Item) -> Option<Item> {
         let old = self.objects.get(item.key.as_str()).cloned();
         for index in &mut self.indexes {
             index.change(old.as_ref(), Some(&item));
@@ -214,7 +199,7 @@ impl<K> State<K> {
         self.objects.insert(item)
     }
 
-    fn remove(&mut self, key: &Key) -> Option<Item<K>> {
+    fn remove(&mut self, key: &Key) -> Option<Item> {
         let old = self.objects.remove(key.as_str())?;
         for index in &mut self.indexes {
             index.change(Some(&old), None);
@@ -223,16 +208,16 @@ impl<K> State<K> {
     }
 }
 
-impl<K> IndexState<K> {
-    fn add(&mut self, item: &Item<K>) {
-        for value in (self.values)(&item.object) {
+impl IndexState {
+    fn add(&mut self, item: &Item) {
+        for value in (self.values)(&*item.object) {
             self.keys.entry(value).or_default().insert(item.key.clone());
         }
     }
 
-    fn change(&mut self, old: Option<&Item<K>>, new: Option<&Item<K>>) {
-        let before = old.map(|o| (self.values)(&o.object)).unwrap_or_default();
-        let after = new.map(|n| (self.values)(&n.object)).unwrap_or_default();
+    fn change(&mut self, old: Option<&Item>, new: Option<&Item>) {
+        let before = old.map(|o| (self.values)(&*o.object)).unwrap_or_default();
+        let after = new.map(|n| (self.values)(&*n.object)).unwrap_or_default();
         if before == after {
             return;
         }

@@ -1,27 +1,33 @@
 //! Reading an informer's cache.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::{Core, Index, Key};
+use super::{Core, Index, Key, typed};
 use crate::client::Kind;
 
 /// The reader of an informer's cache; cheap to clone. Every answer is of one point in time.
 pub struct Lister<K> {
-    core: Arc<Core<K>>,
+    core: Arc<Core>,
+    kind: PhantomData<fn() -> K>,
 }
 
 impl<K> Clone for Lister<K> {
     fn clone(&self) -> Self {
         Self {
             core: Arc::clone(&self.core),
+            kind: PhantomData,
         }
     }
 }
 
 impl<K: Kind> Lister<K> {
-    pub(super) fn new(core: Arc<Core<K>>) -> Self {
-        Self { core }
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self {
+            core,
+            kind: PhantomData,
+        }
     }
 
     /// The object with this namespace and name; the namespace is empty for cluster scope.
@@ -32,7 +38,7 @@ impl<K: Kind> Lister<K> {
 
     #[must_use]
     pub fn by_key(&self, key: &Key) -> Option<Arc<K>> {
-        self.core.cache.get(key.as_str())
+        self.core.cache.get(key.as_str()).map(typed)
     }
 
     /// All objects, by key.
@@ -42,7 +48,7 @@ impl<K: Kind> Lister<K> {
             .cache
             .snapshot()
             .iter()
-            .map(|item| Arc::clone(item.object()))
+            .map(|item| typed(Arc::clone(item.object())))
             .collect()
     }
 
@@ -53,14 +59,15 @@ impl<K: Kind> Lister<K> {
         let prefix = format!("{namespace}/");
         snapshot
             .prefix(&prefix)
-            .map(|item| Arc::clone(item.object()))
+            .map(|item| typed(Arc::clone(item.object())))
             .collect()
     }
 
     /// The objects that an index of this informer has under a value, by key.
     #[must_use]
     pub fn indexed(&self, index: Index, value: &str) -> Vec<Arc<K>> {
-        self.core.cache.indexed(index, value)
+        let found = self.core.cache.indexed(index, value);
+        found.into_iter().map(typed).collect()
     }
 
     #[must_use]

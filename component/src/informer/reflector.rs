@@ -20,26 +20,28 @@ use tokio::time::Instant;
 use super::cache::Item;
 use super::{Core, Key, Selection};
 use crate::backoff::{Backoff, Policy};
-use crate::client::{Api, Error, Kind, ListParams, WatchEvent, WatchParams, WatchStream};
+use crate::client::{self, Error, ListParams, Object, WatchEvent, WatchParams};
 
 /// Watches are asked to end after five to ten minutes, so that load moves between servers.
 const WATCH_SECONDS: std::ops::Range<u32> = 300..600;
 /// A watch that ends so soon without an event is a failure.
 const SHORT_WATCH: Duration = Duration::from_secs(1);
 
-pub(super) struct Reflector<K> {
-    api: Api<K>,
+type Stream = client::WatchStream<Arc<dyn Object>>;
+
+pub(super) struct Reflector {
+    source: client::Objects,
     selection: Selection,
-    core: Arc<Core<K>>,
+    core: Arc<Core>,
     /// The server streams initial events; false once it refused to.
     watch_list: bool,
     backoff: Backoff,
 }
 
-impl<K: Kind> Reflector<K> {
-    pub(super) fn new(api: Api<K>, selection: Selection, core: Arc<Core<K>>) -> Self {
+impl Reflector {
+    pub(super) fn new(source: client::Objects, selection: Selection, core: Arc<Core>) -> Self {
         Self {
-            api,
+            source,
             selection,
             core,
             watch_list: true,
@@ -59,7 +61,7 @@ impl<K: Kind> Reflector<K> {
     }
 
     /// Fills the cache; returns the watch that goes on from there, if one is open already.
-    async fn all_objects(&mut self) -> Result<Option<WatchStream<K>>, Error> {
+    async fn all_objects(&mut self) -> Result<Option<Stream>, Error> {
         if self.watch_list {
             match self.stream_all().await {
                 Ok(stream) => return Ok(Some(stream)),
@@ -67,7 +69,7 @@ impl<K: Kind> Reflector<K> {
                 Err(e)
                     if e.is_invalid() || e.code() == Some(400) || e.is_method_not_supported() =>
                 {
-                    tracing::info!(resource = %self.api.target(), "The server does not stream lists, listing");
+                    tracing::info!(resource = %self.source.target(), "The server does not stream lists, listing");
                     self.watch_list = false;
                 }
                 Err(e) => return Err(e),
@@ -84,32 +86,32 @@ impl<K: Kind> Reflector<K> {
             resource_version: first.then(|| "0".to_owned()),
             ..ListParams::default()
         };
-        let list = self.api.list(&params).await?;
+        let list = self.source.list(&params).await?;
         let version = list.resource_version().to_owned();
-        self.replace(list.items.into_iter().map(item).collect(), &version);
+        self.replace(list.items.into_iter().map(Item::new).collect(), &version);
         Ok(())
     }
 
     /// Gets all objects as the first events of a watch.
-    async fn stream_all(&self) -> Result<WatchStream<K>, Error> {
+    async fn stream_all(&self) -> Result<Stream, Error> {
         let mut stream = self
-            .api
+            .source
             .watch(&self.watch_params(String::new(), true))
             .await?;
         let mut all = Objects::new();
         loop {
             let Some(event) = stream.next().await else {
                 return Err(Error::Decode {
-                    expected: format!("list of {}", self.api.target()),
+                    expected: format!("list of {}", self.source.target()),
                     problem: "the watch ended before all objects were there".to_owned(),
                 });
             };
             match event? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    all.insert(item(object));
+                    all.insert(Item::new(object));
                 }
                 WatchEvent::Deleted(object) => {
-                    all.remove(Key::of(object.metadata()).as_str());
+                    all.remove(Key::of(object.meta()).as_str());
                 }
                 WatchEvent::Bookmark {
                     resource_version: new,
@@ -135,7 +137,7 @@ impl<K: Kind> Reflector<K> {
     }
 
     /// Follows the watch, resuming it, until that is of no use any more; returns why.
-    async fn follow(&mut self, mut stream: Option<WatchStream<K>>) -> Error {
+    async fn follow(&mut self, mut stream: Option<Stream>) -> Error {
         loop {
             let began = Instant::now();
             let before = self.core.cache.resource_version();
@@ -157,15 +159,11 @@ impl<K: Kind> Reflector<K> {
         }
     }
 
-    async fn open(
-        &self,
-        stream: Option<WatchStream<K>>,
-        version: &str,
-    ) -> Result<WatchStream<K>, Error> {
+    async fn open(&self, stream: Option<Stream>, version: &str) -> Result<Stream, Error> {
         match stream {
             Some(open) => Ok(open),
             None => {
-                self.api
+                self.source
                     .watch(&self.watch_params(version.to_owned(), false))
                     .await
             }
@@ -173,50 +171,44 @@ impl<K: Kind> Reflector<K> {
     }
 
     /// Applies a watch's events until it ends.
-    async fn drain(&self, stream: &mut WatchStream<K>) -> Result<(), Error> {
+    async fn drain(&self, stream: &mut Stream) -> Result<(), Error> {
         while let Some(event) = stream.next().await {
             self.apply(event?);
         }
         Ok(())
     }
 
-    fn apply(&self, event: WatchEvent<K>) {
+    fn apply(&self, event: WatchEvent<Arc<dyn Object>>) {
+        let cache = &self.core.cache;
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                let item = item(object);
-                let version = version_of(&**item.object());
+                let item = Item::new(object);
+                let (key, version) = (item.key().clone(), version_of(&**item.object()));
                 let subscribers = self.core.subscribers.lock();
-                let event = self
-                    .core
-                    .cache
-                    .put(item.key(), Arc::clone(item.object()), &version);
+                let event = cache.put(item, &version);
                 for tell in &*subscribers {
-                    tell(item.key(), &event);
+                    tell(&key, &event);
                 }
             }
             WatchEvent::Deleted(object) => {
-                let item = item(object);
-                let version = version_of(&**item.object());
+                let item = Item::new(object);
+                let (key, version) = (item.key().clone(), version_of(&**item.object()));
                 let subscribers = self.core.subscribers.lock();
-                if let Some(event) =
-                    self.core
-                        .cache
-                        .remove(item.key(), Arc::clone(item.object()), &version)
-                {
+                if let Some(event) = cache.remove(item, &version) {
                     for tell in &*subscribers {
-                        tell(item.key(), &event);
+                        tell(&key, &event);
                     }
                 }
             }
             WatchEvent::Bookmark {
                 resource_version, ..
-            } => self.core.cache.set_resource_version(&resource_version),
+            } => cache.set_resource_version(&resource_version),
         }
     }
 
-    fn replace(&self, list: Objects<Item<K>>, version: &str) {
+    fn replace(&self, list: Objects<Item>, version: &str) {
         let subscribers = self.core.subscribers.lock();
-        let same = |old: &K, new: &K| {
+        let same = |old: &dyn Object, new: &dyn Object| {
             !version_of(old).is_empty()
                 && version_of(old) == version_of(new)
                 && uid(old) == uid(new)
@@ -240,24 +232,16 @@ impl<K: Kind> Reflector<K> {
     async fn wait_after(&mut self, what: &'static str, cause: &str, at_least: Duration) {
         let delay = self.backoff.failed().max(at_least);
         let version = self.core.cache.resource_version();
-        tracing::warn!(resource = %self.api.target(), version, error = cause, ?delay, "{what}");
+        tracing::warn!(resource = %self.source.target(), version, error = cause, ?delay, "{what}");
         tokio::time::sleep(delay).await;
     }
 }
 
-fn item<K: Kind>(mut object: K) -> Item<K> {
-    object.metadata_mut().managed_fields = None;
-    Item::new(Key::of(object.metadata()), Arc::new(object))
+fn version_of(object: &dyn Object) -> String {
+    let version = object.meta().resource_version.as_ref();
+    version.cloned().unwrap_or_default()
 }
 
-fn version_of<K: Kind>(object: &K) -> String {
-    object
-        .metadata()
-        .resource_version
-        .clone()
-        .unwrap_or_default()
-}
-
-fn uid<K: Kind>(object: &K) -> Option<&str> {
-    object.metadata().uid.as_deref()
+fn uid(object: &dyn Object) -> Option<&str> {
+    object.meta().uid.as_deref()
 }
