@@ -558,6 +558,31 @@ async fn policies_back_off_and_events_are_upstreams() {
 }
 
 #[tokio::test]
+async fn an_image_is_not_missing_before_the_archives_are_read() {
+    let server = Server::start().await;
+    publish(&server, "app", "v1", &[layer("f", 10)]);
+    let node = Node::new(&[&server]);
+    let (read, archives) = tokio::sync::watch::channel(false);
+    let images = Images::new(
+        node.store.clone(),
+        node.puller.clone(),
+        ensure::Config::default(),
+    );
+    let images = images.after_archives(archives);
+    let name = format!("{}/app:v1", server.domain());
+    let import = async {
+        let pull = node.puller.pull(&name.parse().unwrap(), Vec::new());
+        pull.finish().await.unwrap();
+        read.send(true).unwrap();
+    };
+    let ((found, _), ()) = tokio::join!(
+        ensured(&images, "uid", &name, PullPolicy::Never, &[]),
+        import
+    );
+    found.unwrap();
+}
+
+#[tokio::test]
 async fn a_private_image_that_is_here_is_not_for_every_pod() {
     let server = Server::start().await;
     publish(&server, "app", "v1", &[layer("f", 10)]);

@@ -12,6 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::ObjectReference;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::config::{Config, KubeletConfiguration};
 use crate::container_manager::eviction::Reclaim;
@@ -57,7 +58,9 @@ pub(super) fn open(
         ..registry::Config::default()
     });
     let puller = Puller::new(Arc::clone(&store), registry, pull::Config::default());
-    let images = Arc::new(Images::new(Arc::clone(&store), puller, pulls(kubelet)));
+    let (read, archives_read) = watch::channel(false);
+    let images = Images::new(Arc::clone(&store), puller, pulls(kubelet));
+    let images = Arc::new(images.after_archives(archives_read));
     let archives = Directory {
         store: Arc::clone(&store),
         path: config.node.root.join(ARCHIVES),
@@ -66,7 +69,7 @@ pub(super) fn open(
     tasks.spawn(
         Task::Worker,
         "image-archives",
-        archives.run().map(|ended| match ended {
+        archives.run(read).map(|ended| match ended {
             Ok(never) => match never {},
             Err(e) => Err::<(), _>(e),
         }),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::access::Verification;
 use super::auth::Credential;
@@ -113,6 +113,8 @@ pub struct Images {
     config: Config,
     permits: Semaphore,
     limits: Mutex<Limits>,
+    /// Whether the archives that were there at the start are read.
+    archives: watch::Receiver<bool>,
 }
 
 /// What earlier pulls mean for the next one. Pure but for the clock that is handed in.
@@ -143,7 +145,14 @@ impl Images {
             config,
             permits,
             limits,
+            archives: watch::channel(true).1,
         }
+    }
+
+    /// Waits for archives before it says that an image is not here.
+    #[must_use]
+    pub fn after_archives(self, archives: watch::Receiver<bool>) -> Self {
+        Self { archives, ..self }
     }
 
     /// The image, pulled if the policy says so. What is worth an event is told as it happens.
@@ -168,6 +177,10 @@ impl Images {
                 });
             }
         };
+        if self.store.image(image).is_none() {
+            // An error is the end of the import, after which nothing comes.
+            let _ = self.archives.clone().wait_for(|read| *read).await;
+        }
         if let Some(here) = self.present(wanted, &reference, tell)? {
             return Ok(here);
         }

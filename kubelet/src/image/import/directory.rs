@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::import;
 use crate::image::manifest::Platform;
@@ -39,11 +40,12 @@ struct Seen {
 const SUFFIXES: [&str; 5] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.zstd"];
 
 impl Directory {
-    /// Imports what is there and then whatever comes, until the future is dropped.
+    /// Imports what is there and then whatever comes, until the future is dropped. `read` becomes
+    /// true when what was there at the start is read.
     ///
     /// # Errors
     /// If the directory cannot be watched. Archives that cannot be read are logged and left alone.
-    pub async fn run(self) -> io::Result<std::convert::Infallible> {
+    pub async fn run(self, read: watch::Sender<bool>) -> io::Result<std::convert::Infallible> {
         fs::create_dir_all(&self.path)?;
         let watch = Watch::new()?;
         watch.add(&self.path)?;
@@ -54,6 +56,7 @@ impl Directory {
             if let Err(error) = scanned.map_err(io::Error::other).and_then(|result| result) {
                 tracing::warn!(path = %this.path.display(), %error, "cannot read image archives");
             }
+            let _ = read.send(true);
             watch.changed().await?;
         }
     }

@@ -169,6 +169,7 @@ async fn an_archive_dropped_into_the_directory_is_imported_once() {
         platform: here(),
     };
     fs::create_dir(&path).unwrap();
+    let (read, was_read) = tokio::sync::watch::channel(false);
     let drop_one = async {
         fs::write(path.join("broken.tar"), "no").unwrap();
         fs::write(dir.path().join("x"), layout("example.com/app:1", "f").tar()).unwrap();
@@ -178,9 +179,10 @@ async fn an_archive_dropped_into_the_directory_is_imported_once() {
         }
     };
     tokio::select! {
-        ended = directory.run() => panic!("{ended:?}"),
+        ended = directory.run(read) => panic!("{ended:?}"),
         () = drop_one => {}
     }
+    assert!(*was_read.borrow());
     // Removed by hand, it comes back with the next look, because its archive still lies there.
     let directory = Directory {
         store: store.clone(),
