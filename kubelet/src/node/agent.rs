@@ -226,13 +226,16 @@ impl Agent {
             let version = node.metadata.resource_version.as_deref();
             version.and_then(|v| v.parse::<u64>().ok()).unwrap_or(0)
         };
-        let cached = self.informer.lister().get("", &self.name);
-        cached.map(|cached| match &state.sent {
-            Some(sent) if version(sent) > version(&cached) && same(sent, &cached) => {
-                Arc::clone(sent)
+        match (self.informer.lister().get("", &self.name), &state.sent) {
+            (Some(cached), Some(sent))
+                if version(sent) > version(&cached) && same(sent, &cached) =>
+            {
+                Some(Arc::clone(sent))
             }
-            _ => cached,
-        })
+            // Registered just now: the cache has not heard of it.
+            (None, sent) if state.sent_at.is_none() => sent.clone(),
+            (cached, _) => cached,
+        }
     }
 
     async fn try_sync(&self, state: &mut State, live: bool) -> Result<(), Error> {

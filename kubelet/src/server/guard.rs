@@ -141,6 +141,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn entering_a_pod_is_create_whatever_the_method() {
+        for path in [
+            "/exec/ns/pod/main",
+            "/attach/ns/pod/uid/main",
+            "/run/ns/pod/main",
+            "/portForward/ns/pod",
+        ] {
+            for method in [Method::GET, Method::POST, Method::PUT] {
+                assert_eq!(verb(&method, path), "create", "{method} {path}");
+            }
+        }
+        for path in [
+            "/executive",
+            "/containerLogs/ns/pod/main",
+            "/runningpods",
+            "/",
+        ] {
+            assert_eq!(verb(&Method::GET, path), "get", "{path}");
+            assert_eq!(verb(&Method::POST, path), "create", "{path}");
+        }
+        assert_eq!(verb(&Method::OPTIONS, "/pods"), "");
+    }
+
+    #[test]
     fn paths_have_upstreams_subresources() {
         let cases: &[(&str, &[&str])] = &[
             ("/stats/", &["stats"]),
