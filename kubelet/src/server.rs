@@ -45,9 +45,10 @@ pub trait Source: Send + Sync {
     /// The uid of a mirror pod is its static pod's.
     fn by_uid(&self, uid: &str) -> Option<Arc<Pod>>;
     /// Whether pods are being worked on; what is wrong, if not (`/healthz/syncloop`).
-    fn health(&self) -> Result<(), String> {
-        Ok(())
-    }
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    fn health(&self) -> Result<(), String>;
 }
 
 /// What the server is made of.

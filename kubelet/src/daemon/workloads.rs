@@ -393,4 +393,8 @@ impl server::Source for Shown {
     fn by_uid(&self, uid: &str) -> Option<Arc<Pod>> {
         self.0.by_uid(uid)
     }
+
+    fn health(&self) -> Result<(), String> {
+        self.0.health()
+    }
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
@@ -11,6 +12,9 @@ use super::registry::Entry;
 use super::worker::SNAPSHOT;
 use super::{Shared, spec};
 use crate::runtime::ContainerState;
+
+/// Nothing holds the registry for so long, unless it holds it for ever.
+const STUCK: Duration = Duration::from_millis(500);
 
 /// The pods of this node; cheap to clone.
 #[derive(Clone)]
@@ -53,6 +57,18 @@ impl Pods {
         let mut mirrors = registry.mirrors.values();
         let mirror = mirrors.find(|mirror| spec::uid(mirror) == uid)?;
         take(registry.mirrored(mirror)?)
+    }
+
+    /// Whether pods can be worked on at all: everything passes by the registry, which nobody holds for
+    /// longer than it takes to look something up.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn health(&self) -> Result<(), String> {
+        match self.shared.registry.try_lock_for(STUCK) {
+            Some(_) => Ok(()),
+            None => Err(format!("no pod could be looked at for {STUCK:?}")),
+        }
     }
 
     /// All pods, static ones too, with their statuses as last generated.

@@ -25,12 +25,12 @@ pub(crate) struct Setup {
     pub(crate) plain: SocketAddr,
     pub(crate) ca: Ca,
     pub(crate) tasks: Supervisor,
-    pods: Arc<Pods>,
+    pub(crate) pods: Arc<Pods>,
 }
 
 /// The pods of the tests.
 #[derive(Default)]
-struct Pods(Mutex<Vec<Arc<Pod>>>);
+pub(crate) struct Pods(pub(crate) Mutex<Vec<Arc<Pod>>>);
 
 impl Source for Pods {
     fn all(&self) -> Vec<Arc<Pod>> {
@@ -48,6 +48,11 @@ impl Source for Pods {
     fn by_uid(&self, uid: &str) -> Option<Arc<Pod>> {
         let is = |pod: &&Arc<Pod>| pod.metadata.uid.as_deref() == Some(uid);
         self.0.lock().iter().find(is).cloned()
+    }
+
+    fn health(&self) -> Result<(), String> {
+        let free = self.0.try_lock().is_some();
+        free.then_some(()).ok_or_else(|| "held".to_owned())
     }
 }
 
