@@ -18,18 +18,22 @@ use crate::resources::{self, Amounts, Resources, Scalars};
 use crate::selector::{Labels, Selector};
 
 pub mod counts;
+pub mod disruption;
 pub mod labels;
 pub mod taints;
 pub mod terms;
+pub mod volumes;
 mod workloads;
 mod zones;
 
 use counts::Counts;
 pub use counts::{ByNode, Counted};
+use disruption::Disruption;
 pub use labels::{Column, NodeLabels};
 pub use taints::{TaintInfo, TaintSetId, TaintSets};
 use terms::Terms;
 pub use terms::Wish;
+use volumes::Volumes;
 pub use workloads::Workload;
 use workloads::Workloads;
 
@@ -160,6 +164,8 @@ pub struct Cluster {
     counts: Counts,
     terms: Terms,
     workloads: Workloads,
+    disruption: Disruption,
+    volumes: Volumes,
     namespaces: HashMap<String, Labels>,
     no_labels: Labels,
 }
@@ -262,6 +268,26 @@ impl Cluster {
     #[must_use]
     pub fn workload_selector(&self, pod: &PodInfo) -> Selector {
         self.workloads.selector(pod)
+    }
+
+    /// Storage.
+    #[must_use]
+    pub fn volumes(&self) -> &Volumes {
+        &self.volumes
+    }
+
+    pub fn volumes_mut(&mut self) -> &mut Volumes {
+        &mut self.volumes
+    }
+
+    /// Disruption budgets, and preemptions that are under way.
+    #[must_use]
+    pub fn disruption(&self) -> &Disruption {
+        &self.disruption
+    }
+
+    pub fn disruption_mut(&mut self) -> &mut Disruption {
+        &mut self.disruption
     }
 
     #[must_use]
@@ -485,6 +511,7 @@ impl Cluster {
             .unwrap_or(&self.no_labels);
         self.counts.change(node, pod, labels, plus);
         self.terms.change(node, pod, plus);
+        self.volumes.count(pod, plus);
     }
 }
 

@@ -6,10 +6,14 @@ use component::args::{self, Args};
 use component::config::{ClientConnection, LeaderElection, Problems, Versioned};
 use serde::{Deserialize, Serialize};
 
+use crate::extender::ExtenderConfig;
+
 mod args_of_plugins;
 mod profiles;
 
-pub use args_of_plugins::{PluginArgs, ResourceSpec, SpreadArgs};
+pub use args_of_plugins::{
+    Gates, PluginArgs, PreemptionArgs, ResourceSpec, ShapePoint, SpreadArgs,
+};
 pub use profiles::{PluginRef, PluginSet, Plugins, ProfileConfig};
 
 /// The file. Absent fields have upstream's defaults.
@@ -28,7 +32,7 @@ pub struct KubeSchedulerConfiguration {
     pub pod_initial_backoff_seconds: i64,
     pub pod_max_backoff_seconds: i64,
     pub profiles: Vec<ProfileConfig>,
-    pub extenders: Vec<serde_json::Value>,
+    pub extenders: Vec<ExtenderConfig>,
     /// Without effect: caches are always kept, so that a new leader starts at once.
     pub delay_cache_until_active: bool,
 }
@@ -75,6 +79,14 @@ impl KubeSchedulerConfiguration {
         let mut problems = Problems::new();
         config.validate(&mut problems);
         Ok(problems.or(config)?)
+    }
+
+    /// Resources that extenders look after alone.
+    #[must_use]
+    pub fn left_to_extenders(&self) -> Vec<String> {
+        let managed = self.extenders.iter().flat_map(|e| &e.managed_resources);
+        let ignored = managed.filter(|m| m.ignored_by_scheduler);
+        ignored.map(|m| m.name.clone()).collect()
     }
 
     fn complete(&mut self) {
@@ -124,11 +136,7 @@ impl KubeSchedulerConfiguration {
             "podMaxBackoffSeconds",
             "must be greater than or equal to PodInitialBackoffSeconds",
         );
-        problems.check(
-            self.extenders.is_empty(),
-            "extenders",
-            "extenders are not implemented yet",
-        );
+        crate::extender::validate(&self.extenders, problems);
         profiles::validate(&self.profiles, problems);
     }
 }

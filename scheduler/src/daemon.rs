@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::config::KubeSchedulerConfiguration;
 use crate::engine::{Engine, Parts, RUNNING};
+use crate::extender::Extenders;
 use crate::metrics::Metrics;
 use crate::plugins;
 use crate::profile::{Profile, Profiles};
@@ -74,10 +75,11 @@ impl Daemon for Scheduler {
         let features = Features::defaults().with(gates.0.iter().map(|(n, v)| (n.as_str(), *v)))?;
         let config = KubeSchedulerConfiguration::load(args)?;
         let percentage = config.percentage_of_nodes_to_score;
+        let left = config.left_to_extenders();
         let profiles: Result<_, String> = config
             .profiles
             .iter()
-            .map(|p| p.build(percentage, &features))
+            .map(|p| p.build_beside(&left, percentage, &features))
             .collect();
         Ok(Self {
             profiles: profiles.map_err(anyhow::Error::msg)?,
@@ -137,6 +139,7 @@ impl Scheduler {
             recorders: recorders(&self.profiles, &client, tasks),
             profiles: Profiles::new(self.profiles.into_iter().collect()),
             settings: settings(config, self.args.get(&MAX_UNSCHEDULABLE)),
+            extenders: Extenders::new(&config.extenders, tasks, &registry)?,
             client: client.clone(),
             pods,
             metrics,

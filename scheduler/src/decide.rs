@@ -71,6 +71,8 @@ pub struct Attempt<'a> {
     pub filters: Filters<'a>,
     pub nominated: &'a Nominated,
     pub diagnosis: &'a Diagnosis,
+    /// A random number, for where to begin.
+    pub roll: u32,
 }
 
 /// The filters that have something to say about a pod, with their state.
@@ -93,7 +95,14 @@ impl Clone for Filters<'_> {
     }
 }
 
-impl Filters<'_> {
+impl<'a> Filters<'a> {
+    fn none(profile: &'a Profile) -> Self {
+        Self {
+            profile,
+            states: Vec::new(),
+        }
+    }
+
     /// Holds a pod against a node; the first plugin that says no has the word.
     fn run(&self, cycle: &Cycle<'_>, node: NodeIndex) -> Result<(), (&'static str, Rejection)> {
         for (index, state) in &self.states {
@@ -170,35 +179,83 @@ pub fn decide(
     nominated: &Nominated,
     search: &mut Search,
 ) -> Result<Decision, Failure> {
-    if cluster.order().is_empty() {
-        return Err(Failure::NoNodes);
-    }
     let cycle = Cycle::new(cluster, pod);
     let mut diagnosis = Diagnosis::default();
-    let (filters, feasible) = match prepare(&cycle, profile, &mut diagnosis)? {
-        Some((filters, only)) => {
-            let feasible = find(&cycle, &filters, only, nominated, &mut diagnosis, search)?;
-            (filters, feasible)
-        }
-        None => (
-            Filters {
-                profile,
-                states: Vec::new(),
-            },
-            Vec::new(),
-        ),
-    };
+    let cleared = nominated.node_of(pod);
+    let (filters, feasible) =
+        search_nodes(&cycle, profile, nominated, cleared, &mut diagnosis, search)?;
     let evaluated = feasible.len() + diagnosis.nodes.len();
-    let node = match *feasible {
-        [] => return Err(make_room(cycle, filters, nominated, diagnosis)),
-        [only] => only,
-        _ => best(&cycle, profile, &feasible, search),
-    };
+    if feasible.is_empty() {
+        let roll = search.dice.random();
+        return Err(make_room(cycle, filters, nominated, diagnosis, roll));
+    }
+    let none = vec![0; feasible.len()];
     Ok(Decision {
-        node,
+        node: choose(cluster, profile, pod, &feasible, &none, search),
         evaluated,
         feasible: feasible.len(),
     })
+}
+
+/// The nodes that fit a pod, for those whose decision others have a word in. `cleared`: the node that is
+/// tried first, if any.
+///
+/// # Errors
+/// If there are no nodes, or a plugin fails.
+pub fn feasible(
+    cluster: &Cluster,
+    profile: &Profile,
+    pod: &PodInfo,
+    nominated: &Nominated,
+    cleared: &str,
+    search: &mut Search,
+) -> Result<(Vec<NodeIndex>, Diagnosis), Failure> {
+    let cycle = Cycle::new(cluster, pod);
+    let mut diagnosis = Diagnosis::default();
+    let (_, nodes) = search_nodes(&cycle, profile, nominated, cleared, &mut diagnosis, search)?;
+    Ok((nodes, diagnosis))
+}
+
+/// No node is left, as `diagnosis` says: makes room if that is possible.
+///
+/// # Errors
+/// Always.
+pub fn none_left(
+    cluster: &Cluster,
+    profile: &Profile,
+    pod: &PodInfo,
+    nominated: &Nominated,
+    diagnosis: Diagnosis,
+    search: &mut Search,
+) -> Failure {
+    let cycle = Cycle::new(cluster, pod);
+    let filters = match prepare(&cycle, profile, &mut Diagnosis::default()) {
+        Ok(Some((filters, _))) => filters,
+        Ok(None) => Filters::none(profile),
+        Err(failure) => return failure,
+    };
+    let roll = search.dice.random();
+    make_room(cycle, filters, nominated, diagnosis, roll)
+}
+
+fn search_nodes<'a>(
+    cycle: &Cycle<'_>,
+    profile: &'a Profile,
+    nominated: &Nominated,
+    cleared: &str,
+    diagnosis: &mut Diagnosis,
+    search: &mut Search,
+) -> Result<(Filters<'a>, Vec<NodeIndex>), Failure> {
+    if cycle.cluster.order().is_empty() {
+        return Err(Failure::NoNodes);
+    }
+    match prepare(cycle, profile, diagnosis)? {
+        Some((filters, only)) => {
+            let nodes = find(cycle, &filters, only, nominated, cleared, diagnosis, search)?;
+            Ok((filters, nodes))
+        }
+        None => Ok((Filters::none(profile), Vec::new())),
+    }
 }
 
 type Ready<'a> = (Filters<'a>, Option<Vec<NodeIndex>>);
@@ -209,10 +266,7 @@ fn prepare<'a>(
     profile: &'a Profile,
     diagnosis: &mut Diagnosis,
 ) -> Result<Option<Ready<'a>>, Failure> {
-    let mut filters = Filters {
-        profile,
-        states: Vec::new(),
-    };
+    let mut filters = Filters::none(profile);
     let mut only: Option<Vec<NodeIndex>> = None;
     let mut narrowing = Vec::new();
     for (index, plugin) in profile.plugins.iter().enumerate() {
@@ -289,12 +343,13 @@ fn find(
     filters: &Filters<'_>,
     only: Option<Vec<NodeIndex>>,
     nominated: &Nominated,
+    cleared: &str,
     diagnosis: &mut Diagnosis,
     search: &mut Search,
 ) -> Result<Vec<NodeIndex>, Failure> {
     let all = cycle.cluster.order();
     // A node that was cleared for the pod is tried first, and taken without looking at others.
-    if let Some(cleared) = cycle.cluster.node(cycle.pod.nominated_node()) {
+    if let Some(cleared) = cycle.cluster.node(cleared) {
         let own = look(cycle, filters, &[cleared], 0, 1, nominated, diagnosis)?;
         if !own.is_empty() {
             return Ok(own);
@@ -366,26 +421,38 @@ fn nodes_to_find(percentage: usize, nodes: usize) -> usize {
     (nodes * percentage / 100).max(FEW_NODES)
 }
 
-/// The best of the nodes that fit; among equals, one by chance.
-fn best(
-    cycle: &Cycle<'_>,
+/// The best of the nodes that fit; among equals, one by chance. `others` is added to the plugins' scores.
+///
+/// # Panics
+/// If there are no nodes to choose from, or not as many scores.
+pub fn choose(
+    cluster: &Cluster,
     profile: &Profile,
-    feasible: &[NodeIndex],
+    pod: &PodInfo,
+    nodes: &[NodeIndex],
+    others: &[i64],
     search: &mut Search,
 ) -> NodeIndex {
-    let totals = score(cycle, profile, feasible);
+    if let [only] = *nodes {
+        return only;
+    }
+    let totals = score(&Cycle::new(cluster, pod), profile, nodes);
+    let totals = totals
+        .iter()
+        .zip(others)
+        .map(|(own, other)| own.saturating_add(*other));
     let (mut chosen, mut most, mut equals) = (0, i64::MIN, 0_u32);
-    for (at, total) in totals.iter().enumerate() {
-        if *total > most {
-            (chosen, most, equals) = (at, *total, 1);
-        } else if *total == most {
+    for (at, total) in totals.enumerate() {
+        if total > most {
+            (chosen, most, equals) = (at, total, 1);
+        } else if total == most {
             equals += 1;
             if search.dice.random_range(0..equals) == 0 {
                 chosen = at;
             }
         }
     }
-    feasible[chosen]
+    nodes[chosen]
 }
 
 /// The weighted sums of all plugins' scores.
@@ -407,12 +474,13 @@ pub fn score(cycle: &Cycle<'_>, profile: &Profile, nodes: &[NodeIndex]) -> Vec<i
     totals
 }
 
-/// Asks the plugins that make room.
+/// Asks the plugins that make room, until one has the last word (`RunPostFilterPlugins`).
 fn make_room(
     cycle: Cycle<'_>,
     filters: Filters<'_>,
     nominated: &Nominated,
     diagnosis: Diagnosis,
+    roll: u32,
 ) -> Failure {
     let profile = filters.profile;
     let attempt = Attempt {
@@ -420,20 +488,33 @@ fn make_room(
         filters,
         nominated,
         diagnosis: &diagnosis,
+        roll,
     };
-    let makers = profile.plugins.iter().filter(|p| p.points.post_filter);
-    let done = makers.filter_map(|p| p.plugin.post_filter(&attempt)).next();
-    let mut diagnosis = diagnosis.clone();
-    if let Some(done) = &done {
-        diagnosis.post_filter.clone_from(&done.message);
+    let mut made: Option<PostFiltered> = None;
+    let mut said = Vec::new();
+    for plugin in profile.at(|p| p.post_filter) {
+        let Some(one) = plugin.post_filter(&attempt) else {
+            continue;
+        };
+        if one.settled {
+            said = vec![one.message.clone()];
+            made = Some(one);
+            break;
+        }
+        said.push(one.message.clone());
+        if made.is_none() || one.nominate.is_some() {
+            made = Some(one);
+        }
     }
+    let mut diagnosis = diagnosis.clone();
+    diagnosis.post_filter = said.join(", ");
     let error = Box::new(FitError {
         nodes: cycle.cluster.order().len(),
         diagnosis,
     });
     Failure::Unfit {
         error,
-        nominate: done,
+        nominate: made,
     }
 }
 

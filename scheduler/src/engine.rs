@@ -5,6 +5,7 @@
 //!
 //! Invariant: a pod that was popped is in flight until it is bound, comes back, or is found to be gone.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use component::client::Client;
@@ -13,11 +14,12 @@ use component::informer::Lister;
 use component::supervisor::Supervisor;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, NodeIndex};
 use crate::decide::{Failure, Search, decide};
+use crate::extender::Extenders;
 use crate::framework::{BindError, Change, Event, FitError, Permit, PostFiltered};
 use crate::metrics::{Metrics, Outcome};
 use crate::pod::PodInfo;
@@ -25,8 +27,12 @@ use crate::profile::{Asked, Profile, Profiles};
 use crate::queue::{Queue, Queued, Settings};
 
 mod bind;
+mod extended;
 mod handlers;
+mod preempt;
 mod report;
+
+use bind::{Assumed, Held};
 
 pub(crate) use handlers::RUNNING;
 
@@ -47,9 +53,12 @@ struct Shared {
     state: Mutex<State>,
     /// Something changed that may let a pod be tried.
     wake: Notify,
+    /// Something changed that a binding may wait for.
+    storage: Notify,
     profiles: Profiles,
     recorders: Vec<(String, Recorder)>,
     client: Client,
+    extenders: Extenders,
     pods: Lister<Pod>,
     metrics: Metrics,
     tasks: Supervisor,
@@ -62,6 +71,8 @@ pub(crate) struct State {
     pub(crate) cluster: Cluster,
     pub(crate) queue: Queue,
     search: Search,
+    /// Pods that something is done for before they are bound, and how to call it off.
+    preparing: HashMap<Arc<str>, oneshot::Sender<()>>,
 }
 
 /// What an engine is made of.
@@ -70,6 +81,7 @@ pub struct Parts {
     pub recorders: Vec<(String, Recorder)>,
     pub settings: Settings,
     pub client: Client,
+    pub extenders: Extenders,
     pub pods: Lister<Pod>,
     pub metrics: Metrics,
     pub tasks: Supervisor,
@@ -79,12 +91,7 @@ pub struct Parts {
 
 /// What became of a pod in one cycle.
 enum Tried {
-    Assumed {
-        queued: Queued,
-        node: Arc<str>,
-        began: Instant,
-        wait: Option<std::time::Duration>,
-    },
+    Assumed(Assumed),
     Failed {
         queued: Queued,
         failure: Failure,
@@ -92,6 +99,8 @@ enum Tried {
     },
     /// It need not be scheduled any more.
     Skipped(Queued),
+    /// Extenders have to be asked.
+    Extended(Queued, Instant),
 }
 
 impl Engine {
@@ -101,14 +110,17 @@ impl Engine {
             cluster: Cluster::default(),
             queue: Queue::new(parts.settings, Instant::now()),
             search: Search::seeded(parts.seed),
+            preparing: HashMap::new(),
         };
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
                 wake: Notify::new(),
+                storage: Notify::new(),
                 profiles: parts.profiles,
                 recorders: parts.recorders,
                 client: parts.client,
+                extenders: parts.extenders,
                 pods: parts.pods,
                 metrics: parts.metrics,
                 tasks: parts.tasks,
@@ -129,28 +141,28 @@ impl Engine {
             if now >= sweep {
                 sweep = now + SWEEP;
             }
-            match self.cycle(now) {
-                Some(Tried::Assumed {
-                    queued,
-                    node,
-                    began,
-                    wait,
-                }) => {
-                    self.bind(queued, node, began, wait, slot);
-                    // Informers share the runtime.
-                    tokio::task::yield_now().await;
-                }
-                Some(Tried::Failed {
-                    queued,
-                    failure,
-                    began,
-                }) => self.failed(queued, failure, began).await,
-                Some(Tried::Skipped(queued)) => self.skipped(&queued),
+            let tried = match self.cycle(now) {
+                Some(Tried::Extended(queued, began)) => self.extended(queued, began).await,
+                Some(tried) => tried,
                 None => {
                     let due = self.shared.state.lock().queue.next_flush();
                     let until = due.map_or(sweep, |due| due.min(sweep)).max(now + TICK);
                     let _ = tokio::time::timeout_at(until, self.shared.wake.notified()).await;
+                    continue;
                 }
+            };
+            match tried {
+                Tried::Assumed(assumed) => {
+                    self.bind(assumed, slot);
+                    // Informers share the runtime.
+                    tokio::task::yield_now().await;
+                }
+                Tried::Failed {
+                    queued,
+                    failure,
+                    began,
+                } => self.failed(queued, failure, began).await,
+                Tried::Skipped(queued) | Tried::Extended(queued, _) => self.skipped(&queued),
             }
         }
     }
@@ -172,6 +184,9 @@ impl Engine {
         let Some(profile) = shared.profiles.of(&pod) else {
             return Some(Tried::Skipped(queued));
         };
+        if shared.extenders.decides(&pod) {
+            return Some(Tried::Extended(queued, began));
+        }
         let decision = decide(
             &state.cluster,
             profile,
@@ -183,38 +198,19 @@ impl Engine {
             .metrics
             .algorithm_seconds
             .observe(began.elapsed().as_secs_f64());
-        let decision = match decision {
-            Ok(decision) => decision,
-            Err(failure) => {
-                return Some(Tried::Failed {
-                    queued,
-                    failure,
-                    began,
-                });
+        Some(match decision {
+            Ok(decision) => {
+                tracing::debug!(
+                    pod = %pod.key, evaluated = decision.evaluated, feasible = decision.feasible, "Decided"
+                );
+                assume(state, profile, queued, decision.node, began)
             }
-        };
-        let node: Arc<str> = state.cluster.name(decision.node).into();
-        state.cluster.assume(&pod, decision.node);
-        state.queue.nominated_mut().remove(&pod.uid);
-        tracing::debug!(
-            pod = %pod.key, node = &*node, evaluated = decision.evaluated, feasible = decision.feasible, "Assumed pod"
-        );
-        match reserve(profile, &pod, &node) {
-            Ok(wait) => Some(Tried::Assumed {
+            Err(failure) => Tried::Failed {
                 queued,
-                node,
+                failure,
                 began,
-                wait,
-            }),
-            Err(failure) => {
-                state.cluster.forget(&pod.uid);
-                Some(Tried::Failed {
-                    queued,
-                    failure,
-                    began,
-                })
-            }
-        }
+            },
+        })
     }
 
     fn skipped(&self, queued: &Queued) {
@@ -246,8 +242,12 @@ impl Engine {
             let FitError { diagnosis, .. } = *error;
             queued.rejected_by = diagnosis.rejected_by;
             queued.pending = diagnosis.pending;
+            if nominate.is_some() {
+                self.shared.metrics.preemption_attempts.inc();
+            }
             made = nominate.unwrap_or(made);
         }
+        self.preempt(&queued.pod, &made);
         let profile = queued.pod.scheduler_name().to_owned();
         self.shared
             .metrics
@@ -309,15 +309,17 @@ impl Engine {
 
     /// Sizes for metrics.
     pub fn sizes(&self) {
-        let (lengths, cache) = {
+        let (lengths, cache, rejections) = {
             let state = self.shared.state.lock();
             let (pods, assumed) = state.cluster.pod_counts();
             (
                 state.queue.lengths(),
                 [state.cluster.order().len(), pods, assumed],
+                state.queue.rejections(),
             )
         };
         self.shared.metrics.sizes(lengths, cache);
+        self.shared.metrics.rejections(&rejections);
     }
 
     fn recorder(&self, pod: &PodInfo) -> Option<&Recorder> {
@@ -330,38 +332,83 @@ impl Engine {
     }
 }
 
+/// Gives a pod its place, in memory.
+fn assume(
+    state: &mut State,
+    profile: &Profile,
+    queued: Queued,
+    node: NodeIndex,
+    began: Instant,
+) -> Tried {
+    let pod = Arc::clone(&queued.pod);
+    let name: Arc<str> = state.cluster.name(node).into();
+    state.cluster.assume(&pod, node);
+    state.queue.nominated_mut().remove(&pod.uid);
+    tracing::debug!(pod = %pod.key, node = &*name, "Assumed pod");
+    match reserve(profile, &mut state.cluster, &pod, node) {
+        Ok((held, wait)) => Tried::Assumed(Assumed {
+            queued,
+            node: name,
+            began,
+            wait,
+            held,
+        }),
+        Err(failure) => {
+            state.cluster.forget(&pod.uid);
+            Tried::Failed {
+                queued,
+                failure,
+                began,
+            }
+        }
+    }
+}
+
 /// A timer that is due already still lets others run.
 const TICK: std::time::Duration = std::time::Duration::from_millis(1);
 
-/// Reserves and asks for permission; how long binding has to wait for it, if at all.
+/// Reserves and asks for permission: what plugins hold for the pod, and how long binding has to wait for
+/// permission, if at all.
 fn reserve(
     profile: &Profile,
-    pod: &PodInfo,
-    node: &str,
-) -> Result<Option<std::time::Duration>, Failure> {
-    let undo = || {
-        profile
-            .at(|p| p.reserve)
-            .for_each(|p| p.unreserve(pod, node))
-    };
-    let refused = |plugin: &'static str, rejection| {
-        undo();
-        one_node(plugin, rejection)
-    };
+    cluster: &mut Cluster,
+    pod: &Arc<PodInfo>,
+    node: NodeIndex,
+) -> Result<(Vec<Held>, Option<std::time::Duration>), Failure> {
+    let mut held: Vec<Held> = Vec::new();
+    let mut refused = None;
     for plugin in profile.at(|p| p.reserve) {
-        plugin
-            .reserve(pod, node)
-            .map_err(|r| refused(plugin.name(), r))?;
-    }
-    let mut longest = None;
-    for plugin in profile.at(|p| p.permit) {
-        match plugin.permit(pod, node) {
-            Permit::Now => {}
-            Permit::Wait(time) => longest = longest.max(Some(time)),
-            Permit::Rejected(r) => return Err(refused(plugin.name(), r)),
+        match plugin.reserve(cluster, pod, node) {
+            Ok(None) => {}
+            Ok(Some(reservation)) => held.push(Held {
+                plugin: plugin.name(),
+                reservation,
+            }),
+            Err(rejection) => {
+                refused = Some((plugin.name(), rejection));
+                break;
+            }
         }
     }
-    Ok(longest)
+    let mut longest = None;
+    if refused.is_none() {
+        for plugin in profile.at(|p| p.permit) {
+            match plugin.permit(pod, cluster.name(node)) {
+                Permit::Now => {}
+                Permit::Wait(time) => longest = longest.max(Some(time)),
+                Permit::Rejected(r) => refused = refused.or(Some((plugin.name(), r))),
+            }
+        }
+    }
+    match refused {
+        None => Ok((held, longest)),
+        Some((plugin, rejection)) => {
+            for held in held.iter().rev() {
+                held.reservation.undo(cluster);
+            }
+            Err(one_node(plugin, rejection))
+        }
+    }
 }
 
 /// The word of a plugin about the one node that was chosen.

@@ -208,23 +208,19 @@ pub enum Permit {
     Rejected(Rejection),
 }
 
-/// What a plugin did to make room.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+/// What a plugin can do to make room.
+#[derive(Clone, Default, Debug)]
 pub struct PostFiltered {
     /// The node where room will be; empty takes a nomination back, none leaves it.
     pub nominate: Option<String>,
-    /// Pods that have to go for it, with the node that they are on.
-    pub victims: Vec<Victim>,
-    /// What to say if there is no room.
+    /// Pods that have to go for it, the most important first.
+    pub victims: Vec<Arc<PodInfo>>,
+    /// How many of them go against a disruption budget.
+    pub violations: usize,
+    /// What is to be said about it.
     pub message: String,
-}
-
-/// A pod that has to go.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Victim {
-    pub uid: Arc<str>,
-    pub namespace: String,
-    pub name: String,
+    /// No other plugin need be asked: room will be made, or it is of no use.
+    pub settled: bool,
 }
 
 /// Why binding failed.
@@ -232,6 +228,10 @@ pub struct Victim {
 pub enum BindError {
     #[error("binding rejected: {0}")]
     Api(#[source] component::client::Error),
+    #[error(transparent)]
+    Extender(crate::extender::Error),
+    #[error("preempted by DefaultPreemption")]
+    Preempted,
     #[error("running PreBind plugin {plugin:?}: {reason}")]
     PreBind {
         plugin: &'static str,
@@ -245,11 +245,32 @@ pub enum BindError {
 }
 
 /// A pod on its way to its node.
+#[derive(Clone, Copy)]
 pub struct Binding<'a> {
     pub client: &'a component::client::Client,
     pub pod: &'a PodInfo,
     pub node: &'a str,
+    pub observed: &'a dyn Observed,
 }
+
+/// The cluster as it is now, outside of cycles.
+pub trait Observed: Send + Sync {
+    /// Looks at the newest state. Nothing else goes on meanwhile.
+    fn look(&self, look: &mut dyn FnMut(&mut Cluster));
+    /// Told when anything changes that a binding may wait for. To be asked for before looking.
+    fn changed(&self) -> tokio::sync::futures::Notified<'_>;
+}
+
+/// What a plugin holds for a pod that got its node.
+pub trait Reservation: Send + Sync {
+    /// Does what has to be done before the pod is bound.
+    fn prepare<'a>(&'a self, binding: Binding<'a>) -> BoxFuture<'a, Result<(), String>>;
+    /// The pod is not bound after all.
+    fn undo(&self, cluster: &mut Cluster);
+}
+
+/// What a plugin answers when a pod got its node: nothing to do, something to do, or no.
+pub type Reserved = Result<Option<Arc<dyn Reservation>>, Rejection>;
 
 /// A scheduler plugin. Each method is an extension point.
 pub trait Plugin: Send + Sync {
@@ -270,7 +291,7 @@ pub trait Plugin: Send + Sync {
     ///
     /// # Errors
     /// Why not.
-    fn pre_enqueue(&self, _pod: &PodInfo) -> Verdict {
+    fn pre_enqueue(&self, _cluster: &Cluster, _pod: &PodInfo) -> Verdict {
         Ok(())
     }
 
@@ -326,25 +347,17 @@ pub trait Plugin: Send + Sync {
     /// Brings scores between 0 and [`MAX_SCORE`].
     fn normalize(&self, _state: &dyn State, _nodes: &[NodeIndex], _scores: &mut [i64]) {}
 
-    /// A pod got its node.
+    /// A pod got its node (`Reserve`, `PreBindPreFlight`).
     ///
     /// # Errors
     /// Why it must not.
-    fn reserve(&self, _pod: &PodInfo, _node: &str) -> Verdict {
-        Ok(())
+    fn reserve(&self, _cluster: &mut Cluster, _pod: &Arc<PodInfo>, _node: NodeIndex) -> Reserved {
+        Ok(None)
     }
-
-    /// A pod that got its node is not bound to it after all.
-    fn unreserve(&self, _pod: &PodInfo, _node: &str) {}
 
     /// Whether a pod that has its node may be bound.
     fn permit(&self, _pod: &PodInfo, _node: &str) -> Permit {
         Permit::Now
-    }
-
-    /// What has to be done before binding.
-    fn pre_bind<'a>(&'a self, _binding: &'a Binding<'a>) -> BoxFuture<'a, Result<(), BindError>> {
-        Box::pin(std::future::ready(Ok(())))
     }
 
     /// Binds; none leaves it to the next plugin.

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`decide`] is the decision, a function over the arrays of [`cluster`] and the plugins of
 //! a [`profile`]; [`framework`] says what a plugin is, [`plugins`] lists them; [`queue`] holds the pods
-//! that wait; [`engine`] brings informers, queue, decisions and binding together; [`config`] and
+//! that wait; [`extender`] asks others; [`engine`] brings informers, queue, decisions and binding together; [`config`] and
 //! [`daemon`] are the outside.
 //!
 //! Invariant: decisions are equal to upstream's for equal inputs, up to the order in which upstream's
@@ -19,6 +19,7 @@ pub mod plugins;
 pub mod profile;
 
 pub mod decide;
+pub mod extender;
 pub mod queue;
 
 pub mod engine;

@@ -1,5 +1,7 @@
 //! `scheduler_*`: what the scheduler counts, under upstream's names (`pkg/scheduler/metrics`).
 
+use std::collections::HashMap;
+
 use component::metrics::{Buckets, Counters, Gauges, Histograms, Metrics as Registry};
 use prometheus_client::metrics::histogram::Histogram;
 
@@ -12,6 +14,11 @@ const SECONDS: Buckets = Buckets(&[
 const SLI_SECONDS: Buckets = Buckets(&[
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84,
     327.68, 655.36, 1310.72, 2621.44, 5242.88,
+]);
+/// From 1 ms on, doubling.
+const PREEMPTION_SECONDS: Buckets = Buckets(&[
+    0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096,
+    8.192, 16.384, 32.768,
 ]);
 const ATTEMPTS: [f64; 5] = [1.0, 2.0, 4.0, 8.0, 16.0];
 
@@ -45,7 +52,10 @@ pub struct Metrics {
     unschedulable: Gauges<2>,
     cache: Gauges<1>,
     pub preemption_attempts: prometheus_client::metrics::counter::Counter,
-    pub preemption_victims: Histogram,
+    preemption_victims: Histogram,
+    preemption_violations: Counters<1>,
+    preemption_runs: Counters<1>,
+    preemption_seconds: Histograms<2>,
 }
 
 impl Metrics {
@@ -63,6 +73,9 @@ impl Metrics {
             cache: Gauges::default(),
             preemption_attempts: prometheus_client::metrics::counter::Counter::default(),
             preemption_victims: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]),
+            preemption_violations: Counters::default(),
+            preemption_runs: Counters::default(),
+            preemption_seconds: Histograms::new_with_constructor(PREEMPTION_SECONDS),
         };
         let m = new.clone();
         registry.register(
@@ -115,6 +128,21 @@ impl Metrics {
             "Pods that had to go, by attempt",
             m.preemption_victims,
         );
+        registry.register(
+            "scheduler_preemption_pdb_violations_total",
+            "Victims of preemption that a disruption budget would have kept",
+            m.preemption_violations,
+        );
+        registry.register(
+            "scheduler_preemption_goroutines_execution_total",
+            "Preemptions carried out, by result",
+            m.preemption_runs,
+        );
+        registry.register(
+            "scheduler_preemption_execution_duration_seconds",
+            "How long it takes to delete all victims of a pod",
+            m.preemption_seconds,
+        );
         new
     }
 
@@ -126,6 +154,34 @@ impl Metrics {
         ];
         self.attempts.get_or_create(&labels).inc();
         self.attempt_seconds.get_or_create(&labels).observe(seconds);
+    }
+
+    /// So many pods have to go for one, some of them against a budget.
+    pub fn victims(&self, victims: usize, violations: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "a number of pods on a node")]
+        self.preemption_victims.observe(victims as f64);
+        if violations > 0 {
+            let count = u64::try_from(violations).unwrap_or(u64::MAX);
+            let labels = [("preemptor", "pod".to_owned())];
+            self.preemption_violations
+                .get_or_create(&labels)
+                .inc_by(count);
+        }
+    }
+
+    /// A preemption was carried out.
+    pub fn preempted(&self, fine: bool, seconds: f64) {
+        let result = if fine { "success" } else { "error" };
+        self.preemption_runs
+            .get_or_create(&[("result", result.to_owned())])
+            .inc();
+        let labels = [
+            ("preemptor", "pod".to_owned()),
+            ("result", result.to_owned()),
+        ];
+        self.preemption_seconds
+            .get_or_create(&labels)
+            .observe(seconds);
     }
 
     /// A pod was scheduled, so long after its first attempt.
@@ -141,25 +197,15 @@ impl Metrics {
             .observe(seconds);
     }
 
-    /// Plugins rejected a pod.
-    pub fn rejected(&self, plugins: &[&str], profile: &str) {
-        for plugin in plugins {
+    /// How many pods wait for what a plugin said, by plugin and profile; before each scrape.
+    pub fn rejections(&self, counts: &HashMap<(&'static str, String), i64>) {
+        self.unschedulable.clear();
+        for ((plugin, profile), count) in counts {
             let labels = [
                 ("plugin", (*plugin).to_owned()),
-                ("profile", profile.to_owned()),
+                ("profile", profile.clone()),
             ];
-            self.unschedulable.get_or_create(&labels).inc();
-        }
-    }
-
-    /// A pod waits no more for what plugins said.
-    pub fn accepted(&self, plugins: &[&str], profile: &str) {
-        for plugin in plugins {
-            let labels = [
-                ("plugin", (*plugin).to_owned()),
-                ("profile", profile.to_owned()),
-            ];
-            self.unschedulable.get_or_create(&labels).dec();
+            self.unschedulable.get_or_create(&labels).set(*count);
         }
     }
 

@@ -4,20 +4,30 @@
 //! followed by plugins that upstream enables by feature gates or on demand. A missing plugin is left out
 //! of the default profile with a word in the log; a configuration that names it is refused.
 
+use std::time::Duration;
+
 use crate::config::PluginArgs;
 use crate::framework::Plugin;
 use crate::profile::Points;
 
+mod declared_features;
 mod default_binder;
+mod dynamic_resources;
 mod image_locality;
 mod node_affinity;
 mod node_name;
 mod node_ports;
 mod node_resources;
 mod pod_affinity;
+mod preemption;
 mod queueing;
 mod taint_toleration;
 mod topology_spread;
+mod volume_binding;
+mod volume_limits;
+mod volume_restrictions;
+mod volume_zone;
+mod volumes;
 
 /// Makes a plugin out of a profile's arguments.
 pub type Make = fn(&PluginArgs) -> Box<dyn Plugin>;
@@ -107,7 +117,7 @@ pub const PLUGINS: &[Entry] = &[
         points: FILTER,
         make: Some(|args| {
             Box::new(taint_toleration::NodeUnschedulable {
-                compare: args.compare_taints,
+                compare: args.gates.compare_taints,
             })
         }),
         ..ENTRY
@@ -118,7 +128,7 @@ pub const PLUGINS: &[Entry] = &[
         points: BOTH,
         make: Some(|args| {
             Box::new(taint_toleration::TaintToleration {
-                compare: args.compare_taints,
+                compare: args.gates.compare_taints,
             })
         }),
         ..ENTRY
@@ -150,13 +160,17 @@ pub const PLUGINS: &[Entry] = &[
     Entry {
         name: "VolumeRestrictions",
         points: FILTER,
-        missing: "comes with storage",
+        make: Some(|_| Box::new(volume_restrictions::VolumeRestrictions)),
         ..ENTRY
     },
     Entry {
         name: "NodeVolumeLimits",
         points: FILTER,
-        missing: "comes with storage",
+        make: Some(|args| {
+            Box::new(volume_limits::VolumeLimits {
+                scaling: args.gates.volume_limits,
+            })
+        }),
         ..ENTRY
     },
     Entry {
@@ -166,13 +180,13 @@ pub const PLUGINS: &[Entry] = &[
             pre_bind: true,
             ..BOTH
         },
-        missing: "comes with storage",
+        make: Some(volume_binding),
         ..ENTRY
     },
     Entry {
         name: "VolumeZone",
         points: FILTER,
-        missing: "comes with storage",
+        make: Some(|_| Box::new(volume_zone::VolumeZone)),
         ..ENTRY
     },
     Entry {
@@ -182,7 +196,7 @@ pub const PLUGINS: &[Entry] = &[
         make: Some(|args| {
             Box::new(topology_spread::TopologySpread::new(
                 &args.topology_spread,
-                args.compare_taints,
+                args.gates.compare_taints,
             ))
         }),
         ..ENTRY
@@ -194,13 +208,27 @@ pub const PLUGINS: &[Entry] = &[
         make: Some(pod_affinity),
         ..ENTRY
     },
+    // Freeing a device that nobody uses is better than making a pod go.
+    Entry {
+        name: "DynamicResources",
+        weight: 2,
+        points: FILTER,
+        make: Some(|_| Box::new(dynamic_resources::DynamicResources)),
+        ..ENTRY
+    },
     Entry {
         name: "DefaultPreemption",
         points: Points {
+            pre_enqueue: true,
             post_filter: true,
             ..NONE
         },
-        missing: "not implemented yet",
+        make: Some(|args| {
+            Box::new(preemption::Preemption {
+                args: args.preemption.clone(),
+                asynchronous: args.gates.async_preemption,
+            })
+        }),
         ..ENTRY
     },
     Entry {
@@ -229,20 +257,7 @@ pub const PLUGINS: &[Entry] = &[
     Entry {
         name: "NodeDeclaredFeatures",
         points: FILTER,
-        missing: "not implemented yet",
-        ..ENTRY
-    },
-    Entry {
-        name: "DynamicResources",
-        weight: 2,
-        points: Points {
-            pre_enqueue: true,
-            post_filter: true,
-            reserve: true,
-            pre_bind: true,
-            ..BOTH
-        },
-        missing: "comes with dynamic resource allocation",
+        make: Some(|_| Box::new(declared_features::DeclaredFeatures)),
         ..ENTRY
     },
     Entry {
@@ -296,14 +311,8 @@ fn fit(args: &PluginArgs) -> Box<dyn Plugin> {
     let strategy = match scoring.kind.as_str() {
         "MostAllocated" => node_resources::Strategy::MostAllocated,
         "RequestedToCapacityRatio" => {
-            // Shapes score up to 10.
-            let shape = scoring
-                .requested_to_capacity_ratio
-                .iter()
-                .flat_map(|r| &r.shape);
-            let points: node_resources::Shape = shape
-                .map(|p| (i64::from(p.utilization), i64::from(p.score) * 10))
-                .collect();
+            let ratio = scoring.requested_to_capacity_ratio.as_ref();
+            let points = ratio.map(|r| shape(&r.shape)).unwrap_or_default();
             node_resources::Strategy::RequestedToCapacityRatio(points)
         }
         _ => node_resources::Strategy::LeastAllocated,
@@ -313,6 +322,25 @@ fn fit(args: &PluginArgs) -> Box<dyn Plugin> {
         ignored_groups: args.ignored_resource_groups.clone(),
         strategy,
         weights: weights(&scoring.resources),
+    })
+}
+
+/// Shapes of configurations score up to 10.
+fn shape(points: &[crate::config::ShapePoint]) -> node_resources::Shape {
+    let one = |p: &crate::config::ShapePoint| (i64::from(p.utilization), i64::from(p.score) * 10);
+    points.iter().map(one).collect()
+}
+
+fn volume_binding(args: &PluginArgs) -> Box<dyn Plugin> {
+    let own = &args.volume_binding;
+    let points = if args.gates.storage_scoring {
+        shape(&own.shape)
+    } else {
+        Vec::new()
+    };
+    Box::new(volume_binding::VolumeBinding {
+        timeout: Duration::from_secs(u64::try_from(own.bind_timeout_seconds).unwrap_or(0)),
+        shape: points,
     })
 }
 

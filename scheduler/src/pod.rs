@@ -23,7 +23,16 @@ pub struct PodInfo {
     pub nonzero: Amounts,
     pub host_ports: Box<[HostPort]>,
     pub affinity: PodAffinity,
+    pub claims: Box<[Claim]>,
     pub terminating: bool,
+}
+
+/// A volume claim that a pod uses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claim {
+    pub name: Box<str>,
+    /// It was made for this pod, and goes with it.
+    pub ephemeral: bool,
 }
 
 /// A port on a node's address.
@@ -133,6 +142,7 @@ impl PodInfo {
             nonzero: resources::pod_nonzero(&pod, placed),
             host_ports: host_ports(spec),
             affinity: affinity(spec, namespace),
+            claims: claims(&pod, spec),
             terminating: pod.metadata.deletion_timestamp.is_some(),
             pod,
         }
@@ -183,6 +193,12 @@ impl PodInfo {
             .unwrap_or_default()
     }
 
+    /// `namespace/name` of a claim.
+    #[must_use]
+    pub fn claim_key(&self, claim: &Claim) -> String {
+        format!("{}/{}", self.namespace(), claim.name)
+    }
+
     /// Whether it has ended, and takes no place on its node any more.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
@@ -224,6 +240,22 @@ fn host_ports(spec: &core::PodSpec) -> Box<[HostPort]> {
             port: p.host_port.unwrap_or(0),
         })
         .collect()
+}
+
+fn claims(pod: &Pod, spec: &core::PodSpec) -> Box<[Claim]> {
+    let owner = pod.metadata.name.as_deref().unwrap_or_default();
+    let claim = |volume: &core::Volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+        (Some(claim), _) => Some(Claim {
+            name: claim.claim_name.as_str().into(),
+            ephemeral: false,
+        }),
+        (None, Some(_)) => Some(Claim {
+            name: format!("{owner}-{}", volume.name).into(),
+            ephemeral: true,
+        }),
+        (None, None) => None,
+    };
+    spec.volumes.iter().flatten().filter_map(claim).collect()
 }
 
 fn affinity(spec: &core::PodSpec, namespace: &str) -> PodAffinity {

@@ -90,7 +90,7 @@ impl crate::queue::Plugins for Asked<'_> {
         let profile = self.profiles.of(pod)?;
         profile
             .at(|p| p.pre_enqueue)
-            .find(|p| p.pre_enqueue(pod).is_err())
+            .find(|p| p.pre_enqueue(self.cluster, pod).is_err())
             .map(|p| p.name())
     }
 
@@ -107,6 +107,11 @@ impl crate::queue::Plugins for Asked<'_> {
         plugins
             .flat_map(|p| p.plugin.interests())
             .any(|i| i.covers(event))
+    }
+
+    fn cares(&self, plugin: &str, pod: &PodInfo, event: Event) -> bool {
+        let plugin = self.profiles.of(pod).and_then(|p| p.by_name(plugin));
+        plugin.is_none_or(|p| p.interests().iter().any(|i| i.covers(event)))
     }
 
     fn helps(&self, plugin: &str, pod: &PodInfo, event: Event, change: &Change) -> bool {

@@ -111,6 +111,8 @@ pub trait Plugins {
     fn sort_key(&self, queued: &Queued) -> SortKey;
     /// Whether any plugin is interested in an event.
     fn interested(&self, event: Event) -> bool;
+    /// Whether a plugin is interested in an event.
+    fn cares(&self, plugin: &str, pod: &PodInfo, event: Event) -> bool;
     /// Whether an event may help against the word of `plugin`.
     fn helps(&self, plugin: &str, pod: &PodInfo, event: Event, change: &Change) -> bool;
 }
@@ -177,7 +179,7 @@ impl Queue {
 
     /// Takes a pod in that has no node yet.
     pub fn add(&mut self, pod: Arc<PodInfo>, plugins: &impl Plugins, now: Instant) {
-        self.nominated.update(&pod);
+        self.nominated.add(&pod, pod.nominated_node());
         self.remove_entry(&pod.uid.clone());
         self.activate_or_gate(Queued::new(pod, now), plugins);
     }
@@ -185,14 +187,14 @@ impl Queue {
     /// Takes a pod's new state over.
     pub fn update(
         &mut self,
-        old: &PodInfo,
+        old: &Arc<PodInfo>,
         pod: &Arc<PodInfo>,
         plugins: &impl Plugins,
         now: Instant,
     ) {
         let events = crate::framework::pod_changes(old, pod, true);
         let change = || Change::Pod {
-            old: None,
+            old: Some(Arc::clone(old)),
             new: Some(Arc::clone(pod)),
         };
         if self.in_flight.contains_key(&pod.uid) {
@@ -203,7 +205,7 @@ impl Queue {
         let Some(mut entry) = self.remove_entry(&pod.uid) else {
             return self.add(Arc::clone(pod), plugins, now);
         };
-        self.nominated.update(pod);
+        self.nominated.update(old, pod);
         entry.queued.pod = Arc::clone(pod);
         match entry.place {
             Place::Active(_) => self.put_active(entry.queued, plugins),
@@ -216,6 +218,24 @@ impl Queue {
                     .unwrap_or(Strategy::Stay);
                 self.requeue(entry.queued, best, plugins, now);
             }
+        }
+    }
+
+    /// Has a pod tried again without an event, now or when it comes back from being tried.
+    pub fn activate(&mut self, pod: &Arc<PodInfo>, plugins: &impl Plugins) {
+        if self.in_flight.contains_key(&pod.uid) {
+            let only = Change::Pod {
+                old: None,
+                new: Some(Arc::clone(pod)),
+            };
+            self.events.push_back((Event::FORCE_ACTIVATE, only));
+            return;
+        }
+        let waits = |e: &Entry| !matches!(e.place, Place::Active(_));
+        if self.pods.get(&pod.uid).is_some_and(waits)
+            && let Some(entry) = self.remove_entry(&pod.uid)
+        {
+            self.activate_or_gate(entry.queued, plugins);
         }
     }
 
@@ -303,6 +323,11 @@ impl Queue {
         let mut moved = Vec::new();
         for (uid, entry) in &self.pods {
             if matches!(entry.place, Place::Unschedulable) && only(&entry.queued.pod) {
+                // What does not interest the plugin that keeps it from being tried cannot help.
+                let gate = entry.queued.gated_by.filter(|_| !event.is_wildcard());
+                if gate.is_some_and(|gate| !plugins.cares(gate, &entry.queued.pod, event)) {
+                    continue;
+                }
                 let strategy = strategy(&entry.queued, event, change, plugins);
                 if strategy != Strategy::Stay {
                     moved.push((Arc::clone(uid), strategy));
@@ -379,13 +404,25 @@ impl Queue {
             gated,
         ]
     }
+
+    /// How many pods wait for what a plugin said, by plugin and profile.
+    #[must_use]
+    pub fn rejections(&self) -> HashMap<(&'static str, String), i64> {
+        let mut counts = HashMap::new();
+        for Entry { queued, .. } in self.pods.values() {
+            for plugin in &queued.rejected_by {
+                let profile = queued.pod.scheduler_name().to_owned();
+                *counts.entry((*plugin, profile)).or_default() += 1;
+            }
+        }
+        counts
+    }
 }
 
 /// Moving between places.
 impl Queue {
     fn activate_or_gate(&mut self, mut queued: Queued, plugins: &impl Plugins) {
-        queued.gated_by = plugins.gate(&queued.pod);
-        if queued.gated_by.is_some() {
+        if gated(&mut queued, plugins) {
             self.put(queued, Place::Unschedulable);
         } else {
             self.put_active(queued, plugins);
@@ -403,8 +440,7 @@ impl Queue {
             Strategy::Stay => self.put(queued, Place::Unschedulable),
             Strategy::AfterBackoff if self.backs_off(&queued, now) => {
                 let mut queued = queued;
-                queued.gated_by = plugins.gate(&queued.pod);
-                if queued.gated_by.is_some() {
+                if gated(&mut queued, plugins) {
                     self.put(queued, Place::Unschedulable);
                 } else {
                     self.put_backoff(queued, plugins);
@@ -507,20 +543,32 @@ fn first_before(
     (*at < until).then(|| Arc::clone(uid))
 }
 
+/// Asks whether a pod may be tried at all. A plugin that says no has rejected it.
+fn gated(queued: &mut Queued, plugins: &impl Plugins) -> bool {
+    queued.gated_by = plugins.gate(&queued.pod);
+    if let Some(gate) = queued.gated_by
+        && !queued.rejected_by.contains(&gate)
+    {
+        queued.rejected_by.push(gate);
+    }
+    queued.gated_by.is_some()
+}
+
 /// What an event means for a pod: nothing, unless a plugin that rejected it says otherwise.
 fn strategy(queued: &Queued, event: Event, change: &Change, plugins: &impl Plugins) -> Strategy {
-    if let Some(gate) = queued.gated_by {
-        let helps = event.is_wildcard() || plugins.helps(gate, &queued.pod, event, change);
-        return if helps {
-            Strategy::AfterBackoff
-        } else {
-            Strategy::Stay
-        };
-    }
-    if queued.rejected_by.is_empty() && queued.pending.is_empty() || event.is_wildcard() {
+    if queued.rejected_by.is_empty() && queued.pending.is_empty() {
         return Strategy::AfterBackoff;
     }
-    let helps = |plugin: &&&'static str| plugins.helps(plugin, &queued.pod, event, change);
+    if event.is_wildcard() {
+        // It may be meant for one pod only.
+        let other = matches!(change, Change::Pod { new: Some(p), .. } if p.uid != queued.pod.uid);
+        return if other {
+            Strategy::Stay
+        } else {
+            Strategy::AfterBackoff
+        };
+    }
+    let helps = |plugin: &&'static str| plugins.helps(plugin, &queued.pod, event, change);
     if queued.pending.iter().any(|p| helps(&p)) {
         Strategy::AtOnce
     } else if queued.rejected_by.iter().any(|p| helps(&p)) {

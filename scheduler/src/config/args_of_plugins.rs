@@ -15,8 +15,21 @@ pub struct PluginArgs {
     pub topology_spread: SpreadArgs,
     pub inter_pod_affinity: InterPodAffinityArgs,
     pub preemption: PreemptionArgs,
-    /// The gate `TaintTolerationComparisonOperators`.
+    pub volume_binding: VolumeBindingArgs,
+    pub gates: Gates,
+}
+
+/// Feature gates that plugins look at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gates {
+    /// `TaintTolerationComparisonOperators`
     pub compare_taints: bool,
+    /// `SchedulerAsyncPreemption`
+    pub async_preemption: bool,
+    /// `StorageCapacityScoring`
+    pub storage_scoring: bool,
+    /// `VolumeLimitScaling`
+    pub volume_limits: bool,
 }
 
 /// A resource and its weight in scores.
@@ -143,6 +156,25 @@ impl Default for PreemptionArgs {
     }
 }
 
+/// `VolumeBindingArgs`
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct VolumeBindingArgs {
+    pub bind_timeout_seconds: i64,
+    /// How the use of storage is scored.
+    pub shape: Vec<ShapePoint>,
+}
+
+impl Default for VolumeBindingArgs {
+    fn default() -> Self {
+        let point = |utilization, score| ShapePoint { utilization, score };
+        Self {
+            bind_timeout_seconds: 600,
+            shape: vec![point(0, 10), point(100, 0)],
+        }
+    }
+}
+
 fn cpu_and_memory() -> Vec<ResourceSpec> {
     ["cpu", "memory"]
         .map(|name| ResourceSpec {
@@ -175,7 +207,13 @@ impl PluginArgs {
             topology_spread: SpreadArgs::default(),
             inter_pod_affinity: InterPodAffinityArgs::default(),
             preemption: PreemptionArgs::default(),
-            compare_taints: features.enabled("TaintTolerationComparisonOperators"),
+            volume_binding: VolumeBindingArgs::default(),
+            gates: Gates {
+                compare_taints: features.enabled("TaintTolerationComparisonOperators"),
+                async_preemption: features.enabled("SchedulerAsyncPreemption"),
+                storage_scoring: features.enabled("StorageCapacityScoring"),
+                volume_limits: features.enabled("VolumeLimitScaling"),
+            },
         }
     }
 
@@ -192,6 +230,7 @@ impl PluginArgs {
             "PodTopologySpread" => self.topology_spread = read(args)?,
             "InterPodAffinity" => self.inter_pod_affinity = read(args)?,
             "DefaultPreemption" => self.preemption = read(args)?,
+            "VolumeBinding" => self.volume_binding = read(args)?,
             _ => {}
         }
         for specs in [
@@ -229,7 +268,8 @@ impl PluginArgs {
             }
         };
         if let Some(ratio) = ratio {
-            shape(&ratio.shape)?;
+            let path = "scoringStrategy.requestedToCapacityRatio.shape";
+            shape(path, &ratio.shape)?;
         }
         weights("scoringStrategy.resources", &strategy.resources)?;
         weights("resources", &self.balanced_allocation.resources)?;
@@ -248,6 +288,13 @@ impl PluginArgs {
         if !(0..=100).contains(&self.preemption.min_candidate_nodes_percentage) {
             return Err("minCandidateNodesPercentage: not in valid range [0, 100]".to_owned());
         }
+        if self.volume_binding.bind_timeout_seconds < 0 {
+            return Err(
+                "bindTimeoutSeconds: invalid BindTimeoutSeconds, should not be a negative value"
+                    .to_owned(),
+            );
+        }
+        shape("shape", &self.volume_binding.shape)?;
         if self.preemption.min_candidate_nodes_absolute < 0 {
             return Err("minCandidateNodesAbsolute: not in valid range [0, inf)".to_owned());
         }
@@ -273,8 +320,7 @@ fn weights(path: &str, specs: &[ResourceSpec]) -> Result<(), String> {
     Ok(())
 }
 
-fn shape(points: &[ShapePoint]) -> Result<(), String> {
-    let path = "scoringStrategy.requestedToCapacityRatio.shape";
+fn shape(path: &str, points: &[ShapePoint]) -> Result<(), String> {
     if points.is_empty() {
         return Err(format!(
             "{path}: Required value: at least one point must be specified"

@@ -161,7 +161,22 @@ impl ProfileConfig {
     /// # Errors
     /// If arguments cannot be read; [`validate`] says so first.
     pub fn build(&self, percentage: i32, features: &Features) -> Result<Profile, String> {
-        let args = self.arguments(features)?;
+        self.build_beside(&[], percentage, features)
+    }
+
+    /// Makes the profile; extenders look after some resources alone.
+    ///
+    /// # Errors
+    /// As [`ProfileConfig::build`].
+    pub fn build_beside(
+        &self,
+        left_to_extenders: &[String],
+        percentage: i32,
+        features: &Features,
+    ) -> Result<Profile, String> {
+        let mut args = self.arguments(features)?;
+        let ignored = &mut args.node_resources_fit.ignored_resources;
+        ignored.extend_from_slice(left_to_extenders);
         let percentage = self.percentage_of_nodes_to_score.unwrap_or(percentage);
         let made = self.chosen().into_iter().filter_map(|c| {
             let make = plugins::find(c.name)?.make?;

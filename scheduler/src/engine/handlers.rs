@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use component::client::Kind;
-use component::informer::{Event as Seen, Informers, Selection};
+use component::informer::{Event as Seen, Informers, Key, Selection};
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ReplicationController, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use tokio::time::Instant;
 
 use super::{Engine, State};
 use crate::cluster::Workload;
+use crate::cluster::disruption::Budget;
+use crate::cluster::volumes::{Pair, Storage};
 use crate::framework::{Action, Change, Event, Resource, node_changes, pod_changes};
 use crate::pod::PodInfo;
 use crate::profile::Asked;
@@ -35,6 +38,21 @@ impl Engine {
                 .set_namespace(key.name(), labels);
         });
         self.follow_workloads(informers);
+        self.follow_storage(informers);
+        let engine = self.clone();
+        informers
+            .of::<PodDisruptionBudget>()
+            .subscribe(move |key, event| {
+                let budget = match event {
+                    Seen::Deleted(_) => None,
+                    other => Some(Budget::of(other.object())),
+                };
+                let mut state = engine.shared.state.lock();
+                state
+                    .cluster
+                    .disruption_mut()
+                    .set_budget(key.as_str(), budget);
+            });
         let engine = self.clone();
         informers
             .of::<Node>()
@@ -95,6 +113,41 @@ impl Engine {
                 .cluster
                 .set_workload(kind, key.as_str(), selector);
         });
+    }
+
+    fn follow_storage(&self, informers: &Informers) {
+        self.follow_kind_of_storage(informers, Resource::PersistentVolumeClaim, Storage::Claim);
+        self.follow_kind_of_storage(informers, Resource::PersistentVolume, Storage::Volume);
+        self.follow_kind_of_storage(informers, Resource::StorageClass, Storage::Class);
+        self.follow_kind_of_storage(informers, Resource::CsiNode, Storage::Node);
+        self.follow_kind_of_storage(informers, Resource::CsiDriver, Storage::Driver);
+        self.follow_kind_of_storage(informers, Resource::CsiStorageCapacity, Storage::Capacity);
+        self.follow_kind_of_storage(informers, Resource::VolumeAttachment, Storage::Attachment);
+    }
+
+    fn follow_kind_of_storage<K: Kind>(
+        &self,
+        informers: &Informers,
+        resource: Resource,
+        storage: fn(Pair<K>) -> Storage,
+    ) {
+        let engine = self.clone();
+        informers.of::<K>().subscribe(move |key, event| {
+            let (old, new, action) = match event {
+                Seen::Added(new) => (None, Some(new), Action::ADD),
+                Seen::Updated { old, new } => (Some(old), Some(new), Action::UPDATE),
+                Seen::Deleted(old) => (Some(old), None, Action::DELETE),
+            };
+            let seen = storage((old.cloned(), new.cloned()));
+            engine.storage(key, Event::new(resource, action), seen);
+        });
+    }
+
+    fn storage(&self, key: &Key, event: Event, seen: Storage) {
+        let state = &mut *self.shared.state.lock();
+        state.cluster.volumes_mut().set(key.as_str(), &seen);
+        self.happened(state, event, &Change::Storage(seen), |_| true);
+        self.shared.storage.notify_waiters();
     }
 
     fn node(&self, event: &Seen<Node>) {
@@ -245,6 +298,7 @@ impl Engine {
         state.queue.delete(&pod.uid);
         // The state that the cluster has knows the node, also of an assumed pod.
         if let Some(known) = state.cluster.remove_pod(&pod.uid) {
+            self.shared.storage.notify_waiters();
             let change = Change::Pod {
                 old: Some(known),
                 new: None,

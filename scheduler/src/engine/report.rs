@@ -44,6 +44,23 @@ impl Engine {
             drop(slot);
         });
     }
+
+    /// Notes in a pod's status which node it is about to be bound to.
+    pub(super) async fn nominate(&self, pod: &PodInfo, node: &str) {
+        if pod.nominated_node() == node {
+            return;
+        }
+        let body =
+            json!({ "metadata": { "uid": &*pod.uid }, "status": { "nominatedNodeName": node } });
+        let pods = self.shared.client.namespaced::<Pod>(pod.namespace());
+        let written = match Patch::strategic(&body) {
+            Ok(patch) => pods.patch_status(pod.key.name(), &patch).await.map(drop),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = written {
+            tracing::warn!(pod = %pod.key, error = chain(&e), "Cannot nominate a node");
+        }
+    }
 }
 
 /// The change to a pod's status; none if it says all that already.

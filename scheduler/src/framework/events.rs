@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
 
+use crate::cluster::volumes::Storage;
 use crate::pod::PodInfo;
 
 /// The kind of object that an event is about.
@@ -23,6 +24,9 @@ pub enum Resource {
     PersistentVolumeClaim,
     StorageClass,
     CsiNode,
+    CsiDriver,
+    CsiStorageCapacity,
+    VolumeAttachment,
     /// Anything at all.
     Any,
 }
@@ -36,8 +40,11 @@ impl Resource {
             Self::Node => "Node",
             Self::PersistentVolume => "PersistentVolume",
             Self::PersistentVolumeClaim => "PersistentVolumeClaim",
-            Self::StorageClass => "StorageClass",
+            Self::StorageClass => "storage.k8s.io/StorageClass",
             Self::CsiNode => "storage.k8s.io/CSINode",
+            Self::CsiDriver => "storage.k8s.io/CSIDriver",
+            Self::CsiStorageCapacity => "storage.k8s.io/CSIStorageCapacity",
+            Self::VolumeAttachment => "storage.k8s.io/VolumeAttachment",
             Self::Any => "*",
         }
     }
@@ -176,6 +183,7 @@ pub enum Change {
         old: Option<Arc<PodInfo>>,
         new: Option<Arc<PodInfo>>,
     },
+    Storage(Storage),
     /// Of a kind that no hint looks at.
     Other,
 }

@@ -1,10 +1,10 @@
 //! Why a pod fits no node, and how upstream words it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use super::{Code, Rejection};
-use crate::cluster::NodeIndex;
+use crate::cluster::{Cluster, NodeIndex};
 
 /// What each node and plugin said.
 #[derive(Clone, Default, Debug)]
@@ -24,6 +24,30 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
+    /// How a node was rejected.
+    #[must_use]
+    pub fn code(&self, node: NodeIndex) -> Code {
+        let said = self.nodes.iter().find(|(n, _)| *n == node);
+        let said = said.map(|(_, r)| r).or(self.absent.as_ref());
+        said.map_or(Code::Unresolvable, |r| r.code)
+    }
+
+    /// The nodes on which something else would have to be gone first.
+    #[must_use]
+    pub fn unschedulable(&self, cluster: &Cluster) -> Vec<NodeIndex> {
+        let said = self.nodes.iter();
+        let mut all: Vec<_> = said
+            .filter(|(_, r)| r.code == Code::Unschedulable)
+            .map(|(n, _)| *n)
+            .collect();
+        let absent = self.absent.as_ref().map(|r| r.code);
+        if absent == Some(Code::Unschedulable) {
+            let known: HashSet<_> = self.nodes.iter().map(|(n, _)| *n).collect();
+            all.extend(cluster.order().iter().filter(|n| !known.contains(n)));
+        }
+        all
+    }
+
     /// Notes who said no.
     pub fn blame(&mut self, plugin: &'static str, code: Code) {
         if code == Code::Error {

@@ -48,7 +48,7 @@ struct Term {
 }
 
 impl NodeSelector {
-    fn of(selector: &core::NodeSelector) -> Self {
+    pub(crate) fn of(selector: &core::NodeSelector) -> Self {
         // A term without conditions matches nothing.
         let some = |t: &&core::NodeSelectorTerm| {
             let given = |list: &Option<Vec<core::NodeSelectorRequirement>>| {
@@ -66,7 +66,7 @@ impl NodeSelector {
         )
     }
 
-    fn matches(&self, name: &str, labels: &Labels) -> bool {
+    pub(crate) fn matches(&self, name: &str, labels: &Labels) -> bool {
         self.0.iter().any(|t| t.matches(name, labels))
     }
 }

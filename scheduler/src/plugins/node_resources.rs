@@ -16,7 +16,7 @@ use crate::resources::{self, Amounts, Resources};
 
 mod strategy;
 
-pub(super) use strategy::{Shape, Strategy};
+pub(super) use strategy::{Shape, Strategy, on_line};
 
 /// A resource and how much it counts.
 #[derive(Clone, PartialEq, Eq, Debug)]

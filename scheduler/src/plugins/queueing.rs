@@ -1,5 +1,6 @@
 //! `SchedulingGates` and `PrioritySort`: which pods are tried, and in which order.
 
+use crate::cluster::Cluster;
 use crate::framework::{Action, Interest, Plugin, Rejection, Resource, Verdict};
 use crate::pod::PodInfo;
 use crate::queue::{Queued, SortKey};
@@ -16,7 +17,7 @@ impl Plugin for SchedulingGates {
         const { &[Interest::new(Resource::TargetPod, Action::POD_GATES_GONE)] }
     }
 
-    fn pre_enqueue(&self, pod: &PodInfo) -> Verdict {
+    fn pre_enqueue(&self, _cluster: &Cluster, pod: &PodInfo) -> Verdict {
         let gates: Vec<&str> = pod
             .spec()
             .scheduling_gates

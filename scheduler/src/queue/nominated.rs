@@ -25,10 +25,11 @@ impl Nominated {
         self.node_of.is_empty()
     }
 
-    /// The node of a pod.
+    /// The node that was cleared for a pod, whether its status says so yet or not; empty if none.
     #[must_use]
-    pub fn node_of(&self, uid: &str) -> Option<&str> {
-        self.node_of.get(uid).map(String::as_str)
+    pub fn node_of<'a>(&'a self, pod: &'a PodInfo) -> &'a str {
+        let noted = self.node_of.get(&pod.uid).map(String::as_str);
+        noted.unwrap_or_else(|| pod.nominated_node())
     }
 
     /// Notes that room is kept on a node.
@@ -43,13 +44,13 @@ impl Nominated {
         }
     }
 
-    /// Takes a pod's new state over. What its status does not say yet stays noted.
-    pub(super) fn update(&mut self, pod: &Arc<PodInfo>) {
-        let noted = self.node_of.get(&pod.uid).cloned().unwrap_or_default();
-        let node = if pod.nominated_node().is_empty() {
-            noted
-        } else {
-            pod.nominated_node().to_owned()
+    /// Takes a pod's new state over. A node that its status does not name yet stays noted; one that its
+    /// status names no more does not.
+    pub(super) fn update(&mut self, old: &PodInfo, pod: &Arc<PodInfo>) {
+        let silent = old.nominated_node().is_empty() && pod.nominated_node().is_empty();
+        let node = match self.node_of.get(&pod.uid) {
+            Some(noted) if silent => noted.clone(),
+            _ => pod.nominated_node().to_owned(),
         };
         self.add(pod, &node);
     }

@@ -25,6 +25,10 @@ impl Plugins for Fake {
         event == NODE_ADDED || event == POD_GONE
     }
 
+    fn cares(&self, _plugin: &str, _pod: &PodInfo, event: Event) -> bool {
+        event == POD_GONE || event.resource == Resource::TargetPod
+    }
+
     fn helps(&self, plugin: &str, _pod: &PodInfo, event: Event, _change: &Change) -> bool {
         (plugin == "Fit" && event == NODE_ADDED)
             || plugin == "Waits"

@@ -56,7 +56,8 @@ fn rounded(sum: i64, weights: i64) -> i64 {
     (2 * sum + weights) / (2 * weights)
 }
 
-fn on_line(shape: &Shape, at: i64) -> i64 {
+/// Where a value lies on the line.
+pub(in crate::plugins) fn on_line(shape: &Shape, at: i64) -> i64 {
     let Some(next) = shape.iter().position(|(x, _)| at <= *x) else {
         return shape.last().map_or(0, |(_, y)| *y);
     };
