@@ -7,11 +7,12 @@ use component::features::Features;
 
 use crate::context::Context;
 use crate::{
-    bootstrap, certificates, daemon_set, deployment, disruption, endpoints, endpointslice,
-    endpointslice_mirroring, ephemeral_volume, gc, job, legacy_token_cleaner, names, namespace,
-    node_ipam, node_lifecycle, pod_gc, protection, replicas, resource_quota, role_aggregation,
-    root_ca, service_account_tokens, service_accounts, stateful_set, taint_eviction, ttl,
-    ttl_after_finished, volume_binder,
+    attach_detach, bootstrap, certificates, cron_job, daemon_set, deployment, disruption,
+    endpoints, endpointslice, endpointslice_mirroring, ephemeral_volume, expand, gc, job,
+    legacy_token_cleaner, names, namespace, node_ipam, node_lifecycle, pod_autoscaler, pod_gc,
+    protection, replicas, resource_claim, resource_quota, role_aggregation, root_ca,
+    service_account_tokens, service_accounts, service_cidr, stateful_set, storage_version_migrator,
+    taint_eviction, ttl, ttl_after_finished, volume_attributes_class, volume_binder,
 };
 
 /// A controller as the manager sees it.
@@ -84,8 +85,8 @@ pub const CONTROLLERS: &[Entry] = &[
     on(names::DAEMON_SET, "daemon-set-controller", &["daemonset"], Run(daemon_set::start)),
     on(names::STATEFUL_SET, "statefulset-controller", &["statefulset"], Run(stateful_set::start)),
     on(names::JOB, "job-controller", &["job"], Run(job::start)),
-    on(names::CRON_JOB, "cronjob-controller", &["cronjob"], Missing),
-    on(names::HORIZONTAL_POD_AUTOSCALER, "horizontal-pod-autoscaler", &["horizontalpodautoscaling"], Missing),
+    on(names::CRON_JOB, "cronjob-controller", &["cronjob"], Run(cron_job::start)),
+    on(names::HORIZONTAL_POD_AUTOSCALER, "horizontal-pod-autoscaler", &["horizontalpodautoscaling"], Run(pod_autoscaler::start)),
     on(names::DISRUPTION, "disruption-controller", &["disruption"], Run(disruption::start)),
     on(names::TTL_AFTER_FINISHED, "ttl-after-finished-controller", &["ttl-after-finished"], Run(ttl_after_finished::start)),
     on(names::POD_GROUP_PROTECTION, "podgroup-protection-controller", &[], Missing).gated(&["GenericWorkload"]),
@@ -93,22 +94,22 @@ pub const CONTROLLERS: &[Entry] = &[
     on(names::ENDPOINTS, "endpoint-controller", &["endpoint"], Run(endpoints::start)),
     on(names::ENDPOINT_SLICE, "endpointslice-controller", &["endpointslice"], Run(endpointslice::start)),
     on(names::ENDPOINT_SLICE_MIRRORING, "endpointslicemirroring-controller", &["endpointslicemirroring"], Run(endpointslice_mirroring::start)),
-    on(names::SERVICE_CIDR, "service-cidrs-controller", &[], Missing).gated(&["MultiCIDRServiceAllocator"]),
+    on(names::SERVICE_CIDR, "service-cidrs-controller", &[], Run(service_cidr::start)).gated(&["MultiCIDRServiceAllocator"]),
 
     on(names::NODE_IPAM, "node-controller", &["nodeipam"], Run(node_ipam::start)),
     on(names::NODE_LIFECYCLE, "node-controller", &["nodelifecycle"], Run(node_lifecycle::start)),
     on(names::TAINT_EVICTION, "node-controller", &[], Run(taint_eviction::start)).gated(&["SeparateTaintEvictionController"]),
     on(names::TTL, "ttl-controller", &["ttl"], Run(ttl::start)),
     on(names::DEVICE_TAINT_EVICTION, "device-taint-eviction-controller", &[], Missing).gated(&["DynamicResourceAllocation", "DRADeviceTaints"]),
-    on(names::RESOURCE_CLAIM, "resource-claim-controller", &["resource-claim-controller"], Missing).gated(&["DynamicResourceAllocation"]),
+    on(names::RESOURCE_CLAIM, "resource-claim-controller", &["resource-claim-controller"], Run(resource_claim::start)).gated(&["DynamicResourceAllocation"]),
     on(names::RESOURCE_POOL_STATUS_REQUEST, "resourcepoolstatusrequest-controller", &[], Missing).gated(&["DRAResourcePoolStatus"]),
 
     on(names::PERSISTENT_VOLUME_BINDER, "persistent-volume-binder", &["persistentvolume-binder"], Run(volume_binder::start)),
-    on(names::ATTACH_DETACH, "attachdetach-controller", &["attachdetach"], Missing),
-    on(names::PERSISTENT_VOLUME_EXPANDER, "expand-controller", &["persistentvolume-expander"], Missing),
+    on(names::ATTACH_DETACH, "attachdetach-controller", &["attachdetach"], Run(attach_detach::start)),
+    on(names::PERSISTENT_VOLUME_EXPANDER, "expand-controller", &["persistentvolume-expander"], Run(expand::start)),
     on(names::PERSISTENT_VOLUME_CLAIM_PROTECTION, "pvc-protection-controller", &["pvc-protection"], Run(protection::start_claims)),
     on(names::PERSISTENT_VOLUME_PROTECTION, "pv-protection-controller", &["pv-protection"], Run(protection::start_volumes)),
-    on(names::VOLUME_ATTRIBUTES_CLASS_PROTECTION, "volumeattributesclass-protection-controller", &[], Missing).gated(&["VolumeAttributesClass"]),
+    on(names::VOLUME_ATTRIBUTES_CLASS_PROTECTION, "volumeattributesclass-protection-controller", &[], Run(volume_attributes_class::start)).gated(&["VolumeAttributesClass"]),
     on(names::EPHEMERAL_VOLUME, "ephemeral-volume-controller", &["ephemeral-volume"], Run(ephemeral_volume::start)),
     on(names::SELINUX_WARNING, "selinux-warning-controller", &[], Missing).off().gated(&["SELinuxChangePolicy"]),
 
@@ -125,7 +126,7 @@ pub const CONTROLLERS: &[Entry] = &[
     on(names::ADMISSION_POLICY_STATUS, "validatingadmissionpolicy-status-controller", &[], Missing),
     on(names::STORAGE_VERSION_GARBAGE_COLLECTOR, "storage-version-garbage-collector", &["storage-version-gc"], Missing)
         .gated(&["APIServerIdentity", "StorageVersionAPI"]),
-    on(names::STORAGE_VERSION_MIGRATOR, "storage-version-migrator-controller", &["svm"], Missing).gated(&["StorageVersionMigrator"]),
+    on(names::STORAGE_VERSION_MIGRATOR, "storage-version-migrator-controller", &["svm"], Run(storage_version_migrator::start)).gated(&["StorageVersionMigrator"]),
 ];
 
 /// What `--controllers` says, with canonical names.

@@ -53,7 +53,11 @@ pub fn start(cx: &Context) -> anyhow::Result<()> {
     });
     watch::own(&sets, &queue);
     let adopters = sets.lister();
-    watch::owned::<DaemonSet, Pod>(&pods, &queue, move |pod| would_adopt(&adopters, pod));
+    watch::owned::<DaemonSet, Pod>(&pods, &queue, move |pod| {
+        owners::adopters(&adopters, &pod.metadata, |set| {
+            Selector::of(&set.spec.selector).ok()
+        })
+    });
     watch::owned::<DaemonSet, ControllerRevision>(&revisions, &queue, watch::nobody);
     let (wake, all) = (queue.clone(), sets.lister());
     nodes.subscribe(move |_, event| {
@@ -78,23 +82,6 @@ fn matters(event: &Event<Node>) -> bool {
     };
     let taints = |n: &Node| n.spec.as_ref().and_then(|s| s.taints.clone());
     old.metadata.labels != new.metadata.labels || taints(old) != taints(new)
-}
-
-fn would_adopt(sets: &Lister<DaemonSet>, pod: &Pod) -> Vec<Key> {
-    let labels = pod.metadata.labels.as_ref();
-    if labels.is_none_or(|l| l.is_empty()) {
-        return Vec::new();
-    }
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let selects = |set: &Arc<DaemonSet>| {
-        let selector = Selector::of(&set.spec.selector);
-        selector.is_ok_and(|s| !s.is_everything() && s.matches(labels))
-    };
-    let all = sets.in_namespace(namespace);
-    all.iter()
-        .filter(|set| selects(set))
-        .map(|set| Key::of(&set.metadata))
-        .collect()
 }
 
 struct Controller {
@@ -354,10 +341,11 @@ impl Controller {
     }
 }
 
-/// Pods by the nodes that they are on or meant for.
-fn by_node(pods: &[Arc<Pod>]) -> BTreeMap<String, Vec<Arc<Pod>>> {
+/// Pods by the nodes that they are on or meant for. What has ended and is being deleted is in nobody's way.
+fn by_node(owned: &[Arc<Pod>]) -> BTreeMap<String, Vec<Arc<Pod>>> {
     let mut all: BTreeMap<String, Vec<Arc<Pod>>> = BTreeMap::new();
-    for pod in pods {
+    let over = |p: &Pod| pods::is_terminal(p) && p.metadata.deletion_timestamp.is_some();
+    for pod in owned.iter().filter(|p| !over(p)) {
         if let Some(node) = pod.spec.as_ref().and_then(placement::node_of) {
             all.entry(node.to_owned())
                 .or_default()

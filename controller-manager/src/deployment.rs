@@ -51,7 +51,11 @@ pub fn start(cx: &Context) -> anyhow::Result<()> {
     });
     watch::own(&deployments, &queue);
     let adopters = deployments.lister();
-    watch::owned::<Deployment, ReplicaSet>(&sets, &queue, move |set| would_adopt(&adopters, set));
+    watch::owned::<Deployment, ReplicaSet>(&sets, &queue, move |set| {
+        owners::adopters(&adopters, &set.metadata, |d| {
+            Selector::of(&d.spec.selector).ok()
+        })
+    });
     wake_for_gone_pods(&pods, sets.lister(), &queue);
     let workers = cx.config().deployment.concurrent_deployment_syncs;
     cx.run(workers, &queue, move |key| {
@@ -82,23 +86,6 @@ fn wake_for_gone_pods(pods: &Informer<Pod>, sets: Lister<ReplicaSet>, queue: &Qu
 }
 
 /// The deployments whose selectors select an orphaned replica set.
-fn would_adopt(deployments: &Lister<Deployment>, set: &ReplicaSet) -> Vec<Key> {
-    let labels = set.metadata.labels.as_ref();
-    if labels.is_none_or(|l| l.is_empty()) {
-        return Vec::new();
-    }
-    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-    let selects = |d: &Arc<Deployment>| {
-        let selector = Selector::of(&d.spec.selector);
-        selector.is_ok_and(|s| !s.is_everything() && s.matches(labels))
-    };
-    let all = deployments.in_namespace(namespace);
-    all.iter()
-        .filter(|d| selects(d))
-        .map(|d| Key::of(&d.metadata))
-        .collect()
-}
-
 struct Controller {
     cx: Context,
     deployments: Lister<Deployment>,

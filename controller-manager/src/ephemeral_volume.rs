@@ -81,24 +81,29 @@ impl Volumes {
         let Some(pod) = self.pods.by_key(key).filter(|p| needs_claims(p)) else {
             return Ok(Next::Done);
         };
+        let mut next = Next::Done;
         for volume in volumes(&pod) {
-            if let Err(e) = self.ensure(&pod, volume).await {
-                let message = format!("ephemeral volume {}: {}", volume.name, e.chain());
-                self.recorder
-                    .warning(&reference(&*pod), "FailedBinding", &message);
-                return Err(e);
+            match self.ensure(&pod, volume).await {
+                Ok(Next::Done) => {}
+                Ok(later) => next = later,
+                Err(e) => {
+                    let message = format!("ephemeral volume {}: {}", volume.name, e.chain());
+                    self.recorder
+                        .warning(&reference(&*pod), "FailedBinding", &message);
+                    return Err(e);
+                }
             }
         }
-        Ok(Next::Done)
+        Ok(next)
     }
 
-    async fn ensure(&self, pod: &Pod, volume: &Volume) -> Result<(), Error> {
+    async fn ensure(&self, pod: &Pod, volume: &Volume) -> Result<Next, Error> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let name = claim(pod, volume).unwrap_or_default();
         if let Some(claim) = self.claims.get(namespace, &name) {
             let uid = pod.metadata.uid.as_deref().unwrap_or_default();
             if owners::is_controlled_by(&claim.metadata, uid) {
-                return Ok(());
+                return Ok(Next::Done);
             }
             let pod = Key::of(&pod.metadata);
             return Err(Error::Unusable(format!(
@@ -106,15 +111,19 @@ impl Volumes {
             )));
         }
         let Some(wanted) = wanted(pod, volume, name) else {
-            return Ok(());
+            return Ok(Next::Done);
         };
         let api = self
             .cx
             .client()
             .await?
             .namespaced::<PersistentVolumeClaim>(namespace);
-        api.create(&wanted).await?;
-        Ok(())
+        match api.create(&wanted).await {
+            // Whose it is, the cache will tell.
+            Err(e) if e.is_already_exists() => Ok(Next::Again),
+            Err(e) => Err(e.into()),
+            Ok(_) => Ok(Next::Done),
+        }
     }
 }
 

@@ -23,29 +23,31 @@ pub fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> Str
 /// The hash of a revision's data; the same bytes give what upstream's history gives (`HashControllerRevision`).
 #[must_use]
 pub fn data_hash(data: &[u8], collisions: Option<i32>) -> String {
-    let mut hash = Fnv::default();
-    if !data.is_empty() {
-        hash.write(data);
-    }
-    if let Some(count) = collisions {
-        hash.write(count.to_string().as_bytes());
-    }
-    hash.label()
+    let count = collisions.map(|c| c.to_string()).unwrap_or_default();
+    let bytes = data.iter().chain(count.as_bytes());
+    // FNV-1, not the 1a of templates.
+    let hash = bytes.fold(OFFSET, |hash, byte| {
+        hash.wrapping_mul(PRIME) ^ u32::from(*byte)
+    });
+    Fnv(hash).label()
 }
+
+const OFFSET: u32 = 0x811c_9dc5;
+const PRIME: u32 = 0x0100_0193;
 
 /// FNV-1a, 32 bits.
 struct Fnv(u32);
 
 impl Default for Fnv {
     fn default() -> Self {
-        Self(0x811c_9dc5)
+        Self(OFFSET)
     }
 }
 
 impl Fnv {
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            self.0 = (self.0 ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+            self.0 = (self.0 ^ u32::from(*byte)).wrapping_mul(PRIME);
         }
     }
 
@@ -74,6 +76,13 @@ mod tests {
         let mut hash = Fnv::default();
         hash.write(b"foobar");
         assert_eq!(hash.0, 0xbf9c_f968);
+    }
+
+    #[test]
+    fn hashes_of_revisions_are_upstreams() {
+        // The text and its count are one input: FNV-1 of "foobar" is 0x31f0b262.
+        assert_eq!(data_hash(b"foobar", None), Fnv(0x31f0_b262).label());
+        assert_eq!(data_hash(b"fooba", Some(7)), data_hash(b"fooba7", None));
     }
 
     #[test]

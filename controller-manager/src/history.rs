@@ -3,17 +3,21 @@
 //! A revision is found by its data, as a value: bytes of upstream's revisions may differ from ours, and a set that
 //! changes its controller manager must not be rolled out again for that. Source: `pkg/controller/history`.
 
-use component::client::{Api, Client, Kind};
+use component::client::{self, Api, Client, Kind};
 use component::informer::Key;
+use http::Method;
+use k8s_openapi::Resource;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::owners;
 use crate::selector::Labels;
+use crate::template::filled;
 
 /// The label that pods and revisions carry.
 pub const HASH_LABEL: &str = "controller-revision-hash";
@@ -35,10 +39,33 @@ pub fn template(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
     proto::typed::from_json_value(tree).ok()
 }
 
-/// Whether a revision holds that data.
+/// Whether a revision holds that data. What is empty and what is absent is the same: Go's encoder writes structs that
+/// hold nothing, such as a container's `resources`.
 #[must_use]
 pub fn holds(revision: &ControllerRevision, data: &Value) -> bool {
-    revision.data.0 == *data
+    revision.data.0 == *data || filled(&revision.data.0) == filled(data)
+}
+
+/// Data as upstream's controllers write and compare them, byte for byte: Go's encoder escapes what could be HTML.
+#[must_use]
+pub fn text(data: &Value) -> String {
+    escaped(&data.to_string())
+}
+
+/// Outside of its strings a JSON text has none of these.
+fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '<' => text.push_str("\\u003c"),
+            '>' => text.push_str("\\u003e"),
+            '&' => text.push_str("\\u0026"),
+            '\u{2028}' => text.push_str("\\u2028"),
+            '\u{2029}' => text.push_str("\\u2029"),
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 #[must_use]
@@ -110,7 +137,7 @@ pub enum Stored {
 pub async fn store(client: &Client, revision: &ControllerRevision) -> Result<Stored, Error> {
     let namespace = revision.metadata.namespace.as_deref().unwrap_or_default();
     let api: Api<ControllerRevision> = client.namespaced(namespace);
-    match api.create(revision).await {
+    match create(&api, namespace, revision).await {
         Ok(stored) => Ok(Stored::Revision(Box::new(stored))),
         Err(e) if e.is_already_exists() => {
             let there = api.get(name(revision)).await?;
@@ -125,6 +152,22 @@ pub async fn store(client: &Client, revision: &ControllerRevision) -> Result<Sto
     }
 }
 
+/// Creates a revision whose data have the bytes that upstream would give them.
+async fn create(
+    api: &Api<ControllerRevision>,
+    namespace: &str,
+    revision: &ControllerRevision,
+) -> Result<ControllerRevision, client::Error> {
+    let json = serde_json::to_string(revision).map_err(client::Error::Encode)?;
+    let raw = RawValue::from_string(escaped(&json)).map_err(client::Error::Encode)?;
+    let path = api.target().path(Some(namespace));
+    let stored = api.client().request(Method::POST, &path, &[], Some(&raw));
+    proto::typed::from_json_value(stored.await?).map_err(|e| client::Error::Decode {
+        expected: ControllerRevision::KIND.to_owned(),
+        problem: e.to_string(),
+    })
+}
+
 /// Gives a revision another number: an old template came back.
 ///
 /// # Errors
@@ -136,7 +179,7 @@ pub async fn renumber(
 ) -> Result<ControllerRevision, Error> {
     let key = Key::of(&revision.metadata);
     let patch = json!({"metadata": {"uid": revision.metadata.uid}, "revision": number});
-    let patch = component::client::Patch::merge(&patch)?;
+    let patch = client::Patch::merge(&patch)?;
     let api: Api<ControllerRevision> = client.namespaced(key.namespace());
     Ok(api.patch(key.name(), &patch).await?)
 }
@@ -186,6 +229,25 @@ mod tests {
         let text = r#"{"spec":{"template":{"$patch":"replace"}}}"#;
         stored.data = RawExtension(serde_json::from_str(text).unwrap());
         assert!(holds(&stored, &data(&template)));
+    }
+
+    #[test]
+    fn what_go_writes_besides_makes_no_difference() {
+        let ours = json!({"spec": {"template": {"spec": {"containers": [{"name": "c"}]}}}});
+        let go = json!({"spec": {"template": {"metadata": {"creationTimestamp": null},
+            "spec": {"containers": [{"name": "c", "resources": {}}]}}}});
+        let mut stored = revision(1);
+        stored.data = RawExtension(go);
+        assert!(holds(&stored, &ours));
+        let other = json!({"spec": {"template": {"spec": {"containers": [{"name": "d"}]}}}});
+        assert!(!holds(&stored, &other));
+    }
+
+    #[test]
+    fn texts_are_escaped_as_go_does() {
+        let data = json!({"b": "a && b > c", "a": "<\u{2028}>"});
+        let go = r#"{"a":"\u003c\u2028\u003e","b":"a \u0026\u0026 b \u003e c"}"#;
+        assert_eq!(text(&data), go);
     }
 
     #[test]

@@ -12,10 +12,12 @@ use component::events::{Recorder, reference};
 use component::informer::{Event, Index, Informer, Key, Lister};
 use component::queue::Queue;
 use futures::future::join_all;
-use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus};
+use k8s_openapi::Resource;
+use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::batch::slow_start;
 use crate::context::Context;
@@ -25,11 +27,13 @@ use crate::writes::{LOOK_AGAIN, Writes};
 use crate::{owners, pods, update, watch};
 
 mod indexes;
+mod metrics;
 mod plan;
 mod policy;
 mod template;
 mod view;
 
+use metrics::{Action, Metrics};
 use plan::{Done, Plan, Told};
 use view::{Backoff, FINALIZER, Seen, is_finished, is_tracked};
 
@@ -50,11 +54,14 @@ pub fn start(cx: &Context) -> anyhow::Result<()> {
         writes: Writes::default(),
         job_writes: Writes::default(),
         backoffs: Mutex::default(),
+        metrics: Metrics::new(cx.metrics()),
         recorder: cx.recorder().clone(),
     });
     watch::own(&jobs, &queue);
     let adopters = jobs.lister();
-    watch::owned::<Job, Pod>(&pods, &queue, move |pod| would_adopt(&adopters, pod));
+    watch::owned::<Job, Pod>(&pods, &queue, move |pod| {
+        owners::adopters(&adopters, &pod.metadata, selector)
+    });
     wake_for_orphans(&jobs, &pods, controller.by_job, &orphans);
     let workers = cx.config().job.concurrent_job_syncs;
     let this = Arc::clone(&controller);
@@ -97,27 +104,18 @@ fn wake_for_orphans(
     });
 }
 
-/// Whether a job is there that will count a pod.
+/// Whether a job is there that will count a pod; other controllers' pods are theirs.
 fn is_counted_by(jobs: &Lister<Job>, pod: &Pod) -> bool {
-    let uid = owners::controller(&pod.metadata).map(|r| r.uid.as_str());
+    let owner = owners::controller(&pod.metadata);
+    if owner.is_some_and(|r| r.kind != Job::KIND || r.api_version != Job::API_VERSION) {
+        return true;
+    }
+    let uid = owner.map(|r| r.uid.as_str());
     let job = owners::key::<Job>(&pod.metadata).and_then(|key| jobs.by_key(&key));
     job.is_some_and(|job| {
         let same = job.metadata.uid.as_deref() == uid;
         same && (plan::is_foreign(&job) || !is_finished(&job))
     })
-}
-
-fn would_adopt(jobs: &Lister<Job>, pod: &Pod) -> Vec<Key> {
-    let labels = pod.metadata.labels.as_ref();
-    if labels.is_none_or(|l| l.is_empty()) {
-        return Vec::new();
-    }
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let selects =
-        |job: &Arc<Job>| selector(job).is_some_and(|s| !s.is_everything() && s.matches(labels));
-    let all = jobs.in_namespace(namespace);
-    let all = all.iter().filter(|job| selects(job));
-    all.map(|job| Key::of(&job.metadata)).collect()
 }
 
 fn selector(job: &Job) -> Option<Selector> {
@@ -132,6 +130,7 @@ struct Controller {
     writes: Writes,
     job_writes: Writes,
     backoffs: Mutex<HashMap<Key, Backoff>>,
+    metrics: Metrics,
     recorder: Recorder,
 }
 
@@ -160,28 +159,46 @@ impl Controller {
         let (Some(spec), Some(selector)) = (job.spec.as_ref(), selector(&job)) else {
             return Ok(Next::Done);
         };
+        let begun = Instant::now();
+        let done = self.look(&key, &job, spec, &selector).await;
+        let action = done
+            .as_ref()
+            .map_or(Action::Reconciling, |(action, _)| *action);
+        self.metrics
+            .synced(&job, action, done.is_ok(), begun.elapsed());
+        done.map(|(_, next)| next)
+    }
+
+    /// Looks at a job that is not over.
+    async fn look(
+        &self,
+        key: &Key,
+        job: &Job,
+        spec: &JobSpec,
+        selector: &Selector,
+    ) -> Result<(Action, Next), Error> {
         let client = self.cx.client().await?;
         let candidates = owners::children(&self.pods, self.by_job, &job.metadata);
         let owned = owners::claim(&job.metadata, candidates, |pod| {
             selector.matches(pod.metadata.labels.as_ref())
         })
-        .settle(&client, &*job, &[FINALIZER])
+        .settle(&client, job, &[FINALIZER])
         .await?;
         let seen = Seen {
-            job: &job,
+            job,
             spec,
             pods: &owned,
             now: self.cx.now(),
         };
-        let backoff = self.backoffs.lock().get(&key).copied();
+        let backoff = self.backoffs.lock().get(key).copied();
         let plan = plan::plan(&seen, backoff.unwrap_or_default());
-        let (done, failure) = self.carry_out(&client, &key, &seen, &plan).await;
+        let (done, failure) = self.carry_out(&client, key, &seen, &plan).await;
         let gate = "MutableSchedulingDirectivesForSuspendedJobs";
         let told = plan.told(&seen, done, self.cx.features().enabled(gate));
-        self.tell(&client, &key, &job, told).await?;
-        self.backoffs.lock().insert(key, plan.backoff);
+        self.tell(&client, key, job, told).await?;
+        self.backoffs.lock().insert(key.clone(), plan.backoff);
         failure.map_or(Ok(()), Err)?;
-        Ok(plan.wait.map_or(Next::Done, Next::After))
+        Ok((plan.action(), plan.wait.map_or(Next::Done, Next::After)))
     }
 
     /// Makes and deletes pods.
@@ -227,6 +244,11 @@ impl Controller {
             self.writes.wrote(key, &pod.metadata);
             done.created += 1;
         }
+        self.metrics.created(
+            plan.why_created(seen),
+            created.len(),
+            usize::from(error.is_some()),
+        );
         (done, failure.or(error))
     }
 
@@ -275,6 +297,7 @@ impl Controller {
     }
 
     fn tell_end(&self, job: &Job, status: &JobStatus, end: &JobCondition) {
+        self.metrics.ended(job, end);
         let about = reference(job);
         let text = |t: &Option<String>| t.clone().unwrap_or_default();
         if end.type_ != "Complete" {
@@ -304,6 +327,8 @@ impl Controller {
         match update::update(&api, "status", &job, &new).await {
             Ok(None) => Ok(Some(job)),
             Ok(Some(written)) => {
+                let before = job.status.clone().unwrap_or_default();
+                self.metrics.counted(&job, &before, status);
                 self.job_writes.wrote(key, &written.metadata);
                 Ok(Some(written))
             }

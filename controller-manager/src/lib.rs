@@ -14,19 +14,24 @@ pub mod controllers;
 pub mod error;
 
 pub mod batch;
+pub mod conditions;
 pub mod discovery;
+pub mod finalizer;
 pub mod hash;
 pub mod history;
 pub mod owners;
 pub mod pods;
 pub mod selector;
 pub mod status;
+pub mod template;
 pub mod watch;
 pub mod writes;
 
+pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
 pub mod job;
+pub mod pod_autoscaler;
 pub mod replicas;
 pub mod stateful_set;
 
@@ -34,6 +39,7 @@ pub mod gc;
 pub mod namespace;
 pub mod pod_gc;
 pub mod resource_quota;
+pub mod storage_version_migrator;
 
 pub mod config;
 pub mod daemon;
@@ -47,6 +53,7 @@ pub mod endpoints;
 pub mod endpointslice;
 pub mod endpointslice_mirroring;
 pub mod members;
+pub mod service_cidr;
 
 pub mod node_ipam;
 pub mod node_lifecycle;
@@ -62,10 +69,14 @@ pub mod root_ca;
 pub mod service_account_tokens;
 pub mod service_accounts;
 
+pub mod attach_detach;
 pub mod disruption;
 pub mod ephemeral_volume;
+pub mod expand;
 pub mod protection;
+pub mod resource_claim;
 pub mod ttl_after_finished;
+pub mod volume_attributes_class;
 pub mod volume_binder;
 
 pub use context::Context;

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use serde_json::json;
 
 use crate::error::Error;
+use crate::selector::Selector;
 
 /// The reference to an object's controller.
 #[must_use]
@@ -78,6 +79,24 @@ pub fn children<K: Kind>(lister: &Lister<K>, index: Index, owner: &ObjectMeta) -
 #[must_use]
 pub fn controlled<K: Kind>(lister: &Lister<K>, index: Index, uid: &str) -> Vec<Arc<K>> {
     lister.indexed(index, uid)
+}
+
+/// Those of a kind that might adopt an orphan: their selectors select it, and not everything.
+#[must_use]
+pub fn adopters<O: Kind>(
+    all: &Lister<O>,
+    orphan: &ObjectMeta,
+    selector: impl Fn(&O) -> Option<Selector>,
+) -> Vec<Key> {
+    let labels = orphan.labels.as_ref();
+    if labels.is_none_or(|l| l.is_empty()) {
+        return Vec::new();
+    }
+    let selects =
+        |owner: &Arc<O>| selector(owner).is_some_and(|s| !s.is_everything() && s.matches(labels));
+    let all = all.in_namespace(orphan.namespace.as_deref().unwrap_or_default());
+    let all = all.iter().filter(|owner| selects(owner));
+    all.map(|owner| Key::of(owner.metadata())).collect()
 }
 
 /// What becomes of candidates.

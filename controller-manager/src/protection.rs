@@ -13,10 +13,11 @@ use component::informer::{Event, Index, Key, Lister};
 use k8s_openapi::api::core::v1::{
     PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimCondition, Pod,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::context::Context;
 use crate::error::Error;
+use crate::finalizer::{Need, changed, need};
 use crate::indexes::{claim, claims, pods_by_claim};
 use crate::owners;
 use crate::update::update;
@@ -24,34 +25,6 @@ use crate::update::update;
 const CLAIM: &str = "kubernetes.io/pvc-protection";
 const VOLUME: &str = "kubernetes.io/pv-protection";
 const UNUSED: &str = "Unused";
-
-/// What a finalizer needs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Need {
-    Nothing,
-    Add,
-    /// To be removed, once the object is not used.
-    Remove,
-}
-
-fn need(meta: &ObjectMeta, finalizer: &str) -> Need {
-    let has = meta.finalizers.iter().flatten().any(|f| f == finalizer);
-    match (meta.deletion_timestamp.is_some(), has) {
-        (false, false) => Need::Add,
-        (true, true) => Need::Remove,
-        _ => Need::Nothing,
-    }
-}
-
-fn changed(meta: &ObjectMeta, finalizer: &str, add: bool) -> ObjectMeta {
-    let mut meta = meta.clone();
-    let finalizers = meta.finalizers.get_or_insert_default();
-    finalizers.retain(|f| f != finalizer);
-    if add {
-        finalizers.push(finalizer.to_owned());
-    }
-    meta
-}
 
 /// Starts the controller of volumes.
 ///
@@ -176,7 +149,7 @@ fn same(old: &Pod, new: &Pod) -> bool {
 }
 
 /// Whether no container of a pod runs any more, nor ever will.
-fn is_terminated(pod: &Pod) -> bool {
+pub(crate) fn is_terminated(pod: &Pod) -> bool {
     let ended = matches!(phase(pod), Some("Succeeded" | "Failed"));
     let statuses = pod
         .status
@@ -373,16 +346,5 @@ mod tests {
         let gone =
             json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 0});
         assert!(!keeps(&pod(spec, gone), &claim));
-    }
-
-    #[test]
-    fn finalizers_come_with_the_object_and_go_with_its_deletion() {
-        let mut meta = ObjectMeta::default();
-        assert_eq!(need(&meta, CLAIM), Need::Add);
-        meta = changed(&meta, CLAIM, true);
-        assert_eq!(need(&meta, CLAIM), Need::Nothing);
-        meta.deletion_timestamp = Some(Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH));
-        assert_eq!(need(&meta, CLAIM), Need::Remove);
-        assert_eq!(need(&changed(&meta, CLAIM, false), CLAIM), Need::Nothing);
     }
 }

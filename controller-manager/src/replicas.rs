@@ -67,7 +67,9 @@ fn start<R: Replicas>(cx: &Context, queue: &str, source: &str, workers: i32) {
     });
     watch::own(&owners, &queue);
     let adopters = owners.lister();
-    watch::owned::<R, Pod>(&pods, &queue, move |pod| would_adopt(&adopters, pod));
+    watch::owned::<R, Pod>(&pods, &queue, move |pod| {
+        owners::adopters(&adopters, &pod.metadata, |o| o.selector().ok())
+    });
     cx.run(workers, &queue, move |key| {
         let controller = Arc::clone(&controller);
         async move { controller.reconcile(key).await }
@@ -75,24 +77,6 @@ fn start<R: Replicas>(cx: &Context, queue: &str, source: &str, workers: i32) {
 }
 
 /// The owners whose selectors select an orphan.
-fn would_adopt<R: Replicas>(owners: &Lister<R>, pod: &Pod) -> Vec<Key> {
-    let labels = pod.metadata.labels.as_ref();
-    if labels.is_none_or(|l| l.is_empty()) {
-        return Vec::new();
-    }
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let selects = |owner: &Arc<R>| {
-        let selector = owner.selector();
-        selector.is_ok_and(|s| !s.is_everything() && s.matches(labels))
-    };
-    owners
-        .in_namespace(namespace)
-        .iter()
-        .filter(|owner| selects(owner))
-        .map(|owner| Key::of(owner.metadata()))
-        .collect()
-}
-
 impl<R: Replicas> Controller<R> {
     async fn reconcile(&self, key: Key) -> Result<Next, Error> {
         let Some(owner) = self.owners.by_key(&key) else {

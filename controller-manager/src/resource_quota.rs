@@ -25,6 +25,7 @@ mod scope;
 mod usage;
 
 use usage::Used;
+pub(crate) use usage::requests;
 
 /// Between two looks at what resources there are, for counts of objects.
 const REDISCOVER: Duration = Duration::from_secs(30);

@@ -69,11 +69,7 @@ pub fn start(cx: &Context) -> anyhow::Result<()> {
         authority,
     });
     let wake = queue.clone();
-    maps.subscribe(move |key, event| {
-        if !matches!(event, Event::Added(_)) {
-            wake.add(Key::new("", key.namespace()));
-        }
-    });
+    maps.subscribe(move |key, _| wake.add(Key::new("", key.namespace())));
     let wake = queue.clone();
     namespaces.subscribe(move |key, event| {
         if !matches!(event, Event::Deleted(_)) && is_active(event.object()) {
@@ -104,7 +100,12 @@ impl Publisher {
             Some(_) => api.replace(&wanted).await,
         };
         match done {
-            Err(e) if !e.is_not_found() && !e.is_namespace_terminating() => Err(e.into()),
+            // Made by somebody else meanwhile: its event brings the namespace back.
+            Err(e)
+                if !e.is_not_found() && !e.is_already_exists() && !e.is_namespace_terminating() =>
+            {
+                Err(e.into())
+            }
             _ => Ok(Next::Done),
         }
     }

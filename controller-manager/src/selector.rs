@@ -58,6 +58,15 @@ impl Selector {
         Ok(Self(LabelSelector::new(all?)))
     }
 
+    /// Reads the text of a selector, as a scale has it.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let read = text.parse::<LabelSelector>();
+        read.map(Self).map_err(|e| Error::Unusable(e.to_string()))
+    }
+
     #[must_use]
     pub fn is_everything(&self) -> bool {
         self.0.is_everything()

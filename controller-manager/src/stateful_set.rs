@@ -51,7 +51,12 @@ pub fn start(cx: &Context) -> anyhow::Result<()> {
     });
     watch::own(&sets, &queue);
     let adopters = sets.lister();
-    watch::owned::<StatefulSet, Pod>(&pods, &queue, move |pod| would_adopt(&adopters, pod));
+    watch::owned::<StatefulSet, Pod>(&pods, &queue, move |pod| {
+        owners::adopters(&adopters, &pod.metadata, |set| {
+            let selector = Selector::of(&set.spec.selector).ok();
+            selector.filter(|_| identity::ordinal(set, pod).is_some())
+        })
+    });
     watch::owned::<StatefulSet, ControllerRevision>(&revisions, &queue, watch::nobody);
     wake_when_claims_are_gone(&claims, &queue);
     let workers = cx.config().stateful_set.concurrent_stateful_set_syncs;
@@ -72,24 +77,6 @@ fn wake_when_claims_are_gone(claims: &Informer<PersistentVolumeClaim>, queue: &Q
             }
         }
     });
-}
-
-fn would_adopt(sets: &Lister<StatefulSet>, pod: &Pod) -> Vec<Key> {
-    let labels = pod.metadata.labels.as_ref();
-    if labels.is_none_or(|l| l.is_empty()) {
-        return Vec::new();
-    }
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let selects = |set: &Arc<StatefulSet>| {
-        let selector = Selector::of(&set.spec.selector);
-        let selected = selector.is_ok_and(|s| !s.is_everything() && s.matches(labels));
-        selected && identity::ordinal(set, pod).is_some()
-    };
-    let all = sets.in_namespace(namespace);
-    all.iter()
-        .filter(|set| selects(set))
-        .map(|set| Key::of(&set.metadata))
-        .collect()
 }
 
 struct Controller {
@@ -189,7 +176,10 @@ impl Controller {
         let same = all.iter().rfind(|r| history::holds(r, &data)).cloned();
         let Some(update) = same else {
             let collisions = set.status.as_ref().and_then(|s| s.collision_count);
-            let hash = data_hash(data.to_string().as_bytes(), Some(collisions.unwrap_or(0)));
+            let hash = data_hash(
+                history::text(&data).as_bytes(),
+                Some(collisions.unwrap_or(0)),
+            );
             let labels = set.spec.template.metadata.as_ref();
             let labels = labels.and_then(|m| m.labels.as_ref());
             let new = history::made(set, labels, (REVISION_HASH, &hash), data, next);

@@ -29,8 +29,11 @@ pub async fn status<K: Kind>(
     }
 }
 
-/// What its controller's role may list and not get.
-const LISTED: (&str, &str) = ("", "resourcequotas");
+/// What its controller's role may list and not get: group and resource.
+const LISTED: [(&str, &str); 2] = [
+    ("", "resourcequotas"),
+    ("storagemigration.k8s.io", "storageversionmigrations"),
+];
 
 /// Makes an object what `new` is, if it is still what `old` is; none if they are equal. The subresource
 /// is empty for the object itself.
@@ -69,7 +72,7 @@ async fn live<K: Kind>(
     name: Option<&str>,
 ) -> Result<Value, client::Error> {
     let (client, target) = (api.client(), api.target());
-    if (target.group.as_ref(), target.resource.as_ref()) != LISTED {
+    if !LISTED.contains(&(target.group.as_ref(), target.resource.as_ref())) {
         return client.request(Method::GET, path, &[], None::<&()>).await;
     }
     let name = name.unwrap_or_default();

@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetCondition};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
 use super::strategy::{max_surge, replicas};
+use crate::template::filled;
 
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 pub(super) const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
@@ -119,18 +120,21 @@ pub(super) fn by_revision(a: &ReplicaSet, b: &ReplicaSet) -> Ordering {
 
 /// Whether two templates make the same pods: the hash in their labels does not count.
 pub(super) fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
-    plain(a) == plain(b)
+    let (a, b) = (plain(a), plain(b));
+    if a == b {
+        return true;
+    }
+    let tree = |template| serde_json::to_value(template).ok().map(|t| filled(&t));
+    tree(&a) == tree(&b)
 }
 
-/// The template without the hash label, and without what means nothing: an empty map is none.
+/// The template without the hash label, and without what the server adds.
 fn plain(template: &PodTemplateSpec) -> PodTemplateSpec {
     let mut plain = template.clone();
     let mut meta = plain.metadata.take().unwrap_or_default();
     if let Some(labels) = &mut meta.labels {
         labels.remove(HASH_LABEL);
     }
-    meta.labels = meta.labels.filter(|l| !l.is_empty());
-    meta.annotations = meta.annotations.filter(|a| !a.is_empty());
     meta.creation_timestamp = None;
     plain.metadata = Some(meta);
     plain

@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::indexes::Indexes;
+use super::metrics::Action;
 use super::policy::{Verdict, enough};
 use super::view::{Backoff, Seen, condition, is_tracked};
 use crate::pods::{self, Ranked};
@@ -44,6 +45,8 @@ pub(super) struct Plan {
     pub wait: Option<Duration>,
     pub backoff: Backoff,
     succeeded: i32,
+    /// Failures that count, of all time.
+    failures: i32,
     before: Indexes,
     failed: Option<Indexes>,
     /// UIDs of failed pods that stay until their successors are there.
@@ -129,6 +132,7 @@ pub(super) fn plan(seen: &Seen<'_>, backoff: Backoff) -> Plan {
         wait: until_deadline(seen).filter(|left| !left.is_zero()),
         backoff: backoff.after(good(), bad()),
         succeeded,
+        failures: failed,
         before,
         failed: failed_indexes.clone(),
         kept: kept.values().map(|p| uid(p).to_owned()).collect(),
@@ -351,6 +355,26 @@ impl Plan {
         }
     }
 
+    /// What carrying it out is called in metrics.
+    pub(super) fn action(&self) -> Action {
+        match () {
+            () if !self.managed => Action::Reconciling,
+            () if !self.delete.is_empty() => Action::PodsDeleted,
+            () if !self.create.is_empty() => Action::PodsCreated,
+            () => Action::Tracking,
+        }
+    }
+
+    /// Why pods are made, as metrics have it.
+    pub(super) fn why_created(&self, seen: &Seen<'_>) -> &'static str {
+        let ends = seen.pods.iter().any(|p| pods::is_terminating(p));
+        match self.failures > 0 {
+            true if seen.waits_for_terminating() => "recreate_failed",
+            failed if failed || ends => "recreate_terminating_or_failed",
+            _ => "new",
+        }
+    }
+
     fn look_in(&mut self, wait: Duration) {
         self.wait = Some(self.wait.map_or(wait, |before| before.min(wait)));
     }
@@ -395,7 +419,7 @@ impl Plan {
                 _ => {}
             }
         }
-        let release = self.count(seen, &mut status, end.as_ref());
+        let (release, all) = self.count(seen, &mut status, end.as_ref());
         if let Some(first) = end.as_ref().filter(|e| e.type_ != "Failed") {
             if condition(seen.job, &first.type_).is_none() {
                 status
@@ -408,25 +432,25 @@ impl Plan {
         Told {
             status,
             release,
-            end,
+            end: end.filter(|_| all),
             turned,
         }
     }
 
-    /// Puts what ended into the status; the pods that are in it then.
+    /// Puts what ended into the status; the pods that are in it then, and whether these are all.
     fn count(
         &self,
         seen: &Seen<'_>,
         status: &mut JobStatus,
         end: Option<&JobCondition>,
-    ) -> Vec<Arc<Pod>> {
+    ) -> (Vec<Arc<Pod>>, bool) {
         let tracked = |all: &str| seen.pods.iter().any(|p| is_tracked(p) && uid(p) == all);
         settle(status, tracked);
         let uncounted = status.uncounted_terminated_pods.get_or_insert_default();
         let good = uncounted.succeeded.get_or_insert_default();
         let bad = uncounted.failed.get_or_insert_default();
         let mut indexes: Vec<i32> = Vec::new();
-        let mut release = Vec::new();
+        let (mut release, mut is_all) = (Vec::new(), true);
         let failing = end.is_some_and(|e| e.type_ != "SuccessCriteriaMet");
         let mut ordered: Vec<&Arc<Pod>> = seen.pods.iter().filter(|p| is_tracked(p)).collect();
         ordered.sort_by_key(|p| seen.index(p));
@@ -452,6 +476,7 @@ impl Plan {
                 bad.push(own);
             }
             if good.len() + bad.len() + indexes.len() >= AT_ONCE {
+                is_all = false;
                 break;
             }
         }
@@ -461,7 +486,7 @@ impl Plan {
             status.completed_indexes = Some(all.to_string()).filter(|t| !t.is_empty());
             status.failed_indexes = self.failed.as_ref().map(ToString::to_string);
         }
-        release
+        (release, is_all)
     }
 
     fn may_go(&self, seen: &Seen<'_>, pod: &Pod, failed: bool, ending: bool) -> bool {

@@ -203,8 +203,12 @@ pub(super) fn is_finished(job: &Job) -> bool {
 /// When a pod ended, as well as that is known.
 pub(super) fn finished_at(pod: &Pod) -> Option<Timestamp> {
     let of_containers = || {
-        let statuses = pod.status.as_ref()?.container_statuses.as_deref()?;
-        let ends: Option<Vec<Timestamp>> = statuses.iter().map(end).collect();
+        let status = pod.status.as_ref()?;
+        let main = status.container_statuses.iter().flatten();
+        let init = status.init_container_statuses.iter().flatten();
+        // Sidecars end last.
+        let sidecars = init.filter(|c| is_sidecar(pod, &c.name));
+        let ends: Option<Vec<Timestamp>> = main.chain(sidecars).map(end).collect();
         ends?.into_iter().max()
     };
     let unready = || {
@@ -222,6 +226,12 @@ pub(super) fn finished_at(pod: &Pod) -> Option<Timestamp> {
         .or_else(unready)
         .or_else(deleted)
         .or_else(created)
+}
+
+fn is_sidecar(pod: &Pod, name: &str) -> bool {
+    let init = pod.spec.as_ref().and_then(|s| s.init_containers.as_deref());
+    let mut init = init.unwrap_or_default().iter();
+    init.any(|c| c.name == name && c.restart_policy.as_deref() == Some("Always"))
 }
 
 fn end(container: &ContainerStatus) -> Option<Timestamp> {

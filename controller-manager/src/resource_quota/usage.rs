@@ -122,6 +122,11 @@ fn raise(most: &mut Used, other: &Used) {
     }
 }
 
+/// What a pod asks for in all, by resource.
+pub(crate) fn requests(spec: &PodSpec) -> Used {
+    total(spec, true)
+}
+
 /// What a pod asks for: its containers and sidecars together, or what starting needs if that is more, or what the pod
 /// itself says; and its overhead. Requests if `asked`, limits otherwise.
 fn total(spec: &PodSpec, asked: bool) -> Used {

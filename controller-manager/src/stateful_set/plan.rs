@@ -221,7 +221,8 @@ pub(super) fn status(seen: &Seen<'_>) -> StatefulSetStatus {
             of_update += i32::from(revision(pod) == update);
         }
     }
-    let complete = seen.rolls() && of_update == replicas && ready == replicas;
+    let wanted = seen.replicas();
+    let complete = [of_update, ready, replicas].iter().all(|n| *n == wanted);
     let (current, of_current) = if complete {
         (update, of_update)
     } else {
