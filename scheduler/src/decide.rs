@@ -3,17 +3,23 @@
 //! A function of the cluster, the profile, the pod and the [`Search`], whose start index and random
 //! numbers are the only things that change. Source: `pkg/scheduler/schedule_one.go`.
 
+use std::time::{Duration, Instant};
+
 use rand::Rng;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::cluster::{Cluster, NodeIndex, WhatIf};
+use crate::cluster::{Cluster, NodeIndex};
 use crate::framework::{
-    Code, Cycle, Diagnosis, FitError, PostFiltered, Prepared, Rejection, State, Verdict,
+    Code, Cycle, Diagnosis, FitError, PostFiltered, Prepared, Rejection, Verdict,
 };
 use crate::pod::PodInfo;
 use crate::profile::Profile;
 use crate::queue::Nominated;
+
+mod filters;
+
+pub use filters::Filters;
 
 /// Clusters up to this size are searched to the end.
 const FEW_NODES: usize = 100;
@@ -24,7 +30,19 @@ const LEAST_PERCENT: usize = 5;
 pub struct Search {
     start: usize,
     dice: SmallRng,
+    spent: Vec<Spent>,
 }
+
+/// How long an extension point took, and how it ended; for metrics, no part of the decision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Spent {
+    pub point: &'static str,
+    pub status: &'static str,
+    pub time: Duration,
+}
+
+/// How a point ends that has no objection.
+const SUCCESS: &str = "Success";
 
 impl Search {
     /// The same seed decides ties in the same way.
@@ -33,7 +51,21 @@ impl Search {
         Self {
             start: 0,
             dice: SmallRng::seed_from_u64(seed),
+            spent: Vec::new(),
         }
+    }
+
+    /// What the last decision spent its time with.
+    pub fn take_spent(&mut self) -> Vec<Spent> {
+        std::mem::take(&mut self.spent)
+    }
+
+    fn spent(&mut self, point: &'static str, status: &'static str, since: Instant) {
+        self.spent.push(Spent {
+            point,
+            status,
+            time: since.elapsed(),
+        });
     }
 }
 
@@ -75,99 +107,6 @@ pub struct Attempt<'a> {
     pub roll: u32,
 }
 
-/// The filters that have something to say about a pod, with their state.
-pub struct Filters<'a> {
-    profile: &'a Profile,
-    states: Vec<(usize, Box<dyn State>)>,
-}
-
-impl Clone for Filters<'_> {
-    fn clone(&self) -> Self {
-        let states = self
-            .states
-            .iter()
-            .map(|(i, s)| (*i, (**s).boxed_clone()))
-            .collect();
-        Self {
-            profile: self.profile,
-            states,
-        }
-    }
-}
-
-impl<'a> Filters<'a> {
-    fn none(profile: &'a Profile) -> Self {
-        Self {
-            profile,
-            states: Vec::new(),
-        }
-    }
-
-    /// Holds a pod against a node; the first plugin that says no has the word.
-    fn run(&self, cycle: &Cycle<'_>, node: NodeIndex) -> Result<(), (&'static str, Rejection)> {
-        for (index, state) in &self.states {
-            let plugin = &self.profile.plugins[*index];
-            if plugin.points.filter {
-                plugin
-                    .plugin
-                    .filter(cycle, &**state, node)
-                    .map_err(|r| (plugin.plugin.name(), r))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Imagines a pod on a node or away from it.
-    pub fn imagine(&mut self, cycle: &Cycle<'_>, other: &PodInfo, node: NodeIndex, added: bool) {
-        for (index, state) in &mut self.states {
-            self.profile.plugins[*index]
-                .plugin
-                .imagine(cycle, &mut **state, other, node, added);
-        }
-    }
-
-    /// Holds a pod against a node on which room is kept for others of no lower priority: it has to fit
-    /// with them, and, since its own terms may count on them, without them.
-    ///
-    /// # Errors
-    /// Which plugin said no, and why.
-    pub fn run_with_nominated(
-        &self,
-        cycle: &Cycle<'_>,
-        nominated: &Nominated,
-        node: NodeIndex,
-    ) -> Result<(), (&'static str, Rejection)> {
-        if nominated.is_empty() {
-            return self.run(cycle, node);
-        }
-        let kept = nominated.on(cycle.cluster.name(node));
-        let mut others = kept
-            .iter()
-            .filter(|p| p.priority >= cycle.pod.priority && p.uid != cycle.pod.uid)
-            .filter(|p| cycle.cluster.placed(&p.uid).is_none())
-            .peekable();
-        if others.peek().is_some() {
-            let mut what_if = match cycle.what_if.filter(|w| w.node == node) {
-                Some(imagined) => imagined.clone(),
-                None => WhatIf::of(cycle.cluster, node),
-            };
-            let mut with = self.clone();
-            for other in others {
-                what_if.add(other);
-                with.imagine(cycle, other, node, true);
-            }
-            with.run(
-                &Cycle {
-                    what_if: Some(&what_if),
-                    ..*cycle
-                },
-                node,
-            )?;
-        }
-        self.run(cycle, node)
-    }
-}
-
 /// Decides.
 ///
 /// # Errors
@@ -186,8 +125,7 @@ pub fn decide(
         search_nodes(&cycle, profile, nominated, cleared, &mut diagnosis, search)?;
     let evaluated = feasible.len() + diagnosis.nodes.len();
     if feasible.is_empty() {
-        let roll = search.dice.random();
-        return Err(make_room(cycle, filters, nominated, diagnosis, roll));
+        return Err(make_room(cycle, filters, nominated, diagnosis, search));
     }
     let none = vec![0; feasible.len()];
     Ok(Decision {
@@ -217,9 +155,6 @@ pub fn feasible(
 }
 
 /// No node is left, as `diagnosis` says: makes room if that is possible.
-///
-/// # Errors
-/// Always.
 pub fn none_left(
     cluster: &Cluster,
     profile: &Profile,
@@ -234,8 +169,7 @@ pub fn none_left(
         Ok(None) => Filters::none(profile),
         Err(failure) => return failure,
     };
-    let roll = search.dice.random();
-    make_room(cycle, filters, nominated, diagnosis, roll)
+    make_room(cycle, filters, nominated, diagnosis, search)
 }
 
 fn search_nodes<'a>(
@@ -249,10 +183,26 @@ fn search_nodes<'a>(
     if cycle.cluster.order().is_empty() {
         return Err(Failure::NoNodes);
     }
-    match prepare(cycle, profile, diagnosis)? {
+    search.spent.clear();
+    let began = Instant::now();
+    let prepared = prepare(cycle, profile, diagnosis);
+    let status = match &prepared {
+        Ok(Some(_)) => SUCCESS,
+        Ok(None) => diagnosis.absent.as_ref().map_or(SUCCESS, |r| r.code.name()),
+        Err(_) => Code::Error.name(),
+    };
+    search.spent("PreFilter", status, began);
+    match prepared? {
         Some((filters, only)) => {
-            let nodes = find(cycle, &filters, only, nominated, cleared, diagnosis, search)?;
-            Ok((filters, nodes))
+            let began = Instant::now();
+            let nodes = find(cycle, &filters, only, nominated, cleared, diagnosis, search);
+            let status = if nodes.is_ok() {
+                SUCCESS
+            } else {
+                Code::Error.name()
+            };
+            search.spent("Filter", status, began);
+            Ok((filters, nodes?))
         }
         None => Ok((Filters::none(profile), Vec::new())),
     }
@@ -436,7 +386,7 @@ pub fn choose(
     if let [only] = *nodes {
         return only;
     }
-    let totals = score(&Cycle::new(cluster, pod), profile, nodes);
+    let totals = score(&Cycle::new(cluster, pod), profile, nodes, &mut search.spent);
     let totals = totals
         .iter()
         .zip(others)
@@ -456,20 +406,37 @@ pub fn choose(
 }
 
 /// The weighted sums of all plugins' scores.
-#[must_use]
-pub fn score(cycle: &Cycle<'_>, profile: &Profile, nodes: &[NodeIndex]) -> Vec<i64> {
+fn score(
+    cycle: &Cycle<'_>,
+    profile: &Profile,
+    nodes: &[NodeIndex],
+    spent: &mut Vec<Spent>,
+) -> Vec<i64> {
     let mut totals = vec![0; nodes.len()];
     let mut scores = vec![0; nodes.len()];
+    let (mut preparing, mut scoring) = (Duration::ZERO, Duration::ZERO);
     for plugin in profile.plugins.iter().filter(|p| p.points.score) {
-        let Prepared::Ready { state, .. } = plugin.plugin.pre_score(cycle, nodes) else {
+        let began = Instant::now();
+        let prepared = plugin.plugin.pre_score(cycle, nodes);
+        preparing += began.elapsed();
+        let Prepared::Ready { state, .. } = prepared else {
             continue;
         };
+        let began = Instant::now();
         scores.fill(0);
         plugin.plugin.score(cycle, &*state, nodes, &mut scores);
         plugin.plugin.normalize(&*state, nodes, &mut scores);
         for (total, score) in totals.iter_mut().zip(&scores) {
             *total += score * plugin.weight;
         }
+        scoring += began.elapsed();
+    }
+    for (point, time) in [("PreScore", preparing), ("Score", scoring)] {
+        spent.push(Spent {
+            point,
+            status: SUCCESS,
+            time,
+        });
     }
     totals
 }
@@ -480,15 +447,16 @@ fn make_room(
     filters: Filters<'_>,
     nominated: &Nominated,
     diagnosis: Diagnosis,
-    roll: u32,
+    search: &mut Search,
 ) -> Failure {
+    let began = Instant::now();
     let profile = filters.profile;
     let attempt = Attempt {
         cycle,
         filters,
         nominated,
         diagnosis: &diagnosis,
-        roll,
+        roll: search.dice.random(),
     };
     let mut made: Option<PostFiltered> = None;
     let mut said = Vec::new();
@@ -505,6 +473,14 @@ fn make_room(
         if made.is_none() || one.nominate.is_some() {
             made = Some(one);
         }
+    }
+    if let Some(made) = &made {
+        let status = if made.settled {
+            SUCCESS
+        } else {
+            Code::Unschedulable.name()
+        };
+        search.spent("PostFilter", status, began);
     }
     let mut diagnosis = diagnosis.clone();
     diagnosis.post_filter = said.join(", ");

@@ -198,6 +198,9 @@ impl Engine {
             .metrics
             .algorithm_seconds
             .observe(began.elapsed().as_secs_f64());
+        for spent in state.search.take_spent() {
+            shared.metrics.point(&spent, &profile.name);
+        }
         Some(match decision {
             Ok(decision) => {
                 tracing::debug!(
@@ -309,15 +312,18 @@ impl Engine {
 
     /// Sizes for metrics.
     pub fn sizes(&self) {
-        let (lengths, cache, rejections) = {
-            let state = self.shared.state.lock();
+        let (lengths, cache, rejections, moves) = {
+            let mut state = self.shared.state.lock();
+            let moves = state.queue.take_moves();
             let (pods, assumed) = state.cluster.pod_counts();
             (
                 state.queue.lengths(),
                 [state.cluster.order().len(), pods, assumed],
                 state.queue.rejections(),
+                moves,
             )
         };
+        self.shared.metrics.incoming(moves);
         self.shared.metrics.sizes(lengths, cache);
         self.shared.metrics.rejections(&rejections);
     }

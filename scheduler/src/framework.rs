@@ -38,6 +38,19 @@ pub enum Code {
     Error,
 }
 
+impl Code {
+    /// As upstream's metrics and logs spell it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unschedulable => "Unschedulable",
+            Self::Unresolvable => "UnschedulableAndUnresolvable",
+            Self::Pending => "Pending",
+            Self::Error => "Error",
+        }
+    }
+}
+
 /// Why a plugin says no.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejection {

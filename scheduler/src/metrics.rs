@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use component::metrics::{Buckets, Counters, Gauges, Histograms, Metrics as Registry};
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::decide::Spent;
+
 /// From 1 ms on, doubling: upstream's.
 const SECONDS: Buckets = Buckets(&[
     0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096,
@@ -19,6 +21,10 @@ const SLI_SECONDS: Buckets = Buckets(&[
 const PREEMPTION_SECONDS: Buckets = Buckets(&[
     0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096,
     8.192, 16.384, 32.768,
+]);
+/// From 0.1 ms on, doubling.
+const POINT_SECONDS: Buckets = Buckets(&[
+    0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024, 0.2048,
 ]);
 const ATTEMPTS: [f64; 5] = [1.0, 2.0, 4.0, 8.0, 16.0];
 
@@ -56,6 +62,8 @@ pub struct Metrics {
     preemption_violations: Counters<1>,
     preemption_runs: Counters<1>,
     preemption_seconds: Histograms<2>,
+    point_seconds: Histograms<3>,
+    incoming: Counters<2>,
 }
 
 impl Metrics {
@@ -76,6 +84,8 @@ impl Metrics {
             preemption_violations: Counters::default(),
             preemption_runs: Counters::default(),
             preemption_seconds: Histograms::new_with_constructor(PREEMPTION_SECONDS),
+            point_seconds: Histograms::new_with_constructor(POINT_SECONDS),
+            incoming: Counters::default(),
         };
         let m = new.clone();
         registry.register(
@@ -143,6 +153,16 @@ impl Metrics {
             "How long it takes to delete all victims of a pod",
             m.preemption_seconds,
         );
+        registry.register(
+            "scheduler_framework_extension_point_duration_seconds",
+            "How long all plugins of an extension point take",
+            m.point_seconds,
+        );
+        registry.register(
+            "scheduler_queue_incoming_pods_total",
+            "Pods that came to a queue, by queue and event",
+            m.incoming,
+        );
         new
     }
 
@@ -166,6 +186,25 @@ impl Metrics {
             self.preemption_violations
                 .get_or_create(&labels)
                 .inc_by(count);
+        }
+    }
+
+    /// An extension point was passed.
+    pub fn point(&self, spent: &Spent, profile: &str) {
+        let labels = [
+            ("extension_point", spent.point.to_owned()),
+            ("profile", profile.to_owned()),
+            ("status", spent.status.to_owned()),
+        ];
+        let seconds = spent.time.as_secs_f64();
+        self.point_seconds.get_or_create(&labels).observe(seconds);
+    }
+
+    /// So many pods came to queues since the last time, by queue and event.
+    pub fn incoming(&self, moves: HashMap<(&'static str, String), u64>) {
+        for ((queue, event), count) in moves {
+            let labels = [("event", event), ("queue", queue.to_owned())];
+            self.incoming.get_or_create(&labels).inc_by(count);
         }
     }
 

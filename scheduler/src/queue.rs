@@ -17,9 +17,11 @@ use crate::pod::PodInfo;
 
 mod nominated;
 mod place;
+mod strategy;
 
 pub use nominated::Nominated;
 use place::Place;
+use strategy::{CREATED, Cause, Strategy, gated, strategy};
 
 /// Pods back off until the next full second, so that those of one second come in order of priority.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -117,14 +119,6 @@ pub trait Plugins {
     fn helps(&self, plugin: &str, pod: &PodInfo, event: Event, change: &Change) -> bool;
 }
 
-/// What an event means for a pod that waits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Strategy {
-    Stay,
-    AfterBackoff,
-    AtOnce,
-}
-
 /// The queue.
 pub struct Queue {
     settings: Settings,
@@ -142,6 +136,9 @@ pub struct Queue {
     first_event: u64,
     nominated: Nominated,
     next_seq: u64,
+    /// Why pods are moved now, and how often they were moved since metrics were asked for.
+    cause: Cause,
+    moves: HashMap<(&'static str, Cause), u64>,
 }
 
 struct Entry {
@@ -164,6 +161,8 @@ impl Queue {
             first_event: 0,
             nominated: Nominated::default(),
             next_seq: 0,
+            cause: Cause::None,
+            moves: HashMap::new(),
         }
     }
 
@@ -181,6 +180,7 @@ impl Queue {
     pub fn add(&mut self, pod: Arc<PodInfo>, plugins: &impl Plugins, now: Instant) {
         self.nominated.add(&pod, pod.nominated_node());
         self.remove_entry(&pod.uid.clone());
+        self.cause = CREATED;
         self.activate_or_gate(Queued::new(pod, now), plugins);
     }
 
@@ -207,6 +207,7 @@ impl Queue {
         };
         self.nominated.update(old, pod);
         entry.queued.pod = Arc::clone(pod);
+        self.cause = Cause::None;
         match entry.place {
             Place::Active(_) => self.put_active(entry.queued, plugins),
             Place::Backoff(..) | Place::ErrorBackoff(..) => self.put_backoff(entry.queued, plugins),
@@ -216,6 +217,9 @@ impl Queue {
                     .map(|e| strategy(&entry.queued, *e, &change(), plugins))
                     .max()
                     .unwrap_or(Strategy::Stay);
+                if let (Some(event), true) = (events.first(), best != Strategy::Stay) {
+                    self.cause = Cause::Happened(*event);
+                }
                 self.requeue(entry.queued, best, plugins, now);
             }
         }
@@ -235,6 +239,7 @@ impl Queue {
         if self.pods.get(&pod.uid).is_some_and(waits)
             && let Some(entry) = self.remove_entry(&pod.uid)
         {
+            self.cause = Cause::Happened(Event::FORCE_ACTIVATE);
             self.activate_or_gate(entry.queued, plugins);
         }
     }
@@ -253,9 +258,10 @@ impl Queue {
             .map(|(_, uid)| Arc::clone(uid))
             // Nothing else to do: back-off need not be waited for.
             .or_else(|| {
-                self.backoff
-                    .first_key_value()
-                    .map(|(_, uid)| Arc::clone(uid))
+                let (_, uid) = self.backoff.first_key_value()?;
+                let popped = ("active", Cause::Named("PopFromBackoffQ"));
+                *self.moves.entry(popped).or_default() += 1;
+                Some(Arc::clone(uid))
             })?;
         let mut queued = self.remove_entry(&uid)?.queued;
         queued.attempts += 1;
@@ -290,6 +296,7 @@ impl Queue {
         queued.flushed = None;
         let strategy = self.missed(&queued, since, plugins);
         self.trim();
+        self.cause = Cause::Named("ScheduleAttemptFailure");
         self.requeue(queued, strategy, plugins, now);
     }
 
@@ -334,6 +341,7 @@ impl Queue {
                 }
             }
         }
+        self.cause = Cause::Happened(event);
         for (uid, strategy) in moved {
             if let Some(entry) = self.remove_entry(&uid) {
                 self.requeue(entry.queued, strategy, plugins, now);
@@ -347,6 +355,7 @@ impl Queue {
     /// Moves what has backed off for long enough, and what waited for an event for too long.
     pub fn flush(&mut self, plugins: &impl Plugins, now: Instant) {
         let until = self.window(now);
+        self.cause = Cause::Named("BackoffComplete");
         while let Some(uid) =
             first_before(&self.backoff, until).or_else(|| first_before(&self.error_backoff, until))
         {
@@ -364,6 +373,7 @@ impl Queue {
             })
             .map(|(uid, _)| Arc::clone(uid))
             .collect();
+        self.cause = Cause::Happened(Event::UNSCHEDULABLE_TIMEOUT);
         for uid in late {
             if let Some(mut entry) = self.remove_entry(&uid) {
                 entry.queued.flushed = Some(now);
@@ -403,6 +413,14 @@ impl Queue {
             waiting.count() - gated,
             gated,
         ]
+    }
+
+    /// How often pods came to a place since this was asked last, by place and event.
+    pub fn take_moves(&mut self) -> HashMap<(&'static str, String), u64> {
+        let moves = std::mem::take(&mut self.moves).into_iter();
+        moves
+            .map(|((place, cause), count)| ((place, cause.name()), count))
+            .collect()
     }
 
     /// How many pods wait for what a plugin said, by plugin and profile.
@@ -471,6 +489,14 @@ impl Queue {
     }
 
     fn put(&mut self, queued: Queued, place: Place) {
+        if self.cause != Cause::None {
+            let name = match place {
+                Place::Active(_) => "active",
+                Place::Backoff(_) | Place::ErrorBackoff(_) => "backoff",
+                Place::Unschedulable => "unschedulable",
+            };
+            *self.moves.entry((name, self.cause)).or_default() += 1;
+        }
         self.pods
             .insert(Arc::clone(&queued.pod.uid), Entry { queued, place });
     }
@@ -541,41 +567,6 @@ fn first_before(
 ) -> Option<Arc<str>> {
     let ((at, ..), uid) = set.first_key_value()?;
     (*at < until).then(|| Arc::clone(uid))
-}
-
-/// Asks whether a pod may be tried at all. A plugin that says no has rejected it.
-fn gated(queued: &mut Queued, plugins: &impl Plugins) -> bool {
-    queued.gated_by = plugins.gate(&queued.pod);
-    if let Some(gate) = queued.gated_by
-        && !queued.rejected_by.contains(&gate)
-    {
-        queued.rejected_by.push(gate);
-    }
-    queued.gated_by.is_some()
-}
-
-/// What an event means for a pod: nothing, unless a plugin that rejected it says otherwise.
-fn strategy(queued: &Queued, event: Event, change: &Change, plugins: &impl Plugins) -> Strategy {
-    if queued.rejected_by.is_empty() && queued.pending.is_empty() {
-        return Strategy::AfterBackoff;
-    }
-    if event.is_wildcard() {
-        // It may be meant for one pod only.
-        let other = matches!(change, Change::Pod { new: Some(p), .. } if p.uid != queued.pod.uid);
-        return if other {
-            Strategy::Stay
-        } else {
-            Strategy::AfterBackoff
-        };
-    }
-    let helps = |plugin: &&'static str| plugins.helps(plugin, &queued.pod, event, change);
-    if queued.pending.iter().any(|p| helps(&p)) {
-        Strategy::AtOnce
-    } else if queued.rejected_by.iter().any(|p| helps(&p)) {
-        Strategy::AfterBackoff
-    } else {
-        Strategy::Stay
-    }
 }
 
 #[cfg(test)]

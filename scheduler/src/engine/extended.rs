@@ -69,6 +69,9 @@ impl Engine {
         let others: Vec<i64> = nodes.iter().map(of).collect();
         let (cluster, search) = (&state.cluster, &mut state.search);
         let node = choose(cluster, profile, &pod, &nodes, &others, search);
+        for spent in search.take_spent() {
+            metrics.point(&spent, &profile.name);
+        }
         assume(state, profile, queued, node, began)
     }
 

@@ -1,6 +1,6 @@
 // Command placement answers for upstream's scheduler: which nodes fit a pod, why others do not, how those
 // that fit are scored, and which pods would have to go for it. It reads scenarios as lines of JSON and
-// writes one line for each; scheduler/tests/upstream.rs holds its answers against ours.
+// writes one line for each; scheduler/tests/upstream holds its answers against ours.
 package main
 
 import (
@@ -109,7 +109,7 @@ func (v *victims) count() int {
 func decide(s *scenario) (*answer, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	client := fake.NewClientset(objects(s)...)
+	client := fake.NewSimpleClientset(objects(s)...)
 	gone := &victims{}
 	client.PrependReactor("delete", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		gone.Lock()

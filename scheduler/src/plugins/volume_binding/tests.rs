@@ -209,7 +209,9 @@ fn claims_that_nobody_bound_or_made_keep_a_pod_waiting() {
     )
     .unwrap();
     let own = PodInfo::new(Arc::new(own));
-    assert!(said(&cluster, &own).contains("persistentvolumeclaim \"p-scratch\" not found"));
+    assert!(said(&cluster, &own).contains(
+        "waiting for ephemeral volume controller to create the persistentvolumeclaim \"p-scratch\""
+    ));
     set_claim(
         &mut cluster,
         json!({ "metadata": { "name": "p-scratch", "namespace": "default" }, "spec": {} }),

@@ -175,8 +175,12 @@ fn ask_ours(scenario: &Value) -> Answer {
     said
 }
 
-/// Plugins that upstream asks although they have no opinion give every node the same.
+/// Plugins that upstream asks although they have no opinion give every node the same. Where all nodes are
+/// ruled out beforehand, upstream says that state of its own was not found.
 fn comparable(mut answer: Answer) -> Answer {
+    if !answer.pre_filter.is_empty() {
+        answer.post.clear();
+    }
     for scores in answer.scores.values_mut() {
         scores.retain(|plugin, score| *score != 0 && plugin != "DynamicResources");
     }
