@@ -1,7 +1,8 @@
 //! Local clusters: real daemons, nodes as network namespaces with mounts, processes and cgroups of their own.
 //!
 //! ```text
-//! this machine        etcd, kube-apiserver, kube-controller-manager, kube-scheduler   (host "control-plane")
+//! this machine        etcd, kube-apiserver, kube-controller-manager, kube-scheduler,  (host "control-plane")
+//!   |                 an image registry
 //!   |  172.31.x.1
 //! [switch] -- node-1  kubelet, kube-proxy, pods of 10.y.0.0/24                        (host "node-1")
 //!          -- node-2  ...
@@ -30,6 +31,7 @@ mod host;
 mod network;
 mod number;
 mod ready;
+mod registry;
 mod start;
 
 use daemon::Site;
@@ -116,6 +118,9 @@ pub struct Spec {
     pub root: PathBuf,
     /// OCI archives that every node gets.
     pub images: Vec<PathBuf>,
+    /// OCI archives that nodes get only by pulling; the cluster's registry has these and those of `images`.
+    #[serde(default)]
+    pub pulled: Vec<PathBuf>,
 }
 
 impl Spec {
@@ -176,6 +181,7 @@ impl Cluster {
         }
         let (cluster, _held) = Self::prepare(spec, progress)?;
         cluster.start_control_plane(progress)?;
+        cluster.start_registry(progress)?;
         cluster.retire_nodes()?;
         let root = cluster.spec.root.clone();
         thread::scope(|scope| {

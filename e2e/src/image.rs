@@ -3,7 +3,8 @@
 //! A recipe (`e2e/images/*.toml`) names files and where they come from; the result is an archive in the OCI image layout
 //! that a kubelet or containerd imports. The same inputs give the same bytes: entries are sorted, times and owners are
 //! the recipe's, nothing of the machine gets in. An archive is kept under a key made of all its inputs, so that asking
-//! again costs reading the recipe.
+//! again costs reading the recipe. The layers of a base are those of the base's own archive, so that nodes which have both
+//! images hold them once.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -15,12 +16,12 @@ use crate::command;
 use crate::workshop::Workshop;
 
 mod archive;
+pub(crate) mod layout;
 mod recipe;
 mod source;
 mod tree;
 
 use recipe::Recipe;
-use tree::Tree;
 
 /// Part of every key: raised when the builder makes other bytes of the same recipe.
 const BUILDER: u32 = 1;
@@ -58,9 +59,18 @@ pub struct Image {
     pub archive: PathBuf,
 }
 
+/// Recipes and what their images are called.
+pub fn recipes(workshop: &Workshop) -> Result<Vec<(String, String)>, Error> {
+    Recipe::all(&directory(workshop))
+}
+
+fn directory(workshop: &Workshop) -> PathBuf {
+    workshop.root().join("e2e/images")
+}
+
 /// Builds the image of the recipe `name` if its inputs changed.
 pub fn build(workshop: &Workshop, name: &str) -> Result<Image, Error> {
-    let recipes = Recipe::with_bases(&workshop.root().join("e2e/images"), name)?;
+    let recipes = Recipe::with_bases(&directory(workshop), name)?;
     let tools: Vec<&str> = recipes.iter().flat_map(Recipe::tools).collect();
     workshop.ensure_tools(&tools)?;
 
@@ -72,7 +82,7 @@ pub fn build(workshop: &Workshop, name: &str) -> Result<Image, Error> {
     if !archive.exists() {
         let work = dir.join(format!(".{name}-{}", std::process::id()));
         fs::create_dir_all(&work).map_err(Error::io("make", &work))?;
-        let made = make(workshop, &recipes, &work)
+        let made = make(workshop, image, &work)
             .and_then(|whole| fs::rename(&whole, &archive).map_err(Error::io("write", &archive)));
         fs::remove_dir_all(&work).map_err(Error::io("remove", &work))?;
         made?;
@@ -85,12 +95,16 @@ pub fn build(workshop: &Workshop, name: &str) -> Result<Image, Error> {
 }
 
 /// Makes the archive in `work` and returns where it is.
-fn make(workshop: &Workshop, recipes: &[Recipe], work: &Path) -> Result<PathBuf, Error> {
-    let lowest_first = recipes.iter().rev();
-    let layers = lowest_first
-        .map(|recipe| source::tree(workshop, recipe, work))
-        .collect::<Result<Vec<Tree>, Error>>()?;
-    archive::write(work, &recipes[0], &layers)
+fn make(workshop: &Workshop, recipe: &Recipe, work: &Path) -> Result<PathBuf, Error> {
+    let base = match &recipe.base {
+        Some(base) => Some(build(workshop, base)?.archive),
+        None => None,
+    };
+    let layer = match recipe.has_layer() {
+        true => Some(source::tree(workshop, recipe, work)?),
+        false => None,
+    };
+    archive::write(work, recipe, base.as_deref(), layer.as_ref())
 }
 
 /// A hash over everything that the archive is made of.
@@ -98,7 +112,7 @@ fn key(workshop: &Workshop, recipes: &[Recipe]) -> Result<String, Error> {
     let mut hash = Sha256::new();
     hash.update(BUILDER.to_le_bytes());
     for recipe in recipes {
-        for input in source::inputs(workshop, recipe) {
+        for input in source::inputs(workshop, recipe)? {
             // Not its whole path: a clone elsewhere makes the same image.
             hash.update(input.file_name().unwrap_or_default().as_encoded_bytes());
             hash_file(&mut hash, &input)?;
@@ -148,6 +162,9 @@ fn remove_older(dir: &Path, name: &str, current: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) use tests::archive_of;
 
 #[cfg(test)]
 mod tests;

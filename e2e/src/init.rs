@@ -98,6 +98,8 @@ pub struct Node {
     pub keep: Vec<PathBuf>,
     pub resolv_conf: String,
     pub hosts: String,
+    /// Further files below `/etc`: paths and texts.
+    pub etc: Vec<(String, String)>,
 }
 
 /// The processes that a host shall run. SIGHUP to the first process makes it read the file again.

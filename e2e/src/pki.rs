@@ -356,6 +356,13 @@ fn servers(names: &Names) -> Vec<Leaf> {
             loopback.clone(),
             SERVER,
         ),
+        server(
+            "registry",
+            "ca",
+            "registry",
+            vec![names.api_server.to_string()],
+            SERVER,
+        ),
         server("etcd/server", "etcd/ca", "etcd", loopback.clone(), PEER),
         server("etcd/peer", "etcd/ca", "etcd", loopback, PEER),
     ]

@@ -93,6 +93,24 @@ impl Workshop {
         self.cache.join("images")
     }
 
+    /// Upstream's sources, of the release that `hack/go` pins.
+    pub fn upstream_tree(&self) -> Result<PathBuf, command::Error> {
+        const MODULE: &str = "k8s.io/kubernetes";
+        let module = self.root.join("hack/go/kubernetes");
+        let go = |verb: &[&str]| {
+            let args = [verb, &[MODULE]].concat();
+            command::run_in(&module, "go", &args)
+        };
+        // It is named without a directory while it was not fetched.
+        let list = || go(&["list", "-m", "-f", "{{.Dir}}"]);
+        let mut dir = list()?;
+        if dir.trim().is_empty() {
+            go(&["mod", "download"])?;
+            dir = list()?;
+        }
+        Ok(PathBuf::from(dir.trim()))
+    }
+
     /// Builds all programs of a cluster in which `upstream` are not ours.
     pub fn ensure_programs(&self, upstream: &[Daemon]) -> Result<(), command::Error> {
         let upstream: BTreeSet<Daemon> = upstream.iter().copied().collect();

@@ -245,6 +245,7 @@ fn a_node_writes_to_its_own_disk_and_sees_what_it_keeps() {
             keep: vec![dir.to_owned(), kept.path().to_owned()],
             resolv_conf: "nameserver 192.0.2.53\n".to_owned(),
             hosts: "127.0.0.1 localhost\n".to_owned(),
+            etc: vec![("registries/a".to_owned(), "mine\n".to_owned())],
         };
         Some((namespace, node))
     });

@@ -138,6 +138,7 @@ impl Bench {
             launcher: self.launcher.clone(),
             root: self.workshop.root().to_owned(),
             images: self.images.clone(),
+            pulled: Vec::new(),
         };
         let figures = match suite {
             "api" => self.api(spec, whose),

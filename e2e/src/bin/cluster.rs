@@ -1,5 +1,6 @@
 //! `navarch-cluster`: brings local clusters up and down. `hack/up` and `hack/down` wrap it.
 
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Some(("image", args)) => build_image(args),
         Some(("node", args)) => return node(args),
         Some(("guard", args)) => guard(args),
+        Some(("registry", args)) => registry(args),
         Some(("init", args)) => inside(args),
         _ => unreachable!("clap asks for one of the subcommands above"),
     };
@@ -100,6 +102,15 @@ fn command() -> Command {
             Command::new("guard").about("Ends a cluster when standard input ends").hide(true).arg(dir()),
         )
         .subcommand(
+            Command::new("registry")
+                .about("Serves image archives; started by the cluster library")
+                .hide(true)
+                .arg(Arg::new("listen").long("listen").value_parser(value_parser!(SocketAddr)).required(true))
+                .arg(Arg::new("cert").long("cert").value_parser(path()).required(true))
+                .arg(Arg::new("key").long("key").value_parser(path()).required(true))
+                .arg(Arg::new("archive").value_parser(path()).action(ArgAction::Append)),
+        )
+        .subcommand(
             Command::new("init")
                 .about("The first process of a host; started by the cluster library")
                 .hide(true)
@@ -130,6 +141,7 @@ fn up(args: &ArgMatches) -> anyhow::Result<()> {
         launcher: std::env::current_exe().context("cannot find this program's file")?,
         root: workshop.root().to_owned(),
         images,
+        pulled: Vec::new(),
     };
     let cluster = match Cluster::up(spec, Progress::Screen) {
         Ok(cluster) => cluster,
@@ -221,6 +233,17 @@ fn guard(args: &ArgMatches) -> anyhow::Result<()> {
         Err(cluster::Error::NoCluster { .. }) => Ok(()),
         result => Ok(result?),
     }
+}
+
+fn registry(args: &ArgMatches) -> anyhow::Result<()> {
+    let archives: Vec<PathBuf> = args
+        .get_many("archive")
+        .unwrap_or_default()
+        .cloned()
+        .collect();
+    let [cert, key]: [PathBuf; 2] = ["cert", "key"].map(|name| required(args, name));
+    e2e::registry::run(required(args, "listen"), &cert, &key, &archives)?;
+    Ok(())
 }
 
 fn inside(args: &ArgMatches) -> anyhow::Result<()> {

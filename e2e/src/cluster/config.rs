@@ -115,6 +115,8 @@ version = 3
   snapshotter = 'overlayfs'
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = '{pause}'
+[plugins.'io.containerd.cri.v1.images'.registry]
+  config_path = '/etc/containerd/certs.d'
 [plugins.'io.containerd.cri.v1.runtime']
   # Machines without CAP_SYS_RESOURCE refuse lower scores, and no pod would start.
   restrict_oom_score_adj = true

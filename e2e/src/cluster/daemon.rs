@@ -329,7 +329,7 @@ fn flags(pairs: &[(&str, &dyn std::fmt::Display)]) -> Vec<String> {
 }
 
 /// Tells one build of a program from the next.
-fn build(program: &Path) -> String {
+pub(super) fn build(program: &Path) -> String {
     let Ok(meta) = std::fs::metadata(program) else {
         return String::new();
     };

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::daemon::Daemon;
 use super::host::Host;
-use super::{Cluster, Error, Node};
+use super::{Cluster, Error, Node, registry};
 use crate::https;
 
 /// A machine with two busy cores and unoptimised daemons needs this long at worst.
@@ -45,6 +45,13 @@ impl Cluster {
             Daemon::Containerd | Daemon::Kubelet | Daemon::KubeProxy => Ok(()),
         };
         self.wait_for(&self.control_plane(), daemon, daemon.name(), probe)
+    }
+
+    pub(super) fn wait_for_registry(&self, address: SocketAddr) -> Result<(), Error> {
+        let host = self.control_plane();
+        self.wait_until(&host, registry::NAME, "the image registry", || {
+            healthy(self.client.get(address, "/v2/"))
+        })
     }
 
     /// The range that the controller manager gave to the node.
@@ -110,11 +117,21 @@ impl Cluster {
         }
     }
 
-    /// Asks until the answer is good. Fails at the deadline, or sooner when the daemon keeps dying.
     fn wait_for<T>(
         &self,
         host: &Host,
         daemon: Daemon,
+        what: &str,
+        probe: impl Fn() -> Probe<T>,
+    ) -> Result<T, Error> {
+        self.wait_until(host, daemon.name(), what, probe)
+    }
+
+    /// Asks until the answer is good. Fails at the deadline, or sooner when the process keeps dying.
+    fn wait_until<T>(
+        &self,
+        host: &Host,
+        name: &str,
         what: &str,
         probe: impl Fn() -> Probe<T>,
     ) -> Result<T, Error> {
@@ -124,16 +141,12 @@ impl Cluster {
                 Ok(found) => return Ok(found),
                 Err(why) => why,
             };
-            let process = host
-                .status()
-                .processes
-                .remove(daemon.name())
-                .unwrap_or_default();
+            let process = host.status().processes.remove(name).unwrap_or_default();
             let died = process
                 .ended
                 .map(|how| format!("it ended with {how}, {} times", process.starts));
             if start.elapsed() > PATIENCE || process.starts >= HOPELESS {
-                let log = self.log(host, daemon);
+                let log = self.log(host, name);
                 return Err(Error::NotReady {
                     what: what.to_owned(),
                     after: start.elapsed(),
@@ -146,12 +159,12 @@ impl Cluster {
         }
     }
 
-    fn log(&self, host: &Host, daemon: Daemon) -> PathBuf {
+    fn log(&self, host: &Host, name: &str) -> PathBuf {
         let wanted = host
             .wanted()
             .processes
             .into_iter()
-            .find(|process| process.name == daemon.name());
+            .find(|process| process.name == name);
         wanted.map_or_else(|| self.logs(), |process| process.log)
     }
 }

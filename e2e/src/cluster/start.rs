@@ -195,6 +195,7 @@ impl Cluster {
             ],
             resolv_conf: format!("nameserver {}\n", self.number.gateway()),
             hosts: format!("127.0.0.1 localhost\n::1 localhost\n{names}"),
+            etc: self.registry_files(),
         }
     }
 }

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use tar::Header;
 
 use super::Error;
+use super::layout::{Layout, Place};
 use super::recipe::Recipe;
 use super::tree::{TIME, Tree};
 
@@ -32,13 +33,24 @@ struct Blob {
 enum Content {
     Bytes(Vec<u8>),
     File(PathBuf),
+    /// Part of another archive.
+    Part(PathBuf, Place),
 }
 
-/// Writes the archive of `recipe` over `layers`, lowest first, into the directory `work`, and returns its path.
-pub(super) fn write(work: &Path, recipe: &Recipe, layers: &[Tree]) -> Result<PathBuf, Error> {
-    let mut blobs = Vec::new();
-    for (index, layer) in layers.iter().enumerate() {
-        blobs.push(layer_blob(layer, work.join(format!("layer{index}.tar")))?);
+/// Writes the archive of `recipe` into the directory `work` and returns its path. The layers are those of the archive
+/// `base` and then `layer`.
+pub(super) fn write(
+    work: &Path,
+    recipe: &Recipe,
+    base: Option<&Path>,
+    layer: Option<&Tree>,
+) -> Result<PathBuf, Error> {
+    let mut blobs = match base {
+        Some(base) => base_layers(base)?,
+        None => Vec::new(),
+    };
+    if let Some(layer) = layer {
+        blobs.push(layer_blob(layer, work.join("layer.tar"))?);
     }
     let diff_ids: Vec<String> = blobs
         .iter()
@@ -135,6 +147,16 @@ fn json_blob(value: &Value) -> Blob {
     }
 }
 
+fn base_layers(archive: &Path) -> Result<Vec<Blob>, Error> {
+    let layers = Layout::open(archive)?.layers()?;
+    let blob = |(digest, place): (String, Place)| Blob {
+        digest,
+        size: place.size,
+        content: Content::Part(archive.to_owned(), place),
+    };
+    Ok(layers.into_iter().map(blob).collect())
+}
+
 fn layer_blob(layer: &Tree, path: PathBuf) -> Result<Blob, Error> {
     let file = File::create(&path).map_err(Error::io("make", &path))?;
     let mut out = Hashing {
@@ -166,6 +188,7 @@ fn write_tar(path: &Path, index: &Value, blobs: &[Blob]) -> io::Result<()> {
         match &blob.content {
             Content::Bytes(bytes) => append(&mut tar, &name, blob.size, &bytes[..])?,
             Content::File(path) => append(&mut tar, &name, blob.size, File::open(path)?)?,
+            Content::Part(path, place) => append(&mut tar, &name, blob.size, place.open(path)?)?,
         }
     }
     tar.into_inner()?.flush()

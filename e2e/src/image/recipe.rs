@@ -6,11 +6,11 @@
 //!
 //! [[file]]
 //! path = "/bin/web"
-//! rust = "web.rs"                   # exactly one of: rust, tool, copy, text, link, dir
+//! rust = "web.rs"                   # exactly one of: rust, tool, upstream, copy, text, link, dir
 //! mode = "0755"                     # default: 0755 for programs and directories, 0644 for others
 //! owner = [1000, 1000]              # uid and gid; default: root
 //!
-//! [busybox]                         # links for all applets
+//! [busybox]                         # links for all applets of one of: a program of this machine, a tool
 //! program = "/bin/busybox"
 //!
 //! [debian]                          # a minimal Debian tree below everything else
@@ -60,8 +60,10 @@ pub(super) struct Item {
 pub(super) enum Source {
     /// A single-file Rust program beside the recipe, linked statically.
     Rust(PathBuf),
-    /// A Go program that `hack/tools` builds.
+    /// A program that `hack/tools` builds.
     Tool(String),
+    /// A file of upstream's tree, of the release that `hack/go` pins.
+    Upstream(PathBuf),
     /// A file beside the recipe, or of this machine when the path is absolute.
     Copy(PathBuf),
     Text(String),
@@ -71,9 +73,10 @@ pub(super) enum Source {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Busybox {
-    pub program: PathBuf,
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+pub(super) enum Busybox {
+    Program(PathBuf),
+    Tool(String),
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,6 +102,7 @@ struct RawItem {
     path: String,
     rust: Option<PathBuf>,
     tool: Option<String>,
+    upstream: Option<PathBuf>,
     copy: Option<PathBuf>,
     text: Option<String>,
     link: Option<String>,
@@ -117,6 +121,7 @@ impl TryFrom<RawItem> for Item {
         let mut sources = [
             raw.rust.map(Source::Rust),
             raw.tool.map(Source::Tool),
+            raw.upstream.map(Source::Upstream),
             raw.copy.map(Source::Copy),
             raw.text.map(Source::Text),
             raw.link.map(Source::Link),
@@ -126,7 +131,7 @@ impl TryFrom<RawItem> for Item {
         .flatten();
         let (Some(source), None) = (sources.next(), sources.next()) else {
             return Err(format!(
-                "{path} needs exactly one of rust, tool, copy, text, link, dir"
+                "{path} needs exactly one of rust, tool, upstream, copy, text, link, dir"
             ));
         };
         if !path.starts_with('/') || path.ends_with('/') || path.split('/').any(|part| part == "..")
@@ -139,7 +144,7 @@ impl TryFrom<RawItem> for Item {
             None => match source {
                 Source::Rust(_) | Source::Tool(_) | Source::Dir => 0o755,
                 Source::Link(_) => 0o777,
-                Source::Copy(_) | Source::Text(_) => 0o644,
+                Source::Upstream(_) | Source::Copy(_) | Source::Text(_) => 0o644,
             },
         };
         Ok(Self {
@@ -189,9 +194,36 @@ impl Recipe {
     }
 
     pub(super) fn tools(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().filter_map(|item| match &item.source {
+        let files = self.files.iter().filter_map(|item| match &item.source {
             Source::Tool(name) => Some(name.as_str()),
             _ => None,
+        });
+        files.chain(match &self.busybox {
+            Some(Busybox::Tool(name)) => Some(name.as_str()),
+            _ => None,
         })
+    }
+
+    /// Whether it adds anything to its base but a configuration.
+    pub(super) fn has_layer(&self) -> bool {
+        !self.files.is_empty() || self.busybox.is_some() || self.debian.is_some()
+    }
+
+    /// The names of all recipes of `dir` and of their images.
+    pub(super) fn all(dir: &Path) -> Result<Vec<(String, String)>, Error> {
+        let entries = fs::read_dir(dir).map_err(Error::io("read", dir))?;
+        let mut all = Vec::new();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+            {
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                let recipe = Self::read(dir, &stem)?;
+                all.push((stem.into_owned(), recipe.name));
+            }
+        }
+        all.sort();
+        Ok(all)
     }
 }

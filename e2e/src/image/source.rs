@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use super::recipe::{Debian, Recipe, Source};
+use super::recipe::{Busybox, Debian, Recipe, Source};
 use super::tree::{Entry, Kind, Tree};
 use crate::command::{run, run_in};
 use crate::workshop::Workshop;
@@ -29,12 +29,16 @@ const DEBIAN_EXCESS: &[&str] = &[
 ];
 
 /// Files that decide what the layer will be.
-pub(super) fn inputs(workshop: &Workshop, recipe: &Recipe) -> Vec<PathBuf> {
-    let file = |source: &Source| match source {
-        Source::Rust(path) | Source::Copy(path) => Some(recipe.beside(path)),
-        // The key of the build stands for the program.
-        Source::Tool(name) => Some(workshop.tools().join(format!(".{name}.key"))),
-        Source::Text(_) | Source::Link(_) | Source::Dir => None,
+pub(super) fn inputs(workshop: &Workshop, recipe: &Recipe) -> Result<Vec<PathBuf>, Error> {
+    // The key of the build stands for the program.
+    let tool = |name: &str| workshop.tools().join(format!(".{name}.key"));
+    let file = |source: &Source| -> Result<Option<PathBuf>, Error> {
+        Ok(match source {
+            Source::Rust(path) | Source::Copy(path) => Some(recipe.beside(path)),
+            Source::Tool(name) => Some(tool(name)),
+            Source::Upstream(path) => Some(workshop.upstream_tree()?.join(path)),
+            Source::Text(_) | Source::Link(_) | Source::Dir => None,
+        })
     };
     let mut inputs = vec![recipe.path.clone()];
     if recipe
@@ -44,14 +48,14 @@ pub(super) fn inputs(workshop: &Workshop, recipe: &Recipe) -> Vec<PathBuf> {
     {
         inputs.push(workshop.root().join("rust-toolchain.toml"));
     }
-    inputs.extend(recipe.files.iter().filter_map(|item| file(&item.source)));
-    inputs.extend(
-        recipe
-            .busybox
-            .as_ref()
-            .map(|busybox| busybox.program.clone()),
-    );
-    inputs
+    for item in &recipe.files {
+        inputs.extend(file(&item.source)?);
+    }
+    inputs.extend(recipe.busybox.as_ref().map(|busybox| match busybox {
+        Busybox::Program(path) => path.clone(),
+        Busybox::Tool(name) => tool(name),
+    }));
+    Ok(inputs)
 }
 
 /// The layer of `recipe`, of which parts may be made in `work`: a Debian tree, then busybox where names are free, then the recipe's own files over both.
@@ -61,12 +65,16 @@ pub(super) fn tree(workshop: &Workshop, recipe: &Recipe, work: &Path) -> Result<
         add_debian(&mut tree, work, recipe, debian)?;
     }
     if let Some(busybox) = &recipe.busybox {
-        add_busybox(&mut tree, &busybox.program)?;
+        match busybox {
+            Busybox::Program(program) => add_busybox(&mut tree, program)?,
+            Busybox::Tool(name) => add_busybox(&mut tree, &workshop.tools().join(name))?,
+        }
     }
     for item in &recipe.files {
         let kind = match &item.source {
             Source::Rust(path) => Kind::File(compile(workshop, &recipe.beside(path), work)?),
             Source::Tool(name) => Kind::File(workshop.tools().join(name)),
+            Source::Upstream(path) => Kind::File(workshop.upstream_tree()?.join(path)),
             Source::Copy(path) => Kind::File(recipe.beside(path)),
             Source::Text(text) => Kind::Bytes(text.clone().into_bytes()),
             Source::Link(target) => Kind::Link(target.clone()),

@@ -14,6 +14,13 @@ fn workshop(dir: &Path, recipe: &str) -> Workshop {
     Workshop::at(dir, &dir.join("cache"))
 }
 
+/// An archive of an image with this name, for tests of what reads archives.
+pub(crate) fn archive_of(dir: &Path, name: &str) -> PathBuf {
+    let clone = dir.join(name.replace(['/', ':'], "-"));
+    let recipe = RECIPE.replace("navarch.local/it:1", name);
+    build(&workshop(&clone, &recipe), "it").unwrap().archive
+}
+
 const RECIPE: &str = r#"
 name = "navarch.local/it:1"
 [[file]]
@@ -131,4 +138,48 @@ fn a_file_with_two_sources_is_refused() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("exactly one of"), "{error}");
+}
+
+#[test]
+fn the_layers_of_a_base_are_those_of_its_own_archive() {
+    let dir = tempfile::tempdir().unwrap();
+    let workshop = workshop(dir.path(), RECIPE);
+    let images = dir.path().join("e2e/images");
+    let above = "name = \"a:1\"\nbase = \"it\"\n[[file]]\npath = \"/above\"\ntext = \"x\"\n";
+    fs::write(images.join("above.toml"), above).unwrap();
+    fs::write(
+        images.join("alias.toml"),
+        "name = \"b:1\"\nbase = \"above\"\n",
+    )
+    .unwrap();
+    let layers = |name: &str| {
+        let archive = build(&workshop, name).unwrap().archive;
+        let layout = layout::Layout::open(&archive).unwrap();
+        let layers = layout.layers().unwrap();
+        for (digest, place) in &layers {
+            let mut bytes = Vec::new();
+            place
+                .open(&archive)
+                .unwrap()
+                .read_to_end(&mut bytes)
+                .unwrap();
+            let found: String = Sha256::digest(&bytes)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            assert_eq!(found, *digest);
+        }
+        layers
+            .into_iter()
+            .map(|(digest, _)| digest)
+            .collect::<Vec<_>>()
+    };
+    let (base, above) = (layers("it"), layers("above"));
+    assert_eq!((base.len(), above.len()), (1, 2));
+    assert_eq!(above[0], base[0]);
+    assert_eq!(
+        layers("alias"),
+        above,
+        "a recipe without files adds no layer"
+    );
 }

@@ -102,12 +102,14 @@ fn own_etc(node: &Node) -> Result<(), Error> {
         MsFlags::empty(),
         Some(&options),
     )?;
-    // The node's own network is not what the machine may have configured for itself.
-    match fs::remove_dir_all("/etc/cni") {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::io("remove", Path::new("/etc/cni"))(cause));
+    // Neither the node's network nor its registries are what the machine may have configured for itself.
+    for dir in ["/etc/cni", "/etc/containerd"] {
+        match fs::remove_dir_all(dir) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", Path::new(dir))(cause));
+            }
+            _ => {}
         }
-        _ => {}
     }
     let files = [
         ("hostname", format!("{}\n", node.name)),
@@ -116,8 +118,16 @@ fn own_etc(node: &Node) -> Result<(), Error> {
     for (name, text) in files
         .into_iter()
         .chain([("resolv.conf", node.resolv_conf.clone())])
+        .chain(
+            node.etc
+                .iter()
+                .map(|(name, text)| (name.as_str(), text.clone())),
+        )
     {
         let path = Path::new("/etc").join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
+        }
         // It may be a link to a place that the node does not have.
         let _ = fs::remove_file(&path);
         fs::write(&path, text).map_err(Error::io("write", &path))?;

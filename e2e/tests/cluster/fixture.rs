@@ -57,6 +57,7 @@ impl Fixture {
             launcher,
             root: workshop.root().to_owned(),
             images,
+            pulled: Vec::new(),
         };
         let cluster = Cluster::up(spec.clone(), Progress::Screen)
             .unwrap_or_else(|error| panic!("{}", e2e::init::chain(&error)));

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod batch;
 mod containers;
 mod fixture;
 mod harness;

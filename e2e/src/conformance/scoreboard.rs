@@ -1,0 +1,303 @@
+//! The scoreboard: one line per test, over the last three full runs.
+//!
+//! `history.tsv` holds what runs said: our last three verdicts and upstream's last. `scoreboard.tsv` is what follows from it
+//! for people, with the component to blame and why, which people and `--blame` write and which stay while a test is not green.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use super::Error;
+use super::verdict::{Outcome, Verdict};
+
+/// So many full runs have to pass in a row.
+const RUNS: usize = 3;
+const HISTORY: &str = "history.tsv";
+const SCOREBOARD: &str = "scoreboard.tsv";
+const HISTORY_HEAD: &str = "# name\tours, oldest first\tupstream's";
+const SCOREBOARD_HEAD: &str = "# name\tours\tupstream's\tto blame\twhy";
+
+/// Whose components a run was with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    Ours,
+    Upstream,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Past {
+    /// `P` or `F` per full run, oldest first.
+    ours: String,
+    upstream: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Remark {
+    blame: String,
+    why: String,
+}
+
+/// How many tests stand where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Score {
+    pub pass: usize,
+    pub fail: usize,
+    pub flaky: usize,
+    /// Green so far, but not in three runs.
+    pub unknown: usize,
+}
+
+/// Takes a full run into the scoreboard of `dir`. A test that the suite does not have any more leaves it.
+pub(super) fn record(
+    dir: &Path,
+    verdicts: &BTreeMap<String, Verdict>,
+    whose: Whose,
+) -> Result<Score, Error> {
+    let history = parse_history(&read(&dir.join(HISTORY))?);
+    let history = add(history, verdicts, whose);
+    let remarks = parse_remarks(&read(&dir.join(SCOREBOARD))?);
+    fs::create_dir_all(dir).map_err(Error::io("make", dir))?;
+    write(&dir.join(HISTORY), &render_history(&history))?;
+    write(
+        &dir.join(SCOREBOARD),
+        &render_scoreboard(&history, &remarks),
+    )?;
+    Ok(score(&history))
+}
+
+/// Writes down which component a test's failure comes from, and why.
+pub(super) fn remark(dir: &Path, test: &str, blame: &str, why: &str) -> Result<(), Error> {
+    let history = parse_history(&read(&dir.join(HISTORY))?);
+    let mut remarks = parse_remarks(&read(&dir.join(SCOREBOARD))?);
+    // A field holds no tab, and a remark is one line.
+    let field = |text: &str| text.replace(['\t', '\n', '\r'], " ");
+    let remark = Remark {
+        blame: field(blame),
+        why: field(why),
+    };
+    remarks.insert(test.to_owned(), remark);
+    write(
+        &dir.join(SCOREBOARD),
+        &render_scoreboard(&history, &remarks),
+    )
+}
+
+fn add(
+    mut history: BTreeMap<String, Past>,
+    verdicts: &BTreeMap<String, Verdict>,
+    whose: Whose,
+) -> BTreeMap<String, Past> {
+    let known: BTreeSet<&String> = verdicts.keys().collect();
+    history.retain(|name, _| known.contains(name));
+    for (name, verdict) in verdicts {
+        let letter = if verdict.outcome == Outcome::Passed {
+            'P'
+        } else {
+            'F'
+        };
+        let past = history.entry(name.clone()).or_default();
+        match whose {
+            Whose::Ours => {
+                past.ours.push(letter);
+                let excess = past.ours.len().saturating_sub(RUNS);
+                past.ours.drain(..excess);
+            }
+            Whose::Upstream => past.upstream = letter.to_string(),
+        }
+    }
+    history
+}
+
+/// `pass` takes three green runs in a row; before that, and without any run, nothing is said.
+fn ours(past: &str) -> &'static str {
+    let (green, red) = (past.contains('P'), past.contains('F'));
+    match (green, red) {
+        (true, true) => "flaky",
+        (false, true) => "fail",
+        (true, false) if past.len() >= RUNS => "pass",
+        _ => "-",
+    }
+}
+
+fn upstream(past: &str) -> &'static str {
+    match past {
+        "P" => "pass",
+        "F" => "fail",
+        _ => "-",
+    }
+}
+
+fn score(history: &BTreeMap<String, Past>) -> Score {
+    let count = |word| {
+        history
+            .values()
+            .filter(|past| ours(&past.ours) == word)
+            .count()
+    };
+    Score {
+        pass: count("pass"),
+        fail: count("fail"),
+        flaky: count("flaky"),
+        unknown: count("-"),
+    }
+}
+
+/// Lines of fields, without those that begin with `#`. Missing fields are empty.
+fn fields(text: &str) -> impl Iterator<Item = (&str, [&str; 4])> {
+    let lines = text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| {
+        let mut fields = line.split('\t');
+        let name = fields.next().unwrap_or_default();
+        (
+            name,
+            std::array::from_fn(|_| fields.next().unwrap_or_default()),
+        )
+    })
+}
+
+fn parse_history(text: &str) -> BTreeMap<String, Past> {
+    let letters = |field: &str| {
+        field
+            .chars()
+            .filter(|letter| "PF".contains(*letter))
+            .collect()
+    };
+    let past = |(name, [ours, upstream, ..]): (&str, [&str; 4])| {
+        let past = Past {
+            ours: letters(ours),
+            upstream: letters(upstream),
+        };
+        (name.to_owned(), past)
+    };
+    fields(text).map(past).collect()
+}
+
+fn parse_remarks(text: &str) -> BTreeMap<String, Remark> {
+    let remark = |(name, [_, _, blame, why]): (&str, [&str; 4])| {
+        let remark = Remark {
+            blame: blame.to_owned(),
+            why: why.to_owned(),
+        };
+        (name.to_owned(), remark)
+    };
+    fields(text).map(remark).collect()
+}
+
+fn render_history(history: &BTreeMap<String, Past>) -> String {
+    let mut text = format!("{HISTORY_HEAD}\n");
+    for (name, past) in history {
+        text.push_str(&format!("{name}\t{}\t{}\n", past.ours, past.upstream));
+    }
+    text
+}
+
+fn render_scoreboard(
+    history: &BTreeMap<String, Past>,
+    remarks: &BTreeMap<String, Remark>,
+) -> String {
+    let none = Remark::default();
+    let mut text = format!("{SCOREBOARD_HEAD}\n");
+    for (name, past) in history {
+        let word = ours(&past.ours);
+        let red = past.ours.contains('F');
+        let Remark { blame, why } = remarks.get(name).filter(|_| red).unwrap_or(&none);
+        let line = format!(
+            "{name}\t{word}\t{}\t{blame}\t{why}",
+            upstream(&past.upstream)
+        );
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    match fs::read_to_string(path) {
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(Error::io("read", path)),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    fs::write(path, text).map_err(Error::io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(outcomes: &[(&str, Outcome)]) -> BTreeMap<String, Verdict> {
+        let verdict = |(name, outcome): &(&str, Outcome)| {
+            let verdict = Verdict {
+                name: (*name).to_owned(),
+                outcome: *outcome,
+                seconds: 0.0,
+                started: String::new(),
+                ended: String::new(),
+                failure: String::new(),
+            };
+            (verdict.name.clone(), verdict)
+        };
+        outcomes.iter().map(verdict).collect()
+    }
+
+    fn lines(dir: &Path) -> Vec<String> {
+        let text = fs::read_to_string(dir.join(SCOREBOARD)).unwrap();
+        text.lines().skip(1).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn pass_takes_three_green_runs_in_a_row() {
+        use Outcome::{Failed, Passed};
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let mut seen = Vec::new();
+        for outcome in [Passed, Passed, Passed, Failed, Passed, Passed, Passed] {
+            record(dir, &run(&[("a", outcome)]), Whose::Ours).unwrap();
+            seen.push(lines(dir)[0].split('\t').nth(1).unwrap().to_owned());
+        }
+        assert_eq!(seen, ["-", "-", "pass", "flaky", "flaky", "flaky", "pass"]);
+    }
+
+    #[test]
+    fn a_test_that_is_skipped_does_not_pass() {
+        let dir = tempfile::tempdir().unwrap();
+        record(dir.path(), &run(&[("a", Outcome::Skipped)]), Whose::Ours).unwrap();
+        assert_eq!(lines(dir.path()), ["a\tfail\t-"]);
+    }
+
+    #[test]
+    fn remarks_stay_while_a_test_is_red_and_go_when_it_is_green() {
+        use Outcome::{Failed, Passed};
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        record(dir, &run(&[("a", Failed), ("b", Passed)]), Whose::Ours).unwrap();
+        record(dir, &run(&[("a", Passed), ("b", Passed)]), Whose::Upstream).unwrap();
+        remark(dir, "a", "kubelet", "no exec").unwrap();
+        assert_eq!(
+            lines(dir),
+            ["a\tfail\tpass\tkubelet\tno exec", "b\t-\tpass"]
+        );
+        for _ in 0..2 {
+            record(dir, &run(&[("a", Passed), ("b", Passed)]), Whose::Ours).unwrap();
+        }
+        assert_eq!(lines(dir)[0], "a\tflaky\tpass\tkubelet\tno exec");
+        let score = record(dir, &run(&[("a", Passed), ("b", Passed)]), Whose::Ours).unwrap();
+        assert_eq!(lines(dir)[0], "a\tpass\tpass");
+        assert_eq!(
+            (score.pass, score.fail, score.flaky, score.unknown),
+            (2, 0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn tests_that_the_suite_lost_leave_the_scoreboard() {
+        let dir = tempfile::tempdir().unwrap();
+        let both = [("a", Outcome::Passed), ("b", Outcome::Passed)];
+        record(dir.path(), &run(&both), Whose::Ours).unwrap();
+        record(dir.path(), &run(&both[1..]), Whose::Upstream).unwrap();
+        assert_eq!(lines(dir.path()), ["b\t-\tpass"]);
+    }
+}
