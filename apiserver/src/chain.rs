@@ -106,6 +106,7 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>) -> Response<Body>
         deadline,
         warnings: Vec::new(),
     };
+    let counted = x.server.requests.begin(&x);
     let mut response = match admitted(&mut x).await {
         Ok(permit) => {
             let response = dispatch::dispatch(&mut x, head.extensions, incoming).await;
@@ -115,7 +116,10 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>) -> Response<Body>
         Err(failure) => body::failure(&failure, x.failure_media()),
     };
     add_warnings(&mut response, &x.warnings);
-    response
+    match counted {
+        Some(counted) => counted.answered(response),
+        None => response,
+    }
 }
 
 /// Authentication, limits and authorization.

@@ -22,6 +22,7 @@ use crate::chain;
 use crate::config::{self, Config};
 use crate::discovery::Documents;
 use crate::kubelet::Kubelets;
+use crate::metrics::Requests;
 use crate::registry::Registry;
 use crate::registry::decoder::Objects;
 use crate::server::{Identity, Server};
@@ -105,6 +106,7 @@ async fn build(
     Ok(Server {
         identity: Identity::of_this_process(),
         endpoints: Endpoints::open(health.clone(), metrics.clone()),
+        requests: Requests::register(metrics, &config.limits),
         kubelets: Kubelets::new(&config.kubelet, tasks)?,
         allocators: Allocators::new(&config),
         discovery: Documents::new(|resource| enabled(&config, resource)),

@@ -16,6 +16,7 @@ pub mod body;
 pub mod chain;
 pub mod dispatch;
 pub mod limits;
+pub mod metrics;
 pub mod negotiate;
 pub mod options;
 pub mod request;

@@ -42,6 +42,7 @@ pub struct Permit {
 pub struct Limits {
     reads: Option<Arc<Semaphore>>,
     mutating: Option<Arc<Semaphore>>,
+    limits: (usize, usize),
 }
 
 impl Limits {
@@ -52,7 +53,20 @@ impl Limits {
         Self {
             reads: semaphore(reads),
             mutating: semaphore(mutating),
+            limits: (reads, mutating),
         }
+    }
+
+    /// How many requests of a class run now; unknown without a limit.
+    #[must_use]
+    pub fn running(&self, class: Class) -> usize {
+        let (limit, semaphore) = match class {
+            Class::LongRunning => return 0,
+            Class::Read => (self.limits.0, &self.reads),
+            Class::Mutating => (self.limits.1, &self.mutating),
+        };
+        let free = semaphore.as_ref().map(|s| s.available_permits());
+        free.map_or(0, |free| limit.saturating_sub(free))
     }
 
     pub fn enter(&self, class: Class) -> Result<Option<Permit>, Failure> {

@@ -26,6 +26,7 @@ pub struct Server {
     pub allocators: crate::alloc::Allocators,
     pub kubelets: crate::kubelet::Kubelets,
     pub endpoints: component::serving::Endpoints,
+    pub requests: crate::metrics::Requests,
     pub identity: Identity,
     /// What the last health check found of etcd.
     pub etcd_answers: Arc<std::sync::atomic::AtomicBool>,

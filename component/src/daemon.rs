@@ -44,6 +44,11 @@ use crate::logging;
 use crate::supervisor::{Shutdown, Supervisor};
 use crate::version;
 
+/// It gives memory back that a burst of work took. With the C library's allocator an API server that had listed and
+/// described all that there is stayed five times as large as what it used.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Bad usage: an unknown flag, a bad value, a bad configuration.
 const USAGE: u8 = 64;
 /// It could not start, or something ended it that nobody asked for.

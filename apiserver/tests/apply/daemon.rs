@@ -154,6 +154,11 @@ impl User {
         self.json(Method::GET, path, None).await
     }
 
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let (_, body) = self.call(Method::GET, path, None).await.unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
     pub(crate) async fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let method = method.parse().unwrap();
         let body = Bytes::from(body.to_string());

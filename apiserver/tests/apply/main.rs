@@ -1,4 +1,4 @@
-//! Managed fields, apply and evictions through the daemon, on a real etcd.
+//! Managed fields, apply, evictions and what is counted, through the daemon, on a real etcd.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -221,4 +221,42 @@ async fn evictions_at_the_same_time_do_not_break_a_budget() {
     assert!(pod["metadata"]["deletionTimestamp"].is_string());
     let conditions = pod["status"]["conditions"].as_array().unwrap();
     assert!(conditions.iter().any(|c| c["type"] == "DisruptionTarget"));
+}
+
+#[tokio::test]
+async fn requests_are_counted_under_upstreams_names() {
+    let api = Daemon::start().await;
+    let all = "/api/v1/namespaces/default/configmaps";
+    let map = config_map("a", json!({}));
+    assert_eq!(api.send("POST", all, &map).await.0, 201);
+    assert_eq!(api.send("POST", all, &map).await.0, 409);
+    assert_eq!(api.get(&format!("{all}/b")).await.0, 404);
+    let dry = format!("{all}/a?dryRun=All&fieldManager=m");
+    assert_eq!(api.patch(&dry, APPLY, &map).await.0, 200);
+    api.text(&format!("{all}?watch=true&timeoutSeconds=1"))
+        .await;
+    assert_eq!(api.get("/apis/no.such/v1/things").await.0, 404);
+    let text = api.text("/metrics").await;
+    let of = |code, dry, scope, verb| {
+        format!(
+            "apiserver_request_total{{code=\"{code}\",component=\"apiserver\",dry_run=\"{dry}\",group=\"\",\
+             resource=\"configmaps\",scope=\"{scope}\",subresource=\"\",verb=\"{verb}\",version=\"v1\"}} 1\n"
+        )
+    };
+    for line in [
+        of(201, "", "resource", "POST"),
+        of(409, "", "resource", "POST"),
+        of(404, "", "resource", "GET"),
+        of(200, "All", "resource", "APPLY"),
+        of(200, "", "namespace", "WATCH"),
+    ] {
+        assert!(text.contains(&line), "{line}{text}");
+    }
+    assert!(!text.contains("no.such"), "{text}");
+    let watches = text
+        .lines()
+        .filter(|l| l.starts_with("apiserver_longrunning_requests{"));
+    assert!(watches.map(|l| l.ends_with(" 0")).all(|ended| ended));
+    // This one itself.
+    assert!(text.contains("apiserver_current_inflight_requests{request_kind=\"readOnly\"} 1\n"));
 }

@@ -1,0 +1,231 @@
+//! What requests cost, under upstream's names (`apiserver/pkg/endpoints/metrics/metrics.go`).
+//!
+//! Only requests for resources that are served are counted: the number of series is bounded by what
+//! the server knows, not by what clients ask for.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use component::metrics::{Buckets, Counters, Gauges, Histograms, Labels, Metrics};
+use http::Response;
+use http_body_util::BodyExt;
+use prometheus_client::metrics::family::Family;
+
+use crate::body::Body;
+use crate::chain::Exchange;
+use crate::handler::review;
+use crate::limits::{Class, Limits};
+
+/// Upstream's, in seconds.
+const SECONDS: Buckets = Buckets(&[
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
+    10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
+]);
+
+/// What has been asked of this server; cheap to clone.
+#[derive(Clone)]
+pub struct Requests {
+    families: Arc<Families>,
+}
+
+struct Families {
+    total: Counters<9>,
+    duration: Histograms<8>,
+    long_running: Gauges<7>,
+}
+
+impl Requests {
+    /// Registers the families, and how many requests are in flight.
+    #[must_use]
+    pub fn register(metrics: &Metrics, limits: &Limits) -> Self {
+        let families = Families {
+            total: Family::default(),
+            duration: Family::new_with_constructor(SECONDS),
+            long_running: Family::default(),
+        };
+        metrics.register(
+            "apiserver_request_total",
+            "Requests by verb, resource, scope and code",
+            families.total.clone(),
+        );
+        metrics.register(
+            "apiserver_request_duration_seconds",
+            "How long requests took until they were answered; long-running ones until they ended",
+            families.duration.clone(),
+        );
+        metrics.register(
+            "apiserver_longrunning_requests",
+            "Watches and streams that are open",
+            families.long_running.clone(),
+        );
+        let in_flight = Gauges::<1>::default();
+        metrics.register(
+            "apiserver_current_inflight_requests",
+            "Requests that are worked on, by kind",
+            in_flight.clone(),
+        );
+        let limits = limits.clone();
+        metrics.before_scrape(move || {
+            for (kind, class) in [("mutating", Class::Mutating), ("readOnly", Class::Read)] {
+                let running = i64::try_from(limits.running(class)).unwrap_or(i64::MAX);
+                in_flight
+                    .get_or_create(&[("request_kind", kind.to_owned())])
+                    .set(running);
+            }
+        });
+        Self {
+            families: Arc::new(families),
+        }
+    }
+
+    /// Counts a request from now on; none if it is for nothing that is served.
+    pub(crate) fn begin(&self, x: &Exchange) -> Option<Running> {
+        let info = &x.info;
+        let (group, version, resource) = (&info.group, &info.version, &info.resource);
+        let known = info.is_resource
+            && (x.server.registry.find(group, version, resource).is_some()
+                || review::find(group, version, resource).is_some());
+        if !known {
+            return None;
+        }
+        let labels = [
+            ("component", "apiserver".to_owned()),
+            ("group", group.clone()),
+            ("resource", resource.clone()),
+            ("scope", scope(x).to_owned()),
+            ("subresource", info.subresource.clone()),
+            ("verb", verb(x).to_owned()),
+            ("version", version.clone()),
+        ];
+        let long_running = Class::of(info) == Class::LongRunning;
+        if long_running {
+            self.families.long_running.get_or_create(&labels).inc();
+        }
+        Some(Running {
+            families: Arc::clone(&self.families),
+            labels,
+            dry_run: x.query.get("dryRun") == Some("All"),
+            started: Instant::now(),
+            long_running,
+            code: None,
+        })
+    }
+}
+
+/// A request on its way. It is counted when it is dropped, if it was answered.
+pub(crate) struct Running {
+    families: Arc<Families>,
+    labels: Labels<7>,
+    dry_run: bool,
+    started: Instant,
+    long_running: bool,
+    code: Option<u16>,
+}
+
+impl Running {
+    /// Notes the answer. A long-running request ends with its body.
+    pub(crate) fn answered(mut self, response: Response<Body>) -> Response<Body> {
+        self.code = Some(response.status().as_u16());
+        if !self.long_running {
+            return response;
+        }
+        response.map(|body| {
+            body.map_frame(move |frame| {
+                let _until_here = &self;
+                frame
+            })
+            .boxed_unsync()
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.long_running {
+            self.families.long_running.get_or_create(&self.labels).dec();
+        }
+        let Some(code) = self.code else { return };
+        let dry_run = if self.dry_run { "All" } else { "" };
+        let [
+            component,
+            group,
+            resource,
+            scope,
+            subresource,
+            verb,
+            version,
+        ] = std::mem::take(&mut self.labels);
+        let labels = [
+            component,
+            ("dry_run", dry_run.to_owned()),
+            group,
+            resource,
+            scope,
+            subresource,
+            verb,
+            version,
+        ];
+        let took = self.started.elapsed().as_secs_f64();
+        self.families.duration.get_or_create(&labels).observe(took);
+        let [
+            component,
+            dry_run,
+            group,
+            resource,
+            scope,
+            subresource,
+            verb,
+            version,
+        ] = labels;
+        let labels = [
+            ("code", code.to_string()),
+            component,
+            dry_run,
+            group,
+            resource,
+            scope,
+            subresource,
+            verb,
+            version,
+        ];
+        self.families.total.get_or_create(&labels).inc();
+    }
+}
+
+/// Upstream's names for what is done, which are mostly the methods.
+fn verb(x: &Exchange) -> &'static str {
+    let info = &x.info;
+    if matches!(
+        info.subresource.as_str(),
+        "exec" | "attach" | "portforward" | "proxy"
+    ) {
+        return "CONNECT";
+    }
+    match info.verb.as_str() {
+        "get" => "GET",
+        "list" => "LIST",
+        "watch" => "WATCH",
+        "create" => "POST",
+        "update" => "PUT",
+        "patch" if is_apply(x) => "APPLY",
+        "patch" => "PATCH",
+        "delete" => "DELETE",
+        "deletecollection" => "DELETECOLLECTION",
+        _ => "other",
+    }
+}
+
+fn is_apply(x: &Exchange) -> bool {
+    let content = x.headers.get(http::header::CONTENT_TYPE);
+    content.is_some_and(|c| c.as_bytes().starts_with(b"application/apply-patch"))
+}
+
+fn scope(x: &Exchange) -> &'static str {
+    if !x.info.name.is_empty() || x.info.verb == "create" {
+        "resource"
+    } else if !x.info.namespace.is_empty() {
+        "namespace"
+    } else {
+        "cluster"
+    }
+}
