@@ -29,7 +29,8 @@ impl Cluster {
             "deployment/coredns",
             "--namespace",
             NAMESPACE,
-            "--timeout=90s",
+            // A node imports its images first, which takes minutes where they are many and the daemons unoptimised.
+            "--timeout=5m",
         ])?;
         Ok(())
     }
