@@ -40,6 +40,9 @@ use workloads::Workloads;
 /// A node, as an index into arrays.
 pub type NodeIndex = u32;
 
+/// Stands for a node that does not exist.
+pub const NO_NODE: NodeIndex = NodeIndex::MAX;
+
 /// An index out of a length that cannot be that large.
 pub(crate) fn index(at: usize) -> NodeIndex {
     NodeIndex::try_from(at).unwrap_or(NodeIndex::MAX)

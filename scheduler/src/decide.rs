@@ -258,7 +258,10 @@ fn prepare<'a>(
             }
         }
     }
-    if only.is_some() {
+    if let Some(only) = &mut only {
+        only.retain(|n| cycle.cluster.facts(*n).is_some());
+        only.sort_unstable();
+        only.dedup();
         let names = narrowing.join(" ");
         diagnosis.absent = Some(Rejection::unresolvable(format!(
             "node(s) didn't satisfy plugin(s) [{names}]"

@@ -159,7 +159,7 @@ pub enum Prepared {
     /// It is asked for each node.
     Ready {
         state: Box<dyn State>,
-        /// If only these nodes can do.
+        /// If only these nodes can do, whether they exist ([`crate::cluster::NO_NODE`]) or not.
         nodes: Option<Vec<NodeIndex>>,
     },
     /// No node can do.

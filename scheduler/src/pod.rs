@@ -19,8 +19,10 @@ pub struct PodInfo {
     pub priority: i32,
     /// What it asks for; for a placed pod, also what it was given.
     pub requests: Resources,
-    /// CPU and memory as scores count them.
+    /// CPU and memory as scores count them on its node.
     pub nonzero: Amounts,
+    /// The same, when nodes are scored for it.
+    pub scored: Amounts,
     pub host_ports: Box<[HostPort]>,
     pub affinity: PodAffinity,
     pub claims: Box<[Claim]>,
@@ -140,6 +142,7 @@ impl PodInfo {
             priority: spec.priority.unwrap_or(0),
             requests: resources::pod_requests(&pod, placed),
             nonzero: resources::pod_nonzero(&pod, placed),
+            scored: resources::pod_scored(&pod),
             host_ports: host_ports(spec),
             affinity: affinity(spec, namespace),
             claims: claims(&pod, spec),

@@ -198,16 +198,32 @@ fn status_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     all.flatten().find(|s| s.name == name)
 }
 
+/// What containers count for that do not ask for it.
+#[derive(Clone, Copy, Default)]
+struct Defaults {
+    cpu: bool,
+    memory: bool,
+}
+
+impl Defaults {
+    const BOTH: Self = Self {
+        cpu: true,
+        memory: true,
+    };
+}
+
 /// The sum over containers, raised to what initialization needs at its widest.
-fn aggregate(pod: &Pod, word: Word, nonzero: bool, infeasible: bool) -> List {
+fn aggregate(pod: &Pod, word: Word, defaults: Defaults, infeasible: bool) -> List {
     let Some(spec) = &pod.spec else {
         return List::new();
     };
     let of = |container: &Container| {
         let mut list = word.list(pod, container, infeasible);
-        if nonzero {
+        if defaults.cpu {
             list.entry("cpu".to_owned())
                 .or_insert(Quantity::milli(DEFAULT_MILLI_CPU, Format::DecimalSi));
+        }
+        if defaults.memory {
             list.entry("memory".to_owned())
                 .or_insert(Quantity::new(DEFAULT_MEMORY, Format::BinarySi));
         }
@@ -234,34 +250,57 @@ fn aggregate(pod: &Pod, word: Word, nonzero: bool, infeasible: bool) -> List {
     sum
 }
 
-/// What a pod asks for. `placed` also counts what a pod that runs was given, while a resize is under way;
-/// `nonzero` counts defaults for what is not asked for.
-fn requests(pod: &Pod, placed: bool, nonzero: bool) -> List {
-    let mut all = if placed {
+/// What a pod asks for. `placed` also counts what a pod that runs was given, while a resize is under way.
+fn requests(pod: &Pod, placed: bool, defaults: Defaults) -> List {
+    let mut all = of_containers(pod, placed, defaults);
+    all.extend(of_pod(pod, placed));
+    add_overhead(&mut all, pod);
+    all
+}
+
+/// What the containers of a pod ask for.
+fn of_containers(pod: &Pod, placed: bool, defaults: Defaults) -> List {
+    if placed {
         let infeasible = resize_reason(pod) == Some("Infeasible");
-        let mut all = aggregate(pod, Word::Actuated, nonzero, infeasible);
+        let mut all = aggregate(pod, Word::Actuated, defaults, infeasible);
         raise(
             &mut all,
-            &aggregate(pod, Word::Allocated, nonzero, infeasible),
+            &aggregate(pod, Word::Allocated, defaults, infeasible),
         );
         if !infeasible {
-            raise(&mut all, &aggregate(pod, Word::Spec, nonzero, false));
+            raise(&mut all, &aggregate(pod, Word::Spec, defaults, false));
         }
         all
     } else {
-        aggregate(pod, Word::Spec, nonzero, false)
-    };
-    let Some(spec) = &pod.spec else {
-        return all;
-    };
-    let pod_level = list(spec.resources.as_ref().and_then(|r| r.requests.as_ref()));
-    for (name, quantity) in pod_level {
-        if matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-") {
-            all.insert(name, quantity);
-        }
+        aggregate(pod, Word::Spec, defaults, false)
     }
-    add(&mut all, &list(spec.overhead.as_ref()));
+}
+
+/// What a pod asks for as a whole, instead of its containers; if it is placed, also what it was given.
+fn of_pod(pod: &Pod, placed: bool) -> List {
+    let resources = pod.spec.as_ref().and_then(|s| s.resources.as_ref());
+    let mut all = list(resources.and_then(|r| r.requests.as_ref()));
+    all.retain(|name, _| of_whole_pods(name));
+    let status = pod.status.as_ref().filter(|_| placed && !all.is_empty());
+    if let Some((status, given)) = status.and_then(|s| Some((s, s.resources.as_ref()?))) {
+        if resize_reason(pod) == Some("Infeasible") {
+            all.clear();
+        }
+        raise(&mut all, &list(given.requests.as_ref()));
+        raise(&mut all, &list(status.allocated_resources.as_ref()));
+        all.retain(|name, _| of_whole_pods(name));
+    }
     all
+}
+
+/// Whether a pod can ask for a resource as a whole.
+fn of_whole_pods(name: &str) -> bool {
+    matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
+}
+
+fn add_overhead(to: &mut List, pod: &Pod) {
+    let overhead = pod.spec.as_ref().and_then(|s| s.overhead.as_ref());
+    add(to, &list(overhead));
 }
 
 /// Why a resize of the pod waits, if one does.
@@ -277,13 +316,31 @@ fn resize_reason(pod: &Pod) -> Option<&str> {
 /// What a pod asks for.
 #[must_use]
 pub fn pod_requests(pod: &Pod, placed: bool) -> Resources {
-    Resources::from_list(&requests(pod, placed, false))
+    Resources::from_list(&requests(pod, placed, Defaults::default()))
 }
 
-/// The CPU and memory that a pod counts for when nodes are scored.
+/// The CPU and memory that a pod counts for when nodes are scored that it is on. One that asks for
+/// something as a whole gets a default only for what nothing in it asks for.
 #[must_use]
 pub fn pod_nonzero(pod: &Pod, placed: bool) -> Amounts {
-    Resources::from_list(&requests(pod, placed, true)).amounts
+    let mut defaults = Defaults::BOTH;
+    if !of_pod(pod, placed).is_empty() {
+        let asked = requests(pod, placed, Defaults::default());
+        defaults = Defaults {
+            cpu: !asked.contains_key("cpu"),
+            memory: !asked.contains_key("memory"),
+        };
+    }
+    Resources::from_list(&requests(pod, placed, defaults)).amounts
+}
+
+/// The CPU and memory that a pod counts for when nodes are scored for it. As upstream's
+/// `NodeResourcesFit` has it, what it asks for as a whole is left out.
+#[must_use]
+pub fn pod_scored(pod: &Pod) -> Amounts {
+    let mut all = of_containers(pod, false, Defaults::BOTH);
+    add_overhead(&mut all, pod);
+    Resources::from_list(&all).amounts
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ fn unknown_and_missing_plugins_are_refused_by_name() {
     assert!(
         said("Nonsense").contains("profiles[0].plugins.score.enabled: unknown plugin \"Nonsense\"")
     );
-    assert!(said("DynamicResources").contains("plugin \"DynamicResources\" is not available"));
+    assert!(said("GangScheduling").contains("plugin \"GangScheduling\" is not available"));
 }
 
 #[test]

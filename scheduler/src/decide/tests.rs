@@ -51,7 +51,7 @@ fn a_pod_that_fits_nowhere_says_why_of_each_node() {
     let said = run(&cluster, &asking("p", "3")).unwrap_err().to_string();
     assert_eq!(
         said,
-        "0/4 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable, 2 Insufficient cpu."
+        "0/4 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable, 2 Insufficient cpu. preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling."
     );
     assert_eq!(
         run(&Cluster::default(), &asking("p", "1"))
@@ -143,6 +143,6 @@ fn a_pod_that_names_its_node_is_held_against_that_one_only() {
     let said = run(&cluster, &own).unwrap_err().to_string();
     assert_eq!(
         said,
-        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't satisfy plugin(s) [NodeAffinity]."
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't satisfy plugin(s) [NodeAffinity]. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
     );
 }

@@ -5,7 +5,7 @@
 
 use k8s_openapi::api::core::v1::{self as core, Node};
 
-use crate::cluster::{Cluster, NodeIndex};
+use crate::cluster::{Cluster, NO_NODE, NodeIndex};
 use crate::framework::{
     Action, Change, Cycle, Event, Interest, Plugin, Prepared, Rejection, Resource, State, Verdict,
     normalize_by_max, own,
@@ -304,7 +304,8 @@ impl Plugin for NodeAffinity {
             added: self.added.as_ref().map(|a| any_met(a, cycle.cluster)),
             own: required.judge(cycle.cluster),
         };
-        let nodes = names.map(|names| names.iter().filter_map(|n| cycle.cluster.node(n)).collect());
+        let index = |name: &String| cycle.cluster.node(name).unwrap_or(NO_NODE);
+        let nodes = names.map(|names| names.iter().map(index).collect());
         Prepared::Ready {
             state: Box::new(state),
             nodes,

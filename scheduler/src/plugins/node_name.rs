@@ -1,6 +1,6 @@
 //! `NodeName`: a pod that names its node goes nowhere else.
 
-use crate::cluster::NodeIndex;
+use crate::cluster::{NO_NODE, NodeIndex};
 use crate::framework::{
     Action, Cycle, Interest, Plugin, Prepared, Rejection, Resource, State, Verdict,
 };
@@ -19,7 +19,7 @@ impl Plugin for NodeName {
     fn pre_filter(&self, cycle: &Cycle<'_>) -> Prepared {
         let nodes = match cycle.pod.node_name() {
             "" => None,
-            name => Some(cycle.cluster.node(name).into_iter().collect()),
+            name => Some(vec![cycle.cluster.node(name).unwrap_or(NO_NODE)]),
         };
         Prepared::Ready {
             state: Box::new(()),

@@ -222,8 +222,8 @@ impl Plugin for Fit {
 /// What a pod counts for in scores.
 fn counted(pod: &PodInfo, name: &str) -> i64 {
     match name {
-        "cpu" => pod.nonzero.milli_cpu,
-        "memory" => pod.nonzero.memory,
+        "cpu" => pod.scored.milli_cpu,
+        "memory" => pod.scored.memory,
         other => pod.requests.get(other),
     }
 }

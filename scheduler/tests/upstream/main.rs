@@ -168,8 +168,10 @@ fn ask_ours(scenario: &Value) -> Answer {
             panic!("no node fits")
         };
         said.post.clone_from(&error.diagnosis.post_filter);
+        // Those that are leaving already are not asked to again.
         let victims = nominate.unwrap_or_default().victims;
-        said.victims = victims.iter().map(|v| v.key.name().to_owned()).collect();
+        let asked = victims.iter().filter(|v| !v.terminating);
+        said.victims = asked.map(|v| v.key.name().to_owned()).collect();
         said.victims.sort();
     }
     said

@@ -28,7 +28,7 @@ impl Dice {
 }
 
 /// The cluster of a number, always the same.
-pub fn scenario(number: u64) -> Value {
+pub(crate) fn scenario(number: u64) -> Value {
     let dice = &mut Dice(SmallRng::seed_from_u64(number));
     let count = 2 + dice.up_to(7);
     let nodes: Vec<Value> = (0..count).map(|i| node(dice, i)).collect();
