@@ -156,6 +156,8 @@ fn bind(pod: &Value, binding: &Value) -> Result<Value, Failure> {
     }
     let mut new = pod.clone();
     new.set(&[n::SPEC, n::NODE_NAME], target(binding));
+    // The nomination has come true; left there, it would mislead whoever counts on room.
+    new.remove(&["status", "nominatedNodeName"]);
     merge(&mut new, binding, n::ANNOTATIONS);
     merge(&mut new, binding, n::LABELS);
     scheduled(&mut new);
