@@ -69,10 +69,10 @@ fn overlap(one: &IpNet, other: &IpNet) -> bool {
 }
 
 /// The objects of which a range is such.
-fn those<'c>(
-    all: &'c [Arc<ServiceCIDR>],
+fn those(
+    all: &[Arc<ServiceCIDR>],
     such: impl Fn(&IpNet) -> bool,
-) -> impl Iterator<Item = &'c Arc<ServiceCIDR>> {
+) -> impl Iterator<Item = &Arc<ServiceCIDR>> {
     all.iter()
         .filter(move |cidr| ranges(cidr).iter().any(&such))
 }

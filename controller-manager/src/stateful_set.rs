@@ -232,7 +232,7 @@ impl Controller {
             Step::Claims(number) => self.make_claims(client, set, *number).await,
             Step::Delete(pod) => {
                 let done = pods::delete_quietly(client, pod).await;
-                self.tell(set, "delete", "Delete", pod, done.as_ref().err());
+                self.tell(set, "Delete", pod, done.as_ref().err());
                 done?;
                 self.writes.deleting(key, &pod.metadata);
                 Ok(())
@@ -270,7 +270,7 @@ impl Controller {
                 let name = pod.metadata.name.as_deref().unwrap_or_default();
                 let done = api.patch(name, &Patch::merge(&patch)?).await;
                 let done = done.map_err(Error::from).map(drop);
-                self.tell(set, "update", "Update", pod, done.as_ref().err());
+                self.tell(set, "Update", pod, done.as_ref().err());
                 done?;
             }
             for (_, claim) in identity::claims(set, number) {
@@ -303,7 +303,7 @@ impl Controller {
         match api.create(pod).await {
             Ok(created) => {
                 self.writes.wrote(key, &created.metadata);
-                self.tell(set, "create", "Create", pod, None);
+                self.tell(set, "Create", pod, None);
                 Ok(())
             }
             // The cache is late, or the last pod of that name is not gone yet: its event wakes the set.
@@ -311,13 +311,13 @@ impl Controller {
             Err(e) if e.is_namespace_terminating() => Ok(()),
             Err(e) => {
                 let e = Error::from(e);
-                self.tell(set, "create", "Create", pod, Some(&e));
+                self.tell(set, "Create", pod, Some(&e));
                 Err(e)
             }
         }
     }
 
-    fn tell(&self, set: &StatefulSet, verb: &str, word: &str, pod: &Pod, error: Option<&Error>) {
+    fn tell(&self, set: &StatefulSet, verb: &str, pod: &Pod, error: Option<&Error>) {
         let pod = pod.metadata.name.as_deref().unwrap_or_default();
         let set_name = identity::name(set);
         let about = reference(set);
@@ -325,7 +325,7 @@ impl Controller {
             None => {
                 let text = format!("{verb} Pod {pod} in StatefulSet {set_name} successful");
                 self.recorder
-                    .normal(&about, &format!("Successful{word}"), &text);
+                    .normal(&about, &format!("Successful{verb}"), &text);
             }
             Some(e) => {
                 let text = format!(
@@ -333,7 +333,7 @@ impl Controller {
                     e.chain()
                 );
                 self.recorder
-                    .warning(&about, &format!("Failed{word}"), &text);
+                    .warning(&about, &format!("Failed{verb}"), &text);
             }
         }
     }
@@ -355,7 +355,7 @@ impl Controller {
             match api.create(&claim).await {
                 Ok(_) => {
                     let text = format!(
-                        "create Claim {name} Pod {set_name}-{number} in StatefulSet {set_name} success"
+                        "Create Claim {name} Pod {set_name}-{number} in StatefulSet {set_name} success"
                     );
                     self.recorder
                         .normal(&reference(set), "SuccessfulCreate", &text);
@@ -363,7 +363,7 @@ impl Controller {
                 Err(e) if e.is_already_exists() => {}
                 Err(e) => {
                     let text = format!(
-                        "create Claim {name} for Pod {set_name}-{number} in StatefulSet {set_name} failed error: {e}"
+                        "Create Claim {name} for Pod {set_name}-{number} in StatefulSet {set_name} failed error: {e}"
                     );
                     self.recorder
                         .warning(&reference(set), "FailedCreate", &text);

@@ -43,7 +43,7 @@ fn a_target_shrinks_to_the_highest_recommendation_of_late() {
 
 #[test]
 fn a_target_without_behaviour_doubles_at_most() {
-    let mut of = |current, desired| {
+    let of = |current, desired| {
         reasons(History::default().plain(bounds(current), desired, WINDOW, Instant::now()))
     };
     assert_eq!(of(10, 50), (20, "ReadyForNewScale", true, "ScaleUpLimit"));
