@@ -8,6 +8,7 @@ use proto::catalogue::Resource;
 use super::strategy::Strategy;
 
 pub mod apps;
+pub mod batch;
 pub mod certificates;
 pub mod config;
 pub mod coordination;
@@ -41,6 +42,8 @@ static TABLE: &[(&str, &str, &Strategy)] = &[
     ("apps", "deployments", &apps::DEPLOYMENT),
     ("apps", "replicasets", &apps::REPLICA_SET),
     ("apps", "statefulsets", &apps::STATEFUL_SET),
+    ("batch", "cronjobs", &batch::CRON_JOB),
+    ("batch", "jobs", &batch::JOB),
     (
         "certificates.k8s.io",
         "certificatesigningrequests",

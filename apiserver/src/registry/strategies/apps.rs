@@ -156,7 +156,7 @@ fn at_most_all<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId) {
 }
 
 /// The selector is there, selects something, and selects the template's pods.
-fn selector_and_template(
+pub(super) fn selector_and_template(
     e: &mut Errors<'_>,
     spec: Node<'_>,
     template: PodTemplateSpec<'_>,
@@ -216,7 +216,7 @@ fn selector_and_template(
     }
 }
 
-fn images(template: PodTemplateSpec<'_>) -> (String, String) {
+pub(super) fn images(template: PodTemplateSpec<'_>) -> (String, String) {
     let containers = template.spec().containers();
     let join = |of: Vec<&str>| of.join(",");
     (
@@ -225,7 +225,7 @@ fn images(template: PodTemplateSpec<'_>) -> (String, String) {
     )
 }
 
-fn selector_text(spec: Node<'_>) -> String {
+pub(super) fn selector_text(spec: Node<'_>) -> String {
     match spec.get(n::SELECTOR).map(LabelSelector::from_object) {
         Some(Ok(selector)) => {
             let text = selector.to_string();
