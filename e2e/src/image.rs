@@ -24,7 +24,7 @@ mod tree;
 use recipe::Recipe;
 
 /// Part of every key: raised when the builder makes other bytes of the same recipe.
-const BUILDER: u32 = 1;
+const BUILDER: u32 = 2;
 
 #[derive(thiserror::Error, Debug)]
 pub enum Error {

@@ -197,6 +197,10 @@ fn words(report: &SpecReport) -> String {
             location.full_stack_trace
         ));
     }
+    text.push_str("\n--- steps\n");
+    for (time, step) in report.steps() {
+        text.push_str(&format!("{time} {step}\n"));
+    }
     for output in [
         &report.captured_ginkgo_writer_output,
         &report.captured_std_out_err,
@@ -220,7 +224,9 @@ mod tests {
             r#"{{"ContainerHierarchyTexts":["[sig-a] A"],"LeafNodeType":"It","LeafNodeText":"b","State":"failed",
             "StartTime":"","EndTime":"","RunTime":{nanoseconds},
             "Failure":{{"Message":"it broke","Location":{{"FileName":"a.go","LineNumber":7}}}},
-            "CapturedGinkgoWriterOutput":"Destroying namespace \"pods-123\" for this suite."}}"#
+            "CapturedGinkgoWriterOutput":"said",
+            "SpecEvents":[{{"SpecEventType":"By","Message":"Destroying namespace \"pods-123\" for this suite.",
+                "TimelineLocation":{{"Time":"2026-01-01T00:00:00Z"}}}}]}}"#
         );
         serde_json::from_str(&text).unwrap()
     }
@@ -247,7 +253,9 @@ mod tests {
             read("namespace.log"),
             "node-1-kubelet.log: pods-123/a started\n"
         );
-        assert!(read("failure.txt").contains("it broke\nat a.go:7"));
+        let words = read("failure.txt");
+        assert!(words.contains("it broke\nat a.go:7"), "{words}");
+        assert!(words.contains("2026-01-01T00:00:00Z Destroying"), "{words}");
     }
 
     #[test]

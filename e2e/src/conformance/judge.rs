@@ -55,6 +55,26 @@ pub(super) struct SpecReport {
     pub(super) captured_ginkgo_writer_output: String,
     #[serde(default)]
     pub(super) captured_std_out_err: String,
+    #[serde(default)]
+    spec_events: Option<Vec<SpecEvent>>,
+}
+
+/// What a test did, step by step.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct SpecEvent {
+    #[serde(default)]
+    spec_event_type: String,
+    #[serde(default)]
+    message: String,
+    timeline_location: Option<TimelineLocation>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TimelineLocation {
+    #[serde(default)]
+    time: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,6 +119,20 @@ impl SpecReport {
             .as_deref()
             .unwrap_or_default();
         full_name(containers, &self.leaf_node_text)
+    }
+
+    /// The steps that the test named, and when it began each.
+    pub(super) fn steps(&self) -> impl Iterator<Item = (&str, &str)> {
+        let events = self.spec_events.iter().flatten();
+        events
+            .filter(|event| event.spec_event_type == "By")
+            .map(|event| {
+                let place = event.timeline_location.as_ref();
+                (
+                    place.map_or("", |place| place.time.as_str()),
+                    event.message.as_str(),
+                )
+            })
     }
 
     pub(super) fn seconds(&self) -> f64 {

@@ -127,7 +127,8 @@ fn compile(workshop: &Workshop, source: &Path, work: &Path) -> Result<PathBuf, E
     Ok(program)
 }
 
-/// The program at `/bin/busybox` and a name for each applet that is not there yet.
+/// The program at `/bin/busybox` and a name for each applet that is not there yet: where busybox would put it, and in
+/// `/bin`, where the images that people know have all of them.
 fn add_busybox(tree: &mut Tree, program: &Path) -> Result<(), Error> {
     let applets = run(&program.to_string_lossy(), &["--list-full"])?;
     let file = Entry {
@@ -136,17 +137,23 @@ fn add_busybox(tree: &mut Tree, program: &Path) -> Result<(), Error> {
         owner: (0, 0),
     };
     tree.insert("/bin/busybox", file);
+    let link = || Entry {
+        kind: Kind::Link("/bin/busybox".to_owned()),
+        mode: 0o777,
+        owner: (0, 0),
+    };
     for applet in applets
         .lines()
         .map(|line| format!("/{}", line.trim_start_matches('/')))
     {
-        if !tree.contains(&applet) {
-            let link = Entry {
-                kind: Kind::Link("/bin/busybox".to_owned()),
-                mode: 0o777,
-                owner: (0, 0),
-            };
-            tree.insert(&applet, link);
+        if tree.contains(&applet) {
+            continue;
+        }
+        tree.insert(&applet, link());
+        let name = applet.rsplit('/').next().unwrap_or_default();
+        let in_bin = format!("/bin/{name}");
+        if !tree.contains(&in_bin) {
+            tree.insert(&in_bin, link());
         }
     }
     Ok(())
