@@ -66,9 +66,9 @@ pub(super) fn strategy(
         };
     }
     let helps = |plugin: &&'static str| plugins.helps(plugin, &queued.pod, event, change);
-    if queued.pending.iter().any(|p| helps(&p)) {
+    if queued.pending.iter().any(&helps) {
         Strategy::AtOnce
-    } else if queued.rejected_by.iter().any(|p| helps(&p)) {
+    } else if queued.rejected_by.iter().any(helps) {
         Strategy::AfterBackoff
     } else {
         Strategy::Stay

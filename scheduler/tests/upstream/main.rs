@@ -5,6 +5,8 @@
 //! placement` builds from `hack/go/kubernetes/placement`. `NAVARCH_SCENARIOS` sets how many clusters are
 //! tried, `NAVARCH_SEED` where their numbers begin; a failure names the number of the cluster.
 
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -307,10 +307,6 @@ fn is_free(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
 }
 
 /// Whether a volume can be made for a claim on a node; otherwise what is lacking.
-#[expect(
-    clippy::type_complexity,
-    reason = "an error, a refusal, or what is known of the room"
-)]
 fn provision(
     volumes: &Volumes,
     claim: &PersistentVolumeClaim,
