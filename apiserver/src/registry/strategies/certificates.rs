@@ -297,7 +297,7 @@ fn signer_problem(signer: &str) -> Option<&'static str> {
     )
 }
 
-fn signer(e: &mut Errors<'_>, at: Spot<'_>, signer: &str) {
+pub(super) fn signer(e: &mut Errors<'_>, at: Spot<'_>, signer: &str) {
     if signer.is_empty() {
         e.required(at, "");
     } else if !signer.contains('/') {

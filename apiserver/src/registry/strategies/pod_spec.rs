@@ -4,6 +4,7 @@
 //! (`ValidatePodSpec` and below).
 
 mod containers;
+mod projected;
 mod volumes;
 
 use proto::catalogue::names as n;

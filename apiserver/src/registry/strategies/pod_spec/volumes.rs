@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 
+use proto::NameId;
 use proto::catalogue::names as n;
 use proto::meta::names;
 use proto::path::{Errors, Spot};
-use proto::view::View;
 use proto::view::core_v1::{PodSpec, Volume};
-use proto::{NameId, Value};
+use proto::view::{Node, View};
 
+use super::projected;
 use crate::registry::rules;
 
 pub(super) fn volumes(e: &mut Errors<'_>, spec: PodSpec<'_>) {
@@ -48,12 +49,12 @@ fn source(e: &mut Errors<'_>, volume: Volume<'_>) {
     }
     if let Some(config_map) = volume.config_map() {
         rules::required(e, config_map, n::NAME);
-        mode(e, config_map, n::DEFAULT_MODE);
+        mode(e, config_map.node(), n::DEFAULT_MODE);
         keys(e, config_map.items().iter().map(|i| (i, i.key(), i.path())));
     }
     if let Some(secret) = volume.secret() {
         rules::required(e, secret, n::SECRET_NAME);
-        mode(e, secret, n::DEFAULT_MODE);
+        mode(e, secret.node(), n::DEFAULT_MODE);
         keys(e, secret.items().iter().map(|i| (i, i.key(), i.path())));
     }
     if let Some(host) = volume.host_path() {
@@ -81,44 +82,27 @@ fn source(e: &mut Errors<'_>, volume: Volume<'_>) {
         }
     }
     if let Some(projected) = volume.projected() {
-        mode(e, projected, n::DEFAULT_MODE);
-        projections(e, projected.node().items(n::SOURCES));
+        mode(e, projected.node(), n::DEFAULT_MODE);
+        projected::sources(e, projected);
     }
     if let Some(claim) = volume.persistent_volume_claim() {
         rules::required(e, claim, n::CLAIM_NAME);
     }
     if let Some(downward) = volume.downward_api() {
-        mode(e, downward, n::DEFAULT_MODE);
+        mode(e, downward.node(), n::DEFAULT_MODE);
         for item in downward.items() {
             path(e, item, item.path());
         }
     }
 }
 
-/// One kind each.
-fn projections(e: &mut Errors<'_>, sources: &[Value]) {
-    for source in sources {
-        let given = source
-            .as_map()
-            .map_or(0, |m| m.iter().filter(|(_, v)| !v.is_null()).count());
-        match given {
-            0 => e.required(Spot::node(source), "must specify a projected volume source"),
-            1 => {}
-            _ => e.forbidden(
-                Spot::node(source),
-                "may not specify more than 1 volume type",
-            ),
-        }
-    }
-}
-
 /// Bits of a file's mode.
-fn mode<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId) {
-    if let Some(mode) = view.node().opt_int(field)
+pub(super) fn mode(e: &mut Errors<'_>, node: Node<'_>, field: NameId) {
+    if let Some(mode) = node.opt_int(field)
         && !(0..=0o777).contains(&mode)
     {
         e.invalid(
-            Spot::of(view).field(field),
+            Spot::node(node.value()).field(field),
             mode,
             "must be a number between 0 and 0777 (octal), both inclusive",
         );
@@ -129,7 +113,7 @@ fn keys<'a, V: View<'a>>(e: &mut Errors<'_>, items: impl Iterator<Item = (V, &'a
     for (item, _, to) in items {
         rules::required(e, item, n::KEY);
         path(e, item, to);
-        mode(e, item, n::MODE);
+        mode(e, item.node(), n::MODE);
     }
 }
 
@@ -138,7 +122,11 @@ fn path<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, path: &str) {
     if !rules::required(e, view, n::PATH) {
         return;
     }
-    let at = Spot::of(view).field(n::PATH);
+    local_path(e, Spot::of(view).field(n::PATH), path);
+}
+
+/// A path that stays below where it begins, and that the atomic writer does not use itself.
+pub(super) fn local_path(e: &mut Errors<'_>, at: Spot<'_>, path: &str) {
     if path.starts_with('/') {
         e.invalid(at, path, "must be a relative path");
     }
