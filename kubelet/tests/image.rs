@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::StatusCode;
 use kubelet::image::auth::{Credential, Source};
 use kubelet::image::ensure::{self, Images, PullPolicy, Reason, Wanted};
+use kubelet::image::import::Reading;
 use kubelet::image::pull::{Config, Error, Puller};
 use kubelet::image::reference::Reference;
 use kubelet::image::registry::{self, Registry, hosts, proxy};
@@ -562,7 +563,7 @@ async fn an_image_is_not_missing_before_the_archives_are_read() {
     let server = Server::start().await;
     publish(&server, "app", "v1", &[layer("f", 10)]);
     let node = Node::new(&[&server]);
-    let (read, archives) = tokio::sync::watch::channel(false);
+    let (reading, archives) = tokio::sync::watch::channel(Reading::Archives(0));
     let images = Images::new(
         node.store.clone(),
         node.puller.clone(),
@@ -573,13 +574,18 @@ async fn an_image_is_not_missing_before_the_archives_are_read() {
     let import = async {
         let pull = node.puller.pull(&name.parse().unwrap(), Vec::new());
         pull.finish().await.unwrap();
-        read.send(true).unwrap();
+        reading.send_replace(Reading::Archives(1));
     };
     let ((found, _), ()) = tokio::join!(
         ensured(&images, "uid", &name, PullPolicy::Never, &[]),
         import
     );
     found.unwrap();
+    // Another one can come from the archives that are left, until there is none.
+    let other = ensured(&images, "uid", "other", PullPolicy::Never, &[]);
+    let end = async { reading.send_replace(Reading::Done) };
+    let ((missing, _), _) = tokio::join!(other, end);
+    assert_eq!(missing.unwrap_err().reason, Reason::ErrImageNeverPull);
 }
 
 #[tokio::test]

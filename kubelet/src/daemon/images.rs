@@ -19,7 +19,7 @@ use crate::container_manager::eviction::Reclaim;
 use crate::image::access::Verification;
 use crate::image::ensure::{self, Images};
 use crate::image::gc::{self, Collector, Policy};
-use crate::image::import::Directory;
+use crate::image::import::{Directory, Reading};
 use crate::image::manifest::Platform;
 use crate::image::pull::{self, Puller};
 use crate::image::registry::{self, Registry, hosts, proxy};
@@ -58,10 +58,10 @@ pub(super) fn open(
         ..registry::Config::default()
     });
     let puller = Puller::new(Arc::clone(&store), registry, pull::Config::default());
-    let (read, archives_read) = watch::channel(false);
+    let (reading, archives) = watch::channel(Reading::Archives(0));
     let images = Images::new(Arc::clone(&store), puller, pulls(kubelet));
-    let images = Arc::new(images.after_archives(archives_read));
-    let archives = Directory {
+    let images = Arc::new(images.after_archives(archives));
+    let directory = Directory {
         store: Arc::clone(&store),
         path: config.node.root.join(ARCHIVES),
         platform: Platform::of_this_machine(),
@@ -69,7 +69,7 @@ pub(super) fn open(
     tasks.spawn(
         Task::Worker,
         "image-archives",
-        archives.run(read).map(|ended| match ended {
+        directory.run(reading).map(|ended| match ended {
             Ok(never) => match never {},
             Err(e) => Err::<(), _>(e),
         }),

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::access::Verification;
 use super::auth::Credential;
+use super::import::Reading;
 use super::pull::Puller;
 use super::reference::Reference;
 use super::store::{Image, Store};
@@ -113,8 +114,8 @@ pub struct Images {
     config: Config,
     permits: Semaphore,
     limits: Mutex<Limits>,
-    /// Whether the archives that were there at the start are read.
-    archives: watch::Receiver<bool>,
+    /// How far the archives are read that were there at the start.
+    archives: watch::Receiver<Reading>,
 }
 
 /// What earlier pulls mean for the next one. Pure but for the clock that is handed in.
@@ -145,14 +146,29 @@ impl Images {
             config,
             permits,
             limits,
-            archives: watch::channel(true).1,
+            archives: watch::channel(Reading::Done).1,
         }
     }
 
     /// Waits for archives before it says that an image is not here.
     #[must_use]
-    pub fn after_archives(self, archives: watch::Receiver<bool>) -> Self {
+    pub fn after_archives(self, archives: watch::Receiver<Reading>) -> Self {
         Self { archives, ..self }
+    }
+
+    /// Waits until the image is here or no archive is left that it could come from.
+    async fn read(&self, image: &str) {
+        let mut archives = self.archives.clone();
+        loop {
+            let reading = *archives.borrow_and_update();
+            if reading == Reading::Done || self.store.image(image).is_some() {
+                return;
+            }
+            // An error is the end of the import, after which nothing comes.
+            if archives.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// The image, pulled if the policy says so. What is worth an event is told as it happens.
@@ -177,10 +193,7 @@ impl Images {
                 });
             }
         };
-        if self.store.image(image).is_none() {
-            // An error is the end of the import, after which nothing comes.
-            let _ = self.archives.clone().wait_for(|read| *read).await;
-        }
+        self.read(image).await;
         if let Some(here) = self.present(wanted, &reference, tell)? {
             return Ok(here);
         }

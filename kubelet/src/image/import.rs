@@ -20,7 +20,7 @@ mod contents;
 mod directory;
 
 use contents::Contents;
-pub use directory::Directory;
+pub use directory::{Directory, Reading};
 
 /// Why a file gave no images.
 #[derive(thiserror::Error, Debug)]

@@ -28,6 +28,15 @@ pub struct Directory {
     pub platform: Platform,
 }
 
+/// How far the archives are read that were there at the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reading {
+    /// So many are.
+    Archives(usize),
+    /// All that could be.
+    Done,
+}
+
 /// What was read, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Seen {
@@ -40,39 +49,44 @@ struct Seen {
 const SUFFIXES: [&str; 5] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.zstd"];
 
 impl Directory {
-    /// Imports what is there and then whatever comes, until the future is dropped. `read` becomes
-    /// true when what was there at the start is read.
+    /// Imports what is there, the small first, and then whatever comes, until the future is dropped.
+    /// `reading` tells how far what was there at the start is read.
     ///
     /// # Errors
     /// If the directory cannot be watched. Archives that cannot be read are logged and left alone.
-    pub async fn run(self, read: watch::Sender<bool>) -> io::Result<std::convert::Infallible> {
+    pub async fn run(
+        self,
+        reading: watch::Sender<Reading>,
+    ) -> io::Result<std::convert::Infallible> {
         fs::create_dir_all(&self.path)?;
         let watch = Watch::new()?;
         watch.add(&self.path)?;
         let this = Arc::new(self);
         loop {
-            let scan = this.clone();
-            let scanned = tokio::task::spawn_blocking(move || scan.scan()).await;
+            let (scan, told) = (this.clone(), reading.clone());
+            let tell = move |archives| {
+                told.send_replace(Reading::Archives(archives));
+            };
+            let scanned = tokio::task::spawn_blocking(move || scan.scan(tell)).await;
             if let Err(error) = scanned.map_err(io::Error::other).and_then(|result| result) {
                 tracing::warn!(path = %this.path.display(), %error, "cannot read image archives");
             }
-            let _ = read.send(true);
+            reading.send_replace(Reading::Done);
             watch.changed().await?;
         }
     }
 
-    /// Imports what is new. Blocks.
-    pub fn scan(&self) -> io::Result<()> {
+    /// Imports what is new, and tells after each how many there were. Blocks.
+    pub fn scan(&self, tell: impl Fn(usize)) -> io::Result<()> {
         let state = self.path.join(".imported.json");
         let known: BTreeMap<String, Seen> = fs::read(&state)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();
         let mut seen = BTreeMap::new();
-        for (name, path) in self.candidates()? {
-            let Ok(meta) = fs::metadata(&path) else {
-                continue;
-            };
+        let mut found: Vec<_> = self.candidates()?;
+        found.sort_by_key(|(_, _, meta)| meta.size());
+        for (number, (name, path, meta)) in found.into_iter().enumerate() {
             let mtime = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
             let now = Seen {
                 size: meta.size(),
@@ -88,6 +102,7 @@ impl Directory {
                 },
             };
             seen.insert(name, outcome);
+            tell(number + 1);
         }
         if seen != known {
             let json = serde_json::to_vec(&seen).map_err(io::Error::other)?;
@@ -118,8 +133,8 @@ impl Directory {
         }
     }
 
-    fn candidates(&self) -> io::Result<BTreeMap<String, PathBuf>> {
-        let mut found = BTreeMap::new();
+    fn candidates(&self) -> io::Result<Vec<(String, PathBuf, fs::Metadata)>> {
+        let mut found = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else {
@@ -128,7 +143,10 @@ impl Directory {
             let path = entry.path();
             let archive = SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) && path.is_file();
             if !name.starts_with('.') && (archive || path.join("oci-layout").is_file()) {
-                found.insert(name, path);
+                // One that is gone again is no candidate.
+                if let Ok(meta) = fs::metadata(&path) {
+                    found.push((name, path, meta));
+                }
             }
         }
         Ok(found)

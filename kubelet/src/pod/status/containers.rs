@@ -194,7 +194,8 @@ impl One<'_> {
                 }
                 running(seen)
             }
-            ContainerState::Created => waiting("", ""),
+            // About to start; what waits for it to run waits for the same reason as before.
+            ContainerState::Created => self.default().state,
             ContainerState::Exited => terminated(ended(seen, &id)),
             ContainerState::Unknown => {
                 let old = self
