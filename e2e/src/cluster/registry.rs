@@ -4,9 +4,12 @@
 //! does not have is not there: nobody asks the internet.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::daemon::{Site, build};
+use super::start::place;
 use super::{Cluster, Error};
 use crate::init::Process;
 use crate::progress::Progress;
@@ -19,7 +22,9 @@ const HOSTS: &str = "containerd/certs.d/_default/hosts.toml";
 impl Cluster {
     pub(super) fn start_registry(&self, progress: Progress) -> Result<(), Error> {
         progress.step("image registry", || {
-            self.control_plane().start(self.registry_process())?;
+            let archives = self.own_archives()?;
+            self.control_plane()
+                .start(self.registry_process(&archives))?;
             self.wait_for_registry(self.registry())
         })
     }
@@ -28,7 +33,20 @@ impl Cluster {
         (self.number.gateway(), PORT).into()
     }
 
-    fn registry_process(&self) -> Process {
+    /// The archives under names of the cluster's own: the builder removes a file when it has a newer one.
+    fn own_archives(&self) -> Result<Vec<PathBuf>, Error> {
+        let dir = self.spec.dir.join("archives");
+        fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
+        let archives = self.spec.images.iter().chain(&self.spec.pulled);
+        let own = archives.map(|archive| {
+            let own = dir.join(archive.file_name().unwrap_or(archive.as_os_str()));
+            place(archive, &own).map_err(Error::io("place", archive))?;
+            Ok(own)
+        });
+        own.collect()
+    }
+
+    fn registry_process(&self, archives: &[PathBuf]) -> Process {
         let flag = |name: &str, value: &dyn std::fmt::Display| format!("--{name}={value}");
         let mut args = vec![
             "registry".to_owned(),
@@ -36,8 +54,7 @@ impl Cluster {
             flag("cert", &self.pki.cert(NAME).display()),
             flag("key", &self.pki.key(NAME).display()),
         ];
-        let archives = self.spec.images.iter().chain(&self.spec.pulled);
-        args.extend(archives.map(|archive| archive.display().to_string()));
+        args.extend(archives.iter().map(|archive| archive.display().to_string()));
         Process {
             name: NAME.to_owned(),
             build: build(&self.spec.launcher),

@@ -201,7 +201,7 @@ impl Cluster {
 }
 
 /// Gives the file a second name, or copies it where that is impossible. It appears whole.
-fn place(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn place(from: &Path, to: &Path) -> io::Result<()> {
     if to.exists() || fs::hard_link(from, to).is_ok() {
         return Ok(());
     }
