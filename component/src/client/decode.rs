@@ -53,11 +53,14 @@ pub(super) fn list<K: DeserializeOwned>(body: &[u8], target: &Target) -> Result<
     any(body, &format!("{}List", target.kind))
 }
 
+/// How an answer is read.
+pub(super) type Decode<T> = fn(&[u8], &Target) -> Result<T, Error>;
+
 /// How an object and a list of them are read; see [`super::Object`].
 #[derive(Clone, Copy)]
 pub(crate) struct Decoders {
-    pub(super) object: fn(&[u8], &Target) -> Result<Arc<dyn Object>, Error>,
-    pub(super) list: fn(&[u8], &Target) -> Result<List<Arc<dyn Object>>, Error>,
+    pub(super) object: Decode<Arc<dyn Object>>,
+    pub(super) list: Decode<List<Arc<dyn Object>>>,
 }
 
 impl Decoders {

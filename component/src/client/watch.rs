@@ -42,18 +42,16 @@ pub struct WatchStream<T> {
     target: Target,
     /// The stream's place in its connection, which is taken until the watch ends.
     _place: http::Extensions,
-    decode: Decode<T>,
+    /// Reads an event's object.
+    decode: decode::Decode<T>,
 }
-
-/// How an event's object is read.
-pub(super) type Decode<T> = fn(&[u8], &Target) -> Result<T, Error>;
 
 impl<T> WatchStream<T> {
     pub(super) fn new(
         response: http::Response<Incoming>,
         host: &str,
         target: &Target,
-        decode: Decode<T>,
+        decode: decode::Decode<T>,
     ) -> Self {
         let (head, body) = response.into_parts();
         let content_type = head

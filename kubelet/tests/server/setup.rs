@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use component::Supervisor;
@@ -30,11 +31,14 @@ pub(crate) struct Setup {
 
 /// The pods of the tests.
 #[derive(Default)]
-pub(crate) struct Pods(pub(crate) Mutex<Vec<Arc<Pod>>>);
+pub(crate) struct Pods {
+    all: Mutex<Vec<Arc<Pod>>>,
+    pub(crate) stuck: AtomicBool,
+}
 
 impl Source for Pods {
     fn all(&self) -> Vec<Arc<Pod>> {
-        self.0.lock().clone()
+        self.all.lock().clone()
     }
 
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
@@ -42,17 +46,17 @@ impl Source for Pods {
             pod.metadata.name.as_deref() == Some(name)
                 && pod.metadata.namespace.as_deref() == Some(namespace)
         };
-        self.0.lock().iter().find(is).cloned()
+        self.all.lock().iter().find(is).cloned()
     }
 
     fn by_uid(&self, uid: &str) -> Option<Arc<Pod>> {
         let is = |pod: &&Arc<Pod>| pod.metadata.uid.as_deref() == Some(uid);
-        self.0.lock().iter().find(is).cloned()
+        self.all.lock().iter().find(is).cloned()
     }
 
     fn health(&self) -> Result<(), String> {
-        let free = self.0.try_lock().is_some();
-        free.then_some(()).ok_or_else(|| "held".to_owned())
+        let stuck = self.stuck.load(Ordering::Relaxed);
+        (!stuck).then_some(()).ok_or_else(|| "stuck".to_owned())
     }
 }
 
@@ -204,7 +208,7 @@ impl Setup {
             "spec": {"containers": spec},
             "status": {"containerStatuses": statuses},
         });
-        *self.pods.0.lock() = vec![Arc::new(proto::typed::from_json_value(pod).unwrap())];
+        *self.pods.all.lock() = vec![Arc::new(proto::typed::from_json_value(pod).unwrap())];
     }
 }
 
