@@ -1,7 +1,8 @@
 //! Exec and attach: descriptors made here, handed to the shim, and used by the process itself. Bytes of
 //! an exec never pass through the shim.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -289,17 +290,23 @@ async fn collect(
             }
         }
     };
-    drain(&stdout, &mut output.stdout, &mut out);
-    drain(&stderr, &mut output.stderr, &mut err);
+    drain(stdout, &mut output.stdout, &mut out);
+    drain(stderr, &mut output.stderr, &mut err);
     Some(ExecOutput {
         exit_code,
         ..output
     })
 }
 
-fn drain(from: &pipe::Receiver, to: &mut Vec<u8>, buffer: &mut [u8]) {
+/// Takes what is in a pipe. The kernel is asked, and not the runtime, which may not have heard yet that there is
+/// something.
+fn drain(from: pipe::Receiver, to: &mut Vec<u8>, buffer: &mut [u8]) {
+    let Ok(pipe) = from.into_nonblocking_fd() else {
+        return;
+    };
+    let mut pipe = File::from(pipe);
     loop {
-        let read = from.try_read(buffer);
+        let read = pipe.read(buffer);
         if !keep(to, buffer, read) {
             return;
         }
@@ -312,4 +319,33 @@ fn keep(to: &mut Vec<u8>, from: &[u8], read: io::Result<usize>) -> bool {
     let room = MAX_EXEC_SYNC_OUTPUT.saturating_sub(to.len());
     to.extend_from_slice(&from[..length.min(room)]);
     length > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_written_before_the_exit_is_read() {
+        let (mut write, ends) = ends();
+        write.write_all(b"said").unwrap();
+        let (exited, exit) = oneshot::channel();
+        exited.send(3).unwrap();
+        let [stdout, stderr] = ends;
+        // The writing end is still open, as if the command had left somebody behind.
+        let output = collect(stdout, stderr, exit).await.unwrap();
+        assert_eq!(
+            (output.exit_code, output.stdout.as_slice()),
+            (3, &b"said"[..])
+        );
+    }
+
+    fn ends() -> (io::PipeWriter, [pipe::Receiver; 2]) {
+        let (out, write) = io::pipe().unwrap();
+        let (err, _) = io::pipe().unwrap();
+        let ends = [out, err].map(|end| pipe::Receiver::from_owned_fd(end.into()).unwrap());
+        (write, ends)
+    }
 }
