@@ -6,6 +6,7 @@
 
 pub mod anonymous;
 pub mod chain;
+pub mod impersonate;
 pub mod openid;
 pub mod service_account;
 pub mod x509;

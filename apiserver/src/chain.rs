@@ -13,7 +13,7 @@ use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 
-use crate::auth::User;
+use crate::auth::{User, impersonate};
 use crate::authz::{Attributes, Decision, refusal};
 use crate::body::{self, Body};
 use crate::dispatch;
@@ -122,10 +122,25 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>) -> Response<Body>
     }
 }
 
-/// Authentication, limits and authorization.
+/// The user becomes who he wants to be, if he may.
+fn impersonate(x: &mut Exchange) -> Result<(), Failure> {
+    let Some(wanted) = impersonate::wanted(&mut x.headers)? else {
+        return Ok(());
+    };
+    let constrained = x.server.config.features.enabled("ConstrainedImpersonation");
+    let decide = |asked: &Attributes<'_>| x.server.authorizers.decide(asked);
+    let asked = Attributes::of(&x.user, &x.info);
+    let user = impersonate::impersonated(&wanted, &asked, constrained, &decide)?;
+    tracing::debug!(user = x.user.name, acting_as = user.name, "Impersonation");
+    x.user = user;
+    Ok(())
+}
+
+/// Authentication, impersonation, limits and authorization.
 async fn admitted(x: &mut Exchange) -> Result<Option<crate::limits::Permit>, Failure> {
     let server = x.server.clone();
     x.user = server.authenticators.authenticate(x).await?;
+    impersonate(x)?;
     let permit = x.server.config.limits.enter(Class::of(&x.info))?;
     let asked = Attributes::of(&x.user, &x.info);
     match x.server.authorizers.decide(&asked) {

@@ -137,7 +137,7 @@ fn verb_of(method: &Method) -> &'static str {
 }
 
 /// `%2F` and the like; a broken escape stays as it is.
-fn percent_decode(segment: &str) -> String {
+pub(crate) fn percent_decode(segment: &str) -> String {
     if !segment.contains('%') {
         return segment.to_owned();
     }

@@ -91,6 +91,18 @@ impl Daemon {
         }
     }
 
+    /// The administrator, who asks as somebody else.
+    pub(crate) fn acting_as(&self, name: &str) -> User {
+        let login = format!("as: {name}, ");
+        User::login(
+            &self.ca,
+            &self.files,
+            self.port,
+            ("admin", &["system:masters"]),
+            &login,
+        )
+    }
+
     /// Somebody else.
     pub(crate) fn user(&self, name: &str) -> User {
         User::new(&self.ca, &self.files, self.port, name, &[])
@@ -102,6 +114,12 @@ pub(crate) struct User(Client);
 
 impl User {
     fn new(ca: &Ca, files: &Files, port: u16, name: &str, groups: &[&str]) -> Self {
+        Self::login(ca, files, port, (name, groups), "")
+    }
+
+    /// A login with more in it than the certificate.
+    fn login(ca: &Ca, files: &Files, port: u16, who: (&str, &[&str]), more: &str) -> Self {
+        let (name, groups) = who;
         let pair = ca.client(name, groups);
         files.write("ca.crt", &ca.pem);
         files.write(&format!("{name}.crt"), &pair.cert);
@@ -109,7 +127,7 @@ impl User {
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
              clusters:\n- name: k\n  cluster: {{server: 'https://127.0.0.1:{port}', certificate-authority: ca.crt}}\n\
-             users:\n- name: u\n  user: {{client-certificate: {name}.crt, client-key: {name}.key}}\n\
+             users:\n- name: u\n  user: {{{more}client-certificate: {name}.crt, client-key: {name}.key}}\n\
              contexts:\n- name: c\n  context: {{cluster: k, user: u}}\n"
         );
         let path = files.write(&format!("{name}.kubeconfig"), &text);

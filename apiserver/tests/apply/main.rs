@@ -260,3 +260,29 @@ async fn requests_are_counted_under_upstreams_names() {
     // This one itself.
     assert!(text.contains("apiserver_current_inflight_requests{request_kind=\"readOnly\"} 1\n"));
 }
+
+#[tokio::test]
+async fn who_acts_as_somebody_may_do_no_more_than_he() {
+    let api = Daemon::start().await;
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+    let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let bob = api.acting_as("bob");
+    let (code, seen) = bob.send("POST", path, &review).await;
+    let user = &seen["status"]["userInfo"];
+    assert_eq!(
+        (code, user["username"].as_str()),
+        (201, Some("bob")),
+        "{seen}"
+    );
+    assert_eq!(user["groups"], json!(["system:authenticated"]));
+    let all = "/api/v1/namespaces/default/configmaps";
+    assert_eq!(api.get(all).await.0, 200);
+    let (code, status) = bob.get(all).await;
+    assert_eq!(code, 403, "{status}");
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("configmaps is forbidden: User \"bob\" cannot list")
+    );
+}
