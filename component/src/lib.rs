@@ -5,7 +5,8 @@
 //! is reached, [`streaming`] what exec and port forwarding travel on, [`client`] how it reaches the API
 //! server; [`informer`], [`queue`] and [`controller`]
 //! are what controllers stand on; [`leader`] and [`events`] are the two things most of them say about
-//! themselves; [`metrics`] counts all of it.
+//! themselves; [`metrics`] counts all of it. [`volumes`] is what more than one of them has to know of
+//! storage.
 //!
 //! Nothing here is a process global: tasks, clients, metrics and shutdown tokens are arguments.
 
@@ -33,6 +34,8 @@ pub mod queue;
 
 pub mod events;
 pub mod leader;
+
+pub mod volumes;
 
 mod backoff;
 mod files;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use component::controller::Next;
 use component::events::{Recorder, reference};
 use component::informer::{Event, Informer, Key, Lister};
+use component::volumes::{asked_by, storage};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Amount;
 use proto::quantity::Quantity;
 
 use crate::context::Context;
@@ -64,18 +64,8 @@ const MIGRATED: [Migrated; 7] = [
     ),
 ];
 
-fn amount(amounts: Option<&std::collections::BTreeMap<String, Amount>>) -> Quantity {
-    let storage = amounts.and_then(|a| a.get("storage"));
-    storage.and_then(|a| a.0.parse().ok()).unwrap_or_default()
-}
-
-fn asked(claim: &PersistentVolumeClaim) -> Quantity {
-    let resources = claim.spec.as_ref().and_then(|s| s.resources.as_ref());
-    amount(resources.and_then(|r| r.requests.as_ref()))
-}
-
 fn has(claim: &PersistentVolumeClaim) -> Quantity {
-    amount(claim.status.as_ref().and_then(|s| s.capacity.as_ref()))
+    storage(claim.status.as_ref().and_then(|s| s.capacity.as_ref()))
 }
 
 fn is_bound(claim: &PersistentVolumeClaim) -> bool {
@@ -122,7 +112,7 @@ pub fn start(cx: &Context) -> anyhow::Result<()> {
     claims.subscribe(move |key, event| {
         let grew = match event {
             Event::Added(_) => true,
-            Event::Updated { old, new } => asked(new) > asked(old) || has(new) > has(old),
+            Event::Updated { old, new } => asked_by(new) > asked_by(old) || has(new) > has(old),
             Event::Deleted(_) => false,
         };
         if grew && is_bound(event.object()) {
@@ -167,7 +157,7 @@ impl Expander {
         }
         let annotations = volume.metadata.annotations.as_ref();
         let waits = annotations.is_some_and(|a| a.contains_key(BEFORE));
-        if asked(&claim) <= has(&claim) && !waits {
+        if asked_by(&claim) <= has(&claim) && !waits {
             return Ok(Next::Done);
         }
         self.wait_for(key, &claim, grower(&spec)).await?;

@@ -13,13 +13,13 @@ use component::controller::Next;
 use component::events::{Event as About, Recorder, Type, reference};
 use component::informer::{Event, Index, Informer, Key, Lister};
 use component::queue::Queue;
+use component::volumes::{CLASS, SELECTED_NODE, class_of_claim, class_of_volume};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 
 use crate::context::Context;
 use crate::error::Error;
 use crate::update::update;
-use fit::{CLASS, class_of_claim, class_of_volume};
 use plan::{Owner, Step, Told};
 
 mod fit;
@@ -27,7 +27,6 @@ mod plan;
 
 /// Upstream's number of workers.
 const WORKERS: i32 = 10;
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 const MIGRATED_TO: &str = "pv.kubernetes.io/migrated-to";

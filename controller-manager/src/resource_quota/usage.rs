@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use component::volumes::class_of_claim;
 use k8s_openapi::api::core::v1::{
     Container, PersistentVolumeClaim, Pod, PodSpec, ResourceRequirements, Service,
 };
@@ -40,7 +41,6 @@ pub(super) const CLAIM: &[&str] = &[
     "requests.storage",
 ];
 const STORAGE_CLASS: &str = ".storageclass.storage.k8s.io/";
-const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 /// Resources whose requests are limited.
 const COMPUTE: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
@@ -189,14 +189,8 @@ pub(super) fn service(service: &Service) -> Used {
 pub(super) fn claim(claim: &PersistentVolumeClaim) -> Used {
     let mut used = one(&["persistentvolumeclaims", "count/persistentvolumeclaims"]);
     let spec = claim.spec.as_ref();
-    let beta = claim
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|a| a.get(BETA_CLASS));
-    let class = beta.or_else(|| spec?.storage_class_name.as_ref());
-    let class = class.filter(|c| !c.is_empty());
-    if let Some(class) = class {
+    let class = class_of_claim(claim);
+    if !class.is_empty() {
         used.extend(one(&[&format!(
             "{class}{STORAGE_CLASS}persistentvolumeclaims"
         )]));
@@ -211,7 +205,7 @@ pub(super) fn claim(claim: &PersistentVolumeClaim) -> Used {
     if let Some(storage) = asked.map(|a| given.map_or(a, |g| a.max(g))) {
         let (storage, _) = storage.round_up(0);
         used.insert("requests.storage".to_owned(), storage);
-        if let Some(class) = class {
+        if !class.is_empty() {
             used.insert(format!("{class}{STORAGE_CLASS}requests.storage"), storage);
         }
     }

@@ -1,91 +1,13 @@
 //! Which volume fits a claim.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use component::volumes::{
+    allows_access, asked_by, class_of_claim, class_of_volume, is_for, modes_agree, size_of_volume,
+};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
-use proto::quantity::Quantity;
 
 use crate::selector::Selector;
-
-pub(super) const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
-const STORAGE: &str = "storage";
-
-/// The storage class of an object: the old annotation before the field. Empty: none.
-fn class<'o>(
-    annotations: Option<&'o BTreeMap<String, String>>,
-    field: Option<&'o String>,
-) -> &'o str {
-    let old = annotations.and_then(|a| a.get(CLASS));
-    old.or(field).map_or("", String::as_str)
-}
-
-#[must_use]
-pub(super) fn class_of_volume(volume: &PersistentVolume) -> &str {
-    let spec = volume.spec.as_ref();
-    class(
-        volume.metadata.annotations.as_ref(),
-        spec.and_then(|s| s.storage_class_name.as_ref()),
-    )
-}
-
-#[must_use]
-pub(super) fn class_of_claim(claim: &PersistentVolumeClaim) -> &str {
-    let spec = claim.spec.as_ref();
-    class(
-        claim.metadata.annotations.as_ref(),
-        spec.and_then(|s| s.storage_class_name.as_ref()),
-    )
-}
-
-/// Whether the volume is the claim's, or was meant for it by whoever made it.
-#[must_use]
-pub(super) fn is_for(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
-    let reference = volume.spec.as_ref().and_then(|s| s.claim_ref.as_ref());
-    reference.is_some_and(|r| {
-        let uid = r.uid.as_ref().filter(|uid| !uid.is_empty());
-        r.name == claim.metadata.name
-            && r.namespace == claim.metadata.namespace
-            && uid.is_none_or(|uid| Some(uid) == claim.metadata.uid.as_ref())
-    })
-}
-
-fn mode(mode: Option<&String>) -> &str {
-    mode.map_or("Filesystem", String::as_str)
-}
-
-/// Whether one is a file system and the other a device.
-#[must_use]
-pub(super) fn modes_differ(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
-    let volume = volume.spec.as_ref().and_then(|s| s.volume_mode.as_ref());
-    let claim = claim.spec.as_ref().and_then(|s| s.volume_mode.as_ref());
-    mode(volume) != mode(claim)
-}
-
-fn quantity(map: Option<&BTreeMap<String, Text>>) -> Quantity {
-    let text = map.and_then(|m| m.get(STORAGE));
-    text.and_then(|t| t.0.parse().ok()).unwrap_or_default()
-}
-
-fn size(volume: &PersistentVolume) -> Quantity {
-    quantity(volume.spec.as_ref().and_then(|s| s.capacity.as_ref()))
-}
-
-fn asked(claim: &PersistentVolumeClaim) -> Quantity {
-    let resources = claim.spec.as_ref().and_then(|s| s.resources.as_ref());
-    quantity(resources.and_then(|r| r.requests.as_ref()))
-}
-
-fn allows_access(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
-    let has = volume.spec.as_ref().and_then(|s| s.access_modes.as_deref());
-    let wants = claim.spec.as_ref().and_then(|s| s.access_modes.as_deref());
-    let has = has.unwrap_or_default();
-    wants
-        .unwrap_or_default()
-        .iter()
-        .all(|mode| has.contains(mode))
-}
 
 /// Why a volume that a claim names cannot be bound to it.
 ///
@@ -95,11 +17,11 @@ pub(super) fn satisfies(
     volume: &PersistentVolume,
     claim: &PersistentVolumeClaim,
 ) -> Result<(), &'static str> {
-    if asked(claim) > size(volume) {
+    if asked_by(claim) > size_of_volume(volume) {
         Err("requested PV is too small")
     } else if class_of_volume(volume) != class_of_claim(claim) {
         Err("storageClassName does not match")
-    } else if modes_differ(volume, claim) {
+    } else if !modes_agree(volume, claim) {
         Err("incompatible volumeMode")
     } else if !allows_access(volume, claim) {
         Err("incompatible accessMode")
@@ -122,8 +44,8 @@ pub(super) fn best(
         None => None,
     };
     let usable = |v: &&Arc<PersistentVolume>| {
-        size(v) >= asked(claim)
-            && !modes_differ(v, claim)
+        size_of_volume(v) >= asked_by(claim)
+            && modes_agree(v, claim)
             && v.metadata.deletion_timestamp.is_none()
     };
     let free = |v: &&Arc<PersistentVolume>| {
@@ -146,7 +68,7 @@ pub(super) fn best(
     // Of equal ones the first by name.
     let mut smallest: Option<&Arc<PersistentVolume>> = None;
     for volume in all.by_ref().filter(free) {
-        if smallest.is_none_or(|s| size(volume) < size(s)) {
+        if smallest.is_none_or(|s| size_of_volume(volume) < size_of_volume(s)) {
             smallest = Some(volume);
         }
     }

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
+use component::volumes::{BIND_COMPLETED, BOUND_BY_CONTROLLER, is_for, modes_agree};
 use k8s_openapi::api::core::v1::{
     ObjectReference, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus,
 };
 
-use super::fit::{is_for, modes_differ, satisfies};
-
-pub(super) const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
-pub(super) const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
+use super::fit::satisfies;
 
 /// An event about the claim or the volume of a step: whether it is a warning, its reason, its message.
 pub(super) type Told = (bool, &'static str, String);
@@ -243,7 +241,7 @@ pub(super) fn hold(volume: &PersistentVolume, owner: Owner<'_>) -> Step {
         .and_then(|s| s.volume_name.as_deref())
         .unwrap_or_default();
     if named.is_empty() {
-        if modes_differ(volume, claim) {
+        if !modes_agree(volume, claim) {
             let volume = volume.metadata.name.as_deref().unwrap_or_default();
             return Step::Tell((
                 true,

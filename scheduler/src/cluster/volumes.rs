@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use component::volumes::{BIND_COMPLETED, class_of_volume};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::{
     CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
@@ -15,9 +16,6 @@ use k8s_openapi::api::storage::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::pod::PodInfo;
-
-const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
-const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 
 /// An object of storage, before and after.
 #[derive(Clone, Debug)]
@@ -261,28 +259,6 @@ fn put<K>(all: &mut HashMap<String, Arc<K>>, key: &str, object: Option<&Arc<K>>)
     }
 }
 
-fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
-    meta.annotations.as_ref()?.get(name).map(String::as_str)
-}
-
-/// The class of a volume, or none.
-#[must_use]
-pub fn class_of_volume(volume: &PersistentVolume) -> &str {
-    let spec = volume.spec.as_ref();
-    annotation(&volume.metadata, BETA_CLASS)
-        .or_else(|| spec.and_then(|s| s.storage_class_name.as_deref()))
-        .unwrap_or_default()
-}
-
-/// The class that a claim asks for, or none.
-#[must_use]
-pub fn class_of_claim(claim: &PersistentVolumeClaim) -> &str {
-    let spec = claim.spec.as_ref();
-    annotation(&claim.metadata, BETA_CLASS)
-        .or_else(|| spec.and_then(|s| s.storage_class_name.as_deref()))
-        .unwrap_or_default()
-}
-
 /// The volume that a claim is bound to; empty if none.
 #[must_use]
 pub fn volume_of(claim: &PersistentVolumeClaim) -> &str {
@@ -294,7 +270,8 @@ pub fn volume_of(claim: &PersistentVolumeClaim) -> &str {
 /// Whether both sides of a binding are written.
 #[must_use]
 pub fn is_bound(claim: &PersistentVolumeClaim) -> bool {
-    !volume_of(claim).is_empty() && annotation(&claim.metadata, BIND_COMPLETED).is_some()
+    let annotations = claim.metadata.annotations.as_ref();
+    !volume_of(claim).is_empty() && annotations.is_some_and(|a| a.contains_key(BIND_COMPLETED))
 }
 
 #[cfg(test)]

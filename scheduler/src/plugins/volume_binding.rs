@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use component::volumes::{asked_by, size_of_volume};
+
 use super::node_resources::{Shape, on_line};
 use super::volumes::{asks_for, not_for_pod, not_found};
 use crate::cluster::volumes::{Storage, is_bound, volume_of};
@@ -22,7 +24,7 @@ use crate::pod::PodInfo;
 mod bind;
 mod find;
 
-use find::{Found, Wanted, limit, storage_of_claim, storage_of_volume};
+use find::{Found, Wanted, limit};
 
 /// Binding of volumes.
 pub(super) struct VolumeBinding {
@@ -86,7 +88,7 @@ impl VolumeBinding {
                     .and_then(|s| s.storage_class_name.clone())
                     .unwrap_or_default();
                 let sums = classes.entry(class).or_default();
-                sums.0 += storage_of_claim(&provision.claim).value();
+                sums.0 += asked_by(&provision.claim).value();
                 let all = capacity.capacity.as_ref();
                 sums.1 = all.map_or(0, |q| find::quantity(q).value());
             }
@@ -97,8 +99,8 @@ impl VolumeBinding {
                 .and_then(|s| s.storage_class_name.clone())
                 .unwrap_or_default();
             let sums = classes.entry(class).or_default();
-            sums.0 += storage_of_claim(claim).value();
-            sums.1 += storage_of_volume(volume).value();
+            sums.0 += asked_by(claim).value();
+            sums.1 += size_of_volume(volume).value();
         }
         let count = i64::try_from(classes.len()).unwrap_or(i64::MAX);
         if count == 0 {

@@ -4,11 +4,12 @@
 
 use std::collections::HashMap;
 
+use component::volumes::class_of_claim;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::storage::v1::CSINode;
 
 use super::volumes::{asks_for, not_for_pod};
-use crate::cluster::volumes::{Storage, Volumes, class_of_claim, volume_of};
+use crate::cluster::volumes::{Storage, Volumes, volume_of};
 use crate::cluster::{Cluster, NodeIndex};
 use crate::framework::{
     Action, Change, Cycle, Event, Interest, Plugin, Prepared, Rejection, Resource, State, Verdict,

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use component::volumes::class_of_claim;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use super::volumes::{asks_for, not_found};
-use crate::cluster::volumes::{Storage, class_of_claim, volume_of};
+use crate::cluster::volumes::{Storage, volume_of};
 use crate::cluster::{Cluster, NodeIndex};
 use crate::framework::{
     Action, Change, Cycle, Event, Interest, Plugin, Prepared, Rejection, Resource, State, Verdict,

@@ -8,20 +8,19 @@ use std::time::Duration;
 
 use component::client::{Error, Patch};
 use component::supervisor::chain;
+use component::volumes::{BOUND_BY_CONTROLLER, SELECTED_NODE, is_for};
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 use serde_json::json;
 
-use super::find::{Found, SELECTED_NODE, is_for};
+use super::find::Found;
 use crate::cluster::volumes::{is_bound, volume_of};
 use crate::cluster::{Cluster, NodeIndex};
 use crate::framework::{Binding, Reservation};
 use crate::plugins::node_affinity::NodeSelector;
 use crate::selector::Labels;
-
-const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 
 /// What was spoken for.
 pub(super) struct Reserved {

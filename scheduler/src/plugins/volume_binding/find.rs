@@ -3,20 +3,22 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use component::volumes::{
+    SELECTED_NODE, allows_access, asked_by, class_of_claim, class_of_volume, is_for, modes_agree,
+    size_of_volume,
+};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, TopologySelectorTerm};
 use k8s_openapi::api::storage::v1::{CSIStorageCapacity, StorageClass};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use proto::quantity::Quantity;
 
-use crate::cluster::volumes::{Volumes, class_of_claim, class_of_volume, is_bound, volume_of};
+use crate::cluster::volumes::{Volumes, is_bound, volume_of};
 use crate::cluster::{Cluster, NodeIndex};
 use crate::plugins::node_affinity::NodeSelector;
 use crate::plugins::volumes::not_for_pod;
 use crate::pod::PodInfo;
 use crate::selector::{Labels, Selector};
 
-/// The node that a claim's volume is to be made for.
-pub(super) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// The provisioner of classes whose volumes people make.
 const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 
@@ -115,7 +117,7 @@ impl Wanted {
         }
         // Small claims first, so that they do not take the volumes that large ones need.
         all.delayed.sort_by(|a, b| {
-            let (a, b) = (storage_of_claim(&a.claim), storage_of_claim(&b.claim));
+            let (a, b) = (asked_by(&a.claim), asked_by(&b.claim));
             a.partial_cmp(&b).unwrap_or(std::cmp::Ordering::Equal)
         });
         Ok(all)
@@ -233,7 +235,7 @@ impl Delayed {
         let mut candidates: Vec<_> = suitable
             .iter()
             .filter(|v| is_free(claim, v))
-            .map(|v| (storage_of_volume(v), Candidate::of(v)))
+            .map(|v| (size_of_volume(v), Candidate::of(v)))
             .collect();
         candidates.sort_by(|(a, _), (b, _)| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
         Self {
@@ -259,29 +261,15 @@ impl Delayed {
     }
 }
 
-/// Whether a volume was set aside for a claim, or is bound to it.
-pub(super) fn is_for(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
-    let spec = volume.spec.as_ref();
-    let Some(reference) = spec.and_then(|s| s.claim_ref.as_ref()) else {
-        return false;
-    };
-    let meta = &claim.metadata;
-    let uid = reference.uid.as_deref().unwrap_or_default();
-    reference.name == meta.name
-        && reference.namespace == meta.namespace
-        && (uid.is_empty() || meta.uid.as_deref() == Some(uid))
-}
-
 /// What a claim asks of any volume, its own included.
 fn suits(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
     let (Some(asked), Some(has)) = (&claim.spec, &volume.spec) else {
         return false;
     };
-    let mode = |m: &Option<String>| m.clone().unwrap_or_else(|| "Filesystem".to_owned());
     let attributes = |a: &Option<String>| a.clone().unwrap_or_default();
     (has.claim_ref.is_none() || is_for(volume, claim))
-        && storage_of_volume(volume) >= storage_of_claim(claim)
-        && mode(&asked.volume_mode) == mode(&has.volume_mode)
+        && size_of_volume(volume) >= asked_by(claim)
+        && modes_agree(volume, claim)
         && attributes(&asked.volume_attributes_class_name)
             == attributes(&has.volume_attributes_class_name)
         && volume.metadata.deletion_timestamp.is_none()
@@ -289,21 +277,16 @@ fn suits(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
 
 /// What a claim asks of a volume that it has to choose.
 fn is_free(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
-    let (Some(asked), Some(has)) = (&claim.spec, &volume.spec) else {
+    let Some(asked) = &claim.spec else {
         return false;
     };
     let labels = volume.metadata.labels.clone().unwrap_or_default();
     let selector = asked.selector.as_ref().map(|s| Selector::of(Some(s)));
-    let modes = has.access_modes.as_deref().unwrap_or_default();
     let phase = volume.status.as_ref().and_then(|s| s.phase.as_deref());
     phase == Some("Available")
         && selector.is_none_or(|s| s.matches(&labels))
         && class_of_volume(volume) == class_of_claim(claim)
-        && asked
-            .access_modes
-            .iter()
-            .flatten()
-            .all(|m| modes.contains(m))
+        && allows_access(volume, claim)
 }
 
 /// Whether a volume can be made for a claim on a node; otherwise what is lacking.
@@ -374,16 +357,4 @@ pub(super) fn quantity(text: &Text) -> Quantity {
 fn storage_request(claim: &PersistentVolumeClaim) -> Option<Quantity> {
     let resources = claim.spec.as_ref()?.resources.as_ref()?;
     resources.requests.as_ref()?.get("storage").map(quantity)
-}
-
-/// What a claim asks for.
-pub(super) fn storage_of_claim(claim: &PersistentVolumeClaim) -> Quantity {
-    storage_request(claim).unwrap_or_default()
-}
-
-/// What a volume has.
-pub(super) fn storage_of_volume(volume: &PersistentVolume) -> Quantity {
-    let capacity = volume.spec.as_ref().and_then(|s| s.capacity.as_ref());
-    let text = capacity.and_then(|c| c.get("storage"));
-    text.map(quantity).unwrap_or_default()
 }
