@@ -1,6 +1,10 @@
-//! Finalizers that come with an object and stay while it is used. Pure.
+//! Finalizers that come with an object and stay while it is used.
 
+use component::client::{Api, Kind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::error::Error;
+use crate::update::update;
 
 /// What a finalizer needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +36,19 @@ pub fn changed(meta: &ObjectMeta, finalizer: &str, add: bool) -> ObjectMeta {
         finalizers.push(finalizer.to_owned());
     }
     meta
+}
+
+/// Adds a finalizer to an object, or removes it. An object that is gone needs neither.
+///
+/// # Errors
+/// `Conflict` if the object is not any more as it was seen.
+pub async fn set<K: Kind>(api: &Api<K>, seen: &K, finalizer: &str, add: bool) -> Result<(), Error> {
+    let mut wanted = seen.clone();
+    *wanted.metadata_mut() = changed(seen.metadata(), finalizer, add);
+    match update(api, "", seen, &wanted).await {
+        Err(e) if !e.is_not_found() => Err(e.into()),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

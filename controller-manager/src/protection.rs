@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use component::client::ListParams;
+use component::client::{Api, ListParams};
 use component::controller::Next;
 use component::informer::{Event, Index, Key, Lister};
 use k8s_openapi::api::core::v1::{
@@ -17,10 +17,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::finalizer::{Need, changed, need};
+use crate::finalizer::{self, Need, need};
 use crate::indexes::{claim, claims, pods_by_claim};
-use crate::owners;
-use crate::update::update;
+use crate::{owners, update};
 
 const CLAIM: &str = "kubernetes.io/pvc-protection";
 const VOLUME: &str = "kubernetes.io/pv-protection";
@@ -62,15 +61,9 @@ async fn volume(
         Need::Remove if phase != Some("Bound") => false,
         _ => return Ok(Next::Done),
     };
-    let wanted = PersistentVolume {
-        metadata: changed(&volume.metadata, VOLUME, add),
-        ..PersistentVolume::clone(&volume)
-    };
     let api = cx.client().await?.all::<PersistentVolume>();
-    match update(&api, "", &volume, &wanted).await {
-        Err(e) if !e.is_not_found() => Err(e.into()),
-        _ => Ok(Next::Done),
-    }
+    finalizer::set(&api, &*volume, VOLUME, add).await?;
+    Ok(Next::Done)
 }
 
 struct Claims {
@@ -223,26 +216,16 @@ impl Claims {
         Ok(Next::Done)
     }
 
-    async fn finalize(&self, claim: &PersistentVolumeClaim, add: bool) -> Result<(), Error> {
-        let wanted = PersistentVolumeClaim {
-            metadata: changed(&claim.metadata, CLAIM, add),
-            ..claim.clone()
-        };
-        self.write(claim, "", &wanted).await
+    async fn api(
+        &self,
+        claim: &PersistentVolumeClaim,
+    ) -> Result<Api<PersistentVolumeClaim>, Error> {
+        let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
+        Ok(self.cx.client().await?.namespaced(namespace))
     }
 
-    async fn write(
-        &self,
-        old: &PersistentVolumeClaim,
-        subresource: &str,
-        new: &PersistentVolumeClaim,
-    ) -> Result<(), Error> {
-        let namespace = old.metadata.namespace.as_deref().unwrap_or_default();
-        let api = self.cx.client().await?.namespaced(namespace);
-        match update(&api, subresource, old, new).await {
-            Err(e) if !e.is_not_found() => Err(e.into()),
-            _ => Ok(()),
-        }
+    async fn finalize(&self, claim: &PersistentVolumeClaim, add: bool) -> Result<(), Error> {
+        finalizer::set(&self.api(claim).await?, claim, CLAIM, add).await
     }
 
     /// Says whether pods use the claim.
@@ -271,22 +254,22 @@ impl Claims {
         if right {
             return Ok(());
         }
-        let mut wanted = claim.clone();
-        let conditions = wanted
-            .status
-            .get_or_insert_default()
-            .conditions
-            .get_or_insert_default();
-        conditions.retain(|c| c.type_ != UNUSED);
-        conditions.push(PersistentVolumeClaimCondition {
+        let said = PersistentVolumeClaimCondition {
             type_: UNUSED.to_owned(),
             status: status.to_owned(),
             reason: Some(reason.to_owned()),
             message: Some(message.to_owned()),
             last_transition_time: Some(Time(self.cx.now())),
             last_probe_time: None,
-        });
-        self.write(claim, "status", &wanted).await
+        };
+        update::status(&self.api(claim).await?, claim, |c| {
+            let status = c.status.get_or_insert_default();
+            let conditions = status.conditions.get_or_insert_default();
+            conditions.retain(|c| c.type_ != UNUSED);
+            conditions.push(said);
+        })
+        .await?;
+        Ok(())
     }
 
     /// Whether a pod uses the claim; if the cache knows none, the server is asked.

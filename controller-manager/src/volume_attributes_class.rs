@@ -9,8 +9,7 @@ use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::finalizer::{Need, changed, need};
-use crate::update::update;
+use crate::finalizer::{self, Need, need};
 
 const FINALIZER: &str = "kubernetes.io/vac-protection";
 
@@ -128,15 +127,9 @@ async fn reconcile(
         Need::Remove if !users.has(key.name()) => false,
         _ => return Ok(Next::Done),
     };
-    let wanted = VolumeAttributesClass {
-        metadata: changed(&class.metadata, FINALIZER, add),
-        ..VolumeAttributesClass::clone(&class)
-    };
     let api = cx.client().await?.all::<VolumeAttributesClass>();
-    match update(&api, "", &class, &wanted).await {
-        Err(e) if !e.is_not_found() => Err(e.into()),
-        _ => Ok(Next::Done),
-    }
+    finalizer::set(&api, &*class, FINALIZER, add).await?;
+    Ok(Next::Done)
 }
 
 #[cfg(test)]
