@@ -6,6 +6,7 @@
 //! writes all that are not newer than that. Source: `pkg/controller/storageversionmigrator`.
 
 use component::client::Client;
+use component::controller::Next;
 use component::informer::{Informer, Key};
 use k8s_openapi::api::storagemigration::v1::StorageVersionMigration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::GroupResource;
@@ -13,7 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::conditions::{self, made};
 use crate::context::Context;
-use crate::discovery::{Discovered, Resource};
+use crate::discovery::{Resource, discover};
 use crate::error::Error;
 use crate::{update, watch};
 
@@ -71,16 +72,43 @@ fn resource(migration: &StorageVersionMigration) -> GroupResource {
     spec.resource
 }
 
-/// A resource as discovery has it.
-fn find<'d>(discovered: &'d Discovered, wanted: &GroupResource) -> Option<&'d Resource> {
-    let mut all = discovered.preferred.iter();
-    all.find(|r| r.target.group == wanted.group && r.target.resource == wanted.resource)
+/// A resource as the server knows it.
+enum Sought {
+    Found(Resource),
+    /// The server may still be told of it.
+    MayCome,
+    Missing,
 }
 
-/// Whether discovery may still be told of a resource that it does not know.
-fn may_come(migration: &StorageVersionMigration, now: Timestamp) -> bool {
+/// Looks for what is migrated.
+async fn seek(
+    client: &Client,
+    migration: &StorageVersionMigration,
+    now: Timestamp,
+) -> Result<Sought, Error> {
+    let wanted = resource(migration);
+    let mut all = discover(client).await?.preferred.into_iter();
+    let found =
+        all.find(|r| r.target.group == wanted.group && r.target.resource == wanted.resource);
     let created = migration.metadata.creation_timestamp.as_ref();
-    created.is_some_and(|t| now.as_second() - t.0.as_second() < PATIENCE_SECONDS)
+    let is_young = created.is_some_and(|t| now.as_second() - t.0.as_second() < PATIENCE_SECONDS);
+    Ok(match found {
+        Some(found) => Sought::Found(found),
+        None if is_young => Sought::MayCome,
+        None => Sought::Missing,
+    })
+}
+
+/// Ends a migration that cannot go on.
+async fn fail(
+    client: &Client,
+    migration: &StorageVersionMigration,
+    now: Timestamp,
+    text: &str,
+) -> Result<Next, Error> {
+    let said = [(FAILED, "StorageVersionMigrationFailed", text)];
+    tell(client, migration, now, &said).await?;
+    Ok(Next::Done)
 }
 
 /// Says conditions of a migration: kind, reason and message of each.

@@ -8,9 +8,9 @@ use component::informer::{Key, Lister};
 use k8s_openapi::api::storagemigration::v1::StorageVersionMigration;
 use serde_json::json;
 
-use super::{FAILED, RUNNING, SUCCEEDED, find, is_over, may_come, progress, resource, tell};
+use super::{FAILED, RUNNING, SUCCEEDED, Sought, fail, is_over, progress, seek, tell};
 use crate::context::Context;
-use crate::discovery::{Resource, discover};
+use crate::discovery::Resource;
 use crate::error::Error;
 
 /// Objects that are read at a time.
@@ -50,17 +50,14 @@ pub(super) async fn reconcile(
         client: cx.client().await?,
         migration: &migration,
     };
-    let discovered = discover(&pass.client).await?;
-    let Some(found) = find(&discovered, &resource(&migration)) else {
-        if may_come(&migration, cx.now()) {
-            return Ok(Next::Again);
+    match seek(&pass.client, &migration, cx.now()).await? {
+        Sought::Found(found) => pass.migrate(&found, limit).await,
+        Sought::MayCome => Ok(Next::Again),
+        Sought::Missing => {
+            let text = "migration encountered unhandled error: unable to obtain GVR from discovery";
+            fail(&pass.client, &migration, cx.now(), text).await
         }
-        let text = "migration encountered unhandled error: unable to obtain GVR from discovery";
-        pass.tell(&[(FAILED, "StorageVersionMigrationFailed", text)])
-            .await?;
-        return Ok(Next::Done);
-    };
-    pass.migrate(found, limit).await
+    }
 }
 
 struct Pass<'p> {

@@ -5,9 +5,9 @@ use component::controller::Next;
 use component::informer::{Key, Lister};
 use k8s_openapi::api::storagemigration::v1::StorageVersionMigration;
 
-use super::{FAILED, RUNNING, find, is, is_over, may_come, resource, tell};
+use super::{RUNNING, Sought, fail, is, is_over, seek};
 use crate::context::Context;
-use crate::discovery::{Resource, discover};
+use crate::discovery::Resource;
 use crate::error::Error;
 use crate::update;
 
@@ -30,22 +30,16 @@ pub(super) async fn reconcile(
         return Ok(Next::Done);
     }
     let client = cx.client().await?;
-    let fail = async |text: &str| {
-        let said = [(FAILED, "StorageVersionMigrationFailed", text)];
-        tell(&client, &migration, cx.now(), &said).await?;
-        Ok(Next::Done)
-    };
-    let discovered = discover(&client).await?;
-    let Some(found) = find(&discovered, &resource(&migration)) else {
-        if may_come(&migration, cx.now()) {
-            return Ok(Next::Again);
-        }
-        return fail("resource does not exist in discovery").await;
+    let fail = async |text: &str| fail(&client, &migration, cx.now(), text).await;
+    let found = match seek(&client, &migration, cx.now()).await? {
+        Sought::Found(found) => found,
+        Sought::MayCome => return Ok(Next::Again),
+        Sought::Missing => return fail("resource does not exist in discovery").await,
     };
     if !VERBS.iter().all(|verb| found.can(verb)) {
         let text = format!(
             "resource {:?} does not support discovery operations: [{}]",
-            named(found),
+            named(&found),
             VERBS.join(" ")
         );
         return fail(&text).await;
@@ -63,7 +57,7 @@ pub(super) async fn reconcile(
     if version.parse::<u64>().is_err() {
         let text = format!(
             "latest resourceVersion for {} is not valid: {version:?}",
-            named(found)
+            named(&found)
         );
         return fail(&text).await;
     }
