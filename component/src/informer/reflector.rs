@@ -180,29 +180,24 @@ impl Reflector {
 
     fn apply(&self, event: WatchEvent<Arc<dyn Object>>) {
         let cache = &self.core.cache;
-        match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                let item = Item::new(object);
-                let (key, version) = (item.key().clone(), version_of(&**item.object()));
-                let subscribers = self.core.subscribers.lock();
-                let event = cache.put(item, &version);
-                for tell in &*subscribers {
-                    tell(&key, &event);
-                }
-            }
-            WatchEvent::Deleted(object) => {
-                let item = Item::new(object);
-                let (key, version) = (item.key().clone(), version_of(&**item.object()));
-                let subscribers = self.core.subscribers.lock();
-                if let Some(event) = cache.remove(item, &version) {
-                    for tell in &*subscribers {
-                        tell(&key, &event);
-                    }
-                }
-            }
+        let (object, is_gone) = match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
+            WatchEvent::Deleted(object) => (object, true),
             WatchEvent::Bookmark {
                 resource_version, ..
-            } => cache.set_resource_version(&resource_version),
+            } => return cache.set_resource_version(&resource_version),
+        };
+        let item = Item::new(object);
+        let (key, version) = (item.key().clone(), version_of(&**item.object()));
+        let subscribers = self.core.subscribers.lock();
+        let event = if is_gone {
+            cache.remove(item, &version)
+        } else {
+            Some(cache.put(item, &version))
+        };
+        let Some(event) = event else { return };
+        for tell in &*subscribers {
+            tell(&key, &event);
         }
     }
 
