@@ -6,10 +6,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use component::metrics::{Buckets, Counters, Gauges, Histograms, Labels, Metrics};
+use component::metrics::{Buckets, Gauges, Metrics};
 use http::Response;
 use http_body_util::BodyExt;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 
 use crate::body::Body;
 use crate::chain::Exchange;
@@ -29,10 +32,13 @@ pub struct Requests {
 }
 
 struct Families {
-    total: Counters<9>,
-    duration: Histograms<8>,
-    long_running: Gauges<7>,
+    total: Family<Labels, Counter>,
+    duration: Family<Labels, Histogram, Buckets>,
+    long_running: Family<Labels, Gauge>,
 }
+
+/// Names and values, in the order of the names.
+type Labels = Vec<(&'static str, String)>;
 
 impl Requests {
     /// Registers the families, and how many requests are in flight.
@@ -88,7 +94,7 @@ impl Requests {
         if !known {
             return None;
         }
-        let labels = [
+        let labels = vec![
             ("component", "apiserver".to_owned()),
             ("group", group.clone()),
             ("resource", resource.clone()),
@@ -115,7 +121,7 @@ impl Requests {
 /// A request on its way. It is counted when it is dropped, if it was answered.
 pub(crate) struct Running {
     families: Arc<Families>,
-    labels: Labels<7>,
+    labels: Labels,
     dry_run: bool,
     started: Instant,
     long_running: bool,
@@ -146,48 +152,11 @@ impl Drop for Running {
         }
         let Some(code) = self.code else { return };
         let dry_run = if self.dry_run { "All" } else { "" };
-        let [
-            component,
-            group,
-            resource,
-            scope,
-            subresource,
-            verb,
-            version,
-        ] = std::mem::take(&mut self.labels);
-        let labels = [
-            component,
-            ("dry_run", dry_run.to_owned()),
-            group,
-            resource,
-            scope,
-            subresource,
-            verb,
-            version,
-        ];
+        let mut labels = std::mem::take(&mut self.labels);
+        labels.insert(1, ("dry_run", dry_run.to_owned()));
         let took = self.started.elapsed().as_secs_f64();
         self.families.duration.get_or_create(&labels).observe(took);
-        let [
-            component,
-            dry_run,
-            group,
-            resource,
-            scope,
-            subresource,
-            verb,
-            version,
-        ] = labels;
-        let labels = [
-            ("code", code.to_string()),
-            component,
-            dry_run,
-            group,
-            resource,
-            scope,
-            subresource,
-            verb,
-            version,
-        ];
+        labels.insert(0, ("code", code.to_string()));
         self.families.total.get_or_create(&labels).inc();
     }
 }

@@ -12,8 +12,8 @@ use http::HeaderMap;
 use proto::meta::names;
 
 use super::User;
-use super::service_account::USER_PREFIX;
-use crate::authz::{Attributes, Decision, refusal};
+use super::service_account::{self, NODE_NAME};
+use crate::authz::{Attributes, Decision, node, refusal};
 use crate::request::percent_decode;
 use crate::status::Failure;
 
@@ -22,10 +22,6 @@ const GROUP: &str = "impersonate-group";
 const UID: &str = "impersonate-uid";
 const EXTRA: &str = "impersonate-extra-";
 
-const NODE_PREFIX: &str = "system:node:";
-const NODES: &str = "system:nodes";
-/// The node of the pod that a service account's token is bound to.
-const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 /// Stands for a requestor's extras where only their names count.
 const NODE_KEYS: &str = "authentication.kubernetes.io/associated-node-keys";
 const GROUP_OF_API: &str = "authentication.k8s.io";
@@ -120,7 +116,7 @@ pub fn impersonated(
 }
 
 fn node_of(name: &str) -> Option<&str> {
-    let node = name.strip_prefix(NODE_PREFIX)?;
+    let node = name.strip_prefix(node::PREFIX)?;
     names::dns_subdomain_problems(node)
         .is_empty()
         .then_some(node)
@@ -128,7 +124,7 @@ fn node_of(name: &str) -> Option<&str> {
 
 /// Namespace and name.
 fn account_of(name: &str) -> Option<(&str, &str)> {
-    let (namespace, account) = name.strip_prefix(USER_PREFIX)?.split_once(':')?;
+    let (namespace, account) = service_account::named(name)?;
     let good = names::dns_label_problems(namespace).is_empty()
         && names::dns_subdomain_problems(account).is_empty();
     good.then_some((namespace, account))
@@ -276,7 +272,7 @@ impl Questions<'_> {
     fn name(&self, wanted: &User, user: &mut User) -> Result<(), Failure> {
         let about = self.about(self.api(), "v1", "users");
         if let Some(node) = node_of(&wanted.name).filter(|_| self.constrained()) {
-            user.groups = vec![NODES.to_owned()];
+            user.groups = vec![node::GROUP.to_owned()];
             let name = if self.way == Way::AssociatedNode {
                 "*"
             } else {
@@ -291,10 +287,7 @@ impl Questions<'_> {
         }
         if let Some((namespace, account)) = account_of(&wanted.name) {
             if wanted.groups.is_empty() {
-                user.groups = vec![
-                    "system:serviceaccounts".to_owned(),
-                    format!("system:serviceaccounts:{namespace}"),
-                ];
+                user.groups = service_account::groups(namespace);
             }
             let asked = Attributes {
                 resource: "serviceaccounts",

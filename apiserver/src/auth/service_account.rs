@@ -25,6 +25,8 @@ mod keys;
 
 pub const USER_PREFIX: &str = "system:serviceaccount:";
 const ALL: &str = "system:serviceaccounts";
+/// In the extras of a user: the node of the pod that its token is bound to.
+pub const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 /// Old clients that never read their token again get a year (`--service-account-extend-token-expiration`).
 pub const EXTENDED: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Tokens asked for a little over an hour are the ones that upstream's admission projects into pods.
@@ -299,7 +301,7 @@ pub async fn user(server: &Server, claims: &Claims) -> Result<User, Invalid> {
     }
     let mut extra = std::collections::BTreeMap::new();
     let mut add = |key: &str, value: String| {
-        extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
+        extra.insert(key.to_owned(), vec![value]);
     };
     if let Some(secret) = &private.secret
         && bound(server, "secrets", namespace, secret).await?.is_none()
@@ -310,27 +312,42 @@ pub async fn user(server: &Server, claims: &Claims) -> Result<User, Invalid> {
         if bound(server, "pods", namespace, pod).await?.is_none() {
             return Err(Invalid::Revoked("the pod does not exist".into()));
         }
-        add("pod-name", pod.name.clone());
-        add("pod-uid", pod.uid.clone());
+        add("authentication.kubernetes.io/pod-name", pod.name.clone());
+        add("authentication.kubernetes.io/pod-uid", pod.uid.clone());
     }
     if let Some(node) = &private.node {
         // A token of a pod outlives its node's object; one bound to the node alone does not.
         if private.pod.is_none() && bound(server, "nodes", "", node).await?.is_none() {
             return Err(Invalid::Revoked("the node does not exist".into()));
         }
-        add("node-name", node.name.clone());
-        add("node-uid", node.uid.clone());
+        add(NODE_NAME, node.name.clone());
+        add("authentication.kubernetes.io/node-uid", node.uid.clone());
     }
     if !claims.jti.is_empty() {
-        add("credential-id", format!("JTI={}", claims.jti));
+        add(
+            "authentication.kubernetes.io/credential-id",
+            format!("JTI={}", claims.jti),
+        );
     }
     let name = &private.serviceaccount.name;
     Ok(User {
         name: format!("{USER_PREFIX}{namespace}:{name}"),
         uid: private.serviceaccount.uid.clone(),
-        groups: vec![ALL.into(), format!("{ALL}:{namespace}")],
+        groups: groups(namespace),
         extra,
     })
+}
+
+/// The groups of a namespace's service accounts.
+#[must_use]
+pub fn groups(namespace: &str) -> Vec<String> {
+    vec![ALL.into(), format!("{ALL}:{namespace}")]
+}
+
+/// Namespace and name of a user that is called as service accounts are.
+#[must_use]
+pub fn named(user: &str) -> Option<(&str, &str)> {
+    user.strip_prefix(USER_PREFIX)?.split_once(':')
 }
 
 /// The object that a token is bound to, if it is there with the same UID and, when it is being

@@ -25,7 +25,8 @@ pub mod references;
 
 /// The group of all nodes.
 pub const GROUP: &str = "system:nodes";
-const PREFIX: &str = "system:node:";
+/// What the name of a node's user begins with.
+pub const PREFIX: &str = "system:node:";
 
 /// The name of the node that a user is; none if it is no node. It may be empty, which is no node that
 /// may do anything.

@@ -17,6 +17,7 @@ use proto::{Value, meta};
 use store::Entry;
 
 use super::{Attributes, Authorizer, Decision};
+use crate::auth::service_account;
 use crate::object::{self, Type};
 use crate::registry::Registry;
 use crate::registry::follow::{Told, follow};
@@ -262,10 +263,7 @@ impl std::fmt::Display for Source<'_> {
 }
 
 fn subjects(user: &crate::auth::User) -> impl Iterator<Item = Subject> + '_ {
-    let account = user
-        .name
-        .strip_prefix("system:serviceaccount:")
-        .and_then(|rest| rest.split_once(':'));
+    let account = service_account::named(&user.name);
     let account =
         account.map(|(namespace, name)| Subject::ServiceAccount(namespace.into(), name.into()));
     std::iter::once(Subject::User(user.name.as_str().into()))
