@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::files;
 use crate::progress::Progress;
 use crate::{chart, command, https, init, pki};
 
@@ -59,13 +60,8 @@ pub enum Error {
         daemon: &'static str,
         program: PathBuf,
     },
-    #[error("cannot {verb} {path}")]
-    Io {
-        verb: &'static str,
-        path: PathBuf,
-        #[source]
-        cause: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] files::Error),
     #[error("{what} is not ready after {after:.1?}: {why}\nits log is {log}{tail}")]
     NotReady {
         what: String,
@@ -88,16 +84,6 @@ pub enum Error {
     Chart(#[from] chart::Error),
     #[error(transparent)]
     Https(#[from] https::Error),
-}
-
-impl Error {
-    fn io(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        move |cause| Self::Io {
-            verb,
-            path: path.to_owned(),
-            cause,
-        }
-    }
 }
 
 /// What a cluster shall be.
@@ -214,16 +200,16 @@ impl Cluster {
     }
 
     fn prepare(mut spec: Spec, progress: Progress) -> Result<(Self, number::Held), Error> {
-        fs::create_dir_all(&spec.dir).map_err(Error::io("make", &spec.dir))?;
+        fs::create_dir_all(&spec.dir).map_err(files::cannot("make", &spec.dir))?;
         spec.dir = spec
             .dir
             .canonicalize()
-            .map_err(Error::io("find", &spec.dir))?;
+            .map_err(files::cannot("find", &spec.dir))?;
         for daemon in [Daemon::Etcd].iter().chain(OURS) {
             spec.program(*daemon)?;
         }
         let state = spec.dir.join(STATE);
-        let mut entries = fs::read_dir(&spec.dir).map_err(Error::io("read", &spec.dir))?;
+        let mut entries = fs::read_dir(&spec.dir).map_err(files::cannot("read", &spec.dir))?;
         if !state.is_file() && entries.next().is_some() {
             return Err(Error::Foreign { path: spec.dir });
         }
@@ -242,7 +228,7 @@ impl Cluster {
             spec.dir.display()
         ));
         let wanted = State { spec, number };
-        init::write_json(&state, &wanted).map_err(host::Error::Init)?;
+        init::write_json(&state, &wanted)?;
         let State { spec, .. } = wanted;
         let cluster = progress.step("certificates and kubeconfigs", || Self::with(spec, number))?;
         // The nodes' packet rules see what their bridges pass on only with this module; where it is built in or missing,
@@ -330,7 +316,7 @@ pub fn down(dir: &Path, keep: bool) -> Result<(), Error> {
     let Some(number) = Number::find(&full)? else {
         return match full.join(STATE).is_file() {
             true if keep => Ok(()),
-            true => fs::remove_dir_all(&full).map_err(Error::io("remove", &full)),
+            true => Ok(fs::remove_dir_all(&full).map_err(files::cannot("remove", &full))?),
             false => Err(missing()),
         };
     };
@@ -346,7 +332,7 @@ pub fn down(dir: &Path, keep: bool) -> Result<(), Error> {
     }
     dismantle(number)?;
     if !keep && full.join(STATE).is_file() {
-        fs::remove_dir_all(&full).map_err(Error::io("remove", &full))?;
+        fs::remove_dir_all(&full).map_err(files::cannot("remove", &full))?;
     }
     Ok(number.release()?)
 }
@@ -359,8 +345,10 @@ fn dismantle(number: Number) -> Result<(), Error> {
     cgroup::remove(&cgroup)?;
     match network::namespaces(number).pop() {
         None => Ok(()),
-        Some(left) => Err(Error::io("remove", &network::namespace_path(&left))(
-            std::io::ErrorKind::ResourceBusy.into(),
-        )),
+        Some(left) => {
+            let path = network::namespace_path(&left);
+            let busy = std::io::ErrorKind::ResourceBusy.into();
+            Err(files::cannot("remove", &path)(busy).into())
+        }
     }
 }

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{self, Cluster, Daemon, OURS, Spec};
+use crate::files;
 use crate::progress::Progress;
 use crate::workshop::Workshop;
 use crate::{command, image, init};
@@ -59,13 +60,8 @@ const SCOREBOARD: &str = "e2e/conformance";
 
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
-    #[error("cannot {verb} {path}")]
-    Io {
-        verb: &'static str,
-        path: PathBuf,
-        #[source]
-        cause: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] files::Error),
     #[error("{path} is no report of ginkgo's")]
     Report {
         path: PathBuf,
@@ -90,16 +86,6 @@ pub enum Error {
     Command(#[from] command::Error),
     #[error(transparent)]
     Image(#[from] image::Error),
-}
-
-impl Error {
-    fn io(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        move |cause| Self::Io {
-            verb,
-            path: path.to_owned(),
-            cause,
-        }
-    }
 }
 
 /// What is asked for.
@@ -161,7 +147,7 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<Summary, Error> {
     let started = Instant::now();
     let (verdicts, stopped) = all(&stand, &plan.tests, options.processes, &stop)?;
     let junit = dir.join("junit.xml");
-    fs::write(&junit, junit::render(verdicts.values())).map_err(Error::io("write", &junit))?;
+    fs::write(&junit, junit::render(verdicts.values())).map_err(files::cannot("write", &junit))?;
     if !options.keep && !stopped {
         cluster::down(&options.dir.join("cluster"), true)?;
     }
@@ -191,7 +177,7 @@ fn plan(suite: &Suite, options: &Options, dir: &Path) -> Result<Plan, Error> {
         return plan.map_err(|_| Error::NothingToResume(options.dir.clone()));
     }
     if dir.exists() {
-        fs::remove_dir_all(dir).map_err(Error::io("remove", dir))?;
+        fs::remove_dir_all(dir).map_err(files::cannot("remove", dir))?;
     }
     run::make_dir(dir)?;
     let tests = suite.tests(options.focus.as_deref(), dir)?;
@@ -204,7 +190,7 @@ fn plan(suite: &Suite, options: &Options, dir: &Path) -> Result<Plan, Error> {
         full: options.focus.is_none(),
     };
     let text = serde_json::to_string_pretty(&plan).expect("a plan has nothing but text");
-    fs::write(&path, text).map_err(Error::io("write", &path))?;
+    fs::write(&path, text).map_err(files::cannot("write", &path))?;
     Ok(plan)
 }
 

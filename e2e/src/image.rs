@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::command;
+use crate::files;
 use crate::workshop::Workshop;
 
 mod archive;
@@ -28,27 +29,12 @@ const BUILDER: u32 = 2;
 
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
-    #[error("cannot {verb} {path}")]
-    Io {
-        verb: &'static str,
-        path: PathBuf,
-        #[source]
-        cause: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] files::Error),
     #[error("{path}: {reason}")]
     Recipe { path: PathBuf, reason: String },
     #[error(transparent)]
     Command(#[from] command::Error),
-}
-
-impl Error {
-    fn io(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        move |cause| Self::Io {
-            verb,
-            path: path.to_owned(),
-            cause,
-        }
-    }
 }
 
 /// The archive of one image.
@@ -76,15 +62,16 @@ pub fn build(workshop: &Workshop, name: &str) -> Result<Image, Error> {
 
     let key = key(workshop, &recipes)?;
     let dir = workshop.images();
-    fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
+    fs::create_dir_all(&dir).map_err(files::cannot("make", &dir))?;
     let archive = dir.join(format!("{name}-{key}.tar"));
     let image = &recipes[0];
     if !archive.exists() {
         let work = dir.join(format!(".{name}-{}", std::process::id()));
-        fs::create_dir_all(&work).map_err(Error::io("make", &work))?;
-        let made = make(workshop, image, &work)
-            .and_then(|whole| fs::rename(&whole, &archive).map_err(Error::io("write", &archive)));
-        fs::remove_dir_all(&work).map_err(Error::io("remove", &work))?;
+        fs::create_dir_all(&work).map_err(files::cannot("make", &work))?;
+        let made = make(workshop, image, &work).and_then(|whole| {
+            Ok(fs::rename(&whole, &archive).map_err(files::cannot("write", &archive))?)
+        });
+        fs::remove_dir_all(&work).map_err(files::cannot("remove", &work))?;
         made?;
         remove_older(&dir, name, &archive);
     }
@@ -126,15 +113,13 @@ fn key(workshop: &Workshop, recipes: &[Recipe]) -> Result<String, Error> {
 }
 
 fn hash_file(hash: &mut Sha256, path: &Path) -> Result<(), Error> {
-    let failed = |cause| Error::Io {
-        verb: "read",
-        path: path.to_owned(),
-        cause,
-    };
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = File::open(path).map_err(files::cannot("read", path))?;
     let mut buffer = vec![0; 1 << 16];
     loop {
-        match file.read(&mut buffer).map_err(failed)? {
+        match file
+            .read(&mut buffer)
+            .map_err(files::cannot("read", path))?
+        {
             0 => return Ok(()),
             length => hash.update(&buffer[..length]),
         }

@@ -8,7 +8,7 @@
 //! 2. [`run`], as pid 1: mount, name the host, then [`supervise`] the daemons until killed.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::cgroup;
+use crate::files;
 
 mod mounts;
 mod supervise;
@@ -29,13 +30,8 @@ const READY: &str = "ready";
 
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
-    #[error("cannot {verb} {path}")]
-    Io {
-        verb: &'static str,
-        path: PathBuf,
-        #[source]
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] files::Error),
     #[error("{path}")]
     Malformed {
         path: PathBuf,
@@ -61,14 +57,6 @@ pub enum Error {
 }
 
 impl Error {
-    fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |cause| Self::Io {
-            verb,
-            path: path.to_owned(),
-            cause,
-        }
-    }
-
     fn kernel(what: &'static str) -> impl FnOnce(nix::Error) -> Self {
         move |cause| Self::Kernel { what, cause }
     }
@@ -127,7 +115,7 @@ pub fn launch(spec: &Path) -> Result<(), Error> {
     let _ = nix::unistd::setsid();
     cgroup::join(&host.cgroup)?;
     if let Some(node) = &host.node {
-        let namespace = File::open(&node.network).map_err(Error::io("open", &node.network))?;
+        let namespace = File::open(&node.network).map_err(files::cannot("open", &node.network))?;
         setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)
             .map_err(Error::kernel("enter the network namespace"))?;
     }
@@ -137,7 +125,7 @@ pub fn launch(spec: &Path) -> Result<(), Error> {
         .append(true)
         .create(true)
         .open(&host.log)
-        .map_err(Error::io("open", &host.log))?;
+        .map_err(files::cannot("open", &host.log))?;
     let this = Path::new("/proc/self/exe");
     let mut first = Command::new(this)
         .arg0("navarch-init")
@@ -147,7 +135,7 @@ pub fn launch(spec: &Path) -> Result<(), Error> {
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
-        .map_err(Error::io("run", this))?;
+        .map_err(files::cannot("run", this))?;
     let mut said = String::new();
     let stdout = first
         .stdout
@@ -155,13 +143,13 @@ pub fn launch(spec: &Path) -> Result<(), Error> {
         .expect("standard output was asked for as a pipe");
     BufReader::new(stdout)
         .read_line(&mut said)
-        .map_err(Error::io("read from", this))?;
+        .map_err(files::cannot("read from", this))?;
     match said.trim_end() {
         READY => {
             let pid = first.id().cast_signed();
             let started =
                 start_time(pid).ok_or_else(|| Error::Refused("it ended at once".to_owned()))?;
-            write_json(&host.dir.join(FIRST), &First { pid, started })
+            Ok(write_json(&host.dir.join(FIRST), &First { pid, started })?)
         }
         "" => Err(Error::Refused(format!(
             "it ended; its log is {}",
@@ -216,14 +204,14 @@ fn enable_forwarding() -> Result<(), Error> {
         let path = net.join(key);
         // Kernels without br_netfilter have no such key.
         if must || path.exists() {
-            fs::write(&path, "1").map_err(Error::io("write", &path))?;
+            fs::write(&path, "1").map_err(files::cannot("write", &path))?;
         }
     }
     Ok(())
 }
 
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let text = fs::read(path).map_err(Error::io("read", path))?;
+    let text = fs::read(path).map_err(files::cannot("read", path))?;
     serde_json::from_slice(&text).map_err(|cause| Error::Malformed {
         path: path.to_owned(),
         cause,
@@ -231,12 +219,12 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
 }
 
 /// Writes beside and renames: a reader sees the old text or the new.
-pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), files::Error> {
     let beside = path.with_extension("new");
     let text = serde_json::to_vec_pretty(value)
         .expect("these types have string keys and no failing serializer");
-    fs::write(&beside, text).map_err(Error::io("write", &beside))?;
-    fs::rename(&beside, path).map_err(Error::io("rename", path))
+    fs::write(&beside, text).map_err(files::cannot("write", &beside))?;
+    fs::rename(&beside, path).map_err(files::cannot("rename", path))
 }
 
 /// An error with its causes, on one line.

@@ -8,6 +8,7 @@ pub mod chart;
 pub mod cluster;
 pub mod command;
 pub mod conformance;
+pub mod files;
 pub mod https;
 pub mod image;
 pub mod init;

@@ -21,6 +21,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 mod files;
 mod kubeconfig;
 
+use crate::files::cannot;
 use files::{read, write_private, write_public};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -33,13 +34,8 @@ const BACKDATE: Duration = Duration::from_secs(5 * 60);
 
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
-    #[error("cannot {verb} {path}")]
-    File {
-        verb: &'static str,
-        path: PathBuf,
-        #[source]
-        cause: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] crate::files::Error),
     #[error("cannot make the certificate {path}")]
     Make {
         path: PathBuf,
@@ -193,11 +189,7 @@ impl Pki {
         api_server: Ipv4Addr,
     ) -> Result<(), Error> {
         let need = |path: PathBuf| -> Result<String, Error> {
-            fs::read_to_string(&path).map_err(|cause| Error::File {
-                verb: "read",
-                path,
-                cause,
-            })
+            Ok(fs::read_to_string(&path).map_err(cannot("read", &path))?)
         };
         let text = kubeconfig::render(&kubeconfig::Parts {
             server: &format!("https://{api_server}:6443"),

@@ -20,6 +20,15 @@ const UPSTREAM_NODE_PACKAGES: &[&str] = &[
     "nftables",
 ];
 
+/// `--profile`: how our daemons are built, for [`Workshop::new`].
+pub fn profile(default: &'static str) -> clap::Arg {
+    clap::Arg::new("profile")
+        .long("profile")
+        .value_parser(["dev", "fast", "release"])
+        .default_value(default)
+        .help("How our daemons are built")
+}
+
 /// Where sources are and where what is built goes.
 #[derive(Clone, Debug)]
 pub struct Workshop {

@@ -13,7 +13,7 @@ use e2e::bench::report::{self, Figures};
 use e2e::cluster::{self, Cluster, Daemon, OURS, Spec};
 use e2e::image;
 use e2e::progress::Progress;
-use e2e::workshop::Workshop;
+use e2e::workshop::{self, Workshop};
 
 const IMAGES: &[&str] = &["coredns", "busybox", "pause"];
 const SUITES: &[(&str, &str)] = &[
@@ -39,13 +39,7 @@ fn main() -> ExitCode {
                 .action(ArgAction::SetTrue)
                 .help("A hundredth of the load, to see that it works"),
         )
-        .arg(
-            Arg::new("profile")
-                .long("profile")
-                .value_parser(["dev", "fast", "release"])
-                .default_value("release")
-                .help("How ours are built"),
-        )
+        .arg(workshop::profile("release"))
         .arg(
             Arg::new("dir")
                 .long("dir")

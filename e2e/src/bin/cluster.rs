@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use e2e::cluster::{self, Cluster, Daemon, MAX_NODES, NOT_OURS_YET, Spec};
 use e2e::progress::Progress;
-use e2e::workshop::Workshop;
+use e2e::workshop::{self, Workshop};
 use e2e::{image, init};
 
 /// What every node has from the start: cluster DNS, the demo's server, a shell, and containerd's sandbox.
@@ -66,13 +66,7 @@ fn command() -> Command {
                         .default_value(NOT_OURS_YET)
                         .help("Daemons that are upstream's instead of ours: names, or control-plane, or all, or none"),
                 )
-                .arg(
-                    Arg::new("profile")
-                        .long("profile")
-                        .value_parser(["dev", "fast", "release"])
-                        .default_value("dev")
-                        .help("How our daemons are built"),
-                ),
+                .arg(workshop::profile("dev")),
         )
         .subcommand(
             Command::new("down")

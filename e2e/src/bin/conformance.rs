@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use e2e::cluster::{Daemon, NOT_OURS_YET};
 use e2e::conformance::{self, Options, Outcome, Summary, Suspect, Verdict};
 use e2e::init;
-use e2e::workshop::Workshop;
+use e2e::workshop::{self, Workshop};
 
 fn main() -> ExitCode {
     let args = command().get_matches();
@@ -62,13 +62,7 @@ fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Leaves the cluster standing, in DIR/cluster"),
         )
-        .arg(
-            Arg::new("profile")
-                .long("profile")
-                .value_parser(["dev", "fast", "release"])
-                .default_value("dev")
-                .help("How our daemons are built"),
-        )
+        .arg(workshop::profile("dev"))
         .arg(
             Arg::new("blame")
                 .long("blame")

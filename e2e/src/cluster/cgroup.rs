@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill as send};
 use nix::unistd::Pid;
 
+use crate::files;
+
 /// Controllers that a kubelet needs below its root.
 const CONTROLLERS: &str = "+cpu +cpuset +io +memory +pids";
 /// Killed processes go as soon as the kernel has torn them down; more than this means that something holds them.
@@ -21,25 +23,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
-    #[error("cannot {verb} {path}")]
-    Io {
-        verb: &'static str,
-        path: PathBuf,
-        #[source]
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] files::Error),
     #[error("{count} processes below {path} survive SIGKILL")]
     Survivors { path: PathBuf, count: usize },
-}
-
-impl Error {
-    fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |cause| Self::Io {
-            verb,
-            path: path.to_owned(),
-            cause,
-        }
-    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -60,7 +47,7 @@ pub(crate) fn create(path: &Path) -> Result<(), Error> {
             dir.push(part);
             match fs::create_dir(&dir) {
                 Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(Error::io("make", &dir)(cause));
+                    return Err(files::cannot("make", &dir)(cause).into());
                 }
                 _ => {}
             }
@@ -76,7 +63,7 @@ pub(crate) fn create(path: &Path) -> Result<(), Error> {
 pub(crate) fn join(path: &Path) -> Result<(), Error> {
     for hierarchy in hierarchies()? {
         let procs = hierarchy.root.join(path).join("cgroup.procs");
-        fs::write(&procs, "0").map_err(Error::io("write", &procs))?;
+        fs::write(&procs, "0").map_err(files::cannot("write", &procs))?;
     }
     Ok(())
 }
@@ -160,7 +147,7 @@ fn remove_dir(dir: &Path) -> Result<(), Error> {
             {
                 sleep(LOOK_AGAIN)
             }
-            Err(cause) => return Err(Error::io("remove", dir)(cause)),
+            Err(cause) => return Err(files::cannot("remove", dir)(cause).into()),
         }
     }
 }
@@ -174,7 +161,7 @@ fn enable_controllers(dir: &Path) -> Result<(), Error> {
             .split_whitespace()
             .any(|name| name == &controller[1..])
         {
-            fs::write(&control, controller).map_err(Error::io("write", &control))?;
+            fs::write(&control, controller).map_err(files::cannot("write", &control))?;
         }
     }
     Ok(())
@@ -187,15 +174,15 @@ fn inherit_cpuset(parent: &Path, dir: &Path) -> Result<(), Error> {
         if !to.exists() {
             continue;
         }
-        let given = fs::read_to_string(&from).map_err(Error::io("read", &from))?;
-        fs::write(&to, given.trim()).map_err(Error::io("write", &to))?;
+        let given = fs::read_to_string(&from).map_err(files::cannot("read", &from))?;
+        fs::write(&to, given.trim()).map_err(files::cannot("write", &to))?;
     }
     Ok(())
 }
 
 fn hierarchies() -> Result<Vec<Hierarchy>, Error> {
     let mounts = Path::new("/proc/self/mountinfo");
-    let text = fs::read_to_string(mounts).map_err(Error::io("read", mounts))?;
+    let text = fs::read_to_string(mounts).map_err(files::cannot("read", mounts))?;
     Ok(parse_hierarchies(&text))
 }
 

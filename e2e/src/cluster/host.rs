@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::files;
 use crate::init::{self, FIRST, First, HOST, PROCESSES, Process, STATUS, Status, Wanted};
 
 /// A host obeys within milliseconds; stopping a daemon may take its whole grace period.
@@ -19,13 +20,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 pub enum Error {
     #[error(transparent)]
     Init(#[from] init::Error),
-    #[error("cannot {verb} {path}")]
-    Io {
-        verb: &'static str,
-        path: PathBuf,
-        #[source]
-        cause: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] files::Error),
     #[error("host {host} cannot start: {reason}")]
     Launch { host: String, reason: String },
     #[error("host {0} is not running")]
@@ -69,11 +65,7 @@ impl Host {
             .parent()
             .expect("the log lies in the cluster's directory");
         for dir in [self.dir.as_path(), logs] {
-            fs::create_dir_all(dir).map_err(|cause| Error::Io {
-                verb: "make",
-                path: dir.to_owned(),
-                cause,
-            })?;
+            fs::create_dir_all(dir).map_err(files::cannot("make", dir))?;
         }
         // A host starts empty: what shall run is said when what it needs stands.
         for stale in [PROCESSES, STATUS, FIRST] {
@@ -86,7 +78,7 @@ impl Host {
             log: self.log.clone(),
             node,
         };
-        init::write_json(&spec, &host).map_err(Error::Init)?;
+        init::write_json(&spec, &host)?;
         let launch = |reason| Error::Launch {
             host: self.name.clone(),
             reason,
@@ -149,7 +141,7 @@ impl Host {
             return Ok(());
         }
         wanted.generation += 1;
-        init::write_json(&self.dir.join(PROCESSES), &wanted).map_err(Error::Init)?;
+        init::write_json(&self.dir.join(PROCESSES), &wanted)?;
         kill(first, Signal::SIGHUP).map_err(|_| Error::Down(self.name.clone()))?;
         let deadline = Instant::now() + PATIENCE;
         while self.status().generation < wanted.generation {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use super::daemon::{Site, build};
 use super::start::place;
 use super::{Cluster, Error};
+use crate::files;
 use crate::init::Process;
 use crate::progress::Progress;
 
@@ -36,11 +37,11 @@ impl Cluster {
     /// The archives under names of the cluster's own: the builder removes a file when it has a newer one.
     fn own_archives(&self) -> Result<Vec<PathBuf>, Error> {
         let dir = self.spec.dir.join("archives");
-        fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
+        fs::create_dir_all(&dir).map_err(files::cannot("make", &dir))?;
         let archives = self.spec.images.iter().chain(&self.spec.pulled);
         let own = archives.map(|archive| {
             let own = dir.join(archive.file_name().unwrap_or(archive.as_os_str()));
-            place(archive, &own).map_err(Error::io("place", archive))?;
+            place(archive, &own).map_err(files::cannot("place", archive))?;
             Ok(own)
         });
         own.collect()

@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use super::daemon::NodeSite;
 use super::host::Host;
 use super::{CONTROL_PLANE, Cluster, Daemon, Error, Node, cgroup, config, host_cgroup, network};
+use crate::files;
 use crate::progress::Progress;
 use crate::{command, init};
 
@@ -46,7 +47,7 @@ impl Cluster {
     /// Removes the nodes of an earlier, larger cluster: the machines, then the objects.
     pub(super) fn retire_nodes(&self) -> Result<(), Error> {
         let hosts = self.spec.dir.join("hosts");
-        let entries = fs::read_dir(&hosts).map_err(Error::io("read", &hosts))?;
+        let entries = fs::read_dir(&hosts).map_err(files::cannot("read", &hosts))?;
         let wanted = self.spec.node_names();
         for name in entries
             .flatten()
@@ -62,7 +63,7 @@ impl Cluster {
             self.kubectl(&["delete", "node", &name, "--ignore-not-found"])?;
             let dirs = [self.spec.dir.join("nodes").join(&name), hosts.join(&name)];
             for dir in dirs.iter().filter(|dir| dir.exists()) {
-                fs::remove_dir_all(dir).map_err(Error::io("remove", dir))?;
+                fs::remove_dir_all(dir).map_err(files::cannot("remove", dir))?;
             }
         }
         Ok(())
@@ -96,7 +97,7 @@ impl Cluster {
         };
         let config = self.spec.dir.join("nodes").join(&node.name);
         config::write(&site, &seen, self.spec.upstream_kubelet())
-            .map_err(Error::io("write", &config))?;
+            .map_err(files::cannot("write", &config))?;
         self.ensure_host(&node.host, Some(self.node_inside(node)))?;
         let start = |daemon: Daemon| -> Result<(), Error> {
             Ok(node
@@ -113,7 +114,7 @@ impl Cluster {
         start(Daemon::Kubelet)?;
         start(Daemon::KubeProxy)?;
         let pods = self.wait_for_pod_network(node)?;
-        config::write_cni(&site, &seen, pods).map_err(Error::io("write", &config))?;
+        config::write_cni(&site, &seen, pods).map_err(files::cannot("write", &config))?;
         self.route_pods(node, pods)?;
         self.wait_for_node(node)?;
         self.wait_for_kube_proxy(node)
@@ -138,10 +139,10 @@ impl Cluster {
             .join(&node.name)
             .join("disk")
             .join(ARCHIVES);
-        fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
+        fs::create_dir_all(&dir).map_err(files::cannot("make", &dir))?;
         for archive in &self.spec.images {
             let name = archive.file_name().unwrap_or(archive.as_os_str());
-            place(archive, &dir.join(name)).map_err(Error::io("place", archive))?;
+            place(archive, &dir.join(name)).map_err(files::cannot("place", archive))?;
         }
         Ok(())
     }

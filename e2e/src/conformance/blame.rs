@@ -6,6 +6,7 @@ use super::stop::Stop;
 use super::suite::Suite;
 use super::{Error, Options, Outcome, SCOREBOARD, all, run, scoreboard, stand};
 use crate::cluster::{self, Daemon, OURS};
+use crate::files;
 use crate::workshop::Workshop;
 
 /// What the test said with these components upstream's.
@@ -68,7 +69,7 @@ fn once(
     let dir = options.dir.join("run");
     let verdicts = dir.join("verdicts.jsonl");
     if verdicts.exists() {
-        std::fs::remove_file(&verdicts).map_err(Error::io("remove", &verdicts))?;
+        std::fs::remove_file(&verdicts).map_err(files::cannot("remove", &verdicts))?;
     }
     let stand = stand(workshop, suite.clone(), options, &upstream, false)?;
     let (verdicts, stopped) = all(&stand, tests, 1, stop)?;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::judge::{Failure, SpecReport};
+use crate::files;
 
 /// Sizes older than this are forgotten; no test runs as long.
 const MEMORY: Duration = Duration::from_secs(45 * 60);
@@ -59,10 +60,10 @@ impl Evidence {
     pub(super) fn keep(&self, report: &SpecReport, now: Instant) -> Result<PathBuf, Error> {
         let name = report.name();
         let dir = self.dir.join(folder_name(&name));
-        fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
+        fs::create_dir_all(&dir).map_err(files::cannot("make", &dir))?;
         let text = words(report);
         let path = dir.join("failure.txt");
-        fs::write(&path, &text).map_err(Error::io("write", &path))?;
+        fs::write(&path, &text).map_err(files::cannot("write", &path))?;
 
         let start = now.checked_sub(Duration::from_secs_f64(report.seconds()) + BEFORE);
         let sizes = self.sizes_at(start.unwrap_or(now));
@@ -70,7 +71,7 @@ impl Evidence {
         let mut about = String::new();
         for log in files(&self.logs) {
             let from = sizes.and_then(|sizes| sizes.get(&log)).copied();
-            let cut = cut(&log, from.unwrap_or(0)).map_err(Error::io("read", &log))?;
+            let cut = cut(&log, from.unwrap_or(0)).map_err(files::cannot("read", &log))?;
             let below = log.strip_prefix(&self.logs).unwrap_or(&log);
             let label = below.to_string_lossy().replace('/', "-");
             let of_test = |line: &&str| namespaces.iter().any(|name| line.contains(name));
@@ -78,10 +79,10 @@ impl Evidence {
                 about.push_str(&format!("{label}: {line}\n"));
             }
             let path = dir.join(&label);
-            fs::write(&path, cut).map_err(Error::io("write", &path))?;
+            fs::write(&path, cut).map_err(files::cannot("write", &path))?;
         }
         let path = dir.join("namespace.log");
-        fs::write(&path, about).map_err(Error::io("write", &path))?;
+        fs::write(&path, about).map_err(files::cannot("write", &path))?;
         Ok(dir)
     }
 

@@ -20,6 +20,7 @@ use super::screen::{Screen, clock};
 use super::stop::Stop;
 use super::suite::{Part, Suite, runs_alone};
 use super::verdict::{Journal, Outcome, Verdict};
+use crate::files;
 
 /// What an interrupted test gets to clean up after itself.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
@@ -121,7 +122,7 @@ pub(super) fn run(
         tests,
         judge,
         workers: Vec::new(),
-        reports: file.map_err(Error::io("open", &reports))?,
+        reports: file.map_err(files::cannot("open", &reports))?,
         ending: Ending::default(),
     };
     for number in 1..=started {
@@ -149,8 +150,8 @@ impl Round<'_> {
     fn start(&self, part: &Part<'_>, number: usize) -> Result<Worker, Error> {
         let path: PathBuf = self.setup.dir.join(format!("process-{number}.log"));
         let log = File::options().create(true).append(true).open(&path);
-        let log = log.map_err(Error::io("open", &path))?;
-        let errors = log.try_clone().map_err(Error::io("open", &path))?;
+        let log = log.map_err(files::cannot("open", &path))?;
+        let errors = log.try_clone().map_err(files::cannot("open", &path))?;
         let child = self
             .setup
             .suite
@@ -163,7 +164,7 @@ impl Round<'_> {
             .spawn();
         Ok(Worker {
             number,
-            child: child.map_err(Error::io("run", &self.setup.suite.program))?,
+            child: child.map_err(files::cannot("run", &self.setup.suite.program))?,
             running: true,
             since: Instant::now(),
             at: None,
@@ -258,7 +259,7 @@ impl Round<'_> {
         let path = self.setup.dir.join("reports.jsonl");
         self.reports
             .write_all(&line)
-            .map_err(Error::io("write", &path))?;
+            .map_err(files::cannot("write", &path))?;
         if outcome == Outcome::Failed {
             books.evidence.keep(report, Instant::now())?;
         }
@@ -271,7 +272,7 @@ impl Round<'_> {
             failure: failure_text(report),
         };
         books.screen.verdict(&verdict);
-        books.journal.add(verdict)
+        Ok(books.journal.add(verdict)?)
     }
 
     /// Sees who has ended, and ends those who take too long or shall stop.
@@ -375,6 +376,6 @@ fn failure_text(report: &SpecReport) -> String {
 }
 
 /// Makes the directory of a run's output.
-pub(super) fn make_dir(dir: &Path) -> Result<(), Error> {
-    fs::create_dir_all(dir).map_err(Error::io("make", dir))
+pub(super) fn make_dir(dir: &Path) -> Result<(), files::Error> {
+    fs::create_dir_all(dir).map_err(files::cannot("make", dir))
 }

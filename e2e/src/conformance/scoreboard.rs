@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::Error;
 use super::verdict::{Outcome, Verdict};
+use crate::files;
 
 /// So many full runs have to pass in a row.
 const RUNS: usize = 3;
@@ -56,7 +57,7 @@ pub(super) fn record(
     let history = parse_history(&read(&dir.join(HISTORY))?);
     let history = add(history, verdicts, whose);
     let remarks = parse_remarks(&read(&dir.join(SCOREBOARD))?);
-    fs::create_dir_all(dir).map_err(Error::io("make", dir))?;
+    fs::create_dir_all(dir).map_err(files::cannot("make", dir))?;
     write(&dir.join(HISTORY), &render_history(&history))?;
     write(
         &dir.join(SCOREBOARD),
@@ -76,10 +77,8 @@ pub(super) fn remark(dir: &Path, test: &str, blame: &str, why: &str) -> Result<(
         why: field(why),
     };
     remarks.insert(test.to_owned(), remark);
-    write(
-        &dir.join(SCOREBOARD),
-        &render_scoreboard(&history, &remarks),
-    )
+    let text = render_scoreboard(&history, &remarks);
+    Ok(write(&dir.join(SCOREBOARD), &text)?)
 }
 
 fn add(
@@ -213,15 +212,15 @@ fn render_scoreboard(
     text
 }
 
-fn read(path: &Path) -> Result<String, Error> {
+fn read(path: &Path) -> Result<String, files::Error> {
     match fs::read_to_string(path) {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        read => read.map_err(Error::io("read", path)),
+        read => read.map_err(files::cannot("read", path)),
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Error> {
-    fs::write(path, text).map_err(Error::io("write", path))
+fn write(path: &Path, text: &str) -> Result<(), files::Error> {
+    fs::write(path, text).map_err(files::cannot("write", path))
 }
 
 #[cfg(test)]

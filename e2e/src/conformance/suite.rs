@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::Error;
 use crate::command;
+use crate::files;
 
 /// Marks of tests that run alone, after all others.
 const ALONE: &[&str] = &["[Serial]", "[Disruptive]"];
@@ -55,7 +56,7 @@ impl Suite {
         args.extend(focus.map(|focus| format!("--ginkgo.focus={focus}")));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         command::run(&self.program.to_string_lossy(), &args)?;
-        let text = std::fs::read(&report).map_err(Error::io("read", &report))?;
+        let text = std::fs::read(&report).map_err(files::cannot("read", &report))?;
         let _ = std::fs::remove_file(&report);
         planned(&text).map_err(|cause| Error::Report {
             path: report,

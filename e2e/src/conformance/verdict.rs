@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use crate::files;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -49,16 +49,16 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Opens the file with what is in it.
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path) -> Result<Self, files::Error> {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(cause) => return Err(Error::io("read", path)(cause)),
+            Err(cause) => return Err(files::cannot("read", path)(cause)),
         };
         let file = File::options().create(true).append(true).open(path);
         let mut journal = Self {
             path: path.to_owned(),
-            file: file.map_err(Error::io("open", path))?,
+            file: file.map_err(files::cannot("open", path))?,
             verdicts: parse(&text),
         };
         // What was cut off in the middle of a line must not swallow the next one.
@@ -68,7 +68,7 @@ impl Journal {
         Ok(journal)
     }
 
-    pub(super) fn add(&mut self, verdict: Verdict) -> Result<(), Error> {
+    pub(super) fn add(&mut self, verdict: Verdict) -> Result<(), files::Error> {
         let mut line = serde_json::to_vec(&verdict).expect("a verdict has nothing but text");
         line.push(b'\n');
         self.write(&line)?;
@@ -76,9 +76,9 @@ impl Journal {
         Ok(())
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), files::Error> {
         let written = self.file.write_all(bytes);
-        written.map_err(Error::io("write", &self.path))
+        written.map_err(files::cannot("write", &self.path))
     }
 
     pub(super) fn verdicts(&self) -> &BTreeMap<String, Verdict> {

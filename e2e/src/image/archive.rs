@@ -12,6 +12,7 @@ use super::Error;
 use super::layout::{Layout, Place};
 use super::recipe::Recipe;
 use super::tree::{TIME, Tree};
+use crate::files;
 
 const CREATED: &str = "2026-01-01T00:00:00Z";
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -73,7 +74,7 @@ pub(super) fn write(
     blobs.dedup_by(|one, other| one.digest == other.digest);
 
     let whole = work.join("image.tar");
-    write_tar(&whole, &index, &blobs).map_err(Error::io("write", &whole))?;
+    write_tar(&whole, &index, &blobs).map_err(files::cannot("write", &whole))?;
     Ok(whole)
 }
 
@@ -158,13 +159,15 @@ fn base_layers(archive: &Path) -> Result<Vec<Blob>, Error> {
 }
 
 fn layer_blob(layer: &Tree, path: PathBuf) -> Result<Blob, Error> {
-    let file = File::create(&path).map_err(Error::io("make", &path))?;
+    let file = File::create(&path).map_err(files::cannot("make", &path))?;
     let mut out = Hashing {
         out: BufWriter::new(file),
         hash: Sha256::new(),
         size: 0,
     };
-    layer.write(&mut out).map_err(Error::io("write", &path))?;
+    layer
+        .write(&mut out)
+        .map_err(files::cannot("write", &path))?;
     Ok(Blob {
         digest: hex(&out.hash.finalize()),
         size: out.size,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::Error;
+use crate::files;
 
 /// An image in the archive that holds it.
 #[derive(Clone, Debug)]
@@ -54,7 +55,7 @@ impl Descriptor {
 
 impl Layout {
     pub(crate) fn open(archive: &Path) -> Result<Self, Error> {
-        let failed = Error::io("read", archive);
+        let failed = files::cannot("read", archive);
         let (index, blobs) = places(archive).map_err(failed)?;
         let malformed = |reason: &str| Error::Recipe {
             path: archive.to_owned(),
@@ -93,7 +94,7 @@ impl Layout {
             place.open(&self.archive)?.read_to_end(&mut bytes)?;
             Ok(bytes)
         };
-        read().map_err(Error::io("read", &self.archive))
+        Ok(read().map_err(files::cannot("read", &self.archive))?)
     }
 
     /// Digests (hexadecimal) and places of the layers, lowest first.

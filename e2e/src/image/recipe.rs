@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::Error;
+use crate::files;
 
 /// Bases of bases: a longer chain is a cycle.
 const MAX_BASES: usize = 8;
@@ -175,7 +176,7 @@ impl Recipe {
 
     fn read(dir: &Path, name: &str) -> Result<Self, Error> {
         let path = dir.join(format!("{name}.toml"));
-        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let text = fs::read_to_string(&path).map_err(files::cannot("read", &path))?;
         let parsed = toml::from_str(&text);
         let mut recipe: Self = parsed.map_err(|error| Error::Recipe {
             path: path.clone(),
@@ -211,7 +212,7 @@ impl Recipe {
 
     /// The names of all recipes of `dir` and of their images.
     pub(super) fn all(dir: &Path) -> Result<Vec<(String, String)>, Error> {
-        let entries = fs::read_dir(dir).map_err(Error::io("read", dir))?;
+        let entries = fs::read_dir(dir).map_err(files::cannot("read", dir))?;
         let mut all = Vec::new();
         for path in entries.flatten().map(|entry| entry.path()) {
             if path

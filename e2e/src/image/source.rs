@@ -9,6 +9,7 @@ use super::Error;
 use super::recipe::{Busybox, Debian, Recipe, Source};
 use super::tree::{Entry, Kind, Tree};
 use crate::command::{run, run_in};
+use crate::files;
 use crate::workshop::Workshop;
 
 /// Debian's release, as on the machines that this runs on.
@@ -181,13 +182,13 @@ fn add_directory(tree: &mut Tree, root: &Path) -> Result<(), Error> {
     while let Some(dir) = left.pop() {
         let mut entries = fs::read_dir(&dir)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(Error::io("read", &dir))?;
+            .map_err(files::cannot("read", &dir))?;
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let source = entry.path();
             let meta = source
                 .symlink_metadata()
-                .map_err(Error::io("read", &source))?;
+                .map_err(files::cannot("read", &source))?;
             let below = source
                 .strip_prefix(root)
                 .expect("the walk stays below its root");
@@ -201,7 +202,7 @@ fn add_directory(tree: &mut Tree, root: &Path) -> Result<(), Error> {
                 left.push(source);
                 Kind::Dir
             } else if meta.is_symlink() {
-                let target = fs::read_link(&source).map_err(Error::io("read", &source))?;
+                let target = fs::read_link(&source).map_err(files::cannot("read", &source))?;
                 Kind::Link(target.to_string_lossy().into_owned())
             } else if meta.is_file() {
                 match names.get(&meta.ino()) {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MsFlags, mount};
 
 use super::{Error, Node};
+use crate::files;
 
 /// Directories that a node has for itself; what is kept below one of them is bound in again.
 const PRIVATE: &[&str] = &["/run", "/var", "/etc"];
@@ -42,16 +43,16 @@ pub(super) fn prepare(node: &Node) -> Result<(), Error> {
         .keep
         .iter()
         .filter(|path| PRIVATE.iter().any(|private| path.starts_with(private)))
-        .map(|path| Ok((path, File::open(path).map_err(Error::io("open", path))?)))
+        .map(|path| Ok((path, File::open(path).map_err(files::cannot("open", path))?)))
         .collect::<Result<Vec<_>, Error>>()?;
     for dir in ["lib", "log", "tmp"] {
         let path = node.disk.join(dir);
-        fs::create_dir_all(&path).map_err(Error::io("make", &path))?;
+        fs::create_dir_all(&path).map_err(files::cannot("make", &path))?;
     }
 
     // Nothing from here on shows on the machine, whatever its mounts share.
     do_mount(None, "/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)?;
-    let disk = File::open(&node.disk).map_err(Error::io("open", &node.disk))?;
+    let disk = File::open(&node.disk).map_err(files::cannot("open", &node.disk))?;
     do_mount(
         Some("tmpfs"),
         "/run",
@@ -68,7 +69,7 @@ pub(super) fn prepare(node: &Node) -> Result<(), Error> {
     )?;
     own_etc(node)?;
     for (path, opened) in kept {
-        fs::create_dir_all(path).map_err(Error::io("make", path))?;
+        fs::create_dir_all(path).map_err(files::cannot("make", path))?;
         let target = path.to_string_lossy();
         do_mount(
             Some(&descriptor(&opened)),
@@ -88,7 +89,7 @@ pub(super) fn prepare(node: &Node) -> Result<(), Error> {
 fn own_etc(node: &Node) -> Result<(), Error> {
     let [upper, work] = ["etc", "etc.work"].map(|dir| Path::new(OWN).join(dir));
     for dir in [&upper, &work] {
-        fs::create_dir_all(dir).map_err(Error::io("make", dir))?;
+        fs::create_dir_all(dir).map_err(files::cannot("make", dir))?;
     }
     let options = format!(
         "lowerdir=/etc,upperdir={},workdir={}",
@@ -106,7 +107,7 @@ fn own_etc(node: &Node) -> Result<(), Error> {
     for dir in ["/etc/cni", "/etc/containerd"] {
         match fs::remove_dir_all(dir) {
             Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", Path::new(dir))(cause));
+                return Err(files::cannot("remove", Path::new(dir))(cause).into());
             }
             _ => {}
         }
@@ -126,11 +127,11 @@ fn own_etc(node: &Node) -> Result<(), Error> {
     {
         let path = Path::new("/etc").join(name);
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
+            fs::create_dir_all(parent).map_err(files::cannot("make", parent))?;
         }
         // It may be a link to a place that the node does not have.
         let _ = fs::remove_file(&path);
-        fs::write(&path, text).map_err(Error::io("write", &path))?;
+        fs::write(&path, text).map_err(files::cannot("write", &path))?;
     }
     Ok(())
 }
@@ -142,7 +143,7 @@ fn own_sys() -> Result<(), Error> {
         .map(|path| {
             Ok((
                 path,
-                File::open(path).map_err(Error::io("open", Path::new(path)))?,
+                File::open(path).map_err(files::cannot("open", Path::new(path)))?,
             ))
         })
         .collect::<Result<Vec<_>, Error>>()?;
@@ -165,7 +166,7 @@ fn own_sys() -> Result<(), Error> {
 fn own_proc() -> Result<(), Error> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let whole = format!("{OWN}/proc");
-    fs::create_dir_all(&whole).map_err(Error::io("make", Path::new(&whole)))?;
+    fs::create_dir_all(&whole).map_err(files::cannot("make", Path::new(&whole)))?;
     do_mount(Some("proc"), &whole, Some("proc"), flags, None)?;
     do_mount(Some("proc"), "/proc", Some("proc"), flags, None)?;
     let values = Path::new(OWN).join("sysctl");
@@ -175,8 +176,8 @@ fn own_proc() -> Result<(), Error> {
             continue;
         }
         let parent = pretended.parent().expect("the key has a directory");
-        fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
-        fs::write(&pretended, format!("{value}\n")).map_err(Error::io("write", &pretended))?;
+        fs::create_dir_all(parent).map_err(files::cannot("make", parent))?;
+        fs::write(&pretended, format!("{value}\n")).map_err(files::cannot("write", &pretended))?;
         let source = pretended.to_string_lossy().into_owned();
         do_mount(
             Some(&source),

@@ -6,17 +6,14 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use super::Error;
+use crate::files::cannot;
 
 /// The file's text, or nothing when it does not exist.
 pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(Error::File {
-            verb: "read",
-            path: path.to_owned(),
-            cause,
-        }),
+        Err(cause) => Err(cannot("read", path)(cause).into()),
     }
 }
 
@@ -34,11 +31,7 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
     if read(path)?.as_deref() == Some(text) {
         return Ok(());
     }
-    let failed = |cause| Error::File {
-        verb: "write",
-        path: path.to_owned(),
-        cause,
-    };
+    let failed = cannot("write", path);
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(failed)?;
     }
@@ -53,5 +46,5 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
     file.set_permissions(fs::Permissions::from_mode(mode))
         .map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
-    fs::rename(&beside, path).map_err(failed)
+    Ok(fs::rename(&beside, path).map_err(failed)?)
 }

@@ -60,38 +60,24 @@ type answer struct {
 }
 
 func objects(s *scenario) []runtime.Object {
-	var all []runtime.Object
-	for _, o := range s.Nodes {
-		all = append(all, o)
-	}
-	for _, o := range s.Pods {
-		all = append(all, o)
-	}
-	for _, o := range s.Namespaces {
-		all = append(all, o)
-	}
-	for _, o := range s.Services {
-		all = append(all, o)
-	}
-	for _, o := range s.ReplicaSets {
-		all = append(all, o)
-	}
-	for _, o := range s.Budgets {
-		all = append(all, o)
-	}
-	for _, o := range s.Claims {
-		all = append(all, o)
-	}
-	for _, o := range s.Volumes {
-		all = append(all, o)
-	}
-	for _, o := range s.Classes {
-		all = append(all, o)
-	}
-	for _, o := range s.CSINodes {
-		all = append(all, o)
-	}
+	all := with(nil, s.Nodes)
+	all = with(all, s.Pods)
+	all = with(all, s.Namespaces)
+	all = with(all, s.Services)
+	all = with(all, s.ReplicaSets)
+	all = with(all, s.Budgets)
+	all = with(all, s.Claims)
+	all = with(all, s.Volumes)
+	all = with(all, s.Classes)
+	all = with(all, s.CSINodes)
 	return append(all, s.Pod)
+}
+
+func with[T runtime.Object](all []runtime.Object, some []T) []runtime.Object {
+	for _, o := range some {
+		all = append(all, o)
+	}
+	return all
 }
 
 // victims collects the names of pods that are deleted.
