@@ -70,10 +70,47 @@ fn seal(path: &Path) -> io::Result<OwnedFd> {
         memfd_create(c"navarch", executable).or_else(|_| memfd_create(c"navarch", plain))?;
     let mut memory = File::from(memory);
     io::copy(&mut file, &mut memory)?;
-    let seals = SealFlag::F_SEAL_SEAL
-        | SealFlag::F_SEAL_SHRINK
-        | SealFlag::F_SEAL_GROW
-        | SealFlag::F_SEAL_WRITE;
-    fcntl(&memory, FcntlArg::F_ADD_SEALS(seals))?;
+    add_seals(&memory)?;
     Ok(memory.into())
+}
+
+/// Nobody writes to this file any more, by whatever descriptor.
+///
+/// `F_SEAL_WRITE` asks moreover that nothing refers to the file's pages at this moment, and fails with `EBUSY` when the
+/// kernel itself does (it moves pages about under load: `memfd_wait_for_pins` in Linux' mm/memfd.c). What it guards
+/// against are writable mappings from before the seal; this file has had none, so `F_SEAL_FUTURE_WRITE` says as much.
+fn add_seals(memory: &File) -> io::Result<()> {
+    let shape = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+    let add = |writing| fcntl(memory, FcntlArg::F_ADD_SEALS(shape | writing));
+    // Kernels before 5.1 know only the stronger one.
+    add(SealFlag::from_bits_retain(libc::F_SEAL_FUTURE_WRITE))
+        .or_else(|_| add(SealFlag::F_SEAL_WRITE))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_sealed_program_takes_no_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("program");
+        std::fs::write(&program, "#!/bin/true\n").unwrap();
+        let image = seal(&program).unwrap();
+        assert_eq!(std::fs::read(path_of(&image)).unwrap(), b"#!/bin/true\n");
+        // What a container can do that has got hold of the program that entered it.
+        let refused = io::ErrorKind::PermissionDenied;
+        let mut again = OpenOptions::new()
+            .write(true)
+            .open(path_of(&image))
+            .unwrap();
+        assert_eq!(again.write(b"evil").unwrap_err().kind(), refused);
+        assert_eq!(again.set_len(0).unwrap_err().kind(), refused);
+        assert_eq!(again.set_len(100).unwrap_err().kind(), refused);
+        assert_eq!(std::fs::read(path_of(&image)).unwrap(), b"#!/bin/true\n");
+    }
 }
