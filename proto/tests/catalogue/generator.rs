@@ -30,8 +30,9 @@ fn the_text_files_are_what_the_generator_writes() {
 fn the_defaults_pass_the_generators_own_test() {
     let Some(program) = generator() else { return };
     succeed(
+        // Vetting one small program would analyse all of upstream's packages below it, for minutes.
         Command::new("go")
-            .args(["test", "-ldflags=-s", "."])
+            .args(["test", "-vet=off", "-ldflags=-s", "."])
             .current_dir(program),
     );
 }
