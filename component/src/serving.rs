@@ -27,6 +27,7 @@ use crate::supervisor::{BoxError, Supervisor, Task};
 mod accept;
 mod authenticate;
 mod authorize;
+mod coalesce;
 mod connection;
 mod endpoints;
 mod health;

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::coalesce::Coalesced;
 use super::{Body, Connection, DEFAULT_STREAMS, IDLE_TIMEOUT, Options, Request, Response, Service};
 use crate::supervisor::BoxError;
 
@@ -91,7 +92,8 @@ where
         None if http.http2 => (*http.builder).clone(),
         None => (*http.builder).clone().http1_only(),
     };
-    let mut served = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
+    let io = TokioIo::new(Coalesced::new(io));
+    let mut served = pin!(builder.serve_connection_with_upgrades(io, service));
     let mut ending = false;
     loop {
         let idle = activity.idle_in(IDLE_TIMEOUT);

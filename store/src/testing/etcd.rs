@@ -204,9 +204,19 @@ impl Etcd {
         self.serves().await;
     }
 
-    /// Stops the process without ending it: its sockets stay open and say nothing.
+    /// Stops the process without ending it: its sockets stay open and say nothing. A signal stops threads one by one; this
+    /// returns when the last one stands.
+    ///
+    /// # Panics
+    /// If it goes on for ten seconds, or is not there.
     pub fn freeze(&self) {
         self.signal("-STOP");
+        let id = self.child.as_ref().expect("a process to freeze").id();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !stands_still(id) {
+            assert!(Instant::now() < deadline, "etcd does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     pub fn thaw(&self) {
@@ -310,4 +320,15 @@ fn copy(from: &Path, to: &Path) {
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     listener.local_addr().expect("it is bound").port()
+}
+
+/// Whether every thread of a process is stopped, proc_pid_stat(5).
+fn stands_still(process: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
+    threads.flatten().all(|thread| {
+        // Empty of a thread that has ended meanwhile. The name before the state is in parentheses and may hold any letter.
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_none_or(|(_, rest)| rest.starts_with('T'))
+    })
 }
