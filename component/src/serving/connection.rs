@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::coalesce::Coalesced;
+use super::gather::Gather;
 use super::{Body, Connection, DEFAULT_STREAMS, IDLE_TIMEOUT, Options, Request, Response, Service};
 use crate::supervisor::BoxError;
 
@@ -92,7 +92,7 @@ where
         None if http.http2 => (*http.builder).clone(),
         None => (*http.builder).clone().http1_only(),
     };
-    let io = TokioIo::new(Coalesced::new(io));
+    let io = TokioIo::new(Gather::new(io, http2 == Some(true)));
     let mut served = pin!(builder.serve_connection_with_upgrades(io, service));
     let mut ending = false;
     loop {
