@@ -3,7 +3,7 @@
 //! Admission counts up as objects are made; this counts anew when something goes, when a quota changes, and from time
 //! to time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub(crate) use usage::requests;
 
 /// Between two looks at what resources there are, for counts of objects.
 const REDISCOVER: Duration = Duration::from_secs(30);
+/// Time for the cache of quotas to catch up with those of what they count.
+const CATCH_UP: Duration = Duration::from_secs(1);
 /// Counts of these are named without their group.
 const LEGACY: [&str; 5] = [
     "configmaps",
@@ -64,6 +66,7 @@ pub fn start(cx: &Context) -> anyhow::Result<()> {
         services: services.lister(),
         claims: claims.lister(),
         counted: Mutex::default(),
+        freed: Mutex::default(),
     });
     controller.wake_on_freed(&pods, |old, new| {
         pods::is_terminal(new) && !pods::is_terminal(old)
@@ -97,6 +100,8 @@ struct Controller {
     claims: Lister<PersistentVolumeClaim>,
     /// Caches of what quotas count by number alone; a kind is watched once a quota counts it.
     counted: Mutex<BTreeMap<String, Informer<PartialObjectMetadata>>>,
+    /// Quotas of which something went since they were last counted.
+    freed: Mutex<BTreeSet<Key>>,
 }
 
 impl Controller {
@@ -105,22 +110,25 @@ impl Controller {
         informer: &Informer<K>,
         freed: impl Fn(&K, &K) -> bool + Send + Sync + 'static,
     ) {
-        let (quotas, queue) = (self.quotas.clone(), self.queue.clone());
+        let controller = Arc::downgrade(self);
         informer.subscribe(move |key, event| {
             let wake = match event {
                 Event::Added(_) => false,
                 Event::Updated { old, new } => freed(old, new),
                 Event::Deleted(_) => true,
             };
-            if wake {
-                for quota in quotas.in_namespace(key.namespace()) {
-                    queue.add(Key::of(&quota.metadata));
+            if let Some(controller) = controller.upgrade().filter(|_| wake) {
+                for quota in controller.quotas.in_namespace(key.namespace()) {
+                    let quota = Key::of(&quota.metadata);
+                    controller.freed.lock().insert(quota.clone());
+                    controller.queue.add(quota);
                 }
             }
         });
     }
 
     async fn reconcile(self: &Arc<Self>, key: Key) -> Result<Next, Error> {
+        let freed = self.freed.lock().remove(&key);
         let Some(quota) = self.quotas.by_key(&key) else {
             return Ok(Next::Done);
         };
@@ -138,7 +146,7 @@ impl Controller {
         let before = quota.status.as_ref().and_then(|s| s.used.clone());
         let told = merged(&hard, &used, before.as_ref());
         let api = self.cx.client().await?.namespaced(key.namespace());
-        update::status(&api, &*quota, |quota: &mut ResourceQuota| {
+        let written = update::status(&api, &*quota, |quota: &mut ResourceQuota| {
             let status = quota.status.get_or_insert_default();
             status.hard = Some(hard);
             // The same amounts in other words are no change.
@@ -147,6 +155,10 @@ impl Controller {
             }
         })
         .await?;
+        if freed && written.is_none() {
+            // What went may have been admitted by a write of the quota that is not seen yet.
+            return Ok(Next::After(CATCH_UP));
+        }
         let period = self.cx.config().resource_quota.resource_quota_sync_period.0;
         Ok(Next::After(period))
     }
