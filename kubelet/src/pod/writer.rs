@@ -57,6 +57,10 @@ fn job(shared: &Shared, uid: &str) -> Option<Job> {
         let same = spec::mirrored_hash(mirror) == spec::config_hash(&entry.pod);
         same.then(|| mirror.clone())?
     } else {
+        if entry.gone {
+            // Its end goes on here, and nobody can be told of it any more.
+            return None;
+        }
         entry.pod.clone()
     };
     let written = entry.written.clone();
