@@ -9,10 +9,11 @@
 mod cursor;
 mod initial;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::backoff::spread;
 use crate::cache::Cache;
@@ -126,7 +127,8 @@ pub struct Watcher {
 }
 
 struct Bookmarks {
-    next: Instant,
+    /// When the next one is. Kept from event to event: a timer for each would cost more than finding it.
+    due: Pin<Box<Sleep>>,
     deadline: Option<Instant>,
 }
 
@@ -238,11 +240,12 @@ impl Watcher {
             if let Some(event) = self.try_next().await? {
                 return Ok(event);
             }
-            match &self.bookmarks {
+            match &mut self.bookmarks {
                 None => woken.await,
-                Some(bookmarks) => {
-                    let _ = tokio::time::timeout_at(bookmarks.next, woken).await;
-                }
+                Some(bookmarks) => tokio::select! {
+                    () = woken => {}
+                    () = bookmarks.due.as_mut() => {}
+                },
             }
         }
     }
@@ -332,7 +335,8 @@ impl Watcher {
     /// A bookmark, if one is due: everything up to `frontier` has been handed out.
     fn bookmark(&mut self, frontier: Option<i64>) -> Step {
         let after = self.after;
-        let Some(bookmarks) = self.bookmarks.as_mut().filter(|b| b.next <= Instant::now()) else {
+        let is_due = |b: &&mut Bookmarks| b.due.deadline() <= Instant::now();
+        let Some(bookmarks) = self.bookmarks.as_mut().filter(is_due) else {
             return Step::Idle;
         };
         bookmarks.schedule();
@@ -355,7 +359,7 @@ impl Drop for Watcher {
 impl Bookmarks {
     fn new(deadline: Option<Instant>) -> Self {
         let mut bookmarks = Self {
-            next: Instant::now(),
+            due: Box::pin(sleep_until(Instant::now())),
             deadline,
         };
         bookmarks.schedule();
@@ -365,12 +369,13 @@ impl Bookmarks {
     fn schedule(&mut self) {
         let now = Instant::now();
         // Spread, so that watches opened together do not write together for ever.
-        self.next = now + spread(BOOKMARK, 0.9..1.0);
+        let mut next = now + spread(BOOKMARK, 0.9..1.0);
         if let Some(last) = self.deadline.and_then(|d| d.checked_sub(LAST_BOOKMARK))
             && last > now
         {
-            self.next = self.next.min(last);
+            next = next.min(last);
         }
+        self.due.as_mut().reset(next);
     }
 }
 
