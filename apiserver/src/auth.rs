@@ -11,7 +11,7 @@ pub mod openid;
 pub mod service_account;
 pub mod x509;
 
-pub use chain::Authenticators;
+pub use chain::{Authenticators, hide_token};
 
 pub use component::serving::User;
 

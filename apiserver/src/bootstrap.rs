@@ -188,6 +188,15 @@ impl<'a> Own<'a> {
         if self.create_if_absent(fresh).await? {
             return Ok(());
         }
+        self.update(name, change).await
+    }
+
+    /// Changes an object that is there.
+    pub async fn update(
+        &self,
+        name: &str,
+        change: impl Fn(&mut Value) + Sync,
+    ) -> Result<(), Failure> {
         let apply = |old: Option<&Value>| {
             let mut new = old
                 .cloned()

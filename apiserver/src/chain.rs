@@ -12,12 +12,14 @@ use component::serving::Connection;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 
-use crate::auth::{User, impersonate};
+use crate::auth::{self, User, impersonate};
 use crate::authz::{Attributes, Decision, refusal};
 use crate::body::{self, Body};
-use crate::dispatch;
+use crate::dispatch::{self, Route};
 use crate::limits::Class;
+use crate::metrics::Running;
 use crate::negotiate::{self, Media, Offers};
 use crate::request::{Query, RequestInfo};
 use crate::server::Server;
@@ -37,8 +39,12 @@ pub struct Exchange {
     pub info: RequestInfo,
     pub user: User,
     pub deadline: Instant,
+    /// The client's end of the connection, once it is handed over; none where that cannot be (HTTP/2).
+    pub upgrade: Option<OnUpgrade>,
     /// Texts for `Warning` headers.
     pub warnings: Vec<String>,
+    /// Until the answer is there, or whoever carries the connection on has it.
+    pub(crate) counted: Option<Running>,
 }
 
 impl Exchange {
@@ -82,7 +88,8 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>) -> Response<Body>
     let connection = Connection::of(&request)
         .cloned()
         .expect("the listener puts the connection into every request");
-    let (head, incoming) = request.into_parts();
+    let (mut head, incoming) = request.into_parts();
+    let upgrade = head.extensions.remove::<OnUpgrade>();
     let query = Query::parse(&head.uri);
     let info = match RequestInfo::read(&head.method, &head.uri, &query) {
         Ok(info) => info,
@@ -104,19 +111,23 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>) -> Response<Body>
         info,
         user,
         deadline,
+        upgrade,
         warnings: Vec::new(),
+        counted: None,
     };
-    let counted = x.server.requests.begin(&x);
+    let server = x.server.clone();
+    let route = Route::find(&server, &x.info);
+    x.counted = server.requests.begin(&x, route);
     let mut response = match admitted(&mut x).await {
         Ok(permit) => {
-            let response = dispatch::dispatch(&mut x, head.extensions, incoming).await;
+            let response = dispatch::dispatch(&mut x, route, incoming).await;
             drop(permit);
             response
         }
         Err(failure) => body::failure(&failure, x.failure_media()),
     };
     add_warnings(&mut response, &x.warnings);
-    match counted {
+    match x.counted.take() {
         Some(counted) => counted.answered(response),
         None => response,
     }
@@ -140,6 +151,7 @@ fn impersonate(x: &mut Exchange) -> Result<(), Failure> {
 async fn admitted(x: &mut Exchange) -> Result<Option<crate::limits::Permit>, Failure> {
     let server = x.server.clone();
     x.user = server.authenticators.authenticate(x).await?;
+    auth::hide_token(&mut x.headers);
     impersonate(x)?;
     let permit = x.server.config.limits.enter(Class::of(&x.info))?;
     let asked = Attributes::of(&x.user, &x.info);

@@ -1,13 +1,15 @@
 //! From a path to its handler.
 
-use http::{Extensions, Method, Response};
+use http::{Method, Response};
 use hyper::body::Incoming;
 
 use crate::body::{self, Body};
 use crate::chain::Exchange;
+use crate::handler::review::{self, Review};
 use crate::handler::{self, subresource};
 use crate::registry::Endpoint;
 use crate::request::RequestInfo;
+use crate::server::Server;
 use crate::status::Failure;
 use crate::{auth, discovery, health, openapi};
 
@@ -20,25 +22,40 @@ pub fn is_stream(info: &RequestInfo) -> bool {
     info.is_resource && STREAMS.contains(&info.subresource.as_str())
 }
 
-/// Serves a request that has passed the chain.
-pub async fn dispatch(
-    x: &mut Exchange,
-    extensions: Extensions,
-    incoming: Incoming,
-) -> Response<Body> {
-    if !x.info.is_resource {
-        return paths(x).await;
+/// What serves a request.
+#[derive(Clone, Copy)]
+pub enum Route<'a> {
+    Stored(&'a Endpoint),
+    Computed(&'static Review),
+    /// A resource that is not served.
+    Unknown,
+    /// What is not about a resource.
+    Path,
+}
+
+impl<'a> Route<'a> {
+    #[must_use]
+    pub fn find(server: &'a Server, info: &RequestInfo) -> Self {
+        if !info.is_resource {
+            return Self::Path;
+        }
+        let (group, version, resource) = (&info.group, &info.version, &info.resource);
+        if let Some(endpoint) = server.registry.find(group, version, resource) {
+            return Self::Stored(endpoint);
+        }
+        review::find(group, version, resource).map_or(Self::Unknown, Self::Computed)
     }
-    let server = x.server.clone();
-    let (group, version, resource) = (
-        x.info.group.clone(),
-        x.info.version.clone(),
-        x.info.resource.clone(),
-    );
-    let outcome = match server.registry.find(&group, &version, &resource) {
-        Some(endpoint) => {
+}
+
+/// Serves a request that has passed the chain.
+pub async fn dispatch(x: &mut Exchange, route: Route<'_>, incoming: Incoming) -> Response<Body> {
+    let outcome = match route {
+        Route::Path => return paths(x).await,
+        Route::Unknown => return body::not_found(),
+        Route::Computed(review) => review.serve(x, incoming).await,
+        Route::Stored(endpoint) => {
             let deadline = tokio::time::Instant::from_std(x.deadline);
-            let work = endpoint_request(x, endpoint, extensions, incoming);
+            let work = endpoint_request(x, endpoint, incoming);
             match tokio::time::timeout_at(deadline, work).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(Failure::timeout(
@@ -46,10 +63,6 @@ pub async fn dispatch(
                 )),
             }
         }
-        None => match handler::review::find(&group, &version, &resource) {
-            Some(review) => review.serve(x, incoming).await,
-            None => return body::not_found(),
-        },
     };
     outcome.unwrap_or_else(|failure| body::failure(&failure, x.failure_media()))
 }
@@ -75,7 +88,6 @@ async fn paths(x: &mut Exchange) -> Response<Body> {
 async fn endpoint_request(
     x: &mut Exchange,
     endpoint: &Endpoint,
-    extensions: Extensions,
     incoming: Incoming,
 ) -> Result<Response<Body>, Failure> {
     let resource = endpoint.resource;
@@ -90,7 +102,7 @@ async fn endpoint_request(
         return Err(Failure::no_such_resource());
     }
     if !x.info.subresource.is_empty() {
-        return subresource::serve(x, endpoint, extensions, incoming).await;
+        return subresource::serve(x, endpoint, incoming).await;
     }
     if !resource.can(&x.info.verb) {
         return Err(not_supported(x));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use component::metrics::{Buckets, Gauges, Metrics};
-use http::Response;
+use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,7 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use crate::body::Body;
 use crate::chain::Exchange;
-use crate::handler::review;
+use crate::dispatch::Route;
 use crate::limits::{Class, Limits};
 
 /// Upstream's, in seconds.
@@ -85,23 +85,19 @@ impl Requests {
     }
 
     /// Counts a request from now on; none if it is for nothing that is served.
-    pub(crate) fn begin(&self, x: &Exchange) -> Option<Running> {
-        let info = &x.info;
-        let (group, version, resource) = (&info.group, &info.version, &info.resource);
-        let known = info.is_resource
-            && (x.server.registry.find(group, version, resource).is_some()
-                || review::find(group, version, resource).is_some());
-        if !known {
+    pub(crate) fn begin(&self, x: &Exchange, route: Route<'_>) -> Option<Running> {
+        if !matches!(route, Route::Stored(_) | Route::Computed(_)) {
             return None;
         }
+        let info = &x.info;
         let labels = vec![
             ("component", "apiserver".to_owned()),
-            ("group", group.clone()),
-            ("resource", resource.clone()),
+            ("group", info.group.clone()),
+            ("resource", info.resource.clone()),
             ("scope", scope(x).to_owned()),
             ("subresource", info.subresource.clone()),
             ("verb", verb(x).to_owned()),
-            ("version", version.clone()),
+            ("version", info.version.clone()),
         ];
         let long_running = Class::of(info) == Class::LongRunning;
         if long_running {
@@ -129,10 +125,16 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Notes the answer. A long-running request ends with its body.
+    /// The connection is handed over. The request ends when this is dropped.
+    pub(crate) fn switched(mut self) -> Self {
+        self.code = Some(StatusCode::SWITCHING_PROTOCOLS.as_u16());
+        self
+    }
+
+    /// Notes the answer. A long-running request ends with its body, unless it is refused.
     pub(crate) fn answered(mut self, response: Response<Body>) -> Response<Body> {
         self.code = Some(response.status().as_u16());
-        if !self.long_running {
+        if !self.long_running || !response.status().is_success() {
             return response;
         }
         response.map(|body| {

@@ -24,9 +24,17 @@ pub enum Form {
     /// The object itself.
     Full,
     /// `meta.k8s.io` Table, v1 or v1beta1.
-    Table { beta: bool },
+    Table { beta: bool, rows: Rows },
     /// Metadata only.
     Metadata { beta: bool },
+}
+
+/// What the rows of a table hold of their objects beside the cells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Rows {
+    Metadata,
+    Object,
+    Nothing,
 }
 
 /// The form of an answer.
@@ -99,7 +107,10 @@ pub fn output(headers: &HeaderMap, query: &Query, offers: Offers) -> Result<Medi
         });
     }
     for clause in clauses(&accept) {
-        if let Some(media) = match_clause(&clause, offers) {
+        if let Some(mut media) = match_clause(&clause, offers) {
+            if let Form::Table { rows: held, .. } = &mut media.form {
+                *held = rows(query)?;
+            }
             return Ok(Media {
                 pretty: pretty && media.encoding == Encoding::Json,
                 ..media
@@ -215,9 +226,26 @@ fn form(kind: &str, clause: &Clause, offers: Offers) -> Option<Form> {
         _ => return None,
     };
     match kind {
-        "Table" => Some(Form::Table { beta }),
+        "Table" => Some(Form::Table {
+            beta,
+            rows: Rows::Metadata,
+        }),
         "PartialObjectMetadata" | "PartialObjectMetadataList" => Some(Form::Metadata { beta }),
         _ => None,
+    }
+}
+
+/// `?includeObject=`.
+fn rows(query: &Query) -> Result<Rows, Failure> {
+    match query.get("includeObject").unwrap_or_default() {
+        "" | "Metadata" => Ok(Rows::Metadata),
+        "Object" => Ok(Rows::Object),
+        "None" => Ok(Rows::Nothing),
+        other => Err(Failure::bad_request(format!(
+            "Unable to convert to Table as requested: includeObject: Invalid value: {}: must be 'Metadata', 'Object', \
+             'None', or empty",
+            proto::path::quote(other)
+        ))),
     }
 }
 
@@ -256,7 +284,10 @@ mod tests {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(
             out(kubectl, Offers::Object).map(|m| m.form),
-            Ok(Form::Table { beta: false })
+            Ok(Form::Table {
+                beta: false,
+                rows: Rows::Metadata
+            })
         );
         assert_eq!(out(kubectl, Offers::Plain).map(|m| m.form), Ok(Form::Full));
     }

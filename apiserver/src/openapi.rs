@@ -3,7 +3,8 @@
 //!
 //! The documents are made of the catalogue when the first client asks, and kept compressed: few ask,
 //! and those that do take gzip. v3 has one document per group version, and an index whose addresses
-//! carry the digest of what is behind them, so that clients may keep them for ever.
+//! carry the digest of what is behind them, so that clients may keep them for ever. v2 is one document,
+//! for older clients in protobuf.
 //!
 //! Upstream: `kube-openapi/pkg/{handler,handler3}`.
 
@@ -18,7 +19,7 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, ETAG, HeaderValue, IF_NONE_MATCH,
     LOCATION, VARY,
 };
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use proto::catalogue::{self, Resource};
 use serde_json::json;
 use sha2::{Digest, Sha512};
@@ -27,6 +28,7 @@ use crate::body::{self, Body};
 use crate::chain::Exchange;
 
 mod document;
+mod gnostic;
 mod paths;
 mod schema;
 
@@ -34,6 +36,8 @@ mod schema;
 pub struct Documents {
     resources: Vec<&'static Resource>,
     made: OnceLock<Made>,
+    /// The v2 document in protobuf.
+    protobuf: OnceLock<Document>,
 }
 
 struct Made {
@@ -42,12 +46,17 @@ struct Made {
     v3: BTreeMap<String, Document>,
 }
 
-/// JSON, compressed.
+/// JSON or protobuf, compressed.
 struct Document {
     gzip: Vec<u8>,
-    /// Of what is not compressed: upper-case hexadecimal SHA-512.
+    /// Of the document in JSON, not compressed: upper-case hexadecimal SHA-512.
     digest: String,
 }
+
+const JSON: &str = "application/json";
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// What clients call it that are older than the rules of such names.
+const OLD_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 impl Documents {
     /// About everything that `served` lets through.
@@ -59,6 +68,7 @@ impl Documents {
         Self {
             resources,
             made: OnceLock::new(),
+            protobuf: OnceLock::new(),
         }
     }
 
@@ -81,6 +91,26 @@ impl Documents {
             }
         })
     }
+
+    /// Made of the one in JSON, whose tag it has: the `Vary` header tells them apart.
+    fn v2_protobuf(&self) -> &Document {
+        self.protobuf.get_or_init(|| {
+            let json = &self.made().v2;
+            let text = json.text().unwrap_or_default();
+            let document = serde_json::from_slice(&text).unwrap_or_default();
+            Document {
+                gzip: gzip(&gnostic::document(&document)),
+                digest: json.digest.clone(),
+            }
+        })
+    }
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut out = GzEncoder::new(Vec::new(), Compression::best());
+    out.write_all(text)
+        .and_then(|()| out.finish())
+        .expect("writing to memory does not fail")
 }
 
 impl Document {
@@ -90,12 +120,16 @@ impl Document {
             .iter()
             .map(|b| format!("{b:02X}"))
             .collect();
-        let mut out = GzEncoder::new(Vec::new(), Compression::best());
-        let gzip = out
-            .write_all(json.as_bytes())
-            .and_then(|()| out.finish())
-            .expect("writing to memory does not fail");
-        Self { gzip, digest }
+        Self {
+            gzip: gzip(json.as_bytes()),
+            digest,
+        }
+    }
+
+    fn text(&self) -> std::io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        GzDecoder::new(self.gzip.as_slice()).read_to_end(&mut text)?;
+        Ok(text)
     }
 
     /// Where clients find the v3 document of that name.
@@ -103,7 +137,7 @@ impl Document {
         format!("/openapi/v3/{name}?hash={}", self.digest)
     }
 
-    fn answer(&self, x: &Exchange) -> Response<Body> {
+    fn answer(&self, x: &Exchange, content_type: &'static str) -> Response<Body> {
         let tag = format!("\"{}\"", self.digest);
         let known = x
             .headers
@@ -111,15 +145,14 @@ impl Document {
             .is_some_and(|v| v.as_bytes() == tag.as_bytes());
         let compressed = takes_gzip(x);
         let mut response = if known {
-            let mut response = body::answer(304, "application/json", body::full(Vec::new()));
+            let mut response = body::answer(304, content_type, body::full(Vec::new()));
             response.headers_mut().remove(http::header::CONTENT_TYPE);
             response
         } else if compressed {
-            body::answer(200, "application/json", body::full(self.gzip.clone()))
+            body::answer(200, content_type, body::full(self.gzip.clone()))
         } else {
-            let mut json = Vec::new();
-            match GzDecoder::new(self.gzip.as_slice()).read_to_end(&mut json) {
-                Ok(_) => body::answer(200, "application/json", body::full(json)),
+            match self.text() {
+                Ok(text) => body::answer(200, content_type, body::full(text)),
                 Err(_) => body::answer(500, "text/plain", body::full("the document is damaged\n")),
             }
         };
@@ -142,12 +175,17 @@ pub fn serve(x: &Exchange, path: &str) -> Option<Response<Body>> {
     }
     let documents = &x.server.openapi;
     match path {
-        "/openapi/v3" => return Some(documents.made().index.answer(x)),
-        _ if !takes_json(x) => {
-            let text = "406 not acceptable: application/json is served\n";
-            return Some(component::serving::text(StatusCode::NOT_ACCEPTABLE, text));
+        "/openapi/v3" => return Some(documents.made().index.answer(x, JSON)),
+        "/openapi/v2" => {
+            return Some(
+                match preferred(&x.headers, &[JSON, OLD_PROTOBUF, PROTOBUF]) {
+                    Some(JSON) => documents.made().v2.answer(x, JSON),
+                    Some(_) => documents.v2_protobuf().answer(x, PROTOBUF),
+                    None => not_acceptable(),
+                },
+            );
         }
-        "/openapi/v2" => return Some(documents.made().v2.answer(x)),
+        _ if preferred(&x.headers, &[JSON]).is_none() => return Some(not_acceptable()),
         _ => {}
     }
     let name = path.strip_prefix("/openapi/v3/")?;
@@ -160,7 +198,7 @@ pub fn serve(x: &Exchange, path: &str) -> Option<Response<Body>> {
         response.headers_mut().insert(LOCATION, address);
         return Some(response);
     }
-    let mut response = document.answer(x);
+    let mut response = document.answer(x, JSON);
     if asked.is_some() {
         let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
         response.headers_mut().insert(CACHE_CONTROL, forever);
@@ -169,19 +207,35 @@ pub fn serve(x: &Exchange, path: &str) -> Option<Response<Body>> {
 }
 
 fn takes_gzip(x: &Exchange) -> bool {
-    list(x, &ACCEPT_ENCODING).any(|(name, refused)| matches!(name, "gzip" | "*") && !refused)
+    list(&x.headers, &ACCEPT_ENCODING)
+        .any(|(name, quality)| matches!(name, "gzip" | "*") && quality > 0.0)
 }
 
-fn takes_json(x: &Exchange) -> bool {
-    !x.headers.contains_key(ACCEPT)
-        || list(x, &ACCEPT).any(|(name, refused)| {
-            matches!(name, "application/json" | "application/*" | "*/*") && !refused
-        })
+fn not_acceptable() -> Response<Body> {
+    let text = "406 not acceptable: application/json is served\n";
+    component::serving::text(StatusCode::NOT_ACCEPTABLE, text)
 }
 
-/// The alternatives of a header, and whether each is refused by its quality.
-fn list<'a>(x: &'a Exchange, header: &http::HeaderName) -> impl Iterator<Item = (&'a str, bool)> {
-    x.headers
+/// The type that the client likes best, the first of those that it likes as well.
+fn preferred(headers: &HeaderMap, offered: &[&'static str]) -> Option<&'static str> {
+    let mut clauses: Vec<(&str, f32)> = list(headers, &ACCEPT).collect();
+    if clauses.is_empty() {
+        return offered.first().copied();
+    }
+    clauses.retain(|(_, quality)| *quality > 0.0);
+    clauses.sort_by(|a, b| b.1.total_cmp(&a.1));
+    clauses.iter().find_map(|(name, _)| match *name {
+        "*/*" | "application/*" => offered.first().copied(),
+        name => offered.iter().find(|o| **o == name).copied(),
+    })
+}
+
+/// The alternatives of a header, with the quality of each.
+fn list<'a>(
+    headers: &'a HeaderMap,
+    header: &http::HeaderName,
+) -> impl Iterator<Item = (&'a str, f32)> {
+    headers
         .get_all(header)
         .iter()
         .filter_map(|v| v.to_str().ok())
@@ -189,10 +243,8 @@ fn list<'a>(x: &'a Exchange, header: &http::HeaderName) -> impl Iterator<Item = 
         .map(|clause| {
             let mut pieces = clause.split(';').map(str::trim);
             let name = pieces.next().unwrap_or_default();
-            let refused = pieces
-                .filter_map(|p| p.strip_prefix("q="))
-                .any(|q| q.parse::<f32>().is_ok_and(|q| q == 0.0));
-            (name, refused)
+            let quality = pieces.find_map(|p| p.strip_prefix("q=")?.parse().ok());
+            (name, quality.unwrap_or(1.0))
         })
 }
 

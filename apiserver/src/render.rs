@@ -11,13 +11,15 @@ use proto::catalogue::{Resource, names as n};
 use proto::{MsgId, Value, codec};
 use store::Entry;
 
-use crate::negotiate::{Encoding, Form, Media};
+use crate::negotiate::{Encoding, Form, Media, Rows};
 use crate::object::{self, Type};
 use crate::registry::Endpoint;
 use crate::status::Failure;
 use crate::table;
 
 mod wire;
+
+pub(crate) use wire::FRAME_HEAD;
 
 /// The forms that the store keeps per entry. Each endpoint (group version) has its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -126,16 +128,14 @@ pub fn entry(
     now: i64,
 ) -> Result<Bytes, Failure> {
     match (media.form, media.encoding) {
-        (Form::Table { beta }, _) => {
+        (Form::Table { beta, rows }, _) => {
             let mut table = table_of(endpoint.resource, meta_of(entry));
-            table.set(&[n::ROWS], vec![row(endpoint, entry, now)?]);
-            Ok(encode(
-                &table,
-                proto::catalogue::messages::meta_v1::TABLE,
-                "Table",
-                meta_version(beta),
-                media,
-            ))
+            let entries = std::slice::from_ref(entry);
+            table.set(
+                &[n::ROWS],
+                self::rows(endpoint, entries, (beta, rows), now)?,
+            );
+            Ok(sent_table(&table, beta, media))
         }
         (Form::Metadata { beta }, Encoding::Protobuf) => {
             let body = metadata_protobuf(endpoint, entry)?;
@@ -251,24 +251,73 @@ fn table_of(resource: &Resource, meta: ListMeta) -> Value {
     table
 }
 
-/// A row of a table, with the object's metadata as upstream includes by default.
-fn row(endpoint: &Endpoint, entry: &Arc<Entry>, now: i64) -> Result<Value, Failure> {
-    let object = object::from_body(&entry.body, &endpoint.hub)?;
-    let cells = match endpoint.strategy.cells {
-        Some(cells) => cells(&object, now),
-        None => table::plain_cells(endpoint.resource, &object, now),
+fn sent_table(table: &Value, beta: bool, media: Media) -> Bytes {
+    let message = proto::catalogue::messages::meta_v1::TABLE;
+    encode(table, message, "Table", meta_version(beta), media)
+}
+
+/// The rows of a list. Only lists can tell which of their objects is the default.
+fn list_rows(
+    endpoint: &Endpoint,
+    entries: &[Arc<Entry>],
+    how: (bool, Rows),
+    now: i64,
+) -> Result<Value, Failure> {
+    let mut rows = rows(endpoint, entries, how, now)?;
+    let Some(default_among) = endpoint.strategy.default_among else {
+        return Ok(rows);
     };
-    let mut row = Value::object();
-    row.set(&[n::CELLS], Value::List(cells.iter().map(cell).collect()));
-    let mut raw = Vec::new();
-    with_type(
-        "PartialObjectMetadata",
-        "meta.k8s.io/v1",
-        &metadata_json(endpoint, entry)?,
-        &mut raw,
-    );
-    row.set(&[n::OBJECT], Value::Raw(raw.into()));
-    Ok(row)
+    let objects: Result<Vec<Value>, Failure> = entries
+        .iter()
+        .map(|entry| object::from_body(&entry.body, &endpoint.hub))
+        .collect();
+    let name = default_among(&objects?);
+    let at = entries
+        .iter()
+        .position(|e| Some(e.name()) == name.as_deref());
+    let row = at.and_then(|at| rows.as_list_mut()?.get_mut(at)?.get_mut(n::CELLS));
+    let first = row.and_then(|cells| cells.as_list_mut()?.first_mut());
+    if let (Some(first), Some(name)) = (first, name) {
+        *first = cell(&format!("{name} (default)").into());
+    }
+    Ok(rows)
+}
+
+/// Rows of a table in a version of it, with what they hold of their objects.
+fn rows(
+    endpoint: &Endpoint,
+    entries: &[Arc<Entry>],
+    (beta, held): (bool, Rows),
+    now: i64,
+) -> Result<Value, Failure> {
+    let row = |entry: &Arc<Entry>| {
+        let object = object::from_body(&entry.body, &endpoint.hub)?;
+        let cells = match endpoint.strategy.cells {
+            Some(cells) => cells(&object, now),
+            None => table::plain_cells(endpoint.resource, &object, now),
+        };
+        let mut row = Value::object();
+        row.set(&[n::CELLS], Value::List(cells.iter().map(cell).collect()));
+        let (kind, version, body) = match held {
+            Rows::Nothing => return Ok(row),
+            Rows::Metadata => (
+                "PartialObjectMetadata",
+                meta_version(beta).to_owned(),
+                metadata_json(endpoint, entry)?,
+            ),
+            Rows::Object => (
+                endpoint.served.kind,
+                endpoint.served.api_version(),
+                json_body(endpoint, entry)?,
+            ),
+        };
+        let mut raw = Vec::with_capacity(body.len() + 64);
+        with_type(kind, &version, &body, &mut raw);
+        row.set(&[n::OBJECT], Value::Raw(raw.into()));
+        Ok(row)
+    };
+    let rows: Result<Vec<Value>, Failure> = entries.iter().map(row).collect();
+    rows.map(Value::List)
 }
 
 /// A cell as JSON text, which is how the message holds it.
@@ -409,19 +458,11 @@ impl<'a> List<'a> {
 
     /// The whole answer at once.
     pub fn whole(mut self, entries: &[Arc<Entry>], now: i64) -> Result<Bytes, Failure> {
-        if let Form::Table { beta } = self.media.form {
+        if let Form::Table { beta, rows } = self.media.form {
             let mut table = table_of(self.endpoint.resource, self.meta);
-            let rows: Result<Vec<Value>, Failure> =
-                entries.iter().map(|e| row(self.endpoint, e, now)).collect();
-            table.set(&[n::ROWS], Value::List(rows?));
-            let message = proto::catalogue::messages::meta_v1::TABLE;
-            return Ok(encode(
-                &table,
-                message,
-                "Table",
-                meta_version(beta),
-                self.media,
-            ));
+            let rows = list_rows(self.endpoint, entries, (beta, rows), now)?;
+            table.set(&[n::ROWS], rows);
+            return Ok(sent_table(&table, beta, self.media));
         }
         let mut out = Vec::new();
         let mut size = 0;
@@ -454,21 +495,22 @@ pub fn watch_frame(
         pretty: false,
         ..media
     };
-    if let Form::Table { beta } = media.form {
+    if let Form::Table { beta, rows } = media.form {
         let mut table = table_of(endpoint.resource, meta_of(entry));
         if !first {
             // Only the first table of a watch names its columns.
             table.set(&[n::COLUMN_DEFINITIONS], Value::Null);
         }
-        table.set(&[n::ROWS], vec![row(endpoint, entry, now)?]);
-        let body = encode(
-            &table,
-            proto::catalogue::messages::meta_v1::TABLE,
-            "Table",
-            meta_version(beta),
-            plain,
+        let entries = std::slice::from_ref(entry);
+        table.set(
+            &[n::ROWS],
+            self::rows(endpoint, entries, (beta, rows), now)?,
         );
-        return Ok(frame(kind, &body, media.encoding));
+        return Ok(frame(
+            kind,
+            &sent_table(&table, beta, plain),
+            media.encoding,
+        ));
     }
     Ok(frame(
         kind,
@@ -506,20 +548,14 @@ pub fn bookmark(endpoint: &Endpoint, media: Media, revision: i64, initial_done: 
                 plain,
             )
         }
-        Form::Table { beta } => {
+        Form::Table { beta, .. } => {
             let meta = ListMeta {
                 resource_version: revision.to_string(),
                 ..ListMeta::default()
             };
             let mut table = table_of(endpoint.resource, meta);
             table.set(&[n::COLUMN_DEFINITIONS], Value::Null);
-            encode(
-                &table,
-                proto::catalogue::messages::meta_v1::TABLE,
-                "Table",
-                meta_version(beta),
-                plain,
-            )
+            sent_table(&table, beta, plain)
         }
     };
     frame("BOOKMARK", &body, media.encoding)

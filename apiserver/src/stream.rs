@@ -8,8 +8,7 @@
 //!
 //! Upstream: `pkg/registry/core/{pod,node,service}`, `apimachinery/pkg/util/proxy`.
 
-use http::{Extensions, Method, Response};
-use hyper::body::Incoming;
+use http::{Method, Response};
 use proto::Value;
 use proto::view::core_v1::Pod;
 use proto::view::{Node, View};
@@ -27,16 +26,12 @@ mod forward;
 mod location;
 mod log;
 mod proxy;
+pub mod websocket;
 
 pub use proxy::serve as proxy;
 
 /// `log`, `exec`, `attach` and `portforward` of a pod.
-pub async fn pod(
-    x: &mut Exchange,
-    endpoint: &Endpoint,
-    mut extensions: Extensions,
-    _incoming: Incoming,
-) -> Result<Response<Body>, Failure> {
+pub async fn pod(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>, Failure> {
     let subresource = x.info.subresource.clone();
     if subresource == "log" {
         if !matches!(x.method, Method::GET | Method::HEAD) {
@@ -52,11 +47,18 @@ pub async fn pod(
     let pod = Pod::of(Node::new(&object));
     let path = location::of_stream(&subresource, pod, &x.query)?;
     let target = kubelet_of(x, pod).await?;
-    let Some(upgrade) = forward::upgrade(&x.headers, &mut extensions) else {
+    let Some(upgrade) = forward::upgrade(&x.headers, &mut x.upgrade) else {
         return Err(Failure::bad_request("Upgrade request required"));
     };
     let request = forward::head(x, &target, &path)?;
-    forward::upgraded(&x.server.kubelets, &target, request, upgrade).await
+    forward::upgraded(
+        &x.server.kubelets,
+        &target,
+        request,
+        upgrade,
+        &mut x.counted,
+    )
+    .await
 }
 
 /// Browsers can only GET a WebSocket: what it does is a creation all the same, whatever its method.

@@ -2,7 +2,8 @@
 //!
 //! A token is a JWT signed with the cluster's key. Beside its time it is bound to its account and often
 //! to a pod, a node or a secret: it is good only while those exist with the same UID, which is looked
-//! up in the caches at every use. Upstream: `pkg/serviceaccount` (`claims.go`, `jwt.go`).
+//! up in the caches at every use. Tokens of the old kind are in [`legacy`]. Upstream:
+//! `pkg/serviceaccount` (`claims.go`, `jwt.go`).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +23,7 @@ use crate::config::Tokens;
 use crate::server::Server;
 
 mod keys;
+pub mod legacy;
 
 pub const USER_PREFIX: &str = "system:serviceaccount:";
 const ALL: &str = "system:serviceaccounts";
@@ -120,8 +122,27 @@ pub enum Invalid {
     },
     #[error("service account token has been invalidated: {0}")]
     Revoked(String),
+    #[error("{0} claim is missing")]
+    Missing(&'static str),
+    #[error(
+        "the token in secret {secret} for service account {account} has been marked invalid. Use tokens from the \
+         TokenRequest API or manually created secret-based tokens, or remove the '{label}' label from the secret to \
+         temporarily allow use of this token"
+    )]
+    Marked {
+        secret: String,
+        account: String,
+        label: &'static str,
+    },
     #[error("the objects that the token is bound to cannot be read: {0}")]
     Unreadable(String),
+}
+
+/// Who a token says has signed it, unverified.
+fn issuer_of(token: &str) -> Option<String> {
+    let claims = token.split('.').nth(1)?;
+    let json = URL_SAFE_NO_PAD.decode(claims).ok()?;
+    Some(serde_json::from_slice::<Claims>(&json).ok()?.iss)
 }
 
 /// Signs and verifies the cluster's tokens.
@@ -209,26 +230,18 @@ impl Issuer {
     /// Whether a bearer token claims to be one of ours: only then a wrong one is an error.
     #[must_use]
     pub fn is_ours(&self, token: &str) -> bool {
-        let claims = token
-            .split('.')
-            .nth(1)
-            .and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
-        let issuer = claims
-            .and_then(|json| serde_json::from_slice::<Claims>(&json).ok())
-            .map(|c| c.iss);
-        issuer.is_some_and(|iss| {
-            self.config.issuers.contains(&iss) || iss == "kubernetes/serviceaccount"
-        })
+        issuer_of(token)
+            .is_some_and(|issuer| self.config.issuers.contains(&issuer) || issuer == legacy::ISSUER)
     }
 
-    /// The claims of a token whose signature and times are right and which is for one of `wanted`;
-    /// the audiences that it shares with them come back as well.
-    pub fn verify(
-        &self,
-        token: &str,
-        wanted: &[String],
-        now: i64,
-    ) -> Result<(Claims, Vec<String>), Invalid> {
+    /// Whether a token says that it is one of those in secrets.
+    #[must_use]
+    pub fn is_legacy(&self, token: &str) -> bool {
+        issuer_of(token).as_deref() == Some(legacy::ISSUER)
+    }
+
+    /// The claims of a token whose signature is right, as JSON.
+    fn signed(&self, token: &str) -> Result<Vec<u8>, Invalid> {
         let (signed, signature) = token.rsplit_once('.').ok_or(Invalid::Malformed)?;
         let (header, body) = signed.split_once('.').ok_or(Invalid::Malformed)?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Invalid::Malformed);
@@ -239,18 +252,61 @@ impl Issuer {
             header["kid"].as_str(),
         );
         let signature = decode(signature)?;
-        let candidates = self
+        let mut candidates = self
             .keys
             .iter()
             .filter(|k| k.algorithm == algorithm && id.is_none_or(|id| id == k.id));
-        if !candidates
-            .into_iter()
-            .any(|k| k.key.verify(signed.as_bytes(), &signature).is_ok())
-        {
+        if !candidates.any(|k| k.key.verify(signed.as_bytes(), &signature).is_ok()) {
             return Err(Invalid::Signature);
         }
-        let claims: Claims =
-            serde_json::from_slice(&decode(body)?).map_err(|_| Invalid::Malformed)?;
+        decode(body)
+    }
+
+    /// What a token is for of what is wanted.
+    fn shared(&self, given: Vec<String>, wanted: &[String]) -> Result<Vec<String>, Invalid> {
+        let shared: Vec<String> = given
+            .iter()
+            .filter(|a| wanted.contains(a))
+            .cloned()
+            .collect();
+        if shared.is_empty() {
+            let wanted = wanted.to_vec();
+            return Err(Invalid::Audience { given, wanted });
+        }
+        Ok(shared)
+    }
+
+    /// The claims of a token in a secret, which is for this server, and the audiences that it shares
+    /// with those wanted.
+    pub fn verify_legacy(
+        &self,
+        token: &str,
+        wanted: &[String],
+    ) -> Result<(legacy::Claims, Vec<String>), Invalid> {
+        let json = self.signed(token)?;
+        let claims: legacy::Claims =
+            serde_json::from_slice(&json).map_err(|_| Invalid::Malformed)?;
+        if claims.iss != legacy::ISSUER {
+            return Err(Invalid::Signature);
+        }
+        let given = if claims.aud.is_empty() {
+            self.config.audiences.clone()
+        } else {
+            claims.aud.clone()
+        };
+        Ok((claims, self.shared(given, wanted)?))
+    }
+
+    /// The claims of a token whose signature and times are right and which is for one of `wanted`;
+    /// the audiences that it shares with them come back as well.
+    pub fn verify(
+        &self,
+        token: &str,
+        wanted: &[String],
+        now: i64,
+    ) -> Result<(Claims, Vec<String>), Invalid> {
+        let json = self.signed(token)?;
+        let claims: Claims = serde_json::from_slice(&json).map_err(|_| Invalid::Malformed)?;
         if !self.config.issuers.contains(&claims.iss) {
             return Err(Invalid::Signature);
         }
@@ -260,18 +316,7 @@ impl Issuer {
         if claims.nbf.saturating_sub(LEEWAY) > now {
             return Err(Invalid::NotYet);
         }
-        let shared: Vec<String> = claims
-            .aud
-            .iter()
-            .filter(|a| wanted.contains(a))
-            .cloned()
-            .collect();
-        if shared.is_empty() {
-            return Err(Invalid::Audience {
-                given: claims.aud,
-                wanted: wanted.to_vec(),
-            });
-        }
+        let shared = self.shared(claims.aud.clone(), wanted)?;
         Ok((claims, shared))
     }
 
@@ -329,13 +374,21 @@ pub async fn user(server: &Server, claims: &Claims) -> Result<User, Invalid> {
             format!("JTI={}", claims.jti),
         );
     }
-    let name = &private.serviceaccount.name;
+    let account = &private.serviceaccount;
     Ok(User {
-        name: format!("{USER_PREFIX}{namespace}:{name}"),
-        uid: private.serviceaccount.uid.clone(),
-        groups: groups(namespace),
         extra,
+        ..of_account(namespace, &account.name, &account.uid)
     })
+}
+
+/// A service account as a user.
+fn of_account(namespace: &str, name: &str, uid: &str) -> User {
+    User {
+        name: format!("{USER_PREFIX}{namespace}:{name}"),
+        uid: uid.to_owned(),
+        groups: groups(namespace),
+        ..User::default()
+    }
 }
 
 /// The groups of a namespace's service accounts.

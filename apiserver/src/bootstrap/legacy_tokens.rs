@@ -2,12 +2,11 @@
 //! `kube-system/kube-apiserver-legacy-service-account-token-tracking`, from which the controller that removes unused
 //! tokens counts. Upstream: `pkg/controlplane/controller/legacytokentracking`.
 
+use proto::Value;
 use proto::catalogue::names as n;
-use proto::{Value, time};
 
 use super::{Hook, Own};
-use crate::auth;
-use crate::status::Failure;
+use crate::auth::service_account::{self, legacy};
 
 const NAME: &str = "kube-apiserver-legacy-service-account-token-tracking";
 
@@ -16,19 +15,12 @@ pub(super) const HOOK: Hook = Hook {
     once: |server| {
         Box::pin(async move {
             let maps = Own::new(&server, "", "configmaps", "kube-system")?;
-            maps.create_if_absent(since(&today()?)).await.map(drop)
+            let today = legacy::day(service_account::now());
+            maps.create_if_absent(since(&today)).await.map(drop)
         })
     },
     keep: None,
 };
-
-/// The day in UTC, as `YYYY-MM-DD`.
-fn today() -> Result<String, Failure> {
-    let now = time::print_time(auth::service_account::now());
-    now.get(..10)
-        .map(str::to_owned)
-        .ok_or_else(|| Failure::internal("the clock has no date"))
-}
 
 fn since(day: &str) -> Value {
     let mut map = Value::object();

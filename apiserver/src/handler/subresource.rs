@@ -1,6 +1,6 @@
 //! Subresources: which request on which one goes where.
 
-use http::{Extensions, Response};
+use http::Response;
 use hyper::body::Incoming;
 
 use super::{binding, eviction, get, patch, scale, token, update};
@@ -14,7 +14,6 @@ use crate::stream;
 pub async fn serve(
     x: &mut Exchange,
     endpoint: &Endpoint,
-    extensions: Extensions,
     incoming: Incoming,
 ) -> Result<Response<Body>, Failure> {
     let name = x.info.subresource.clone();
@@ -33,10 +32,10 @@ pub async fn serve(
             return token::serve(x, endpoint, incoming).await;
         }
         ("pods", "log" | "exec" | "attach" | "portforward") => {
-            return stream::pod(x, endpoint, extensions, incoming).await;
+            return stream::pod(x, endpoint).await;
         }
         ("pods" | "services" | "nodes", "proxy") => {
-            return stream::proxy(x, endpoint, extensions, incoming).await;
+            return stream::proxy(x, endpoint, incoming).await;
         }
         (_, "scale") => return scale::serve(x, endpoint, incoming).await,
         _ => {}

@@ -1,24 +1,26 @@
 //! GET of a collection with `watch=true`: a stream of events.
 //!
 //! Nothing is buffered here: the next event is taken from the store when the connection has room for
-//! it. A watch ends at its time limit, when the store ends it, or when the client takes nothing for
-//! [`STALL`].
+//! it. A watch ends at its time limit, or when the store ends it. Browsers may have it over a WebSocket,
+//! an event in each message.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream;
+use component::streaming::websocket::Form;
+use futures::{StreamExt, stream};
 use http::Response;
 use rand::Rng;
 use store::watch::Begin;
 use store::{End, Event, WatchQuery, Watcher};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::get::parse_version;
 use super::list::scope;
 use crate::body::{self, Body};
 use crate::chain::Exchange;
-use crate::negotiate::{self, Media, Offers};
+use crate::negotiate::{self, Encoding, Media, Offers};
 use crate::options::ListOptions;
 use crate::registry::Endpoint;
 use crate::registry::generic::Clock;
@@ -26,6 +28,7 @@ use crate::render;
 use crate::select::Select;
 use crate::server::{Server, read_failure};
 use crate::status::Failure;
+use crate::stream::websocket;
 
 /// Upstream's `--min-request-timeout`: a watch without a limit of its own lasts that long or up to
 /// twice as long.
@@ -64,7 +67,7 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
         ),
         media,
         watcher,
-        until,
+        until: Box::pin(sleep_until(until)),
         first: true,
     };
     let frames = stream::unfold(Some(watch), |watch| async move {
@@ -72,7 +75,16 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
         let (frame, go_on) = watch.next().await?;
         Some((frame, go_on.then_some(watch)))
     });
-    Ok(body::answer(200, media.stream_type(), body::stream(frames)))
+    let Some(end) = websocket::wanted(x) else {
+        return Ok(body::answer(200, media.stream_type(), body::stream(frames)));
+    };
+    // What tells frames apart in a body is not needed between messages.
+    let (form, head) = match media.encoding {
+        Encoding::Protobuf => (Form::Binary, render::FRAME_HEAD),
+        Encoding::Json | Encoding::Yaml => (Form::Text, 0),
+    };
+    let events = frames.map(move |frame| frame.slice(head..));
+    Ok(websocket::events(x, end, form, events))
 }
 
 struct Watch {
@@ -80,7 +92,8 @@ struct Watch {
     place: (&'static str, &'static str, &'static str),
     media: Media,
     watcher: Watcher,
-    until: Instant,
+    /// One timer for all events: setting one for each would cost more than finding it.
+    until: Pin<Box<Sleep>>,
     /// Only the first table names its columns.
     first: bool,
 }
@@ -88,7 +101,12 @@ struct Watch {
 impl Watch {
     /// The next frame, and whether another may follow; none at the end of the stream.
     async fn next(&mut self) -> Option<(Bytes, bool)> {
-        let event = timeout_at(self.until, self.watcher.next()).await.ok()?;
+        let event = tokio::select! {
+            // First, or events without a pause would keep it open.
+            biased;
+            () = self.until.as_mut() => return None,
+            event = self.watcher.next() => event,
+        };
         let server = self.server.clone();
         let (group, version, resource) = self.place;
         let endpoint = server.registry.find(group, version, resource)?;

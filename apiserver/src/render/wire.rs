@@ -95,13 +95,16 @@ pub(super) fn list_tail(out: &mut Vec<u8>) {
     out.extend_from_slice(codec::protobuf::envelope_tail());
 }
 
-/// A frame of a watch: its length in four bytes, big endian, and a `WatchEvent` with the object's
-/// envelope as raw extension.
+/// The bytes of a watch's frame that tell how long it is.
+pub(crate) const FRAME_HEAD: usize = 4;
+
+/// A frame of a watch: its length, big endian, and a `WatchEvent` with the object's envelope as raw
+/// extension.
 #[must_use]
 pub(super) fn watch_frame(kind: &str, object: &[u8]) -> Vec<u8> {
     let raw = field_size(object.len());
     let size = field_size(kind.len()) + field_size(raw);
-    let mut out = Vec::with_capacity(4 + size);
+    let mut out = Vec::with_capacity(FRAME_HEAD + size);
     // Bodies are bounded by etcd's request limit, far below 4 GiB.
     out.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes());
     field(FIELD_1, kind.as_bytes(), &mut out);

@@ -8,9 +8,9 @@ use std::fmt::Write;
 use component::Task;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue,
-    SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE,
+    TRANSFER_ENCODING, UPGRADE,
 };
-use http::{Extensions, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::kubelet::{Kubelets, Target};
+use crate::metrics::Running;
 use crate::status::Failure;
 
 /// Headers about one connection, not about the request (RFC 9110, 7.6.1).
@@ -31,8 +32,6 @@ const HOP_BY_HOP: [&str; 8] = [
     "transfer-encoding",
     "upgrade",
 ];
-/// What browsers, which cannot set headers of a WebSocket, put a token behind.
-const BEARER_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 /// Who a front proxy says the user is, and who the user wants to be.
 const IDENTITIES: [&str; 2] = ["x-remote-", "impersonate-"];
 
@@ -45,14 +44,10 @@ pub(super) struct Upgrade {
 }
 
 /// What a client asks for, if that is an upgrade.
-pub(super) fn upgrade(headers: &HeaderMap, extensions: &mut Extensions) -> Option<Upgrade> {
-    let asks = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .any(|v| v.to_ascii_lowercase().contains("upgrade"));
+pub(super) fn upgrade(headers: &HeaderMap, end: &mut Option<OnUpgrade>) -> Option<Upgrade> {
+    let asks = component::streaming::upgrade::is_asked(headers);
     let protocol = headers.get(UPGRADE).filter(|_| asks)?.clone();
-    let end = extensions.remove::<OnUpgrade>()?;
+    let end = end.take()?;
     Some(Upgrade { protocol, end })
 }
 
@@ -74,7 +69,6 @@ pub(super) fn head(x: &Exchange, target: &Target, path: &str) -> Result<Request<
     for name in own {
         headers.remove(name);
     }
-    without_token(headers);
     if !headers.contains_key(HOST) {
         let host = x
             .uri
@@ -118,31 +112,13 @@ pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     kept
 }
 
-/// Takes the token out of the protocols of a WebSocket.
-fn without_token(headers: &mut HeaderMap) {
-    let all = list(headers, SEC_WEBSOCKET_PROTOCOL.as_str());
-    if !all.contains(BEARER_PROTOCOL) {
-        return;
-    }
-    let kept: Vec<&str> = all
-        .split(',')
-        .map(str::trim)
-        .filter(|p| !p.starts_with(BEARER_PROTOCOL))
-        .collect();
-    headers.remove(SEC_WEBSOCKET_PROTOCOL);
-    if let Ok(value) = HeaderValue::from_str(&kept.join(", "))
-        && !kept.is_empty()
-    {
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, value);
-    }
-}
-
 /// Sends a request that asks for an upgrade, and joins both connections if the backend agrees.
 pub(super) async fn upgraded(
     kubelets: &Kubelets,
     target: &Target,
     request: Request<Body>,
     client: Upgrade,
+    counted: &mut Option<Running>,
 ) -> Result<Response<Body>, Failure> {
     let mut request = request;
     let headers = request.headers_mut();
@@ -171,9 +147,11 @@ pub(super) async fn upgraded(
         return Ok(refused);
     }
     let backend = hyper::upgrade::on(&mut response);
-    kubelets
-        .tasks()
-        .spawn(Task::Background, "stream", join(client.end, backend));
+    let counted = counted.take().map(Running::switched);
+    kubelets.tasks().spawn(Task::Background, "stream", async {
+        join(client.end, backend).await;
+        drop(counted);
+    });
     let mut agreed = Response::new(body::full(Vec::new()));
     *agreed.status_mut() = status;
     *agreed.headers_mut() = response.headers().clone();

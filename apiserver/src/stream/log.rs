@@ -1,12 +1,12 @@
 //! Logs of a container: one GET at its kubelet, streamed as it comes.
 
-use http::{Response, header};
+use http::{Response, StatusCode, header};
 use http_body_util::BodyExt;
 use proto::path::{FieldError, Reason, quote};
 use proto::view::core_v1::Pod;
 use proto::view::{Node, View};
 
-use super::{kubelet, location, read_pod};
+use super::{kubelet, location, read_pod, websocket};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::kubelet::Trust;
@@ -25,15 +25,19 @@ struct Options {
     query: Vec<(&'static str, String)>,
 }
 
-pub(super) async fn serve(x: &Exchange, endpoint: &Endpoint) -> Result<Response<Body>, Failure> {
+pub(super) async fn serve(
+    x: &mut Exchange,
+    endpoint: &Endpoint,
+) -> Result<Response<Body>, Failure> {
     let options = options(&x.query, &x.info.name)?;
     let object = read_pod(x, endpoint).await?;
     let pod = Pod::of(Node::new(&object));
     let container = location::container(&options.container, pod)?;
     let node = pod.spec().node_name();
     if node.is_empty() {
-        // Upstream's streamer of no location: an empty answer.
-        return Ok(body::answer(200, "text/plain", body::full(Vec::new())));
+        let mut nothing = Response::new(body::full(Vec::new()));
+        *nothing.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(nothing);
     }
     let mut target = kubelet(x, node).await?;
     if options.insecure {
@@ -63,11 +67,11 @@ pub(super) async fn serve(x: &Exchange, endpoint: &Endpoint) -> Result<Response<
     if head.status.as_u16() >= 300 {
         return Err(refused(head.status.as_u16(), incoming, &x.info.name).await);
     }
-    Ok(body::answer(
-        200,
-        "text/plain",
-        incoming.map_err(Into::into).boxed_unsync(),
-    ))
+    let log = incoming.map_err(Into::into).boxed_unsync();
+    Ok(match websocket::wanted(x) {
+        Some(end) => websocket::bytes(x, end, log),
+        None => body::answer(200, "text/plain", log),
+    })
 }
 
 /// How much of a kubelet's refusal is shown.

@@ -1,10 +1,10 @@
 //! The proxy subresources: HTTP of any kind to a pod, a service or a node.
 //!
-//! The path behind `/proxy` and the query go on as they came; `Location` headers come back with the
-//! server's own path in front.
+//! The path behind `/proxy` and the query go on as they came; redirects and the links of pages come
+//! back with the server's own path in front.
 
-use http::header::{CONNECTION, HOST, HeaderValue, LOCATION};
-use http::{Extensions, Method, Response, StatusCode, Uri};
+use http::header::{CACHE_CONTROL, CONNECTION, HOST, HeaderMap, HeaderValue, LOCATION};
+use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use proto::view::core_v1::{Pod, Service};
@@ -12,12 +12,17 @@ use proto::view::discovery_v1::EndpointSlice;
 use proto::view::{Node, View};
 use rand::seq::SliceRandom;
 
+use self::links::Links;
 use super::{forward, kubelet, not_allowed};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::kubelet::{Target, Trust};
 use crate::registry::Endpoint;
 use crate::status::Failure;
+
+mod html;
+mod links;
+mod page;
 
 /// The label of an endpoint slice that names its service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -26,7 +31,6 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub async fn serve(
     x: &mut Exchange,
     endpoint: &Endpoint,
-    mut extensions: Extensions,
     incoming: Incoming,
 ) -> Result<Response<Body>, Failure> {
     let methods = [
@@ -44,22 +48,25 @@ pub async fn serve(
     let target = target(x, endpoint).await?;
     let (prefix, rest) = split(x.uri.path(), x.info.parts.len());
     let query = x.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
-    let upgrade = forward::upgrade(&x.headers, &mut extensions);
+    let upgrade = forward::upgrade(&x.headers, &mut x.upgrade);
     if rest.is_empty() && upgrade.is_none() && matches!(x.method, Method::GET | Method::HEAD) {
         return redirect(&format!("{prefix}/{query}"));
     }
     let path = if rest.is_empty() { "/" } else { rest };
     let mut request = forward::head(x, &target, &format!("{path}{query}"))?;
     if let Some(client) = upgrade {
-        return forward::upgraded(&x.server.kubelets, &target, request, client).await;
+        return forward::upgraded(&x.server.kubelets, &target, request, client, &mut x.counted)
+            .await;
     }
-    let host = request.headers().get(HOST).cloned();
-    let headers = request.headers_mut();
-    headers.insert("x-forwarded-uri", forward::value(prefix)?);
-    headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
-    if let Some(host) = &host {
-        headers.insert("x-forwarded-host", host.clone());
-    }
+    let host = request.headers().get(HOST).and_then(|v| v.to_str().ok());
+    let links = Links {
+        prefix: prefix.to_owned(),
+        backend: target.authority(),
+        host: host.unwrap_or_default().to_owned(),
+    };
+    // Upstream knows neither scheme nor host of its own, so that the backend is told of none.
+    let whole = forward::value(&links.forwarded(rest))?;
+    request.headers_mut().insert("x-forwarded-uri", whole);
     *request.body_mut() = incoming.map_err(Into::into).boxed_unsync();
     let problem = |e: &dyn std::fmt::Display| {
         Failure::unavailable(format!("error trying to reach service: {e}"))
@@ -74,24 +81,48 @@ pub async fn serve(
         .await
         .map_err(|e| problem(&e))?;
     let (head, incoming) = response.into_parts();
-    let mut answer = Response::new(incoming.map_err(Into::into).boxed_unsync());
-    *answer.status_mut() = head.status;
-    *answer.headers_mut() = forward::end_to_end(&head.headers);
-    answer.headers_mut().remove(CONNECTION);
-    let location = answer
-        .headers()
-        .get(LOCATION)
-        .and_then(|v| v.to_str().ok())
-        .map(str::to_owned);
-    if let Some(location) = location {
-        let host = host
-            .as_ref()
-            .and_then(|h| h.to_str().ok())
-            .unwrap_or_default();
-        let own = located(&location, prefix, &[&target.authority(), host]);
-        answer.headers_mut().insert(LOCATION, forward::value(&own)?);
+    let mut headers = forward::end_to_end(&head.headers);
+    let mut body = incoming.map_err(Into::into).boxed_unsync();
+    let bare = x.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
+    if !came_back(&links, &mut headers)? && !bare {
+        body = page::through(links, &mut headers, body);
     }
+    let mut answer = Response::new(body);
+    *answer.status_mut() = head.status;
+    *answer.headers_mut() = headers;
+    not_kept(&mut answer);
     Ok(answer)
+}
+
+/// What a backend says to browsers about other origins, which is for this server to say.
+const CROSS_ORIGIN: [&str; 4] = [
+    "access-control-allow-credentials",
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+];
+
+/// The headers of an answer as the client may have them; whether it is a redirect.
+fn came_back(links: &Links, headers: &mut HeaderMap) -> Result<bool, Failure> {
+    headers.remove(CONNECTION);
+    for name in CROSS_ORIGIN {
+        headers.remove(name);
+    }
+    let to = headers.get(LOCATION).and_then(|v| v.to_str().ok());
+    let Some(to) = to.filter(|to| !to.is_empty()) else {
+        return Ok(false);
+    };
+    if let Some((before, stays)) = links.through(to) {
+        let own = forward::value(&(before + stays))?;
+        headers.insert(LOCATION, own);
+    }
+    Ok(true)
+}
+
+/// What this server says of all its answers to callers in between, beside what a backend says.
+fn not_kept(response: &mut Response<Body>) {
+    let rule = HeaderValue::from_static("no-cache, private");
+    response.headers_mut().append(CACHE_CONTROL, rule);
 }
 
 /// A proxied path without a slash would make all relative links wrong.
@@ -99,6 +130,7 @@ fn redirect(to: &str) -> Result<Response<Body>, Failure> {
     let mut response = Response::new(body::full(Vec::new()));
     *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
     response.headers_mut().insert(LOCATION, forward::value(to)?);
+    not_kept(&mut response);
     Ok(response)
 }
 
@@ -111,35 +143,6 @@ fn split(path: &str, parts: usize) -> (&str, &str) {
     let ends = path[start..].match_indices('/').nth(before - 1);
     let at = ends.map_or(path.len(), |(i, _)| start + i);
     path.split_at(at)
-}
-
-/// A `Location` of the backend as the client must see it; those of other hosts stay.
-fn located(location: &str, prefix: &str, own: &[&str]) -> String {
-    let rest = if location.starts_with('/') && !location.starts_with("//") {
-        location.to_owned()
-    } else {
-        match location.parse::<Uri>().ok().map(Uri::into_parts) {
-            Some(parts)
-                if parts.scheme.is_some()
-                    && parts
-                        .authority
-                        .as_ref()
-                        .is_some_and(|a| own.contains(&a.as_str())) =>
-            {
-                parts
-                    .path_and_query
-                    .map_or_else(|| "/".to_owned(), |p| p.to_string())
-            }
-            _ => return location.to_owned(),
-        }
-    };
-    if rest
-        .strip_prefix(prefix)
-        .is_some_and(|r| r.is_empty() || r.starts_with('/'))
-    {
-        return rest;
-    }
-    format!("{prefix}{rest}")
 }
 
 /// `name`, `name:port` or `scheme:name:port`.
@@ -343,17 +346,6 @@ mod tests {
             split("/api/v1/nodes/x/proxy/logs", 4),
             ("/api/v1/nodes/x/proxy", "/logs")
         );
-    }
-
-    #[test]
-    fn redirects_lead_back_through_the_proxy() {
-        let at = |l: &str| located(l, "/p/proxy", &["10.0.0.1:80", "api:6443"]);
-        assert_eq!(at("/x?y=1"), "/p/proxy/x?y=1");
-        assert_eq!(at("/p/proxy/x"), "/p/proxy/x");
-        assert_eq!(at("http://10.0.0.1:80/x"), "/p/proxy/x");
-        assert_eq!(at("https://example.com/x"), "https://example.com/x");
-        assert_eq!(at("//example.com/x"), "//example.com/x");
-        assert_eq!(at("x"), "x");
     }
 
     #[test]

@@ -276,6 +276,50 @@ async fn a_websocket_server_greets_answers_pings_and_says_goodbye() {
 }
 
 #[tokio::test]
+async fn pieces_are_messages_of_a_websocket_until_somebody_says_goodbye() {
+    use websocket::Form;
+    let pieces = || futures::stream::iter(["", "log", "\n"].map(bytes::Bytes::from));
+    for (form, first, text) in [
+        (Form::Binary, 0x82, ["", "log", "\n"]),
+        (Form::Text, 0x81, ["", "log", "\n"]),
+        (Form::Base64, 0x81, ["", "bG9n", "Cg=="]),
+    ] {
+        let (mut ours, theirs) = pair();
+        let driver = websocket::one_way(theirs, form, pieces());
+        let client = async move {
+            // What a client says is dropped.
+            ours.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x'])
+                .await
+                .unwrap();
+            for text in text {
+                let mut message = vec![0; 2 + text.len()];
+                ours.read_exact(&mut message).await.unwrap();
+                let length = u8::try_from(text.len()).unwrap();
+                assert_eq!(message, [&[first, length], text.as_bytes()].concat());
+            }
+            let mut bye = [0; 4];
+            ours.read_exact(&mut bye).await.unwrap();
+            assert_eq!(bye, [0x88, 2, 0x03, 0xe8]);
+            ours.write_all(&[0x88, 0x80, 0, 0, 0, 0]).await.unwrap();
+        };
+        let (ended, ()) = tokio::join!(driver, client);
+        ended.unwrap();
+    }
+    // The client goes first, from a log that has no end.
+    let (mut ours, theirs) = pair();
+    let endless = futures::StreamExt::chain(pieces(), futures::stream::pending());
+    let driver = websocket::one_way(theirs, Form::Binary, endless);
+    let client = async move {
+        ours.write_all(&[0x88, 0x80, 0, 0, 0, 0]).await.unwrap();
+        let mut all = Vec::new();
+        ours.read_to_end(&mut all).await.unwrap();
+        assert!(all.ends_with(&[0x88, 2, 0x03, 0xe8]), "{all:?}");
+    };
+    let (ended, ()) = tokio::join!(driver, client);
+    ended.unwrap();
+}
+
+#[tokio::test]
 async fn spdy_goes_through_a_websocket() {
     let (ours, theirs) = pair();
     let (inside, driver) = websocket::tunnel(theirs, Side::Server);

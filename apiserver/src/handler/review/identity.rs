@@ -31,10 +31,10 @@ pub(super) async fn token(x: &Exchange, object: Value) -> Result<Value, Failure>
         .review(&x.server, spec.token(), audiences)
         .await
     {
-        Ok((user, shared)) => {
+        Ok(verified) => {
             status.set(&[n::AUTHENTICATED], true);
-            status.set(&[n::USER], user_info(&user.authenticated()));
-            set_texts(&mut status, n::AUDIENCES, &shared);
+            status.set(&[n::USER], user_info(&verified.user.authenticated()));
+            set_texts(&mut status, n::AUDIENCES, &verified.audiences);
         }
         Err(_) if !x.server.tokens.is_ours(spec.token()) => {
             status.set(&[n::ERROR], "invalid bearer token")

@@ -31,19 +31,6 @@ fn what_is_about_the_connection_stays_with_it() {
     assert_eq!(kept, headers(&[("accept", "*/*")]));
 }
 
-#[test]
-fn a_token_among_the_protocols_does_not_reach_the_backend() {
-    let mut both = headers(&[(
-        "sec-websocket-protocol",
-        "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.c2VjcmV0",
-    )]);
-    without_token(&mut both);
-    assert_eq!(
-        both,
-        headers(&[("sec-websocket-protocol", "v5.channel.k8s.io")])
-    );
-}
-
 /// A backend that reads one request's head, answers with `answer`, and then sends back what it gets.
 async fn scripted(tasks: &Supervisor, answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -80,8 +67,8 @@ async fn in_front(tasks: &Supervisor, backend: SocketAddr) -> SocketAddr {
         let service = service_fn(move |request: Request<Incoming>| {
             let kubelets = kubelets.clone();
             async move {
-                let (head, _) = request.into_parts();
-                let mut extensions = head.extensions;
+                let (mut head, _) = request.into_parts();
+                let mut end = head.extensions.remove::<OnUpgrade>();
                 let target = Target {
                     host: backend.ip().to_string(),
                     port: backend.port(),
@@ -89,9 +76,9 @@ async fn in_front(tasks: &Supervisor, backend: SocketAddr) -> SocketAddr {
                     global_only: false,
                 };
                 let mut response = Response::new(body::full("second"));
-                if let Some(client) = upgrade(&head.headers, &mut extensions) {
+                if let Some(client) = upgrade(&head.headers, &mut end) {
                     let request = Request::new(body::full(Vec::new()));
-                    response = upgraded(&kubelets, &target, request, client)
+                    response = upgraded(&kubelets, &target, request, client, &mut None)
                         .await
                         .unwrap_or_else(|f| panic!("{f}"));
                 }
