@@ -16,7 +16,6 @@ use crate::status::Failure;
 
 mod certificates;
 mod default_tolerations;
-mod equal;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod network;
@@ -143,27 +142,6 @@ fn in_namespace(server: &Server, group: &str, resource: &str, namespace: &str) -
         .collect()
 }
 
-/// Of the classes that one of the annotations marks as default, the name of the newest; of several as
-/// new, of the first by name.
-fn newest_default(classes: &[Value], annotations: &[&str]) -> Option<String> {
-    let marked = |class: &&Value| {
-        annotations
-            .iter()
-            .any(|a| meta::annotation(class, a) == Some("true"))
-    };
-    let age = |class: &&Value| {
-        (
-            std::cmp::Reverse(meta::creation_timestamp(class).to_owned()),
-            meta::name(class).to_owned(),
-        )
-    };
-    classes
-        .iter()
-        .filter(marked)
-        .min_by_key(age)
-        .map(|class| meta::name(class).to_owned())
-}
-
 pub type Outcome<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
 /// A plugin's function: the server with its caches, and the write.
 pub type Step = for<'a> fn(&'a Server, &'a mut Attributes<'_>) -> Outcome<'a>;
@@ -268,35 +246,7 @@ impl Chain {
 
 #[cfg(test)]
 mod tests {
-    use proto::catalogue::names as n;
-
     use super::*;
-
-    #[test]
-    fn the_newest_default_class_counts() {
-        let class = |name: &str, created: &str, default: &str| {
-            let mut class = Value::object();
-            meta::set(&mut class, n::NAME, name);
-            meta::set(&mut class, n::CREATION_TIMESTAMP, created);
-            meta::set_annotation(&mut class, "default", default);
-            class
-        };
-        let old = class("a", "2026-01-01T00:00:00Z", "true");
-        let (new, twin) = (
-            class("c", "2026-01-02T00:00:00Z", "true"),
-            class("b", "2026-01-02T00:00:00Z", "true"),
-        );
-        let other = class("d", "2026-01-03T00:00:00Z", "false");
-        let newest = |classes: &[&Value]| {
-            newest_default(
-                &classes.iter().map(|c| (*c).clone()).collect::<Vec<_>>(),
-                &["default"],
-            )
-        };
-        assert_eq!(newest(&[&other]), None);
-        assert_eq!(newest(&[&old, &new, &other]).as_deref(), Some("c"));
-        assert_eq!(newest(&[&old, &new, &twin]).as_deref(), Some("b"));
-    }
 
     #[test]
     fn flags_switch_plugins_on_and_off() {

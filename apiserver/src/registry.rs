@@ -15,6 +15,7 @@ use crate::object::Type;
 pub mod before;
 pub mod decoder;
 pub mod defaults;
+pub mod equal;
 pub mod follow;
 pub mod generic;
 pub mod rules;

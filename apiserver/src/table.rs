@@ -2,9 +2,8 @@
 //!
 //! Columns are facts of the catalogue; cells are code, one function a resource, in the strategies.
 
-use proto::Value;
 use proto::catalogue::{Column, Resource, names as n};
-use proto::{meta, time};
+use proto::{Map, Value, meta, time};
 
 /// The cells of an object's row, one per column of the catalogue, in their order. The second argument
 /// is now, in Unix seconds, for ages.
@@ -47,6 +46,39 @@ pub fn plain_cells(resource: &Resource, object: &Value, now: i64) -> Vec<Value> 
         _ => "".into(),
     };
     columns(resource).iter().map(cell).collect()
+}
+
+/// The row of most resources: the name, the cells between, and the age.
+#[must_use]
+pub fn row<const N: usize>(object: &Value, now: i64, between: [Value; N]) -> Vec<Value> {
+    let mut cells = Vec::with_capacity(N + 2);
+    cells.push(meta::name(object).into());
+    cells.extend(between);
+    cells.push(age(meta::creation_timestamp(object), now).into());
+    cells
+}
+
+/// Labels as `key=value,...`.
+#[must_use]
+pub fn labels(of: &Map) -> String {
+    let pairs = of
+        .iter()
+        .map(|(key, value)| format!("{}={}", key.as_str(), value.as_str().unwrap_or_default()));
+    let text = pairs.collect::<Vec<_>>().join(",");
+    if text.is_empty() {
+        "<none>".into()
+    } else {
+        text
+    }
+}
+
+/// Where balancers are reached, given address and host name of each: upstream's set, by name.
+pub fn balancers<'a>(ingress: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<&'a str> {
+    let named = ingress.map(|(ip, host)| if ip.is_empty() { host } else { ip });
+    let mut all: Vec<&str> = named.filter(|name| !name.is_empty()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// `columnDefinitions` of a table.

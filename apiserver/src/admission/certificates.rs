@@ -7,11 +7,11 @@ use proto::catalogue::names as n;
 use proto::path::quote;
 use proto::{NameId, Value, meta};
 
-use super::equal::same_at;
 use super::{Attributes, Operation, Plugin};
 use crate::auth::User;
 use crate::auth::service_account::pem_blocks;
 use crate::authz::{self, Decision};
+use crate::registry::equal::same_at;
 use crate::server::Server;
 use crate::status::Failure;
 

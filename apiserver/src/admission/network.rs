@@ -6,7 +6,8 @@
 use proto::catalogue::names as n;
 use proto::{Value, meta};
 
-use super::{Attributes, Operation, Plugin, newest_default};
+use super::{Attributes, Operation, Plugin};
+use crate::registry::strategies::{networking, newest_default};
 use crate::server::Server;
 use crate::status::Failure;
 
@@ -40,7 +41,7 @@ fn default_class(server: &Server, write: &mut Attributes<'_>) -> Result<(), Fail
         return Ok(());
     }
     let classes = server.objects(GROUP, "ingressclasses");
-    if let Some(name) = newest_default(&classes, &["ingressclass.kubernetes.io/is-default-class"]) {
+    if let Some(name) = newest_default(&classes, &[networking::DEFAULT_CLASS]) {
         ingress.set(&[n::SPEC, n::INGRESS_CLASS_NAME], name);
     }
     Ok(())

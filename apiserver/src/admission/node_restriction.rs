@@ -10,9 +10,9 @@ use proto::view::core_v1::Pod;
 use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
 
-use super::equal::{same, same_at};
 use super::{Attributes, Operation, Plugin};
 use crate::authz::node::{identity, references};
+use crate::registry::equal::{same, same_at};
 use crate::server::Server;
 use crate::status::Failure;
 

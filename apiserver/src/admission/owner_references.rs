@@ -6,9 +6,9 @@
 use proto::catalogue::{self, Resource, names as n};
 use proto::{Value, meta};
 
-use super::equal::same;
 use super::{Attributes, Operation, Plugin};
 use crate::authz::{self, Decision};
+use crate::registry::equal::same;
 use crate::server::Server;
 use crate::status::Failure;
 

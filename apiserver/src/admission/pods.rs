@@ -11,8 +11,8 @@ use proto::view::core_v1::{Pod, PodSpec};
 use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
 
-use super::equal::same;
 use super::{Attributes, Operation, Plugin};
+use crate::registry::equal::same;
 use crate::server::Server;
 use crate::status::Failure;
 

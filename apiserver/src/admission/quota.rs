@@ -19,7 +19,7 @@ use self::usage::Measure;
 use super::resources::{Amounts, add, amounts};
 use super::{Attributes, Operation, Plugin};
 use crate::object;
-use crate::server::{Server, write_failure};
+use crate::server::{Server, read_failure, write_failure};
 use crate::status::Failure;
 
 mod scope;
@@ -70,13 +70,39 @@ async fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Fai
         .iter()
         .partition(|quota| asked.charge(quota).is_err());
     for quota in refusing.into_iter().chain(open) {
+        if matches!(asked.charge(quota), Ok(None)) {
+            continue;
+        }
+        let name = meta::name(quota);
         if write.dry_run {
-            asked.charge(quota).map_err(|why| write.forbid(&why))?;
-        } else if !matches!(asked.charge(quota), Ok(None)) {
-            charge(server, write, &asked, meta::name(quota)).await?;
+            let current = current(server, write, name).await?;
+            let charged = current.map(|quota| asked.charge(&quota)).transpose();
+            charged.map_err(|why| write.forbid(&why))?;
+        } else {
+            charge(server, write, &asked, name).await?;
         }
     }
     Ok(())
+}
+
+/// A quota as etcd has it: what the cache says may be old, and refuses nothing.
+async fn current(
+    server: &Server,
+    write: &Attributes<'_>,
+    name: &str,
+) -> Result<Option<Value>, Failure> {
+    let endpoint = server
+        .registry
+        .any_version("", RESOURCE)
+        .ok_or_else(Failure::no_such_resource)?;
+    let found = endpoint
+        .collection
+        .get(&write.key(name), store::At::Latest)
+        .await
+        .map_err(read_failure)?;
+    found
+        .map(|entry| object::from_body(&entry.body, &endpoint.hub))
+        .transpose()
 }
 
 /// Charges one quota. Its current state decides; one that is gone asks nothing.

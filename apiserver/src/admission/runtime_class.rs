@@ -5,8 +5,8 @@ use proto::Value;
 use proto::catalogue::names as n;
 use proto::path::quote;
 
-use super::equal::same;
 use super::{Attributes, Operation, Plugin};
+use crate::registry::equal::same;
 use crate::server::Server;
 use crate::status::Failure;
 

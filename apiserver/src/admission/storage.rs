@@ -9,7 +9,8 @@ use proto::view::core_v1::PersistentVolumeClaim;
 use proto::view::{Node, View};
 use proto::{Value, meta};
 
-use super::{Attributes, Operation, Plugin, newest_default};
+use super::{Attributes, Operation, Plugin};
+use crate::registry::strategies::storage::default_among;
 use crate::server::Server;
 use crate::status::Failure;
 
@@ -36,10 +37,6 @@ pub(super) const CLAIM_RESIZE: Plugin = Plugin {
 
 const GROUP: &str = "storage.k8s.io";
 const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
-const IS_DEFAULT: [&str; 2] = [
-    "storageclass.kubernetes.io/is-default-class",
-    "storageclass.beta.kubernetes.io/is-default-class",
-];
 
 /// The class that a claim names; none if it leaves the choice to the cluster. It may be empty: none
 /// wanted.
@@ -57,7 +54,7 @@ fn default_class(server: &Server, write: &mut Attributes<'_>) -> Result<(), Fail
     let Some(claim) = write.object.as_deref_mut().filter(|c| class(c).is_none()) else {
         return Ok(());
     };
-    if let Some(name) = newest_default(&server.objects(GROUP, "storageclasses"), &IS_DEFAULT) {
+    if let Some(name) = default_among(&server.objects(GROUP, "storageclasses")) {
         claim.set(&[n::SPEC, n::STORAGE_CLASS_NAME], name);
     }
     Ok(())

@@ -6,8 +6,9 @@
 use http::Response;
 use http::header::CONTENT_TYPE;
 use hyper::body::Incoming;
+use proto::catalogue::{self, Shape};
 use proto::path::{FieldError, Reason};
-use proto::{Value, codec, meta, patch};
+use proto::{MsgId, Value, codec, meta, patch};
 
 use super::{apply, create, manager, read_body, write};
 use crate::body::{self, Body};
@@ -221,6 +222,10 @@ impl Patch {
             FieldValidation::Warn,
         )
         .map_err(|f| invalid(&patched, f.message()))?;
+        let mut object = decoded.object;
+        if self.kind != Kind::Strategic {
+            keep_raw(&mut object, &served, endpoint.served.message);
+        }
         let mut problems = self.problems.clone();
         problems.extend(decoded.problems);
         match self.validation {
@@ -233,7 +238,56 @@ impl Patch {
             }
             _ => {}
         }
-        Ok((create::default(endpoint, decoded.object)?, problems))
+        Ok((create::default(endpoint, object)?, problems))
+    }
+}
+
+/// Raw JSON in which nothing was patched has the keys in the order that they had. Upstream's patches of
+/// these types pass it on as bytes; strategic ones sort it.
+fn keep_raw(new: &mut Value, old: &Value, message: MsgId) {
+    let (Some(new), Some(old)) = (new.as_map_mut(), old.as_map()) else {
+        return;
+    };
+    for field in message.fields() {
+        let (Some(new), Some(old)) = (new.get_mut(field.name), old.get(field.name)) else {
+            continue;
+        };
+        let each: &dyn Fn(&mut Value, &Value) = match field.kind {
+            catalogue::Kind::RawExtension | catalogue::Kind::Json => &keep_bytes,
+            catalogue::Kind::Message(below) => &move |new, old| keep_raw(new, old, below),
+            _ => continue,
+        };
+        match (field.shape, new, old) {
+            (Shape::One, new, old) => each(new, old),
+            (Shape::List, Value::List(new), Value::List(old)) => {
+                new.iter_mut()
+                    .zip(old.iter())
+                    .for_each(|(new, old)| each(new, old));
+            }
+            (Shape::Map, Value::Map(new), Value::Map(old)) => {
+                for (name, new) in new.iter_mut() {
+                    if let Some(old) = old.get(name) {
+                        each(new, old);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn keep_bytes(new: &mut Value, old: &Value) {
+    let (Value::Raw(patched), Value::Raw(was)) = (&*new, old) else {
+        return;
+    };
+    let written = |value: &Value| {
+        let mut bytes = Vec::with_capacity(was.len());
+        codec::json::write(value, &mut bytes);
+        bytes
+    };
+    if codec::json::parse(was).is_ok_and(|was| *written(&was) == **patched) {
+        // As it was shown, without the space between its tokens.
+        *new = Value::Raw(written(old).into());
     }
 }
 
@@ -262,5 +316,56 @@ pub(super) fn failure(error: patch::Error) -> Failure {
             "the server rejected our request due to an error in our request",
         ),
         code => Failure::new(code, "", text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::catalogue::messages::{apps_v1, resource_v1};
+    use proto::codec::json::Strictness;
+
+    use super::*;
+
+    fn decode(text: &str, message: MsgId) -> Value {
+        codec::json::decode(text.as_bytes(), message, Strictness::Strict)
+            .expect("the test's JSON is valid")
+            .value
+    }
+
+    fn kept(new: &str, old: &str, message: MsgId) -> String {
+        let mut new = decode(new, message);
+        keep_raw(&mut new, &decode(old, message), message);
+        let mut text = Vec::new();
+        codec::protobuf::encode(&new, message, &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    #[test]
+    fn raw_json_that_was_not_patched_keeps_its_bytes() {
+        let revision = |data: &str| format!(r#"{{"data":{data},"revision":1}}"#);
+        let old = revision(r#"{ "b": "<", "a": 1, "c": 1e3 }"#);
+        let same = kept(
+            &revision(r#"{"a":1,"b":"\u003c","c":1000}"#),
+            &old,
+            apps_v1::CONTROLLER_REVISION,
+        );
+        assert!(same.contains(r#"{"b":"\u003c","a":1,"c":1e3}"#), "{same}");
+        let other = kept(
+            &revision(r#"{"a":2,"b":"\u003c"}"#),
+            &old,
+            apps_v1::CONTROLLER_REVISION,
+        );
+        assert!(other.contains(r#"{"a":2,"b":"\u003c"}"#), "{other}");
+        let claim = |parameters: &str| {
+            format!(
+                r#"{{"spec":{{"devices":{{"config":[{{"opaque":{{"driver":"d","parameters":{parameters}}}}}]}}}}}}"#
+            )
+        };
+        let same = kept(
+            &claim(r#"{"a":1,"b":2}"#),
+            &claim(r#"{"b":2,"a":1}"#),
+            resource_v1::RESOURCE_CLAIM,
+        );
+        assert!(same.contains(r#"{"b":2,"a":1}"#), "{same}");
     }
 }

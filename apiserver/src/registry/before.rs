@@ -161,8 +161,10 @@ fn refuse(resource: &Resource, object: &Value, errors: Vec<FieldError>) -> Resul
     if errors.is_empty() {
         return Ok(());
     }
+    // Rules are about what is stored, which for events is of another group than what may be served.
+    let stored = resource.storage.as_ref();
     Err(Failure::invalid(
-        resource.group,
+        stored.map_or(resource.group, |s| s.group),
         resource.kind,
         meta::name(object),
         &errors,

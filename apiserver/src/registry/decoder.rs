@@ -19,9 +19,10 @@ use crate::object::Type;
 pub struct Objects {
     hub: Type,
     strategy: &'static Strategy,
-    /// Selectable fields, and the way to each through the message.
+    /// Selectable attributes, and the ways to each through the message: the first that leads to
+    /// something counts.
     names: Arc<[Box<str>]>,
-    paths: Vec<scan::Path>,
+    ways: Vec<Vec<scan::Path>>,
 }
 
 impl Objects {
@@ -34,18 +35,16 @@ impl Objects {
             .collect();
         attrs.sort_unstable();
         attrs.dedup();
-        let (names, paths): (Vec<Box<str>>, Vec<scan::Path>) = attrs
+        let (names, ways): (Vec<Box<str>>, Vec<Vec<scan::Path>>) = attrs
             .into_iter()
             .filter(|attr| !matches!(*attr, "metadata.name" | "metadata.namespace"))
-            .filter_map(|attr| {
-                scan::Path::compile(hub.message, attr).map(|path| (attr.into(), path))
-            })
+            .map(|attr| (attr.into(), ways(hub, strategy, attr)))
             .unzip();
         Self {
             hub,
             strategy,
             names: names.into(),
-            paths,
+            ways,
         }
     }
 
@@ -67,6 +66,17 @@ impl Objects {
     }
 }
 
+/// The ways to an attribute; none to one that is always empty.
+fn ways(hub: Type, strategy: &Strategy, attr: &str) -> Vec<scan::Path> {
+    let derived = strategy.fields.iter().find(|(name, _)| *name == attr);
+    let own = [attr];
+    derived
+        .map_or(&own[..], |(_, fields)| *fields)
+        .iter()
+        .filter_map(|field| scan::Path::compile(hub.message, field))
+        .collect()
+}
+
 impl Decoder for Objects {
     fn entry(&self, key: &str, value: Bytes, revision: i64) -> Result<Entry, Undecodable> {
         let fail = |why: String| Undecodable {
@@ -85,12 +95,19 @@ impl Decoder for Objects {
         }
         .map_err(|e| fail(e.to_string()))?;
         let meta = scan::ObjectMeta::read(&body).map_err(|e| fail(e.to_string()))?;
-        let mut values = Vec::with_capacity(self.paths.len());
-        for path in &self.paths {
-            values.push(match path.get(&body).map_err(|e| fail(e.to_string()))? {
-                scan::Scalar::String(text) => Cow::Borrowed(text),
-                other => Cow::Owned(other.to_string()),
-            });
+        let mut values = Vec::with_capacity(self.ways.len());
+        for ways in &self.ways {
+            let mut value = Cow::Borrowed("");
+            for path in ways {
+                value = match path.get(&body).map_err(|e| fail(e.to_string()))? {
+                    scan::Scalar::String(text) => Cow::Borrowed(text),
+                    other => Cow::Owned(other.to_string()),
+                };
+                if !value.is_empty() {
+                    break;
+                }
+            }
+            values.push(value);
         }
         let labels = Labels::new(meta.labels());
         let fields = Fields::new(&self.names, values.iter().map(AsRef::as_ref));
@@ -99,5 +116,34 @@ impl Decoder for Objects {
 
     fn body_at(&self, entry: &Entry, revision: i64) -> Bytes {
         scan::splice_resource_version(&entry.body, revision).unwrap_or_else(|_| entry.body.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::strategies;
+
+    #[test]
+    fn what_can_be_selected_on_is_found_in_the_object() {
+        let mut lost = Vec::new();
+        for resource in catalogue::resources() {
+            let Some(storage) = &resource.storage else {
+                continue;
+            };
+            let hub = Type {
+                group: storage.group,
+                version: storage.version,
+                kind: resource.kind,
+                message: storage.message,
+            };
+            for (label, attr) in resource.field_labels {
+                if ways(hub, strategies::of(resource), attr).is_empty() {
+                    lost.push((resource.name, *label));
+                }
+            }
+        }
+        // Upstream takes the label and never has a value for it.
+        assert_eq!(lost, [("pods", "status.podIPs")]);
     }
 }

@@ -29,6 +29,9 @@ pub struct Cx<'a> {
 /// Checks a name; the texts of what is wrong with it. `true` for a prefix (`generateName`).
 pub type NameRule = fn(&str, bool) -> Vec<String>;
 
+/// Names one object of a list.
+pub type Choice = fn(&[Value]) -> Option<String>;
+
 pub struct Strategy {
     pub name: NameRule,
     /// Defaults that depend on other fields; the constant ones come from the catalogue first. Works on
@@ -61,8 +64,12 @@ pub struct Strategy {
     pub removable: fn(new: &Value, old: &Value) -> bool,
     /// Brings stored objects of older servers into today's form, on the way into the cache.
     pub on_read: Option<fn(&mut Value)>,
+    /// Selectable attributes that are no field: each is the first of these fields that is not empty.
+    pub fields: &'static [(&'static str, &'static [&'static str])],
     /// The cells of its table row; none for name and age alone.
     pub cells: Option<crate::table::Cells>,
+    /// Of the objects of a list, the name of the one that the list's table marks as the default.
+    pub default_among: Option<Choice>,
     /// What needs more than the object: allocation of addresses and ports.
     pub hooks: Option<&'static dyn Hooks>,
 }
@@ -116,7 +123,9 @@ impl Strategy {
         on_delete: |_| {},
         removable: |_, _| true,
         on_read: None,
+        fields: &[],
         cells: None,
+        default_among: None,
         hooks: None,
     };
 

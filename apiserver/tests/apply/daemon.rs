@@ -18,6 +18,7 @@ pub(crate) struct Daemon {
     ca: Ca,
     files: Files,
     port: u16,
+    key: String,
     process: Child,
     _etcd: Etcd,
 }
@@ -44,7 +45,7 @@ impl Daemon {
         let server = ca.server(&["127.0.0.1"]);
         let file = |name: &str, text: &str| files.write(name, text).display().to_string();
         let cert = file("server.crt", &server.cert);
-        let key = file("server.key", &server.key);
+        let key_file = file("server.key", &server.key);
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .and_then(|l| l.local_addr())
             .unwrap()
@@ -54,10 +55,10 @@ impl Daemon {
                 format!("--etcd-servers={}", etcd.url()),
                 format!("--secure-port={port}"),
                 format!("--tls-cert-file={cert}"),
-                format!("--tls-private-key-file={key}"),
+                format!("--tls-private-key-file={key_file}"),
                 format!("--client-ca-file={}", file("ca.crt", &ca.pem)),
                 format!("--service-account-key-file={cert}"),
-                format!("--service-account-signing-key-file={key}"),
+                format!("--service-account-signing-key-file={key_file}"),
                 "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
                 "--bind-address=127.0.0.1".to_owned(),
                 "--advertise-address=10.1.2.3".to_owned(),
@@ -75,6 +76,7 @@ impl Daemon {
             ca,
             files,
             port,
+            key: server.key,
             process,
             _etcd: etcd,
         };
@@ -101,6 +103,16 @@ impl Daemon {
             ("admin", &["system:masters"]),
             &login,
         )
+    }
+
+    /// Where it is, and whom to believe there.
+    pub(crate) fn place(&self) -> (u16, &Ca) {
+        (self.port, &self.ca)
+    }
+
+    /// The key that signs tokens, in PEM.
+    pub(crate) fn signing_key(&self) -> &str {
+        &self.key
     }
 
     /// Somebody else.

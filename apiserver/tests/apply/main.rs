@@ -1,8 +1,13 @@
-//! Managed fields, apply, evictions and what is counted, through the daemon, on a real etcd.
+//! Managed fields, apply, evictions, streams, tokens and what is counted, through the daemon, on a real etcd.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod daemon;
+mod deletion;
+mod kinds;
+mod streams;
+mod tokens;
+mod wire;
 
 use daemon::Daemon;
 use serde_json::{Value, json};

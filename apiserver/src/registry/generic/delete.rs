@@ -91,12 +91,15 @@ impl Write<'_> {
         let value = object::to_stored(&object, hub);
         let mut state = state.lock();
         let removes = match deletion {
-            Deletion::Pending => {
-                state.answer = Some(current);
-                return Ok(Change::Nothing);
-            }
-            Deletion::Remove => true,
-            Deletion::Mark { then_remove } => then_remove,
+            // Marked already: another write would tell its watchers of nothing, and they might ask for it again.
+            Deletion::Mark { then_remove: false } if object == old => None,
+            Deletion::Pending => None,
+            Deletion::Remove => Some(true),
+            Deletion::Mark { then_remove } => Some(then_remove),
+        };
+        let Some(removes) = removes else {
+            state.answer = Some(current);
+            return Ok(Change::Nothing);
         };
         if removes {
             state.removes = Some(old);

@@ -14,7 +14,7 @@ use super::pod_spec;
 use crate::registry::before::changed_outside_metadata_and_status;
 use crate::registry::rules;
 use crate::registry::strategy::{Strategy, clear_status, keep_status};
-use crate::table::age;
+use crate::table::{age, labels};
 
 const TEMPLATE: [NameId; 2] = [n::SPEC, n::TEMPLATE];
 
@@ -381,19 +381,6 @@ pub static DAEMON_SET: Strategy = Strategy {
         let view = DaemonSet::of(Node::new(object));
         let status = view.status();
         let (names, images) = images(view.spec().template());
-        let nodes: Vec<String> = view
-            .spec()
-            .template()
-            .spec()
-            .node_selector()
-            .iter()
-            .map(|(k, v)| format!("{}={}", k.as_str(), v.as_str().unwrap_or_default()))
-            .collect();
-        let nodes = if nodes.is_empty() {
-            "<none>".to_owned()
-        } else {
-            nodes.join(",")
-        };
         vec![
             meta::name(object).into(),
             status.desired_number_scheduled().into(),
@@ -401,7 +388,7 @@ pub static DAEMON_SET: Strategy = Strategy {
             status.number_ready().into(),
             status.updated_number_scheduled().into(),
             status.number_available().into(),
-            nodes.into(),
+            labels(view.spec().template().spec().node_selector()).into(),
             age(meta::creation_timestamp(object), now).into(),
             names.into(),
             images.into(),

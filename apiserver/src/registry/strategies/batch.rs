@@ -67,6 +67,7 @@ pub static JOB: Strategy = Strategy {
             rules::immutable(e, now, was, n::TEMPLATE);
         }
     },
+    fields: &[("status.successful", &["status.succeeded"])],
     cells: Some(job_cells),
     ..Strategy::WITH_STATUS
 };

@@ -1,10 +1,11 @@
-//! Certificate signing requests and cluster trust bundles.
+//! Certificate signing requests, those of pods, and cluster trust bundles.
 //!
 //! Upstream: `pkg/registry/certificates`, `pkg/apis/certificates/validation`.
 
 use proto::catalogue::names as n;
 use proto::path::{Errors, Spot};
 use proto::view::certificates_v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
+use proto::view::certificates_v1beta1::PodCertificateRequest;
 use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
 use x509_parser::certification_request::X509CertificationRequest;
@@ -13,7 +14,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::registry::rules;
 use crate::registry::strategy::{Cx, Part, Strategy};
-use crate::table::{age, human_duration};
+use crate::table::{age, human_duration, labels};
 
 const USAGES: [&str; 23] = [
     "any",
@@ -448,6 +449,28 @@ fn update(new: &Value, old: &Value, may: May, e: &mut Errors<'_>) {
 }
 
 /// Trust anchors that one signer publishes, or nobody in particular.
+pub static POD_REQUEST: Strategy = Strategy {
+    generation: false,
+    cells: Some(|object, _| {
+        let view = PodCertificateRequest::of(Node::new(object));
+        let spec = view.spec();
+        let conditions = view.status().conditions();
+        let ended = conditions
+            .iter()
+            .rfind(|c| matches!(c.r#type(), "Issued" | "Denied" | "Failed"));
+        vec![
+            meta::name(object).into(),
+            spec.pod_name().into(),
+            spec.service_account_name().into(),
+            spec.node_name().into(),
+            spec.signer_name().into(),
+            ended.map_or("Pending", |c| c.r#type()).into(),
+            labels(spec.unverified_user_annotations()).into(),
+        ]
+    }),
+    ..Strategy::WITH_STATUS
+};
+
 pub static TRUST_BUNDLE: Strategy = Strategy {
     name: meta::names::path_segment_name,
     validate: |_, object, e| {

@@ -1,12 +1,132 @@
-//! Addresses of services. Upstream: `pkg/registry/networking/ipaddress`, `pkg/apis/networking/validation`.
+//! Ingresses, network policies, and the ranges and addresses of services.
+//!
+//! Upstream: `pkg/registry/networking`, `pkg/apis/networking/{v1/defaults.go,validation}`.
 
 use proto::catalogue::names as n;
 use proto::meta::names;
 use proto::path::{Errors, Spot};
+use proto::selector::LabelSelector;
+use proto::view::networking_v1::{Ingress, IngressClass, ServiceCIDR};
+use proto::view::{Node, View};
 use proto::{Value, meta};
 
 use crate::registry::rules;
 use crate::registry::strategy::Strategy;
+use crate::table::{balancers, row};
+
+pub static INGRESS: Strategy = Strategy {
+    cells: Some(|object, now| {
+        let view = Ingress::of(Node::new(object));
+        let spec = view.spec();
+        let at = view.status().load_balancer().ingress();
+        let at = balancers(at.iter().map(|i| (i.ip(), i.hostname())));
+        let ports = if spec.tls().is_empty() {
+            "80"
+        } else {
+            "80, 443"
+        };
+        row(
+            object,
+            now,
+            [
+                spec.ingress_class_name().unwrap_or("<none>").into(),
+                hosts(spec.rules().iter().map(|r| r.host())).into(),
+                at.join(",").into(),
+                ports.into(),
+            ],
+        )
+    }),
+    ..Strategy::WITH_STATUS
+};
+
+/// The hosts of an ingress, the first three of its rules.
+fn hosts<'a>(rules: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 3;
+    let (count, mut shown, mut more) = (rules.len(), Vec::new(), false);
+    for host in rules {
+        more = shown.len() == SHOWN;
+        // A rule for all hosts takes no place.
+        if !more && !host.is_empty() {
+            shown.push(host);
+        }
+    }
+    match (shown.join(","), more) {
+        (none, _) if none.is_empty() => "*".into(),
+        (shown, false) => shown,
+        (shown, true) => format!("{shown} + {} more...", count - SHOWN),
+    }
+}
+
+/// Without a status; changes are counted all the same.
+pub static INGRESS_CLASS: Strategy = Strategy {
+    default: |object| {
+        let parameters = object.at_mut(&[n::SPEC, n::PARAMETERS]);
+        if let Some(parameters) = parameters.and_then(Value::as_map_mut)
+            && parameters.get(n::SCOPE).is_none_or(Value::is_null)
+        {
+            parameters.insert(n::SCOPE, "Cluster");
+        }
+    },
+    generation: true,
+    cells: Some(|object, now| {
+        let spec = IngressClass::of(Node::new(object)).spec();
+        let parameters = spec.parameters().map(|p| {
+            let group = p.api_group().map_or(String::new(), |g| format!(".{g}"));
+            format!("{}{group}/{}", p.kind(), p.name())
+        });
+        let parameters = parameters.unwrap_or_else(|| "<none>".into());
+        let mut cells = row(object, now, [spec.controller().into(), parameters.into()]);
+        if meta::annotation(object, DEFAULT_CLASS) == Some("true") {
+            cells[0] = format!("{} (default)", meta::name(object)).into();
+        }
+        cells
+    }),
+    ..Strategy::DEFAULT
+};
+
+/// On the class of ingresses that name none.
+pub const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
+
+/// Without a status; changes are counted all the same.
+pub static NETWORK_POLICY: Strategy = Strategy {
+    default: |object| {
+        let spec = object.ensure(&[n::SPEC]).make_map();
+        let some = |field| {
+            let list = spec.get(field).and_then(Value::as_list);
+            list.is_some_and(|list| !list.is_empty())
+        };
+        if some(n::POLICY_TYPES) {
+            return;
+        }
+        // What it says nothing of, it does not rule; but it always rules what comes in.
+        let mut types = vec![Value::from("Ingress")];
+        if some(n::EGRESS) {
+            types.push("Egress".into());
+        }
+        spec.insert(n::POLICY_TYPES, types);
+    },
+    generation: true,
+    cells: Some(|object, now| {
+        let selector = object.at(&[n::SPEC, n::POD_SELECTOR]);
+        let shown = match selector.map(LabelSelector::from_object) {
+            Some(Ok(selector)) if !selector.is_everything() => selector.to_string(),
+            Some(Err(_)) => "<error>".into(),
+            _ => "<none>".into(),
+        };
+        row(object, now, [shown.into()])
+    }),
+    ..Strategy::DEFAULT
+};
+
+pub static SERVICE_CIDR: Strategy = Strategy {
+    generation: false,
+    cells: Some(|object, now| {
+        let cidrs = ServiceCIDR::of(Node::new(object)).spec().cidrs();
+        let cidrs: Vec<&str> = cidrs.iter().filter_map(Value::as_str).collect();
+        row(object, now, [cidrs.join(",").into()])
+    }),
+    ..Strategy::WITH_STATUS
+};
 
 pub static IP_ADDRESS: Strategy = Strategy {
     name: |name, _| ip_problems(name),
@@ -90,5 +210,39 @@ fn ip_address(object: &Value, e: &mut Errors<'_>) {
                 names::path_segment_problems(part(field)),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_those_of_the_first_rules() {
+        for (rules, shown) in [
+            (&[""][..], "*"),
+            (&["a", "", "b"][..], "a,b"),
+            (&["", "a", "b", "c"][..], "a,b,c"),
+            (&["a", "b", "c", "d", "e"][..], "a,b,c + 2 more..."),
+        ] {
+            assert_eq!(hosts(rules.iter().copied()), shown);
+        }
+    }
+
+    #[test]
+    fn a_policy_rules_what_it_speaks_of() {
+        let types = |spec: &str| {
+            let text = format!(r#"{{"spec":{spec}}}"#);
+            let mut policy = proto::codec::json::parse(text.as_bytes()).expect("JSON");
+            (NETWORK_POLICY.default)(&mut policy);
+            let types = policy
+                .at(&[n::SPEC, n::POLICY_TYPES])
+                .and_then(Value::as_list);
+            let types = types.unwrap_or_default().iter().filter_map(Value::as_str);
+            types.collect::<Vec<_>>().join(",")
+        };
+        assert_eq!(types("{}"), "Ingress");
+        assert_eq!(types(r#"{"egress":[{}]}"#), "Ingress,Egress");
+        assert_eq!(types(r#"{"policyTypes":["Egress"]}"#), "Egress");
     }
 }

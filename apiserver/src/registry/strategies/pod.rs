@@ -293,8 +293,13 @@ fn validate(object: &Value, e: &mut Errors<'_>) {
 
 /// Fields of the spec that an update may change (`ValidatePodUpdate`).
 fn validate_update(new: &Value, old: &Value, e: &mut Errors<'_>) {
-    pod_spec::spec(e, view(new).spec(), Holder::Pod);
     let (now, was) = (view(new).spec(), view(old).spec());
+    let holder = if pod_spec::sysctls::reach_the_host(was) {
+        Holder::Ratcheted
+    } else {
+        Holder::Pod
+    };
+    pod_spec::spec(e, now, holder);
     if now.containers().len() != was.containers().len() {
         e.forbidden(
             Spot::of(now).field(n::CONTAINERS),

@@ -5,6 +5,7 @@
 
 mod containers;
 mod projected;
+pub mod sysctls;
 mod volumes;
 
 use proto::catalogue::names as n;
@@ -20,6 +21,8 @@ use crate::registry::rules;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
     Pod,
+    /// A pod that was there before a rule, and broke it then.
+    Ratcheted,
     /// With the restart policies that the workload allows.
     Template,
 }
@@ -172,6 +175,7 @@ pub fn spec(e: &mut Errors<'_>, spec: PodSpec<'_>, holder: Holder) {
         Spot::of(spec).field(PodSpec::NODE_SELECTOR),
     );
     host_namespaces(e, spec);
+    sysctls::sysctls(e, spec, holder == Holder::Ratcheted);
     pull_secrets(e, spec);
     dns(e, spec);
     readiness_gates(e, spec);
@@ -229,7 +233,7 @@ pub fn spec(e: &mut Errors<'_>, spec: PodSpec<'_>, holder: Holder) {
             &["PreemptLowerPriority", "Never"],
         );
     }
-    if holder == Holder::Pod {
+    if holder != Holder::Template {
         rules::not_negative(e, spec, PodSpec::TERMINATION_GRACE_PERIOD_SECONDS);
     }
 }

@@ -1,14 +1,16 @@
-//! Priority classes. Upstream: `pkg/apis/scheduling/validation`.
+//! Priority classes and groups of pods. Upstream: `pkg/registry/scheduling`, `pkg/apis/scheduling/validation`.
 
 use proto::catalogue::names as n;
 use proto::path::{Errors, Spot};
 use proto::view::scheduling_v1::PriorityClass;
+use proto::view::scheduling_v1alpha3::CompositePodGroup;
+use proto::view::scheduling_v1beta1::PodGroup;
 use proto::view::{Node, View};
 use proto::{Value, meta};
 
 use crate::registry::rules;
 use crate::registry::strategy::Strategy;
-use crate::table::age;
+use crate::table::{age, row};
 
 /// The highest value that users may give; `system-` classes stand above it.
 const HIGHEST_USER: i64 = 1_000_000_000;
@@ -41,6 +43,53 @@ pub static PRIORITY_CLASS: Strategy = Strategy {
     }),
     ..Strategy::DEFAULT
 };
+
+pub static POD_GROUP: Strategy = Strategy {
+    generation: false,
+    cells: Some(|object, now| {
+        let view = PodGroup::of(Node::new(object));
+        let spec = view.spec();
+        let conditions = view.status().conditions();
+        // Of several of a kind the last one counts.
+        let last = |kind: &str| conditions.iter().rfind(|c| c.r#type() == kind);
+        let state = match (last("DisruptionTarget"), last("PodGroupInitiallyScheduled")) {
+            (Some(goes), _) => goes.reason(),
+            (None, Some(scheduled)) if scheduled.status() == "True" => "Scheduled",
+            (None, Some(_)) => "Unschedulable",
+            (None, None) => "Pending",
+        };
+        let workload = spec.workload_ref().map(|r| r.workload_name());
+        row(
+            object,
+            now,
+            [
+                policy(spec.scheduling_policy().gang().is_some()),
+                workload.unwrap_or("<none>").into(),
+                state.into(),
+            ],
+        )
+    }),
+    ..Strategy::WITH_STATUS
+};
+
+pub static COMPOSITE_POD_GROUP: Strategy = Strategy {
+    generation: false,
+    cells: Some(|object, now| {
+        let spec = CompositePodGroup::of(Node::new(object)).spec();
+        let workload = spec.workload_ref().map(|r| r.workload_name());
+        let gang = spec.scheduling_policy().gang().is_some();
+        row(
+            object,
+            now,
+            [policy(gang), workload.unwrap_or("<none>").into()],
+        )
+    }),
+    ..Strategy::WITH_STATUS
+};
+
+fn policy(is_gang: bool) -> Value {
+    if is_gang { "Gang" } else { "Basic" }.into()
+}
 
 fn class(object: &Value, e: &mut Errors<'_>) {
     let view = PriorityClass::of(Node::new(object));

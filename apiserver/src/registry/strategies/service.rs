@@ -17,7 +17,7 @@ use crate::registry::rules;
 use crate::registry::strategy::{
     Cx, Part, Strategy, clear_status, keep_all_but_status, keep_status,
 };
-use crate::table::age;
+use crate::table::{age, balancers, labels};
 
 pub static SERVICE: Strategy = Strategy {
     name: names::label_name,
@@ -478,11 +478,6 @@ fn cells(object: &Value, now: i64) -> Vec<Value> {
             node => format!("{}:{node}/{}", p.port(), p.protocol()),
         })
         .collect();
-    let selector: Vec<String> = spec
-        .selector()
-        .iter()
-        .map(|(k, v)| format!("{}={}", k.as_str(), v.as_str().unwrap_or_default()))
-        .collect();
     vec![
         meta::name(object).into(),
         spec.r#type().into(),
@@ -490,7 +485,7 @@ fn cells(object: &Value, now: i64) -> Vec<Value> {
         or_none(external(object)),
         or_none(ports.join(",")),
         age(meta::creation_timestamp(object), now).into(),
-        or_none(selector.join(",")),
+        labels(spec.selector()).into(),
     ]
 }
 
@@ -506,19 +501,8 @@ fn external(object: &Value) -> String {
     match spec.r#type() {
         "ExternalName" => spec.external_name().to_owned(),
         "LoadBalancer" => {
-            let mut all: Vec<&str> = service
-                .status()
-                .load_balancer()
-                .ingress()
-                .iter()
-                .map(|i| {
-                    if i.ip().is_empty() {
-                        i.hostname()
-                    } else {
-                        i.ip()
-                    }
-                })
-                .collect();
+            let ingress = service.status().load_balancer().ingress();
+            let mut all = balancers(ingress.iter().map(|i| (i.ip(), i.hostname())));
             all.extend(given);
             if all.is_empty() {
                 "<pending>".into()

@@ -5,12 +5,14 @@ use proto::{NameId, Value};
 const NOTHING: &Value = &Value::Null;
 
 /// Whether two objects are equal at a path.
-pub(super) fn same_at(a: &Value, b: &Value, path: &[NameId]) -> bool {
+#[must_use]
+pub fn same_at(a: &Value, b: &Value, path: &[NameId]) -> bool {
     same(a.at(path).unwrap_or(NOTHING), b.at(path).unwrap_or(NOTHING))
 }
 
 /// Whether two trees say the same.
-pub(super) fn same(a: &Value, b: &Value) -> bool {
+#[must_use]
+pub fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Map(a), Value::Map(b)) => {
             a.iter()

@@ -1,0 +1,122 @@
+//! Webhooks and policies of admission.
+//!
+//! Upstream: `pkg/registry/admissionregistration`, `pkg/printers/internalversion`.
+
+use proto::catalogue::names as n;
+use proto::{Map, NameId, Value};
+
+use crate::registry::strategy::Strategy;
+use crate::table::{Cells, row};
+
+pub static MUTATING_WEBHOOKS: Strategy =
+    counted(|object, now| row(object, now, [length(object, &[n::WEBHOOKS])]));
+pub static VALIDATING_WEBHOOKS: Strategy =
+    counted(|object, now| row(object, now, [length(object, &[n::WEBHOOKS])]));
+pub static MUTATING_POLICY: Strategy = counted(|object, now| {
+    let mutations = length(object, &[n::SPEC, n::MUTATIONS]);
+    row(object, now, [mutations, param_kind(object)])
+});
+pub static MUTATING_BINDING: Strategy = counted(binding);
+pub static VALIDATING_POLICY: Strategy = Strategy {
+    cells: Some(|object, now| {
+        let validations = length(object, &[n::SPEC, n::VALIDATIONS]);
+        row(object, now, [validations, param_kind(object)])
+    }),
+    ..Strategy::WITH_STATUS
+};
+pub static VALIDATING_BINDING: Strategy = counted(binding);
+
+/// Without a status; changes are counted all the same.
+const fn counted(cells: Cells) -> Strategy {
+    Strategy {
+        generation: true,
+        cells: Some(cells),
+        ..Strategy::DEFAULT
+    }
+}
+
+fn length(object: &Value, way: &[NameId]) -> Value {
+    let list = object.at(way).and_then(Value::as_list);
+    super::count(list.map_or(0, <[Value]>::len))
+}
+
+fn text<'v>(object: &'v Value, way: &[NameId]) -> &'v str {
+    object.at(way).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn param_kind(object: &Value) -> Value {
+    let way = [n::SPEC, n::PARAM_KIND];
+    if object.at(&way).is_none_or(Value::is_null) {
+        return "<unset>".into();
+    }
+    let part = |field| text(object, &[n::SPEC, n::PARAM_KIND, field]);
+    format!("{}/{}", part(n::API_VERSION), part(n::KIND)).into()
+}
+
+fn binding(object: &Value, now: i64) -> Vec<Value> {
+    let policy = text(object, &[n::SPEC, n::POLICY_NAME]);
+    row(object, now, [policy.into(), param(object).into()])
+}
+
+/// The name of the parameters, in any namespace if none is said; else what selects them.
+fn param(binding: &Value) -> String {
+    let part = |field| text(binding, &[n::SPEC, n::PARAM_REF, field]);
+    let name = part(n::NAME);
+    if !name.is_empty() {
+        let namespace = Some(part(n::NAMESPACE)).filter(|space| !space.is_empty());
+        return format!("{}/{name}", namespace.unwrap_or("*"));
+    }
+    let selector = binding.at(&[n::SPEC, n::PARAM_REF, n::SELECTOR]);
+    let selector = selector.filter(|s| !s.is_null());
+    selector.map_or_else(|| "<unset>".into(), as_go_prints)
+}
+
+/// A selector as Go's code for protobuf prints it, which upstream shows here.
+fn as_go_prints(selector: &Value) -> String {
+    let list = |of: &Value, field| {
+        let list = of.get(field).and_then(Value::as_list);
+        list.unwrap_or_default().to_vec()
+    };
+    let mut out = "&LabelSelector{MatchLabels:map[string]string{".to_owned();
+    let labels = selector.get(n::MATCH_LABELS).and_then(Value::as_map);
+    for (key, value) in labels.into_iter().flat_map(Map::iter) {
+        let value = value.as_str().unwrap_or_default();
+        out.push_str(&format!("{}: {value},", key.as_str()));
+    }
+    out.push_str("},MatchExpressions:[]LabelSelectorRequirement{");
+    for of in list(selector, n::MATCH_EXPRESSIONS) {
+        let values = list(&of, n::VALUES);
+        let values: Vec<&str> = values.iter().filter_map(Value::as_str).collect();
+        out.push_str(&format!(
+            "LabelSelectorRequirement{{Key:{},Operator:{},Values:[{}],}},",
+            text(&of, &[n::KEY]),
+            text(&of, &[n::OPERATOR]),
+            values.join(" ")
+        ));
+    }
+    out.push_str("},}");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_named_or_selected() {
+        let shown = |reference: &str| {
+            let text = format!(r#"{{"spec":{{"policyName":"p","paramRef":{reference}}}}}"#);
+            param(&proto::codec::json::parse(text.as_bytes()).expect("JSON"))
+        };
+        assert_eq!(shown("null"), "<unset>");
+        assert_eq!(shown(r#"{"name":"a"}"#), "*/a");
+        assert_eq!(shown(r#"{"name":"a","namespace":"b"}"#), "b/a");
+        assert_eq!(
+            shown(
+                r#"{"selector":{"matchLabels":{"a":"b"},"matchExpressions":[{"key":"c","operator":"In","values":["d","e"]}]}}"#
+            ),
+            "&LabelSelector{MatchLabels:map[string]string{a: b,},MatchExpressions:[]LabelSelectorRequirement{\
+             LabelSelectorRequirement{Key:c,Operator:In,Values:[d e],},},}"
+        );
+    }
+}

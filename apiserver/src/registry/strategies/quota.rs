@@ -1,0 +1,59 @@
+//! Resource quotas. Upstream: `pkg/registry/core/resourcequota`, `pkg/printers/internalversion`.
+
+use proto::Value;
+use proto::view::core_v1::ResourceQuota;
+use proto::view::{Node, View};
+
+use crate::registry::strategy::Strategy;
+use crate::table::row;
+
+pub static RESOURCE_QUOTA: Strategy = Strategy {
+    generation: false,
+    cells: Some(|object, now| {
+        let (requests, limits) = used(object);
+        row(object, now, [requests.into(), limits.into()])
+    }),
+    ..Strategy::WITH_STATUS
+};
+
+/// What is used of what is allowed, apart for limits and everything else.
+fn used(quota: &Value) -> (String, String) {
+    let status = ResourceQuota::of(Node::new(quota)).status();
+    let mut all: Vec<(&str, &str)> = status
+        .hard()
+        .iter()
+        .map(|(name, hard)| (name.as_str(), hard.as_str().unwrap_or_default()))
+        .collect();
+    all.sort_unstable();
+    let show = |limits: bool| {
+        let of = all
+            .iter()
+            .filter(|(n, _)| n.starts_with("limits.") == limits);
+        let shown = of.map(|(name, hard)| {
+            let used = status.used().get(*name).and_then(Value::as_str);
+            format!("{name}: {}/{hard}", used.unwrap_or("0"))
+        });
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    (show(false), show(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::catalogue::messages::core_v1;
+    use proto::codec::json::{self, Strictness};
+
+    use super::*;
+
+    #[test]
+    fn limits_are_shown_apart() {
+        let text = r#"{"status":{"hard":{"pods":"4","limits.cpu":"2","cpu":"1"},"used":{"pods":"1","cpu":"500m"}}}"#;
+        let decoded = json::decode(text.as_bytes(), core_v1::RESOURCE_QUOTA, Strictness::Strict);
+        let quota = decoded.expect("the test's JSON is valid").value;
+        let expected = (
+            "cpu: 500m/1, pods: 1/4".to_owned(),
+            "limits.cpu: 0/2".to_owned(),
+        );
+        assert_eq!(used(&quota), expected);
+    }
+}

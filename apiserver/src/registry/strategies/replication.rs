@@ -1,0 +1,189 @@
+//! Replication controllers, and what else the core group has of workloads: templates and revisions.
+//!
+//! Upstream: `pkg/registry/core/{replicationcontroller,podtemplate}`, `pkg/registry/apps/controllerrevision`,
+//! `pkg/apis/core/validation` (`ValidateReplicationControllerSpec`).
+
+use proto::catalogue::names as n;
+use proto::path::{Errors, Spot};
+use proto::selector::LabelSelector;
+use proto::view::apps_v1::ControllerRevision;
+use proto::view::core_v1::{PodTemplate, ReplicationController};
+use proto::view::{Node, View};
+use proto::{Map, NameId, Value, meta};
+
+use super::{apps, pod_spec};
+use crate::registry::rules;
+use crate::registry::strategy::Strategy;
+use crate::table::{labels, row};
+
+const TEMPLATE: [NameId; 2] = [n::SPEC, n::TEMPLATE];
+
+pub static REPLICATION_CONTROLLER: Strategy = Strategy {
+    default: |object| {
+        pod_spec::default_template(object, &TEMPLATE);
+        let of_pods = object.at(&TEMPLATE).map(meta::labels);
+        let Some(of_pods) = of_pods.filter(|l| !l.is_empty()).cloned() else {
+            return;
+        };
+        for way in [[n::SPEC, n::SELECTOR], [n::METADATA, n::LABELS]] {
+            let given = object.at(&way).and_then(Value::as_map);
+            if given.is_none_or(Map::is_empty) {
+                object.set(&way, Value::Map(of_pods.clone()));
+            }
+        }
+    },
+    validate: |_, object, e| controller(object, e),
+    validate_update: |_, new, _, e| controller(new, e),
+    cells: Some(|object, now| {
+        let view = ReplicationController::of(Node::new(object));
+        let (spec, status) = (view.spec(), view.status());
+        let (names, images) = spec.template().map(apps::images).unwrap_or_default();
+        let mut cells = row(
+            object,
+            now,
+            [
+                spec.replicas().unwrap_or(0).into(),
+                status.replicas().into(),
+                status.ready_replicas().into(),
+            ],
+        );
+        let wide = [names, images, labels(spec.selector())];
+        cells.extend(wide.map(Value::from));
+        cells
+    }),
+    ..Strategy::WITH_STATUS
+};
+
+fn controller(object: &Value, e: &mut Errors<'_>) {
+    let spec = ReplicationController::of(Node::new(object)).spec();
+    rules::not_negative(e, spec, n::MIN_READY_SECONDS);
+    let selector = spec.selector();
+    if selector.is_empty() {
+        e.required(Spot::of(spec).field(n::SELECTOR), "");
+    }
+    rules::not_negative(e, spec, n::REPLICAS);
+    let Some(template) = spec.template() else {
+        e.required(Spot::of(spec).field(n::TEMPLATE), "");
+        return;
+    };
+    let own = meta::labels(template.node().value());
+    if !selector.is_empty() && !LabelSelector::from_map(selector).matches_map(own) {
+        let metadata = template.node().get(n::METADATA);
+        let at = Spot::node(metadata.unwrap_or(template.node().value())).field(n::LABELS);
+        let shown = Value::Map(own.clone());
+        e.invalid(at, &shown, "`selector` does not match template `labels`");
+    }
+    pod_spec::template(e, template);
+    let pod = template.spec();
+    if !matches!(pod.restart_policy(), "Always" | "") {
+        let at = Spot::of(pod).field(n::RESTART_POLICY);
+        e.not_supported(at, pod.restart_policy(), &["Always"]);
+    }
+    if pod.active_deadline_seconds().is_some() {
+        let text = "activeDeadlineSeconds in ReplicationController is not Supported";
+        e.forbidden(Spot::of(pod).field(n::ACTIVE_DEADLINE_SECONDS), text);
+    }
+}
+
+pub static POD_TEMPLATE: Strategy = Strategy {
+    default: |object| pod_spec::default_template(object, &[n::TEMPLATE]),
+    validate: |_, object, e| pod_spec::template(e, PodTemplate::of(Node::new(object)).template()),
+    validate_update: |_, new, _, e| {
+        pod_spec::template(e, PodTemplate::of(Node::new(new)).template());
+    },
+    generation: true,
+    cells: Some(|object, _| {
+        let template = PodTemplate::of(Node::new(object)).template();
+        let (names, images) = apps::images(template);
+        vec![
+            meta::name(object).into(),
+            names.into(),
+            images.into(),
+            labels(meta::labels(template.node().value())).into(),
+        ]
+    }),
+    ..Strategy::DEFAULT
+};
+
+pub static CONTROLLER_REVISION: Strategy = Strategy {
+    validate: |_, object, e| {
+        number(object, e);
+        data(object, e);
+    },
+    validate_update: |_, new, old, e| {
+        number(new, e);
+        let of = |v| ControllerRevision::of(Node::new(v));
+        rules::immutable(e, of(new), of(old), n::DATA);
+    },
+    cells: Some(|object, now| {
+        let revision = ControllerRevision::of(Node::new(object)).revision();
+        row(object, now, [owner(object).into(), revision.into()])
+    }),
+    ..Strategy::DEFAULT
+};
+
+fn number(object: &Value, e: &mut Errors<'_>) {
+    rules::not_negative(e, ControllerRevision::of(Node::new(object)), n::REVISION);
+}
+
+/// The state that is kept is some object.
+fn data(object: &Value, e: &mut Errors<'_>) {
+    let view = ControllerRevision::of(Node::new(object));
+    let at = Spot::of(view).field(n::DATA);
+    match view.data().map(proto::codec::json::parse) {
+        None | Some(Ok(Value::Null)) => e.required(at, "data is mandatory"),
+        Some(Ok(Value::Map(_))) => {}
+        Some(Ok(_)) => e.required(at, "data must be a valid JSON object"),
+        Some(Err(error)) => {
+            let detail = format!("error parsing data: {error}");
+            e.invalid(at, "<value omitted>", detail);
+        }
+    }
+}
+
+/// `kind.group/name` of the controller.
+fn owner(object: &Value) -> String {
+    let Some(owner) = meta::controller_of(object) else {
+        return "<none>".into();
+    };
+    let part = |field| owner.get(field).and_then(Value::as_str).unwrap_or_default();
+    let kind = part(n::KIND).to_lowercase();
+    match meta::parse_api_version(part(n::API_VERSION)) {
+        Some((group, _)) if !group.is_empty() => format!("{kind}.{group}/{}", part(n::NAME)),
+        _ => format!("{kind}/{}", part(n::NAME)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::catalogue::messages::core_v1;
+    use proto::codec::json::{self, Strictness};
+
+    use super::*;
+
+    #[test]
+    fn a_controller_selects_what_its_template_is_labelled() {
+        let text = r#"{"metadata":{"name":"c"},"spec":{"replicas":1,"template":{"metadata":{"labels":{"a":"b"}},
+            "spec":{"containers":[{"name":"c","image":"i","terminationMessagePolicy":"File","imagePullPolicy":"Always"}],
+            "restartPolicy":"Always","dnsPolicy":"Default"}}}}"#;
+        let message = core_v1::REPLICATION_CONTROLLER;
+        let decoded = json::decode(text.as_bytes(), message, Strictness::Strict);
+        let mut object = decoded.expect("the test's JSON is valid").value;
+        let problems = |object: &Value| -> Vec<String> {
+            let mut errors = Errors::new(object);
+            controller(object, &mut errors);
+            errors.into_vec().iter().map(|e| e.field.clone()).collect()
+        };
+        assert_eq!(problems(&object), ["spec.selector"]);
+        (REPLICATION_CONTROLLER.default)(&mut object);
+        assert!(problems(&object).is_empty(), "{:?}", problems(&object));
+        assert_eq!(meta::label(&object, "a"), Some("b"));
+        let cells = REPLICATION_CONTROLLER.cells.expect("it has cells")(&object, 0);
+        assert_eq!(cells.last().and_then(Value::as_str), Some("a=b"));
+        object.set(&[n::SPEC, n::SELECTOR], Value::object());
+        let mut other = Map::new();
+        other.insert("a", "c");
+        object.set(&[n::SPEC, n::SELECTOR], Value::Map(other));
+        assert_eq!(problems(&object), ["spec.template.metadata.labels"]);
+    }
+}
