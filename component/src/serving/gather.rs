@@ -168,7 +168,7 @@ mod tests {
     async fn a_flush_brings_the_task_back() {
         let (io, mut peer) = tokio::io::duplex(1 << 20);
         let mut io = Gather::new(io, true);
-        let task = tokio::spawn(async move {
+        let task = async move {
             let mut byte = [0];
             io.write_all(b"answer").await.unwrap();
             poll_fn(|cx| {
@@ -177,12 +177,15 @@ mod tests {
                 read
             })
             .await
-        });
-        let mut seen = [0; 6];
-        peer.read_exact(&mut seen).await.unwrap();
+        };
+        let client = async move {
+            let mut seen = [0; 6];
+            peer.read_exact(&mut seen).await.unwrap();
+            seen
+        };
+        let (read, seen) = tokio::join!(task, client);
+        read.unwrap();
         assert_eq!(&seen, b"answer");
-        drop(peer);
-        task.await.unwrap().unwrap();
     }
 
     #[tokio::test]
@@ -190,7 +193,7 @@ mod tests {
         let (io, mut peer) = tokio::io::duplex(1000);
         let sent: Vec<u8> = (0..300_000_u32).map(|at| (at % 251) as u8).collect();
         let all = sent.clone();
-        let writer = tokio::spawn(async move {
+        let writer = async move {
             let mut io = Gather::new(io, true);
             for part in all.chunks(7000) {
                 let (head, body) = part.split_at(part.len() / 3);
@@ -203,10 +206,10 @@ mod tests {
                 }
             }
             io.shutdown().await.unwrap();
-        });
+        };
         let mut got = Vec::new();
-        peer.read_to_end(&mut got).await.unwrap();
-        writer.await.unwrap();
+        let ((), read) = tokio::join!(writer, peer.read_to_end(&mut got));
+        read.unwrap();
         assert_eq!(got, sent);
     }
 
