@@ -46,7 +46,7 @@ use crate::node::certificate::{self, Purpose};
 use crate::node::lease::Renewal;
 use crate::node::status::Observed;
 use crate::node::{self, Agent, Machine, Sources, facts, object};
-use crate::objects::{Objects, Strategy};
+use crate::objects::{self, Objects, Strategy};
 use crate::runtime::Runtime;
 use crate::runtime::native::{self, Native};
 
@@ -375,7 +375,17 @@ impl Site {
         };
         let kubelet = &self.config.kubelet;
         let strategy = Strategy::of(&kubelet.config_map_and_secret_change_detection_strategy);
-        Objects::new(&api.client, &api.informers, strategy, &self.tasks, changed)
+        let parts = objects::Parts {
+            client: &api.client,
+            informers: &api.informers,
+            strategy,
+            node: &self.name,
+            certificates: self.config.features.enabled("PodCertificateRequest"),
+            recorder: &self.recorder,
+            metrics: &self.metrics,
+            tasks: &self.tasks,
+        };
+        Objects::new(&parts, changed)
     }
 }
 

@@ -17,7 +17,7 @@ mod security;
 pub mod sums;
 mod wiring;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -260,7 +260,9 @@ pub struct Ingredients<'a> {
     /// In order, with the files that the kubelet adds: hosts, hostname, termination message.
     pub mounts: Vec<Mount>,
     pub devices: Vec<Device>,
-    /// Maps of the pod's user namespace; for the mounts.
+    /// Groups that the pod's volumes ask for.
+    pub volume_groups: BTreeSet<u32>,
+    /// Mappings of the pod's user namespace; for the mounts.
     pub user: Option<&'a UserNamespace>,
     /// As the image store names the image.
     pub image_ref: String,
@@ -287,11 +289,16 @@ pub fn container(of: Ingredients<'_>) -> Result<ContainerConfig, Error> {
     verify_non_root(pod, container, &of.image_config.user)?;
     let mut mounts = of.mounts;
     if let Some(user) = of.user {
-        for mount in &mut mounts {
+        for mount in mounts.iter_mut().filter(|mount| !mount.image) {
             mount.uid_mappings.clone_from(&user.uids);
             mount.gid_mappings.clone_from(&user.gids);
         }
     }
+    let mut security = security::context(pod, container, facts, of.target)?;
+    let groups = &mut security.supplemental_groups;
+    let more = of.volume_groups.into_iter();
+    let more: Vec<u32> = more.filter(|group| !groups.contains(group)).collect();
+    groups.extend(more);
     Ok(ContainerConfig {
         metadata: ContainerMetadata {
             name: container.name.clone(),
@@ -317,7 +324,7 @@ pub fn container(of: Ingredients<'_>) -> Result<ContainerConfig, Error> {
         tty: container.tty.unwrap_or_default(),
         stop_signal: stop_signal(container, facts),
         resources: container_resources(pod, container, facts),
-        security: security::context(pod, container, facts, of.target)?,
+        security,
     })
 }
 

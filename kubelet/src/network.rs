@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+use crate::sys::userns::IdMap;
+
 pub mod bridge;
 pub mod choice;
 pub mod cni;
@@ -78,6 +80,9 @@ pub struct Pod {
     /// For plugins that shape traffic (`kubernetes.io/ingress-bandwidth`), bits per second.
     pub ingress_bandwidth: Option<u64>,
     pub egress_bandwidth: Option<u64>,
+    /// Mappings of the pod's user namespace, to which its network then belongs; empty for the node's.
+    #[serde(default)]
+    pub users: Vec<IdMap>,
 }
 
 /// A port of the node that leads to a port of the pod.

@@ -11,6 +11,7 @@ pub mod lease;
 pub mod machine;
 pub mod object;
 pub mod patch;
+pub mod selector;
 pub mod status;
 
 pub use agent::{Agent, Sources, reference};

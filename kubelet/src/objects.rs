@@ -1,4 +1,5 @@
-//! What pods refer to by name, from the API server: ConfigMaps, Secrets, tokens, trust bundles.
+//! What pods refer to by name, from the API server: ConfigMaps, Secrets, tokens, trust bundles; and
+//! what is made for them there: certificates. Claims and their volumes are read when they are asked for.
 //!
 //! A pod is registered before its volumes are set up and unregistered after they are gone. Between the
 //! two, what it refers to is kept at hand, one watch for each object however many pods want it
@@ -13,19 +14,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use component::client::Client;
+use component::events::Recorder;
 use component::informer::Informers;
+use component::metrics::Metrics;
 use component::{Supervisor, Task};
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use parking_lot::Mutex;
 
 mod bundle;
+mod certificate;
+mod pem;
 mod reference;
 mod store;
 mod token;
 
-use crate::volume::{Answer, ObjectError, TokenRequest, TrustBundles};
+use crate::volume::{
+    Answer, CertificateRequest, Credentials, ObjectError, TokenRequest, TrustBundles,
+};
 use bundle::Bundles;
+use certificate::Certificates;
 use reference::References;
 use store::Store;
 use token::Tokens;
@@ -66,31 +74,62 @@ pub struct Objects {
 }
 
 struct Inner {
+    client: Client,
     config_maps: Store<ConfigMap>,
     secrets: Store<Secret>,
     tokens: Tokens,
     bundles: Bundles,
+    /// None where the feature `PodCertificateRequest` is off.
+    certificates: Option<Certificates>,
     /// By uid, with the namespace.
     pods: Mutex<BTreeMap<String, (String, References)>>,
     ttl: Arc<AtomicU64>,
 }
 
+/// Where objects come from, and how.
+pub struct Parts<'a> {
+    pub client: &'a Client,
+    pub informers: &'a Informers,
+    pub strategy: Strategy,
+    /// The name of this node.
+    pub node: &'a str,
+    /// Whether pods can have certificates: the feature `PodCertificateRequest`.
+    pub certificates: bool,
+    pub recorder: &'a Recorder,
+    pub metrics: &'a Metrics,
+    pub tasks: &'a Supervisor,
+}
+
 impl Objects {
-    /// Objects from the API server.
-    pub fn new(
-        client: &Client,
-        informers: &Informers,
-        strategy: Strategy,
-        tasks: &Supervisor,
-        changed: impl Fn(&str) + Send + Sync + 'static,
-    ) -> Self {
+    /// Objects from the API server. `changed` is told the uid of a pod that something is new for.
+    pub fn new(parts: &Parts<'_>, changed: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let Parts {
+            client,
+            informers,
+            strategy,
+            tasks,
+            ..
+        } = *parts;
         let changed: Changed = Arc::new(changed);
+        let certificates = parts.certificates.then(|| {
+            Certificates::new(&certificate::Parts {
+                client,
+                informers,
+                node: parts.node,
+                recorder: parts.recorder,
+                metrics: parts.metrics,
+                tasks,
+                changed: &changed,
+            })
+        });
         let ttl = Arc::new(AtomicU64::new(TTL.as_secs()));
         let inner = Arc::new(Inner {
+            client: client.clone(),
             config_maps: Store::new("configmap", informers, strategy, &ttl, &changed),
             secrets: Store::new("secret", informers, strategy, &ttl, &changed),
             tokens: Tokens::new(client.clone(), tasks, Arc::clone(&changed)),
             bundles: Bundles::new(informers.clone(), Arc::clone(&changed)),
+            certificates,
             pods: Mutex::default(),
             ttl,
         });
@@ -130,6 +169,9 @@ impl Objects {
             inner.refer(uid, &namespace, &old, &References::default());
         }
         inner.tokens.forget(uid);
+        if let Some(certificates) = &inner.certificates {
+            certificates.forget(uid);
+        }
     }
 
     /// What the node's annotation `node.alpha.kubernetes.io/ttl` says.
@@ -209,6 +251,54 @@ impl crate::volume::Objects for Objects {
         }
         .boxed()
     }
+
+    fn certificate(&self, request: CertificateRequest) -> Answer<'_, Arc<Credentials>> {
+        async move {
+            let inner = self.inner("certificates")?;
+            let certificates = inner.certificates.as_ref().ok_or_else(|| {
+                ObjectError::Failed("the feature PodCertificateRequest is off".to_owned())
+            })?;
+            {
+                // What is forgotten with its pod must not be wanted after it.
+                let pods = inner.pods.lock();
+                if !pods.contains_key(&request.pod_uid) {
+                    let uid = &request.pod_uid;
+                    let unknown = format!("pod {uid:?} not registered");
+                    return Err(ObjectError::Failed(unknown));
+                }
+                certificates.want(&request)?;
+            }
+            certificates.get(&request).await
+        }
+        .boxed()
+    }
+
+    fn claim<'a>(&'a self, namespace: &'a str, name: &'a str) -> Answer<'a, PersistentVolumeClaim> {
+        async move {
+            let inner = self.inner("persistentvolumeclaims")?;
+            let claims = inner.client.namespaced::<PersistentVolumeClaim>(namespace);
+            let claim = claims.get(name).await;
+            claim.map_err(|e| unread("persistentvolumeclaims", name, &e))
+        }
+        .boxed()
+    }
+
+    fn persistent_volume<'a>(&'a self, name: &'a str) -> Answer<'a, PersistentVolume> {
+        async move {
+            let inner = self.inner("persistentvolumes")?;
+            let volume = inner.client.all::<PersistentVolume>().get(name).await;
+            volume.map_err(|e| unread("persistentvolumes", name, &e))
+        }
+        .boxed()
+    }
+}
+
+fn unread(kind: &'static str, name: &str, error: &component::client::Error) -> ObjectError {
+    if error.is_not_found() {
+        let name = name.to_owned();
+        return ObjectError::NotFound { kind, name };
+    }
+    ObjectError::Failed(component::supervisor::chain(error))
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ mod source;
 mod spec;
 mod status;
 mod time;
+pub mod users;
 mod worker;
 mod writer;
 
@@ -66,6 +67,7 @@ pub use admit::sysctl::Allowlist;
 pub use crash::Limits as CrashLimits;
 pub use handle::{Pods, RunningContainer};
 pub use source::url::Url as ManifestUrl;
+pub use users::Users;
 
 use registry::Registry;
 
@@ -89,6 +91,8 @@ pub struct Parts {
     /// The node's own credentials for registries.
     pub keyring: Keyring,
     pub volumes: Arc<Volumes>,
+    /// Ids for pods with `hostUsers: false`.
+    pub users: Arc<Users>,
     pub network: Arc<dyn PodNetwork>,
     pub objects: Arc<dyn Objects>,
     pub facts: watch::Receiver<Arc<NodeFacts>>,

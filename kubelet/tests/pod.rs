@@ -9,3 +9,5 @@ mod api;
 mod life;
 #[path = "pod/node.rs"]
 mod node;
+#[path = "pod/storage.rs"]
+mod storage;

@@ -19,3 +19,5 @@ mod streams;
 mod survival;
 #[path = "runtime/timing.rs"]
 mod timing;
+#[path = "runtime/users.rs"]
+mod users;

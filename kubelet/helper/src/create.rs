@@ -25,14 +25,14 @@ use crate::args::Create;
 use crate::error::{Error, chain};
 use crate::identity::Identity;
 use crate::report::{self, Report};
-use crate::{detail, devices, seccomp, sys};
+use crate::{detail, devices, seccomp, sys, users};
 
 /// Where libcontainer keeps its state, below the container's directory.
 const STATE: &str = "state";
 
 pub(crate) fn create(ask: &Create, report: Report) -> Result<(), Error> {
     detail::listen(report);
-    let spec = load(&ask.spec)?;
+    let mut spec = load(&ask.spec)?;
     let process = spec
         .process()
         .clone()
@@ -55,6 +55,14 @@ pub(crate) fn create(ask: &Create, report: Report) -> Result<(), Error> {
         let made =
             sys::open_root(root.path()).and_then(|fd| sys::open_dir(&fd, process.cwd(), true));
         made.map_err(Error::at(process.cwd()))?;
+    }
+
+    if users::are_own(&spec) {
+        // Inside, nobody may give away what belongs to the node's root.
+        let uid = process.user().uid();
+        let owner = users::on_node(&spec, uid);
+        sys::give_streams_to(owner.ok_or_else(|| Error::Spec(format!("no user {uid}")))?);
+        users::put_aside(&mut spec, &ask.dir)?;
     }
 
     let identity = Identity::of(&process, filter)?.making_working_dir();

@@ -13,7 +13,7 @@ use crate::create::load;
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::report::{self, Report};
-use crate::{cgroup, seccomp, sys};
+use crate::{cgroup, seccomp, sys, users};
 
 pub(crate) fn exec(ask: &Exec, report: Report) -> Result<(), Error> {
     let spec = load(&ask.spec)?;
@@ -39,6 +39,10 @@ pub(crate) fn exec(ask: &Exec, report: Report) -> Result<(), Error> {
             .map_err(Error::doing("resource limit"))?;
     }
     sys::set_undumpable().map_err(Error::doing("dumpable"))?;
+    if let Some(owner) = users::on_node(&spec, identity.uid()) {
+        // Inside, nobody may give away what belongs to the node's root.
+        sys::give_streams_to(owner);
+    }
     join_namespaces(&target, ask.pid)?;
     let terminal = ask
         .tty

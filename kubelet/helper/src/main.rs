@@ -25,6 +25,7 @@ mod identity;
 mod report;
 mod seccomp;
 mod sys;
+mod users;
 
 use std::process::ExitCode;
 

@@ -11,8 +11,10 @@ use std::ptr;
 
 use oci_spec::runtime::PosixRlimitType;
 
+mod mounts;
 mod privilege;
 
+pub(crate) use mounts::{attach_tree, clone_tree, cover, map_ids, own_mounts};
 pub(crate) use privilege::{
     CapabilitySets, attach_device_filter, install_filter, limit_bounding, set_apparmor,
     set_capabilities, set_no_new_privileges, set_user,

@@ -17,6 +17,8 @@ pub(crate) struct Namespaces {
     pub(crate) ipc: Option<OwnedFd>,
     pub(crate) uts: Option<OwnedFd>,
     pub(crate) pid: Option<OwnedFd>,
+    /// Owns the others, if the pod has users of its own.
+    pub(crate) user: Option<OwnedFd>,
     /// The process that holds `pid`.
     pause: Option<i32>,
 }
@@ -25,10 +27,15 @@ pub(crate) struct Namespaces {
 const PAUSE_ID: u32 = 65_535;
 
 impl Namespaces {
-    /// Makes what is asked for. `network` is the network namespace that was handed over.
-    pub(crate) fn make(ask: &MakeSandbox, network: Option<OwnedFd>) -> io::Result<Self> {
+    /// Makes what is asked for. `network` and `user` are the namespaces that were handed over.
+    pub(crate) fn make(
+        ask: &MakeSandbox,
+        network: Option<OwnedFd>,
+        user: Option<OwnedFd>,
+    ) -> io::Result<Self> {
         let mut made = Self {
             net: network,
+            user,
             ..Self::default()
         };
         made.make_plain(ask)?;
@@ -45,6 +52,7 @@ impl Namespaces {
             (&self.ipc, helper_fd::IPC),
             (&self.uts, helper_fd::UTS),
             (&self.pid, helper_fd::PID),
+            (&self.user, helper_fd::USER),
         ];
         all.into_iter()
             .filter_map(|(fd, place)| fd.as_ref().map(|fd| (fd, place)))
@@ -72,8 +80,10 @@ impl Namespaces {
         if kinds == 0 && ask.sysctls.is_empty() {
             return Ok(());
         }
-        let given = self.net.as_ref();
+        let (given, user) = (self.net.as_ref(), self.user.as_ref());
         let mut maker = Copy::start(|| {
+            // First: what is made now belongs to it.
+            user.map_or(Ok(()), become_root_of)?;
             if let Some(network) = given {
                 sys::enter(network.as_fd())?;
             }
@@ -108,11 +118,13 @@ impl Namespaces {
             .into_iter()
             .flatten()
             .collect();
+        let user = self.user.as_ref();
         let (said, says) = sys::pipe()?;
         let maker = Copy::start(|| {
             cgroups
                 .iter()
                 .try_for_each(|file| std::fs::write(file, "0"))?;
+            user.map_or(Ok(()), become_root_of)?;
             joined
                 .iter()
                 .try_for_each(|namespace| sys::enter(namespace.as_fd()))?;
@@ -146,6 +158,11 @@ impl Namespaces {
         self.pid = Some(File::open(format!("/proc/{pid}/ns/pid"))?.into());
         Ok(())
     }
+}
+
+fn become_root_of(user: &OwnedFd) -> io::Result<()> {
+    sys::enter(user.as_fd())?;
+    sys::become_root()
 }
 
 fn set_sysctl(sysctl: &Pair) -> io::Result<()> {

@@ -246,6 +246,9 @@ wire! {
         sysctls: Vec<Pair>,
         /// `cgroup.procs` files that the holder of the PID namespace joins.
         pause_cgroups: Vec<String>,
+        /// A descriptor of a user namespace comes along, after the network's: all namespaces are made
+        /// in it and belong to it.
+        user: bool,
     }
 
     /// A name and a value.

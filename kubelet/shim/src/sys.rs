@@ -371,6 +371,16 @@ pub(crate) fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Root of the user namespace just entered.
+pub(crate) fn become_root() -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    unsafe {
+        check(libc::setresgid(0, 0, 0))?;
+        check(libc::setresuid(0, 0, 0))?;
+    }
+    Ok(())
+}
+
 pub(crate) fn set_hostname(name: &str) -> io::Result<()> {
     // SAFETY: pointer and length are of one live string.
     check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) })?;

@@ -27,7 +27,7 @@ use crate::make::NodeFacts;
 use crate::network::PodNetwork;
 use crate::node::certificate::{self, Names, Purpose};
 use crate::objects::Objects;
-use crate::pod::{self, Allowlist, CrashLimits, ManifestUrl, Pods};
+use crate::pod::{self, Allowlist, CrashLimits, ManifestUrl, Pods, Users, users};
 use crate::runtime::Runtime;
 use crate::server;
 use crate::volume::Volumes;
@@ -60,7 +60,7 @@ impl Workloads<'_> {
         let moved = Arc::new(Notify::new());
         self.register_objects(&objects, &moved);
         let probes = Metrics::new();
-        let pods = pod::start(self.parts(&objects, &probes));
+        let pods = pod::start(self.parts(&objects, &probes)?);
         let _ = known.set(pods.clone());
         self.share_cpu(&pods, moved);
         self.evict(&pods)?;
@@ -95,7 +95,7 @@ impl Workloads<'_> {
             });
     }
 
-    fn parts(&self, objects: &Objects, probes: &Metrics) -> pod::Parts {
+    fn parts(&self, objects: &Objects, probes: &Metrics) -> anyhow::Result<pod::Parts> {
         let site = self.site;
         let kubelet = &site.config.kubelet;
         let volumes = Volumes::new(
@@ -103,8 +103,10 @@ impl Workloads<'_> {
             Arc::new(objects.clone()),
             self.facts.borrow().allocatable.clone(),
         );
+        let facts = self.facts.clone();
+        let volumes = volumes.with_labels(move || facts.borrow().labels.clone());
         let longest = kubelet.crash_loop_back_off.max_container_restart_period;
-        pod::Parts {
+        Ok(pod::Parts {
             client: site.api.as_ref().map(|api| api.client.clone()),
             informers: site.api.as_ref().map(|api| api.informers.clone()),
             recorder: site.recorder.clone(),
@@ -113,6 +115,7 @@ impl Workloads<'_> {
             store: Arc::clone(&self.images.store),
             keyring: keyring(&site.config.node.root),
             volumes: Arc::new(volumes),
+            users: Arc::new(self.users()?),
             network: Arc::clone(&self.network),
             objects: Arc::new(objects.clone()),
             facts: self.facts.clone(),
@@ -129,7 +132,22 @@ impl Workloads<'_> {
             tasks: site.tasks.clone(),
             metrics: site.metrics.clone(),
             probe_metrics: probes.clone(),
-        }
+        })
+    }
+
+    /// Ids for pods with users of their own.
+    fn users(&self) -> anyhow::Result<Users> {
+        let kubelet = &self.site.config.kubelet;
+        let asked = kubelet.user_namespaces.as_ref().and_then(|u| u.ids_per_pod);
+        let length = asked.map_or(Ok(65_536), u32::try_from)?;
+        let all = users::Range::of_node(length)?;
+        let max_pods = u32::try_from(kubelet.max_pods).unwrap_or(0);
+        Ok(Users::open(
+            &self.site.config.node.root,
+            all,
+            length,
+            max_pods,
+        )?)
     }
 
     fn manifest_url(&self) -> Option<ManifestUrl> {

@@ -31,6 +31,7 @@ fn ingredients<'a>(pod: &'a Pod, facts: &'a NodeFacts) -> Ingredients<'a> {
         env: vec![("WHO".into(), "world".into())],
         mounts: vec![Mount::default()],
         devices: Vec::new(),
+        volume_groups: BTreeSet::new(),
         user: None,
         image_ref: "sha256:1".into(),
         image_config: ImageConfig::default(),
@@ -43,6 +44,19 @@ fn ingredients<'a>(pod: &'a Pod, facts: &'a NodeFacts) -> Ingredients<'a> {
 
 fn made(container: Value) -> Result<ContainerConfig, Error> {
     super::container(ingredients(&single(container), &NodeFacts::default()))
+}
+
+#[test]
+fn volumes_give_their_groups_to_every_container() {
+    let pod = pod(json!({
+        "containers": [{ "name": "c" }], "securityContext": { "supplementalGroups": [777] },
+    }));
+    let facts = NodeFacts::default();
+    let made = container(Ingredients {
+        volume_groups: [777, 2000].into(),
+        ..ingredients(&pod, &facts)
+    });
+    assert_eq!(made.unwrap().security.supplemental_groups, [777, 2000]);
 }
 
 #[test]
@@ -217,13 +231,20 @@ fn mounts_of_a_pod_with_users_of_its_own_are_mapped() {
         uids: map.clone(),
         gids: map.clone(),
     };
+    let image = Mount {
+        image: true,
+        ..Mount::default()
+    };
     let of = Ingredients {
         user: Some(&user),
+        mounts: vec![Mount::default(), image],
         ..ingredients(&pod, &facts)
     };
     let made = container(of).unwrap();
     assert_eq!(made.mounts[0].uid_mappings, map);
     assert_eq!(made.mounts[0].gid_mappings, map);
+    // An image comes as the pod's users see it.
+    assert!(made.mounts[1].uid_mappings.is_empty());
 }
 
 #[test]
@@ -481,7 +502,7 @@ fn host_ports_and_bandwidth_are_for_the_pod_network() {
         )]))
     };
     pod.metadata.annotations = annotations("10M");
-    let made = network(&pod).unwrap();
+    let made = network(&pod, None).unwrap();
     let ports: Vec<String> = made.host_ports.iter().map(ToString::to_string).collect();
     assert_eq!(ports, ["127.0.0.1:8080/TCP", "53/UDP", "10/TCP"]);
     assert_eq!(made.egress_bandwidth, Some(10_000_000));
@@ -489,7 +510,7 @@ fn host_ports_and_bandwidth_are_for_the_pod_network() {
     for bad in ["1", "x", "2P"] {
         pod.metadata.annotations = annotations(bad);
         assert!(
-            matches!(network(&pod), Err(Error::Bandwidth { .. })),
+            matches!(network(&pod, None), Err(Error::Bandwidth { .. })),
             "{bad}"
         );
     }

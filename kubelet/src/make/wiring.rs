@@ -8,6 +8,7 @@ use proto::quantity::Quantity;
 
 use super::{Error, annotation, containers, spec, uid};
 use crate::network::{self, HostPort, Protocol};
+use crate::runtime::sandbox::UserNamespace;
 
 const INGRESS: &str = "kubernetes.io/ingress-bandwidth";
 const EGRESS: &str = "kubernetes.io/egress-bandwidth";
@@ -18,7 +19,7 @@ const BANDWIDTH: std::ops::RangeInclusive<i64> = 1_000..=1_000_000_000_000_000;
 ///
 /// # Errors
 /// If a port or an annotation cannot be.
-pub fn network(pod: &Pod) -> Result<network::Pod, Error> {
+pub fn network(pod: &Pod, user: Option<&UserNamespace>) -> Result<network::Pod, Error> {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let mut host_ports = Vec::new();
     for container in containers(pod) {
@@ -36,6 +37,7 @@ pub fn network(pod: &Pod) -> Result<network::Pod, Error> {
         host_ports,
         ingress_bandwidth: bandwidth(pod, INGRESS)?,
         egress_bandwidth: bandwidth(pod, EGRESS)?,
+        users: user.map(UserNamespace::ids).unwrap_or_default(),
     })
 }
 

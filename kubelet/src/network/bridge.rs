@@ -289,7 +289,7 @@ impl Inner {
         let Fresh {
             fd,
             rtnl: mut inside,
-        } = self.namespaces.fresh()?;
+        } = self.namespaces.fresh(&record.pod.users)?;
         let mac = mac(&record.ips);
         let veth = Veth {
             name: &record.veth,

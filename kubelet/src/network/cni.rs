@@ -273,7 +273,7 @@ impl Inner {
     }
 
     fn add(&self, record: &mut Record) -> Result<()> {
-        let fresh = self.namespaces.fresh()?;
+        let fresh = self.namespaces.fresh(&record.pod.users)?;
         let netns = self.namespaces.pin(&record.pod.uid, fresh.fd.as_fd())?;
         let run = self.run("ADD", record, &netns);
         let mut result = None;

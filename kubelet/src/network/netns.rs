@@ -10,12 +10,13 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use parking_lot::Mutex;
 
 use super::rtnl::{self, Rtnl};
 use super::{Error, Result};
 use crate::sys::mount;
+use crate::sys::userns::{self, IdMap};
 
 /// An unused namespace with loopback up, and a socket to configure it.
 pub(super) struct Fresh {
@@ -56,8 +57,12 @@ impl Namespaces {
         self.dir.join(uid)
     }
 
-    /// A namespace nobody uses yet.
-    pub(super) fn fresh(&self) -> Result<Fresh> {
+    /// A namespace nobody uses yet. One for a pod with a user namespace of its own, whose mappings
+    /// these are, belongs to that.
+    pub(super) fn fresh(&self, ids: &[IdMap]) -> Result<Fresh> {
+        if !ids.is_empty() {
+            return create_for(ids);
+        }
         let spare = self.spare.lock().pop();
         spare.map_or_else(create, Ok)
     }
@@ -107,18 +112,30 @@ impl Namespaces {
 fn create() -> Result<Fresh> {
     on_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET).map_err(|err| Error::Netns(err.into()))?;
-        for (key, value) in SYSCTLS {
-            // Each may be missing: IPv6 can be off.
-            let _ = fs::write(Path::new("/proc/sys/net").join(key), value);
-        }
-        let fd = File::open("/proc/thread-self/ns/net")
-            .map_err(Error::Netns)?
-            .into();
-        let mut rtnl = Rtnl::open()?;
-        const LOOPBACK: u32 = 1;
-        rtnl.run(vec![rtnl::set_up(LOOPBACK)])?;
-        Ok(Fresh { fd, rtnl })
+        let fd = File::open("/proc/thread-self/ns/net").map_err(Error::Netns)?;
+        prepare(fd.into())
     })
+}
+
+/// Makes a namespace that belongs to a new user namespace.
+fn create_for(ids: &[IdMap]) -> Result<Fresh> {
+    let fd = userns::create_network(ids, ids).map_err(Error::Netns)?;
+    on_thread(|| {
+        setns(&fd, CloneFlags::CLONE_NEWNET).map_err(|err| Error::Netns(err.into()))?;
+        prepare(fd)
+    })
+}
+
+/// Prepares the namespace that this thread is in.
+fn prepare(fd: OwnedFd) -> Result<Fresh> {
+    for (key, value) in SYSCTLS {
+        // Each may be missing: IPv6 can be off.
+        let _ = fs::write(Path::new("/proc/sys/net").join(key), value);
+    }
+    let mut rtnl = Rtnl::open()?;
+    const LOOPBACK: u32 = 1;
+    rtnl.run(vec![rtnl::set_up(LOOPBACK)])?;
+    Ok(Fresh { fd, rtnl })
 }
 
 fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
 use component::informer::{Informer, Informers};
 use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -16,7 +15,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 
-use super::Changed;
+use super::{Changed, pem};
 use crate::volume::{ObjectError, TrustBundles};
 
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -173,21 +172,6 @@ fn normalized(bundles: &[Arc<ClusterTrustBundle>], salt: &[u8]) -> Vec<u8> {
     ordered.sort();
     ordered
         .iter()
-        .flat_map(|(_, der)| pem(der).into_bytes())
+        .flat_map(|(_, der)| pem::certificate(der).into_bytes())
         .collect()
-}
-
-/// As Go writes it: 64 characters a line.
-fn pem(der: &[u8]) -> String {
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, more) = rest.split_at(rest.len().min(64));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = more;
-    }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    pem
 }

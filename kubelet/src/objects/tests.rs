@@ -19,7 +19,17 @@ fn node(strategy: Strategy) -> Node {
     let tasks = Supervisor::current();
     let informers = Informers::new(client.clone(), tasks.clone());
     let (tell, changed) = mpsc::unbounded_channel();
-    let objects = Objects::new(&client, &informers, strategy, &tasks, move |uid| {
+    let parts = Parts {
+        client: &client,
+        informers: &informers,
+        strategy,
+        node: "node-1",
+        certificates: true,
+        recorder: &Recorder::discarding(),
+        metrics: &Metrics::new(),
+        tasks: &tasks,
+    };
+    let objects = Objects::new(&parts, move |uid| {
         let _ = tell.send(uid.to_owned());
     });
     Node {
@@ -233,4 +243,121 @@ async fn without_an_api_server_there_is_a_clear_answer() {
         error.to_string(),
         "cannot get secrets when kubelet is in standalone mode"
     );
+}
+
+fn certificate_request(key_type: &str) -> CertificateRequest {
+    CertificateRequest {
+        namespace: "ns".to_owned(),
+        service_account: "sa".to_owned(),
+        pod: "u".to_owned(),
+        pod_uid: "u".to_owned(),
+        volume: "tls".to_owned(),
+        source: 0,
+        signer: "example.com/s".to_owned(),
+        key_type: key_type.to_owned(),
+        max_expiration_seconds: Some(3600),
+        annotations: BTreeMap::from([("example.com/a".to_owned(), "b".to_owned())]),
+    }
+}
+
+/// The end of what is there at the start of a watch.
+async fn no_more(lines: &component::testing::Lines, version: &str, kind: &str) {
+    let meta = json!({
+        "resourceVersion": "5", "annotations": {"k8s.io/initial-events-end": "true"},
+    });
+    let end = json!({"apiVersion": version, "kind": kind, "metadata": meta});
+    lines.event("BOOKMARK", &end).await;
+}
+
+#[tokio::test]
+async fn a_certificate_is_asked_for_once_and_given_when_it_is_signed() {
+    const V1: &str = "certificates.k8s.io/v1";
+    let mut node = node(Strategy::Get);
+    node.objects.register_pod(&pod("u", "m"));
+    // Whoever wanted it gives up; it is asked for all the same.
+    let wanted = node.objects.certificate(certificate_request("ECDSAP256"));
+    assert!(wanted.now_or_never().is_none());
+    let (seen, requests) = node.api.next().await.stream();
+    assert_eq!(
+        seen.path,
+        "/apis/certificates.k8s.io/v1/podcertificaterequests"
+    );
+    assert_eq!(seen.param("fieldSelector"), "spec.nodeName=node-1");
+    no_more(&requests, V1, "PodCertificateRequest").await;
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": "sa", "namespace": "ns", "uid": "account"},
+    });
+    let seen = node.api.next().await.json(&account);
+    assert_eq!(seen.path, "/api/v1/namespaces/ns/serviceaccounts/sa");
+    let (_, nodes) = node.api.next().await.stream();
+    let of_node = json!({"name": "node-1", "uid": "node-uid", "resourceVersion": "1"});
+    let of_node = json!({"apiVersion": "v1", "kind": "Node", "metadata": of_node});
+    nodes.event("ADDED", &of_node).await;
+    no_more(&nodes, "v1", "Node").await;
+
+    let ask = node.api.next().await;
+    assert_eq!(ask.seen.method, "POST");
+    let mut request = ask.seen.json();
+    let spec = request["spec"].clone();
+    for (field, value) in [
+        ("signerName", "example.com/s"),
+        ("podUID", "u"),
+        ("serviceAccountUID", "account"),
+        ("nodeName", "node-1"),
+        ("nodeUID", "node-uid"),
+    ] {
+        assert_eq!(spec[field], value, "{field}");
+    }
+    assert_eq!(spec["maxExpirationSeconds"], 3600);
+    assert_eq!(
+        spec["unverifiedUserAnnotations"],
+        json!({"example.com/a": "b"})
+    );
+    assert_eq!(request["metadata"]["generateName"], "req-");
+    assert_eq!(request["metadata"]["ownerReferences"][0]["uid"], "u");
+    request["metadata"]["name"] = "req-1".into();
+    request["metadata"]["resourceVersion"] = "6".into();
+    request["metadata"]["creationTimestamp"] = component::clock::now().to_string().into();
+    ask.json(&request);
+    requests.event("ADDED", &request).await;
+
+    let in_a_day = component::clock::now().as_second() + 86_400;
+    request["metadata"]["resourceVersion"] = "7".into();
+    request["status"] = json!({
+        "certificateChain": "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n",
+        "beginRefreshAt": proto::time::print_time(in_a_day),
+        "notAfter": proto::time::print_time(in_a_day),
+        "conditions": [{
+            "type": "Issued", "status": "True", "reason": "r", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }],
+    });
+    requests.event("MODIFIED", &request).await;
+    assert_eq!(node.changed.recv().await.unwrap(), "u");
+    let given = node.objects.certificate(certificate_request("ECDSAP256"));
+    let given = given.await.unwrap();
+    assert!(given.key.starts_with(b"-----BEGIN PRIVATE KEY-----"));
+    assert!(given.chain.starts_with(b"-----BEGIN CERTIFICATE-----"));
+    assert!(node.api.is_quiet().await, "one request only");
+    // With the pod, its certificate is forgotten.
+    node.objects.unregister_pod("u");
+    let gone = node.objects.certificate(certificate_request("ECDSAP256"));
+    assert_eq!(
+        gone.await.unwrap_err().to_string(),
+        "pod \"u\" not registered"
+    );
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_made_is_told_at_once() {
+    let mut node = node(Strategy::Get);
+    node.objects.register_pod(&pod("u", "m"));
+    let refused = node.objects.certificate(certificate_request("RSA4096"));
+    let said = refused.await.unwrap_err().to_string();
+    assert!(
+        said.starts_with("while generating keypair: keys of type RSA4096"),
+        "{said}"
+    );
+    assert!(node.api.is_quiet().await);
 }

@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{
-    Affinity, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration,
-};
+use k8s_openapi::api::core::v1::{Affinity, Pod, Taint, Toleration};
 
 use super::next::Evict;
 use super::spec;
 use crate::make::sums::{self, Amounts, List};
+use crate::node::selector;
 
 pub(crate) mod sysctl;
 #[cfg(test)]
@@ -27,8 +26,6 @@ pub(crate) struct Node<'a> {
     pub(crate) taints: &'a [Taint],
     pub(crate) allocatable: Amounts<'a>,
     pub(crate) sysctls: &'a Allowlist,
-    /// Volumes of devices, claims and others that this kubelet does not have yet are refused here.
-    pub(crate) host_users_only: bool,
 }
 
 /// Whether the pod may run beside the others that were taken before.
@@ -55,12 +52,6 @@ pub(crate) fn admit(pod: &Pod, others: &[Arc<Pod>], node: &Node<'_>) -> Result<(
         return refuse(
             "PodOSNotSupported",
             "Failed to admit pod as the OS field doesn't match node OS".into(),
-        );
-    }
-    if node.host_users_only && spec.host_users == Some(false) {
-        return refuse(
-            "UnexpectedAdmissionError",
-            "user namespaces (hostUsers: false) are not supported by this node".into(),
         );
     }
     if let Some(short) = shortage(pod, others, &node.allocatable) {
@@ -190,36 +181,7 @@ fn matches_node(pod: &Pod, node: &Node<'_>) -> bool {
     };
     match spec.affinity.as_ref().and_then(affinity) {
         None => true,
-        Some(terms) => terms.iter().any(|term| term_matches(term, node)),
-    }
-}
-
-fn term_matches(term: &NodeSelectorTerm, node: &Node<'_>) -> bool {
-    let labels = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    // An empty term selects nothing.
-    let empty = labels.is_empty() && fields.is_empty();
-    let field = |key: &str| (key == "metadata.name").then_some(node.name);
-    let label = |key: &str| node.labels.get(key).map(String::as_str);
-    !empty
-        && labels.iter().all(|r| requirement_holds(r, label(&r.key)))
-        && fields.iter().all(|r| requirement_holds(r, field(&r.key)))
-}
-
-fn requirement_holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let listed = value.is_some_and(|value| values.iter().any(|v| v == value));
-    let number = |text: Option<&str>| text.and_then(|t| t.parse::<i64>().ok());
-    let limit = number(values.first().map(String::as_str));
-    let compared = number(value).zip(limit);
-    match requirement.operator.as_str() {
-        "In" => listed,
-        "NotIn" => !listed,
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => compared.is_some_and(|(value, limit)| value > limit),
-        "Lt" => compared.is_some_and(|(value, limit)| value < limit),
-        _ => false,
+        Some(terms) => selector::matches(&terms, node.name, node.labels),
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) async fn reconcile(shared: &Shared) {
     for uid in shared.parts.volumes.orphans(&live) {
         remove_dir(shared, &uid).await;
     }
+    shared.parts.volumes.sweep().await;
+    shared.parts.users.retain(|uid| live.contains(uid));
     snapshots(shared, &live).await;
     links(shared).await;
 }
@@ -102,6 +104,7 @@ async fn sandboxes(shared: &Shared) -> Result<(), crate::runtime::Error> {
         let dir = shared.facts().log_dir.join(dir);
         let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir)).await;
         remove_dir(shared, &meta.uid).await;
+        shared.parts.users.release(&meta.uid);
     }
     Ok(())
 }

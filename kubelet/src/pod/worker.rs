@@ -184,7 +184,6 @@ impl Worker {
             taints: taints.unwrap_or_default(),
             allocatable: sums::parsed(Some(&facts.allocatable)),
             sysctls: &self.shared.parts.sysctls,
-            host_users_only: true,
         };
         let mut registry = self.shared.registry.lock();
         let others = registry.admitted_but(&self.uid);

@@ -82,6 +82,9 @@ pub struct Mount {
     /// Read-only for everything mounted below, too.
     pub recursive_read_only: bool,
     pub propagation: MountPropagation,
+    /// The file system of an image, with the owners that the container's users see.
+    #[serde(default)]
+    pub image: bool,
     /// Id-mapped, if not empty.
     pub uid_mappings: Vec<IdMapping>,
     pub gid_mappings: Vec<IdMapping>,

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::container::Resources;
+use crate::sys::userns::IdMap;
 
 /// Which pod a sandbox belongs to.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -76,6 +77,26 @@ pub enum Network {
 pub struct UserNamespace {
     pub uids: Vec<IdMapping>,
     pub gids: Vec<IdMapping>,
+}
+
+impl UserNamespace {
+    /// The same mappings for users and groups, as the kubelet hands them out.
+    #[must_use]
+    pub fn ids(&self) -> Vec<IdMap> {
+        self.uids.iter().map(|ids| ids.map()).collect()
+    }
+}
+
+impl IdMapping {
+    /// As the kernel is told.
+    #[must_use]
+    pub const fn map(&self) -> IdMap {
+        IdMap {
+            inside: self.container_id,
+            host: self.host_id,
+            length: self.length,
+        }
+    }
 }
 
 /// A range of ids.

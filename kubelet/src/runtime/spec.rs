@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use shim::protocol::helper_fd;
 
 use super::container::{ContainerConfig, ContainerUser, SecurityProfile};
-use super::sandbox::{NamespaceMode, Network, PodSandboxConfig};
+use super::sandbox::{IdMapping, NamespaceMode, Network, PodSandboxConfig};
 use super::signal::Signal;
 use devices::HostDevice;
 
@@ -75,7 +75,7 @@ pub enum Error {
     Capability(String),
     #[error("path {0:?} is not text")]
     Path(PathBuf),
-    #[error("id-mapped mounts are not supported")]
+    #[error("id-mapped mounts need a user namespace of the pod")]
     IdMapped,
 }
 
@@ -135,14 +135,19 @@ pub fn build(input: &Input<'_>) -> Result<Value, Error> {
     } else {
         (&security.masked_paths, &security.readonly_paths)
     };
+    let devices = input.devices.iter().filter(|device| device.is_in_dev());
     let mut linux = json!({
         "cgroupsPath": input.cgroup,
         "namespaces": namespaces(input),
-        "devices": input.devices.iter().map(HostDevice::node).collect::<Vec<_>>(),
+        "devices": devices.map(HostDevice::node).collect::<Vec<_>>(),
         "resources": { "devices": device_rules(input) },
         "maskedPaths": masked,
         "readonlyPaths": readonly,
     });
+    if let Some(user) = &input.sandbox.user {
+        linux["uidMappings"] = mappings(&user.uids);
+        linux["gidMappings"] = mappings(&user.gids);
+    }
     if let Some(propagation) = mounts::root_propagation(&container.mounts) {
         linux["rootfsPropagation"] = propagation.into();
     }
@@ -153,6 +158,12 @@ pub fn build(input: &Input<'_>) -> Result<Value, Error> {
         "mounts": mounts::all(input)?,
         "linux": linux,
     }))
+}
+
+/// Ranges of ids as a document has them.
+fn mappings(all: &[IdMapping]) -> Value {
+    let one = |ids: &IdMapping| json!({ "containerID": ids.container_id, "hostID": ids.host_id, "size": ids.length });
+    all.iter().map(one).collect()
 }
 
 fn text(path: &Path) -> Result<&str, Error> {
@@ -288,6 +299,9 @@ fn namespaces(input: &Input<'_>) -> Vec<Value> {
     let joined =
         |kind: &str, fd: i32| json!({ "type": kind, "path": format!("/proc/self/fd/{fd}") });
     let mut all = vec![json!({ "type": "mount" })];
+    if input.sandbox.user.is_some() {
+        all.push(joined("user", helper_fd::USER));
+    }
     if input.sandbox.network != Network::Node {
         all.push(joined("network", helper_fd::NET));
         all.push(joined("uts", helper_fd::UTS));

@@ -73,20 +73,82 @@ impl Attributes {
     }
 }
 
+/// What is said about a mount in words, as `mount -o` takes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Of the mount.
+    pub attributes: Attributes,
+    /// For the file system itself: a flag, or a key with its value.
+    pub own: Vec<(String, Option<String>)>,
+}
+
+impl Options {
+    /// Tells the options of every mount from those that only the file system knows.
+    #[must_use]
+    pub fn parse<'a>(options: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut all = Self::default();
+        for option in options {
+            let attribute = match option {
+                "" | "defaults" | "rw" | "suid" | "dev" | "exec" | "relatime" | "diratime"
+                | "bind" => 0,
+                "ro" => libc::MOUNT_ATTR_RDONLY,
+                "nosuid" => libc::MOUNT_ATTR_NOSUID,
+                "nodev" => libc::MOUNT_ATTR_NODEV,
+                "noexec" => libc::MOUNT_ATTR_NOEXEC,
+                "noatime" => libc::MOUNT_ATTR_NOATIME,
+                "strictatime" => libc::MOUNT_ATTR_STRICTATIME,
+                "nodiratime" => libc::MOUNT_ATTR_NODIRATIME,
+                "nosymfollow" => libc::MOUNT_ATTR_NOSYMFOLLOW,
+                own => {
+                    let (key, value) = match own.split_once('=') {
+                        Some((key, value)) => (key, Some(value.to_owned())),
+                        None => (own, None),
+                    };
+                    all.own.push((key.to_owned(), value));
+                    continue;
+                }
+            };
+            all.attributes = all.attributes.and(Attributes(attribute));
+        }
+        all
+    }
+
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.attributes.0 & libc::MOUNT_ATTR_RDONLY != 0
+    }
+}
+
+/// The file system on a block device, detached.
+pub fn device(fs: &str, device: &Path, options: &Options) -> Result<Detached> {
+    let context = Context::open(fs)?;
+    context.set("source", device.as_os_str().as_bytes())?;
+    if options.is_read_only() {
+        context.flag("ro")?;
+    }
+    for (key, value) in &options.own {
+        match value {
+            Some(value) => context.set(key, value.as_bytes())?,
+            None => context.flag(key)?,
+        }
+    }
+    context.mount(options.attributes)
+}
+
 /// A file system being configured.
 struct Context {
     fd: OwnedFd,
-    fs: &'static str,
+    fs: String,
 }
 
 impl Context {
-    fn open(fs: &'static str) -> Result<Self> {
+    fn open(fs: &str) -> Result<Self> {
         let name = cstring(fs.as_bytes())?;
         // SAFETY: fsopen(const char *, unsigned int) with a live C string.
         let fd = unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), libc::FSOPEN_CLOEXEC) };
         Ok(Self {
             fd: owned(fd).ok_or_else(|| Error::call("fsopen", Path::new(fs)))?,
-            fs,
+            fs: fs.to_owned(),
         })
     }
 
@@ -152,7 +214,7 @@ impl Context {
             Err(_) => {
                 return Error::Call {
                     call,
-                    path: self.fs.into(),
+                    path: self.fs.clone().into(),
                     source,
                     log,
                 };
@@ -199,6 +261,21 @@ impl Detached {
         }
     }
 
+    /// The same with these attributes on top.
+    pub fn with(self, attributes: Attributes) -> Result<Self> {
+        if attributes != Attributes::NONE {
+            let atime = attributes.0 & libc::MOUNT_ATTR__ATIME;
+            let clear = if atime == 0 {
+                0
+            } else {
+                libc::MOUNT_ATTR__ATIME
+            };
+            self.change(attributes.0, clear, 0, None, false)
+                .map_err(|source| changed("mount_setattr", Path::new(""), source))?;
+        }
+        Ok(self)
+    }
+
     fn set(
         &self,
         attributes: u64,
@@ -206,9 +283,21 @@ impl Detached {
         userns: Option<RawFd>,
         recursive: bool,
     ) -> io::Result<()> {
+        self.change(attributes, 0, propagation, userns, recursive)
+    }
+
+    fn change(
+        &self,
+        attributes: u64,
+        clear: u64,
+        propagation: u64,
+        userns: Option<RawFd>,
+        recursive: bool,
+    ) -> io::Result<()> {
         // SAFETY: an all-zero mount_attr is a valid value of this plain struct.
         let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
         attr.attr_set = attributes;
+        attr.attr_clr = clear;
         attr.propagation = propagation;
         attr.userns_fd = userns.map_or(0, |fd| fd as u64);
         let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };

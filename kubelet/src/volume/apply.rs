@@ -10,9 +10,13 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Pod, VolumeMount};
 
 use super::atomic::{self, Payload};
+use super::claim::{self, Bound, Claimed};
 use super::collect::Collector;
+use super::persistent::{Got, PodSite};
 use super::plan::{Files, Medium, Planned, Source, plan};
-use super::{CleanupError, Failure, PodVolumes, Volume, Volumes, host_path, is_uid, ownership};
+use super::{
+    CleanupError, Failure, ObjectError, PodVolumes, Volume, Volumes, host_path, is_uid, ownership,
+};
 use crate::sys::file;
 use crate::sys::mount::{self, Attributes, Tmpfs};
 
@@ -64,20 +68,15 @@ enum What {
         payload: Payload,
         nested: Vec<PathBuf>,
     },
-    Image,
+    /// Made by others: images, persistent volumes.
+    Elsewhere,
 }
 
 pub(super) async fn set_up(volumes: &Volumes, pod: &Pod) -> Result<PodVolumes, Vec<Failure>> {
     let uid = pod.metadata.uid.clone().unwrap_or_default();
-    let fail = |volume: &str, cause: String| Failure {
-        volume: volume.to_owned(),
-        cause,
-    };
     if !is_uid(&uid) {
-        return Err(vec![fail(
-            "",
-            format!("{uid:?} cannot name a pod's directory"),
-        )]);
+        let cause = format!("{uid:?} cannot name a pod's directory");
+        return Err(vec![Failure::set_up("", cause)]);
     }
     let fs_group = ownership::fs_group(pod);
     let collector = Collector {
@@ -87,8 +86,17 @@ pub(super) async fn set_up(volumes: &Volumes, pod: &Pod) -> Result<PodVolumes, V
         fs_user: ownership::fs_user(pod),
         fs_group,
     };
-    let planned = plan(pod, &volumes.allocatable).into_iter();
-    let ready = join_all(planned.map(|(name, planned)| {
+    let (mut claims, mut others) = (Vec::new(), Vec::new());
+    for (name, planned) in plan(pod, &volumes.allocatable) {
+        match planned {
+            Ok(Planned {
+                source: Source::Claim(claimed),
+                ..
+            }) => claims.push((name, claimed)),
+            planned => others.push((name, planned)),
+        }
+    }
+    let ready = join_all(others.into_iter().map(|(name, planned)| {
         let collector = &collector;
         async move {
             let what = match planned {
@@ -98,20 +106,125 @@ pub(super) async fn set_up(volumes: &Volumes, pod: &Pod) -> Result<PodVolumes, V
             Ready { name, what }
         }
     }));
-    let ready = ready.await;
     let dir = volumes.pod_dir(&uid);
-    let done = tokio::task::spawn_blocking(move || make_all(&dir, ready, fs_group));
-    done.await
-        .unwrap_or_else(|_| Err(vec![fail("", "volumes were interrupted".into())]))
+    let labels = (volumes.labels)();
+    let site = PodSite {
+        uid: &uid,
+        dir: &dir,
+        group: ownership::group(pod),
+        labels: &labels,
+    };
+    let persistent = claims.iter().map(|(name, claimed)| {
+        let site = &site;
+        async move { (name, persistent(volumes, pod, site, name, claimed).await) }
+    });
+    let (ready, persistent) = futures::future::join(ready, join_all(persistent)).await;
+    let own = dir.clone();
+    let done = tokio::task::spawn_blocking(move || make_all(&own, ready, fs_group));
+    let (mut made, mut failures) = done.await.unwrap_or_else(|_| {
+        let interrupted = Failure::set_up("", "volumes were interrupted");
+        (PodVolumes::default(), vec![interrupted])
+    });
+    for (name, got) in persistent {
+        match got {
+            Ok(Got { volume, warning }) => {
+                made.warnings.extend(warning);
+                made.volumes.insert(name.clone(), volume);
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    if failures.is_empty() {
+        Ok(made)
+    } else {
+        Err(failures)
+    }
+}
+
+/// The volume that a claim is bound to, for this pod.
+async fn persistent(
+    volumes: &Volumes,
+    pod: &Pod,
+    site: &PodSite<'_>,
+    name: &str,
+    claimed: &Claimed,
+) -> Result<Got, Failure> {
+    match bound(volumes, pod, name, claimed).await {
+        Ok(bound) => volumes.persistent.set_up(site, name, &bound).await,
+        Err(unbound) => {
+            // What the pod has is good while nobody can be asked.
+            let known = unbound.is_unknown.then(|| {
+                let known = volumes.persistent.known(site.dir, name)?;
+                Some(Got {
+                    volume: known,
+                    warning: None,
+                })
+            });
+            known.flatten().ok_or_else(|| Failure::Unprocessed {
+                volume: name.to_owned(),
+                cause: unbound.cause,
+            })
+        }
+    }
+}
+
+/// Why it cannot be said which volume a claim is bound to.
+struct Unbound {
+    /// The API server could not be asked.
+    is_unknown: bool,
+    cause: String,
+}
+
+async fn bound(
+    volumes: &Volumes,
+    pod: &Pod,
+    name: &str,
+    claimed: &Claimed,
+) -> Result<Bound, Unbound> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let in_words = |cause: &dyn std::fmt::Display| {
+        format!(
+            "error processing PVC {namespace}/{}: {cause}",
+            claimed.claim
+        )
+    };
+    let processing = |cause: &dyn std::fmt::Display| Unbound {
+        is_unknown: false,
+        cause: in_words(cause),
+    };
+    let unread = |what: &str, err: &ObjectError| Unbound {
+        is_unknown: matches!(err, ObjectError::Failed(_)),
+        cause: in_words(&format!("failed to fetch {what} from API server: {err}")),
+    };
+    let claim = volumes.objects.claim(namespace, &claimed.claim).await;
+    let claim = claim.map_err(|err| unread("PVC", &err))?;
+    let volume_name = claim::volume_of(&claim).map_err(|err| processing(&err))?;
+    if claimed.ephemeral && !claim::is_of(pod, &claim) {
+        let pod = pod.metadata.name.as_deref().unwrap_or_default();
+        return Err(Unbound {
+            is_unknown: false,
+            cause: format!(
+                "PVC {namespace}/{} was not created for pod {namespace}/{pod} (pod is not owner)",
+                claimed.claim
+            ),
+        });
+    }
+    let volume = volumes.objects.persistent_volume(volume_name).await;
+    let volume = volume.map_err(|err| unread(&format!("PV {volume_name}"), &err))?;
+    claim::check(&volume, &claim).map_err(|err| processing(&err))?;
+    Bound::new(&volume, claimed, name).map_err(|cause| Unbound {
+        is_unknown: false,
+        cause,
+    })
 }
 
 async fn read(collector: &Collector<'_>, pod: &Pod, planned: Planned) -> Result<What, String> {
     Ok(match planned.source {
         Source::EmptyDir(medium) => What::EmptyDir(medium),
         Source::HostPath { path, kind } => What::HostPath { path, kind },
-        Source::Image { .. } => What::Image,
+        Source::Image { .. } | Source::Claim(_) => What::Elsewhere,
         Source::Files(files) => {
-            let payload = collector.collect(&files).await?;
+            let payload = collector.collect(&planned.name, &files).await?;
             let nested = nested_mount_points(pod, &planned.name).map_err(|err| err.to_string())?;
             What::Files {
                 files,
@@ -122,11 +235,7 @@ async fn read(collector: &Collector<'_>, pod: &Pod, planned: Planned) -> Result<
     })
 }
 
-fn make_all(
-    dir: &Path,
-    ready: Vec<Ready>,
-    fs_group: Option<u32>,
-) -> Result<PodVolumes, Vec<Failure>> {
+fn make_all(dir: &Path, ready: Vec<Ready>, fs_group: Option<u32>) -> (PodVolumes, Vec<Failure>) {
     let mut made = PodVolumes::default();
     let mut failures = Vec::new();
     for Ready { name, what } in ready {
@@ -142,17 +251,10 @@ fn make_all(
                 made.changed |= changed;
                 made.volumes.insert(name, volume);
             }
-            Err(err) => failures.push(Failure {
-                volume: name,
-                cause: err.to_string(),
-            }),
+            Err(err) => failures.push(Failure::set_up(&name, err.to_string())),
         }
     }
-    if failures.is_empty() {
-        Ok(made)
-    } else {
-        Err(failures)
-    }
+    (made, failures)
 }
 
 /// Makes one volume.
@@ -176,7 +278,7 @@ impl Maker<'_> {
                 Ok(Some((
                     Volume {
                         path,
-                        read_only: false,
+                        ..Volume::default()
                     },
                     false,
                 )))
@@ -186,7 +288,7 @@ impl Maker<'_> {
                 Ok(Some((
                     Volume {
                         path: path.into(),
-                        read_only: false,
+                        ..Volume::default()
                     },
                     false,
                 )))
@@ -201,11 +303,12 @@ impl Maker<'_> {
                     Volume {
                         path,
                         read_only: true,
+                        ..Volume::default()
                     },
                     changed,
                 )))
             }
-            What::Image => Ok(None),
+            What::Elsewhere => Ok(None),
         }
     }
 
@@ -352,8 +455,9 @@ fn normal(path: &str) -> Result<PathBuf, Error> {
 }
 
 /// Subpaths first: they are views into the volumes.
-const PARTS: [&str; 3] = ["volume-subpaths", "volumes", "plugins"];
+const PARTS: [&str; 3] = ["volume-subpaths", "volumes", "volumeDevices"];
 
+/// Unmounts and removes the volumes. What is known of them stays.
 pub(super) fn tear_down(dir: &Path) -> Result<(), CleanupError> {
     for part in PARTS {
         let path = dir.join(part);
@@ -363,8 +467,15 @@ pub(super) fn tear_down(dir: &Path) -> Result<(), CleanupError> {
     Ok(())
 }
 
+/// Removes what is known of a pod's volumes.
+pub(super) fn forget(dir: &Path) -> Result<(), CleanupError> {
+    let path = dir.join("plugins");
+    mount::unmount_under(&path)?;
+    remove(&path)
+}
+
+/// Removes the directory of a pod whose volumes are gone.
 pub(super) fn remove_pod_dir(dir: &Path) -> Result<(), CleanupError> {
-    tear_down(dir)?;
     mount::unmount_under(dir)?;
     remove(dir)
 }

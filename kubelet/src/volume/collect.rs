@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod};
+use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, PodCertificateProjection};
 
 use super::atomic::{Payload, Projection};
 use super::plan::{FileSource, Files, Keys};
-use super::{Allocatable, ObjectError, Objects, TokenRequest, downward};
+use super::{
+    Allocatable, CertificateRequest, Credentials, ObjectError, Objects, TokenRequest, downward,
+};
 
 /// Why a source gave no files.
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
@@ -35,9 +37,10 @@ pub(super) struct Collector<'a> {
 
 impl Collector<'_> {
     /// All files of a volume, or everything that is wrong with it, in one line.
-    pub(super) async fn collect(&self, files: &Files) -> Result<Payload, String> {
+    pub(super) async fn collect(&self, volume: &str, files: &Files) -> Result<Payload, String> {
         let mode = files.default_mode;
-        let sources = join_all(files.sources.iter().map(|source| self.source(source, mode))).await;
+        let sources = files.sources.iter();
+        let sources = join_all(sources.map(|source| self.source(volume, source, mode))).await;
         let mut payload = Payload::new();
         let mut errors: Vec<String> = Vec::new();
         for source in sources {
@@ -54,7 +57,7 @@ impl Collector<'_> {
         }
     }
 
-    async fn source(&self, source: &FileSource, mode: u32) -> Result<Payload, Error> {
+    async fn source(&self, volume: &str, source: &FileSource, mode: u32) -> Result<Payload, Error> {
         let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
         match source {
             FileSource::ConfigMap(keys) => {
@@ -100,7 +103,60 @@ impl Collector<'_> {
                     .await?;
                 Ok(self.private(path, anchors, mode))
             }
+            FileSource::Certificate { source, projection } => {
+                let request = self.certificate_request(volume, *source, projection);
+                let credentials = self.objects.certificate(request).await?;
+                Ok(self.certificate(projection, &credentials, mode))
+            }
         }
+    }
+
+    fn certificate_request(
+        &self,
+        volume: &str,
+        source: usize,
+        projection: &PodCertificateProjection,
+    ) -> CertificateRequest {
+        let meta = &self.pod.metadata;
+        CertificateRequest {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            service_account: self.service_account(),
+            pod: meta.name.clone().unwrap_or_default(),
+            pod_uid: meta.uid.clone().unwrap_or_default(),
+            volume: volume.to_owned(),
+            source,
+            signer: projection.signer_name.clone(),
+            key_type: projection.key_type.clone(),
+            max_expiration_seconds: projection.max_expiration_seconds,
+            annotations: projection.user_annotations.clone().unwrap_or_default(),
+        }
+    }
+
+    fn certificate(
+        &self,
+        projection: &PodCertificateProjection,
+        Credentials { key, chain }: &Credentials,
+        mode: u32,
+    ) -> Payload {
+        let files = [
+            (
+                &projection.credential_bundle_path,
+                [key.as_slice(), chain].concat(),
+            ),
+            (&projection.key_path, key.clone()),
+            (&projection.certificate_chain_path, chain.clone()),
+        ];
+        let named = files.into_iter().filter_map(|(path, data)| {
+            let path = path.as_deref().filter(|path| !path.is_empty())?;
+            Some(self.private(path, data, mode))
+        });
+        named.flatten().collect()
+    }
+
+    fn service_account(&self) -> String {
+        let spec = self.pod.spec.as_ref();
+        let account = spec.and_then(|spec| spec.service_account_name.clone());
+        account.unwrap_or_else(|| "default".into())
     }
 
     fn downward(
@@ -132,14 +188,9 @@ impl Collector<'_> {
         audience: &str,
         expiration_seconds: Option<i64>,
     ) -> TokenRequest {
-        let account = self
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.service_account_name.clone());
         TokenRequest {
             namespace: namespace.to_owned(),
-            service_account: account.unwrap_or_else(|| "default".into()),
+            service_account: self.service_account(),
             pod: self.pod.metadata.name.clone().unwrap_or_default(),
             pod_uid: self.pod.metadata.uid.clone().unwrap_or_default(),
             audience: audience.to_owned(),

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::VolumeMount;
+use k8s_openapi::api::core::v1::{VolumeDevice, VolumeMount};
 
 use super::subpath;
 use super::{PodVolumes, Volumes};
-use crate::runtime::{Mount, MountPropagation};
+use crate::runtime::{Device, Mount, MountPropagation};
 
 /// Why a container's mounts cannot be had. The text goes into the container's status, so it tells
 /// nothing about the node's files.
@@ -25,6 +25,10 @@ pub enum Error {
     Propagation(String),
     #[error("failed to resolve recursive read-only mode: {0}")]
     RecursiveReadOnly(String),
+    #[error("error DevicePath `{0}` must be an absolute path")]
+    DevicePath(String),
+    #[error("cannot find volume {volume:?} to pass into container {container:?}")]
+    NoDevice { volume: String, container: String },
 }
 
 /// A subPath that is none.
@@ -37,6 +41,7 @@ pub struct ContainerMounts<'a> {
     pub pod_uid: &'a str,
     pub container: &'a str,
     pub mounts: &'a [VolumeMount],
+    pub devices: &'a [VolumeDevice],
     /// As [`Volumes::set_up`] gave them.
     pub volumes: &'a PodVolumes,
     /// Where images are mounted, by the name of the volume.
@@ -55,6 +60,12 @@ impl Volumes {
             .collect()
     }
 
+    /// The block devices of a container among its volumes.
+    pub fn container_devices(&self, of: &ContainerMounts<'_>) -> Result<Vec<Device>, Error> {
+        let devices = of.devices.iter();
+        devices.map(|device| container_device(of, device)).collect()
+    }
+
     fn container_mount(
         &self,
         of: &ContainerMounts<'_>,
@@ -62,10 +73,9 @@ impl Volumes {
         mount: &VolumeMount,
     ) -> Result<Mount, Error> {
         let image = of.images.get(&mount.name).map(|path| (path, true));
-        let volume = of
-            .volumes
-            .volumes
-            .get(&mount.name)
+        let volume = of.volumes.volumes.get(&mount.name);
+        let volume = volume
+            .filter(|volume| !volume.device)
             .map(|v| (&v.path, v.read_only));
         let (path, must_be_read_only) = image.or(volume).ok_or_else(|| Error::NoVolume {
             volume: mount.name.clone(),
@@ -85,6 +95,7 @@ impl Volumes {
             readonly: mount.read_only.unwrap_or_default() || must_be_read_only,
             recursive_read_only: recursive_read_only(mount)?,
             propagation: propagation(mount.mount_propagation.as_deref())?,
+            image: image.is_some(),
             ..Mount::default()
         })
     }
@@ -111,6 +122,23 @@ impl Volumes {
             }
         })
     }
+}
+
+fn container_device(of: &ContainerMounts<'_>, device: &VolumeDevice) -> Result<Device, Error> {
+    if !device.device_path.starts_with('/') {
+        return Err(Error::DevicePath(device.device_path.clone()));
+    }
+    let volume = of.volumes.volumes.get(&device.name);
+    let volume = volume.filter(|volume| volume.device);
+    let volume = volume.ok_or_else(|| Error::NoDevice {
+        volume: device.name.clone(),
+        container: of.container.to_owned(),
+    })?;
+    Ok(Device {
+        container_path: device.device_path.clone().into(),
+        host_path: volume.path.clone(),
+        permissions: if volume.read_only { "r" } else { "mrw" }.to_owned(),
+    })
 }
 
 fn absolute(path: &str) -> PathBuf {

@@ -3,13 +3,14 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use nix::fcntl::{AtFlags, OFlag};
 use nix::unistd::{Gid, fchownat};
 
+use super::persistent::Group;
 use crate::sys::open;
 
 const READ_WRITE: u32 = 0o660;
@@ -25,6 +26,27 @@ pub(super) fn give_to_group(dir: &Path, group: u32, read_only: bool) -> io::Resu
         group,
         if read_only { READ } else { READ_WRITE },
     )
+}
+
+/// The same; but a tree whose root is the group's already is left as it is if the pod asks for that.
+pub(super) fn give_as_asked(
+    dir: &Path,
+    group: u32,
+    read_only: bool,
+    on_root_mismatch: bool,
+) -> io::Result<()> {
+    if on_root_mismatch && is_given(dir, group, read_only)? {
+        return Ok(());
+    }
+    give_to_group(dir, group, read_only)
+}
+
+/// Whether the root of a tree is as [`give_to_group`] leaves it, or more open.
+fn is_given(dir: &Path, group: u32, read_only: bool) -> io::Result<bool> {
+    let meta = fs::metadata(dir)?;
+    let rights = if read_only { READ } else { READ_WRITE };
+    let wanted = rights | EXECUTE | SET_GID;
+    Ok(meta.is_dir() && meta.gid() == group && meta.mode() & wanted == wanted)
 }
 
 fn give(dir: OwnedFd, group: u32, mask: u32) -> io::Result<()> {
@@ -72,6 +94,15 @@ fn change(file: &OwnedFd, kind: libc::mode_t, group: u32, mut mask: u32) -> io::
 pub(super) fn fs_group(pod: &Pod) -> Option<u32> {
     let context = pod.spec.as_ref()?.security_context.as_ref()?;
     u32::try_from(context.fs_group?).ok()
+}
+
+/// The same with `fsGroupChangePolicy`, for volumes that outlive the pod.
+pub(super) fn group(pod: &Pod) -> Option<Group> {
+    let context = pod.spec.as_ref()?.security_context.as_ref()?;
+    Some(Group {
+        id: fs_group(pod)?,
+        on_root_mismatch: context.fs_group_change_policy.as_deref() == Some("OnRootMismatch"),
+    })
 }
 
 /// The user that every container of the pod runs as, if the specification says and they agree.

@@ -3,10 +3,12 @@
 //! configMap, secret, downwardAPI and projected volumes are one thing here: files from sources.
 
 use k8s_openapi::api::core::v1::{
-    Container, DownwardAPIVolumeFile, KeyToPath, Pod, PodSpec, Volume, VolumeProjection,
+    Container, DownwardAPIVolumeFile, KeyToPath, Pod, PodCertificateProjection, PodSpec, Volume,
+    VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::claim::{Claimed, Uses};
 use super::{Allocatable, TrustBundles};
 
 /// A volume to be made.
@@ -25,6 +27,8 @@ pub enum Source {
         kind: String,
     },
     Files(Files),
+    /// The persistent volume that a claim is bound to.
+    Claim(Claimed),
     /// An image, mounted by whoever pulls images.
     Image {
         reference: String,
@@ -73,6 +77,11 @@ pub enum FileSource {
         allow_empty: bool,
         path: String,
     },
+    Certificate {
+        /// Which of the volume's sources it is, from zero.
+        source: usize,
+        projection: Box<PodCertificateProjection>,
+    },
 }
 
 /// Which keys of an object become which files.
@@ -104,19 +113,44 @@ pub enum Error {
     TrustBundle,
 }
 
-/// The volumes of a pod, in its order, or why one cannot be.
+/// The volumes of a pod that its containers use, in its order, or why one cannot be.
 pub fn plan(pod: &Pod, allocatable: &Allocatable) -> Vec<(String, Result<Planned, Error>)> {
     let Some(spec) = &pod.spec else {
         return Vec::new();
     };
+    let uses = Uses::of(spec);
     let volumes = spec.volumes.iter().flatten();
     volumes
+        .filter(|volume| uses.contains(&volume.name))
         .map(|volume| {
-            let source = source(volume, spec, allocatable);
+            let source = match claimed(volume, pod, &uses) {
+                Some(claimed) => Ok(Source::Claim(claimed)),
+                None => source(volume, spec, allocatable),
+            };
             let name = volume.name.clone();
             (name.clone(), source.map(|source| Planned { name, source }))
         })
         .collect()
+}
+
+/// The claim that a volume names. That of an ephemeral volume is called after pod and volume.
+fn claimed(volume: &Volume, pod: &Pod, uses: &Uses) -> Option<Claimed> {
+    let named = volume.persistent_volume_claim.as_ref();
+    let claim = match (named, &volume.ephemeral) {
+        (Some(named), _) => named.claim_name.clone(),
+        (None, Some(_)) => {
+            let pod = pod.metadata.name.as_deref().unwrap_or_default();
+            format!("{pod}-{}", volume.name)
+        }
+        (None, None) => return None,
+    };
+    Some(Claimed {
+        claim,
+        read_only: named.and_then(|named| named.read_only).unwrap_or_default(),
+        ephemeral: named.is_none(),
+        mounted: uses.mounts.contains(&volume.name),
+        mapped: uses.devices.contains(&volume.name),
+    })
 }
 
 fn source(volume: &Volume, spec: &PodSpec, allocatable: &Allocatable) -> Result<Source, Error> {
@@ -180,7 +214,8 @@ fn files(volume: &Volume) -> Result<Option<Files>, Error> {
     } else if let Some(projected) = &volume.projected {
         let sources = projected.sources.iter().flatten();
         let sources = sources
-            .filter_map(|s| projection(s).transpose())
+            .enumerate()
+            .filter_map(|(index, source)| projection(index, source).transpose())
             .collect::<Result<_, _>>()?;
         (
             "kubernetes.io~projected",
@@ -200,7 +235,7 @@ fn files(volume: &Volume) -> Result<Option<Files>, Error> {
     }))
 }
 
-fn projection(source: &VolumeProjection) -> Result<Option<FileSource>, Error> {
+fn projection(index: usize, source: &VolumeProjection) -> Result<Option<FileSource>, Error> {
     let keys = |name: &str, items: &Option<Vec<KeyToPath>>, optional: Option<bool>| Keys {
         name: name.to_owned(),
         items: items.clone().unwrap_or_default(),
@@ -243,21 +278,18 @@ fn projection(source: &VolumeProjection) -> Result<Option<FileSource>, Error> {
             allow_empty,
             path: trust.path.clone(),
         })
-    } else if source.pod_certificate.is_some() {
-        return Err(Error::Unsupported("podCertificate"));
     } else {
-        None
+        let projection = source.pod_certificate.clone().map(Box::new);
+        projection.map(|projection| FileSource::Certificate {
+            source: index,
+            projection,
+        })
     })
 }
 
 fn unsupported(volume: &Volume) -> Error {
     let kinds = [
-        (
-            "persistentVolumeClaim",
-            volume.persistent_volume_claim.is_some(),
-        ),
         ("csi", volume.csi.is_some()),
-        ("ephemeral", volume.ephemeral.is_some()),
         ("nfs", volume.nfs.is_some()),
         ("iscsi", volume.iscsi.is_some()),
         ("fc", volume.fc.is_some()),
@@ -366,8 +398,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn pod(spec: serde_json::Value) -> Pod {
-        proto::typed::from_json_value(json!({ "spec": spec })).unwrap()
+    fn pod(mut spec: serde_json::Value) -> Pod {
+        // Volumes that nobody uses are none.
+        spec["ephemeralContainers"] = json!([{
+            "name": "user", "volumeMounts": [{ "name": "v", "mountPath": "/v" }],
+        }]);
+        let meta = json!({ "name": "p", "namespace": "ns" });
+        proto::typed::from_json_value(json!({ "metadata": meta, "spec": spec })).unwrap()
     }
 
     fn only(spec: serde_json::Value) -> Result<Source, Error> {
@@ -423,14 +460,50 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        let claim = json!({ "name": "v", "persistentVolumeClaim": { "claimName": "c" } });
-        let spec = json!({ "containers": [], "volumes": [claim] });
+        let nfs = json!({ "name": "v", "nfs": { "server": "s", "path": "/" } });
+        let spec = json!({ "containers": [], "volumes": [nfs] });
         assert_eq!(
             only(spec).unwrap_err().to_string(),
-            "persistentVolumeClaim volumes are not supported by this kubelet yet"
+            "nfs volumes are not supported by this kubelet yet"
         );
         let git = json!({ "name": "v", "gitRepo": { "repository": "x" } });
         let spec = json!({ "containers": [], "volumes": [git] });
         assert_eq!(only(spec).unwrap_err(), Error::Unknown);
+    }
+    #[test]
+    fn only_volumes_that_containers_use_are_made() {
+        let spec = json!({
+            "containers": [{
+                "name": "c", "volumeDevices": [{ "name": "block", "devicePath": "/dev/b" }],
+            }],
+            "volumes": [
+                { "name": "unused", "emptyDir": {} },
+                { "name": "v", "ephemeral": { "volumeClaimTemplate": { "spec": {} } } },
+                { "name": "block", "persistentVolumeClaim": { "claimName": "b", "readOnly": true } },
+            ],
+        });
+        let planned = plan(&pod(spec), &Allocatable::new());
+        let claims: Vec<_> = planned
+            .into_iter()
+            .map(|(_, planned)| match planned.unwrap().source {
+                Source::Claim(claimed) => claimed,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let own = Claimed {
+            claim: "p-v".into(),
+            read_only: false,
+            ephemeral: true,
+            mounted: true,
+            mapped: false,
+        };
+        let block = Claimed {
+            claim: "b".into(),
+            read_only: true,
+            ephemeral: false,
+            mounted: false,
+            mapped: true,
+        };
+        assert_eq!(claims, [own, block]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use futures::FutureExt;
 use k8s_openapi::ByteString;
@@ -13,15 +13,47 @@ use super::*;
 use crate::runtime::{Mount, MountPropagation};
 use crate::sys::mount;
 
+mod persistent;
+
 /// Objects of a small cluster.
 #[derive(Default)]
 struct Cluster {
     maps: Mutex<BTreeMap<String, ConfigMap>>,
     secrets: Mutex<BTreeMap<String, Secret>>,
     tokens: AtomicU32,
+    claims: Mutex<BTreeMap<String, PersistentVolumeClaim>>,
+    volumes: Mutex<BTreeMap<String, PersistentVolume>>,
+    /// The API server does not answer.
+    down: AtomicBool,
 }
 
 impl Cluster {
+    fn read<T: Clone>(
+        &self,
+        from: &Mutex<BTreeMap<String, T>>,
+        kind: &'static str,
+        name: &str,
+    ) -> Result<T, ObjectError> {
+        if self.down.load(Ordering::Relaxed) {
+            return Err(ObjectError::Failed("connection refused".into()));
+        }
+        get(&from.lock(), kind, name).map(|found| T::clone(&found))
+    }
+
+    /// A volume and the claim that is bound to it, both of this name.
+    pub(super) fn put_volume(&self, name: &str, spec: serde_json::Value) {
+        let claim = json!({
+            "metadata": { "name": name, "namespace": "ns", "uid": format!("claim-{name}") },
+            "spec": { "volumeName": name }, "status": { "phase": "Bound" },
+        });
+        let claim = proto::typed::from_json_value(claim).unwrap();
+        self.claims.lock().insert(name.into(), claim);
+        let mut volume = json!({ "metadata": { "name": name }, "spec": spec });
+        volume["spec"]["claimRef"] = json!({ "uid": format!("claim-{name}") });
+        let volume = proto::typed::from_json_value(volume).unwrap();
+        self.volumes.lock().insert(name.into(), volume);
+    }
+
     fn put_map(&self, name: &str, data: &[(&str, &str)]) {
         let data = data
             .iter()
@@ -82,6 +114,25 @@ impl Objects for Cluster {
     fn trust_anchors(&self, _: TrustBundles, _: bool) -> Answer<'_, Vec<u8>> {
         async { Ok(b"PEM".to_vec()) }.boxed()
     }
+
+    fn certificate(&self, request: CertificateRequest) -> Answer<'_, Arc<Credentials>> {
+        async move {
+            let CertificateRequest { volume, source, .. } = request;
+            Ok(Arc::new(Credentials {
+                key: format!("KEY {}\n", request.key_type).into_bytes(),
+                chain: format!("CHAIN {} {volume} {source}\n", request.signer).into_bytes(),
+            }))
+        }
+        .boxed()
+    }
+
+    fn claim<'a>(&'a self, _: &'a str, name: &'a str) -> Answer<'a, PersistentVolumeClaim> {
+        async { self.read(&self.claims, "persistentvolumeclaims", name) }.boxed()
+    }
+
+    fn persistent_volume<'a>(&'a self, name: &'a str) -> Answer<'a, PersistentVolume> {
+        async { self.read(&self.volumes, "persistentvolumes", name) }.boxed()
+    }
 }
 
 /// A node whose mounts end with the test.
@@ -92,7 +143,7 @@ struct Node {
 }
 
 impl Node {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cluster = Arc::new(Cluster::default());
         let volumes = Volumes::new(dir.path(), cluster.clone(), Allocatable::new());
@@ -114,6 +165,7 @@ impl Node {
             pod_uid: pod.metadata.uid.as_deref().unwrap(),
             container: &container.name,
             mounts: container.volume_mounts.as_deref().unwrap_or_default(),
+            devices: container.volume_devices.as_deref().unwrap_or_default(),
             volumes,
             images,
             expand: &|text| Ok(text.replace("$(NAME)", "expanded")),
@@ -127,14 +179,22 @@ impl Drop for Node {
     }
 }
 
+/// A pod with one container that mounts what it says, and another that mounts everything.
 fn pod(volumes: serde_json::Value, mounts: serde_json::Value) -> Pod {
+    let all = volumes.as_array().unwrap().iter();
+    let all: Vec<_> = all
+        .map(|v| json!({ "name": v["name"], "mountPath": "/all/".to_owned() + v["name"].as_str().unwrap() }))
+        .collect();
     proto::typed::from_json_value(json!({
         "metadata": {
             "name": "p", "namespace": "ns", "uid": "uid-1", "labels": { "app": "web" },
         },
         "spec": {
             "serviceAccountName": "sa",
-            "containers": [{ "name": "c", "volumeMounts": mounts }],
+            "containers": [
+                { "name": "c", "volumeMounts": mounts },
+                { "name": "all", "volumeMounts": all },
+            ],
             "volumes": volumes,
         },
     }))
@@ -209,6 +269,36 @@ async fn files_follow_their_sources_and_say_when_they_changed() {
 }
 
 #[tokio::test]
+async fn a_certificate_is_written_as_a_bundle_or_as_two_files() {
+    let node = Node::new();
+    let mut pod = pod(
+        json!([{ "name": "tls", "projected": { "defaultMode": 420, "sources": [
+            { "podCertificate": {
+                "signerName": "x/one", "keyType": "ECDSAP256", "credentialBundlePath": "all.pem",
+            } },
+            { "podCertificate": {
+                "signerName": "x/two", "keyType": "ED25519",
+                "keyPath": "two/key", "certificateChainPath": "two/chain",
+            } },
+        ] } }]),
+        json!([]),
+    );
+    let made = node.volumes.set_up(&pod).await.unwrap();
+    let bundle = read(&made, "tls", "all.pem");
+    assert_eq!(bundle, "KEY ECDSAP256\nCHAIN x/one tls 0\n");
+    assert_eq!(read(&made, "tls", "two/key"), "KEY ED25519\n");
+    assert_eq!(read(&made, "tls", "two/chain"), "CHAIN x/two tls 1\n");
+    assert_eq!(mode(&made.volumes["tls"].path.join("all.pem")), 0o644);
+    // With a user of its own, nobody else reads them.
+    pod.metadata.uid = Some("uid-2".into());
+    let spec = pod.spec.as_mut().unwrap();
+    spec.security_context = proto::typed::from_json_value(json!({ "runAsUser": 1000 })).unwrap();
+    let made = node.volumes.set_up(&pod).await.unwrap();
+    let meta = fs::metadata(made.volumes["tls"].path.join("two/key")).unwrap();
+    assert_eq!((meta.uid(), meta.mode() & 0o777), (1000, 0o600));
+}
+
+#[tokio::test]
 async fn every_failure_is_told_in_upstreams_words_and_the_rest_is_made() {
     let node = Node::new();
     node.cluster.put_map("cm", &[("a", "1")]);
@@ -223,7 +313,7 @@ async fn every_failure_is_told_in_upstreams_words_and_the_rest_is_made() {
                 { "secret": { "name": "x" } }, { "configMap": { "name": "y" } },
             ] } },
             { "name": "host", "hostPath": { "path": "/nowhere/at/all", "type": "Directory" } },
-            { "name": "pvc", "persistentVolumeClaim": { "claimName": "c" } },
+            { "name": "none-2", "nfs": { "server": "s", "path": "/" } },
             { "name": "dots", "configMap": {
                 "name": "cm", "items": [{ "key": "a", "path": "../a" }],
             } },

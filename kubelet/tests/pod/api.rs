@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) events: Vec<String>,
     /// Bodies of deletions.
     pub(crate) deletions: Vec<Value>,
+    /// What is only read, by its path.
+    pub(crate) others: BTreeMap<String, Value>,
 }
 
 /// Answers until the task is dropped.
@@ -78,11 +80,36 @@ impl Api {
         self.shared.put("ADDED", pod).await;
     }
 
+    /// A claim of the namespace that is bound to a volume, both of this name.
+    pub(crate) fn put_volume(&self, name: &str, spec: Value) {
+        let claim = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": { "name": name, "namespace": "ns", "uid": "claim" },
+            "spec": { "volumeName": name }, "status": { "phase": "Bound" },
+        });
+        let mut volume = json!({
+            "apiVersion": "v1", "kind": "PersistentVolume",
+            "metadata": { "name": name }, "spec": spec,
+        });
+        volume["spec"]["claimRef"] = json!({ "uid": "claim" });
+        let others = &mut self.shared.state.lock().others;
+        others.insert(
+            format!("/api/v1/namespaces/ns/persistentvolumeclaims/{name}"),
+            claim,
+        );
+        others.insert(format!("/api/v1/persistentvolumes/{name}"), volume);
+    }
+
     pub(crate) async fn delete(&self, name: &str, grace: i64) {
         let mut pod = self.shared.state.lock().pods[name].clone();
         pod["metadata"]["deletionTimestamp"] = component::clock::now().to_string().into();
         pod["metadata"]["deletionGracePeriodSeconds"] = grace.into();
         self.shared.put("MODIFIED", pod).await;
+    }
+
+    /// The pod is gone while nobody watches.
+    pub(crate) fn forget(&self, name: &str) {
+        self.shared.state.lock().pods.remove(name);
     }
 
     /// Waits until something is so.
@@ -204,7 +231,13 @@ impl Shared {
                 self.changed.notify_waiters();
                 ask.json(&event);
             }
-            _ => drop(ask.status(404, "NotFound")),
+            _ => {
+                let found = self.state.lock().others.get(&path).cloned();
+                match found {
+                    Some(object) => drop(ask.json(&object)),
+                    None => drop(ask.status(404, "NotFound")),
+                }
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::api::LIMIT;
 use crate::node::Node;
 
-fn container(name: &str, script: &str) -> Value {
+pub(crate) fn container(name: &str, script: &str) -> Value {
     json!({
         "name": name, "image": "busybox:1", "imagePullPolicy": "IfNotPresent",
         "command": ["/bin/sh", "-c", script],
@@ -16,7 +16,7 @@ fn container(name: &str, script: &str) -> Value {
     })
 }
 
-fn spec(policy: &str, containers: &[Value]) -> Value {
+pub(crate) fn spec(policy: &str, containers: &[Value]) -> Value {
     json!({
         "nodeName": "node-1", "restartPolicy": policy, "containers": containers,
         "dnsPolicy": "Default", "terminationGracePeriodSeconds": 5,

@@ -1,15 +1,18 @@
 //! A node: the real runtime and image store, pods on top of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use component::client::Client;
 use component::events::{self, Recorder};
 use component::informer::Informers;
 use component::supervisor::{Shutdown, Supervisor};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kubelet::config::ContainerCollection;
 use kubelet::container_manager::eviction::Admission;
 use kubelet::image::auth::Keyring;
@@ -21,11 +24,15 @@ use kubelet::image::registry::{self, Registry};
 use kubelet::image::store::Store;
 use kubelet::make::NodeFacts;
 use kubelet::network::{self, Attachment, PodNetwork, Status};
-use kubelet::pod::{Allowlist, CrashLimits, Parts, Pods};
+use kubelet::pod::{Allowlist, CrashLimits, Parts, Pods, Users, users};
 use kubelet::runtime::cgroup::Hierarchies;
 use kubelet::runtime::native::Config;
 use kubelet::runtime::{Native, Runtime};
-use kubelet::volume::{self, ObjectError, Objects, TokenRequest, TrustBundles, Volumes};
+use kubelet::sys::userns;
+use kubelet::volume::{
+    self, CertificateRequest, Credentials, ObjectError, Objects, TokenRequest, TrustBundles,
+    Volumes,
+};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -86,8 +93,10 @@ impl Node {
         let registry = Registry::new(registry::Config::default());
         let puller = Puller::new(store.clone(), registry, pull::Config::default());
         let images = Images::new(store.clone(), puller, ensure::Config::default());
-        let objects: Arc<dyn Objects> = Arc::new(NoObjects);
+        let objects: Arc<dyn Objects> = Arc::new(Claims(self.api.client.clone()));
         let volumes = Volumes::new(root, objects.clone(), Default::default());
+        let all = users::Range::but_the_first(65_536);
+        let users = Users::open(root, all, 65_536, 110).unwrap();
         let facts = NodeFacts {
             name: "node-1".into(),
             host_ips: vec!["192.168.9.1".parse().unwrap()],
@@ -111,6 +120,7 @@ impl Node {
             store,
             keyring: Keyring::default(),
             volumes: Arc::new(volumes),
+            users: Arc::new(users),
             network: self.network.clone(),
             objects,
             facts: receiver,
@@ -185,14 +195,22 @@ impl Drop for Node {
 #[derive(Default)]
 pub(crate) struct Network {
     pub(crate) pods: Mutex<BTreeSet<String>>,
+    /// Those of pods with users of their own.
+    own: Mutex<BTreeMap<String, OwnedFd>>,
 }
 
 impl PodNetwork for Network {
     fn setup(&self, pod: network::Pod) -> network::Answer<'_, Attachment> {
+        let mut netns = PathBuf::from("/proc/self/ns/net");
+        if !pod.users.is_empty() {
+            let own = userns::create_network(&pod.users, &pod.users).unwrap();
+            netns = format!("/proc/self/fd/{}", own.as_raw_fd()).into();
+            self.own.lock().insert(pod.uid.clone(), own);
+        }
         self.pods.lock().insert(pod.uid);
-        Box::pin(async {
+        Box::pin(async move {
             Ok(Attachment {
-                netns: "/proc/self/ns/net".into(),
+                netns,
                 ips: vec!["10.1.2.3".parse().unwrap()],
             })
         })
@@ -200,6 +218,7 @@ impl PodNetwork for Network {
 
     fn teardown<'a>(&'a self, uid: &'a str) -> network::Answer<'a, ()> {
         self.pods.lock().remove(uid);
+        self.own.lock().remove(uid);
         Box::pin(async { Ok(()) })
     }
 
@@ -221,14 +240,29 @@ impl PodNetwork for Network {
     }
 }
 
-struct NoObjects;
+/// Claims and volumes of the API server, and nothing else.
+struct Claims(Client);
+
+fn read<T>(
+    answer: Result<T, component::client::Error>,
+    kind: &'static str,
+    name: &str,
+) -> Result<T, ObjectError> {
+    answer.map_err(|err| match err.is_not_found() {
+        true => ObjectError::NotFound {
+            kind,
+            name: name.to_owned(),
+        },
+        false => ObjectError::Failed(err.to_string()),
+    })
+}
 
 fn none<T: Send + 'static>(kind: &'static str, name: &str) -> volume::Answer<'static, T> {
     let name = name.to_owned();
     Box::pin(async move { Err(ObjectError::NotFound { kind, name }) })
 }
 
-impl Objects for NoObjects {
+impl Objects for Claims {
     fn config_map<'a>(
         &'a self,
         _namespace: &'a str,
@@ -251,6 +285,24 @@ impl Objects for NoObjects {
 
     fn trust_anchors(&self, _: TrustBundles, _: bool) -> volume::Answer<'_, Vec<u8>> {
         none("clustertrustbundle", "")
+    }
+
+    fn certificate(&self, request: CertificateRequest) -> volume::Answer<'_, Arc<Credentials>> {
+        none("podcertificaterequest", &request.signer)
+    }
+
+    fn claim<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> volume::Answer<'a, PersistentVolumeClaim> {
+        let claims = self.0.namespaced::<PersistentVolumeClaim>(namespace);
+        Box::pin(async move { read(claims.get(name).await, "persistentvolumeclaims", name) })
+    }
+
+    fn persistent_volume<'a>(&'a self, name: &'a str) -> volume::Answer<'a, PersistentVolume> {
+        let volumes = self.0.all::<PersistentVolume>();
+        Box::pin(async move { read(volumes.get(name).await, "persistentvolumes", name) })
     }
 }
 

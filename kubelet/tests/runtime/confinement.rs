@@ -47,7 +47,7 @@ fn probe(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-async fn compare(
+pub(crate) async fn compare(
     node: &Node,
     sandbox: &str,
     mut config: ContainerConfig,
@@ -241,6 +241,18 @@ async fn a_device_is_usable_only_if_it_was_given() {
     }];
     let (output, _) = node.finish(&sandbox, config).await;
     assert_eq!(output, "open\n");
+    // Pods may want them anywhere, and privileged ones beside all others.
+    for privileged in [false, true] {
+        let mut config = node.shell(": </srv/disk/mine && test -c /srv/disk/mine && echo open");
+        config.security.privileged = privileged;
+        config.devices = vec![Device {
+            container_path: "/srv/disk/mine".into(),
+            host_path: device.into(),
+            permissions: "rw".into(),
+        }];
+        let (output, _) = node.finish(&sandbox, config).await;
+        assert_eq!(output, "open\n");
+    }
 }
 
 #[tokio::test]

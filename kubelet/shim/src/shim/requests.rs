@@ -32,7 +32,7 @@ impl Shim {
                 Err(message) => Err(message),
             },
             SetHelper::KIND => next(&mut fds).map(|image| self.helper = Some(image)),
-            MakeSandbox::KIND => parse(body).and_then(|ask| self.make_sandbox(&ask, fds.next())),
+            MakeSandbox::KIND => parse(body).and_then(|ask| self.make_sandbox(&ask, fds)),
             Kill::KIND => parse(body).and_then(|ask| self.kill(&ask)),
             KillExec::KIND => parse(body).and_then(|ask| self.kill_exec(&ask)),
             Attach::KIND => parse(body).and_then(|ask| self.attach(&ask, fds)),
@@ -65,14 +65,21 @@ impl Shim {
         self.send(client, id, &Containers { all }, Vec::new());
     }
 
-    fn make_sandbox(&mut self, ask: &MakeSandbox, network: Option<OwnedFd>) -> Outcome {
-        if (ask.network == NETWORK_GIVEN) != network.is_some() {
-            return Err("network namespace missing".into());
-        }
+    fn make_sandbox(
+        &mut self,
+        ask: &MakeSandbox,
+        mut fds: impl Iterator<Item = OwnedFd>,
+    ) -> Outcome {
+        let mut given = |wanted: bool| match wanted {
+            true => fds.next().map(Some).ok_or("namespace missing"),
+            false => Ok(None),
+        };
+        let network = given(ask.network == NETWORK_GIVEN)?;
+        let user = given(ask.user)?;
         if self.namespaces.is_some() {
             return Err("the sandbox is made already".into());
         }
-        let made = Namespaces::make(ask, network).map_err(|error| error.to_string())?;
+        let made = Namespaces::make(ask, network, user).map_err(|error| error.to_string())?;
         self.namespaces = Some(made);
         Ok(())
     }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::volume::{Answer, TokenRequest, TrustBundles, Volume};
+use crate::volume::{Answer, CertificateRequest, Credentials, TokenRequest, TrustBundles, Volume};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,6 +48,18 @@ impl Objects for Fixed {
 
     fn trust_anchors(&self, _: TrustBundles, _: bool) -> Answer<'_, Vec<u8>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn certificate(&self, _: CertificateRequest) -> Answer<'_, Arc<Credentials>> {
+        Box::pin(async { Err(ObjectError::Failed("none here".into())) })
+    }
+
+    fn claim<'a>(&'a self, _: &'a str, _: &'a str) -> Answer<'a, PersistentVolumeClaim> {
+        Box::pin(async { Err(ObjectError::Failed("none here".into())) })
+    }
+
+    fn persistent_volume<'a>(&'a self, _: &'a str) -> Answer<'a, PersistentVolume> {
+        Box::pin(async { Err(ObjectError::Failed("none here".into())) })
     }
 }
 
@@ -321,11 +334,11 @@ async fn a_file_in_a_volume_gives_variables() {
     std::fs::write(dir.path().join("bad"), "KEY\n").unwrap();
     let volume = Volume {
         path: dir.path().to_owned(),
-        read_only: false,
+        ..Volume::default()
     };
     let volumes = PodVolumes {
         volumes: BTreeMap::from([("v".to_owned(), volume)]),
-        changed: false,
+        ..PodVolumes::default()
     };
     let get = async |volume: &str, path: &str, key: &str, optional: bool| {
         let from = json!({ "volumeName": volume, "path": path, "key": key, "optional": optional });

@@ -23,7 +23,6 @@ fn refused(pod: &Pod, others: &[Arc<Pod>], taints: &[Taint]) -> Option<(String, 
         taints,
         allocatable: parsed(Some(&allocatable)),
         sysctls: &Allowlist::new(&["net.core.*".into()]),
-        host_users_only: true,
     };
     let refused = admit(pod, others, &node).err()?;
     Some((refused.reason, refused.message))

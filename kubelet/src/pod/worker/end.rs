@@ -178,6 +178,9 @@ impl Worker {
             let error = component::supervisor::chain(&err);
             tracing::warn!(pod.uid = self.uid, error, "Cannot remove a pod's directory");
             super::sync::Failed
-        })
+        })?;
+        // Nothing belongs to the pod's users any more.
+        parts.users.release(&self.uid);
+        Ok(())
     }
 }

@@ -62,6 +62,9 @@ impl Worker {
             metadata: Some(metadata(pod)),
             failed: made.is_err(),
         };
+        for (reason, message) in made.iter().flat_map(|made| &made.warnings) {
+            self.warn(pod, reason, message);
+        }
         made
     }
 

@@ -15,6 +15,7 @@ use crate::image::reference::Reference;
 use crate::image::store::Image;
 use crate::pod::next::Waiting;
 use crate::pod::spec;
+use crate::sys::userns::IdMap;
 
 /// How soon after a failed pull its back-off is told.
 const TELL: Duration = Duration::from_secs(2);
@@ -38,10 +39,12 @@ impl Worker {
         self.ensure(start, image, policy).await
     }
 
-    /// The image volumes that the container mounts, by the names of the volumes.
+    /// The image volumes that the container mounts, by the names of the volumes, with owners as the
+    /// pod's users see them.
     pub(super) async fn image_volumes(
         &self,
         start: &Start<'_>,
+        ids: &[IdMap],
     ) -> Result<BTreeMap<String, PathBuf>, Waiting> {
         let mut paths = BTreeMap::new();
         for volume in spec::of(start.pod).volumes.iter().flatten() {
@@ -57,7 +60,7 @@ impl Worker {
             let image = self.ensure(start, reference, policy).await?;
             let id = format!("{}.volume.{}", self.uid, volume.name);
             let path = self
-                .view_image(id, image)
+                .view_image(id, image, ids.to_vec())
                 .await
                 .map_err(|message| Waiting {
                     reason: "CreateContainerError".into(),
@@ -144,24 +147,35 @@ impl Worker {
         Some(SystemTime::now() + left)
     }
 
-    pub(super) async fn prepare(&self, id: &str, image: &Image) -> Result<PathBuf, String> {
+    /// A root file system, with owners as the pod's users see them.
+    pub(super) async fn prepare(
+        &self,
+        id: &str,
+        image: &Image,
+        ids: Vec<IdMap>,
+    ) -> Result<PathBuf, String> {
         let (store, id, image) = (
             self.shared.parts.store.clone(),
             id.to_owned(),
             image.clone(),
         );
-        let work = move || store.prepare(&id, &image, &[]);
+        let work = move || store.prepare(&id, &image, &ids);
         finish(tokio::task::spawn_blocking(work).await)
     }
 
-    async fn view_image(&self, id: String, image: Arc<Image>) -> Result<PathBuf, String> {
+    async fn view_image(
+        &self,
+        id: String,
+        image: Arc<Image>,
+        ids: Vec<IdMap>,
+    ) -> Result<PathBuf, String> {
         let store = self.shared.parts.store.clone();
         let work = move || {
             let known = store.snapshots().iter().any(|snapshot| snapshot.id == id);
             if known {
                 store.remount(&id)
             } else {
-                store.view(&id, &image, &[])
+                store.view(&id, &image, &ids)
             }
         };
         finish(tokio::task::spawn_blocking(work).await)

@@ -17,7 +17,8 @@ use crate::make::{self, Environment, Ingredients, NodeFacts};
 use crate::pod::next::{Waiting, Why, exited};
 use crate::pod::seen::{self, Seen};
 use crate::pod::spec::{self, Kind};
-use crate::runtime::{ContainerConfig, ContainerState, ImageConfig, Mount};
+use crate::runtime::sandbox::UserNamespace;
+use crate::runtime::{ContainerConfig, ContainerState, Device, ImageConfig, Mount};
 use crate::volume::{ContainerMounts, PodVolumes};
 
 /// A container to start, and where.
@@ -83,13 +84,14 @@ impl Worker {
             fail(why, &error)
         })?;
         self.note_container(pod, name, "Created", "Container created");
+        // Before it runs: whoever sees it run, or collects what it writes, finds the log.
+        self.link_log(pod, name, &id).await;
         if let Err(err) = self.shared.parts.runtime.start_container(&id).await {
             let error = component::supervisor::chain(&err);
             return Err(fail(waiting("RunContainerError", error.clone()), &error));
         }
         drop(permit);
         self.note_container(pod, name, "Started", "Container started");
-        self.link_log(pod, name, &id).await;
         self.post_start(start, &id).await
     }
 
@@ -114,9 +116,11 @@ impl Worker {
             .await
             .map_err(config_error)?;
         let log_path = make::log_path(pod, &container.name, attempt, &facts);
-        let images = self.image_volumes(start).await?;
+        let user = self.users(pod).await.map_err(config_error)?;
+        let ids = user.as_ref().map(UserNamespace::ids).unwrap_or_default();
+        let images = self.image_volumes(start, &ids).await?;
         let mounts = self.mounts(start, &facts, &env, &images).await;
-        let mounts = mounts.map_err(config_error)?;
+        let (mounts, devices) = mounts.map_err(config_error)?;
         let image_config = image_config(image);
         let ingredients = |rootfs: PathBuf| Ingredients {
             pod,
@@ -124,8 +128,9 @@ impl Worker {
             facts: &facts,
             env: env.clone(),
             mounts: mounts.clone(),
-            devices: Vec::new(),
-            user: None,
+            devices: devices.clone(),
+            volume_groups: start.volumes.groups(),
+            user: user.as_ref(),
             image_ref: image.status_id(),
             image_config: image_config.clone(),
             rootfs,
@@ -137,7 +142,7 @@ impl Worker {
         make::container(ingredients(PathBuf::new()))
             .map_err(|err| config_error(err.to_string()))?;
         let snapshot = format!("{}.{}", self.uid, uuid::Uuid::new_v4().simple());
-        let rootfs = self.prepare(&snapshot, image).await;
+        let rootfs = self.prepare(&snapshot, image, ids).await;
         let rootfs = rootfs.map_err(|error| waiting("CreateContainerError", error))?;
         let made = make::container(ingredients(rootfs));
         let mut config = made.map_err(|err| config_error(err.to_string()))?;
@@ -194,27 +199,29 @@ impl Worker {
         facts: &Arc<NodeFacts>,
         env: &[(String, String)],
         images: &std::collections::BTreeMap<String, PathBuf>,
-    ) -> Result<Vec<Mount>, String> {
+    ) -> Result<(Vec<Mount>, Vec<Device>), String> {
         let volumes = self.shared.parts.volumes.clone();
         let (pod, container) = (start.pod.clone(), start.container.clone());
         let (made, images, env) = (start.volumes.clone(), images.clone(), env.to_vec());
         let of_volumes = tokio::task::spawn_blocking(move || {
             let expand = |text: &str| make::expand::sub_path(text, &env);
-            volumes
-                .container_mounts(&ContainerMounts {
-                    pod_uid: spec::uid(&pod),
-                    container: &container.name,
-                    mounts: container.volume_mounts.as_deref().unwrap_or_default(),
-                    volumes: &made,
-                    images: &images,
-                    expand: &expand,
-                })
-                .map_err(|err| err.to_string())
+            let of = ContainerMounts {
+                pod_uid: spec::uid(&pod),
+                container: &container.name,
+                mounts: container.volume_mounts.as_deref().unwrap_or_default(),
+                devices: container.volume_devices.as_deref().unwrap_or_default(),
+                volumes: &made,
+                images: &images,
+                expand: &expand,
+            };
+            let devices = volumes.container_devices(&of);
+            let mounts = devices.and_then(|d| Ok((volumes.container_mounts(&of)?, d)));
+            mounts.map_err(|err| err.to_string())
         });
         let interrupted = |_| "the kubelet is shutting down".to_owned();
-        let mut mounts = of_volumes.await.map_err(interrupted)??;
+        let (mut mounts, devices) = of_volumes.await.map_err(interrupted)??;
         self.add_files(start, facts, &mut mounts).await?;
-        Ok(mounts)
+        Ok((mounts, devices))
     }
 
     /// Runs the hook; a container whose hook fails is ended.

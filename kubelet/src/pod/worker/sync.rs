@@ -17,6 +17,7 @@ use crate::network::{Answer, Attachment, Status};
 use crate::pod::next::{self, Kill, Waiting};
 use crate::pod::seen::Seen;
 use crate::pod::spec::{self, Kind};
+use crate::runtime::sandbox::UserNamespace;
 use crate::runtime::{ContainerState, Network, PodSandboxState, Resources};
 use crate::volume::PodVolumes;
 
@@ -230,22 +231,37 @@ impl Worker {
     async fn try_sandbox(&self, pod: &Pod, seen: &Seen, attempt: u32) -> Result<(), String> {
         let parts = &self.shared.parts;
         let facts = self.shared.facts();
+        let user = self.users(pod).await?;
         let (mut network, mut ips) = (Network::Node, Vec::new());
         if !spec::is_host_network(spec::of(pod)) {
             if !seen.sandboxes.is_empty() {
                 text(parts.network.teardown(&self.uid)).await?;
             }
-            let wanted = make::network(pod).map_err(|err| err.to_string())?;
+            let wanted = make::network(pod, user.as_ref()).map_err(|err| err.to_string())?;
             let attached: Attachment = text(parts.network.setup(wanted)).await?;
             network = Network::Path(attached.netns);
             ips = attached.ips;
         }
-        let config = make::sandbox(pod, &facts, network, None, ips, attempt);
+        let config = make::sandbox(pod, &facts, network, user, ips, attempt);
         let config = config.map_err(|err| err.to_string())?;
         let _permit = self.shared.starts.acquire().await;
         let made = parts.runtime.run_pod_sandbox(config).await;
         made.map(drop)
             .map_err(|err| component::supervisor::chain(&err))
+    }
+
+    /// The ids of a pod with users of its own.
+    pub(super) async fn users(&self, pod: &Pod) -> Result<Option<UserNamespace>, String> {
+        if spec::of(pod).host_users != Some(false) {
+            return Ok(None);
+        }
+        let (users, uid) = (Arc::clone(&self.shared.parts.users), self.uid.clone());
+        let given = tokio::task::spawn_blocking(move || users.of(&uid)).await;
+        let given = given.map_err(|_| "the kubelet is shutting down".to_owned())?;
+        given.map(Some).map_err(|err| {
+            let error = component::supervisor::chain(&err);
+            format!("create user namespace: {error}")
+        })
     }
 
     /// Starts containers one after the other. An init container that fails holds up those after it;

@@ -47,8 +47,8 @@ impl Worker {
     }
 
     pub(super) fn tell_mount_failures(&self, pod: &Pod, failures: &[volume::Failure]) {
-        for failure in failures {
-            self.warn(pod, "FailedMount", &failure.to_string());
+        for (reason, message) in volume::events(failures) {
+            self.warn(pod, reason, &message);
         }
         let now = SystemTime::now();
         self.memory.lock().retries.failed(super::retry::POD, now);

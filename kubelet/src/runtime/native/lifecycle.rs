@@ -61,7 +61,7 @@ impl Native {
         .map_err(|error| invalid(&error))?;
         spec::propagation::check(&config.mounts).map_err(|error| invalid(&error))?;
         let devices = if config.security.privileged {
-            devices::all().map_err(doing("devices"))?
+            devices::all_and(&config.devices).map_err(doing("devices"))?
         } else {
             devices::find(&config.devices).map_err(doing("devices"))?
         };

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -24,9 +25,11 @@ use super::{Error, Native, at, blocking, doing, launch};
 use crate::runtime::cgroup::{self, Hierarchies};
 use crate::runtime::event::EventKind;
 use crate::runtime::sandbox::{
-    NamespaceMode, Network, PodSandboxConfig, PodSandboxState, PodSandboxStatus,
+    IdMapping, NamespaceMode, Network, PodSandboxConfig, PodSandboxState, PodSandboxStatus,
+    UserNamespace,
 };
 use crate::runtime::stats::PodSandboxStats;
+use crate::sys::userns;
 
 /// How long killed processes may take to disappear.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -179,7 +182,7 @@ impl Native {
 
     async fn make_sandbox(&self, sandbox: &Arc<Sandbox>, saved: SavedSandbox) -> Result<(), Error> {
         let (native, made) = (self.clone(), Arc::clone(sandbox));
-        let network = blocking(move || {
+        let fds: Vec<OwnedFd> = blocking(move || {
             disk::make_dir(&made.dir)?;
             disk::save(&made.dir.join(disk::SANDBOX), &saved)?;
             let Native { inner } = &native;
@@ -187,7 +190,7 @@ impl Native {
                 .cgroups
                 .make(&made.config.cgroup_parent, &made.config.resources)?;
             if made.config.ipc != NamespaceMode::Node {
-                mount_shm(&made.shm())?;
+                mount_shm(&made.shm(), made.config.user.as_ref())?;
             }
             launch::launch(
                 &inner.programs,
@@ -195,15 +198,17 @@ impl Native {
                 &made.shim_cgroup,
                 &made.dir,
             )?;
-            match &made.config.network {
-                Network::Path(path) => fs::File::open(path).map(Some).map_err(at(path)),
-                Network::Node | Network::Isolated => Ok(None),
-            }
+            let network = match &made.config.network {
+                Network::Path(path) => Some(fs::File::open(path).map_err(at(path))?.into()),
+                Network::Node | Network::Isolated => None,
+            };
+            let user = made.config.user.as_ref();
+            let user = user.map(|user| user_namespace(user, network.as_ref()));
+            Ok(network.into_iter().chain(user.transpose()?).collect())
         })
         .await?;
         self.connect(sandbox).await.map_err(sandbox.shim_error())?;
         let ask = self.namespaces(sandbox)?;
-        let fds = network.map(OwnedFd::from).into_iter().collect();
         sandbox
             .connection()?
             .tell(&ask, fds)
@@ -251,6 +256,7 @@ impl Native {
                 })
                 .collect(),
             pause_cgroups,
+            user: config.user.is_some(),
         })
     }
 
@@ -454,8 +460,11 @@ fn check(config: &PodSandboxConfig) -> Result<(), Error> {
             config.hostname
         )));
     }
-    if config.user.is_some() {
-        return Err(Error::Unsupported("a user namespace (hostUsers: false)"));
+    if config.user.is_some()
+        && (config.network == Network::Node || config.ipc == NamespaceMode::Node)
+    {
+        let what = "a user namespace in the network or IPC namespace of the node";
+        return Err(Error::Unsupported(what));
     }
     Ok(())
 }
@@ -468,11 +477,45 @@ pub(super) fn new_id() -> String {
         .collect()
 }
 
-fn mount_shm(path: &Path) -> Result<(), Error> {
+/// The user namespace of a pod: that which its network belongs to, else a new one.
+fn user_namespace(user: &UserNamespace, network: Option<&OwnedFd>) -> Result<OwnedFd, Error> {
+    let maps = |ids: &[IdMapping]| ids.iter().map(|ids| ids.map()).collect::<Vec<_>>();
+    let made = match network {
+        Some(network) => userns::owner(network.as_fd()),
+        None => userns::create(&maps(&user.uids), &maps(&user.gids)),
+    };
+    let made = made.map_err(doing("user namespace"))?;
+    let inode = |of: std::io::Result<fs::Metadata>| of.map(|meta| meta.ino());
+    let (its, own) = (
+        inode(fs::File::from(made.try_clone().map_err(doing("user namespace"))?).metadata()),
+        inode(fs::metadata("/proc/self/ns/user")),
+    );
+    match (its, own) {
+        (Ok(its), Ok(own)) if its != own => Ok(made),
+        _ => Err(Error::Invalid(
+            "the pod's network does not belong to a user namespace of its own".into(),
+        )),
+    }
+}
+
+/// Belongs to the pod's root, if the pod has users of its own.
+fn mount_shm(path: &Path, user: Option<&UserNamespace>) -> Result<(), Error> {
     disk::make_dir(path)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("shm"), path, Some("tmpfs"), flags, Some(SHM))
-        .map_err(|error| doing("mounting shm")(error.into()))
+    let root = |ids: &[IdMapping]| Some(ids.iter().find(|ids| ids.container_id == 0)?.host_id);
+    let owner = user.map(|user| (root(&user.uids), root(&user.gids)));
+    let options = match owner {
+        Some((Some(uid), Some(gid))) => format!("{SHM},uid={uid},gid={gid}"),
+        _ => SHM.to_owned(),
+    };
+    mount(
+        Some("shm"),
+        path,
+        Some("tmpfs"),
+        flags,
+        Some(options.as_str()),
+    )
+    .map_err(|error| doing("mounting shm")(error.into()))
 }
 
 fn unmount(path: &Path) -> Result<(), Error> {

@@ -12,7 +12,10 @@ use crate::runtime::container::Device;
 /// A device as it is on the node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HostDevice {
+    /// In the container.
     path: PathBuf,
+    /// On the node.
+    source: PathBuf,
     block: bool,
     major: u64,
     minor: u64,
@@ -23,6 +26,16 @@ pub struct HostDevice {
 }
 
 impl HostDevice {
+    /// Whether it is wanted among the container's other devices. Elsewhere, libcontainer makes none.
+    pub(super) fn is_in_dev(&self) -> bool {
+        self.path.starts_with("/dev")
+    }
+
+    /// The node's, for one that is wanted elsewhere: where it is and where to.
+    pub(super) fn bind(&self) -> (&Path, &Path) {
+        (&self.source, &self.path)
+    }
+
     pub(super) fn node(&self) -> Value {
         json!({
             "path": self.path,
@@ -85,17 +98,25 @@ pub fn find(asked: &[Device]) -> io::Result<Vec<HostDevice>> {
     Ok(found)
 }
 
-/// All devices of the node, for privileged containers.
-///
-/// # Errors
-/// If `/dev` cannot be read.
-pub fn all() -> io::Result<Vec<HostDevice>> {
+fn all() -> io::Result<Vec<HostDevice>> {
     let found = tree(Path::new("/dev"))?;
     // What disappears while we look was never there.
     Ok(found
         .iter()
         .filter_map(|path| look(path, path, "rwm").ok().flatten())
         .collect())
+}
+
+/// All devices of the node, and those that a pod asks for.
+///
+/// # Errors
+/// As of both.
+pub fn all_and(asked: &[Device]) -> io::Result<Vec<HostDevice>> {
+    let asked = find(asked)?;
+    let mut all = all()?;
+    all.retain(|device| !asked.iter().any(|other| other.path == device.path));
+    all.extend(asked);
+    Ok(all)
 }
 
 fn look(path: &Path, at: &Path, permissions: &str) -> io::Result<Option<HostDevice>> {
@@ -111,6 +132,7 @@ fn look(path: &Path, at: &Path, permissions: &str) -> io::Result<Option<HostDevi
     };
     Ok(Some(HostDevice {
         path: at.to_owned(),
+        source: path.to_owned(),
         block: kind.is_block_device(),
         major: libc::major(meta.rdev()).into(),
         minor: libc::minor(meta.rdev()).into(),

@@ -61,6 +61,10 @@ pub(super) fn all(input: &Input<'_>) -> Result<Vec<Value>, Error> {
     let privileged = input.container.security.privileged;
     let mut all: Vec<(usize, Value)> = Vec::new();
     for (at, kind, source, options) in SYSTEM {
+        if at == "/sys/fs/cgroup" && input.sandbox.user.is_some() && !input.unified {
+            // Hierarchies of version 1 have no namespace that the pod's root could mount them in.
+            continue;
+        }
         let writable = privileged && at.starts_with("/sys");
         let options: Vec<_> = options
             .iter()
@@ -81,8 +85,18 @@ pub(super) fn all(input: &Input<'_>) -> Result<Vec<Value>, Error> {
         let at = mount["destination"].as_str();
         !own.iter().any(|own| own.container_path.to_str() == at)
     });
+    for device in input.devices.iter().filter(|device| !device.is_in_dev()) {
+        let (source, at) = device.bind();
+        let (source, at) = (text(source)?, text(at)?);
+        let options = ["bind", "rprivate"];
+        all.push((
+            depth(at),
+            json!({ "destination": at, "type": "bind", "source": source, "options": options }),
+        ));
+    }
     for mount in own {
-        all.push((depth(text(&mount.container_path)?), bind(mount)?));
+        let mount_json = bind(mount, input.sandbox.user.is_some())?;
+        all.push((depth(text(&mount.container_path)?), mount_json));
     }
     all.sort_by_key(|(depth, _)| *depth);
     Ok(all.into_iter().map(|(_, mount)| mount).collect())
@@ -92,8 +106,10 @@ fn depth(path: &str) -> usize {
     path.split('/').filter(|part| !part.is_empty()).count()
 }
 
-fn bind(mount: &Mount) -> Result<Value, Error> {
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+/// With mappings it is seen as the pod's user namespace sees owners; the helper does that.
+fn bind(mount: &Mount, own_users: bool) -> Result<Value, Error> {
+    let mapped = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    if mapped && !own_users {
         return Err(Error::IdMapped);
     }
     let propagation = match mount.propagation {
@@ -106,12 +122,17 @@ fn bind(mount: &Mount) -> Result<Value, Error> {
         (true, false) => "ro",
         (false, _) => "rw",
     };
-    Ok(json!({
+    let mut made = json!({
         "destination": text(&mount.container_path)?,
         "type": "bind",
         "source": text(&mount.host_path)?,
         "options": ["rbind", propagation, access],
-    }))
+    });
+    if mapped {
+        made["uidMappings"] = super::mappings(&mount.uid_mappings);
+        made["gidMappings"] = super::mappings(&mount.gid_mappings);
+    }
+    Ok(made)
 }
 
 /// How the root has to propagate, so that what is mounted below can.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::runtime::container::{Mount, MountPropagation};
+use crate::runtime::sandbox::UserNamespace;
 
 fn container() -> ContainerConfig {
     ContainerConfig {
@@ -189,4 +190,48 @@ fn a_pods_mount_takes_the_place_of_the_runtimes_and_parents_come_first() {
         ["rbind", "rslave", "rw"]
     );
     assert_eq!(document["linux"]["rootfsPropagation"], "slave");
+}
+
+#[test]
+fn a_pod_with_users_of_its_own_joins_their_namespace() {
+    let ids = vec![IdMapping {
+        host_id: 65_536,
+        container_id: 0,
+        length: 65_536,
+    }];
+    let mut mapped = Mount {
+        container_path: "/data".into(),
+        host_path: "/host".into(),
+        uid_mappings: ids.clone(),
+        gid_mappings: ids.clone(),
+        ..Mount::default()
+    };
+    let mut c = container();
+    c.mounts = vec![mapped.clone()];
+    let refused = document(&c, &PodSandboxConfig::default());
+    assert_eq!(refused.unwrap_err(), Error::IdMapped);
+    let sandbox = PodSandboxConfig {
+        user: Some(UserNamespace {
+            uids: ids.clone(),
+            gids: ids,
+        }),
+        ..Default::default()
+    };
+    let made = document(&c, &sandbox).unwrap();
+    let range = json!([{ "containerID": 0, "hostID": 65_536, "size": 65_536 }]);
+    assert_eq!(made["linux"]["uidMappings"], range);
+    assert_eq!(made["linux"]["gidMappings"], range);
+    let namespaces = made["linux"]["namespaces"].as_array().unwrap();
+    assert!(namespaces.contains(&json!({ "type": "user", "path": "/proc/self/fd/14" })));
+    let mount = |made: &Value, at: &str| {
+        let mut all = made["mounts"].as_array().unwrap().iter();
+        all.find(|m| m["destination"] == at).cloned()
+    };
+    assert_eq!(mount(&made, "/data").unwrap()["uidMappings"], range);
+    // Images come as the pod sees them.
+    mapped.uid_mappings.clear();
+    mapped.gid_mappings.clear();
+    c.mounts = vec![mapped];
+    let made = document(&c, &sandbox).unwrap();
+    assert!(mount(&made, "/data").unwrap()["uidMappings"].is_null());
 }

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Pod, Volume};
 
 use super::disk::{self, Disks};
 use super::summary::{PodReference, PvcReference, VolumeStats};
+use crate::volume;
 
 /// A volume, and whether it counts as the pod's ephemeral storage.
 pub(super) struct Found {
@@ -24,6 +25,8 @@ const LOCAL: &[&str] = &[
     "kubernetes.io~projected",
     "kubernetes.io~downward-api",
 ];
+/// Directories that pods share: what they take is their file system's.
+const OF_NODE: &str = "kubernetes.io~local-volume";
 const EMPTY_DIR: &str = "kubernetes.io~empty-dir";
 
 /// The volumes below `ROOT/pods/UID/volumes/PLUGIN/NAME`. Those with a file system of their own are
@@ -34,7 +37,10 @@ pub(super) fn of_pod(
     pod: &PodReference,
     spec: Option<&Pod>,
 ) -> Vec<Found> {
-    let base = root.join("pods").join(&pod.uid).join("volumes");
+    let dir = root.join("pods").join(&pod.uid);
+    // Persistent volumes have a name of their own; people know them by the pod's.
+    let own_names = volume::Volumes::persistent_names(&dir);
+    let base = dir.join("volumes");
     let base_device = fs::metadata(&base).map(|meta| meta.dev());
     let volumes: &[Volume] = spec
         .and_then(|pod| pod.spec.as_ref()?.volumes.as_deref())
@@ -49,7 +55,7 @@ pub(super) fn of_pod(
             let Ok(meta) = fs::metadata(&path) else {
                 continue;
             };
-            let own = base_device.as_ref().is_ok_and(|dev| *dev != meta.dev());
+            let own = plugin == OF_NODE || base_device.as_ref().is_ok_and(|dev| *dev != meta.dev());
             if !own && !LOCAL.contains(&plugin.as_str()) {
                 continue;
             }
@@ -57,6 +63,7 @@ pub(super) fn of_pod(
             let Ok(fs) = disk::file_system(&path, usage) else {
                 continue;
             };
+            let name = own_names.get(&name).cloned().unwrap_or(name);
             let stats = VolumeStats {
                 fs,
                 pvc_ref: claim(volumes, &name, pod),
@@ -157,18 +164,22 @@ mod tests {
             .join("pods/uid/volumes/kubernetes.io~empty-dir/data");
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("file"), vec![1; 50_000]).unwrap();
-        let other = root
-            .path()
-            .join("pods/uid/volumes/kubernetes.io~local-volume/pv");
-        fs::create_dir_all(other).unwrap();
+        for other in ["kubernetes.io~local-volume/pv", "kubernetes.io~other/x"] {
+            let dir = root.path().join("pods/uid/volumes").join(other);
+            fs::create_dir_all(dir).unwrap();
+        }
         let pod = PodReference {
             name: "pod".into(),
             namespace: "ns".into(),
             uid: "uid".into(),
         };
         let found = of_pod(&Disks::default(), root.path(), &pod, None);
-        assert_eq!(found.len(), 1);
+        assert_eq!(found.len(), 2);
         assert!(found[0].ephemeral && found[0].stats.name == "data");
+        // What is shared with other pods is measured by its file system.
+        let system = &found[1].stats;
+        assert!(!found[1].ephemeral && system.name == "pv");
+        assert_eq!(system.fs.capacity_bytes, found[0].stats.fs.capacity_bytes);
         assert!((50_000..100_000).contains(&found[0].stats.fs.used_bytes));
     }
 }
