@@ -121,6 +121,12 @@ impl Sync {
     pub(crate) fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Whether a container ends for another one to take its place at once.
+    pub(crate) fn replaces(&self) -> bool {
+        let starts = |name: &str| self.start.iter().any(|(_, other)| other == name);
+        self.kill.iter().any(|kill| starts(&kill.name))
+    }
 }
 
 /// Which grace counts for a container that is killed.

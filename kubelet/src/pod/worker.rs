@@ -37,6 +37,9 @@ use retry::Retries;
 
 /// The annotation of a container that names its root file system in the image store.
 pub(super) const SNAPSHOT: &str = "navarch.dev/snapshot";
+/// For so long nothing is told while a container is replaced, so that one that is back at once does not seem to be away:
+/// upstream looks once a second (`genericPlegRelistPeriod`), and at no pod that it is working on.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Runs a pod from its first sight to its end.
 pub(super) async fn run(shared: Arc<Shared>, uid: String) {
@@ -396,13 +399,23 @@ impl Worker {
             return Step::Wait([again, held, due].into_iter().flatten().min());
         }
         let stop = CancellationToken::new();
+        let mut silent = sync.replaces();
         let mut work = std::pin::pin!(self.perform(&view.pod, seen, sync, &stop));
+        let mut silence = std::pin::pin!(tokio::time::sleep(SILENCE));
         loop {
             tokio::select! {
                 biased;
                 () = &mut work => return Step::Again,
+                () = &mut silence, if silent => {
+                    silent = false;
+                    self.wake.notify_one();
+                }
                 () = self.wake.notified() => match self.view() {
-                    Some(now) if now.stage == Stage::Running => self.look(&now).await,
+                    Some(now) if now.stage == Stage::Running => {
+                        if !silent {
+                            self.look(&now).await;
+                        }
+                    }
                     _ => stop.cancel(),
                 },
             }

@@ -33,6 +33,8 @@ struct Shared {
 pub(crate) struct State {
     version: u64,
     pub(crate) pods: BTreeMap<String, Value>,
+    /// Every status that was written, in order.
+    pub(crate) statuses: Vec<Value>,
     watches: Vec<Lines>,
     /// `reason: message`
     pub(crate) events: Vec<String>,
@@ -209,6 +211,7 @@ impl Shared {
                     return;
                 };
                 merge(&mut pod["status"], &ask.seen.json()["status"]);
+                self.state.lock().statuses.push(pod["status"].clone());
                 let pod = self.put("MODIFIED", pod).await;
                 ask.json(&pod);
             }

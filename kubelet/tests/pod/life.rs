@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use kubelet::runtime::{ContainerFilter, ContainerState};
 use serde_json::{Value, json};
 
-use crate::api::LIMIT;
+use crate::api::{LIMIT, State};
 use crate::node::Node;
 
 pub(crate) fn container(name: &str, script: &str) -> Value {
@@ -87,7 +87,7 @@ async fn a_pod_runs_is_deleted_and_leaves_nothing() {
         "Started: ",
         "Killing: ",
     ] {
-        let is = |state: &crate::api::State| {
+        let is = |state: &State| {
             let mut events = state.events.iter();
             events.any(|e| e.starts_with(event)).then_some(())
         };
@@ -122,7 +122,7 @@ async fn what_crashes_is_started_again_and_then_waits() {
     node.api
         .create("loop", spec("Always", &[container("c", "exit 7")]))
         .await;
-    let is = |state: &crate::api::State| {
+    let is = |state: &State| {
         let told = state.pods.get("loop")?["status"]["containerStatuses"]
             .get(0)?
             .clone();
@@ -155,7 +155,7 @@ async fn a_missing_secret_holds_the_container_and_says_so() {
     let mut held = container("c", "exit 0");
     held["envFrom"] = json!([{ "secretRef": { "name": "nope" } }]);
     node.api.create("held", spec("Never", &[held])).await;
-    let is = |state: &crate::api::State| {
+    let is = |state: &State| {
         let told = state.pods.get("held")?["status"]["containerStatuses"]
             .get(0)?
             .clone();
@@ -191,7 +191,7 @@ async fn a_kubelet_that_was_killed_finds_its_pods_and_their_exits() {
         .join("volumes/kubernetes.io~empty-dir/v/go");
     std::fs::write(go, "").unwrap();
     node.start_kubelet().await;
-    let is = |state: &crate::api::State| {
+    let is = |state: &State| {
         let status = &state.pods.get("kept")?["status"];
         let ended = &status["containerStatuses"][0]["state"]["terminated"];
         (ended["exitCode"] == 5).then(|| status.clone())
@@ -235,4 +235,32 @@ async fn many_pods_start_at_once() {
         node.api.phase(name, "Running").await;
     }
     eprintln!("all running after {:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_is_replaced_at_once_does_not_seem_to_be_away() {
+    let node = Node::start().await;
+    let script = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    let mut alive = container("c", script);
+    alive["livenessProbe"] = json!({
+        "exec": { "command": ["/bin/sh", "-c", "test ! -e /broken"] },
+        "periodSeconds": 1, "timeoutSeconds": 30, "failureThreshold": 1, "successThreshold": 1,
+    });
+    node.api.create("web", spec("Always", &[alive])).await;
+    let status = node.api.phase("web", "Running").await;
+    let first = status["containerStatuses"][0]["containerID"].clone();
+    let before = node.api.state(|state| state.statuses.len());
+    let id = first.as_str().unwrap().strip_prefix("navarch://").unwrap();
+    let broken = vec!["touch".into(), "/broken".into()];
+    node.runtime().exec_sync(id, broken, LIMIT).await.unwrap();
+    let is_back = |state: &State| {
+        let container = &state.pods["web"]["status"]["containerStatuses"][0];
+        (container["restartCount"] == 1 && container["containerID"] != first).then_some(())
+    };
+    node.api.until("the container is back", is_back).await;
+    let told = node.api.state(|state| state.statuses[before..].to_vec());
+    assert!(!told.is_empty());
+    for status in told {
+        assert!(is_true(&status, "Ready"), "{status}");
+    }
 }
