@@ -52,7 +52,8 @@ flags! {
     WATCH_CACHE_SIZES: Vec<String> = "watch-cache-sizes", "", "Sizes of watch caches.", ignored("caches are bounded by bytes and time");
     DEFAULT_WATCH_CACHE_SIZE: i64 = "default-watch-cache-size", "100", "The size of watch caches.", ignored("caches are bounded by bytes and time");
     DELETE_COLLECTION_WORKERS: i64 = "delete-collection-workers", "1", "Deletes of a collection at once.", ignored(NO_EFFECT);
-    ENCRYPTION_PROVIDER_CONFIG: Option<PathBuf> = "encryption-provider-config", "", "The encryption at rest.";
+    ENCRYPTION_PROVIDER_CONFIG: Option<PathBuf> = "encryption-provider-config", "", "The file that says which resources are encrypted at rest, and how.";
+    ENCRYPTION_PROVIDER_CONFIG_RELOAD: bool = "encryption-provider-config-automatic-reload", "false", "Read --encryption-provider-config again when it changes.";
 
     ANONYMOUS_AUTH: bool = "anonymous-auth", "true", "Serve requests without credentials as system:anonymous.";
     SERVICE_ACCOUNT_ISSUER: args::Array = "service-account-issuer", "", "The issuer of tokens; further ones are accepted as well.";
@@ -190,6 +191,7 @@ fn etcd() -> Group {
             &DEFAULT_WATCH_CACHE_SIZE,
             &DELETE_COLLECTION_WORKERS,
             &ENCRYPTION_PROVIDER_CONFIG,
+            &ENCRYPTION_PROVIDER_CONFIG_RELOAD,
         ],
     )
 }
@@ -262,6 +264,15 @@ pub struct Etcd {
     pub ca: Option<PathBuf>,
     pub client: Option<CertKey>,
     pub compaction_interval: Duration,
+    pub encryption: Option<EncryptionConfig>,
+}
+
+/// Where the configuration of the encryption at rest is.
+#[derive(Clone, Debug)]
+pub struct EncryptionConfig {
+    pub file: PathBuf,
+    /// Whether the file is read again when it changes.
+    pub reload: bool,
 }
 
 /// Front proxies whose headers are trusted.
@@ -319,11 +330,7 @@ impl Config {
         if args.get(&STORAGE_BACKEND) != "etcd3" {
             bail!("--storage-backend: only etcd3 is supported");
         }
-        for flag in [
-            &ENCRYPTION_PROVIDER_CONFIG,
-            &TOKEN_AUTH_FILE,
-            &ADMISSION_CONTROL_CONFIG_FILE,
-        ] {
+        for flag in [&TOKEN_AUTH_FILE, &ADMISSION_CONTROL_CONFIG_FILE] {
             if args.get(flag).is_some() {
                 // Starting without it would be less safe than what was asked for.
                 bail!("--{} is not supported yet", flag.name());
@@ -368,6 +375,7 @@ impl Config {
                     "--etcd-certfile and --etcd-keyfile",
                 )?,
                 compaction_interval: args.get(&ETCD_COMPACTION_INTERVAL),
+                encryption: encryption(args)?,
             },
             client_ca: args.get(&args::CLIENT_CA_FILE),
             request_header: request_header(args),
@@ -398,6 +406,21 @@ impl Config {
             shutdown_delay: args.get(&SHUTDOWN_DELAY),
         })
     }
+}
+
+fn encryption(args: &Args) -> anyhow::Result<Option<EncryptionConfig>> {
+    let reload = args.get(&ENCRYPTION_PROVIDER_CONFIG_RELOAD);
+    let Some(file) = args.get(&ENCRYPTION_PROVIDER_CONFIG) else {
+        if reload {
+            bail!(
+                "--{} must be set with --{}",
+                ENCRYPTION_PROVIDER_CONFIG_RELOAD.name(),
+                ENCRYPTION_PROVIDER_CONFIG.name()
+            );
+        }
+        return Ok(None);
+    };
+    Ok(Some(EncryptionConfig { file, reload }))
 }
 
 fn features(args: &Args) -> anyhow::Result<Features> {

@@ -21,6 +21,7 @@ use crate::bootstrap;
 use crate::chain;
 use crate::config::{self, Config};
 use crate::discovery::Documents;
+use crate::encryption::Encryption;
 use crate::kubelet::Kubelets;
 use crate::metrics::Requests;
 use crate::registry::Registry;
@@ -89,11 +90,15 @@ async fn build(
     config.listen.set_port(address.port());
     let store = Store::open(&store_config(&config), Arc::new(tasks.clone()))
         .context("etcd cannot be used")?;
+    let encryption = match &config.etcd.encryption {
+        Some(given) => Some(Encryption::load(given).context("--encryption-provider-config")?),
+        None => None,
+    };
     let forms = Arc::new(store::Forms::new(FORMS));
     let registry = {
         let enabled = |resource: &Resource| enabled(&config, resource);
         Registry::new(enabled, &forms, |resource, decoder| {
-            open(&store, resource, decoder)
+            open(&store, encryption.as_ref(), resource, decoder)
         })
     };
     let etcd_answers = Arc::new(AtomicBool::new(false));
@@ -169,6 +174,7 @@ fn enabled(config: &Config, resource: &Resource) -> bool {
 
 fn open(
     store: &Store,
+    encryption: Option<&Encryption>,
     resource: &'static Resource,
     decoder: Arc<Objects>,
 ) -> Arc<store::Collection> {
@@ -177,6 +183,7 @@ fn open(
         .as_ref()
         .expect("the registry opens stored resources only");
     let mut of = ResourceConfig::new(storage.prefix, resource.namespaced, decoder);
+    of.transformer = encryption.map(|e| e.of(storage.group, resource.name));
     of.keep_bodies = resource.kind != "Event";
     if resource.name == "pods" {
         of.indexes = vec!["spec.nodeName".into()];

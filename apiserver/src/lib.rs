@@ -28,6 +28,7 @@ pub mod authz;
 pub mod admission;
 pub mod alloc;
 pub mod bootstrap;
+pub mod encryption;
 pub mod managed;
 pub mod registry;
 

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 const FRESH: Duration = Duration::from_secs(5);
 
 /// A value made from files.
-pub(crate) struct FromFiles<T> {
+pub struct FromFiles<T> {
     paths: Vec<PathBuf>,
     make: Box<dyn Fn() -> Result<T, Box<dyn Error + Send + Sync>> + Send + Sync>,
     fresh: Duration,
@@ -53,7 +53,10 @@ impl Stamp {
 
 impl<T> FromFiles<T> {
     /// Makes the value for the first time; `make` reads `paths`.
-    pub(crate) fn new<E, F>(paths: Vec<PathBuf>, make: F) -> Result<Self, E>
+    ///
+    /// # Errors
+    /// What `make` says.
+    pub fn new<E, F>(paths: Vec<PathBuf>, make: F) -> Result<Self, E>
     where
         E: Error + Send + Sync + 'static,
         F: Fn() -> Result<T, E> + Send + Sync + 'static,
@@ -75,7 +78,8 @@ impl<T> FromFiles<T> {
     }
 
     /// The value as of now, or a few seconds ago.
-    pub(crate) fn current(&self) -> Arc<T> {
+    #[must_use]
+    pub fn current(&self) -> Arc<T> {
         let mut state = self.state.lock();
         if state.looked.elapsed() >= self.fresh {
             state.looked = Instant::now();

@@ -1,10 +1,10 @@
 //! What every daemon is built from: upstream's component-base and client-go.
 //!
 //! Reading order: [`daemon`] is a daemon's `main`, out of [`args`], [`config`], [`features`] and
-//! [`logging`]; [`supervisor`] runs its tasks and decides what their ends mean; [`serving`] is how it
-//! is reached, [`streaming`] what exec and port forwarding travel on, [`client`] how it reaches the API
-//! server; [`informer`], [`queue`] and [`controller`]
-//! are what controllers stand on; [`leader`] and [`events`] are the two things most of them say about
+//! [`logging`], and of [`files`], which are read again when they change; [`supervisor`] runs its tasks
+//! and decides what their ends mean; [`serving`] is how it is reached, [`streaming`] what exec
+//! and port forwarding travel on, [`client`] how it reaches the API server; [`informer`], [`queue`] and
+//! [`controller`] are what controllers stand on; [`leader`] and [`events`] are the two things most of them say about
 //! themselves; [`metrics`] counts all of it. [`volumes`] is what more than one of them has to know of
 //! storage.
 //!
@@ -16,6 +16,7 @@ pub mod args;
 pub mod clock;
 pub mod config;
 pub mod features;
+pub mod files;
 pub mod logging;
 pub mod version;
 
@@ -38,7 +39,6 @@ pub mod leader;
 pub mod volumes;
 
 mod backoff;
-mod files;
 mod recent;
 pub mod testing;
 

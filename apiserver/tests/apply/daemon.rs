@@ -11,7 +11,7 @@ use component::testing::{Ca, Files};
 use http::Method;
 use http_body_util::BodyExt;
 use serde_json::Value;
-use store::testing::{Etcd, Etcds};
+use store::testing::{Direct, Etcd, Etcds};
 
 pub(crate) struct Daemon {
     admin: User,
@@ -20,7 +20,7 @@ pub(crate) struct Daemon {
     port: u16,
     key: String,
     process: Child,
-    _etcd: Etcd,
+    etcd: Etcd,
 }
 
 impl Drop for Daemon {
@@ -40,6 +40,11 @@ impl std::ops::Deref for Daemon {
 impl Daemon {
     /// Starts a server that members of `system:masters` may do everything on.
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| Vec::new()).await
+    }
+
+    /// The same with more flags, which may name files that are written for them.
+    pub(crate) async fn start_with(more: impl FnOnce(&Files) -> Vec<String>) -> Self {
         let etcd = Etcd::start(&Etcds::newest()).await;
         let (ca, files) = (Ca::new("ca"), Files::new());
         let server = ca.server(&["127.0.0.1"]);
@@ -66,6 +71,7 @@ impl Daemon {
                 "--authorization-mode=RBAC".to_owned(),
                 "--disable-admission-plugins=ServiceAccount".to_owned(),
             ])
+            .args(more(&files))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -78,7 +84,7 @@ impl Daemon {
             port,
             key: server.key,
             process,
-            _etcd: etcd,
+            etcd,
         };
         daemon.ready().await;
         daemon
@@ -103,6 +109,16 @@ impl Daemon {
             ("admin", &["system:masters"]),
             &login,
         )
+    }
+
+    /// Its etcd, behind its back.
+    pub(crate) fn etcd(&self) -> Direct {
+        Direct::to(&self.etcd)
+    }
+
+    /// Where its files are.
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
     }
 
     /// Where it is, and whom to believe there.

@@ -1,9 +1,10 @@
-//! Managed fields, apply, evictions, streams, tokens and what is counted, through the daemon, on a real etcd.
+//! Managed fields, apply, evictions, streams, tokens, encryption at rest and what is counted, through the daemon, on a real etcd.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod daemon;
 mod deletion;
+mod encryption;
 mod kinds;
 mod streams;
 mod tokens;

@@ -1,0 +1,189 @@
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use super::*;
+
+fn read(kind: &str, body: &str) -> Result<Rules, String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, format!("{kind}\n{body}")).unwrap();
+    load(file.path()).map_err(|e| match e {
+        Error::Invalid { errors, .. } => proto::path::aggregate(&errors),
+        Error::File(e) => e.to_string(),
+    })
+}
+
+const KIND: &str = "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1";
+
+fn problems(body: &str) -> String {
+    read(KIND, body).map(|_| ()).unwrap_err()
+}
+
+fn named(resources: &str) -> String {
+    format!("resources: [{{resources: {resources}, providers: [{{identity: {{}}}}]}}]")
+}
+
+fn with(provider: &str) -> String {
+    format!("resources: [{{resources: [secrets], providers: [{provider}]}}]")
+}
+
+#[test]
+fn what_upstream_accepts_is_accepted() {
+    let all = "resources:\n\
+        - resources: [secrets, configmaps]\n\
+        \u{20} providers:\n\
+        \u{20} - identity: {}\n\
+        \u{20} - aesgcm: {keys: [{name: key1, secret: c2VjcmV0IGlzIHNlY3VyZQ==}, {name: key2, secret: dGhpcyBpcyBwYXNzd29yZA==}]}\n\
+        \u{20} - aescbc: {keys: [{name: key1, secret: c2VjcmV0IGlzIHNlY3VyZQ==}]}\n\
+        \u{20} - secretbox: {keys: [{name: key1, secret: YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY=}]}\n\
+        - resources: ['*.apps']\n\
+        \u{20} providers: [{identity: {}}]\n\
+        - resources: ['*.*']\n\
+        \u{20} providers: [{identity: {}}]\n";
+    let rules = read(KIND, all).unwrap();
+    let names: Vec<_> = rules.0.iter().map(|(of, _)| of.to_string()).collect();
+    assert_eq!(names, ["secrets", "configmaps", "*.apps", "*.*"]);
+    let providers: Vec<_> = rules.0.iter().map(|(_, choice)| choice.of.len()).collect();
+    assert_eq!(providers, [4, 4, 1, 1]);
+    assert!(read("kind: EncryptionConfig\napiVersion: v1", all).is_ok());
+}
+
+#[test]
+fn a_resource_that_is_named_again_has_the_later_providers_as_well() {
+    let one = "{resources: [secrets], providers: [{identity: {}}]}";
+    let rules = read(KIND, &format!("resources: [{one}, {one}]")).unwrap();
+    assert_eq!((rules.0.len(), rules.0[0].1.of.len()), (1, 2));
+}
+
+fn said(all: &[(String, &str)]) {
+    for (body, said) in all {
+        assert_eq!(problems(body), *said);
+    }
+}
+
+#[test]
+fn problems_of_resources_have_upstreams_words() {
+    said(&[
+        (
+            "resources: []".to_owned(),
+            "resources: Required value: at least one resources is required",
+        ),
+        (
+            named("[]"),
+            "resources[0].resources: Required value: at least one resources[0].resources is required",
+        ),
+        (
+            "resources: [{resources: [secrets]}]".to_owned(),
+            "resources[0].providers: Required value: at least one resources[0].providers is required",
+        ),
+        (
+            named("[secrets, secrets]"),
+            "resources[0].resources: Invalid value: [\"secrets\",\"secrets\"]: the same resource cannot be \
+             specified multiple times",
+        ),
+        (
+            named("[secrets, '*.']"),
+            "resources[0].resources: Invalid value: [\"secrets\",\"*.\"]: using overlapping resources such as \
+             'secrets' and '*.' in the same resource list is not allowed as they will be masked",
+        ),
+        (
+            named("[deployments.apps, '*.*']"),
+            "resources[0].resources: Invalid value: [\"deployments.apps\",\"*.*\"]: using overlapping \
+             resources such as 'secrets' and '*.' in the same resource list is not allowed as they will be \
+             masked",
+        ),
+        (
+            named("[Secrets]"),
+            "resources[0].resources[0]: Invalid value: \"Secrets\": resource name should not contain capital \
+             letters",
+        ),
+        (
+            named("['*']"),
+            "resources[0].resources[0]: Invalid value: \"*\": use '*.' to encrypt all the resources from core \
+             API group or *.* to encrypt all resources",
+        ),
+        (
+            named("[apiserveripinfo]"),
+            "resources[0].resources[0]: Invalid value: \"apiserveripinfo\": resources which do not have REST \
+             API/s cannot be encrypted",
+        ),
+        (
+            named("[events.events.k8s.io]"),
+            "resources[0].resources[0]: Invalid value: \"events.events.k8s.io\": '*.events.k8s.io' objects are \
+             stored using the 'events' API group in etcd. Use 'events' instead in the config file",
+        ),
+        (
+            named("['*.extensions']"),
+            "resources[0].resources[0]: Invalid value: \"*.extensions\": 'extensions' group has been removed \
+             and cannot be used for encryption",
+        ),
+        (
+            named("['secrets.*']"),
+            "resources[0].resources[0]: Invalid value: \"secrets.*\": encrypting the same resource across \
+             groups is not supported",
+        ),
+    ]);
+}
+
+#[test]
+fn problems_of_providers_have_upstreams_words() {
+    said(&[
+        (
+            with("{}"),
+            "resources[0].providers[0]: Invalid value: provider does not contain any of the expected \
+             providers: KMS, AESGCM, AESCBC, Secretbox, Identity",
+        ),
+        (
+            with("{identity: {}, aescbc: {keys: []}}"),
+            "resources[0].providers[0]: Invalid value: more than one provider specified in a single element, \
+             should split into different list elements",
+        ),
+        (
+            with("{aescbc: {keys: []}}"),
+            "resources[0].providers[0].aescbc.keys: Required value: at least one keys is required",
+        ),
+        (
+            with("{aesgcm: {keys: [{}]}}"),
+            "[resources[0].providers[0].aesgcm.keys[0].name: Required value: name is a mandatory field for a \
+             key, resources[0].providers[0].aesgcm.keys[0].secret: Required value: secret is a mandatory field \
+             for a key]",
+        ),
+        (
+            with("{secretbox: {keys: [{name: a, secret: '?'}]}}"),
+            "resources[0].providers[0].secretbox.keys[0].secret: Invalid value: \"REDACTED\": secrets must be \
+             base64 encoded",
+        ),
+        (
+            with("{aescbc: {keys: [{name: a, secret: YWJj}]}}"),
+            "resources[0].providers[0].aescbc.keys[0].secret: Invalid value: \"REDACTED\": secret is not of \
+             the expected length, got 3, expected one of [16 24 32]",
+        ),
+        (
+            with("{kms: {apiVersion: v2, name: k, endpoint: 'unix:///k.sock'}}"),
+            "resources[0].providers[0].kms: Invalid value: key management services are not supported yet",
+        ),
+        (
+            "resources: [{resources: ['*.'], providers: [{identity: {}}]}, \
+             {resources: [secrets], providers: [{identity: {}}]}]"
+                .to_owned(),
+            "resources[1].resources[0]: Invalid value: \"secrets\": resource \"secrets\" is masked by earlier \
+             rule \"*.\"",
+        ),
+    ]);
+}
+
+#[test]
+fn unknown_fields_and_kinds_are_refused() {
+    let typo = problems("resources: [{resources: [secrets], provider: [{identity: {}}]}]");
+    assert!(
+        typo.contains("resources.0.provider: unknown field"),
+        "{typo}"
+    );
+    let other = read(
+        "kind: EncryptionConfig\napiVersion: apiserver.config.k8s.io/v1",
+        "",
+    );
+    let other = other.map(|_| ()).unwrap_err();
+    assert!(
+        other.contains("kind: must be EncryptionConfiguration"),
+        "{other}"
+    );
+}
