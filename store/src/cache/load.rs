@@ -2,8 +2,9 @@
 //!
 //! A list is exact at one revision. Events that come meanwhile are kept, the last one of each key,
 //! and those after the list's revision are put on top. When the collection had objects before, because
-//! etcd compacted events that it missed or because it fell behind, the difference becomes events, so
-//! that watches go on and miss no final state.
+//! etcd compacted events that it missed or because it fell behind, what happened in between is not known
+//! event by event: its watches end, and none begins before the list, as upstream's (`cacher.go`,
+//! `startCaching`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,8 +18,7 @@ use tracing::debug;
 
 use super::inbox::Received;
 use super::run::Again;
-use super::wake::Touched;
-use super::{Cache, Change, Entries, Phase, State};
+use super::{Cache, Entries, Phase, State};
 use crate::entry::{Entry, Undecodable};
 use crate::etcd::{self, pb, prefix_end};
 use crate::line::{Batch, Epoch, RawEvent, revision};
@@ -215,71 +215,34 @@ impl Cache {
     /// Puts the listed objects in place and answers from now on; `false` when the history they belong
     /// to has ended meanwhile.
     pub(super) fn install(&self, objects: Entries, through: i64, epoch: u64) -> bool {
-        let now = Instant::now();
-        let mut touched = Touched::new();
-        let mut dropped = Vec::new();
-        let old = {
+        let (old, relisted) = {
             let mut state = self.state.write();
             if state.epoch != epoch || !matches!(state.phase, Phase::Loading { .. }) || state.relist
             {
                 return false;
             }
-            let before = self.applied.load(Ordering::Acquire);
             let old = std::mem::replace(&mut state.objects, objects);
-            if state.ring.is_unused() {
-                state.ring.reset(through);
-            } else {
-                state.differ(self, &old, before, through, now, &mut touched);
-                state.ring.trim(now, &mut dropped);
+            let relisted = !state.ring.is_unused();
+            if relisted {
+                state.end_watches();
             }
+            state.ring.reset(through);
             state.rebuild(&self.config.indexes);
             state.phase = Phase::Live { stalled: None };
             self.applied.store(through, Ordering::Release);
             self.measure(&state);
-            old
+            (old, relisted)
         };
-        drop((old, dropped));
-        self.wakes.wake(touched);
+        drop(old);
+        if relisted {
+            self.wakes.wake_all();
+        }
         self.moved.notify_waiters();
         true
     }
 }
 
 impl State {
-    /// Turns the difference between the old and the new objects into events.
-    fn differ(
-        &mut self,
-        cache: &Cache,
-        old: &Entries,
-        before: i64,
-        through: i64,
-        now: Instant,
-        touched: &mut Touched,
-    ) {
-        let mut events = difference(old, &self.objects, through);
-        // In etcd's order; deletions, whose revision nobody knows any more, last.
-        events.sort_by_key(|(change, _)| change.revision);
-        self.ring.gap(before, through);
-        for (
-            Change {
-                revision, entry, ..
-            },
-            old,
-        ) in events
-        {
-            let seq = self.ring.next();
-            let links = cache.wakes.link(
-                seq,
-                old.as_deref(),
-                entry.as_deref(),
-                &cache.config.indexes,
-                touched,
-            );
-            self.ring.push(revision, entry, old, links, now);
-            cache.metrics.events.inc();
-        }
-    }
-
     fn rebuild(&mut self, fields: &[Box<str>]) {
         self.object_bytes = self.objects.iter().map(|e| e.weight()).sum();
         for (index, field) in self.indexes.iter_mut().zip(fields) {
@@ -295,88 +258,5 @@ impl State {
                 };
             }
         }
-    }
-}
-
-/// What changed from `old` to `new`, with the object before. Pure.
-fn difference(old: &Entries, new: &Entries, through: i64) -> Vec<(Change, Option<Arc<Entry>>)> {
-    let mut changes = Vec::new();
-    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
-    let put = |e: &Arc<Entry>| Change {
-        key: e.key.clone(),
-        revision: e.revision,
-        entry: Some(Arc::clone(e)),
-    };
-    let gone = |e: &Arc<Entry>| Change {
-        key: e.key.clone(),
-        revision: through,
-        entry: None,
-    };
-    loop {
-        match (old.peek(), new.peek()) {
-            (None, None) => return changes,
-            (Some(was), Some(is)) if was.key == is.key => {
-                if was.revision != is.revision {
-                    changes.push((put(is), Some(Arc::clone(was))));
-                }
-                old.next();
-                new.next();
-            }
-            (Some(was), is) if is.is_none_or(|is| was.key < is.key) => {
-                changes.push((gone(was), Some(Arc::clone(was))));
-                old.next();
-            }
-            (_, Some(is)) => {
-                changes.push((put(is), None));
-                new.next();
-            }
-            (Some(_), None) => unreachable!("an old object beside no new one is handled above"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::entry::{Fields, Labels};
-
-    fn objects(of: &[(&str, i64)]) -> Entries {
-        let entry = |&(key, revision): &(&str, i64)| {
-            Arc::new(Entry::new(
-                key,
-                revision,
-                Bytes::new(),
-                Labels::default(),
-                Fields::default(),
-            ))
-        };
-        of.iter().map(entry).collect()
-    }
-
-    #[test]
-    fn the_difference_turns_the_old_objects_into_the_new_ones() {
-        let old = objects(&[("a", 1), ("b", 2), ("c", 3), ("e", 4)]);
-        let new = objects(&[("b", 2), ("c", 8), ("d", 7)]);
-        let changes: Vec<_> = difference(&old, &new, 9)
-            .into_iter()
-            .map(|(c, was)| {
-                (
-                    c.key.to_string(),
-                    c.revision,
-                    c.entry.is_some(),
-                    was.map(|e| e.revision),
-                )
-            })
-            .collect();
-        let expected = [
-            ("a", 9, false, Some(1)),
-            ("c", 8, true, Some(3)),
-            ("d", 7, true, None),
-            ("e", 9, false, Some(4)),
-        ];
-        assert_eq!(
-            changes,
-            expected.map(|(k, r, put, was)| (k.to_owned(), r, put, was))
-        );
     }
 }

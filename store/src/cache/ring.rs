@@ -22,8 +22,6 @@ use crate::objects::Objects;
 pub(crate) const FRESH: Duration = Duration::from_secs(75);
 /// Older events are kept up to this number, since they cost little and save relists.
 const SPARE_EVENTS: usize = 100;
-/// At most so many gaps are remembered; one more raises the floor.
-const MAX_GAPS: usize = 8;
 
 /// One event.
 pub(crate) struct Slot {
@@ -55,8 +53,6 @@ pub(crate) struct Ring {
     first: u64,
     /// Every event with a higher revision is here.
     floor: i64,
-    /// Exclusive on both sides.
-    gaps: VecDeque<(i64, i64)>,
     bytes: usize,
     max_bytes: usize,
 }
@@ -67,7 +63,6 @@ impl Ring {
             slots: VecDeque::new(),
             first: 1,
             floor: i64::MAX,
-            gaps: VecDeque::new(),
             bytes: 0,
             max_bytes,
         }
@@ -77,7 +72,6 @@ impl Ring {
     pub(crate) fn reset(&mut self, floor: i64) {
         self.first = self.next();
         self.slots.clear();
-        self.gaps.clear();
         self.bytes = 0;
         self.floor = floor;
     }
@@ -146,42 +140,13 @@ impl Ring {
             self.first += 1;
             dropped.extend(self.slots.pop_front());
         }
-        while self.gaps.front().is_some_and(|&(_, to)| to <= self.floor) {
-            self.gaps.pop_front();
-        }
-    }
-
-    /// Events between these revisions, both exclusive, are not known one by one.
-    pub(crate) fn gap(&mut self, from: i64, to: i64) {
-        if to - from < 2 {
-            return;
-        }
-        self.gaps.push_back((from, to));
-        if self.gaps.len() > MAX_GAPS
-            && let Some((_, to)) = self.gaps.pop_front()
-        {
-            self.floor = self.floor.max(to);
-        }
-    }
-
-    /// Whether the events after `revision` are all here, one by one.
-    fn complete_after(&self, revision: i64) -> bool {
-        revision >= self.floor
-            && !self
-                .gaps
-                .iter()
-                .any(|&(from, to)| from < revision && revision < to)
     }
 
     /// Where to begin to see every event after `revision`; `Err` tells the oldest revision that would
     /// do.
     pub(crate) fn resume(&self, revision: i64) -> Result<u64, i64> {
-        if !self.complete_after(revision) {
-            let gap = self
-                .gaps
-                .iter()
-                .find(|&&(from, to)| from < revision && revision < to);
-            return Err(gap.map_or(self.floor, |&(_, to)| to));
+        if revision < self.floor {
+            return Err(self.floor);
         }
         let at = self.slots.partition_point(|slot| slot.revision <= revision);
         Ok(self.first + at as u64)
@@ -195,7 +160,7 @@ impl Ring {
         revision: i64,
         effort: usize,
     ) -> bool {
-        if !self.complete_after(revision) {
+        if revision < self.floor {
             return false;
         }
         let later = self.slots.len() - self.slots.partition_point(|slot| slot.revision <= revision);
@@ -264,24 +229,6 @@ mod tests {
         assert_eq!((ring.len(), dropped.len(), ring.first()), (2, 2, 3));
         assert_eq!(ring.resume(6), Ok(4));
         assert_eq!(ring.resume(5), Err(6), "one event of revision 6 is gone");
-    }
-
-    #[test]
-    fn nobody_starts_inside_a_gap() {
-        let mut ring = ring(&[5, 6]);
-        ring.gap(6, 20);
-        ring.push(
-            18,
-            Some(entry("k", 18)),
-            None,
-            Box::default(),
-            Instant::now(),
-        );
-        assert_eq!(ring.resume(6), Ok(3));
-        assert_eq!(ring.resume(7), Err(20));
-        assert_eq!(ring.resume(19), Err(20));
-        assert_eq!(ring.resume(20), Ok(4));
-        assert!(!ring.undo(&mut Objects::new(), 10, usize::MAX));
     }
 
     proptest! {
