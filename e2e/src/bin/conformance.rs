@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -44,6 +45,14 @@ fn command() -> Command {
                 .help("Tests that run at once"),
         )
         .arg(
+            Arg::new("part")
+                .long("part")
+                .value_name("MINUTES")
+                .value_parser(value_parser!(u64).range(1..))
+                .conflicts_with_all(["focus", "upstream", "blame", "resume"])
+                .help("Only tests that were green in our last three runs, as many as fit into the time"),
+        )
+        .arg(
             Arg::new("resume")
                 .long("resume")
                 .action(ArgAction::SetTrue)
@@ -80,6 +89,9 @@ fn options(args: &ArgMatches) -> anyhow::Result<Options> {
     Ok(Options {
         dir: std::path::absolute(dir).with_context(|| format!("cannot find {}", dir.display()))?,
         focus: text("focus"),
+        part: args
+            .get_one::<u64>("part")
+            .map(|minutes| Duration::from_secs(minutes.saturating_mul(60))),
         processes: procs.into(),
         resume: args.get_flag("resume"),
         upstream: Daemon::parse_list(&upstream).map_err(anyhow::Error::msg)?,

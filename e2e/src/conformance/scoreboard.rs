@@ -1,13 +1,18 @@
 //! The scoreboard: one line per test, over the last three full runs.
 //!
-//! `history.tsv` holds what runs said: our last three verdicts and upstream's last. `scoreboard.tsv` is what follows from it
-//! for people, with the component to blame and why, which people and `--blame` write and which stay while a test is not green.
+//! `history.tsv` holds what runs said: our last three verdicts, upstream's last, and how long the test took with ours last.
+//! `scoreboard.tsv` is what follows from it for people, with the component to blame and why, which people and `--blame` write
+//! and which stay while a test is not green. `runs.tsv` has a line per full run. From the history follows, too, what a change
+//! can be held against in a given time ([`part`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use super::Error;
+use super::suite::runs_alone;
 use super::verdict::{Outcome, Verdict};
 use crate::files;
 
@@ -15,7 +20,9 @@ use crate::files;
 const RUNS: usize = 3;
 const HISTORY: &str = "history.tsv";
 const SCOREBOARD: &str = "scoreboard.tsv";
-const HISTORY_HEAD: &str = "# name\tours, oldest first\tupstream's";
+const RUN_LIST: &str = "runs.tsv";
+const HISTORY_HEAD: &str = "# name\tours, oldest first\tupstream's\tseconds with ours";
+const RUN_LIST_HEAD: &str = "# ended\twhose\tpassed\tof\tminutes";
 const SCOREBOARD_HEAD: &str = "# name\tours\tupstream's\tto blame\twhy";
 
 /// Whose components a run was with.
@@ -30,6 +37,8 @@ struct Past {
     /// `P` or `F` per full run, oldest first.
     ours: String,
     upstream: String,
+    /// How long it took with ours the last time; whole seconds, upwards.
+    seconds: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,14 +57,18 @@ pub struct Score {
     pub unknown: usize,
 }
 
+/// A full run.
+pub(super) struct Run<'a> {
+    pub(super) verdicts: &'a BTreeMap<String, Verdict>,
+    pub(super) whose: Whose,
+    /// Unknown of a run that went on after a pause.
+    pub(super) took: Option<Duration>,
+}
+
 /// Takes a full run into the scoreboard of `dir`. A test that the suite does not have any more leaves it.
-pub(super) fn record(
-    dir: &Path,
-    verdicts: &BTreeMap<String, Verdict>,
-    whose: Whose,
-) -> Result<Score, Error> {
+pub(super) fn record(dir: &Path, run: &Run<'_>) -> Result<Score, Error> {
     let history = parse_history(&read(&dir.join(HISTORY))?);
-    let history = add(history, verdicts, whose);
+    let history = add(history, run.verdicts, run.whose);
     let remarks = parse_remarks(&read(&dir.join(SCOREBOARD))?);
     fs::create_dir_all(dir).map_err(files::cannot("make", dir))?;
     write(&dir.join(HISTORY), &render_history(&history))?;
@@ -63,7 +76,71 @@ pub(super) fn record(
         &dir.join(SCOREBOARD),
         &render_scoreboard(&history, &remarks),
     )?;
+    list(&dir.join(RUN_LIST), run)?;
     Ok(score(&history))
+}
+
+/// Adds a line to the list of runs.
+fn list(path: &Path, run: &Run<'_>) -> Result<(), files::Error> {
+    let head = if path.exists() { "" } else { RUN_LIST_HEAD };
+    let ended = run.verdicts.values().map(|verdict| verdict.ended.as_str());
+    let passed = run
+        .verdicts
+        .values()
+        .filter(|verdict| verdict.outcome == Outcome::Passed);
+    let line = format!(
+        "{}\t{}\t{}\t{}\t{}",
+        // Up to the minute.
+        ended.max().unwrap_or_default().get(..16).unwrap_or("-"),
+        match run.whose {
+            Whose::Ours => "ours",
+            Whose::Upstream => "upstream's",
+        },
+        passed.count(),
+        run.verdicts.len(),
+        run.took.map_or("-".to_owned(), |took| {
+            format!("{:.1}", took.as_secs_f64() / 60.0)
+        }),
+    );
+    let file = fs::File::options().create(true).append(true).open(path);
+    let mut file = file.map_err(files::cannot("open", path))?;
+    for line in [head, &line].into_iter().filter(|line| !line.is_empty()) {
+        writeln!(file, "{line}").map_err(files::cannot("write", path))?;
+    }
+    Ok(())
+}
+
+/// The tests that never failed in our last three runs and can run beside others: as many as `processes` run within `time`,
+/// the longest left out.
+pub(super) fn part(
+    dir: &Path,
+    time: Duration,
+    processes: usize,
+) -> Result<BTreeSet<String>, Error> {
+    let history = parse_history(&read(&dir.join(HISTORY))?);
+    Ok(choose(history, time, processes))
+}
+
+fn choose(history: BTreeMap<String, Past>, time: Duration, processes: usize) -> BTreeSet<String> {
+    let green = history
+        .into_iter()
+        .filter(|(name, past)| ours(&past.ours) == "pass" && !runs_alone(name));
+    let mut green: Vec<(u32, String)> = green
+        .filter_map(|(name, past)| past.seconds.map(|seconds| (seconds, name)))
+        .collect();
+    green.sort_unstable();
+    let processes = u64::try_from(processes.max(1)).unwrap_or(1);
+    let mut work = 0;
+    let fits = |(seconds, _): &(u32, String)| {
+        work += u64::from(*seconds);
+        // The last one may begin when all others have ended.
+        work / processes + u64::from(*seconds) <= time.as_secs()
+    };
+    green
+        .into_iter()
+        .take_while(fits)
+        .map(|(_, name)| name)
+        .collect()
 }
 
 /// Writes down which component a test's failure comes from, and why.
@@ -100,6 +177,7 @@ fn add(
                 past.ours.push(letter);
                 let excess = past.ours.len().saturating_sub(RUNS);
                 past.ours.drain(..excess);
+                past.seconds = Some(verdict.seconds.ceil() as u32);
             }
             Whose::Upstream => past.upstream = letter.to_string(),
         }
@@ -163,10 +241,11 @@ fn parse_history(text: &str) -> BTreeMap<String, Past> {
             .filter(|letter| "PF".contains(*letter))
             .collect()
     };
-    let past = |(name, [ours, upstream, ..]): (&str, [&str; 4])| {
+    let past = |(name, [ours, upstream, seconds, _]): (&str, [&str; 4])| {
         let past = Past {
             ours: letters(ours),
             upstream: letters(upstream),
+            seconds: seconds.parse().ok(),
         };
         (name.to_owned(), past)
     };
@@ -187,7 +266,15 @@ fn parse_remarks(text: &str) -> BTreeMap<String, Remark> {
 fn render_history(history: &BTreeMap<String, Past>) -> String {
     let mut text = format!("{HISTORY_HEAD}\n");
     for (name, past) in history {
-        text.push_str(&format!("{name}\t{}\t{}\n", past.ours, past.upstream));
+        let seconds = past.seconds.map(|seconds| seconds.to_string());
+        let line = format!(
+            "{name}\t{}\t{}\t{}",
+            past.ours,
+            past.upstream,
+            seconds.unwrap_or_default()
+        );
+        text.push_str(line.trim_end());
+        text.push('\n');
     }
     text
 }
@@ -242,6 +329,15 @@ mod tests {
         outcomes.iter().map(verdict).collect()
     }
 
+    fn take(dir: &Path, outcomes: &[(&str, Outcome)], whose: Whose) -> Result<Score, Error> {
+        let full = Run {
+            verdicts: &run(outcomes),
+            whose,
+            took: Some(Duration::from_secs(90)),
+        };
+        record(dir, &full)
+    }
+
     fn lines(dir: &Path) -> Vec<String> {
         let text = fs::read_to_string(dir.join(SCOREBOARD)).unwrap();
         text.lines().skip(1).map(str::to_owned).collect()
@@ -254,7 +350,7 @@ mod tests {
         let dir = dir.path();
         let mut seen = Vec::new();
         for outcome in [Passed, Passed, Passed, Failed, Passed, Passed, Passed] {
-            record(dir, &run(&[("a", outcome)]), Whose::Ours).unwrap();
+            take(dir, &[("a", outcome)], Whose::Ours).unwrap();
             seen.push(lines(dir)[0].split('\t').nth(1).unwrap().to_owned());
         }
         assert_eq!(seen, ["-", "-", "pass", "flaky", "flaky", "flaky", "pass"]);
@@ -263,7 +359,7 @@ mod tests {
     #[test]
     fn a_test_that_is_skipped_does_not_pass() {
         let dir = tempfile::tempdir().unwrap();
-        record(dir.path(), &run(&[("a", Outcome::Skipped)]), Whose::Ours).unwrap();
+        take(dir.path(), &[("a", Outcome::Skipped)], Whose::Ours).unwrap();
         assert_eq!(lines(dir.path()), ["a\tfail\t-"]);
     }
 
@@ -272,18 +368,18 @@ mod tests {
         use Outcome::{Failed, Passed};
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
-        record(dir, &run(&[("a", Failed), ("b", Passed)]), Whose::Ours).unwrap();
-        record(dir, &run(&[("a", Passed), ("b", Passed)]), Whose::Upstream).unwrap();
+        take(dir, &[("a", Failed), ("b", Passed)], Whose::Ours).unwrap();
+        take(dir, &[("a", Passed), ("b", Passed)], Whose::Upstream).unwrap();
         remark(dir, "a", "kubelet", "no exec").unwrap();
         assert_eq!(
             lines(dir),
             ["a\tfail\tpass\tkubelet\tno exec", "b\t-\tpass"]
         );
         for _ in 0..2 {
-            record(dir, &run(&[("a", Passed), ("b", Passed)]), Whose::Ours).unwrap();
+            take(dir, &[("a", Passed), ("b", Passed)], Whose::Ours).unwrap();
         }
         assert_eq!(lines(dir)[0], "a\tflaky\tpass\tkubelet\tno exec");
-        let score = record(dir, &run(&[("a", Passed), ("b", Passed)]), Whose::Ours).unwrap();
+        let score = take(dir, &[("a", Passed), ("b", Passed)], Whose::Ours).unwrap();
         assert_eq!(lines(dir)[0], "a\tpass\tpass");
         assert_eq!(
             (score.pass, score.fail, score.flaky, score.unknown),
@@ -295,8 +391,50 @@ mod tests {
     fn tests_that_the_suite_lost_leave_the_scoreboard() {
         let dir = tempfile::tempdir().unwrap();
         let both = [("a", Outcome::Passed), ("b", Outcome::Passed)];
-        record(dir.path(), &run(&both), Whose::Ours).unwrap();
-        record(dir.path(), &run(&both[1..]), Whose::Upstream).unwrap();
+        take(dir.path(), &both, Whose::Ours).unwrap();
+        take(dir.path(), &both[1..], Whose::Upstream).unwrap();
         assert_eq!(lines(dir.path()), ["b\t-\tpass"]);
+    }
+
+    #[test]
+    fn every_full_run_is_listed() {
+        use Outcome::{Failed, Passed};
+        let dir = tempfile::tempdir().unwrap();
+        take(dir.path(), &[("a", Passed), ("b", Failed)], Whose::Ours).unwrap();
+        take(dir.path(), &[("a", Passed), ("b", Passed)], Whose::Upstream).unwrap();
+        let text = fs::read_to_string(dir.path().join(RUN_LIST)).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], RUN_LIST_HEAD);
+        assert_eq!(lines[1], "-\tours\t1\t2\t1.5");
+        assert_eq!(lines[2], "-\tupstream's\t2\t2\t1.5");
+    }
+
+    #[test]
+    fn a_part_is_what_is_green_and_fits_the_longest_left_out() {
+        let past = |ours: &str, seconds| Past {
+            ours: ours.to_owned(),
+            upstream: String::new(),
+            seconds: Some(seconds),
+        };
+        let history: BTreeMap<String, Past> = [
+            ("quick", past("PPP", 5)),
+            ("middling", past("PPP", 30)),
+            ("long", past("PPP", 100)),
+            ("longest", past("PPP", 500)),
+            ("new", past("PP", 1)),
+            ("was red", past("PFP", 1)),
+            ("alone [Serial]", past("PPP", 1)),
+        ]
+        .map(|(name, past)| (name.to_owned(), past))
+        .into();
+        let chosen = |seconds, processes| {
+            let all = choose(history.clone(), Duration::from_secs(seconds), processes);
+            all.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(chosen(4, 2), Vec::<String>::new());
+        assert_eq!(chosen(60, 2), ["middling", "quick"]);
+        assert_eq!(chosen(200, 2), ["long", "middling", "quick"]);
+        assert_eq!(chosen(165, 2), ["middling", "quick"]);
+        assert_eq!(chosen(165, 10), ["long", "middling", "quick"]);
     }
 }
