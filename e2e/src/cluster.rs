@@ -3,6 +3,8 @@
 //! ```text
 //! this machine        etcd, kube-apiserver, kube-controller-manager, kube-scheduler,  (host "control-plane")
 //!   |                 an image registry
+//!   |                 further members of etcd and API servers,                        (hosts "control-plane-2", "-3")
+//!   |                 then a load balancer before those on the first host
 //!   |  172.31.x.1
 //! [switch] -- node-1  kubelet, kube-proxy, pods of 10.y.0.0/24                        (host "node-1")
 //!          -- node-2  ...
@@ -34,15 +36,16 @@ mod number;
 mod ready;
 mod registry;
 mod start;
+mod upstream;
 
-use daemon::Site;
 pub use daemon::{CONTROL_PLANE, Daemon, NOT_OURS_YET, OURS};
+use daemon::{CONTROL_PLANE_HOST, NodeSite, Site, control_plane_name};
 use host::Host;
-pub use number::{MAX_NODES, Number};
+pub use number::{ETCD_MEMBERS, MAX_API_SERVERS, MAX_NODES, Number};
+pub use upstream::Upstream;
 
 /// The sandbox of pods under containerd.
 pub const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.10.2";
-const CONTROL_PLANE_HOST: &str = "control-plane";
 const STATE: &str = "cluster.json";
 
 #[derive(thiserror::Error, Debug)]
@@ -51,6 +54,14 @@ pub enum Error {
     NotRoot,
     #[error("{0} nodes are asked for; 1 to {MAX_NODES} can be had")]
     NodeCount(usize),
+    #[error("{0} API servers are asked for; 1 to {MAX_API_SERVERS} can be had")]
+    ApiServerCount(usize),
+    #[error("{0} members of etcd are asked for; 1 or 3 can be had")]
+    EtcdCount(usize),
+    #[error("etcd has {was} members here; to have {wanted}, bring the cluster down first")]
+    EtcdMembers { was: usize, wanted: usize },
+    #[error("no {} runs on a host {host}", .daemon.name())]
+    NoSuchPlace { daemon: Daemon, host: String },
     #[error("{path} is not empty and holds no cluster; a cluster's directory is removed with it")]
     Foreign { path: PathBuf },
     #[error("{path} holds no cluster")]
@@ -92,8 +103,17 @@ pub struct Spec {
     /// Holds all state.
     pub dir: PathBuf,
     pub nodes: usize,
+    /// Members of etcd, one of [`ETCD_MEMBERS`]. They stay as many as they were at first.
+    #[serde(default = "one")]
+    pub etcd_members: usize,
+    /// Up to [`MAX_API_SERVERS`]; a load balancer stands before several.
+    #[serde(default = "one")]
+    pub api_servers: usize,
     /// Daemons that are upstream's instead of ours.
-    pub upstream: Vec<Daemon>,
+    pub upstream: Upstream,
+    /// Further flags of daemons, after those that this library gives them.
+    #[serde(default)]
+    pub flags: Vec<(Daemon, String)>,
     /// Our daemons.
     pub programs: PathBuf,
     /// etcd, kubectl, upstream's daemons: what `hack/tools` builds.
@@ -109,15 +129,59 @@ pub struct Spec {
     pub pulled: Vec<PathBuf>,
 }
 
+/// What clusters had that were brought up before there could be more.
+fn one() -> usize {
+    1
+}
+
 impl Spec {
+    fn check(&self) -> Result<(), Error> {
+        if !(1..=MAX_NODES).contains(&self.nodes) {
+            return Err(Error::NodeCount(self.nodes));
+        }
+        if !(1..=MAX_API_SERVERS).contains(&self.api_servers) {
+            return Err(Error::ApiServerCount(self.api_servers));
+        }
+        if !ETCD_MEMBERS.contains(&self.etcd_members) {
+            return Err(Error::EtcdCount(self.etcd_members));
+        }
+        for (daemon, host) in self.upstream.on_hosts() {
+            if !self.hosts_of(daemon).iter().any(|known| known == host) {
+                let host = host.to_owned();
+                return Err(Error::NoSuchPlace { daemon, host });
+            }
+        }
+        for daemon in [Daemon::Etcd].iter().chain(OURS) {
+            for host in self.hosts_of(*daemon) {
+                self.program(*daemon, &host)?;
+            }
+        }
+        Ok(())
+    }
+
     fn node_names(&self) -> Vec<String> {
         (1..=self.nodes)
             .map(|number| format!("node-{number}"))
             .collect()
     }
 
-    fn program(&self, daemon: Daemon) -> Result<PathBuf, Error> {
-        let ours = OURS.contains(&daemon) && !self.upstream.contains(&daemon);
+    fn control_planes(&self) -> usize {
+        self.etcd_members.max(self.api_servers)
+    }
+
+    /// The hosts that run a daemon.
+    fn hosts_of(&self, daemon: Daemon) -> Vec<String> {
+        let control_planes = match daemon {
+            Daemon::Etcd => self.etcd_members,
+            Daemon::KubeApiserver => self.api_servers,
+            Daemon::KubeControllerManager | Daemon::KubeScheduler => 1,
+            Daemon::Containerd | Daemon::Kubelet | Daemon::KubeProxy => return self.node_names(),
+        };
+        (0..control_planes).map(control_plane_name).collect()
+    }
+
+    fn program(&self, daemon: Daemon, host: &str) -> Result<PathBuf, Error> {
+        let ours = OURS.contains(&daemon) && !self.upstream.runs(daemon, host);
         let program = if ours { &self.programs } else { &self.tools }.join(daemon.name());
         if program.is_file() {
             Ok(program)
@@ -127,10 +191,6 @@ impl Spec {
                 program,
             })
         }
-    }
-
-    fn upstream_kubelet(&self) -> bool {
-        self.upstream.contains(&Daemon::Kubelet)
     }
 }
 
@@ -161,9 +221,6 @@ impl Cluster {
     pub fn up(spec: Spec, progress: Progress) -> Result<Self, Error> {
         if !nix::unistd::geteuid().is_root() {
             return Err(Error::NotRoot);
-        }
-        if spec.nodes == 0 || spec.nodes > MAX_NODES {
-            return Err(Error::NodeCount(spec.nodes));
         }
         let (cluster, _held) = Self::prepare(spec, progress)?;
         cluster.start_control_plane(progress)?;
@@ -200,20 +257,27 @@ impl Cluster {
     }
 
     fn prepare(mut spec: Spec, progress: Progress) -> Result<(Self, number::Held), Error> {
+        spec.check()?;
         fs::create_dir_all(&spec.dir).map_err(files::cannot("make", &spec.dir))?;
         spec.dir = spec
             .dir
             .canonicalize()
             .map_err(files::cannot("find", &spec.dir))?;
-        for daemon in [Daemon::Etcd].iter().chain(OURS) {
-            spec.program(*daemon)?;
-        }
         let state = spec.dir.join(STATE);
         let mut entries = fs::read_dir(&spec.dir).map_err(files::cannot("read", &spec.dir))?;
         if !state.is_file() && entries.next().is_some() {
             return Err(Error::Foreign { path: spec.dir });
         }
         let before: Option<State> = init::read_json(&state).ok();
+        if let Some(State { spec: was, .. }) = &before
+            && was.etcd_members != spec.etcd_members
+            && spec.dir.join(daemon::ETCD_DATA).exists()
+        {
+            return Err(Error::EtcdMembers {
+                was: was.etcd_members,
+                wanted: spec.etcd_members,
+            });
+        }
         let wish = before.map(|state| state.number);
         let (number, held) = loop {
             let number = Number::claim(&spec.dir, wish, &network::routed()?)?;
@@ -247,8 +311,14 @@ impl Cluster {
     fn with(spec: Spec, number: Number) -> Result<Self, Error> {
         let names = pki::Names {
             api_server: number.gateway(),
+            // All that there can be: a certificate stays the same when their number changes.
+            api_servers: (0..MAX_API_SERVERS)
+                .map(|index| number.api_server(index))
+                .collect(),
             kubernetes_service: number::KUBERNETES_SERVICE,
-            loopback: number.loopback(),
+            loopback: (0..number::MAX_CONTROL_PLANES)
+                .map(|index| number.loopback(index))
+                .collect(),
             nodes: spec
                 .node_names()
                 .into_iter()
@@ -272,11 +342,22 @@ impl Cluster {
             number: self.number,
             pki: &self.pki,
             tools: &self.spec.tools,
+            etcd_members: self.spec.etcd_members,
+            api_servers: self.spec.api_servers,
+            flags: &self.spec.flags,
         }
     }
 
+    /// The first host of the control plane.
     fn control_plane(&self) -> Host {
         Host::new(&self.spec.dir, CONTROL_PLANE_HOST)
+    }
+
+    /// The hosts of the control plane, in order.
+    fn control_planes(&self) -> Vec<Host> {
+        (0..self.spec.control_planes())
+            .map(|index| Host::new(&self.spec.dir, &control_plane_name(index)))
+            .collect()
     }
 
     pub fn nodes(&self) -> Vec<Node> {
@@ -303,6 +384,15 @@ pub struct Node {
     pub name: String,
     pub address: std::net::Ipv4Addr,
     host: Host,
+}
+
+impl Node {
+    fn site(&self) -> NodeSite<'_> {
+        NodeSite {
+            name: &self.name,
+            address: self.address,
+        }
+    }
 }
 
 /// Ends the cluster of `dir`, whatever state it is in, and removes all that belongs to it; `keep` leaves the directory.

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{self, Cluster, Daemon, OURS, Spec};
+use crate::cluster::{self, Cluster, Daemon, OURS, Spec, Upstream};
 use crate::files;
 use crate::progress::Progress;
 use crate::workshop::Workshop;
@@ -52,7 +52,7 @@ use verdict::Journal;
 /// What Conformance asks for.
 const NODES: usize = 2;
 /// The longest test, on upstream's components and two cores, takes nine minutes.
-const BOUND: Duration = Duration::from_secs(20 * 60);
+const BOUND: Duration = Duration::from_secs(12 * 60);
 /// A process that is ended for one test leaves others unrun; more rounds than this are a circle.
 const ROUNDS: usize = 5;
 /// Where the scoreboard is, below the clone.
@@ -72,6 +72,8 @@ pub enum Error {
     NothingToResume(PathBuf),
     #[error("no test is called so: {0}")]
     NoSuchTest(String),
+    #[error("{0} holds no test that was green three times and fits into the time")]
+    NothingGreen(PathBuf),
     #[error("{0} tests match; one can be looked into")]
     TooManyTests(usize),
     #[error("no recipe of e2e/images makes {0}")]
@@ -94,6 +96,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Tests whose names match, in Go's regular expressions; all of Conformance without.
     pub focus: Option<String>,
+    /// Only the tests that the scoreboard has as green, as many as fit in this time.
+    pub part: Option<Duration>,
     /// Tests that run at once.
     pub processes: usize,
     /// Goes on with the run of `dir`.
@@ -142,7 +146,8 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<Summary, Error> {
     let tools = ["e2e.test", "kubectl"];
     workshop.ensure_tools(&tools)?;
     let suite = Suite::new(&workshop.tools());
-    let plan = plan(&suite, options, &dir)?;
+    let board = workshop.root().join(SCOREBOARD);
+    let plan = plan(&suite, &board, options, &dir)?;
     let stand = stand(workshop, suite, options, &plan.upstream, options.resume)?;
     let started = Instant::now();
     let (verdicts, stopped) = all(&stand, &plan.tests, options.processes, &stop)?;
@@ -154,8 +159,12 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<Summary, Error> {
     let whole = !stopped && plan.full && verdicts.len() == plan.tests.len();
     let score = match (whole, whose(&plan.upstream)) {
         (true, Some(whose)) => {
-            let board = workshop.root().join(SCOREBOARD);
-            Some(scoreboard::record(&board, &verdicts, whose)?)
+            let run = scoreboard::Run {
+                verdicts: &verdicts,
+                whose,
+                took: (!options.resume).then(|| started.elapsed()),
+            };
+            Some(scoreboard::record(&board, &run)?)
         }
         _ => None,
     };
@@ -170,7 +179,7 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<Summary, Error> {
 }
 
 /// What is to be run: what was planned before, or what is asked for now in a fresh directory.
-fn plan(suite: &Suite, options: &Options, dir: &Path) -> Result<Plan, Error> {
+fn plan(suite: &Suite, board: &Path, options: &Options, dir: &Path) -> Result<Plan, Error> {
     let path = dir.join("plan.json");
     if options.resume {
         let plan = init::read_json(&path);
@@ -180,14 +189,21 @@ fn plan(suite: &Suite, options: &Options, dir: &Path) -> Result<Plan, Error> {
         fs::remove_dir_all(dir).map_err(files::cannot("remove", dir))?;
     }
     run::make_dir(dir)?;
-    let tests = suite.tests(options.focus.as_deref(), dir)?;
+    let mut tests = suite.tests(options.focus.as_deref(), dir)?;
+    if let Some(time) = options.part {
+        let part = scoreboard::part(board, time, options.processes)?;
+        tests.retain(|test| part.contains(test));
+        if tests.is_empty() {
+            return Err(Error::NothingGreen(board.to_owned()));
+        }
+    }
     if tests.is_empty() {
         return Err(Error::NoSuchTest(options.focus.clone().unwrap_or_default()));
     }
     let plan = Plan {
         tests,
         upstream: options.upstream.clone(),
-        full: options.focus.is_none(),
+        full: options.focus.is_none() && options.part.is_none(),
     };
     let text = serde_json::to_string_pretty(&plan).expect("a plan has nothing but text");
     fs::write(&path, text).map_err(files::cannot("write", &path))?;
@@ -213,7 +229,8 @@ fn stand(
     upstream: &[Daemon],
     again: bool,
 ) -> Result<Stand, Error> {
-    workshop.ensure_programs(upstream)?;
+    let upstream = Upstream::from(upstream);
+    workshop.ensure_programs(&upstream)?;
     let archives = images::build(workshop, &suite)?;
     let dir = options.dir.join("cluster");
     if dir.exists() && !again {
@@ -223,15 +240,11 @@ fn stand(
         }
     }
     let spec = Spec {
-        dir,
         nodes: NODES,
-        upstream: upstream.to_vec(),
-        programs: workshop.programs(),
-        tools: workshop.tools(),
-        launcher: options.launcher.clone(),
-        root: workshop.root().to_owned(),
+        upstream,
         images: archives.preloaded,
         pulled: archives.pulled,
+        ..workshop.spec(&dir, &options.launcher)
     };
     Ok(Stand {
         suite,

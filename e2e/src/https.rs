@@ -1,4 +1,4 @@
-//! A blocking HTTPS GET: enough to ask a daemon for its health and the API server for an object.
+//! Blocking HTTPS requests: enough to ask a daemon for its health, and the API server or etcd for an object.
 //!
 //! Every call opens its own connection and never retries, so that what it sees is what a new client sees.
 
@@ -28,7 +28,7 @@ pub enum Error {
     NotHttp,
 }
 
-/// A client certificate and the authority to trust.
+/// Whom to trust, and who to be.
 #[derive(Clone)]
 pub struct Client {
     config: Arc<rustls::ClientConfig>,
@@ -39,32 +39,46 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-impl Client {
-    pub fn new(authority: &Path, cert: &Path, key: &Path) -> Result<Self, Error> {
-        let bad = |path: &Path, reason: String| Error::Credentials {
-            path: path.display().to_string(),
-            reason,
-        };
-        let certs = |path: &Path| -> Result<Vec<_>, Error> {
-            CertificateDer::pem_file_iter(path)
-                .and_then(Iterator::collect)
-                .map_err(|cause| bad(path, cause.to_string()))
-        };
-        let mut roots = rustls::RootCertStore::empty();
-        for root in certs(authority)? {
-            roots.add(root).map_err(Error::Tls)?;
+/// What is asked of a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub method: &'static str,
+    /// With the query.
+    pub path: &'a str,
+    pub accept: &'a str,
+    /// The media type of `body`, which is sent if this is not empty.
+    pub content: &'a str,
+    pub body: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    pub fn get(path: &'a str) -> Self {
+        Self {
+            method: "GET",
+            path,
+            accept: "application/json, */*",
+            content: "",
+            body: &[],
         }
-        let private =
-            PrivateKeyDer::from_pem_file(key).map_err(|cause| bad(key, cause.to_string()))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(Error::Tls)?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(certs(cert)?, private)
+    }
+}
+
+impl Client {
+    /// A client that is known by a certificate.
+    pub fn new(authority: &Path, cert: &Path, key: &Path) -> Result<Self, Error> {
+        let private = PrivateKeyDer::from_pem_file(key).map_err(credentials(key))?;
+        let config = trusting(authority)?
+            .with_client_auth_cert(certificates(cert)?, private)
             .map_err(Error::Tls)?;
         Ok(Self {
             config: Arc::new(config),
+        })
+    }
+
+    /// A client that does not say who it is.
+    pub fn anonymous(authority: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            config: Arc::new(trusting(authority)?.with_no_client_auth()),
         })
     }
 
@@ -75,30 +89,83 @@ impl Client {
 
     /// GETs `path` from the server at `address`, whose certificate has to name that address.
     pub fn get(&self, address: SocketAddr, path: &str) -> Result<Answer, Error> {
+        self.send(address, &Request::get(path))
+    }
+
+    /// Sends a request to the server at `address`, whose certificate has to name that address.
+    pub fn send(&self, address: SocketAddr, request: &Request<'_>) -> Result<Answer, Error> {
         let name = ServerName::IpAddress(address.ip().into());
         let session =
             rustls::ClientConnection::new(self.config.clone(), name).map_err(Error::Tls)?;
-        let socket = TcpStream::connect_timeout(&address, PATIENCE).map_err(Error::Io)?;
-        socket.set_read_timeout(Some(PATIENCE)).map_err(Error::Io)?;
-        socket
-            .set_write_timeout(Some(PATIENCE))
-            .map_err(Error::Io)?;
-        exchange(rustls::StreamOwned::new(session, socket), address, path)
+        let socket = connect(address)?;
+        exchange(rustls::StreamOwned::new(session, socket), address, request)
     }
+}
+
+fn credentials<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> Error {
+    move |cause| Error::Credentials {
+        path: path.display().to_string(),
+        reason: cause.to_string(),
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(credentials(path))
+}
+
+fn trusting(
+    authority: &Path,
+) -> Result<rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert>, Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    for root in certificates(authority)? {
+        roots.add(root).map_err(Error::Tls)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(Error::Tls)?
+        .with_root_certificates(roots))
+}
+
+fn connect(address: SocketAddr) -> Result<TcpStream, Error> {
+    let socket = TcpStream::connect_timeout(&address, PATIENCE).map_err(Error::Io)?;
+    socket.set_read_timeout(Some(PATIENCE)).map_err(Error::Io)?;
+    socket
+        .set_write_timeout(Some(PATIENCE))
+        .map_err(Error::Io)?;
+    Ok(socket)
 }
 
 /// GETs `path` without TLS.
 pub fn get_plain(address: SocketAddr, path: &str) -> Result<Answer, Error> {
-    let socket = TcpStream::connect_timeout(&address, PATIENCE).map_err(Error::Io)?;
-    socket.set_read_timeout(Some(PATIENCE)).map_err(Error::Io)?;
-    exchange(socket, address, path)
+    exchange(connect(address)?, address, &Request::get(path))
 }
 
 /// HTTP/1.0: the server answers without chunks and closes, so the body ends where the stream does.
-fn exchange(mut stream: impl Read + Write, host: SocketAddr, path: &str) -> Result<Answer, Error> {
-    let request =
-        format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json, */*\r\n\r\n");
-    stream.write_all(request.as_bytes()).map_err(Error::Io)?;
+fn exchange(
+    mut stream: impl Read + Write,
+    host: SocketAddr,
+    request: &Request<'_>,
+) -> Result<Answer, Error> {
+    let Request {
+        method,
+        path,
+        accept,
+        content,
+        body,
+    } = request;
+    let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nAccept: {accept}\r\n");
+    if !content.is_empty() {
+        let length = body.len();
+        head.push_str(&format!(
+            "Content-Type: {content}\r\nContent-Length: {length}\r\n"
+        ));
+    }
+    head.push_str("\r\n");
+    stream.write_all(head.as_bytes()).map_err(Error::Io)?;
+    stream.write_all(body).map_err(Error::Io)?;
     let mut answer = Vec::new();
     match stream.take(MAX_ANSWER).read_to_end(&mut answer) {
         // Some servers close without the TLS goodbye; HTTP/1.0 has no length to miss in what is asked here.

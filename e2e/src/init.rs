@@ -1,7 +1,7 @@
 //! The first process of a host: the control plane's or a node's.
 //!
-//! A host is a process tree in a pid namespace and a cgroup of its own; killing its first process ends all of it. A node
-//! has its own network, host name and mounts as well ([`mounts`]). `init` goes through two stages of the same program:
+//! A host is a process tree in a pid namespace and a cgroup of its own, with a host name of its own; killing its first
+//! process ends all of it. A node has its own network and mounts as well ([`mounts`]). `init` goes through two stages of the same program:
 //!
 //! 1. [`launch`], on this machine: join the cgroup, enter the network namespace, make a pid namespace, start stage 2 and wait until it
 //!    says that it stands. What goes wrong until then is this process's error, not a line in a log.
@@ -65,6 +65,8 @@ impl Error {
 /// What a host is. Written once by the cluster library; its processes are in a file of their own, because they change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Host {
+    /// The host name that its processes see.
+    pub name: String,
     /// Holds [`PROCESSES`] and [`STATUS`]; has to exist.
     pub dir: PathBuf,
     /// Relative to each hierarchy's root; has to exist.
@@ -77,7 +79,6 @@ pub struct Host {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Node {
-    pub name: String,
     /// The network namespace, pinned by a file.
     pub network: PathBuf,
     /// What the node keeps on disk (`/var`).
@@ -110,6 +111,7 @@ pub struct First {
 
 /// Stage 1. Returns once the host stands.
 pub fn launch(spec: &Path) -> Result<(), Error> {
+    close_inherited()?;
     let host: Host = read_json(spec)?;
     // Own session: nobody's terminal reaches the host. Fails where the process leads one already, which is as good.
     let _ = nix::unistd::setsid();
@@ -159,6 +161,21 @@ pub fn launch(spec: &Path) -> Result<(), Error> {
     }
 }
 
+/// Closes what whoever launched the host had open: a lock among it would be held for as long as the host runs.
+fn close_inherited() -> Result<(), Error> {
+    let dir = Path::new("/proc/self/fd");
+    let entries = fs::read_dir(dir).map_err(files::cannot("read", dir))?;
+    let open: Vec<i32> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for inherited in open.into_iter().filter(|fd| *fd > 2) {
+        // The directory's own is closed already.
+        let _ = nix::unistd::close(inherited);
+    }
+    Ok(())
+}
+
 /// When a process of this machine was started; nothing if it does not run (any more).
 pub fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -184,11 +201,12 @@ pub fn run(spec: &Path) -> Result<(), Error> {
 }
 
 fn prepare(host: &Host) -> Result<supervise::Supervisor, Error> {
+    // API servers tell themselves apart by it.
+    unshare(CloneFlags::CLONE_NEWUTS).map_err(Error::kernel("make a host name namespace"))?;
+    nix::unistd::sethostname(&host.name).map_err(Error::kernel("set the host name"))?;
     if let Some(node) = &host.node {
-        let own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS;
-        unshare(own).map_err(Error::kernel("make mount and host name namespaces"))?;
-        nix::unistd::sethostname(&node.name).map_err(Error::kernel("set the host name"))?;
-        mounts::prepare(node)?;
+        unshare(CloneFlags::CLONE_NEWNS).map_err(Error::kernel("make a mount namespace"))?;
+        mounts::prepare(&host.name, node)?;
         enable_forwarding()?;
     }
     supervise::Supervisor::new(&host.dir)

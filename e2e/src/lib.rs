@@ -3,6 +3,7 @@
 //! This crate sees binaries and sockets only; it depends on no other crate of the workspace. It is blocking: what it does
 //! is start programs and wait for them.
 
+pub mod balancer;
 pub mod bench;
 pub mod chart;
 pub mod cluster;

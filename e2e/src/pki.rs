@@ -47,12 +47,14 @@ pub enum Error {
 /// The addresses that certificates and kubeconfigs are made for.
 #[derive(Clone, Debug)]
 pub struct Names {
-    /// Where clients reach the API server.
+    /// Where clients reach the API server, or what stands before several.
     pub api_server: Ipv4Addr,
+    /// Where each of several API servers listens.
+    pub api_servers: Vec<Ipv4Addr>,
     /// The first address of the service range: where pods reach the API server.
     pub kubernetes_service: Ipv4Addr,
-    /// Where etcd, the scheduler and the controller manager listen.
-    pub loopback: Ipv4Addr,
+    /// Where etcd's members, the scheduler and the controller manager listen.
+    pub loopback: Vec<Ipv4Addr>,
     pub nodes: Vec<(String, Ipv4Addr)>,
 }
 
@@ -315,11 +317,9 @@ fn clients() -> Vec<Leaf> {
 }
 
 fn servers(names: &Names) -> Vec<Leaf> {
-    let loopback = vec![
-        names.loopback.to_string(),
-        "127.0.0.1".to_owned(),
-        "localhost".to_owned(),
-    ];
+    let mut loopback: Vec<String> = names.loopback.iter().map(Ipv4Addr::to_string).collect();
+    // Members of etcd are also known by the address that this machine calls its own loopback addresses from.
+    loopback.extend(["127.0.0.1", "localhost"].map(str::to_owned));
     let mut api_server = loopback.clone();
     api_server.extend(
         [
@@ -330,8 +330,12 @@ fn servers(names: &Names) -> Vec<Leaf> {
         ]
         .map(str::to_owned),
     );
-    api_server
-        .extend([names.kubernetes_service, names.api_server].map(|address| address.to_string()));
+    let addresses = [names.kubernetes_service, names.api_server].into_iter();
+    api_server.extend(
+        addresses
+            .chain(names.api_servers.iter().copied())
+            .map(|address| address.to_string()),
+    );
     vec![
         server("apiserver", "ca", "kube-apiserver", api_server, SERVER),
         server(

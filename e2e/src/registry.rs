@@ -57,7 +57,7 @@ pub fn run(
     serve::serve(listener, Some(Arc::new(tls)), Arc::new(answer)).map_err(Error::Serve)
 }
 
-fn tls(cert: &Path, key: &Path) -> Result<rustls::ServerConfig, Error> {
+pub(crate) fn tls(cert: &Path, key: &Path) -> Result<rustls::ServerConfig, Error> {
     let bad = |path: &Path, reason: String| Error::Credentials {
         path: path.to_owned(),
         reason,

@@ -2,10 +2,9 @@
 //!
 //! Everything built lies outside of the clone and is reused while its sources stay the same.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::cluster::{Daemon, OURS};
+use crate::cluster::{Daemon, OURS, Spec, Upstream};
 use crate::command::{self, attached};
 
 /// The tools that every cluster needs.
@@ -120,22 +119,43 @@ impl Workshop {
         Ok(PathBuf::from(dir.trim()))
     }
 
+    /// A cluster in `dir` of one node and ours alone, out of what is built here. `launcher` is `navarch-cluster`.
+    pub fn spec(&self, dir: &Path, launcher: &Path) -> Spec {
+        Spec {
+            dir: dir.to_owned(),
+            nodes: 1,
+            etcd_members: 1,
+            api_servers: 1,
+            upstream: Upstream::default(),
+            flags: Vec::new(),
+            programs: self.programs(),
+            tools: self.tools(),
+            launcher: launcher.to_owned(),
+            root: self.root.clone(),
+            images: Vec::new(),
+            pulled: Vec::new(),
+        }
+    }
+
     /// Builds all programs of a cluster in which `upstream` are not ours.
-    pub fn ensure_programs(&self, upstream: &[Daemon]) -> Result<(), command::Error> {
-        let upstream: BTreeSet<Daemon> = upstream.iter().copied().collect();
+    pub fn ensure_programs(&self, upstream: &Upstream) -> Result<(), command::Error> {
+        let theirs = OURS
+            .iter()
+            .filter(|daemon| upstream.runs_somewhere(**daemon));
         let mut tools: Vec<&str> = ALWAYS.to_vec();
-        tools.extend(upstream.iter().map(|daemon| daemon.name()));
-        if upstream.contains(&Daemon::Kubelet) {
+        tools.extend(theirs.map(|daemon| daemon.name()));
+        let kubelet = upstream.runs_somewhere(Daemon::Kubelet);
+        if kubelet {
             tools.extend(CONTAINERD_TOOLS);
         }
-        if upstream.contains(&Daemon::Kubelet) || upstream.contains(&Daemon::KubeProxy) {
+        if kubelet || upstream.runs_somewhere(Daemon::KubeProxy) {
             self.hack("packages", UPSTREAM_NODE_PACKAGES)?;
         }
         self.ensure_tools(&tools)?;
         let ours: Vec<Daemon> = OURS
             .iter()
             .copied()
-            .filter(|daemon| !upstream.contains(daemon))
+            .filter(|daemon| !upstream.runs_everywhere(*daemon))
             .collect();
         self.ensure_daemons(&ours)
     }

@@ -13,6 +13,7 @@ use e2e::init::{
     FIRST, First, HOST, Host, Node, PROCESSES, Process, ProcessStatus, STATUS, Status, Wanted,
     start_time,
 };
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -31,6 +32,7 @@ impl Running {
         let dir = tempfile::tempdir().unwrap();
         let (namespace, node) = node(dir.path()).unzip();
         let host = Host {
+            name: "node-7".to_owned(),
             dir: dir.path().to_owned(),
             // The test's own: hosts of a cluster get theirs from the cluster.
             cgroup: PathBuf::new(),
@@ -226,6 +228,21 @@ fn nothing_of_a_host_survives_its_first_process() {
 }
 
 #[test]
+fn a_host_keeps_nothing_open_of_whoever_launched_it() {
+    let kept = tempfile::NamedTempFile::new().unwrap();
+    fcntl(kept.as_file(), FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let mut host = Running::launch(|_| None);
+    host.want(&[("long", "exec sleep 1000")]);
+    host.process("long", |process| process.pid.is_some());
+    let first = host.first().pid;
+    let open = fs::read_dir(format!("/proc/{first}/fd")).unwrap().flatten();
+    let files: Vec<PathBuf> = open
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .collect();
+    assert!(!files.iter().any(|file| file == kept.path()), "{files:?}");
+}
+
+#[test]
 fn a_node_writes_to_its_own_disk_and_sees_what_it_keeps() {
     let kept = tempfile::tempdir_in("/var/tmp").unwrap();
     fs::write(kept.path().join("file"), "kept\n").unwrap();
@@ -239,7 +256,6 @@ fn a_node_writes_to_its_own_disk_and_sees_what_it_keeps() {
                 .success()
         );
         let node = Node {
-            name: "node-7".to_owned(),
             network: Path::new("/run/netns").join(&namespace),
             disk: dir.join("disk"),
             keep: vec![dir.to_owned(), kept.path().to_owned()],

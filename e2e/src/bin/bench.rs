@@ -10,7 +10,7 @@ use e2e::bench::api::{self, Size};
 use e2e::bench::load::Target;
 use e2e::bench::nodes;
 use e2e::bench::report::{self, Figures};
-use e2e::cluster::{self, Cluster, Daemon, OURS, Spec};
+use e2e::cluster::{self, Cluster, Daemon, OURS, Spec, Upstream};
 use e2e::image;
 use e2e::progress::Progress;
 use e2e::workshop::{self, Workshop};
@@ -80,8 +80,8 @@ fn run(args: &ArgMatches) -> anyhow::Result<()> {
     };
     let profile: &String = args.get_one("profile").expect("it has a default");
     let workshop = Workshop::new(profile);
-    workshop.ensure_programs(OURS)?;
-    workshop.ensure_programs(&[])?;
+    workshop.ensure_programs(&Upstream::from(OURS))?;
+    workshop.ensure_programs(&Upstream::default())?;
     let images = IMAGES
         .iter()
         .map(|name| Ok(image::build(&workshop, name)?.archive));
@@ -124,15 +124,10 @@ impl Bench {
         }
         std::fs::create_dir_all(&dir)?;
         let spec = Spec {
-            dir: dir.clone(),
             nodes: 2,
-            upstream: upstream.to_vec(),
-            programs: self.workshop.programs(),
-            tools: self.workshop.tools(),
-            launcher: self.launcher.clone(),
-            root: self.workshop.root().to_owned(),
+            upstream: upstream.into(),
             images: self.images.clone(),
-            pulled: Vec::new(),
+            ..self.workshop.spec(&dir, &self.launcher)
         };
         let figures = match suite {
             "api" => self.api(spec, whose),

@@ -7,10 +7,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use e2e::cluster::{self, Cluster, Daemon, MAX_NODES, NOT_OURS_YET, Spec};
+use e2e::cluster::{
+    self, Cluster, ETCD_MEMBERS, MAX_API_SERVERS, MAX_NODES, NOT_OURS_YET, Spec, Upstream,
+};
 use e2e::progress::Progress;
 use e2e::workshop::{self, Workshop};
-use e2e::{image, init};
+use e2e::{balancer, image, init};
 
 /// What every node has from the start: cluster DNS, the demo's server, a shell, and containerd's sandbox.
 const IMAGES: &[&str] = &["coredns", "web", "busybox", "pause"];
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         Some(("node", args)) => return node(args),
         Some(("guard", args)) => guard(args),
         Some(("registry", args)) => registry(args),
+        Some(("balance", args)) => balance(args),
         Some(("init", args)) => inside(args),
         _ => unreachable!("clap asks for one of the subcommands above"),
     };
@@ -44,7 +47,6 @@ fn command() -> Command {
             .value_parser(path())
             .default_value("target/cluster")
     };
-    let spec = || Arg::new("spec").value_parser(path()).required(true);
     Command::new("navarch-cluster")
         .about("Local clusters: real daemons, nodes as network namespaces")
         .subcommand_required(true)
@@ -56,15 +58,29 @@ fn command() -> Command {
                 .arg(
                     Arg::new("nodes")
                         .long("nodes")
-                        .value_parser(node_count)
+                        .value_parser(|text: &str| one_of(text, 1..=MAX_NODES))
                         .default_value("2")
                         .help("How many nodes"),
+                )
+                .arg(
+                    Arg::new("etcd")
+                        .long("etcd")
+                        .value_parser(|text: &str| one_of(text, ETCD_MEMBERS.iter().copied()))
+                        .default_value("1")
+                        .help("How many members etcd has"),
+                )
+                .arg(
+                    Arg::new("apiservers")
+                        .long("apiservers")
+                        .value_parser(|text: &str| one_of(text, 1..=MAX_API_SERVERS))
+                        .default_value("1")
+                        .help("How many API servers; a load balancer stands before several"),
                 )
                 .arg(
                     Arg::new("upstream")
                         .long("upstream")
                         .default_value(NOT_OURS_YET)
-                        .help("Daemons that are upstream's instead of ours: names, or control-plane, or all, or none"),
+                        .help("Daemons that are upstream's instead of ours: names, control-plane, all or none; NAME@HOST for the one on a host"),
                 )
                 .arg(workshop::profile("dev")),
         )
@@ -92,32 +108,45 @@ fn command() -> Command {
                         .default_value("bash"),
                 ),
         )
-        .subcommand(
-            Command::new("guard").about("Ends a cluster when standard input ends").hide(true).arg(dir()),
-        )
-        .subcommand(
-            Command::new("registry")
-                .about("Serves image archives; started by the cluster library")
-                .hide(true)
-                .arg(Arg::new("listen").long("listen").value_parser(value_parser!(SocketAddr)).required(true))
-                .arg(Arg::new("cert").long("cert").value_parser(path()).required(true))
-                .arg(Arg::new("key").long("key").value_parser(path()).required(true))
-                .arg(Arg::new("archive").value_parser(path()).action(ArgAction::Append)),
-        )
-        .subcommand(
-            Command::new("init")
-                .about("The first process of a host; started by the cluster library")
-                .hide(true)
-                .subcommand_required(true)
-                .subcommand(Command::new("launch").arg(spec()))
-                .subcommand(Command::new("first").arg(spec())),
-        )
+        .subcommands(internals())
+}
+
+/// What the cluster library and its tests start.
+fn internals() -> [Command; 4] {
+    let path = |name: &'static str| {
+        Arg::new(name)
+            .value_parser(value_parser!(PathBuf))
+            .required(true)
+    };
+    let address = |name: &'static str| {
+        Arg::new(name)
+            .value_parser(value_parser!(SocketAddr))
+            .required(true)
+    };
+    let hidden =
+        |name: &'static str, about: &'static str| Command::new(name).about(about).hide(true);
+    let stage = |name: &'static str| Command::new(name).arg(path("spec"));
+    [
+        hidden("guard", "Ends a cluster when standard input ends").arg(path("dir").long("dir")),
+        hidden("registry", "Serves image archives")
+            .arg(address("listen").long("listen"))
+            .arg(path("cert").long("cert"))
+            .arg(path("key").long("key"))
+            .arg(path("archive").action(ArgAction::Append).required(false)),
+        hidden("balance", "Stands before several API servers")
+            .arg(address("listen").long("listen"))
+            .arg(path("authority").long("authority"))
+            .arg(address("server").action(ArgAction::Append)),
+        hidden("init", "The first process of a host")
+            .subcommand_required(true)
+            .subcommands([stage("launch"), stage("first")]),
+    ]
 }
 
 fn up(args: &ArgMatches) -> anyhow::Result<()> {
     let dir: PathBuf = required(args, "dir");
     let upstream: String = required(args, "upstream");
-    let upstream = Daemon::parse_list(&upstream).map_err(anyhow::Error::msg)?;
+    let upstream = Upstream::parse(&upstream).map_err(anyhow::Error::msg)?;
     let workshop = Workshop::new(&required::<String>(args, "profile"));
     workshop.ensure_programs(&upstream)?;
     let mut images = Vec::new();
@@ -126,16 +155,14 @@ fn up(args: &ArgMatches) -> anyhow::Result<()> {
             Progress::Screen.step(&format!("image {name}"), || image::build(&workshop, name))?;
         images.push(built.archive);
     }
+    let launcher = std::env::current_exe().context("cannot find this program's file")?;
     let spec = Spec {
-        dir: dir.clone(),
         nodes: required(args, "nodes"),
+        etcd_members: required(args, "etcd"),
+        api_servers: required(args, "apiservers"),
         upstream,
-        programs: workshop.programs(),
-        tools: workshop.tools(),
-        launcher: std::env::current_exe().context("cannot find this program's file")?,
-        root: workshop.root().to_owned(),
         images,
-        pulled: Vec::new(),
+        ..workshop.spec(&dir, &launcher)
     };
     let cluster = match Cluster::up(spec, Progress::Screen) {
         Ok(cluster) => cluster,
@@ -155,11 +182,19 @@ fn up(args: &ArgMatches) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn node_count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count @ 1..=MAX_NODES) => Ok(count),
-        _ => Err(format!("1 to {MAX_NODES} nodes can be had")),
-    }
+fn one_of(text: &str, counts: impl IntoIterator<Item = usize>) -> Result<usize, String> {
+    let counts: Vec<usize> = counts.into_iter().collect();
+    let known = |count: &usize| counts.contains(count);
+    text.parse()
+        .ok()
+        .filter(known)
+        .ok_or_else(|| match counts[..] {
+            [first, .., last] if counts.len() > 2 => format!("{first} to {last} can be had"),
+            _ => {
+                let counts: Vec<String> = counts.iter().map(usize::to_string).collect();
+                format!("{} can be had", counts.join(" or "))
+            }
+        })
 }
 
 fn say_what_to_try(cluster: &Cluster, workshop: &Workshop) {
@@ -238,6 +273,20 @@ fn registry(args: &ArgMatches) -> anyhow::Result<()> {
     let [cert, key]: [PathBuf; 2] = ["cert", "key"].map(|name| required(args, name));
     e2e::registry::run(required(args, "listen"), &cert, &key, &archives)?;
     Ok(())
+}
+
+fn balance(args: &ArgMatches) -> anyhow::Result<()> {
+    let servers: Vec<SocketAddr> = args
+        .get_many("server")
+        .unwrap_or_default()
+        .copied()
+        .collect();
+    let authority: PathBuf = required(args, "authority");
+    Ok(balancer::run(
+        required(args, "listen"),
+        &authority,
+        &servers,
+    )?)
 }
 
 fn inside(args: &ArgMatches) -> anyhow::Result<()> {

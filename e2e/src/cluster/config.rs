@@ -8,6 +8,7 @@ use ipnet::Ipv4Net;
 
 use super::daemon::{NodeSite, Site};
 use super::number::DNS_SERVICE;
+use super::start::CNI_BRIDGE;
 
 /// Where upstream's kubelet finds containerd; ours needs none.
 const CONTAINERD: &str = "unix:///run/containerd/containerd.sock";
@@ -39,7 +40,7 @@ pub(super) fn write(site: &Site<'_>, node: &NodeSite<'_>, containerd: bool) -> i
 pub(super) fn write_cni(site: &Site<'_>, node: &NodeSite<'_>, pods: Ipv4Net) -> io::Result<()> {
     let text = format!(
         r#"{{"cniVersion": "1.0.0", "name": "navarch", "plugins": [
-  {{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true,
+  {{"type": "bridge", "bridge": "{CNI_BRIDGE}", "isGateway": true, "ipMasq": false, "hairpinMode": true,
     "ipam": {{"type": "host-local", "ranges": [[{{"subnet": "{pods}"}}]], "routes": [{{"dst": "0.0.0.0/0"}}]}}}},
   {{"type": "portmap", "capabilities": {{"portMappings": true}}}}
 ]}}

@@ -7,10 +7,12 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::daemon::NodeSite;
 use super::host::{self, Host};
 use super::{CONTROL_PLANE_HOST, Cluster, Daemon, Error, network};
 use crate::{command, https};
+
+const API_PORT: u16 = 6443;
+const ETCD_PORT: u16 = 2379;
 
 impl Cluster {
     /// GETs a path of the API server as an administrator, over a new connection and without retries.
@@ -28,8 +30,41 @@ impl Cluster {
         self.number.name()
     }
 
+    /// Where clients find the API.
     pub fn api_server(&self) -> SocketAddr {
-        (self.number.gateway(), 6443).into()
+        (self.number.gateway(), API_PORT).into()
+    }
+
+    /// Each API server by itself, with the name of its host.
+    pub fn api_servers(&self) -> Vec<(String, SocketAddr)> {
+        let hosts = self.spec.hosts_of(Daemon::KubeApiserver).into_iter();
+        hosts
+            .enumerate()
+            .map(|(index, host)| (host, self.own_api_server(index)))
+            .collect()
+    }
+
+    pub(super) fn own_api_server(&self, control_plane: usize) -> SocketAddr {
+        (self.site().api_server(control_plane), API_PORT).into()
+    }
+
+    /// Where the members of etcd are asked.
+    pub fn etcd(&self) -> Vec<SocketAddr> {
+        (0..self.spec.etcd_members)
+            .map(|member| (self.number.loopback(member), ETCD_PORT).into())
+            .collect()
+    }
+
+    /// A client of etcd with the API servers' rights.
+    pub fn etcd_client(&self) -> Result<https::Client, https::Error> {
+        let name = "apiserver-etcd-client";
+        let [cert, key] = [self.pki.cert(name), self.pki.key(name)];
+        https::Client::new(&self.pki.cert("etcd/ca"), &cert, &key)
+    }
+
+    /// A client with an administrator's rights.
+    pub fn client(&self) -> &https::Client {
+        &self.client
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
@@ -53,9 +88,9 @@ impl Cluster {
         )
     }
 
-    /// Where a daemon runs: its host is a node's name, or nothing for the control plane.
-    fn host(&self, node: Option<&str>) -> Host {
-        Host::new(&self.spec.dir, node.unwrap_or(CONTROL_PLANE_HOST))
+    /// Where a daemon runs: its host is a node's or a control plane's name, or nothing for the first of the control plane.
+    fn host(&self, name: Option<&str>) -> Host {
+        Host::new(&self.spec.dir, name.unwrap_or(CONTROL_PLANE_HOST))
     }
 
     /// The daemon's process id on this machine.
@@ -74,22 +109,19 @@ impl Cluster {
     }
 
     /// Starts a daemon again as `spec` says, and waits for it where it can be asked.
-    pub fn start(&self, node: Option<&str>, daemon: Daemon) -> Result<(), Error> {
-        let program = self.spec.program(daemon)?;
-        let Some(name) = node else {
-            self.control_plane()
-                .start(self.site().process(daemon, program, None))?;
-            return self.wait_for_daemon(daemon);
-        };
+    pub fn start(&self, host: Option<&str>, daemon: Daemon) -> Result<(), Error> {
+        let name = host.unwrap_or(CONTROL_PLANE_HOST);
+        let control_plane = self
+            .control_planes()
+            .iter()
+            .position(|host| host.name == name);
+        if let Some(index) = control_plane {
+            self.start_on_control_plane(index, daemon)?;
+            return self.wait_for_daemon(index, daemon);
+        }
         let known = self.nodes().into_iter().find(|node| node.name == name);
         let node = known.ok_or_else(|| host::Error::Down(name.to_owned()))?;
-        let seen = NodeSite {
-            name: &node.name,
-            address: node.address,
-        };
-        Ok(node
-            .host
-            .start(self.site().process(daemon, program, Some(&seen)))?)
+        self.start_on_node(&node, daemon)
     }
 
     /// A node loses its power: every process on it is gone at once, its disk stays.

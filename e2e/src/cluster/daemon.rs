@@ -4,6 +4,7 @@
 //! exchangeable one by one.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::UNIX_EPOCH;
@@ -42,6 +43,10 @@ pub const OURS: &[Daemon] = &[
 /// What runs as upstream's where nobody says otherwise: ours are not daemons yet. Empty when the last of them is.
 pub const NOT_OURS_YET: &str = "";
 pub const CONTROL_PLANE: &[Daemon] = &[KubeApiserver, KubeControllerManager, KubeScheduler];
+/// The control plane's first host, which also has what there is one of; the names of the others begin with this.
+pub(super) const CONTROL_PLANE_HOST: &str = "control-plane";
+/// Below the cluster's directory: the data of etcd's first member.
+pub(super) const ETCD_DATA: &str = "etcd";
 
 impl Daemon {
     pub fn name(self) -> &'static str {
@@ -94,33 +99,47 @@ pub(super) struct Site<'a> {
     pub pki: &'a Pki,
     /// Programs that daemons call: containerd's shim.
     pub tools: &'a Path,
+    pub etcd_members: usize,
+    pub api_servers: usize,
+    pub flags: &'a [(Daemon, String)],
+}
+
+/// The host that a daemon runs on.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// One of the control plane's, counted from zero.
+    ControlPlane(usize),
+    Node(&'a NodeSite<'a>),
 }
 
 /// A node as its daemons see it.
 pub(super) struct NodeSite<'a> {
     pub name: &'a str,
-    pub address: std::net::Ipv4Addr,
+    pub address: Ipv4Addr,
+}
+
+/// The name of a host of the control plane, counted from zero.
+pub(super) fn control_plane_name(index: usize) -> String {
+    match index {
+        0 => CONTROL_PLANE_HOST.to_owned(),
+        _ => format!("{CONTROL_PLANE_HOST}-{}", index + 1),
+    }
 }
 
 impl Site<'_> {
-    /// The process that runs `program` as `daemon`. `node` is the host, if it is a node.
-    pub(super) fn process(
-        &self,
-        daemon: Daemon,
-        program: PathBuf,
-        node: Option<&NodeSite<'_>>,
-    ) -> Process {
-        let args = match (daemon, node) {
-            (Etcd, _) => self.etcd(),
-            (KubeApiserver, _) => self.kube_apiserver(),
-            (KubeControllerManager, _) => self.kube_controller_manager(),
-            (KubeScheduler, _) => self.kube_scheduler(),
-            (Containerd, Some(node)) => vec![format!(
+    /// The process that runs `program` as `daemon`.
+    pub(super) fn process(&self, daemon: Daemon, program: PathBuf, place: Place<'_>) -> Process {
+        let mut args = match (daemon, place) {
+            (Etcd, Place::ControlPlane(index)) => self.etcd(index),
+            (KubeApiserver, Place::ControlPlane(index)) => self.kube_apiserver(index),
+            (KubeControllerManager, Place::ControlPlane(_)) => self.kube_controller_manager(),
+            (KubeScheduler, Place::ControlPlane(_)) => self.kube_scheduler(),
+            (Containerd, Place::Node(node)) => vec![format!(
                 "--config={}",
                 self.config(node, "containerd.toml").display()
             )],
-            (Kubelet, Some(node)) => self.kubelet(node),
-            (KubeProxy, Some(node)) => {
+            (Kubelet, Place::Node(node)) => self.kubelet(node),
+            (KubeProxy, Place::Node(node)) => {
                 vec![
                     format!(
                         "--config={}",
@@ -129,14 +148,18 @@ impl Site<'_> {
                     "--v=2".to_owned(),
                 ]
             }
-            (Containerd | Kubelet | KubeProxy, None) => {
-                unreachable!("node daemons are started on nodes only")
+            (Containerd | Kubelet | KubeProxy, Place::ControlPlane(_))
+            | (Etcd | KubeApiserver | KubeControllerManager | KubeScheduler, Place::Node(_)) => {
+                unreachable!("Spec::hosts_of says where a daemon is started")
             }
         };
+        let further = self.flags.iter().filter(|(of, _)| *of == daemon);
+        args.extend(further.map(|(_, flag)| flag.clone()));
         let logs = self.dir.join("logs");
-        let log = match node {
-            Some(node) => logs.join(node.name),
-            None => logs,
+        let log = match place {
+            Place::Node(node) => logs.join(node.name),
+            Place::ControlPlane(0) => logs,
+            Place::ControlPlane(index) => logs.join(control_plane_name(index)),
         };
         let path = format!(
             "{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -164,18 +187,44 @@ impl Site<'_> {
             .join(file)
     }
 
-    fn etcd(&self) -> Vec<String> {
-        let [client, peer] =
-            [2379, 2380].map(|port| format!("https://{}:{port}", self.number.loopback()));
+    /// Where the API server of a host of the control plane listens. With one, that is where clients look for it.
+    pub(super) fn api_server(&self, index: usize) -> Ipv4Addr {
+        match self.api_servers {
+            1 => self.number.gateway(),
+            _ => self.number.api_server(index),
+        }
+    }
+
+    fn etcd_url(&self, member: usize, port: u16) -> String {
+        format!("https://{}:{port}", self.number.loopback(member))
+    }
+
+    /// `each` of all members of etcd.
+    fn etcd_members(&self, each: impl Fn(usize) -> String) -> String {
+        let all: Vec<String> = (0..self.etcd_members).map(each).collect();
+        all.join(",")
+    }
+
+    fn etcd(&self, member: usize) -> Vec<String> {
+        let [client, peer] = [2379, 2380].map(|port| self.etcd_url(member, port));
+        let name = control_plane_name(member);
+        let data = match member {
+            0 => ETCD_DATA.to_owned(),
+            _ => format!("{ETCD_DATA}-{}", member + 1),
+        };
+        let members = self.etcd_members(|member| {
+            let url = self.etcd_url(member, 2380);
+            format!("{}={url}", control_plane_name(member))
+        });
         let authority = self.pki.cert("etcd/ca");
         flags(&[
-            ("name", &self.number.name()),
-            ("data-dir", &self.dir.join("etcd").display()),
+            ("name", &name),
+            ("data-dir", &self.dir.join(data).display()),
             ("listen-client-urls", &client),
             ("advertise-client-urls", &client),
             ("listen-peer-urls", &peer),
             ("initial-advertise-peer-urls", &peer),
-            ("initial-cluster", &format!("{}={peer}", self.number.name())),
+            ("initial-cluster", &members),
             ("cert-file", &self.pki.cert("etcd/server").display()),
             ("key-file", &self.pki.key("etcd/server").display()),
             ("trusted-ca-file", &authority.display()),
@@ -187,8 +236,8 @@ impl Site<'_> {
         ])
     }
 
-    fn kube_apiserver(&self) -> Vec<String> {
-        let address = self.number.gateway();
+    fn kube_apiserver(&self, index: usize) -> Vec<String> {
+        let address = self.api_server(index);
         flags(&[
             ("advertise-address", &address),
             ("allow-privileged", &true),
@@ -210,7 +259,7 @@ impl Site<'_> {
             ),
             (
                 "etcd-servers",
-                &format!("https://{}:2379", self.number.loopback()),
+                &self.etcd_members(|member| self.etcd_url(member, 2379)),
             ),
             (
                 "kubelet-certificate-authority",
@@ -295,7 +344,7 @@ impl Site<'_> {
         flags(&[
             ("authentication-kubeconfig", &kubeconfig.display()),
             ("authorization-kubeconfig", &kubeconfig.display()),
-            ("bind-address", &self.number.loopback()),
+            ("bind-address", &self.number.loopback(0)),
             ("client-ca-file", &self.pki.cert("ca").display()),
             ("kubeconfig", &kubeconfig.display()),
             // One instance: an election would only delay its restart.

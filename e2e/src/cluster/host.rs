@@ -73,6 +73,7 @@ impl Host {
         }
         let spec = self.dir.join(HOST);
         let host = init::Host {
+            name: self.name.clone(),
             dir: self.dir.clone(),
             cgroup,
             log: self.log.clone(),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
 
-use super::number::Number;
+use super::number::{MAX_API_SERVERS, Number};
 use crate::command::{self, run, run_with_input};
 
 /// The network namespace of a node.
@@ -43,13 +43,19 @@ pub(super) fn ensure_switch(number: Number) -> Result<(), command::Error> {
     if namespace_path(&name).exists() {
         return Ok(());
     }
-    let address = Ipv4Net::new_assert(number.gateway(), number.node_network().prefix_len());
+    // The first is the one that this machine speaks from.
+    let own = std::iter::once(number.gateway());
+    let addresses: String = own
+        .chain((0..MAX_API_SERVERS).map(|index| number.api_server(index)))
+        .map(|address| Ipv4Net::new_assert(address, number.node_network().prefix_len()))
+        .map(|address| format!("address add {address} dev {name}\n"))
+        .collect();
     let made = batch(
         None,
         &format!(
             "netns add {name}\n\
              link add {name} type veth peer name uplink netns {name}\n\
-             address add {address} dev {name}\n\
+             {addresses}\
              link set {name} up\n"
         ),
     )
@@ -102,6 +108,15 @@ pub(super) fn route(
     via: Ipv4Addr,
 ) -> Result<(), command::Error> {
     batch(namespace, &format!("route replace {pods} via {via}\n"))
+}
+
+/// Removes an interface of a node: a pod network's bridge that another one takes the place of.
+pub(super) fn remove_link(number: Number, node: &str, link: &str) {
+    // Most nodes have none of that name.
+    let _ = batch(
+        Some(&node_namespace(number, node)),
+        &format!("link delete {link}\n"),
+    );
 }
 
 /// Removes a node's namespace; its interface goes with it, whatever state it is in.

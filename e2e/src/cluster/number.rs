@@ -18,6 +18,12 @@ const REGISTRY: &str = "/run/navarch";
 const NUMBERS: u8 = 16;
 /// Nodes of one cluster; bounded by the pod addresses.
 pub const MAX_NODES: usize = 64;
+/// API servers of one cluster; bounded by the addresses below those of nodes.
+pub const MAX_API_SERVERS: usize = 3;
+/// Members of etcd: an even number bears no more losses than the odd one below it.
+pub const ETCD_MEMBERS: &[usize] = &[1, 3];
+/// Hosts that a control plane can have.
+pub(super) const MAX_CONTROL_PLANES: usize = 3;
 
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
@@ -75,19 +81,29 @@ impl Number {
         format!("navarch{}", self.0)
     }
 
-    /// Where etcd, the scheduler and the controller manager listen: an address of the loopback network, so that every
-    /// cluster has the standard ports.
-    pub fn loopback(self) -> Ipv4Addr {
-        Ipv4Addr::new(127, 31, self.0, 1)
+    /// Where etcd, the scheduler and the controller manager of a host of the control plane listen: an address of the
+    /// loopback network, so that every cluster has the standard ports.
+    pub fn loopback(self, control_plane: usize) -> Ipv4Addr {
+        let last = u8::try_from(1 + control_plane).expect("control planes have few hosts");
+        Ipv4Addr::new(127, 31, self.0, last)
     }
 
     pub fn node_network(self) -> Ipv4Net {
         Ipv4Net::new_assert(Ipv4Addr::new(172, 31, 100 + self.0, 0), 24)
     }
 
-    /// This machine's own address in the node network: where the API server listens.
+    /// This machine's own address in the node network: where clients find the API server, or what stands before several.
     pub fn gateway(self) -> Ipv4Addr {
         self.node_address(0, 1)
+    }
+
+    /// Where each of several API servers listens: further addresses of this machine.
+    pub fn api_server(self, control_plane: usize) -> Ipv4Addr {
+        assert!(
+            control_plane < MAX_API_SERVERS,
+            "the number of API servers is checked before"
+        );
+        self.node_address(control_plane, 2)
     }
 
     /// The address of the node with this index, counted from zero.

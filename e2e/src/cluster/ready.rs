@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::daemon::Daemon;
 use super::host::Host;
-use super::{Cluster, Error, Node, registry};
+use super::{Cluster, Error, Node, registry, start};
 use crate::https;
 
 /// A machine with two busy cores and unoptimised daemons needs this long at worst.
@@ -26,25 +26,35 @@ const TAIL: usize = 12;
 type Probe<T> = Result<T, String>;
 
 impl Cluster {
-    pub(super) fn wait_for_daemon(&self, daemon: Daemon) -> Result<(), Error> {
-        let loopback = |port| SocketAddr::from((self.number.loopback(), port));
+    /// Waits for a daemon of one host of the control plane.
+    pub(super) fn wait_for_daemon(&self, index: usize, daemon: Daemon) -> Result<(), Error> {
+        let loopback = |port| SocketAddr::from((self.number.loopback(index), port));
         let probe = || match daemon {
             Daemon::Etcd => {
-                let [cert, key] = [
-                    self.pki.cert("apiserver-etcd-client"),
-                    self.pki.key("apiserver-etcd-client"),
-                ];
-                let client =
-                    https::Client::new(&self.pki.cert("etcd/ca"), &cert, &key).map_err(text)?;
-                healthy(client.get(loopback(2379), "/health"))
+                let client = self.etcd_client().map_err(text)?;
+                healthy(client.get(self.etcd()[index], "/health"))
             }
-            Daemon::KubeApiserver => healthy(self.get("/readyz")),
+            Daemon::KubeApiserver => {
+                healthy(self.client.get(self.own_api_server(index), "/readyz"))
+            }
             Daemon::KubeControllerManager => healthy(self.client.get(loopback(10257), "/healthz")),
             Daemon::KubeScheduler => healthy(self.client.get(loopback(10259), "/readyz")),
             // A node's daemons are seen in their node.
             Daemon::Containerd | Daemon::Kubelet | Daemon::KubeProxy => Ok(()),
         };
-        self.wait_for(&self.control_plane(), daemon, daemon.name(), probe)
+        let host = &self.control_planes()[index];
+        let what = match index {
+            0 => daemon.name().to_owned(),
+            _ => format!("{} on {}", daemon.name(), host.name),
+        };
+        self.wait_for(host, daemon, &what, probe)
+    }
+
+    pub(super) fn wait_for_balancer(&self) -> Result<(), Error> {
+        let host = self.control_plane();
+        self.wait_until(&host, start::BALANCER, "the load balancer", || {
+            healthy(self.get("/readyz"))
+        })
     }
 
     pub(super) fn wait_for_registry(&self, address: SocketAddr) -> Result<(), Error> {

@@ -3,12 +3,11 @@
 //! Nodes reach it for every name, by the mirror configuration that containerd defined and our kubelet reads too. What it
 //! does not have is not there: nobody asks the internet.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::daemon::{Site, build};
+use super::daemon::Site;
 use super::start::place;
 use super::{Cluster, Error};
 use crate::files;
@@ -56,14 +55,7 @@ impl Cluster {
             flag("key", &self.pki.key(NAME).display()),
         ];
         args.extend(archives.iter().map(|archive| archive.display().to_string()));
-        Process {
-            name: NAME.to_owned(),
-            build: build(&self.spec.launcher),
-            program: self.spec.launcher.clone(),
-            args,
-            env: BTreeMap::new(),
-            log: self.logs().join("registry.log"),
-        }
+        self.own_process(NAME, args)
     }
 
     /// Files below a node's `/etc` that lead pulls to the registry.

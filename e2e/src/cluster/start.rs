@@ -1,5 +1,6 @@
 //! Starts what a cluster consists of, in the order in which one needs the other.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -7,64 +8,159 @@ use std::thread;
 
 use ipnet::Ipv4Net;
 
-use super::daemon::NodeSite;
+use super::daemon::{Place, build};
 use super::host::Host;
-use super::{CONTROL_PLANE, Cluster, Daemon, Error, Node, cgroup, config, host_cgroup, network};
+use super::{
+    CONTROL_PLANE, CONTROL_PLANE_HOST, Cluster, Daemon, Error, Node, cgroup, config, host_cgroup,
+    network,
+};
 use crate::files;
+use crate::init::Process;
 use crate::progress::Progress;
 use crate::{command, init};
 
 /// Where our kubelet looks for images to import, below the node's `/var`.
 const ARCHIVES: &str = "lib/kubelet/archives";
+/// The bridge of our kubelet's own pod network.
+const OUR_BRIDGE: &str = "nvbr0";
+/// The bridge of the network that containerd's plugins make.
+pub(super) const CNI_BRIDGE: &str = "cni0";
+pub(super) const BALANCER: &str = "load-balancer";
 
 impl Cluster {
     pub(super) fn start_control_plane(&self, progress: Progress) -> Result<(), Error> {
         self.start_storage_and_api(progress)?;
-        self.start_together(&CONTROL_PLANE[1..], progress)
+        progress.step(&names(&CONTROL_PLANE[1..]), || {
+            for daemon in &CONTROL_PLANE[1..] {
+                self.start_on_control_plane(0, *daemon)?;
+            }
+            CONTROL_PLANE[1..]
+                .iter()
+                .try_for_each(|daemon| self.wait_for_daemon(0, *daemon))
+        })
     }
 
     pub(super) fn start_storage_and_api(&self, progress: Progress) -> Result<(), Error> {
-        self.ensure_host(&self.control_plane(), None)?;
-        self.start_together(&[Daemon::Etcd], progress)?;
-        self.start_together(&CONTROL_PLANE[..1], progress)
+        for host in self.control_planes() {
+            self.ensure_host(&host, None)?;
+        }
+        self.retire_control_planes()?;
+        // No member is healthy before most are there.
+        progress.step(Daemon::Etcd.name(), || {
+            let members = 0..self.spec.etcd_members;
+            for member in members.clone() {
+                self.start_on_control_plane(member, Daemon::Etcd)?;
+            }
+            members
+                .into_iter()
+                .try_for_each(|member| self.wait_for_daemon(member, Daemon::Etcd))
+        })?;
+        // One after the other, so that one of several serves while another is exchanged.
+        progress.step(Daemon::KubeApiserver.name(), || {
+            (0..self.spec.api_servers).try_for_each(|index| {
+                self.start_on_control_plane(index, Daemon::KubeApiserver)?;
+                self.wait_for_daemon(index, Daemon::KubeApiserver)
+            })
+        })?;
+        if self.spec.api_servers == 1 {
+            return Ok(());
+        }
+        progress.step("load balancer", || {
+            self.control_plane().start(self.balancer())?;
+            self.wait_for_balancer()
+        })
     }
 
-    /// Starts daemons of the control plane that do not need each other, and waits for all of them.
-    fn start_together(&self, daemons: &[Daemon], progress: Progress) -> Result<(), Error> {
-        let names: Vec<_> = daemons.iter().map(|daemon| daemon.name()).collect();
-        progress.step(&names.join(", "), || {
-            for daemon in daemons {
-                let program = self.spec.program(*daemon)?;
-                let process = self.site().process(*daemon, program, None);
-                self.control_plane().start(process)?;
+    pub(super) fn start_on_control_plane(&self, index: usize, daemon: Daemon) -> Result<(), Error> {
+        let host = &self.control_planes()[index];
+        let program = self.spec.program(daemon, &host.name)?;
+        let process = self
+            .site()
+            .process(daemon, program, Place::ControlPlane(index));
+        Ok(host.start(process)?)
+    }
+
+    pub(super) fn start_on_node(&self, node: &Node, daemon: Daemon) -> Result<(), Error> {
+        let program = self.spec.program(daemon, &node.name)?;
+        let seen = node.site();
+        let process = self.site().process(daemon, program, Place::Node(&seen));
+        Ok(node.host.start(process)?)
+    }
+
+    /// What stands before several API servers.
+    fn balancer(&self) -> Process {
+        let mut args = vec![
+            "balance".to_owned(),
+            format!("--listen={}", self.api_server()),
+            format!("--authority={}", self.pki.cert("ca").display()),
+        ];
+        let servers = self.api_servers();
+        args.extend(servers.iter().map(|(_, address)| address.to_string()));
+        self.own_process(BALANCER, args)
+    }
+
+    /// A process of this library's own program.
+    pub(super) fn own_process(&self, name: &str, args: Vec<String>) -> Process {
+        Process {
+            name: name.to_owned(),
+            build: build(&self.spec.launcher),
+            program: self.spec.launcher.clone(),
+            args,
+            env: BTreeMap::new(),
+            log: self.logs().join(format!("{name}.log")),
+        }
+    }
+
+    /// Ends what an earlier, larger control plane had, so that its addresses are free.
+    fn retire_control_planes(&self) -> Result<(), Error> {
+        if self.spec.api_servers == 1 {
+            self.control_plane().stop(BALANCER)?;
+        }
+        let hosts = self.control_planes();
+        for host in &hosts[self.spec.api_servers..] {
+            host.stop(Daemon::KubeApiserver.name())?;
+        }
+        for name in self.host_names()? {
+            let kept = hosts.iter().any(|host| host.name == name);
+            if name.starts_with(CONTROL_PLANE_HOST) && !kept {
+                self.remove_host(&name)?;
             }
-            daemons
-                .iter()
-                .try_for_each(|daemon| self.wait_for_daemon(*daemon))
-        })
+        }
+        Ok(())
     }
 
     /// Removes the nodes of an earlier, larger cluster: the machines, then the objects.
     pub(super) fn retire_nodes(&self) -> Result<(), Error> {
-        let hosts = self.spec.dir.join("hosts");
-        let entries = fs::read_dir(&hosts).map_err(files::cannot("read", &hosts))?;
         let wanted = self.spec.node_names();
-        for name in entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-        {
-            if name == self.control_plane().name || wanted.contains(&name) {
+        for name in self.host_names()? {
+            if name.starts_with(CONTROL_PLANE_HOST) || wanted.contains(&name) {
                 continue;
             }
-            let cgroup = host_cgroup(self.number, &name);
-            cgroup::kill(&cgroup)?;
-            cgroup::remove(&cgroup)?;
+            self.remove_host(&name)?;
             network::remove_node(self.number, &name);
             self.kubectl(&["delete", "node", &name, "--ignore-not-found"])?;
-            let dirs = [self.spec.dir.join("nodes").join(&name), hosts.join(&name)];
-            for dir in dirs.iter().filter(|dir| dir.exists()) {
-                fs::remove_dir_all(dir).map_err(files::cannot("remove", dir))?;
-            }
+        }
+        Ok(())
+    }
+
+    /// The hosts that there are, wanted or not.
+    fn host_names(&self) -> Result<Vec<String>, Error> {
+        let hosts = self.spec.dir.join("hosts");
+        let entries = fs::read_dir(&hosts).map_err(files::cannot("read", &hosts))?;
+        Ok(entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect())
+    }
+
+    /// Ends everything on a host and forgets what it kept.
+    fn remove_host(&self, name: &str) -> Result<(), Error> {
+        let cgroup = host_cgroup(self.number, name);
+        cgroup::kill(&cgroup)?;
+        cgroup::remove(&cgroup)?;
+        let dirs = ["nodes", "hosts"].map(|of| self.spec.dir.join(of).join(name));
+        for dir in dirs.iter().filter(|dir| dir.exists()) {
+            fs::remove_dir_all(dir).map_err(files::cannot("remove", dir))?;
         }
         Ok(())
     }
@@ -90,34 +186,42 @@ impl Cluster {
     }
 
     fn start_node(&self, node: &Node) -> Result<(), Error> {
-        let site = self.site();
-        let seen = NodeSite {
-            name: &node.name,
-            address: node.address,
-        };
+        let (site, seen) = (self.site(), node.site());
+        let upstream = self.spec.upstream.runs(Daemon::Kubelet, &node.name);
         let config = self.spec.dir.join("nodes").join(&node.name);
-        config::write(&site, &seen, self.spec.upstream_kubelet())
-            .map_err(files::cannot("write", &config))?;
+        config::write(&site, &seen, upstream).map_err(files::cannot("write", &config))?;
         self.ensure_host(&node.host, Some(self.node_inside(node)))?;
-        let start = |daemon: Daemon| -> Result<(), Error> {
-            Ok(node
-                .host
-                .start(site.process(daemon, self.spec.program(daemon)?, Some(&seen)))?)
-        };
-        if self.spec.upstream_kubelet() {
-            start(Daemon::Containerd)?;
+        if upstream {
+            self.leave_network(node, &self.spec.programs, OUR_BRIDGE)?;
+            self.start_on_node(node, Daemon::Containerd)?;
             self.import_images(node)?;
         } else {
+            self.leave_network(node, &self.spec.tools, CNI_BRIDGE)?;
             node.host.stop(Daemon::Containerd.name())?;
             self.place_images(node)?;
         }
-        start(Daemon::Kubelet)?;
-        start(Daemon::KubeProxy)?;
+        self.start_on_node(node, Daemon::Kubelet)?;
+        self.start_on_node(node, Daemon::KubeProxy)?;
         let pods = self.wait_for_pod_network(node)?;
         config::write_cni(&site, &seen, pods).map_err(files::cannot("write", &config))?;
         self.route_pods(node, pods)?;
         self.wait_for_node(node)?;
         self.wait_for_kube_proxy(node)
+    }
+
+    /// Ends a kubelet that comes from `programs` if there is one, and takes its pod network away: the other kind of
+    /// kubelet gives the same addresses.
+    fn leave_network(&self, node: &Node, programs: &Path, bridge: &str) -> Result<(), Error> {
+        let kubelet = Daemon::Kubelet.name();
+        let wanted = node.host.wanted().processes;
+        let runs = wanted
+            .iter()
+            .any(|process| process.name == kubelet && process.program.starts_with(programs));
+        if runs {
+            node.host.stop(kubelet)?;
+        }
+        network::remove_link(self.number, &node.name, bridge);
+        Ok(())
     }
 
     /// Leads pod packets to their node, from this machine and from the other nodes.
@@ -186,7 +290,6 @@ impl Cluster {
             .map(|node| format!("{} {}\n", node.address, node.name))
             .collect::<String>();
         init::Node {
-            name: node.name.clone(),
             network: network::namespace_path(&network::node_namespace(self.number, &node.name)),
             disk: self.spec.dir.join("nodes").join(&node.name).join("disk"),
             keep: vec![
@@ -199,6 +302,11 @@ impl Cluster {
             etc: self.registry_files(),
         }
     }
+}
+
+fn names(daemons: &[Daemon]) -> String {
+    let names: Vec<_> = daemons.iter().map(|daemon| daemon.name()).collect();
+    names.join(", ")
 }
 
 /// Gives the file a second name, or copies it where that is impossible. It appears whole.

@@ -37,7 +37,8 @@ const BELOW_SYS: &[&str] = &[
 /// Where the node's private things lie. Nothing else uses this name inside of a node.
 const OWN: &str = "/run/navarch-node";
 
-pub(super) fn prepare(node: &Node) -> Result<(), Error> {
+/// Mounts what the node called `name` sees.
+pub(super) fn prepare(name: &str, node: &Node) -> Result<(), Error> {
     // Opened before anything covers them.
     let kept = node
         .keep
@@ -67,7 +68,7 @@ pub(super) fn prepare(node: &Node) -> Result<(), Error> {
         MsFlags::MS_BIND,
         None,
     )?;
-    own_etc(node)?;
+    own_etc(name, node)?;
     for (path, opened) in kept {
         fs::create_dir_all(path).map_err(files::cannot("make", path))?;
         let target = path.to_string_lossy();
@@ -86,7 +87,7 @@ pub(super) fn prepare(node: &Node) -> Result<(), Error> {
 }
 
 /// The machine's `/etc` with the node's changes on top. They live in memory: `up` writes what matters at every start.
-fn own_etc(node: &Node) -> Result<(), Error> {
+fn own_etc(host_name: &str, node: &Node) -> Result<(), Error> {
     let [upper, work] = ["etc", "etc.work"].map(|dir| Path::new(OWN).join(dir));
     for dir in [&upper, &work] {
         fs::create_dir_all(dir).map_err(files::cannot("make", dir))?;
@@ -113,7 +114,7 @@ fn own_etc(node: &Node) -> Result<(), Error> {
         }
     }
     let files = [
-        ("hostname", format!("{}\n", node.name)),
+        ("hostname", format!("{host_name}\n")),
         ("hosts", node.hosts.clone()),
     ];
     for (name, text) in files

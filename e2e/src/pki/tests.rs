@@ -5,8 +5,9 @@ use super::*;
 fn names(nodes: usize) -> Names {
     Names {
         api_server: Ipv4Addr::new(172, 31, 100, 1),
+        api_servers: vec![Ipv4Addr::new(172, 31, 100, 2)],
         kubernetes_service: Ipv4Addr::new(10, 96, 0, 1),
-        loopback: Ipv4Addr::new(127, 31, 0, 1),
+        loopback: vec![Ipv4Addr::new(127, 31, 0, 1), Ipv4Addr::new(127, 31, 0, 2)],
         nodes: (1..=nodes)
             .map(|n| {
                 (

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use super::fixture::{SOON, eventually, shell};
-use super::serving::{CLUSTER, page};
+use super::load::page;
+use super::serving::CLUSTER;
 
 const CONTAINER: &str = ".status.containerStatuses[0]";
 

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use e2e::cluster::{self, Cluster, Daemon, NOT_OURS_YET, Spec};
+use e2e::cluster::{self, Cluster, NOT_OURS_YET, Spec, Upstream};
 use e2e::image;
 use e2e::progress::Progress;
 use e2e::workshop::Workshop;
@@ -26,6 +26,22 @@ pub(super) struct Fixture {
 impl Fixture {
     /// A fresh cluster under a name that no other test program uses.
     pub(super) fn up(name: &str, nodes: usize) -> Self {
+        Self::with(name, |spec| spec.nodes = nodes)
+    }
+
+    /// The same, changed as the test needs it.
+    pub(super) fn with(name: &str, change: impl FnOnce(&mut Spec)) -> Self {
+        let (mut spec, workshop, guard) = Self::prepare(name, change);
+        let images = IMAGES
+            .iter()
+            .map(|name| image::build(&workshop, name).unwrap().archive);
+        spec.images = images.collect();
+        let cluster = Cluster::up(spec.clone(), Progress::Screen);
+        Self::standing(cluster, spec, guard)
+    }
+
+    /// Gets everything built that the cluster will need. `NAVARCH_UPSTREAM` says what is upstream's where the test does not.
+    pub(super) fn prepare(name: &str, change: impl FnOnce(&mut Spec)) -> (Spec, Workshop, Child) {
         let launcher = PathBuf::from(env!("CARGO_BIN_EXE_navarch-cluster"));
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         // A run that was ended early leaves it empty.
@@ -33,7 +49,7 @@ impl Fixture {
             cluster::down(&dir, false).unwrap();
         }
         std::fs::create_dir_all(&dir).unwrap();
-        let _guard = Command::new(&launcher)
+        let guard = Command::new(&launcher)
             .args(["guard", "--dir"])
             .arg(&dir)
             .stdin(Stdio::piped())
@@ -42,25 +58,21 @@ impl Fixture {
         let workshop = Workshop::new("dev");
         let upstream =
             std::env::var("NAVARCH_UPSTREAM").unwrap_or_else(|_| NOT_OURS_YET.to_owned());
-        let upstream = Daemon::parse_list(&upstream).unwrap();
-        workshop.ensure_programs(&upstream).unwrap();
-        let images = IMAGES
-            .iter()
-            .map(|name| image::build(&workshop, name).unwrap().archive)
-            .collect();
-        let spec = Spec {
-            dir,
-            nodes,
-            upstream,
-            programs: workshop.programs(),
-            tools: workshop.tools(),
-            launcher,
-            root: workshop.root().to_owned(),
-            images,
-            pulled: Vec::new(),
+        let mut spec = Spec {
+            upstream: Upstream::parse(&upstream).unwrap(),
+            ..workshop.spec(&dir, &launcher)
         };
-        let cluster = Cluster::up(spec.clone(), Progress::Screen)
-            .unwrap_or_else(|error| panic!("{}", e2e::init::chain(&error)));
+        change(&mut spec);
+        workshop.ensure_programs(&spec.upstream).unwrap();
+        (spec, workshop, guard)
+    }
+
+    pub(super) fn standing(
+        cluster: Result<Cluster, cluster::Error>,
+        spec: Spec,
+        _guard: Child,
+    ) -> Self {
+        let cluster = cluster.unwrap_or_else(|error| panic!("{}", e2e::init::chain(&error)));
         Self {
             cluster,
             spec,

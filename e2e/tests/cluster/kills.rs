@@ -1,23 +1,13 @@
 //! Daemons and nodes that die: what serves keeps serving, and everything converges.
-//!
-//! The judge is a client that opens a new connection for each request and never retries.
-
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, ScopedJoinHandle};
-use std::time::{Duration, Instant};
 
 use e2e::cluster::Daemon;
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::fixture::{Fixture, Namespace, SOON, eventually, web};
-use super::serving::page;
+use super::fixture::{Fixture, Namespace, SOON, eventually};
+use super::load;
 
 const NODE_PORT: u16 = 30081;
-/// Between two requests of the poller.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// Everything that may die, in turn: on the control plane, then on each node.
 const DAEMONS: &[(Option<&str>, Daemon)] = &[
@@ -30,83 +20,6 @@ const DAEMONS: &[(Option<&str>, Daemon)] = &[
     (Some("node-1"), Daemon::KubeProxy),
     (Some("node-2"), Daemon::KubeProxy),
 ];
-
-fn service() -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "web"},
-        "spec": {
-            "type": "NodePort",
-            "selector": {"app": "web"},
-            "ports": [{"port": 80, "targetPort": 8080, "nodePort": NODE_PORT}],
-        },
-    })
-}
-
-/// The web servers, which go on serving for as long as proxies need to hear that they end: without that, a pod that is
-/// scaled away takes a new connection with it, and says nothing about the daemons.
-fn servers() -> Value {
-    let mut web = web(4);
-    let pod = &mut web["spec"]["template"]["spec"];
-    pod["terminationGracePeriodSeconds"] = 10.into();
-    pod["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 2}}});
-    web
-}
-
-/// What a poller saw.
-struct Seen {
-    answers: usize,
-    failures: Vec<String>,
-}
-
-/// Asks an address over and over until `stop`.
-fn poll<'scope>(
-    scope: &'scope thread::Scope<'scope, '_>,
-    address: SocketAddr,
-    stop: &'scope AtomicBool,
-    answers: &'scope AtomicUsize,
-) -> ScopedJoinHandle<'scope, Seen> {
-    scope.spawn(move || {
-        let mut seen = Seen {
-            answers: 0,
-            failures: Vec::new(),
-        };
-        let start = Instant::now();
-        while !stop.load(Ordering::Relaxed) {
-            match page(address) {
-                Ok(text) if text.starts_with("Hello from pod web-") => {
-                    seen.answers += 1;
-                    answers.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(text) => seen
-                    .failures
-                    .push(format!("{:?} {address}: {text:?}", start.elapsed())),
-                Err(error) => seen
-                    .failures
-                    .push(format!("{:?} {address}: {error}", start.elapsed())),
-            }
-            thread::sleep(PAUSE);
-        }
-        seen
-    })
-}
-
-/// Uid and restarts of each pod of the web servers.
-fn pods(ns: &Namespace<'_>) -> BTreeMap<String, i64> {
-    let list = ns.get(&["pods", "-l", "app=web"]);
-    let pods = list["items"].as_array().unwrap();
-    pods.iter()
-        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
-        .map(|pod| {
-            let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
-            (
-                pod["metadata"]["uid"].to_string(),
-                restarts.as_i64().unwrap_or(0),
-            )
-        })
-        .collect()
-}
 
 /// The daemons are there again, and the cluster does new work.
 fn converges(fixture: &Fixture, ns: &Namespace<'_>, after: &str) {
@@ -126,7 +39,7 @@ fn converges(fixture: &Fixture, ns: &Namespace<'_>, after: &str) {
             ns.wait_for("deployment/web", &format!(".status.{field}"), replicas);
         }
     }
-    eventually(SOON, || match pods(ns).len() {
+    eventually(SOON, || match load::pods(ns).len() {
         4 => Ok(()),
         other => Err(format!("after {after}: {other} pods of 4")),
     });
@@ -136,50 +49,24 @@ fn converges(fixture: &Fixture, ns: &Namespace<'_>, after: &str) {
 fn pods_keep_serving_while_each_daemon_dies() {
     let fixture = Fixture::up("kills", 2);
     let ns = fixture.namespace("kills");
-    ns.apply(&service());
-    ns.apply(&servers());
-    ns.kubectl(&["rollout", "status", "deployment/web", "--timeout=90s"]);
-    let addresses: Vec<SocketAddr> = fixture
-        .cluster
-        .nodes()
-        .iter()
-        .map(|node| (node.address, NODE_PORT).into())
-        .collect();
-    for address in &addresses {
-        eventually(SOON, || page(*address));
-    }
-    let before = pods(&ns);
-    let (stop, answers) = (AtomicBool::new(false), AtomicUsize::new(0));
-    thread::scope(|scope| {
-        let pollers: Vec<_> = addresses
-            .iter()
-            .map(|address| poll(scope, *address, &stop, &answers))
-            .collect();
-        let work = scope.spawn(|| {
-            for (node, daemon) in DAEMONS {
-                let name = format!("{} {}", daemon.name(), node.unwrap_or_default());
-                let old = fixture.cluster.pid(*node, *daemon).unwrap();
-                fixture
-                    .cluster
-                    .signal(*node, *daemon, Signal::SIGKILL)
-                    .unwrap();
-                eventually(SOON, || match fixture.cluster.pid(*node, *daemon) {
-                    Ok(pid) if pid != old => Ok(()),
-                    other => Err(format!("{name} is not back: {other:?}")),
-                });
-                converges(&fixture, &ns, &name);
-            }
-        });
-        let worked = work.join();
-        stop.store(true, Ordering::Relaxed);
-        for poller in pollers {
-            let seen = poller.join().unwrap();
-            assert!(seen.answers > 100, "{} answers", seen.answers);
-            assert_eq!(seen.failures, Vec::<String>::new());
+    let addresses = load::start(&fixture, &ns, NODE_PORT);
+    let before = load::pods(&ns);
+    load::poll_while(&addresses, || {
+        for (node, daemon) in DAEMONS {
+            let name = format!("{} {}", daemon.name(), node.unwrap_or_default());
+            let old = fixture.cluster.pid(*node, *daemon).unwrap();
+            fixture
+                .cluster
+                .signal(*node, *daemon, Signal::SIGKILL)
+                .unwrap();
+            eventually(SOON, || match fixture.cluster.pid(*node, *daemon) {
+                Ok(pid) if pid != old => Ok(()),
+                other => Err(format!("{name} is not back: {other:?}")),
+            });
+            converges(&fixture, &ns, &name);
         }
-        worked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
-    let now = pods(&ns);
+    let now = load::pods(&ns);
     assert!(now.values().all(|restarts| *restarts == 0), "{now:?}");
     let kept = before.keys().filter(|uid| now.contains_key(*uid)).count();
     assert!(kept >= 3, "of {before:?} too few are left in {now:?}");
@@ -189,7 +76,7 @@ fn pods_keep_serving_while_each_daemon_dies() {
 
 /// A node that loses its power: its pods are made anew elsewhere, and it takes pods again when it is back.
 fn a_node_is_lost(fixture: &Fixture, ns: &Namespace<'_>) {
-    let mut quick = servers();
+    let mut quick = load::servers();
     let unreachable = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1});
     quick["spec"]["template"]["spec"]["tolerations"] = json!([
         unreachable("node.kubernetes.io/not-ready"),

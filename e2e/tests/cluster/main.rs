@@ -10,5 +10,6 @@ mod containers;
 mod fixture;
 mod harness;
 mod kills;
+mod load;
 mod serving;
 mod workloads;

@@ -1,21 +1,14 @@
 //! What people do with a cluster, through kubectl and plain HTTP.
 
-use std::net::SocketAddr;
 use std::sync::LazyLock;
 
-use e2e::https;
-
 use super::fixture::{Fixture, SOON, eventually};
+use super::load::page;
 
 /// Two nodes, shared by all tests here; none of them may disturb the others.
 pub(super) static CLUSTER: LazyLock<Fixture> = LazyLock::new(|| Fixture::up("cluster", 2));
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../hack/demo.yaml");
-
-pub(super) fn page(address: SocketAddr) -> Result<String, String> {
-    let answer = https::get_plain(address, "/").map_err(|error| e2e::init::chain(&error))?;
-    Ok(String::from_utf8_lossy(&answer.body).into_owned())
-}
 
 #[test]
 fn a_deployment_is_served_by_name_and_on_every_node() {
