@@ -4,7 +4,7 @@
 //! steadiest figure is the server's CPU time per request, because load and server share the cores.
 
 pub mod api;
-mod client;
+pub(crate) mod client;
 pub mod load;
 pub mod nodes;
 mod objects;

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod command;
 pub mod conformance;
 pub mod files;
+pub mod history;
 pub mod https;
 pub mod image;
 pub mod init;

@@ -14,8 +14,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
-pub(super) const JSON: &str = "application/json";
-pub(super) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// What client-go asks for, so that flow control never waits for the client.
 const WINDOW: u32 = 4 << 20;
@@ -51,7 +51,7 @@ pub enum Error {
 
 /// What is asked.
 #[derive(Clone)]
-pub(super) struct Call {
+pub(crate) struct Call {
     pub method: Method,
     pub path: String,
     pub content: &'static str,
@@ -60,11 +60,11 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn get(path: impl Into<String>) -> Self {
+    pub(crate) fn get(path: impl Into<String>) -> Self {
         Self::new(Method::GET, path, "")
     }
 
-    pub(super) fn new(method: Method, path: impl Into<String>, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn new(method: Method, path: impl Into<String>, body: impl Into<Bytes>) -> Self {
         Self {
             method,
             path: path.into(),
@@ -74,24 +74,24 @@ impl Call {
         }
     }
 
-    pub(super) fn content(self, content: &'static str) -> Self {
+    pub(crate) fn content(self, content: &'static str) -> Self {
         Self { content, ..self }
     }
 
-    pub(super) fn accept(self, accept: &'static str) -> Self {
+    pub(crate) fn accept(self, accept: &'static str) -> Self {
         Self { accept, ..self }
     }
 }
 
 /// A connection; clones share it.
 #[derive(Clone)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     sender: http2::SendRequest<Full<Bytes>>,
     authority: String,
 }
 
 impl Connection {
-    pub(super) async fn open(
+    pub(crate) async fn open(
         address: SocketAddr,
         config: Arc<rustls::ClientConfig>,
     ) -> Result<Self, Error> {
@@ -124,7 +124,7 @@ impl Connection {
     }
 
     /// Sends a call; the answer's body is still to be read.
-    pub(super) async fn begin(&mut self, call: &Call) -> Result<Response<Incoming>, Error> {
+    pub(crate) async fn begin(&mut self, call: &Call) -> Result<Response<Incoming>, Error> {
         let http = |cause| Error::Http {
             path: call.path.clone(),
             cause,
@@ -160,7 +160,7 @@ impl Connection {
     }
 
     /// Sends a call and reads the whole answer; how long it is.
-    pub(super) async fn send(&mut self, call: &Call) -> Result<usize, Error> {
+    pub(crate) async fn send(&mut self, call: &Call) -> Result<usize, Error> {
         let mut body = self.begin(call).await?.into_body();
         let mut length = 0;
         while let Some(frame) = body.frame().await {
@@ -175,6 +175,6 @@ impl Connection {
 }
 
 /// Runs beside the caller until it ends by itself.
-pub(super) fn in_background(work: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn in_background(work: impl Future<Output = ()> + Send + 'static) {
     TokioExecutor::new().execute(work);
 }
