@@ -168,17 +168,21 @@ impl Controller {
         let scopes = scope::of(quota);
         let now = self.cx.now();
         let mut used = Used::new();
+        let hard = quota.spec.as_ref().and_then(|s| s.hard.as_ref());
+        let limits = || hard.into_iter().flatten().map(|(name, _)| name.as_str());
         let pods = self.pods.in_namespace(namespace);
-        usage::begin(&mut used, usage::POD);
+        usage::begin(&mut used, usage::POD.iter().copied());
+        usage::begin(&mut used, limits().filter(|name| usage::is_of_pods(name)));
         for pod in pods.iter().filter(|p| scope::takes_pod(&scopes, p)) {
             usage::add(&mut used, &usage::pod(pod, now));
         }
         if scopes.is_empty() {
-            usage::begin(&mut used, usage::SERVICE);
+            usage::begin(&mut used, usage::SERVICE.iter().copied());
             for service in self.services.in_namespace(namespace) {
                 usage::add(&mut used, &usage::service(&service));
             }
-            usage::begin(&mut used, usage::CLAIM);
+            usage::begin(&mut used, usage::CLAIM.iter().copied());
+            usage::begin(&mut used, limits().filter(|name| usage::is_of_claims(name)));
             for claim in self.claims.in_namespace(namespace) {
                 usage::add(&mut used, &usage::claim(&claim));
             }

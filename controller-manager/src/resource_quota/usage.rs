@@ -48,10 +48,28 @@ pub(super) fn number(n: usize) -> Quantity {
     Quantity::new(i64::try_from(n).unwrap_or(i64::MAX), Format::DecimalSi)
 }
 
-pub(super) fn begin(used: &mut Used, names: &[&str]) {
+pub(super) fn begin<'a>(used: &mut Used, names: impl IntoIterator<Item = &'a str>) {
     for name in names {
-        used.entry((*name).to_owned()).or_default();
+        used.entry(name.to_owned()).or_default();
     }
+}
+
+/// Whether pods are counted under a limit that is not in [`POD`]: huge pages, and resources of other domains than
+/// Kubernetes' own, which are limited by what is requested of them (`podResourcePrefixes`, `isExtendedResourceNameForQuota`).
+pub(super) fn is_of_pods(limit: &str) -> bool {
+    let requested = limit.strip_prefix("requests.");
+    let name = requested.unwrap_or(limit);
+    let is_extended = |name: &str| {
+        let is_native = !name.contains('/') || name.contains("kubernetes.io/");
+        !is_native || name.starts_with("deviceclass.resource.kubernetes.io/")
+    };
+    name.starts_with("hugepages-") || requested.is_some_and(is_extended)
+}
+
+/// Whether claims of one storage class are counted under a limit.
+pub(super) fn is_of_claims(limit: &str) -> bool {
+    let of_class = limit.split_once(".storageclass.storage.k8s.io/");
+    of_class.is_some_and(|(_, what)| matches!(what, "requests.storage" | "persistentvolumeclaims"))
 }
 
 pub(super) fn add(used: &mut Used, more: &Used) {
@@ -220,6 +238,34 @@ mod tests {
     fn list(pairs: &[(&str, &str)]) -> BTreeMap<String, Amount> {
         let own = |(k, v): &(&str, &str)| ((*k).to_owned(), Amount((*v).to_owned()));
         pairs.iter().map(own).collect()
+    }
+
+    #[test]
+    fn limits_of_other_resources_are_told_from_the_beginning() {
+        for name in [
+            "requests.example.com/dongle",
+            "hugepages-2Mi",
+            "requests.hugepages-2Mi",
+            "requests.deviceclass.resource.kubernetes.io/gpu",
+        ] {
+            assert!(is_of_pods(name), "{name}");
+        }
+        for name in [
+            "requests.storage",
+            "example.com/dongle",
+            "requests.kubernetes.io/batch-cpu",
+            "services",
+            "count/widgets.example.com",
+        ] {
+            assert!(!is_of_pods(name), "{name}");
+        }
+        assert!(is_of_claims(
+            "gold.storageclass.storage.k8s.io/requests.storage"
+        ));
+        assert!(is_of_claims(
+            "gold.storageclass.storage.k8s.io/persistentvolumeclaims"
+        ));
+        assert!(!is_of_claims("gold.storageclass.storage.k8s.io/other"));
     }
 
     fn container(cpu: &str, sidecar: bool) -> Container {
