@@ -8,6 +8,7 @@ use crate::chain::Exchange;
 use crate::handler::review::{self, Review};
 use crate::handler::{self, subresource};
 use crate::registry::Endpoint;
+use crate::registry::warnings::lifecycle;
 use crate::request::RequestInfo;
 use crate::server::Server;
 use crate::status::Failure;
@@ -100,6 +101,10 @@ async fn endpoint_request(
     }
     if !resource.namespaced && !x.info.namespace.is_empty() && resource.name != "namespaces" {
         return Err(Failure::no_such_resource());
+    }
+    // A subresource of the object's own kind goes away with it.
+    if matches!(x.info.subresource.as_str(), "" | "status") {
+        x.warnings.extend(lifecycle::warning(resource));
     }
     if !x.info.subresource.is_empty() {
         return subresource::serve(x, endpoint, incoming).await;

@@ -21,6 +21,7 @@ pub mod generic;
 pub mod rules;
 pub mod strategies;
 pub mod strategy;
+pub mod warnings;
 
 pub use strategy::{Cx, Strategy};
 

@@ -25,6 +25,7 @@ use crate::status::Failure;
 const PART: Part = Part {
     prepare_update: |_, _, _| {},
     validate_update: |_, _, _, _| {},
+    ..Part::STATUS
 };
 
 pub async fn serve(

@@ -25,6 +25,8 @@ pub async fn serve(
     let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
     let list_options = ListOptions::read(&x.query, false)?;
     let options = super::delete::options(x, incoming).await?;
+    let warning = (endpoint.strategy.delete_warning)(&options);
+    x.warnings.extend(warning.map(str::to_owned));
     let query = Query {
         scope: scope(x, endpoint),
         filter: Select::read(endpoint, &list_options)?,

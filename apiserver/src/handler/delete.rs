@@ -24,6 +24,8 @@ pub async fn serve(
 ) -> Result<Response<Body>, Failure> {
     let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
     let options = options(x, incoming).await?;
+    let warning = (endpoint.strategy.delete_warning)(&options);
+    x.warnings.extend(warning.map(str::to_owned));
     let name = x.info.name.clone();
     let write = write(x, endpoint, "");
     let outcome = write.delete(&name, &options).await;

@@ -148,10 +148,9 @@ pub fn update(
         errors.into_vec()
     };
     refuse(resource, new, errors)?;
-    let warnings = if part.is_none() {
-        (strategy.warnings)(new, Some(old))
-    } else {
-        Vec::new()
+    let warnings = match part {
+        Some(part) => (part.warnings)(new),
+        None => (strategy.warnings)(new, Some(old)),
     };
     (strategy.canonicalize)(new);
     Ok(warnings)

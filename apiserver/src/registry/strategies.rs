@@ -230,6 +230,11 @@ static TABLE: &[(&str, &str, &Strategy)] = &[
     ),
     ("storage.k8s.io", "csidrivers", &storage::CSI_DRIVER),
     ("storage.k8s.io", "csinodes", &storage::CSI_NODE),
+    (
+        "storage.k8s.io",
+        "csistoragecapacities",
+        &storage::CSI_STORAGE_CAPACITY,
+    ),
     ("storage.k8s.io", "storageclasses", &storage::STORAGE_CLASS),
     (
         "storage.k8s.io",

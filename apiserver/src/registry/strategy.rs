@@ -44,6 +44,8 @@ pub struct Strategy {
     pub validate_update: for<'a> fn(&Cx<'_>, &'a Value, &'a Value, &mut Errors<'a>),
     /// Warnings for the client, on create (no old object) and update.
     pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
+    /// A warning for the client of a deletion with these options.
+    pub delete_warning: fn(&DeleteOptions) -> Option<&'static str>,
     /// Brings the object into the form in which it is stored (sorted, deduplicated).
     pub canonicalize: fn(&mut Value),
     /// The rules of `/status`; none where the resource has no such subresource.
@@ -80,6 +82,8 @@ pub struct Part {
     /// Keeps what the subresource may not change: new object, old object.
     pub prepare_update: fn(&Cx<'_>, &mut Value, &Value),
     pub validate_update: for<'a> fn(&Cx<'_>, &'a Value, &'a Value, &mut Errors<'a>),
+    /// Warnings for the client about the new object.
+    pub warnings: fn(&Value) -> Vec<String>,
 }
 
 /// Asynchronous steps around a write: allocations that are made before and given back if the write
@@ -114,6 +118,7 @@ impl Strategy {
         validate: |_, _, _| {},
         validate_update: |_, _, _, _| {},
         warnings: |_, _| Vec::new(),
+        delete_warning: |_| None,
         canonicalize: |_| {},
         status: None,
         parts: &[],
@@ -145,6 +150,7 @@ impl Part {
     pub const STATUS: Self = Self {
         prepare_update: |_, new, old| keep_all_but_status(new, old),
         validate_update: |_, _, _, _| {},
+        warnings: |_| Vec::new(),
     };
 }
 

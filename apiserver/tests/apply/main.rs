@@ -8,6 +8,7 @@ mod encryption;
 mod kinds;
 mod streams;
 mod tokens;
+mod warnings;
 mod wire;
 
 use daemon::Daemon;

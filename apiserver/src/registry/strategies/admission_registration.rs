@@ -3,21 +3,31 @@
 //! Upstream: `pkg/registry/admissionregistration`, `pkg/printers/internalversion`.
 
 use proto::catalogue::names as n;
-use proto::{Map, NameId, Value};
+use proto::path::Spot;
+use proto::view::Node;
+use proto::{Map, NameId, Value, meta};
 
 use crate::registry::strategy::Strategy;
+use crate::registry::warnings::Warnings;
 use crate::table::{Cells, row};
 
-pub static MUTATING_WEBHOOKS: Strategy =
-    counted(|object, now| row(object, now, [length(object, &[n::WEBHOOKS])]));
-pub static VALIDATING_WEBHOOKS: Strategy =
-    counted(|object, now| row(object, now, [length(object, &[n::WEBHOOKS])]));
+pub static MUTATING_WEBHOOKS: Strategy = WEBHOOKS;
+pub static VALIDATING_WEBHOOKS: Strategy = WEBHOOKS;
+const WEBHOOKS: Strategy = Strategy {
+    warnings: |object, old| {
+        let mut w = reserved_name(object, old);
+        excluded_rules(&mut w, object);
+        w.into_vec()
+    },
+    ..counted(|object, now| row(object, now, [length(object, &[n::WEBHOOKS])]))
+};
 pub static MUTATING_POLICY: Strategy = counted(|object, now| {
     let mutations = length(object, &[n::SPEC, n::MUTATIONS]);
     row(object, now, [mutations, param_kind(object)])
 });
 pub static MUTATING_BINDING: Strategy = counted(binding);
 pub static VALIDATING_POLICY: Strategy = Strategy {
+    warnings: |object, old| reserved_name(object, old).into_vec(),
     cells: Some(|object, now| {
         let validations = length(object, &[n::SPEC, n::VALIDATIONS]);
         row(object, now, [validations, param_kind(object)])
@@ -31,7 +41,60 @@ const fn counted(cells: Cells) -> Strategy {
     Strategy {
         generation: true,
         cells: Some(cells),
+        warnings: |object, old| reserved_name(object, old).into_vec(),
         ..Strategy::DEFAULT
+    }
+}
+
+/// An old object with a name that only the server's own manifests may have now.
+fn reserved_name<'a>(object: &'a Value, old: Option<&Value>) -> Warnings<'a> {
+    const SUFFIX: &str = ".static.k8s.io";
+    let mut w = Warnings::new(object);
+    if old.is_some() && meta::name(object).ends_with(SUFFIX) {
+        w.push(format!(
+            "metadata.name: names ending with \"{SUFFIX}\" are reserved for static manifest-based configurations and cannot be managed via the API"
+        ));
+    }
+    w
+}
+
+/// Group and resource of what no webhook is asked about: to ask would be to need the answer first.
+const EXCLUDED: [(&str, &str); 6] = [
+    ("authentication.k8s.io", "selfsubjectreviews"),
+    ("authentication.k8s.io", "tokenreviews"),
+    ("authorization.k8s.io", "localsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectrulesreviews"),
+    ("authorization.k8s.io", "subjectaccessreviews"),
+];
+
+/// Rules that name what is excluded; those with wildcards may mean everything else.
+fn excluded_rules(w: &mut Warnings<'_>, object: &Value) {
+    for webhook in Node::new(object).items(n::WEBHOOKS) {
+        for rule in Node::new(webhook).items(n::RULES) {
+            let texts = |field| {
+                let items = Node::new(rule).items(field).iter();
+                items.filter_map(Value::as_str).collect::<Vec<_>>()
+            };
+            let (groups, resources) = (texts(n::API_GROUPS), texts(n::RESOURCES));
+            if groups.contains(&"*") || resources.contains(&"*") {
+                continue;
+            }
+            let mut named = Vec::new();
+            for pair in groups
+                .iter()
+                .flat_map(|group| resources.iter().map(move |resource| (*group, *resource)))
+            {
+                if EXCLUDED.contains(&pair) && !named.contains(&pair) {
+                    named.push(pair);
+                    let (group, resource) = pair;
+                    w.at(
+                        Spot::node(rule),
+                        format_args!("{resource}.{group} is excluded from admission webhooks; this rule will have no effect"),
+                    );
+                }
+            }
+        }
     }
 }
 

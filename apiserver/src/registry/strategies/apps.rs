@@ -14,6 +14,7 @@ use super::pod_spec;
 use crate::registry::before::changed_outside_metadata_and_status;
 use crate::registry::rules;
 use crate::registry::strategy::{Strategy, clear_status, keep_status};
+use crate::registry::warnings::{Warnings, changed};
 use crate::table::{age, labels};
 
 const TEMPLATE: [NameId; 2] = [n::SPEC, n::TEMPLATE];
@@ -61,6 +62,10 @@ pub static DEPLOYMENT: Strategy = Strategy {
             let generation = meta::generation(old).unwrap_or(0) + 1;
             meta::metadata_mut(new).insert(n::GENERATION, generation);
         }
+    },
+    warnings: |object, old| {
+        let template = Deployment::of(Node::new(object)).spec().template();
+        pod_spec::warnings::workload(object, old, template)
     },
     cells: Some(deployment_cells),
     ..WORKLOAD
@@ -271,6 +276,10 @@ pub static REPLICA_SET: Strategy = Strategy {
         );
         rules::immutable(e, now, was, n::SELECTOR);
     },
+    warnings: |object, old| {
+        let template = ReplicaSet::of(Node::new(object)).spec().template();
+        pod_spec::warnings::workload(object, old, template)
+    },
     cells: Some(|object, now| {
         let view = ReplicaSet::of(Node::new(object));
         let (names, images) = images(view.spec().template());
@@ -296,6 +305,7 @@ fn replica_set(object: &Value, e: &mut Errors<'_>) {
 }
 
 pub static STATEFUL_SET: Strategy = Strategy {
+    warnings: stateful_set_warnings,
     name: meta::names::label_name,
     default: |object| {
         pod_spec::default_template(object, &TEMPLATE);
@@ -350,7 +360,34 @@ fn stateful_set(object: &Value, e: &mut Errors<'_>) {
     selector_and_template(e, spec.node(), spec.template(), &["Always"]);
 }
 
+fn stateful_set_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut w = Warnings::new(object);
+    let spec = StatefulSet::of(Node::new(object)).spec();
+    if changed(object, old) {
+        pod_spec::warnings::template(&mut w, spec.template());
+    }
+    // The paths are upstream's, which leave a step out or misspell it.
+    let below = if old.is_some() { ".Spec" } else { "" };
+    for claim in spec.volume_claim_templates() {
+        let path = w.path(Spot::of(claim));
+        pod_spec::warnings::claim_spec(&mut w, claim.spec(), &format!("{path}{below}"));
+    }
+    if spec.revision_history_limit().is_some_and(|limit| limit < 0) {
+        w.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended");
+    }
+    w.into_vec()
+}
+
 pub static DAEMON_SET: Strategy = Strategy {
+    warnings: |object, old| {
+        let template = |object| DaemonSet::of(Node::new(object)).spec().template();
+        let now = template(object);
+        let mut w = Warnings::new(object);
+        if old.is_none_or(|old| now.node().value() != template(old).node().value()) {
+            pod_spec::warnings::template(&mut w, now);
+        }
+        w.into_vec()
+    },
     default: |object| {
         pod_spec::default_template(object, &TEMPLATE);
         let update = object.ensure(&[n::SPEC, n::UPDATE_STRATEGY]).make_map();

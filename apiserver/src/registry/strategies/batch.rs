@@ -4,7 +4,7 @@
 
 use proto::catalogue::names as n;
 use proto::path::{Errors, Spot};
-use proto::view::batch_v1::{CronJob, Job};
+use proto::view::batch_v1::{CronJob, Job, JobSpec};
 use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
 
@@ -12,6 +12,7 @@ use super::apps::{images, selector_and_template, selector_text};
 use super::pod_spec;
 use crate::registry::rules;
 use crate::registry::strategy::{Strategy, clear_status};
+use crate::registry::warnings::{Warnings, changed};
 use crate::table::{age, human_duration};
 
 const TEMPLATE: [NameId; 2] = [n::SPEC, n::TEMPLATE];
@@ -26,7 +27,36 @@ const UID_LABELS: [&str; 2] = [UID_LABEL, "controller-uid"];
 /// What may follow the failure or the end of a job's pod.
 const POLICIES: &[&str] = &["OnFailure", "Never"];
 
+/// `WarningsForJobSpec`, and the name of what makes pods.
+fn warnings<'a>(object: &'a Value, old: Option<&Value>, spec: JobSpec<'_>) -> Warnings<'a> {
+    /// Of an indexed job's completions and of its pods at a time, together.
+    const COMPLETIONS: i64 = 100_000;
+    const PARALLELISM: i64 = 10_000;
+    let mut w = Warnings::new(object);
+    if old.is_none() {
+        w.name_of_pods(object);
+    }
+    if changed(object, old) {
+        if spec.completion_mode() == Some("Indexed")
+            && spec.completions().unwrap_or(0) > COMPLETIONS
+            && spec.parallelism().unwrap_or(0) > PARALLELISM
+        {
+            w.at(
+                Spot::of(spec),
+                "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail",
+            );
+        }
+        pod_spec::warnings::template(&mut w, spec.template());
+    }
+    w
+}
+
 pub static JOB: Strategy = Strategy {
+    delete_warning: |options| {
+        let unsaid = options.propagation.is_none() && options.orphan_dependents.is_none();
+        unsaid.then_some("child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning")
+    },
+    warnings: |object, old| warnings(object, old, Job::of(Node::new(object)).spec()).into_vec(),
     default: |object| {
         pod_spec::default_template(object, &TEMPLATE);
         default_spec(object.ensure(&[n::SPEC]));
@@ -78,6 +108,15 @@ pub static CRON_JOB: Strategy = Strategy {
     },
     validate: |_, object, e| cron_job(object, e),
     validate_update: |_, new, _, e| cron_job(new, e),
+    warnings: |object, old| {
+        let spec = CronJob::of(Node::new(object)).spec();
+        let mut w = warnings(object, old, spec.job_template().spec());
+        if old.is_some() && spec.schedule().contains("TZ") {
+            // The path is upstream's.
+            w.push("cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details");
+        }
+        w.into_vec()
+    },
     cells: Some(cron_job_cells),
     ..Strategy::WITH_STATUS
 };

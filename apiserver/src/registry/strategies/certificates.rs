@@ -73,6 +73,7 @@ pub static REQUEST: Strategy = Strategy {
             stamp_conditions(cx, new, old);
         },
         validate_update: |_, new, old, e| update(new, old, May::SetCertificate, e),
+        ..Part::STATUS
     }),
     parts: &[(
         "approval",
@@ -88,6 +89,7 @@ pub static REQUEST: Strategy = Strategy {
                 }
             },
             validate_update: |_, new, old, e| update(new, old, May::SetApproval, e),
+            ..Part::STATUS
         },
     )],
     cells: Some(|object, now| {

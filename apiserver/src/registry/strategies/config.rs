@@ -12,6 +12,7 @@ use proto::{Map, Value, meta};
 
 use crate::registry::rules;
 use crate::registry::strategy::Strategy;
+use crate::registry::warnings::Warnings;
 use crate::table::age;
 
 /// The most that a config map or a secret may hold.
@@ -202,6 +203,15 @@ fn json(e: &mut Errors<'_>, view: Secret<'_>, key: &'static str) {
 }
 
 pub static SERVICE_ACCOUNT: Strategy = Strategy {
+    warnings: |object, old| {
+        const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
+        let has = |object| meta::annotation(object, ENFORCE).is_some();
+        let mut w = Warnings::new(object);
+        if has(object) && !old.is_some_and(has) {
+            w.push(format!("metadata.annotations[{ENFORCE}]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"));
+        }
+        w.into_vec()
+    },
     prepare_create: |_, object| name_secrets_only(object),
     prepare_update: |_, new, _| name_secrets_only(new),
     cells: Some(|object, now| {

@@ -12,9 +12,27 @@ use proto::{Value, meta};
 use crate::registry::before::changed_outside_metadata_and_status;
 use crate::registry::rules;
 use crate::registry::strategy::Strategy;
+use crate::registry::warnings::Warnings;
 use crate::table::age;
 
+/// Labels with the name of the controller that keeps an object. Those of Kubernetes give every address
+/// its standard form, so nothing of theirs needs to be looked at.
+const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+
 pub static ENDPOINTS: Strategy = Strategy {
+    warnings: |object, _| {
+        let mut w = Warnings::new(object);
+        if meta::label(object, MANAGED_BY) != Some("endpoint-controller") {
+            for subset in Endpoints::of(Node::new(object)).subsets() {
+                let not_ready = subset.not_ready_addresses();
+                for address in subset.addresses().iter().chain(not_ready) {
+                    w.ip(Spot::of(address).field(n::IP), address.ip());
+                }
+            }
+        }
+        w.into_vec()
+    },
     validate: |_, object, e| endpoints(object, e),
     validate_update: |_, new, _, e| endpoints(new, e),
     cells: Some(|object, now| {
@@ -117,6 +135,24 @@ fn endpoints(object: &Value, e: &mut Errors<'_>) {
 }
 
 pub static ENDPOINT_SLICE: Strategy = Strategy {
+    warnings: |object, old| {
+        let slice = EndpointSlice::of(Node::new(object));
+        let mut w = Warnings::new(object);
+        if old.is_none() && slice.address_type() == "FQDN" {
+            // The path is upstream's.
+            w.push("spec.addressType: FQDN endpoints are deprecated");
+        }
+        let by = meta::label(object, SLICE_MANAGED_BY);
+        if !matches!(
+            by,
+            Some("endpointslice-controller.k8s.io" | "endpointslicemirroring-controller.k8s.io")
+        ) {
+            for endpoint in slice.endpoints() {
+                w.ips(endpoint.addresses());
+            }
+        }
+        w.into_vec()
+    },
     // Upstream defaults a port without a name to the empty one.
     default: |object| {
         for port in object

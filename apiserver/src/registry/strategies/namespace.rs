@@ -33,12 +33,14 @@ pub static NAMESPACE: Strategy = Strategy {
     status: Some(Part {
         prepare_update: keep_spec,
         validate_update: |_, _, _, _| {},
+        ..Part::STATUS
     }),
     parts: &[(
         "finalize",
         Part {
             prepare_update: finalize,
             validate_update: |_, _, _, _| {},
+            ..Part::STATUS
         },
     )],
     // The object goes when nobody holds it by either list.

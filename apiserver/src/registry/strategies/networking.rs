@@ -6,15 +6,30 @@ use proto::catalogue::names as n;
 use proto::meta::names;
 use proto::path::{Errors, Spot};
 use proto::selector::LabelSelector;
-use proto::view::networking_v1::{Ingress, IngressClass, ServiceCIDR};
+use proto::view::networking_v1::{Ingress, IngressClass, NetworkPolicy, ServiceCIDR};
 use proto::view::{Node, View};
 use proto::{Value, meta};
 
 use crate::registry::rules;
-use crate::registry::strategy::Strategy;
+use crate::registry::strategy::{Part, Strategy};
+use crate::registry::warnings::Warnings;
 use crate::table::{balancers, row};
 
 pub static INGRESS: Strategy = Strategy {
+    warnings: |object, old| {
+        const CLASS: &str = "kubernetes.io/ingress.class";
+        let spec = Ingress::of(Node::new(object)).spec();
+        let mut w = Warnings::new(object);
+        if old.is_none()
+            && meta::annotation(object, CLASS).is_some()
+            && spec.ingress_class_name().is_none()
+        {
+            w.push(format!(
+                "annotation \"{CLASS}\" is deprecated, please use 'spec.ingressClassName' instead"
+            ));
+        }
+        w.into_vec()
+    },
     cells: Some(|object, now| {
         let view = Ingress::of(Node::new(object));
         let spec = view.spec();
@@ -35,6 +50,17 @@ pub static INGRESS: Strategy = Strategy {
                 ports.into(),
             ],
         )
+    }),
+    status: Some(Part {
+        warnings: |object| {
+            let mut w = Warnings::new(object);
+            let status = Ingress::of(Node::new(object)).status();
+            for ingress in status.load_balancer().ingress() {
+                w.balancer(Spot::of(ingress), ingress.ip());
+            }
+            w.into_vec()
+        },
+        ..Part::STATUS
     }),
     ..Strategy::WITH_STATUS
 };
@@ -89,6 +115,17 @@ pub const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
 
 /// Without a status; changes are counted all the same.
 pub static NETWORK_POLICY: Strategy = Strategy {
+    warnings: |object, _| {
+        let mut w = Warnings::new(object);
+        let spec = NetworkPolicy::of(Node::new(object)).spec();
+        let from = spec.ingress().iter().flat_map(|rule| rule.from());
+        let to = spec.egress().iter().flat_map(|rule| rule.to());
+        for block in from.chain(to).filter_map(|peer| peer.ip_block()) {
+            w.cidr(Spot::of(block).field(n::CIDR), block.cidr());
+            w.cidrs(block.except());
+        }
+        w.into_vec()
+    },
     default: |object| {
         let spec = object.ensure(&[n::SPEC]).make_map();
         let some = |field| {

@@ -9,6 +9,7 @@ use proto::{Value, meta};
 
 use crate::registry::rules;
 use crate::registry::strategy::{Part, Strategy, keep_status};
+use crate::registry::warnings::Warnings;
 use crate::table::age;
 
 pub static NODE: Strategy = Strategy {
@@ -23,6 +24,18 @@ pub static NODE: Strategy = Strategy {
     prepare_update: |_, new, old| keep_status(new, old),
     validate: |_, object, e| node(object, e),
     validate_update: |_, new, old, e| update(new, old, e),
+    warnings: |object, _| {
+        let spec = proto::view::core_v1::Node::of(Node::new(object)).spec();
+        let mut w = Warnings::new(object);
+        if spec.config_source().is_some() {
+            w.push("spec.configSource: the feature is removed");
+        }
+        if !spec.external_id().is_empty() {
+            w.push("spec.externalID: this field is deprecated, and is unused by Kubernetes");
+        }
+        w.cidrs(spec.pod_cidrs());
+        w.into_vec()
+    },
     status: Some(Part {
         prepare_update: |_, new, old| {
             if let Some(spec) = old.get(n::SPEC) {
@@ -30,6 +43,7 @@ pub static NODE: Strategy = Strategy {
             }
         },
         validate_update: |_, new, old, e| update(new, old, e),
+        ..Part::STATUS
     }),
     cells: Some(cells),
     ..Strategy::DEFAULT

@@ -17,6 +17,7 @@ use super::pod_spec::{self, Holder};
 use crate::options::DeleteOptions;
 use crate::registry::rules;
 use crate::registry::strategy::{Cx, Part, Strategy};
+use crate::registry::warnings::Warnings;
 
 pub static POD: Strategy = Strategy {
     default,
@@ -24,9 +25,24 @@ pub static POD: Strategy = Strategy {
     prepare_update,
     validate: |_, object, e| validate(object, e),
     validate_update: |_, new, old, e| validate_update(new, old, e),
+    warnings: |object, old| match old {
+        None => pod_spec::warnings::pod(object),
+        Some(_) => Vec::new(),
+    },
     status: Some(Part {
         prepare_update: prepare_status,
         validate_update: |_, _, _, _| {},
+        warnings: |object| {
+            let status = Pod::of(Node::new(object)).status();
+            let mut w = Warnings::new(object);
+            for address in status.pod_ips() {
+                w.ip(Spot::of(address).field(n::IP), address.ip());
+            }
+            for address in status.host_ips() {
+                w.ip(Spot::of(address).field(n::IP), address.ip());
+            }
+            w.into_vec()
+        },
     }),
     parts: &[
         (
@@ -34,6 +50,7 @@ pub static POD: Strategy = Strategy {
             Part {
                 prepare_update: keep_but_ephemeral,
                 validate_update: |_, new, old, e| ephemeral(new, old, e),
+                ..Part::STATUS
             },
         ),
         (
@@ -41,6 +58,7 @@ pub static POD: Strategy = Strategy {
             Part {
                 prepare_update: keep_but_resources,
                 validate_update: |_, new, _, e| validate(new, e),
+                ..Part::STATUS
             },
         ),
     ],

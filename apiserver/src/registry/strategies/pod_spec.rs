@@ -7,6 +7,7 @@ mod containers;
 mod projected;
 pub mod sysctls;
 mod volumes;
+pub mod warnings;
 
 use proto::catalogue::names as n;
 use proto::meta::names;

@@ -8,6 +8,7 @@ use proto::view::policy_v1::PodDisruptionBudget;
 use proto::view::{IntOrStr, Node, View};
 
 use crate::registry::strategy::Strategy;
+use crate::registry::warnings::deprecated_label;
 use crate::table::row;
 
 pub static DISRUPTION_BUDGET: Strategy = Strategy {
@@ -33,6 +34,16 @@ pub static DISRUPTION_BUDGET: Strategy = Strategy {
 };
 
 pub static RUNTIME_CLASS: Strategy = Strategy {
+    warnings: |object, _| {
+        let scheduling = RuntimeClass::of(Node::new(object)).scheduling();
+        let labels = scheduling
+            .into_iter()
+            .flat_map(|s| s.node_selector().iter());
+        labels
+            .filter_map(|(label, _)| deprecated_label(label.as_str()))
+            .map(|text| format!("scheduling.nodeSelector: {text}"))
+            .collect()
+    },
     cells: Some(|object, now| {
         let handler = RuntimeClass::of(Node::new(object)).handler();
         row(object, now, [handler.into()])

@@ -14,11 +14,25 @@ use proto::{Map, NameId, Value, meta};
 use super::{apps, pod_spec};
 use crate::registry::rules;
 use crate::registry::strategy::Strategy;
+use crate::registry::warnings::{Warnings, changed};
 use crate::table::{labels, row};
 
 const TEMPLATE: [NameId; 2] = [n::SPEC, n::TEMPLATE];
 
 pub static REPLICATION_CONTROLLER: Strategy = Strategy {
+    warnings: |object, old| {
+        // As upstream, an update is warned of the template that was there before it.
+        let of = old.unwrap_or(object);
+        let mut w = Warnings::new(of);
+        if old.is_none() {
+            w.name_of_pods(object);
+        }
+        let template = ReplicationController::of(Node::new(of)).spec().template();
+        if let Some(template) = template.filter(|_| changed(object, old)) {
+            pod_spec::warnings::template(&mut w, template);
+        }
+        w.into_vec()
+    },
     default: |object| {
         pod_spec::default_template(object, &TEMPLATE);
         let of_pods = object.at(&TEMPLATE).map(meta::labels);
@@ -86,6 +100,14 @@ fn controller(object: &Value, e: &mut Errors<'_>) {
 }
 
 pub static POD_TEMPLATE: Strategy = Strategy {
+    warnings: |object, old| {
+        let mut w = Warnings::new(object);
+        if changed(object, old) {
+            let template = PodTemplate::of(Node::new(object)).template();
+            pod_spec::warnings::template(&mut w, template);
+        }
+        w.into_vec()
+    },
     default: |object| pod_spec::default_template(object, &[n::TEMPLATE]),
     validate: |_, object, e| pod_spec::template(e, PodTemplate::of(Node::new(object)).template()),
     validate_update: |_, new, _, e| {

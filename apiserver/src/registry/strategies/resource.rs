@@ -9,6 +9,7 @@ use proto::{NameId, Value, meta};
 
 use crate::registry::generic::Clock;
 use crate::registry::strategy::Strategy;
+use crate::registry::warnings::Warnings;
 use crate::table::{age, row};
 
 /// Without a status; changes are counted all the same.
@@ -72,6 +73,19 @@ pub static RESOURCE_CLAIM_TEMPLATE: Strategy = Strategy {
 
 /// Without a status; changes are counted all the same.
 pub static RESOURCE_SLICE: Strategy = Strategy {
+    warnings: |object, _| {
+        let driver = resource_v1::ResourceSlice::of(Node::new(object))
+            .spec()
+            .driver();
+        let mut w = Warnings::new(object);
+        if driver != driver.to_lowercase() {
+            w.push(format!(
+                "spec.driver: driver names should be lowercase; {} contains uppercase characters",
+                proto::path::quote(driver)
+            ));
+        }
+        w.into_vec()
+    },
     default: |object| {
         let devices = object.at_mut(&[n::SPEC, n::DEVICES]);
         for device in devices.and_then(Value::as_list_mut).into_iter().flatten() {

@@ -14,9 +14,8 @@ use proto::view::{IntOrStr, Node, View};
 use proto::{Map, Value, meta};
 
 use crate::registry::rules;
-use crate::registry::strategy::{
-    Cx, Part, Strategy, clear_status, keep_all_but_status, keep_status,
-};
+use crate::registry::strategy::{Cx, Part, Strategy, clear_status, keep_status};
+use crate::registry::warnings::Warnings;
 use crate::table::{age, balancers, labels};
 
 pub static SERVICE: Strategy = Strategy {
@@ -26,15 +25,71 @@ pub static SERVICE: Strategy = Strategy {
     prepare_update,
     validate: |_, object, e| service(object, e),
     validate_update: |_, new, old, e| update(new, old, e),
+    warnings: |object, _| warnings(object),
     status: Some(Part {
-        prepare_update: |_, new, old| keep_all_but_status(new, old),
-        validate_update: |_, _, _, _| {},
+        warnings: |object| {
+            let mut w = Warnings::new(object);
+            let status = Service::of(Node::new(object)).status();
+            for ingress in status.load_balancer().ingress() {
+                w.balancer(Spot::of(ingress), ingress.ip());
+            }
+            w.into_vec()
+        },
+        ..Part::STATUS
     }),
     on_read: None,
     cells: Some(cells),
     hooks: Some(&crate::alloc::SERVICE),
     ..Strategy::DEFAULT
 };
+
+/// `GetWarningsForService`.
+fn warnings(object: &Value) -> Vec<String> {
+    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+    const MODE: &str = "service.kubernetes.io/topology-mode";
+    let spec = Service::of(Node::new(object)).spec();
+    let headless = spec.r#type() == "ClusterIP" && spec.cluster_ip() == "None";
+    let external_name = spec.r#type() == "ExternalName";
+    let mut w = Warnings::new(object);
+    if meta::annotation(object, HINTS).is_some() {
+        w.push(format!(
+            "annotation {HINTS} is deprecated, please use {MODE} instead"
+        ));
+    }
+    if !matches!(spec.cluster_ip(), "" | "None") {
+        w.ips(spec.cluster_ips());
+    }
+    if headless {
+        for (set, field) in [
+            (!spec.load_balancer_ip().is_empty(), "loadBalancerIP"),
+            (!spec.external_ips().is_empty(), "externalIPs"),
+            (spec.session_affinity() != "None", "SessionAffinity"),
+        ] {
+            if set {
+                w.push(format!("spec.{field} is ignored for headless services"));
+            }
+        }
+    }
+    w.ips(spec.external_ips());
+    if !spec.external_ips().is_empty() && !headless && !external_name {
+        w.push("spec.externalIPs is deprecated and may no longer be implemented in some clusters");
+    }
+    if !spec.load_balancer_ip().is_empty() {
+        let at = Spot::of(spec).field(n::LOAD_BALANCER_IP);
+        w.ip(at, spec.load_balancer_ip());
+    }
+    w.cidrs(spec.load_balancer_source_ranges());
+    if external_name && !spec.external_ips().is_empty() {
+        w.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"");
+    }
+    if !external_name && !spec.external_name().is_empty() {
+        w.push("spec.externalName is ignored when spec.type is not \"ExternalName\"");
+    }
+    if spec.traffic_distribution() == Some("PreferClose") {
+        w.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"");
+    }
+    w.into_vec()
+}
 
 /// How long a client sticks to an endpoint, in seconds.
 const AFFINITY_SECONDS: i64 = 10_800;

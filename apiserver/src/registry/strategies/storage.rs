@@ -3,15 +3,31 @@
 //! Upstream: `pkg/registry/storage`, `pkg/printers/internalversion`.
 
 use proto::Value;
+use proto::catalogue::names as n;
+use proto::path::Spot;
 use proto::view::storage_v1::{
-    CSIDriver, CSINode, StorageClass, VolumeAttachment, VolumeAttributesClass,
+    CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass,
 };
 use proto::view::{Node, View};
 
 use crate::registry::strategy::Strategy;
+use crate::registry::warnings::{Warnings, deprecated_label};
 use crate::table::row;
 
 pub static CSI_DRIVER: Strategy = Strategy {
+    warnings: |object, old| {
+        let spec = |object| CSIDriver::of(Node::new(object)).spec().node();
+        let requests = spec(object).items(n::TOKEN_REQUESTS);
+        let new = old.is_none_or(|old| spec(old).items(n::TOKEN_REQUESTS) != requests);
+        let unset = spec(object)
+            .get(n::SERVICE_ACCOUNT_TOKEN_IN_SECRETS)
+            .is_none();
+        let mut w = Warnings::new(object);
+        if new && !requests.is_empty() && unset {
+            w.push("spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes");
+        }
+        w.into_vec()
+    },
     cells: Some(|object, now| {
         let spec = CSIDriver::of(Node::new(object)).spec();
         let join = |texts: Vec<&str>| texts.join(",");
@@ -59,7 +75,42 @@ pub fn default_among(classes: &[Value]) -> Option<String> {
     super::newest_default(classes, &IS_DEFAULT)
 }
 
+pub static CSI_STORAGE_CAPACITY: Strategy = Strategy {
+    warnings: |object, _| {
+        let topology = CSIStorageCapacity::of(Node::new(object)).node_topology();
+        let mut w = Warnings::new(object);
+        for expression in topology.into_iter().flat_map(|t| t.match_expressions()) {
+            let key = expression.key();
+            if let Some(text) = deprecated_label(key) {
+                let at = Spot::of(expression).field(n::KEY);
+                w.at(at, format_args!("{key} is {text}"));
+            }
+        }
+        let labels = topology.into_iter().flat_map(|t| t.match_labels().iter());
+        for (label, _) in labels {
+            if let Some(text) = deprecated_label(label.as_str()) {
+                w.push(format!(
+                    "nodeTopology.matchLabels.{}: {text}",
+                    label.as_str()
+                ));
+            }
+        }
+        w.into_vec()
+    },
+    ..Strategy::DEFAULT
+};
+
 pub static STORAGE_CLASS: Strategy = Strategy {
+    warnings: |object, _| {
+        let mut w = Warnings::new(object);
+        let topologies = StorageClass::of(Node::new(object)).allowed_topologies();
+        for expression in topologies.iter().flat_map(|t| t.match_label_expressions()) {
+            if let Some(text) = deprecated_label(expression.key()) {
+                w.at(Spot::of(expression).field(n::KEY), text);
+            }
+        }
+        w.into_vec()
+    },
     default_among: Some(default_among),
     cells: Some(|object, now| {
         let class = StorageClass::of(Node::new(object));

@@ -19,6 +19,7 @@ use crate::registry::rules;
 use crate::registry::strategy::{
     Cx, Part, Strategy, clear_status, keep_all_but_status, keep_status,
 };
+use crate::registry::warnings::Warnings;
 use crate::table::row;
 
 const PENDING: &str = "Pending";
@@ -26,6 +27,7 @@ const STORAGE: &str = "storage";
 const UNSET: &str = "<unset>";
 /// The class of a claim or volume, before there was a field for it.
 const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+const USE_CLASS_NAME: &str = r#"deprecated since v1.8; use "storageClassName" attribute instead"#;
 
 /// Modes of access with the short names that tables have, in the tables' order.
 const ACCESS_MODES: [(&str, &str); 4] = [
@@ -38,6 +40,7 @@ const ONE_POD: &str = "ReadWriteOncePod";
 const VOLUME_MODES: [&str; 2] = ["Block", "Filesystem"];
 
 pub static PERSISTENT_VOLUME: Strategy = Strategy {
+    warnings: |object, _| volume_warnings(object),
     default: |object| {
         let spec = object.ensure(&[n::SPEC]).make_map();
         for (field, value) in [
@@ -266,7 +269,85 @@ fn volume_cells(object: &Value, now: i64) -> Vec<Value> {
     cells
 }
 
+/// `GetWarningsForPersistentVolume`.
+fn volume_warnings(object: &Value) -> Vec<String> {
+    const ANNOTATIONS: [(&str, &str); 2] = [
+        (BETA_CLASS, USE_CLASS_NAME),
+        (
+            "volume.beta.kubernetes.io/mount-options",
+            r#"deprecated since v1.31; use "mountOptions" attribute instead"#,
+        ),
+    ];
+    let spec = PersistentVolume::of(Node::new(object)).spec();
+    let at = Spot::of(spec);
+    let mut w = Warnings::new(object);
+    for (key, text) in ANNOTATIONS {
+        if meta::annotation(object, key).is_some() {
+            w.push(format!("metadata.annotations[{key}]: {text}"));
+        }
+    }
+    if spec.persistent_volume_reclaim_policy() == "Recycle" {
+        w.at(
+            at.field(n::PERSISTENT_VOLUME_RECLAIM_POLICY),
+            "The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.",
+        );
+    }
+    let required = spec.node_affinity().and_then(|a| a.required());
+    for term in required.into_iter().flat_map(|r| r.node_selector_terms()) {
+        w.node_selector_term(term, false);
+    }
+    // Upstream says `storageOS` where the field is `storageos`.
+    for (field, shown, text) in [
+        (
+            n::CEPHFS,
+            "cephfs",
+            "deprecated in v1.28, non-functional in v1.31+",
+        ),
+        (
+            n::PHOTON_PERSISTENT_DISK,
+            "photonPersistentDisk",
+            "deprecated in v1.11, non-functional in v1.16+",
+        ),
+        (
+            n::SCALE_IO,
+            "scaleIO",
+            "deprecated in v1.16, non-functional in v1.22+",
+        ),
+        (
+            n::STORAGEOS,
+            "storageOS",
+            "deprecated in v1.22, non-functional in v1.25+",
+        ),
+        (
+            n::GLUSTERFS,
+            "glusterfs",
+            "deprecated in v1.25, non-functional in v1.26+",
+        ),
+        (
+            n::RBD,
+            "rbd",
+            "deprecated in v1.28, non-functional in v1.31+",
+        ),
+    ] {
+        if spec.node().get(field).is_some() {
+            w.push(format!("spec.{shown}: {text}"));
+        }
+    }
+    w.into_vec()
+}
+
 pub static PERSISTENT_VOLUME_CLAIM: Strategy = Strategy {
+    warnings: |object, _| {
+        let mut w = Warnings::new(object);
+        if meta::annotation(object, BETA_CLASS).is_some() {
+            w.push(format!(
+                "metadata.annotations[{BETA_CLASS}]: {USE_CLASS_NAME}"
+            ));
+        }
+        let spec = PersistentVolumeClaim::of(Node::new(object)).spec();
+        super::pod_spec::warnings::claim_spec(&mut w, spec, "spec");
+        w.into_vec()
+    },
     prepare_create: |_, new| {
         clear_status(new);
         if !is_of_old_kinds(new) {
