@@ -1,19 +1,22 @@
 //! What every request passes before its handler, in upstream's order
 //! (`apiserver/pkg/server/config.go`, `DefaultBuildHandlerChain`):
 //!
-//! panics become 500, the path is read, the request gets its deadline, the user is found, limits hold,
-//! the user is authorized, and what handlers warned of goes out as headers.
+//! the request gets an id, panics become 500, the path is read, the request gets its deadline, the user is
+//! found, what is asked is recorded, limits hold, the user is authorized, and what handlers warned of goes
+//! out as headers.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use component::serving::Connection;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use proto::Value;
 
+use crate::audit::{self, Ending, Trail};
 use crate::auth::{self, User, impersonate};
 use crate::authz::{Attributes, Decision, refusal};
 use crate::body::{self, Body};
@@ -21,6 +24,7 @@ use crate::dispatch::{self, Route};
 use crate::limits::Class;
 use crate::metrics::Running;
 use crate::negotiate::{self, Media, Offers};
+use crate::object::Type;
 use crate::request::{Query, RequestInfo};
 use crate::server::Server;
 use crate::status::Failure;
@@ -43,6 +47,12 @@ pub struct Exchange {
     pub upgrade: Option<OnUpgrade>,
     /// Texts for `Warning` headers.
     pub warnings: Vec<String>,
+    /// What `Audit-Id` says.
+    pub audit_id: String,
+    /// When the request came.
+    pub received: SystemTime,
+    /// What is recorded of the request, if anything is.
+    pub trail: Option<Trail>,
     /// Until the answer is there, or whoever carries the connection on has it.
     pub(crate) counted: Option<Running>,
 }
@@ -65,6 +75,34 @@ impl Exchange {
         name
     }
 
+    /// The answer that tells of a failure, which is recorded.
+    #[must_use]
+    pub fn failed(&self, failure: &Failure) -> Response<Body> {
+        self.record_status(&failure.to_value());
+        body::failure(failure, self.failure_media())
+    }
+
+    /// Records the `Status` that the request is answered with.
+    pub fn record_status(&self, status: &Value) {
+        if let Some(trail) = &self.trail {
+            trail.answered_with(status);
+        }
+    }
+
+    /// Records the object that the client sent.
+    pub fn record_object(&self, object: &Value, of: &Type) {
+        if let Some(trail) = &self.trail {
+            trail.request_object(object, of);
+        }
+    }
+
+    /// Records what the client sent, as it is.
+    pub fn record_body(&self, body: &[u8]) {
+        if let Some(trail) = &self.trail {
+            trail.request_body(body);
+        }
+    }
+
     /// Failures are sent in the form that the client takes, JSON if it takes none.
     #[must_use]
     pub fn failure_media(&self) -> Media {
@@ -74,17 +112,21 @@ impl Exchange {
 
 /// Serves one request.
 pub async fn serve(server: Arc<Server>, request: Request<Incoming>) -> Response<Body> {
-    match AssertUnwindSafe(pass(server, request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => {
-            tracing::error!("a handler panicked; the request is answered with 500");
-            let text = "This request caused apiserver to panic. Look in the logs for details.\n";
-            component::serving::text(http::StatusCode::INTERNAL_SERVER_ERROR, text)
-        }
-    }
+    let id = audit::id(request.headers());
+    let passed = AssertUnwindSafe(pass(server, request, id.clone()));
+    let mut response = if let Ok(response) = passed.catch_unwind().await {
+        response
+    } else {
+        tracing::error!("a handler panicked; the request is answered with 500");
+        let text = "This request caused apiserver to panic. Look in the logs for details.\n";
+        component::serving::text(http::StatusCode::INTERNAL_SERVER_ERROR, text)
+    };
+    audit::add_id(&mut response, &id);
+    response
 }
 
-async fn pass(server: Arc<Server>, request: Request<Incoming>) -> Response<Body> {
+async fn pass(server: Arc<Server>, request: Request<Incoming>, audit_id: String) -> Response<Body> {
+    let received = SystemTime::now();
     let connection = Connection::of(&request)
         .cloned()
         .expect("the listener puts the connection into every request");
@@ -95,9 +137,9 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>) -> Response<Body>
         Ok(info) => info,
         Err(why) => return body::failure(&Failure::bad_request(why), Media::JSON),
     };
-    let deadline = match deadline(&query, &info) {
-        Ok(deadline) => deadline,
-        Err(failure) => return body::failure(&failure, Media::JSON),
+    let (deadline, too_long) = match deadline(&query, &info) {
+        Ok(deadline) => (deadline, None),
+        Err(failure) => (Instant::now(), Some(failure)),
     };
     let user = User::default();
     let (method, uri, headers) = (head.method, head.uri, head.headers);
@@ -113,23 +155,87 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>) -> Response<Body>
         deadline,
         upgrade,
         warnings: Vec::new(),
+        audit_id,
+        received,
+        trail: None,
         counted: None,
     };
+    if let Some(failure) = too_long {
+        record_refusal(&x, &failure).await;
+        return body::failure(&failure, Media::JSON);
+    }
     let server = x.server.clone();
     let route = Route::find(&server, &x.info);
     x.counted = server.requests.begin(&x, route);
-    let mut response = match admitted(&mut x).await {
-        Ok(permit) => {
-            let response = dispatch::dispatch(&mut x, route, incoming).await;
-            drop(permit);
-            response
-        }
+    let mut response = match identified(&mut x).await {
+        Ok(()) => recorded(&mut x, route, incoming).await,
         Err(failure) => body::failure(&failure, x.failure_media()),
     };
     add_warnings(&mut response, &x.warnings);
     match x.counted.take() {
         Some(counted) => counted.answered(response),
         None => response,
+    }
+}
+
+/// Finds the user, and records that the request is there.
+async fn identified(x: &mut Exchange) -> Result<(), Failure> {
+    let server = x.server.clone();
+    x.user = match server.authenticators.authenticate(x).await {
+        Ok(user) => user,
+        Err(failure) => {
+            record_refusal(x, &failure).await;
+            return Err(failure);
+        }
+    };
+    auth::hide_token(&mut x.headers);
+    let Some(audit) = &server.audit else {
+        return Ok(());
+    };
+    x.trail = audit.begin(x, Some(&x.user));
+    match &x.trail {
+        Some(trail) => trail.received().await,
+        None => Ok(()),
+    }
+}
+
+/// Records a request that nobody is known for.
+async fn record_refusal(x: &Exchange, failure: &Failure) {
+    let audit = x.server.audit.as_ref();
+    if let Some(trail) = audit.and_then(|audit| audit.begin(x, None)) {
+        trail.answered_with(&failure.to_value());
+        trail.started(failure.code()).await;
+    }
+}
+
+/// Handles a request and records how it is answered.
+async fn recorded(x: &mut Exchange, route: Route<'_>, incoming: Incoming) -> Response<Body> {
+    let Some(trail) = x.trail.clone() else {
+        return handled(x, route, incoming).await;
+    };
+    let mut ending = Some(Ending::of(&trail));
+    let long_running = Class::of(&x.info) == Class::LongRunning;
+    if let Some(counted) = x.counted.as_mut().filter(|_| long_running) {
+        counted.recorded = ending.take();
+    }
+    let response = handled(x, route, incoming).await;
+    if long_running {
+        trail.started(response.status().as_u16()).await;
+    }
+    match ending {
+        Some(ending) => ending.completed(response).await,
+        None => response,
+    }
+}
+
+async fn handled(x: &mut Exchange, route: Route<'_>, incoming: Incoming) -> Response<Body> {
+    match admitted(x).await {
+        Ok(permit) => {
+            let response = dispatch::dispatch(x, route, incoming).await;
+            drop(permit);
+            response
+        }
+        Err(failure) => x.failed(&failure),
     }
 }
 
@@ -141,23 +247,32 @@ fn impersonate(x: &mut Exchange) -> Result<(), Failure> {
     let constrained = x.server.config.features.enabled("ConstrainedImpersonation");
     let decide = |asked: &Attributes<'_>| x.server.authorizers.decide(asked);
     let asked = Attributes::of(&x.user, &x.info);
-    let user = impersonate::impersonated(&wanted, &asked, constrained, &decide)?;
+    let (user, constraint) = impersonate::impersonated(&wanted, &asked, constrained, &decide)?;
     tracing::debug!(user = x.user.name, acting_as = user.name, "Impersonation");
+    if let Some(trail) = &x.trail {
+        trail.impersonates(&user, &constraint);
+    }
     x.user = user;
     Ok(())
 }
 
-/// Authentication, impersonation, limits and authorization.
+/// Impersonation, limits and authorization.
 async fn admitted(x: &mut Exchange) -> Result<Option<crate::limits::Permit>, Failure> {
-    let server = x.server.clone();
-    x.user = server.authenticators.authenticate(x).await?;
-    auth::hide_token(&mut x.headers);
     impersonate(x)?;
     let permit = x.server.config.limits.enter(Class::of(&x.info))?;
     let asked = Attributes::of(&x.user, &x.info);
     match x.server.authorizers.decide(&asked) {
-        Decision::Allow => Ok(permit),
+        Decision::Allow => {
+            if let Some(trail) = &x.trail {
+                let reason = x.server.authorizers.reason(&asked);
+                trail.authorized("allow", reason);
+            }
+            Ok(permit)
+        }
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+            if let Some(trail) = &x.trail {
+                trail.authorized("forbid", reason.clone());
+            }
             let (group, resource, name) = (asked.group, asked.resource, asked.name);
             Err(Failure::forbidden(
                 group,

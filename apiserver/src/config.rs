@@ -20,6 +20,10 @@ macro_rules! flags {
     };
 }
 
+pub mod audit;
+
+pub use audit::AuditConfig;
+
 /// Why a flag of upstream has no effect here.
 const NO_EFFECT: &str = "this server needs no such tuning";
 
@@ -132,6 +136,7 @@ pub fn groups() -> Vec<Group> {
                 &ENABLE_AGGREGATOR_ROUTING,
             ],
         ),
+        audit::group(),
         args::metrics(),
         args::logs(),
         args::global(),
@@ -255,6 +260,7 @@ pub struct Config {
     pub allow_privileged: bool,
     pub reconcile_endpoints: bool,
     pub shutdown_delay: Duration,
+    pub audit: AuditConfig,
 }
 
 #[derive(Clone, Debug)]
@@ -404,6 +410,7 @@ impl Config {
             allow_privileged: args.get(&ALLOW_PRIVILEGED),
             reconcile_endpoints: reconciles(&args.get(&ENDPOINT_RECONCILER_TYPE))?,
             shutdown_delay: args.get(&SHUTDOWN_DELAY),
+            audit: AuditConfig::from_args(args)?,
         })
     }
 }

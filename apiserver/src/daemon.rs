@@ -14,6 +14,7 @@ use store::{ResourceConfig, Store};
 
 use crate::admission;
 use crate::alloc::Allocators;
+use crate::audit::Audit;
 use crate::auth::Authenticators;
 use crate::auth::service_account::Issuer;
 use crate::authz::{self, Authorizers};
@@ -108,6 +109,7 @@ async fn build(
         .map_err(anyhow::Error::msg)?;
     let authenticators = Authenticators::new(&config, &tokens)?;
     let authorizers = authorizers(&config, &registry, tasks)?;
+    let audit = Audit::open(&config.audit, tasks, metrics)?;
     Ok(Server {
         identity: Identity::of_this_process(),
         endpoints: Endpoints::open(health.clone(), metrics.clone()),
@@ -121,6 +123,7 @@ async fn build(
         registry,
         authenticators,
         authorizers,
+        audit,
         admission,
         tokens,
         config,

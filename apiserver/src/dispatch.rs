@@ -65,7 +65,7 @@ pub async fn dispatch(x: &mut Exchange, route: Route<'_>, incoming: Incoming) ->
             }
         }
     };
-    outcome.unwrap_or_else(|failure| body::failure(&failure, x.failure_media()))
+    outcome.unwrap_or_else(|failure| x.failed(&failure))
 }
 
 /// What is not about a resource: health, discovery, schemas, versions, metrics.

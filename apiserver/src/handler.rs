@@ -48,6 +48,22 @@ pub async fn read_body(headers: &HeaderMap, incoming: Incoming) -> Result<Bytes,
     }
 }
 
+/// Records an object of the hub's version as it is in the request's, defaults included.
+pub fn record(x: &Exchange, endpoint: &Endpoint, object: &proto::Value) {
+    if x.trail.is_none() {
+        return;
+    }
+    let (hub, served) = (&endpoint.hub, &endpoint.served);
+    if hub.message == served.message {
+        x.record_object(object, served);
+        return;
+    }
+    match crate::object::convert(object.clone(), hub, served) {
+        Ok(object) => x.record_object(&object, served),
+        Err(error) => tracing::error!(%error, "a request's object cannot be recorded"),
+    }
+}
+
 /// A write in the name of the exchange's user.
 pub fn write<'a>(x: &'a Exchange, endpoint: &'a Endpoint, manager: &'a str) -> Write<'a> {
     let namespace = if endpoint.resource.namespaced {

@@ -22,6 +22,7 @@ pub mod options;
 pub mod request;
 pub mod status;
 
+pub mod audit;
 pub mod auth;
 pub mod authz;
 

@@ -14,6 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::audit::Ending;
 use crate::body::Body;
 use crate::chain::Exchange;
 use crate::dispatch::Route;
@@ -110,6 +111,7 @@ impl Requests {
             started: Instant::now(),
             long_running,
             code: None,
+            recorded: None,
         })
     }
 }
@@ -122,12 +124,18 @@ pub(crate) struct Running {
     started: Instant,
     long_running: bool,
     code: Option<u16>,
+    /// The last event of a long-running request is recorded at its end.
+    pub(crate) recorded: Option<Ending>,
 }
 
 impl Running {
     /// The connection is handed over. The request ends when this is dropped.
     pub(crate) fn switched(mut self) -> Self {
-        self.code = Some(StatusCode::SWITCHING_PROTOCOLS.as_u16());
+        let code = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+        self.code = Some(code);
+        if let Some(recorded) = &self.recorded {
+            recorded.switched(code);
+        }
         self
     }
 

@@ -27,6 +27,8 @@ pub struct Server {
     pub kubelets: crate::kubelet::Kubelets,
     pub endpoints: component::serving::Endpoints,
     pub requests: crate::metrics::Requests,
+    /// None if nothing is recorded.
+    pub audit: Option<crate::audit::Audit>,
     pub identity: Identity,
     /// What the last health check found of etcd.
     pub etcd_answers: Arc<std::sync::atomic::AtomicBool>,

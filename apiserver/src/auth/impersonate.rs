@@ -92,7 +92,7 @@ pub fn wanted(headers: &mut HeaderMap) -> Result<Option<User>, Failure> {
     Ok(Some(user))
 }
 
-/// Who asks from now on.
+/// Who asks from now on, and under which constraint: the verb that allowed it, empty in the old way.
 ///
 /// # Errors
 /// 403, if the one who asks may not be who he wants to be.
@@ -101,14 +101,14 @@ pub fn impersonated(
     asked: &Attributes<'_>,
     constrained: bool,
     decide: &dyn Fn(&Attributes<'_>) -> Decision,
-) -> Result<User, Failure> {
+) -> Result<(User, String), Failure> {
     let mut refused = None;
     for way in WAYS {
         if (way != Way::Legacy && !constrained) || !way.fits(wanted, asked.user) {
             continue;
         }
         match way.check(wanted, asked, decide) {
-            Ok(user) => return Ok(user),
+            Ok(user) => return Ok((user, way.constraint())),
             Err(failure) => refused = refused.or(Some(failure)),
         }
     }
@@ -158,6 +158,14 @@ impl Way {
         }
     }
 
+    /// The verb that allows it; empty in the old way, which has none of its own.
+    fn constraint(self) -> String {
+        match self {
+            Self::Legacy => String::new(),
+            _ => format!("impersonate:{}", self.name()),
+        }
+    }
+
     /// Whether this way is for such a user at all.
     fn fits(self, wanted: &User, requestor: &User) -> bool {
         let bare = wanted.uid.is_empty() && wanted.groups.is_empty() && wanted.extra.is_empty();
@@ -202,7 +210,7 @@ impl Way {
         }
         let verb = match self {
             Self::Legacy => "impersonate".to_owned(),
-            _ => format!("impersonate:{}", self.name()),
+            _ => self.constraint(),
         };
         let questions = Questions {
             way: self,

@@ -45,6 +45,7 @@ pub async fn serve(
         message,
     };
     let binding = object::decode(&body, encoding, &expected, options.field_validation)?.object;
+    x.record_object(&binding, &expected);
     check(x, &binding)?;
     let manager = manager(x, &options.field_manager);
     let name = x.info.name.clone();
@@ -66,6 +67,7 @@ pub async fn serve(
     status.set(&[n::METADATA], Value::object());
     status.set(&[n::STATUS], "Success");
     status.set(&[n::CODE], 201);
+    x.record_status(&status);
     let message = proto::catalogue::messages::meta_v1::STATUS;
     let bytes = render::encode(&status, message, "Status", "v1", media);
     Ok(body::answer(201, media.content_type(), body::full(bytes)))

@@ -3,7 +3,7 @@
 use http::Response;
 use hyper::body::Incoming;
 
-use super::{manager, read_body, write};
+use super::{manager, read_body, record, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::negotiate::{self, Offers};
@@ -28,6 +28,7 @@ pub async fn serve(
         x.warnings.extend(decoded.problems);
     }
     let object = default(endpoint, decoded.object)?;
+    record(x, endpoint, &object);
     let manager = manager(x, &options.field_manager);
     let mut write = write(x, endpoint, &manager);
     let own;

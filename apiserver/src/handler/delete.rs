@@ -37,6 +37,7 @@ pub async fn serve(
     if gone && !endpoint.resource.has(ResourceFlags::RETURN_DELETED) {
         let object = object::from_body(&entry.body, &endpoint.hub)?;
         let status = success(endpoint, meta::name(&object), meta::uid(&object));
+        x.record_status(&status);
         return Ok(body::answer(
             200,
             media.content_type(),
@@ -62,7 +63,9 @@ pub async fn options(x: &Exchange, incoming: Incoming) -> Result<DeleteOptions, 
         kind: "DeleteOptions",
         message,
     };
-    DeleteOptions::from_body(&object::decode_any_version(&body, encoding, &expected)?)
+    let decoded = object::decode_any_version(&body, encoding, &expected)?;
+    x.record_body(&body);
+    DeleteOptions::from_body(&decoded)
 }
 
 /// The `Status` of a successful deletion.

@@ -42,13 +42,9 @@ pub async fn serve(
     let encoding = negotiate::input(&x.headers)?;
     let body = read_body(&x.headers, incoming).await?;
     let options = WriteOptions::read(&x.query, "CreateOptions")?;
-    let mut eviction = object::decode(
-        &body,
-        encoding,
-        &expected(&body, encoding),
-        options.field_validation,
-    )?
-    .object;
+    let expected = expected(&body, encoding);
+    let mut eviction = object::decode(&body, encoding, &expected, options.field_validation)?.object;
+    x.record_object(&eviction, &expected);
     let name = x.info.name.clone();
     if meta::name(&eviction) != name {
         return Err(Failure::bad_request(
@@ -81,6 +77,7 @@ pub async fn serve(
         )
         .to_value(),
     };
+    x.record_status(&status);
     let message = messages::meta_v1::STATUS;
     let bytes = render::encode(&status, message, "Status", "v1", media);
     Ok(body::answer(201, media.content_type(), body::full(bytes)))

@@ -70,6 +70,7 @@ pub async fn part(
     let body = read_body(&x.headers, incoming).await?;
     let options = WriteOptions::read(&x.query, "PatchOptions")?;
     check_options(kind, &options)?;
+    x.record_body(&body);
     if kind == Kind::Apply {
         return apply::serve(x, endpoint, part, media, &body, &options).await;
     }

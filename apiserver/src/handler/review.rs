@@ -140,6 +140,7 @@ impl Review {
             x.warnings.extend(decoded.problems);
         }
         let mut object = decoded.object;
+        x.record_object(&object, &expected);
         crate::registry::before::match_namespace(&mut object, &x.info.namespace)?;
         admit(x, resource, &mut object, options.dry_run).await?;
         let answered = (self.answer)(x, object).await?;

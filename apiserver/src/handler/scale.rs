@@ -83,6 +83,7 @@ async fn change(
     let options = WriteOptions::read(&x.query, kind)?;
     if let Some(kind) = patch {
         patch::check_options(kind, &options)?;
+        x.record_body(&body);
     }
     let given = match patch {
         Some(patch::Kind::Apply) => Given::Apply(Applying::read(&body)?),
@@ -90,6 +91,7 @@ async fn change(
         None => {
             let encoding = negotiate::input(&x.headers)?;
             let decoded = object::decode(&body, encoding, &SCALE, options.field_validation)?;
+            x.record_object(&decoded.object, &SCALE);
             Given::Whole(decoded.object)
         }
     };

@@ -58,6 +58,7 @@ pub async fn serve(
     }
     let mut request = decoded.object;
     defaults::apply(&mut request, TYPE.message);
+    x.record_object(&request, &TYPE);
     request = admit(x, endpoint, request, options.dry_run, Step::Mutate).await?;
     let account = identify(x, &mut request).await?;
     let mut request = admit(x, endpoint, request, options.dry_run, Step::Validate).await?;

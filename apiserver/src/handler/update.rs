@@ -4,7 +4,7 @@ use http::Response;
 use hyper::body::Incoming;
 use proto::Value;
 
-use super::{create, manager, read_body, write};
+use super::{create, manager, read_body, record, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::negotiate::{self, Offers};
@@ -40,6 +40,7 @@ pub async fn part(
         x.warnings.extend(decoded.problems);
     }
     let object = create::default(endpoint, decoded.object)?;
+    record(x, endpoint, &object);
     check_name(x, &object)?;
     let manager = manager(x, &options.field_manager);
     let name = x.info.name.clone();

@@ -99,6 +99,18 @@ impl Daemon {
         }
     }
 
+    /// Asks for its end, and waits for it.
+    pub(crate) async fn terminate(&mut self) {
+        let pid = self.process.id().to_string();
+        let asked = Command::new("kill").arg(pid).status().unwrap();
+        assert!(asked.success());
+        let start = Instant::now();
+        while self.process.try_wait().unwrap().is_none() {
+            assert!(start.elapsed() < Duration::from_secs(20), "it goes on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// The administrator, who asks as somebody else.
     pub(crate) fn acting_as(&self, name: &str) -> User {
         let login = format!("as: {name}, ");

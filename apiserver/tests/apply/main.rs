@@ -1,7 +1,8 @@
-//! Managed fields, apply, evictions, streams, tokens, encryption at rest and what is counted, through the daemon, on a real etcd.
+//! Managed fields, apply, evictions, streams, tokens, encryption at rest, auditing and what is counted, through the daemon, on a real etcd.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod audit;
 mod daemon;
 mod deletion;
 mod encryption;

@@ -1,0 +1,61 @@
+//! What auditing counts, under upstream's names (`apiserver/pkg/audit/metrics.go`).
+
+use component::metrics::Metrics;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+use super::policy::Level;
+
+/// Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Counters {
+    events: Counter,
+    errors: Family<[(&'static str, &'static str); 1], Counter>,
+    levels: Family<[(&'static str, &'static str); 1], Counter>,
+    rejected: Counter,
+}
+
+impl Counters {
+    pub(super) fn register(metrics: &Metrics) -> Self {
+        let counters = Self::default();
+        metrics.register(
+            "apiserver_audit_event_total",
+            "Audit events that were generated and sent to the backend",
+            counters.events.clone(),
+        );
+        metrics.register(
+            "apiserver_audit_error_total",
+            "Audit events that were not recorded, by what failed",
+            counters.errors.clone(),
+        );
+        metrics.register(
+            "apiserver_audit_level_total",
+            "Requests by the level that the policy has for them",
+            counters.levels.clone(),
+        );
+        metrics.register(
+            "apiserver_audit_requests_rejected_total",
+            "Requests that were refused because they could not be recorded",
+            counters.rejected.clone(),
+        );
+        counters
+    }
+
+    /// A request was looked up in the policy.
+    pub(super) fn level(&self, level: Level) {
+        self.levels.get_or_create(&[("level", level.name())]).inc();
+    }
+
+    pub(super) fn event(&self) {
+        self.events.inc();
+    }
+
+    /// An event was lost in `plugin`: `log`, `buffered` or `truncate`.
+    pub(super) fn error(&self, plugin: &'static str) {
+        self.errors.get_or_create(&[("plugin", plugin)]).inc();
+    }
+
+    pub(super) fn rejected(&self) {
+        self.rejected.inc();
+    }
+}
