@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::random::Random;
-use super::record::{At, Kind, Object, Operation, Outcome, Revision, Want, Write, Written};
+use super::record::{At, Kind, Object, Operation, Outcome, Revision, Want, What, Write, Written};
 use crate::bench::client::{Call, Connection, Error as ClientError};
 
 pub(super) const NAMESPACE: &str = "history";
@@ -99,6 +99,17 @@ impl Caller {
             left: 0,
             server: 0,
         }
+    }
+
+    /// Notes what a client did at the server asked now, from `call` on.
+    pub(super) fn record(&self, client: u32, call: u64, what: What) {
+        self.world.record(Operation {
+            client,
+            server: self.server(),
+            call,
+            done: self.world.now(),
+            what,
+        });
     }
 
     pub(super) fn server(&self) -> String {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::api::{COLORS, Caller, World};
 use super::random::Random;
-use super::record::{Object, Operation, Outcome, Page, Revision, Want, What, Write, Written};
+use super::record::{Object, Outcome, Page, Revision, Want, What, Write, Written};
 
 /// Few, so that clients meet.
 const KEYS: usize = 8;
@@ -75,14 +75,7 @@ impl Client {
     }
 
     fn record(&self, call: u64, what: What) {
-        let world = &self.caller.world;
-        world.record(Operation {
-            client: self.number,
-            server: self.caller.server(),
-            call,
-            done: world.now(),
-            what,
-        });
+        self.caller.record(self.number, call, what);
     }
 
     fn learn(&mut self, key: &str, object: Option<&Object>) {
@@ -248,13 +241,7 @@ pub(super) async fn close(
                 _ => None,
             };
             let told = format!("{outcome:?}");
-            world.record(Operation {
-                client: u32::MAX,
-                server: caller.server(),
-                call,
-                done: world.now(),
-                what: What::Write { write, outcome },
-            });
+            caller.record(u32::MAX, call, What::Write { write, outcome });
             if let Some(revision) = stored {
                 last.insert(Some(color.clone()), revision);
                 last.insert(None, revision);
@@ -289,18 +276,13 @@ pub(super) async fn last_lists(world: &Arc<World>) {
             }
             Err(failure) => (Vec::new(), Some(failure.text())),
         };
-        world.record(Operation {
-            client: u32::MAX,
-            server: caller.server(),
-            call,
-            done: world.now(),
-            what: What::List {
-                color: None,
-                want: Want::Fresh,
-                limit: None,
-                pages,
-                broken,
-            },
-        });
+        let what = What::List {
+            color: None,
+            want: Want::Fresh,
+            limit: None,
+            pages,
+            broken,
+        };
+        caller.record(u32::MAX, call, what);
     }
 }

@@ -13,7 +13,7 @@ use super::api::{self, COLORS, Caller, Failure, World};
 use super::lines::Lines;
 use super::load::Phase;
 use super::random::Random;
-use super::record::{End, Event, Kind, Object, Operation, Page, Revision, Seen, Start, Want, What};
+use super::record::{End, Event, Kind, Object, Page, Revision, Seen, Start, Want, What};
 use crate::bench::client::Call;
 
 /// How long a watch may take in the end for what it still owes.
@@ -116,14 +116,7 @@ impl Watcher {
     }
 
     fn record(&self, call: u64, what: What) {
-        let world = &self.caller.world;
-        world.record(Operation {
-            client: self.number,
-            server: self.caller.server(),
-            call,
-            done: world.now(),
-            what,
-        });
+        self.caller.record(self.number, call, what);
     }
 
     async fn watch(&mut self, start: Start) -> Ended {

@@ -7,6 +7,8 @@ use e2e::cluster::Cluster;
 use e2e::https::{Client, Request};
 use serde_json::{Value, json};
 
+use super::fixture::{SOON, eventually};
+
 pub(super) const JSON: &str = "application/json";
 pub(super) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 pub(super) const MERGE: &str = "application/merge-patch+json";
@@ -90,6 +92,22 @@ impl Api {
 
     pub(super) fn ip(&self) -> String {
         self.address.ip().to_string()
+    }
+
+    /// Waits until the `kubernetes` Service leads to exactly these API servers.
+    pub(super) fn knows_servers(&self, addresses: &BTreeSet<String>) {
+        eventually(SOON, || {
+            let object = self
+                .get("/api/v1/namespaces/default/endpoints/kubernetes")
+                .json();
+            let found: BTreeSet<String> = list(&object["subsets"][0]["addresses"])
+                .iter()
+                .map(|address| text(&address["ip"]).to_owned())
+                .collect();
+            (found == *addresses)
+                .then_some(())
+                .ok_or(format!("{}: {found:?}", self.name))
+        });
     }
 
     pub(super) fn send(&self, request: &Request<'_>) -> Answer {

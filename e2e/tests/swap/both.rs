@@ -56,18 +56,7 @@ fn two_servers_write_one_etcd() {
 fn both_are_known(servers: &[Api; 2]) {
     let addresses: BTreeSet<String> = servers.iter().map(Api::ip).collect();
     for api in servers {
-        eventually(SOON, || {
-            let object = api
-                .get("/api/v1/namespaces/default/endpoints/kubernetes")
-                .json();
-            let found: BTreeSet<String> = list(&object["subsets"][0]["addresses"])
-                .iter()
-                .map(|address| text(&address["ip"]).to_owned())
-                .collect();
-            (found == addresses)
-                .then_some(())
-                .ok_or(format!("{found:?}"))
-        });
+        api.knows_servers(&addresses);
         eventually(SOON, || {
             let path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases\
                         ?labelSelector=apiserver.kubernetes.io/identity=kube-apiserver";

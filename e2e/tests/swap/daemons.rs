@@ -122,16 +122,7 @@ fn exchange(fixture: &Fixture, ns: &Namespace<'_>, daemon: Daemon, spec: Spec) {
 
 /// A new Deployment rolls out and a new Service is reached on every node; both go again, with all they own.
 fn works(fixture: &Fixture, ns: &Namespace<'_>, when: &str) {
-    ns.apply(&probe());
-    ns.apply(&load::service("probe", PROBE_PORT));
-    ns.kubectl(&["rollout", "status", "deployment/probe", "--timeout=90s"]);
-    for node in fixture.cluster.nodes() {
-        let address = SocketAddr::from((node.address, PROBE_PORT));
-        eventually(SOON, || match load::page(address) {
-            Ok(text) if text.starts_with("Hello from pod probe-") => Ok(()),
-            other => Err(format!("after {when}, {address}: {other:?}")),
-        });
-    }
+    is_reached(fixture, ns, &probe(), PROBE_PORT, when);
     ns.kubectl(&["delete", "deployment/probe", "service/probe"]);
     eventually(SOON, || {
         let left = ["pods", "replicasets", "endpointslices"].map(|kind| {
@@ -149,6 +140,26 @@ fn works(fixture: &Fixture, ns: &Namespace<'_>, when: &str) {
             .then_some(())
             .ok_or(format!("after {when}: {left:?}"))
     });
+}
+
+/// Rolls a probe out, which a Service with this node port leads to on every node.
+pub(super) fn is_reached(
+    fixture: &Fixture,
+    ns: &Namespace<'_>,
+    probe: &Value,
+    port: u16,
+    when: &str,
+) {
+    ns.apply(probe);
+    ns.apply(&load::service("probe", port));
+    ns.kubectl(&["rollout", "status", "deployment/probe", "--timeout=90s"]);
+    for node in fixture.cluster.nodes() {
+        let address = SocketAddr::from((node.address, port));
+        eventually(SOON, || match load::page(address) {
+            Ok(text) if text.starts_with("Hello from pod probe-") => Ok(()),
+            other => Err(format!("after {when}, {address}: {other:?}")),
+        });
+    }
 }
 
 pub(super) fn probe() -> Value {

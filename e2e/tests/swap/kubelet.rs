@@ -1,12 +1,10 @@
 //! One node's kubelet, exchanged both ways by drain, swap and uncordon.
 
-use std::net::SocketAddr;
-
 use e2e::cluster::{Cluster, Daemon, Spec, Upstream};
 use e2e::progress::Progress;
 use serde_json::json;
 
-use super::daemons::probe;
+use super::daemons::{is_reached, probe};
 use super::fixture::{Fixture, Namespace, SOON, eventually};
 use super::load;
 
@@ -59,16 +57,7 @@ fn a_nodes_kubelet_is_exchanged_both_ways() {
 fn lands(fixture: &Fixture, ns: &Namespace<'_>) {
     let mut probe = probe();
     probe["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": NODE});
-    ns.apply(&probe);
-    ns.apply(&load::service("probe", PROBE_PORT));
-    ns.kubectl(&["rollout", "status", "deployment/probe", "--timeout=90s"]);
-    for node in fixture.cluster.nodes() {
-        let address = SocketAddr::from((node.address, PROBE_PORT));
-        eventually(SOON, || match load::page(address) {
-            Ok(text) if text.starts_with("Hello from pod probe-") => Ok(()),
-            other => Err(format!("{address}: {other:?}")),
-        });
-    }
+    is_reached(fixture, ns, &probe, PROBE_PORT, "the kubelet's exchange");
     let pod = ns.names("pods", "app=probe").remove(0);
     ns.kubectl(&["logs", &pod]);
     let node = ns.kubectl(&["get", "pod", &pod, "-ojsonpath={.spec.nodeName}"]);

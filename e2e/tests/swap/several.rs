@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use e2e::cluster::{Cluster, Daemon, Spec, Upstream};
 use e2e::progress::Progress;
 
-use super::api::{Api, list, text};
-use super::fixture::{Fixture, SOON, eventually, web};
+use super::api::Api;
+use super::fixture::{Fixture, web};
 use super::storage::THEIRS;
 
 #[test]
@@ -24,19 +24,7 @@ fn a_control_plane_of_three_bears_the_loss_of_each() {
         .collect();
     assert_eq!(addresses.len(), 3);
     for (host, _) in &servers {
-        let api = Api::on(cluster, "an API server", host);
-        eventually(SOON, || {
-            let object = api
-                .get("/api/v1/namespaces/default/endpoints/kubernetes")
-                .json();
-            let found: BTreeSet<String> = list(&object["subsets"][0]["addresses"])
-                .iter()
-                .map(|address| text(&address["ip"]).to_owned())
-                .collect();
-            (found == addresses)
-                .then_some(())
-                .ok_or(format!("{host}: {found:?}"))
-        });
+        Api::on(cluster, "an API server", host).knows_servers(&addresses);
     }
     let ns = fixture.namespace("several");
     ns.apply(&web(1));
