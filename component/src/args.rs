@@ -304,6 +304,14 @@ impl Args {
         &self.warnings
     }
 
+    /// Every flag with its value as text: the ones given, else their defaults.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.defaults.iter().map(|(name, default)| {
+            let given = self.given.get(name).map(|values| values.join(","));
+            (*name, given.unwrap_or_else(|| (*default).to_owned()))
+        })
+    }
+
     /// Flags as they were given, for the log.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.given

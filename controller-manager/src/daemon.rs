@@ -12,7 +12,7 @@ use component::features::Features;
 use component::informer::Informers;
 use component::leader::{self, Election};
 use component::metrics::{Gauges, Metrics};
-use component::serving::{Authenticator, Authorizer, Endpoints, Health, Options, Server};
+use component::serving::{Authenticator, Authorizer, Endpoints, Health, Options, Pages, Server};
 use component::supervisor::{BoxError, Shutdown};
 use component::{Daemon, Supervisor, Task};
 use rand::Rng;
@@ -85,7 +85,11 @@ impl ControllerManager {
         let access = Config::load(&generic.client_connection, &master)?;
         let root = Client::new(access.clone(), Self::NAME, tasks, &registry)?;
         let health = Health::new(tasks);
-        let endpoints = Endpoints::open(health.clone(), registry.clone());
+        let endpoints = Endpoints::open(health.clone(), registry.clone()).with_pages(Pages::new(
+            Self::NAME,
+            &self.args,
+            &Endpoints::PATHS,
+        ));
         endpoints.configz("kubecontrollermanager.config.k8s.io", self.config.configz());
         let address = listen(&self.args, endpoints, tasks).await?;
 

@@ -10,7 +10,7 @@ use component::config::Logging;
 use component::events::{Api, Event, Recorder, Type};
 use component::informer::{Informer, Informers, Selection};
 use component::metrics::Metrics as Registry;
-use component::serving::{self, Endpoints, Health};
+use component::serving::{self, Endpoints, Health, Pages};
 use component::{Daemon, Supervisor};
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
@@ -276,7 +276,10 @@ impl KubeProxy {
                 None => serving::text(StatusCode::NOT_FOUND, "404 page not found\n"),
             }
         })?;
-        let endpoints = Endpoints::open(Health::new(tasks), registry.clone());
+        let paths = Endpoints::PATHS.iter().copied().chain(["/proxyMode"]);
+        let paths: Vec<&str> = paths.collect();
+        let endpoints = Endpoints::open(Health::new(tasks), registry.clone())
+            .with_pages(Pages::new(Self::NAME, &self.args, &paths));
         endpoints.configz("kubeproxy.config.k8s.io", self.configz()?);
         let metrics = port(
             &self.config.metrics_bind_address,

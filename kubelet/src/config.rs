@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use component::args::Args;
 use component::config::Problems;
 use component::features::Features;
+use component::serving::Pages;
 use serde_json::Value;
 
 mod defaults;
@@ -50,12 +51,29 @@ const KIND: &str = "KubeletConfiguration";
 /// What a kubelet runs with.
 #[derive(Clone)]
 pub struct Config {
+    /// What it was started with.
+    pub pages: Pages,
     pub kubelet: KubeletConfiguration,
     pub node: Node,
     pub features: Features,
     /// What to tell once there is a log, such as unknown fields.
     pub warnings: Vec<String>,
 }
+
+/// What the kubelet's port serves, as `/statusz` tells it.
+const PATHS: [&str; 11] = [
+    "/checkpoint",
+    "/configz",
+    "/containerLogs",
+    "/debug",
+    "/exec",
+    "/healthz",
+    "/logs",
+    "/metrics",
+    "/pods",
+    "/run",
+    "/stats",
+];
 
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -135,6 +153,7 @@ impl Config {
         );
         problems.or(()).map_err(Error::Invalid)?;
         Ok(Self {
+            pages: Pages::new("kubelet", args, &PATHS),
             kubelet,
             node,
             features,

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use component::metrics::Metrics;
-use component::serving::{self, Health, Request, Response};
+use component::serving::{self, Health, Pages, Request, Response};
 use component::{Supervisor, Task};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
@@ -61,6 +61,8 @@ pub struct Parts {
     pub probe_metrics: Metrics,
     /// `/configz`: configurations by name.
     pub configz: serde_json::Map<String, serde_json::Value>,
+    /// `/flagz` and `/statusz`.
+    pub pages: Pages,
     pub auth: Auth,
     pub config: Config,
 }
@@ -103,6 +105,7 @@ struct Server {
     metrics: Metrics,
     probe_metrics: Metrics,
     configz: serde_json::Map<String, serde_json::Value>,
+    pages: Pages,
     auth: Auth,
     config: Config,
     health: Health,
@@ -159,6 +162,7 @@ pub fn serve(parts: Parts, tasks: &Supervisor) -> anyhow::Result<Bound> {
         metrics: parts.metrics,
         probe_metrics: parts.probe_metrics,
         configz: parts.configz,
+        pages: parts.pages,
         auth: parts.auth,
         config: parts.config,
         health,

@@ -11,7 +11,7 @@ use component::features::Features;
 use component::informer::{Informers, Selection};
 use component::leader::{self, Election};
 use component::metrics::Metrics as Registry;
-use component::serving::{Authenticator, Authorizer, Endpoints, Health, Options, Server};
+use component::serving::{Authenticator, Authorizer, Endpoints, Health, Options, Pages, Server};
 use component::supervisor::BoxError;
 use component::{Daemon, Supervisor, Task};
 use k8s_openapi::api::core::v1::Pod;
@@ -154,7 +154,11 @@ impl Scheduler {
             waiting => Err(format!("{} informers not synced yet", waiting.len())),
         });
         let configz = serde_json::to_value(config)?;
-        let endpoints = Endpoints::open(health, registry);
+        let endpoints = Endpoints::open(health, registry).with_pages(Pages::new(
+            Self::NAME,
+            &self.args,
+            &Endpoints::PATHS,
+        ));
         endpoints.configz("kubescheduler.config.k8s.io", configz);
         let address = listen(&self.args, endpoints, tasks).await?;
         engine.follow(&informers);

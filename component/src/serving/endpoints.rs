@@ -1,4 +1,5 @@
-//! What every daemon answers beside its own work: health, `/metrics`, `/configz`, `/version`.
+//! What every daemon answers beside its own work: health, `/metrics`, `/configz`, `/version`, `/flagz`,
+//! `/statusz`.
 
 use std::sync::Arc;
 
@@ -7,7 +8,9 @@ use http::{Method, StatusCode};
 use parking_lot::RwLock;
 
 use super::{Attributes, Decision};
-use super::{Authenticator, Authorizer, Connection, Health, Request, Response, full, json, text};
+use super::{
+    Authenticator, Authorizer, Connection, Health, Pages, Request, Response, full, json, text,
+};
 use crate::metrics::Metrics;
 use crate::version;
 
@@ -17,6 +20,7 @@ pub struct Endpoints {
     health: Health,
     metrics: Metrics,
     configz: Arc<RwLock<serde_json::Map<String, serde_json::Value>>>,
+    pages: Option<Pages>,
     guard: Option<Arc<Guard>>,
 }
 
@@ -27,6 +31,11 @@ struct Guard {
 }
 
 impl Endpoints {
+    /// What every daemon serves.
+    pub const PATHS: [&str; 6] = [
+        "/configz", "/healthz", "/livez", "/metrics", "/readyz", "/version",
+    ];
+
     /// Endpoints that everybody may ask, for plain ports bound to loopback.
     #[must_use]
     pub fn open(health: Health, metrics: Metrics) -> Self {
@@ -34,6 +43,7 @@ impl Endpoints {
             health,
             metrics,
             configz: Arc::default(),
+            pages: None,
             guard: None,
         }
     }
@@ -48,6 +58,13 @@ impl Endpoints {
             })),
             ..self
         }
+    }
+
+    /// Shows what the process was started with, at `/flagz` and `/statusz`.
+    #[must_use]
+    pub fn with_pages(self, pages: Pages) -> Self {
+        let pages = Some(pages);
+        Self { pages, ..self }
     }
 
     /// Shows a configuration under `name` at `/configz`. It must hold no secret.
@@ -78,7 +95,7 @@ impl Endpoints {
             "/metrics" => Some(self.scrape(request)),
             "/configz" => Some(json(StatusCode::OK, &*self.configz.read())),
             "/version" => Some(json(StatusCode::OK, &version::info())),
-            _ => self.health.answer(path, query),
+            _ => (self.health.answer(path, query)).or_else(|| self.pages.as_ref()?.answer(request)),
         }
     }
 

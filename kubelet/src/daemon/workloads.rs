@@ -260,6 +260,7 @@ impl Workloads<'_> {
             metrics: site.metrics.clone(),
             probe_metrics,
             configz,
+            pages: site.config.pages.clone(),
             auth,
             config,
         };

@@ -40,6 +40,7 @@ pub(super) async fn route(server: &Arc<Server>, request: Request, port: Port) ->
         ["metrics", "resource"] => server.resource().await,
         ["metrics", "slis"] => exposed(exposition::slis(&server.checks.lock())),
         ["pods"] if get => pods(server.pods.all().iter().map(|pod| &**pod)),
+        ["flagz" | "statusz"] if get => server.pages.answer(&request).unwrap_or_else(not_found),
         ["pods"] => only_get(),
         ["stats", "summary"] if get || request.method() == Method::POST => {
             server.summary(&request).await

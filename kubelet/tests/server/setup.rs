@@ -147,6 +147,11 @@ impl Setup {
             runtime: Arc::new(node.runtime().clone()),
             metrics: Metrics::new(),
             probe_metrics: Metrics::new(),
+            pages: component::serving::Pages::new(
+                "kubelet",
+                &component::args::Args::default(),
+                &[],
+            ),
             configz: serde_json::Map::from_iter([(
                 "kubeletconfig".into(),
                 serde_json::json!({"port": 10250}),
