@@ -86,6 +86,16 @@ pub trait Daemon: Sized + Send + 'static {
     fn start(self, tasks: Supervisor) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
+/// Allows as many open files as the process may have. Go's runtime does it in each of upstream's daemons;
+/// with the 1,024 that a process is started with, an API server would refuse its thousandth client.
+fn raise_open_files() -> nix::Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    // Where there is no bound: programs that close all they could have open must not take minutes for it.
+    const ENOUGH: u64 = 1 << 20;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(ENOUGH)), hard)
+}
+
 /// Runs a daemon with the command line of the process.
 #[must_use]
 pub fn run<D: Daemon>() -> ExitCode {
@@ -107,6 +117,9 @@ pub fn run<D: Daemon>() -> ExitCode {
     };
     if let Err(e) = logging::install(daemon.logging()) {
         return refuse::<D>(USAGE, &e);
+    }
+    if let Err(e) = raise_open_files() {
+        tracing::warn!(error = %e, "Cannot raise the limit of open files");
     }
     for warning in args.warnings() {
         tracing::warn!("{warning}");

@@ -10,6 +10,7 @@ pub mod nodes;
 mod objects;
 mod process;
 pub mod report;
+pub mod store;
 mod watch;
 
 pub use client::Error;

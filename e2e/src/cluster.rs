@@ -27,6 +27,7 @@ use crate::{chart, command, https, init, pki};
 
 mod addons;
 pub(crate) mod cgroup;
+mod checks;
 mod config;
 mod control;
 mod daemon;
@@ -38,6 +39,7 @@ mod registry;
 mod start;
 mod upstream;
 
+pub use checks::Checks;
 pub use daemon::{CONTROL_PLANE, Daemon, NOT_OURS_YET, OURS};
 use daemon::{CONTROL_PLANE_HOST, NodeSite, Site, control_plane_name};
 use host::Host;
@@ -114,6 +116,10 @@ pub struct Spec {
     /// Further flags of daemons, after those that this library gives them.
     #[serde(default)]
     pub flags: Vec<(Daemon, String)>,
+    /// The caches of API servers are compared with etcd all the time; see [`Checks`]. Where costs are
+    /// measured, they are not.
+    #[serde(default)]
+    pub checked: bool,
     /// Our daemons.
     pub programs: PathBuf,
     /// etcd, kubectl, upstream's daemons: what `hack/tools` builds.
@@ -345,6 +351,7 @@ impl Cluster {
             etcd_members: self.spec.etcd_members,
             api_servers: self.spec.api_servers,
             flags: &self.spec.flags,
+            checked: self.spec.checked,
         }
     }
 

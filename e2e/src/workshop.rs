@@ -93,6 +93,11 @@ impl Workshop {
         })
     }
 
+    /// Where everything lies that can be made again.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
     pub fn tools(&self) -> PathBuf {
         self.cache.join("tools")
     }
@@ -128,6 +133,7 @@ impl Workshop {
             api_servers: 1,
             upstream: Upstream::default(),
             flags: Vec::new(),
+            checked: true,
             programs: self.programs(),
             tools: self.tools(),
             launcher: launcher.to_owned(),

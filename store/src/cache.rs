@@ -13,13 +13,13 @@ pub(crate) mod inbox;
 mod load;
 pub(crate) mod ring;
 mod run;
+mod state;
 pub(crate) mod wake;
 mod written;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -35,9 +35,11 @@ use crate::line::{Batch, Epoch, Line, Reach, Sink};
 use crate::metrics::CollectionMetrics;
 use crate::objects::Objects;
 use crate::tasks::Tasks;
+use crate::watch::initial::Unsent;
 
 use inbox::Inbox;
-use ring::{Ring, Slot};
+use ring::Slot;
+pub(crate) use state::{Phase, State};
 use wake::{Touched, Wakes};
 use written::WrittenEntries;
 
@@ -52,6 +54,7 @@ pub(crate) struct Cache {
     pub(crate) state: RwLock<State>,
     /// What this process wrote a moment ago: its events need not be decoded again.
     pub(crate) written: WrittenEntries,
+    pub(crate) unsent: Unsent,
     /// With the number of its generation.
     decoder: RwLock<(u64, Arc<dyn Decoder>)>,
     inbox: Inbox,
@@ -61,35 +64,6 @@ pub(crate) struct Cache {
     moved: Notify,
     /// The task has something to do besides events.
     control: Notify,
-}
-
-pub(crate) struct State {
-    pub(crate) phase: Phase,
-    /// The epoch that the state belongs to, or is being listed for.
-    epoch: u64,
-    pub(crate) objects: Entries,
-    /// By index, then by value.
-    pub(crate) indexes: Vec<HashMap<Box<str>, Entries>>,
-    pub(crate) ring: Ring,
-    /// Watches of another generation have ended.
-    pub(crate) generation: u64,
-    /// The collection is to be listed again: it was found to differ, or its decoder is another one.
-    pub(crate) relist: bool,
-    object_bytes: usize,
-}
-
-/// Whether reads and watches are answered.
-#[derive(Clone, Debug)]
-pub(crate) enum Phase {
-    /// Being listed; with what went wrong the last time.
-    Loading {
-        since: Instant,
-        failure: Option<Arc<str>>,
-    },
-    /// Answering; with the key that it cannot get past, if there is one.
-    Live { stalled: Option<Arc<str>> },
-    /// The resource is not served any more.
-    Closed,
 }
 
 /// An event that is decoded.
@@ -106,25 +80,13 @@ impl Cache {
     }
 
     pub(crate) fn new(config: ResourceConfig, line: Arc<Line>) -> Self {
-        let indexes = config.indexes.len();
         Self {
             decoder: RwLock::new((0, Arc::clone(&config.decoder))),
             metrics: CollectionMetrics::default(),
-            wakes: Wakes::new(indexes),
-            state: RwLock::new(State {
-                phase: Phase::Loading {
-                    since: Instant::now(),
-                    failure: None,
-                },
-                epoch: 0,
-                objects: Entries::new(),
-                indexes: vec![HashMap::new(); indexes],
-                ring: Ring::new(config.ring_bytes),
-                generation: 0,
-                relist: false,
-                object_bytes: 0,
-            }),
+            wakes: Wakes::new(config.indexes.len()),
+            state: RwLock::new(State::new(&config)),
             written: WrittenEntries::default(),
+            unsent: Unsent::default(),
             inbox: Inbox::default(),
             applied: AtomicI64::new(0),
             moved: Notify::new(),
@@ -152,6 +114,13 @@ impl Cache {
         format!("{}{}/{key}", self.line.prefix, self.config.path)
     }
 
+    /// The key below the collection's path; `None` of one that no API server writes there.
+    pub(crate) fn own_key<'k>(&self, full: &'k [u8]) -> Option<&'k str> {
+        let prefix = self.line.prefix.len() + self.config.path.len() + 1;
+        let key = std::str::from_utf8(full.get(prefix..)?).ok()?;
+        self.config.has_shape(key).then_some(key)
+    }
+
     /// Another decoder from now on: ends all watches and lists again.
     pub(crate) fn redefine(&self, decoder: Arc<dyn Decoder>) {
         {
@@ -162,10 +131,7 @@ impl Cache {
             state.end_watches();
             state.clear();
             state.relist = true;
-            state.phase = Phase::Loading {
-                since: Instant::now(),
-                failure: None,
-            };
+            state.phase = Phase::loading();
         }
         self.written.clear();
         self.announce();
@@ -185,6 +151,12 @@ impl Cache {
             state.end_watches();
             state.clear();
         }
+        self.announce();
+    }
+
+    /// Ends all watches and those that begin from now on; reads go on.
+    pub(crate) fn drain(&self) {
+        self.state.write().draining = true;
         self.announce();
     }
 
@@ -336,11 +308,13 @@ impl Cache {
         self.moved.notify_waiters();
     }
 
-    /// Drops events that have become old. Called now and then, since an idle collection pushes none.
+    /// Drops events that have become old, and first objects that nobody takes. Called now and then, since
+    /// an idle collection pushes none.
     pub(crate) fn trim(&self) {
-        let mut dropped: Vec<Arc<Slot>> = Vec::new();
+        let (now, mut dropped) = (Instant::now(), Vec::<Arc<Slot>>::new());
+        self.metrics.watchers_stalled.add(self.unsent.let_go(now));
         let mut state = self.state.write();
-        state.ring.trim(Instant::now(), &mut dropped);
+        state.ring.trim(now, &mut dropped);
         self.measure(&state);
         drop(state);
     }
@@ -357,7 +331,12 @@ impl Cache {
 impl Sink for Cache {
     fn push(&self, mut batch: Batch) {
         // Other keys below the path are nobody's.
+        let all = batch.events.len();
         batch.events.retain(|e| self.config.has_shape(&e.key));
+        let strange = all - batch.events.len();
+        if strange > 0 {
+            self.metrics.strange_keys.add(strange as u64);
+        }
         if !batch.events.is_empty() {
             self.inbox.push(batch);
         }
@@ -376,109 +355,11 @@ impl Sink for Cache {
                 self.applied.store(0, Ordering::Release);
                 self.written.clear();
             }
-            state.phase = Phase::Loading {
-                since: Instant::now(),
-                failure: None,
-            };
+            state.phase = Phase::loading();
         }
         self.moved.notify_waiters();
         if epoch.replaced {
             self.wakes.wake_all();
-        }
-    }
-}
-
-impl State {
-    pub(crate) fn ready(&self, path: &str) -> Result<(), NotReady> {
-        match &self.phase {
-            Phase::Live { .. } => Ok(()),
-            Phase::Loading { since, failure } => Err(NotReady {
-                path: path.into(),
-                down_for: since.elapsed(),
-                failure: failure.clone(),
-            }),
-            Phase::Closed => {
-                let failure = Some(Arc::from("the resource is not served any more"));
-                Err(NotReady {
-                    path: path.into(),
-                    down_for: std::time::Duration::ZERO,
-                    failure,
-                })
-            }
-        }
-    }
-
-    fn end_watches(&mut self) {
-        self.generation += 1;
-    }
-
-    fn clear(&mut self) {
-        self.objects = Entries::new();
-        self.indexes.iter_mut().for_each(HashMap::clear);
-        self.ring.reset(i64::MAX);
-        self.object_bytes = 0;
-    }
-
-    /// Applies one event.
-    fn change(&mut self, cache: &Cache, change: Change, now: Instant, touched: &mut Touched) {
-        let Change {
-            key,
-            revision,
-            entry,
-        } = change;
-        if self
-            .objects
-            .get(&key)
-            .is_some_and(|known| known.revision >= revision)
-        {
-            return;
-        }
-        let kept = entry.as_ref().map(|e| cache.config.kept(e));
-        let old = match &kept {
-            Some(kept) => {
-                self.object_bytes += kept.weight();
-                self.objects.insert(Arc::clone(kept))
-            }
-            None => self.objects.remove(&key),
-        };
-        if let Some(old) = &old {
-            self.object_bytes -= old.weight();
-        }
-        if old.is_none() && entry.is_none() {
-            return; // deleted before we knew it
-        }
-        self.reindex(&cache.config.indexes, old.as_ref(), kept.as_ref());
-        let links = cache.wakes.link(
-            self.ring.next(),
-            old.as_deref(),
-            entry.as_deref(),
-            &cache.config.indexes,
-            touched,
-        );
-        self.ring.push(revision, entry, old, links, now);
-        cache.metrics.events.inc();
-    }
-
-    fn reindex(&mut self, fields: &[Box<str>], old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>) {
-        for (index, field) in self.indexes.iter_mut().zip(fields) {
-            let value =
-                |e: Option<&Arc<Entry>>| e.map(|e| e.field(field).unwrap_or_default().to_owned());
-            let (before, after) = (value(old), value(new));
-            if let (Some(value), Some(old)) = (&before, old)
-                && before != after
-                && let Some(entries) = index.get_mut(value.as_str())
-            {
-                entries.remove(&old.key);
-                if entries.is_empty() {
-                    index.remove(value.as_str());
-                }
-            }
-            if let (Some(value), Some(new)) = (after, new) {
-                index
-                    .entry(value.into())
-                    .or_default()
-                    .insert(Arc::clone(new));
-            }
         }
     }
 }

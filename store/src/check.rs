@@ -70,15 +70,13 @@ async fn compare(cache: &Cache) -> Result<(i64, Option<Difference>), Skipped> {
         (state.objects.clone(), cache.frontier(&state))
     };
     let mut cached = objects.iter().map(|e| (e.key.to_string(), e.revision));
-    let prefix = cache.etcd_key("");
-    let mut pages = Pages::new(prefix.clone(), at).keys_only();
-    while let Some(page) = pages.next(&cache.line.client).await? {
+    let mut pages = Pages::new(cache.etcd_key(""), at).keys_only();
+    while let Some(page) = pages.next(&cache.line).await? {
         for kv in page.kvs {
-            let key = String::from_utf8_lossy(&kv.key[prefix.len()..]).into_owned();
-            if !cache.config.has_shape(&key) {
+            let Some(key) = cache.own_key(&kv.key) else {
                 continue;
-            }
-            let (stored, cached) = (Some((key, kv.mod_revision)), cached.next());
+            };
+            let (stored, cached) = (Some((key.to_owned(), kv.mod_revision)), cached.next());
             if stored != cached {
                 return Ok((at, Some(Difference { cached, stored })));
             }

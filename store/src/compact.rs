@@ -58,14 +58,12 @@ pub(crate) async fn compact(line: &Line, tick: Tick) -> Result<Tick, etcd::Error
             request: Some(request),
         }]
     };
-    let response = line
-        .client
-        .txn(pb::TxnRequest {
-            compare: vec![compare],
-            success: op(pb::request_op::Request::RequestPut(put)),
-            failure: op(pb::request_op::Request::RequestRange(get)),
-        })
-        .await?;
+    let request = pb::TxnRequest {
+        compare: vec![compare],
+        success: op(pb::request_op::Request::RequestPut(put)),
+        failure: op(pb::request_op::Request::RequestRange(get)),
+    };
+    let response = line.noted(line.client.txn(request).await)?;
     let now = revision(response.header.as_ref())?;
     if !response.succeeded {
         let found = response

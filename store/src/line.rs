@@ -25,9 +25,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
+use tracing::error;
 
 use crate::etcd::{self, Client, Leases, pb};
 use crate::metrics::StoreMetrics;
@@ -46,6 +47,8 @@ pub(crate) const COMPACT_KEY: &str = "compact_rev_key";
 const QUIET: Duration = Duration::from_millis(5);
 /// Between two progress requests: etcd may drop one while the watch is catching up.
 const ASK_AGAIN: Duration = Duration::from_millis(25);
+/// Between two lines in the log about a database that is full.
+const FULL_AGAIN: Duration = Duration::from_secs(60);
 /// Collections listed at once: bounds the memory of responses in flight while all start together.
 const PARALLEL_LOADS: usize = 4;
 
@@ -111,6 +114,8 @@ pub(crate) struct Line {
     range_stream: AtomicBool,
     /// Something does not fit together: the stream starts over and checks.
     doubt: Notify,
+    /// When it was last logged that etcd's database is full.
+    full: Mutex<Option<Instant>>,
     start: Instant,
     /// Milliseconds after `start` of the last response on the watch.
     heard: AtomicU64,
@@ -139,6 +144,7 @@ impl Line {
             progress_true: AtomicBool::new(false),
             range_stream: AtomicBool::new(false),
             doubt: Notify::new(),
+            full: Mutex::default(),
             start: Instant::now(),
             heard: AtomicU64::new(0),
         });
@@ -254,6 +260,22 @@ impl Line {
                 return Reach::Silent;
             }
         }
+    }
+
+    /// Counts and logs a write that etcd has no room for. Reads and watches go on.
+    pub(crate) fn noted<T>(&self, written: Result<T, etcd::Error>) -> Result<T, etcd::Error> {
+        if let Err(etcd::Error::NoSpace) = &written {
+            self.metrics.no_space.inc();
+            let (mut last, now) = (self.full.lock(), Instant::now());
+            if last.is_none_or(|at| now.duration_since(at) >= FULL_AGAIN) {
+                *last = Some(now);
+                error!(
+                    "etcd's database has reached its quota and takes no writes until somebody compacts, \
+                     defragments and disarms the alarm"
+                );
+            }
+        }
+        written
     }
 
     fn hear(&self) {

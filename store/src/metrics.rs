@@ -48,6 +48,13 @@ pub struct StoreMetrics {
     pub streams: Counter,
     /// Histories begun: 1 after start, more after compaction under a lost watch or a replaced etcd.
     pub epochs: Counter,
+    /// Of them, those that are not the past's continuation: another cluster, or a restored backup.
+    pub replaced: Counter,
+    /// Whether the etcd in use falls short of what a store makes use of; see
+    /// [`Shortcoming`](crate::etcd::Shortcoming).
+    pub shortcoming: Gauge,
+    /// Writes that etcd refused because its database has reached its quota.
+    pub no_space: Counter,
     /// Events received, foreign keys included.
     pub events: Counter,
     /// Events of keys that belong to no collection.
@@ -55,6 +62,8 @@ pub struct StoreMetrics {
     /// Revision reads sent to etcd, and the readers that shared them.
     pub asks: Counter,
     pub asked: Counter,
+    /// Lists that etcd streamed.
+    pub list_streams: Counter,
     /// Progress requests sent.
     pub progress_requests: Counter,
     /// Compactions done by this process.
@@ -71,6 +80,9 @@ pub struct CollectionMetrics {
     pub events: Counter,
     /// Stored values that could not be decoded, or not be opened.
     pub decode_errors: Counter,
+    /// Keys below the collection's path that no API server writes, met in lists and events. They are
+    /// left alone.
+    pub strange_keys: Counter,
     /// Reads answered from the cache, and those that etcd had to answer.
     pub cache_reads: Counter,
     pub etcd_reads: Counter,
@@ -87,6 +99,8 @@ pub struct CollectionMetrics {
     /// Watches ended because they fell behind the recent events, and because the history was reset.
     pub watchers_expired: Counter,
     pub watchers_reset: Counter,
+    /// First objects of watches that were dropped because nobody took them.
+    pub watchers_stalled: Counter,
     /// Update transactions that found another revision than expected.
     pub conflicts: Counter,
     /// Comparisons of cache and etcd: equal, different, not made.

@@ -56,7 +56,7 @@ impl Raw {
     /// What etcd says.
     pub async fn list(&self, prefix: &str) -> Result<Vec<RawValue>, etcd::Error> {
         let (mut values, mut pages) = (Vec::new(), Pages::new(self.full(prefix), 0));
-        while let Some(page) = pages.next(&self.line.client).await? {
+        while let Some(page) = pages.next(&self.line).await? {
             values.extend(page.kvs.into_iter().map(|kv| self.value(kv)));
         }
         Ok(values)
@@ -77,7 +77,7 @@ impl Raw {
         let full = self.full(key);
         let lease = match ttl {
             // Not shared: whoever asks for a lease of its own renews it by writing.
-            Some(ttl) => self.line.client.grant(ttl).await?,
+            Some(ttl) => self.line.noted(self.line.client.grant(ttl).await)?,
             None => 0,
         };
         let put = pb::PutRequest {

@@ -168,6 +168,14 @@ impl Store {
         }
     }
 
+    /// Ends all watches, and every one that begins from now on, while reads and writes go on: the
+    /// process is about to stop, and clients shall go elsewhere.
+    pub fn end_watches(&self) {
+        for cache in self.caches.lock().iter().filter_map(Weak::upgrade) {
+            cache.drain();
+        }
+    }
+
     /// Version and database size of the etcd member in use.
     ///
     /// # Errors

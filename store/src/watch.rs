@@ -7,7 +7,7 @@
 //! revision up to which everything was handed out before.
 
 mod cursor;
-mod initial;
+pub(crate) mod initial;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::line::Reach;
 use crate::read::{At, Filter, PATIENCE, Query, ReadError, Scope};
 
 use cursor::{Cursor, Next};
-use initial::Initial;
+use initial::{Held, Initial};
 
 /// Between two bookmarks of a watch; upstream's.
 const BOOKMARK: Duration = Duration::from_secs(60);
@@ -115,7 +115,7 @@ pub struct Watcher {
     cache: Arc<Cache>,
     scope: Scope,
     filter: Option<Arc<dyn Filter>>,
-    initial: Option<Initial>,
+    initial: Option<Arc<Held>>,
     cursor: Cursor,
     /// Events up to this revision are not shown: they were seen in another form.
     after: i64,
@@ -123,7 +123,6 @@ pub struct Watcher {
     bookmarks: Option<Bookmarks>,
     /// A deletion whose object must be read from etcd first.
     pending: Option<Arc<Slot>>,
-    taken: Instant,
 }
 
 struct Bookmarks {
@@ -209,9 +208,9 @@ impl Watcher {
         drop(state);
         cache.metrics.watchers.add(1);
         let bookmarks = bookmarks.then(|| Bookmarks::new(deadline));
-        let (cache, taken) = (Arc::clone(cache), Instant::now());
+        let initial = initial.map(|initial| cache.unsent.hold(initial));
         Ok(Self {
-            cache,
+            cache: Arc::clone(cache),
             scope,
             filter,
             initial,
@@ -220,7 +219,6 @@ impl Watcher {
             generation,
             bookmarks,
             pending: None,
-            taken,
         })
     }
 
@@ -258,23 +256,11 @@ impl Watcher {
     pub async fn try_next(&mut self) -> Result<Option<Event>, End> {
         let result = self.pull().await;
         match &result {
-            Ok(Some(_)) => self.taken = Instant::now(),
-            Ok(None) => {}
+            Ok(_) => {}
             Err(End::Expired) => self.cache.metrics.watchers_expired.inc(),
             Err(End::Reset) => self.cache.metrics.watchers_reset.inc(),
         }
         result
-    }
-
-    /// For how long an event has been waiting to be taken; `None` when there is none. A client that
-    /// takes nothing for half a minute is not coming back.
-    #[must_use]
-    pub fn stalled_for(&self) -> Option<Duration> {
-        let waiting = self.initial.is_some() || self.pending.is_some() || {
-            let state = self.cache.state.read();
-            state.generation != self.generation || self.cursor.is_behind(&state.ring)
-        };
-        waiting.then(|| self.taken.elapsed())
     }
 
     async fn pull(&mut self) -> Result<Option<Event>, End> {
@@ -296,14 +282,14 @@ impl Watcher {
     fn step(&mut self) -> Result<Step, End> {
         let cache = Arc::clone(&self.cache);
         let state = cache.state.read();
-        if state.generation != self.generation {
+        if state.ended(self.generation) {
             return Err(End::Reset);
         }
-        if let Some(initial) = &mut self.initial {
-            if let Some(entry) = initial.next() {
-                return Ok(Step::Event(Event::Added(entry)));
-            }
-            let end = initial.end();
+        if let Some(initial) = &self.initial {
+            let end = match initial.next()? {
+                initial::Step::Object(entry) => return Ok(Step::Event(Event::Added(entry))),
+                initial::Step::End(bookmark) => bookmark,
+            };
             self.initial = None;
             if let Some(revision) = end {
                 return Ok(Step::Event(Event::Bookmark {

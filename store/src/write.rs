@@ -314,7 +314,8 @@ impl Cache {
         loop {
             let lease = match lease {
                 Lease::Ttl(Some(ttl)) if ttl > 0 => {
-                    self.line.leases.get(&self.line.client, ttl).await?
+                    let lease = self.line.leases.get(&self.line.client, ttl).await;
+                    self.line.noted(lease)?
                 }
                 Lease::Ttl(_) => 0,
                 Lease::Id(id) => id,
@@ -422,7 +423,7 @@ impl Line {
             success: vec![pb::RequestOp { request: Some(op) }],
             failure: if look { vec![get] } else { Vec::new() },
         };
-        let response = self.client.txn(request).await?;
+        let response = self.noted(self.client.txn(request).await)?;
         if response.succeeded {
             return Ok(Tried::Done(revision(response.header.as_ref())?));
         }

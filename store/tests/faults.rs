@@ -9,11 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
-use futures::future::{BoxFuture, join_all, ready};
-use store::entry::{Opened, TransformError};
+use futures::future::join_all;
 use store::testing::{
-    Direct, Etcd, Etcds, Rig, TextDecoder, end, list, next, pods, reached, watching,
+    Direct, Etcd, Etcds, Gate, Rig, TextDecoder, end, list, next, pods, reached, watching,
 };
 use store::{At, Begin, Collection, End, Event, Query, ReadError, ResourceConfig, Scope, Watcher};
 
@@ -190,6 +188,7 @@ async fn another_cluster_in_its_place_is_another_history() {
             [("a/new".to_owned(), revision)]
         );
         assert!(rig.store.progress() < 50);
+        assert_eq!(rig.store.metrics().replaced.get(), 1);
     }
 }
 
@@ -391,37 +390,6 @@ async fn a_resource_that_appears_under_writes_misses_none() {
     }
 }
 
-/// Opens nothing while it is shut.
-#[derive(Default)]
-struct Gate {
-    open: tokio::sync::watch::Sender<bool>,
-}
-
-impl store::Transformer for Gate {
-    fn open<'a>(
-        &'a self,
-        _: &'a str,
-        value: bytes::Bytes,
-    ) -> BoxFuture<'a, Result<Opened, TransformError>> {
-        async move {
-            let _ = self.open.subscribe().wait_for(|open| *open).await;
-            Ok(Opened {
-                value,
-                stale: false,
-            })
-        }
-        .boxed()
-    }
-
-    fn seal<'a>(
-        &'a self,
-        _: &'a str,
-        value: bytes::Bytes,
-    ) -> BoxFuture<'a, Result<bytes::Bytes, TransformError>> {
-        ready(Ok(value)).boxed()
-    }
-}
-
 #[tokio::test]
 async fn what_happens_while_a_collection_is_listed_is_put_on_top() {
     for etcd in Etcds::all() {
@@ -430,14 +398,14 @@ async fn what_happens_while_a_collection_is_listed_is_put_on_top() {
         for k in ["changed", "deleted", "same"] {
             rig.direct.put(&key(k), "||1").await;
         }
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(Gate::shut());
         let config = ResourceConfig {
             transformer: Some(Arc::clone(&gate) as _),
             ..pods()
         };
         let collection = rig.store.resource(config).unwrap();
         // The list is read and cannot be opened: what happens now is newer.
-        eventually("listing", || gate.open.receiver_count() > 0).await;
+        gate.waited_for().await;
         rig.direct.put(&key("changed"), "||2").await;
         rig.direct.delete(&key("deleted")).await;
         rig.direct.put(&key("created"), "||2").await;
@@ -446,7 +414,7 @@ async fn what_happens_while_a_collection_is_listed_is_put_on_top() {
         eventually("received", || rig.store.progress() >= last).await;
         // Long enough for the task to take the events, as it does while it waits.
         tokio::time::sleep(Duration::from_millis(100)).await;
-        gate.open.send_replace(true);
+        gate.open();
         reached(&collection, last).await;
         let keys: Vec<_> = list(&collection, At::Any).await;
         let names: Vec<_> = keys.iter().map(|(key, _)| key.as_str()).collect();

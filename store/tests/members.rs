@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
 use store::etcd;
 use store::testing::{Direct, Etcd, Etcds, Rig, TestTasks, Tls, next, pods, watching};
 use store::{At, Begin, Config, Query, Scope, Store, Tasks};
@@ -139,6 +141,7 @@ impl Pki {
 
     fn issue(&self, name: &str) -> Tls {
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
@@ -240,6 +243,41 @@ async fn certificates_are_checked_and_read_anew_for_each_connection() {
         {
             assert!(start.elapsed() < Duration::from_secs(20));
         }
+    }
+}
+
+/// Upstream knows etcd's users by client certificates alone: there are no flags for a name and a password.
+#[tokio::test]
+async fn a_user_that_may_see_nothing_but_the_prefix_is_enough() {
+    for binary in Etcds::all() {
+        let pki = Pki::new();
+        let etcd = Etcd::start_tls(&binary, pki.issue("root")).await;
+        let direct = Direct::to(&etcd);
+        direct.restrict("apiserver", "/registry/").await;
+        let user = pki.issue("apiserver");
+        let tasks = Arc::new(TestTasks::default());
+        let config = etcd::Config {
+            cert_file: Some(user.cert),
+            key_file: Some(user.key),
+            ..etcd.config()
+        };
+        let store = open(config, &tasks);
+        let collection = store.resource(pods()).unwrap();
+        collection.wait_ready().await;
+        let mut watcher = collection
+            .watch(watching(Begin::Now(At::Any)))
+            .await
+            .unwrap();
+        let written = collection.create("a/p", "||".into(), None).await.unwrap();
+        let revision = written.revision;
+        assert_eq!(
+            next(&mut watcher).await,
+            format!("ADDED a/p {revision} {revision}:||")
+        );
+        // What others write outside the prefix is not seen, and holds up no read.
+        direct.put("/elsewhere", "1").await;
+        let read = collection.list(Query::new(Scope::All, At::Latest)).await;
+        assert_eq!(read.unwrap().entries.into_iter().count(), 1);
     }
 }
 

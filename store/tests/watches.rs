@@ -318,7 +318,6 @@ async fn who_falls_off_the_ring_is_told_and_who_is_idle_does_not() {
     }
     pods.get("a/p", At::NotOlder(last)).await.unwrap();
     assert!(pods.metrics().ring_bytes.get() <= 20_000);
-    assert!(slow.stalled_for().is_some() && idle.stalled_for().is_none());
     assert_eq!(end(&mut slow).await, End::Expired);
     assert_eq!(end(&mut busy).await, End::Expired);
     rig.direct.put("/registry/pods/b/q", "||").await;
@@ -353,6 +352,19 @@ async fn a_schema_change_ends_watches_and_decodes_anew() {
     assert_eq!(end(&mut watcher).await, End::Reset);
     assert!(pods.ready().is_err());
     rig.pods().await;
+}
+
+#[tokio::test]
+async fn a_store_that_drains_ends_watches_and_goes_on_reading() {
+    let rig = Rig::newest().await;
+    let pods = rig.pods().await;
+    let mut open = pods.watch(watching(Begin::Now(At::Any))).await.unwrap();
+    rig.store.end_watches();
+    assert_eq!(end(&mut open).await, End::Reset);
+    let now = rig.direct.put("/registry/pods/a/p", "||x").await;
+    assert!(pods.get("a/p", At::NotOlder(now)).await.unwrap().is_some());
+    let mut late = pods.watch(watching(Begin::Now(At::Any))).await.unwrap();
+    assert_eq!(end(&mut late).await, End::Reset);
 }
 
 /// Shows objects in capitals.

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+pub(crate) const PROTOBUF_STREAM: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 
 /// What client-go asks for, so that flow control never waits for the client.
 const WINDOW: u32 = 4 << 20;
@@ -95,6 +96,15 @@ impl Connection {
         address: SocketAddr,
         config: Arc<rustls::ClientConfig>,
     ) -> Result<Self, Error> {
+        Self::with_window(address, config, WINDOW).await
+    }
+
+    /// A connection whose streams take `window` bytes before somebody reads them.
+    pub(crate) async fn with_window(
+        address: SocketAddr,
+        config: Arc<rustls::ClientConfig>,
+        window: u32,
+    ) -> Result<Self, Error> {
         let failed = |cause| Error::Connect { address, cause };
         let mut config = (*config).clone();
         config.alpn_protocols = vec![b"h2".to_vec()];
@@ -105,7 +115,7 @@ impl Connection {
             .await
             .map_err(failed)?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(WINDOW)
+            .initial_stream_window_size(window)
             .initial_connection_window_size(1 << 30)
             .handshake(TokioIo::new(stream))
             .await
@@ -143,8 +153,7 @@ impl Connection {
                 path: call.path.clone(),
                 cause,
             })?;
-        self.sender.ready().await.map_err(http)?;
-        let response = self.sender.send_request(request).await.map_err(http)?;
+        let response = self.exchange(request).await?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -159,18 +168,67 @@ impl Connection {
         })
     }
 
+    /// Sends a request as it is; every answer is one, refusals too.
+    pub(crate) async fn exchange(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Error> {
+        let path = request.uri().path().to_owned();
+        let http = |cause| Error::Http {
+            path: path.clone(),
+            cause,
+        };
+        self.sender.ready().await.map_err(http)?;
+        self.sender.send_request(request).await.map_err(http)
+    }
+
+    /// The server's address, as requests name it.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Whether the server takes no more requests here.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Sends a call and reads the whole answer; how long it is.
     pub(crate) async fn send(&mut self, call: &Call) -> Result<usize, Error> {
-        let mut body = self.begin(call).await?.into_body();
         let mut length = 0;
+        self.read(call, |data| length += data.len()).await?;
+        Ok(length)
+    }
+
+    /// Sends a call and hands over the answer as it comes.
+    pub(crate) async fn read(
+        &mut self,
+        call: &Call,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        self.read_until(call, |data| {
+            take(data);
+            false
+        })
+        .await
+    }
+
+    /// The same until `take` has had enough.
+    pub(crate) async fn read_until(
+        &mut self,
+        call: &Call,
+        mut take: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), Error> {
+        let mut body = self.begin(call).await?.into_body();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|cause| Error::Http {
                 path: call.path.clone(),
                 cause,
             })?;
-            length += frame.data_ref().map_or(0, Bytes::len);
+            if take(frame.data_ref().map_or(&[], Bytes::as_ref)) {
+                break;
+            }
         }
-        Ok(length)
+        Ok(())
     }
 }
 

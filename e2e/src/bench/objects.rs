@@ -74,6 +74,16 @@ pub(super) fn pod(n: usize) -> Value {
     })
 }
 
+/// A pod that is bound already; a few hundred bytes.
+pub(super) fn bound_pod(n: usize, node: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": format!("bound-{n:05}"), "namespace": NAMESPACE, "labels": {"app": "bench"}},
+        "spec": {"nodeName": node, "containers": [{"name": "app", "image": "registry.example.com/team/app:1.2.3"}]},
+    })
+}
+
 /// 3 KB as sent; `revision` changes an environment variable and the number of replicas.
 pub(super) fn deployment(n: usize, revision: usize) -> Value {
     let mut spec = pod_spec();

@@ -62,6 +62,20 @@ pub(super) fn memory(pid: Pid) -> Memory {
     }
 }
 
+/// The most memory that a process had resident since [`forget_peak`], in bytes.
+pub(super) fn peak(pid: Pid) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next());
+    kib.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+/// Begins anew to look for the peak (`clear_refs` in proc(5)).
+pub(super) fn forget_peak(pid: Pid) {
+    // A process that is gone has no peak; the next figure will say so.
+    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

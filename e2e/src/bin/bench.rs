@@ -10,6 +10,7 @@ use e2e::bench::api::{self, Size};
 use e2e::bench::load::Target;
 use e2e::bench::nodes;
 use e2e::bench::report::{self, Figures};
+use e2e::bench::store::{self, Sizes};
 use e2e::cluster::{self, Cluster, Daemon, OURS, Spec, Upstream};
 use e2e::image;
 use e2e::progress::Progress;
@@ -18,6 +19,10 @@ use e2e::workshop::{self, Workshop};
 const IMAGES: &[&str] = &["coredns", "busybox", "pause"];
 const SUITES: &[(&str, &str)] = &[
     ("api", "one API server under load, alone with etcd"),
+    (
+        "store",
+        "one API server with what grows: objects, informers, watches, clients that come back",
+    ),
     (
         "cluster",
         "idle daemons, pod starts: a cluster of two nodes",
@@ -31,13 +36,27 @@ fn main() -> ExitCode {
             Arg::new("suite")
                 .action(ArgAction::Append)
                 .value_parser(SUITES.iter().map(|(name, _)| *name).collect::<Vec<_>>())
-                .help("api, cluster; both without one"),
+                .help("api, store, cluster; without one, api and cluster"),
         )
         .arg(
             Arg::new("small")
                 .long("small")
                 .action(ArgAction::SetTrue)
                 .help("A hundredth of the load, to see that it works"),
+        )
+        .arg(
+            Arg::new("scale")
+                .long("scale")
+                .value_parser(value_parser!(f64))
+                .default_value("1")
+                .help("How much of the sizes of `store`: 0.02 takes minutes, 1 an hour"),
+        )
+        .arg(
+            Arg::new("memory")
+                .long("memory")
+                .value_parser(value_parser!(u64))
+                .default_value("8192")
+                .help("MiB that API server and etcd may have together in `store`"),
         )
         .arg(workshop::profile("release"))
         .arg(
@@ -70,20 +89,30 @@ struct Bench {
     images: Vec<PathBuf>,
     launcher: PathBuf,
     size: Size,
+    sizes: Sizes,
+    /// Bytes.
+    memory: u64,
     runtime: tokio::runtime::Runtime,
 }
 
 fn run(args: &ArgMatches) -> anyhow::Result<()> {
     let suites: Vec<&str> = match args.get_many::<String>("suite") {
         Some(named) => named.map(String::as_str).collect(),
-        None => SUITES.iter().map(|(name, _)| *name).collect(),
+        // It takes an hour in full.
+        None => SUITES
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| *name != "store")
+            .collect(),
     };
     let profile: &String = args.get_one("profile").expect("it has a default");
     let workshop = Workshop::new(profile);
     workshop.ensure_programs(&Upstream::from(OURS))?;
     workshop.ensure_programs(&Upstream::default())?;
+    // The other suites have no nodes.
     let images = IMAGES
         .iter()
+        .filter(|_| suites.contains(&"cluster"))
         .map(|name| Ok(image::build(&workshop, name)?.archive));
     let bench = Bench {
         images: images.collect::<anyhow::Result<_>>()?,
@@ -98,6 +127,12 @@ fn run(args: &ArgMatches) -> anyhow::Result<()> {
         } else {
             Size::FULL
         },
+        sizes: Sizes::scaled(if args.get_flag("small") {
+            0.01
+        } else {
+            *args.get_one("scale").expect("it has a default")
+        }),
+        memory: args.get_one::<u64>("memory").expect("it has a default") << 20,
         runtime: tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?,
@@ -125,12 +160,14 @@ impl Bench {
         std::fs::create_dir_all(&dir)?;
         let spec = Spec {
             nodes: 2,
+            checked: false,
             upstream: upstream.into(),
             images: self.images.clone(),
             ..self.workshop.spec(&dir, &self.launcher)
         };
         let figures = match suite {
             "api" => self.api(spec, whose),
+            "store" => self.store(spec, whose),
             _ => self.cluster(spec, whose),
         };
         cluster::down(&dir, false)?;
@@ -150,6 +187,20 @@ impl Bench {
         let tell = |what: &str| eprintln!("  {whose}: {what}");
         self.runtime
             .block_on(api::run(&target, self.size, &mut figures, &tell))?;
+        Ok(figures)
+    }
+
+    fn store(&self, spec: Spec, whose: &str) -> anyhow::Result<Figures> {
+        let mut figures = Figures::default();
+        let cluster = Cluster::up_api_server(spec, Progress::Screen)?;
+        cluster.limit_memory(None, self.memory)?;
+        store::allow_many_connections();
+        let tell = |what: &str| eprintln!("  {whose}: {what}");
+        let run = store::run(&cluster, self.sizes, &mut figures, &tell);
+        // What was measured before one of them broke is worth as much.
+        if let Err(failure) = self.runtime.block_on(run) {
+            eprintln!("  {whose}: {:#}", anyhow::Error::from(failure));
+        }
         Ok(figures)
     }
 

@@ -68,6 +68,23 @@ pub(crate) fn join(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// What is below `path` may have this many bytes of memory together. Without a memory controller there is
+/// no bound.
+pub(crate) fn limit_memory(path: &Path, bytes: u64) -> Result<(), Error> {
+    for hierarchy in hierarchies()? {
+        let file = if hierarchy.v2 {
+            "memory.max"
+        } else {
+            "memory.limit_in_bytes"
+        };
+        let limit = hierarchy.root.join(path).join(file);
+        if limit.exists() {
+            fs::write(&limit, bytes.to_string()).map_err(files::cannot("write", &limit))?;
+        }
+    }
+    Ok(())
+}
+
 /// Ends every process below `path` and waits until the last is gone.
 pub(crate) fn kill(path: &Path) -> Result<(), Error> {
     let deadline = Instant::now() + PATIENCE;

@@ -7,8 +7,9 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::checks::Checks;
 use super::host::{self, Host};
-use super::{CONTROL_PLANE_HOST, Cluster, Daemon, Error, network};
+use super::{CONTROL_PLANE_HOST, Cluster, Daemon, Error, cgroup, host_cgroup, network};
 use crate::{command, https};
 
 const API_PORT: u16 = 6443;
@@ -67,6 +68,11 @@ impl Cluster {
         &self.client
     }
 
+    /// A client that does not say who it is.
+    pub fn anonymous(&self) -> Result<https::Client, https::Error> {
+        https::Client::anonymous(&self.pki.cert("ca"))
+    }
+
     pub fn kubeconfig(&self) -> PathBuf {
         self.pki.kubeconfig("admin")
     }
@@ -96,6 +102,33 @@ impl Cluster {
     /// The daemon's process id on this machine.
     pub fn pid(&self, node: Option<&str>, daemon: Daemon) -> Result<Pid, Error> {
         Ok(self.host(node).pid(daemon.name())?)
+    }
+
+    /// All daemons of a host, of the first of the control plane if none is named, may have this many bytes
+    /// of memory together.
+    pub fn limit_memory(&self, host: Option<&str>, bytes: u64) -> Result<(), Error> {
+        let cgroup = host_cgroup(self.number, host.unwrap_or(CONTROL_PLANE_HOST));
+        Ok(cgroup::limit_memory(&cgroup, bytes)?)
+    }
+
+    /// What the API server of a host counts, `/metrics`.
+    pub fn metrics(&self, host: &str) -> Result<String, https::Error> {
+        let server = self
+            .api_servers()
+            .into_iter()
+            .find(|(name, _)| name == host);
+        let address = server.map_or_else(|| self.api_server(), |(_, address)| address);
+        let text = self.client.get(address, "/metrics")?.body;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// How comparisons of the API servers' caches with etcd ended so far.
+    pub fn cache_checks(&self) -> Result<Checks, https::Error> {
+        let mut all = Checks::default();
+        for (host, _) in self.api_servers() {
+            all.add(&self.metrics(&host)?);
+        }
+        Ok(all)
     }
 
     /// Sends a signal to a daemon. If that ends it, it is started again, as systemd would.

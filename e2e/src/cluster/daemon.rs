@@ -102,6 +102,7 @@ pub(super) struct Site<'a> {
     pub etcd_members: usize,
     pub api_servers: usize,
     pub flags: &'a [(Daemon, String)],
+    pub checked: bool,
 }
 
 /// The host that a daemon runs on.
@@ -170,10 +171,7 @@ impl Site<'_> {
             build: build(&program),
             program,
             args,
-            env: BTreeMap::from([
-                ("HOME".to_owned(), "/root".to_owned()),
-                ("PATH".to_owned(), path),
-            ]),
+            env: environment(daemon, self.checked, path),
             log: log.join(format!("{}.log", daemon.name())),
         }
     }
@@ -388,4 +386,18 @@ pub(super) fn build(program: &Path) -> String {
         .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
         .unwrap_or_default();
     format!("{} bytes, {} ms", meta.len(), changed.as_millis())
+}
+
+/// What a daemon finds in its environment.
+fn environment(daemon: Daemon, checked: bool, path: String) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::from([
+        ("HOME".to_owned(), "/root".to_owned()),
+        ("PATH".to_owned(), path),
+    ]);
+    if daemon == KubeApiserver && checked {
+        // Ours and upstream's: the caches are compared with etcd.
+        let check = "KUBE_WATCHCACHE_CONSISTENCY_CHECKER".to_owned();
+        all.insert(check, "true".to_owned());
+    }
+    all
 }

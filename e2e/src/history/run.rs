@@ -82,6 +82,8 @@ pub struct Report {
     pub history: History,
     /// Faults that could not be injected or healed, and why.
     pub failed: Vec<String>,
+    /// Caches of API servers that were found to differ from etcd.
+    pub different: Vec<String>,
     /// Why the cluster did not come back once everything was healed.
     pub stuck: Vec<String>,
     /// How often each lie was told.
@@ -173,6 +175,7 @@ fn on(cluster: &Cluster, options: &Options) -> Result<Report, Error> {
     Ok(Report {
         verdict,
         history,
+        different: cluster.cache_checks()?.different,
         failed,
         stuck,
         lies: proxy.as_ref().map_or_else(Vec::new, Proxy::lies),
@@ -272,6 +275,7 @@ pub fn judge(dir: &Path) -> Result<Report, Error> {
     Ok(Report {
         verdict: check::check(&history),
         history,
+        different: Vec::new(),
         failed: Vec::new(),
         stuck: Vec::new(),
         lies: Vec::new(),
@@ -281,7 +285,7 @@ pub fn judge(dir: &Path) -> Result<Report, Error> {
 impl Report {
     /// Whether no rule was broken and the cluster came back from every fault.
     pub fn is_clean(&self) -> bool {
-        self.verdict.violations.is_empty() && self.stuck.is_empty()
+        self.verdict.violations.is_empty() && self.stuck.is_empty() && self.different.is_empty()
     }
 
     /// Everything that there is to say, for people.
@@ -305,6 +309,9 @@ impl Report {
         }
         for failed in &self.failed {
             text.push_str(&format!("a fault failed: {failed}\n"));
+        }
+        for cache in &self.different {
+            text.push_str(&format!("a cache differed from etcd: {cache}\n"));
         }
         for stuck in &self.stuck {
             text.push_str(&format!("it did not come back: {stuck}\n"));

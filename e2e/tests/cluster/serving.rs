@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use e2e::cluster::Daemon;
+
 use super::fixture::{Fixture, SOON, eventually};
 use super::load::page;
 
@@ -75,4 +77,24 @@ fn commands_run_in_a_container_with_its_input_and_exit_code() {
         .kubectl(&["exec", "shell", "--", "sh", "-c", "exit 7"])
         .unwrap_err();
     assert!(failed.to_string().contains("exit code 7"), "{failed}");
+}
+
+/// While the other tests use the cluster, each cache is compared with etcd all the time.
+#[test]
+fn what_the_api_server_holds_is_what_etcd_holds() {
+    let fixture = &*CLUSTER;
+    let ours = !fixture
+        .spec
+        .upstream
+        .runs(Daemon::KubeApiserver, "control-plane");
+    // Upstream's compares every five minutes.
+    let least = if ours { 50 } else { 0 };
+    let checks = eventually(SOON, || {
+        let checks = fixture.cluster.cache_checks().map_err(|e| e.to_string())?;
+        if checks.equal >= least || !checks.different.is_empty() {
+            return Ok(checks);
+        }
+        Err(format!("{checks:?}"))
+    });
+    assert_eq!(checks.different, Vec::<String>::new());
 }

@@ -76,6 +76,7 @@ fn clients_are_told_the_truth_while_daemons_are_killed_and_paused() {
     let text = report.text();
     assert!(report.verdict.violations.is_empty(), "{text}");
     assert_eq!(report.failed, Vec::<String>::new());
+    assert_eq!(report.different, Vec::<String>::new());
     assert_eq!(report.verdict.unobserved, 0, "{text}");
     // It saw something to judge.
     let counts = report.history.counts();

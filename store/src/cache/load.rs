@@ -9,24 +9,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::inbox::Received;
 use super::run::Again;
 use super::{Cache, Entries, Phase, State};
 use crate::entry::{Entry, Undecodable};
-use crate::etcd::{self, pb, prefix_end};
-use crate::line::{Batch, Epoch, RawEvent, revision};
-use crate::read::list::not_utf8;
+use crate::etcd::{self, pb};
+use crate::line::{Batch, Epoch, RawEvent};
 use crate::read::pages::Pages;
-
-/// For one chunk of a streamed list.
-const CHUNK: Duration = Duration::from_secs(30);
 
 /// Why a list failed.
 #[derive(thiserror::Error, Debug)]
@@ -37,10 +32,6 @@ pub(super) enum LoadError {
     Shared(Arc<etcd::Error>),
     #[error(transparent)]
     Undecodable(#[from] Undecodable),
-    #[error("a streamed list stopped for {CHUNK:?}")]
-    Slow,
-    #[error("a streamed list ended early")]
-    Cut,
 }
 
 /// The last event of each key that came while the list was read.
@@ -49,6 +40,30 @@ struct Overlay {
     events: HashMap<Box<str>, (i64, Option<Bytes>)>,
     /// Every event up to this revision has been seen.
     through: i64,
+}
+
+/// Keys below the collection's path that are not its own.
+#[derive(Default)]
+struct Strange {
+    count: u64,
+    first: Option<String>,
+}
+
+impl Strange {
+    fn note(&mut self, key: &[u8]) {
+        self.count += 1;
+        self.first
+            .get_or_insert_with(|| String::from_utf8_lossy(key).into_owned());
+    }
+
+    fn tell(self, cache: &Cache) {
+        let Some(first) = self.first else { return };
+        cache.metrics.strange_keys.add(self.count);
+        warn!(
+            resource = %cache.config.path, count = self.count, example = first,
+            "keys in etcd that no API server writes are left alone"
+        );
+    }
 }
 
 impl Overlay {
@@ -92,7 +107,13 @@ impl Cache {
             let mut fetch = std::pin::pin!(self.fetch(&known));
             loop {
                 tokio::select! {
-                    fetched = &mut fetch => break fetched?,
+                    fetched = &mut fetch => match fetched {
+                        // Not a failure: the next list is at a newer revision.
+                        Err(LoadError::Etcd(etcd::Error::Compacted)) => {
+                            return Ok(Some(Again::Compacted));
+                        }
+                        fetched => break fetched?,
+                    },
                     received = self.inbox.pop() => match received {
                         Received::Lost => return Ok(Some(Again::Lost)),
                         Received::Batch(batch) => {
@@ -138,49 +159,14 @@ impl Cache {
     /// All objects at one revision.
     async fn fetch(&self, known: &Entries) -> Result<(i64, Vec<Arc<Entry>>), LoadError> {
         let at = self.line.ask().await.map_err(LoadError::Shared)?;
-        let mut entries = Vec::new();
-        if self.line.range_stream() {
-            match self.stream(at, known, &mut entries).await {
-                Err(LoadError::Etcd(etcd::Error::Unimplemented)) => self.line.no_range_stream(),
-                other => return other.map(|()| (at, entries)),
-            }
-        }
-        entries.clear();
+        let (mut entries, mut strange) = (Vec::new(), Strange::default());
         let mut pages = Pages::new(self.etcd_key(""), at);
-        while let Some(page) = pages.next(&self.line.client).await? {
-            self.take(page.kvs, known, &mut entries).await?;
+        while let Some(page) = pages.next(&self.line).await? {
+            self.take(page.kvs, known, &mut entries, &mut strange)
+                .await?;
         }
+        strange.tell(self);
         Ok((at, entries))
-    }
-
-    async fn stream(
-        &self,
-        at: i64,
-        known: &Entries,
-        entries: &mut Vec<Arc<Entry>>,
-    ) -> Result<(), LoadError> {
-        let key = Bytes::from(self.etcd_key(""));
-        let request = pb::RangeRequest {
-            range_end: prefix_end(&key),
-            key,
-            revision: at,
-            ..Default::default()
-        };
-        let mut chunks = self.line.client.range_stream(request).await?;
-        let mut whole = false;
-        loop {
-            let chunk = tokio::time::timeout(CHUNK, chunks.message())
-                .await
-                .map_err(|_| LoadError::Slow)?;
-            let Some(chunk) = chunk.map_err(etcd::Error::from)? else {
-                break;
-            };
-            let chunk = chunk.range_response.ok_or(LoadError::Cut)?;
-            // Only the last chunk has a header.
-            whole = revision(chunk.header.as_ref()).is_ok();
-            self.take(chunk.kvs, known, entries).await?;
-        }
-        if whole { Ok(()) } else { Err(LoadError::Cut) }
     }
 
     async fn take(
@@ -188,14 +174,14 @@ impl Cache {
         kvs: Vec<pb::KeyValue>,
         known: &Entries,
         entries: &mut Vec<Arc<Entry>>,
+        strange: &mut Strange,
     ) -> Result<(), Undecodable> {
-        let prefix = self.etcd_key("").len();
         entries.reserve(kvs.len());
         for kv in kvs {
-            let key = std::str::from_utf8(&kv.key[prefix..]).map_err(|_| not_utf8(&kv.key))?;
-            if !self.config.has_shape(key) {
+            let Some(key) = self.own_key(&kv.key) else {
+                strange.note(&kv.key);
                 continue;
-            }
+            };
             let same = known
                 .get(key)
                 .filter(|entry| entry.revision == kv.mod_revision);

@@ -25,6 +25,8 @@ pub(super) enum Again {
     Epoch,
     /// It fell behind what may wait.
     Lost,
+    /// etcd forgot the revision of the list while it was read.
+    Compacted,
     /// Its decoder changed, or it was found to differ from etcd.
     Asked,
     /// An undecodable value was overwritten; what lay between is not known.
@@ -79,10 +81,7 @@ impl Cache {
     fn unready(&self) {
         let mut state = self.state.write();
         if matches!(state.phase, Phase::Live { .. }) {
-            state.phase = Phase::Loading {
-                since: Instant::now(),
-                failure: None,
-            };
+            state.phase = Phase::loading();
         }
         drop(state);
         self.moved.notify_waiters();

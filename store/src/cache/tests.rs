@@ -197,3 +197,50 @@ async fn an_event_takes_only_the_entry_of_its_own_write() {
     step(&cache).await;
     assert_eq!(now(&cache), "6:||mine");
 }
+
+#[tokio::test]
+async fn first_objects_that_nobody_takes_are_let_go() {
+    let (line, cache) = still();
+    tokio::time::pause();
+    for (key, revision) in [("p", 5), ("q", 6), ("r", 7)] {
+        line.deliver(
+            vec![put(&format!("/registry/pods/a/{key}"), revision)],
+            revision,
+        );
+        step(&cache).await;
+    }
+    let query = WatchQuery {
+        scope: Scope::All,
+        filter: None,
+        begin: Begin::State {
+            at: At::Any,
+            end_bookmark: true,
+        },
+        bookmarks: true,
+        deadline: None,
+    };
+    let mut stalled = Watcher::open(&cache, query.clone()).await.unwrap();
+    let mut slow = Watcher::open(&cache, query).await.unwrap();
+    let snapshot = Arc::downgrade(&Arc::clone(
+        cache.state.read().objects.get("a/q").unwrap(),
+    ));
+    line.deliver(vec![put("/registry/pods/a/q", 8)], 8);
+    step(&cache).await;
+    cache.state.write().ring.reset(8);
+    for _ in 0..2 {
+        tokio::time::advance(std::time::Duration::from_secs(20)).await;
+        let event = slow.try_next().await.unwrap();
+        assert!(matches!(event, Some(Event::Added(_))), "{event:?}");
+        cache.trim();
+    }
+    assert!(matches!(
+        stalled.try_next().await,
+        Err(crate::End::Expired)
+    ));
+    assert_eq!(cache.metrics.watchers_stalled.get(), 1);
+    drop(slow);
+    assert!(
+        snapshot.upgrade().is_none(),
+        "nothing holds what was overwritten"
+    );
+}

@@ -38,11 +38,11 @@ pub(super) struct Member {
     channel: Channel,
 }
 
-type Chan = InterceptedService<Channel, RequireLeader>;
+pub(crate) type Chan = InterceptedService<Channel, RequireLeader>;
 
 /// Marks requests so that a member without a leader fails them.
 #[derive(Clone)]
-pub(super) struct RequireLeader;
+pub(crate) struct RequireLeader;
 
 impl tonic::service::Interceptor for RequireLeader {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -108,7 +108,7 @@ impl Member {
         MaintenanceClient::new(self.chan())
     }
 
-    fn chan(&self) -> Chan {
+    pub(super) fn chan(&self) -> Chan {
         InterceptedService::new(self.channel.clone(), RequireLeader)
     }
 }

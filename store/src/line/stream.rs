@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::assemble::{Assembler, OutOfOrder};
 use super::mark::Mark;
@@ -64,6 +64,7 @@ pub(super) async fn run(line: Arc<Line>) {
         wide: true,
         backoff,
         mark: None,
+        version: None,
     };
     loop {
         let lost = follow.stream().await;
@@ -90,6 +91,8 @@ struct Follow {
     backoff: Backoff,
     /// The last event of the history.
     mark: Option<Mark>,
+    /// What the last member said of its version.
+    version: Option<Option<Version>>,
 }
 
 impl Follow {
@@ -167,7 +170,18 @@ impl Follow {
             Ordering::Relaxed,
         );
         line.hear();
+        if self.version.replace(version) != Some(version) {
+            judge(line, version);
+        }
         if let Begin::Anew(replaced) = self.begin {
+            if replaced {
+                line.metrics.replaced.inc();
+                error!(
+                    revision = after,
+                    "etcd has another history than before: another cluster or a restored backup; \
+                     everything is listed anew and all watches end"
+                );
+            }
             line.begin(after, replaced);
             self.begin = Begin::Resume;
             self.mark = None;
@@ -228,6 +242,17 @@ fn check(line: &Line, response: &pb::WatchResponse, after: i64) -> Result<(), Lo
         return Err(Lost::Narrow);
     }
     Err(Lost::Cancelled(response.cancel_reason.clone()))
+}
+
+/// Tells once per version what is missing in it.
+fn judge(line: &Line, version: Option<Version>) {
+    let shortcoming = Version::shortcoming(version);
+    line.metrics
+        .shortcoming
+        .set(i64::from(shortcoming.is_some()));
+    if let Some(shortcoming) = shortcoming {
+        warn!(version = %Shown(version), "etcd falls short: {shortcoming}");
+    }
 }
 
 /// A version that may be unknown.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::page::Snapshot;
-use super::pages::Pages;
+use super::pages::{MAX_PAGE, Pages};
 use super::{At, Entries, Filter, PATIENCE, Page, Query, ReadError, Scope};
 use crate::cache::{Cache, State};
 use crate::entry::{Entry, Undecodable};
@@ -15,8 +15,9 @@ use crate::token::Token;
 
 /// Events that may be undone for a list of the past; more, and etcd is faster.
 const MAX_UNDO: usize = 10_000;
-/// Upstream's largest page while a filter lets few objects through.
-const MAX_PAGE: i64 = 10_000;
+/// How often a list of the newest state begins anew because etcd compacted it while it was read; the
+/// next compaction is minutes away.
+const RESTARTS: usize = 3;
 
 /// What a query asks for, after its token is read.
 struct Plan {
@@ -70,6 +71,14 @@ impl Plan {
                 resume: self.token(None, start),
             },
             None => ReadError::Expired,
+        }
+    }
+
+    /// The revision to read etcd at; 0 for the newest.
+    fn pinned(&self) -> i64 {
+        match self.at {
+            At::Exact(revision) => revision,
+            _ => 0,
         }
     }
 
@@ -167,29 +176,43 @@ impl Cache {
 
     /// From etcd itself.
     async fn list_stored(&self, plan: &Plan) -> Result<Page, ReadError> {
-        let exact = match plan.at {
-            At::Exact(revision) => revision,
-            _ => 0,
-        };
-        let scope = plan.scope.prefix();
         if let Scope::One(key) = &plan.scope {
-            let (entry, revision) = self
-                .get_stored(key, exact)
+            return self
+                .one_stored(key, plan)
                 .await
-                .map_err(|e| self.read_error(plan, e))?;
-            let entries = entry
-                .into_iter()
-                .filter(|e| plan.filter.as_ref().is_none_or(|f| f.matches(e)))
-                .collect();
-            let revision = not_older(plan, revision)?;
-            return Ok(Page {
-                entries: Entries::ready(entries),
-                revision,
-                next: None,
-                remaining: None,
-            });
+                .map_err(|e| self.read_error(plan, e));
         }
-        let mut pages = Pages::new(self.etcd_key(&scope), exact);
+        let mut restarts = 0;
+        loop {
+            match self.all_stored(plan).await {
+                // No revision was asked for: a newer one is as good.
+                Err(ReadError::Etcd(etcd::Error::Compacted))
+                    if plan.pinned() == 0 && restarts < RESTARTS =>
+                {
+                    restarts += 1;
+                }
+                read => return read.map_err(|e| self.read_error(plan, e)),
+            }
+        }
+    }
+
+    async fn one_stored(&self, key: &str, plan: &Plan) -> Result<Page, ReadError> {
+        let (entry, revision) = self.get_stored(key, plan.pinned()).await?;
+        let entries = entry
+            .into_iter()
+            .filter(|e| plan.filter.as_ref().is_none_or(|f| f.matches(e)))
+            .collect();
+        let revision = not_older(plan, revision)?;
+        Ok(Page {
+            entries: Entries::ready(entries),
+            revision,
+            next: None,
+            remaining: None,
+        })
+    }
+
+    async fn all_stored(&self, plan: &Plan) -> Result<Page, ReadError> {
+        let mut pages = Pages::new(self.etcd_key(&plan.scope.prefix()), plan.pinned());
         if let Some(start) = &plan.start {
             pages = pages.from(self.etcd_key(start));
         }
@@ -201,13 +224,9 @@ impl Cache {
             last: None,
             more: false,
             count: 0,
-            revision: exact,
+            revision: plan.pinned(),
         };
-        while let Some(page) = pages
-            .next(&self.line.client)
-            .await
-            .map_err(|e| self.read_error(plan, e.into()))?
-        {
+        while let Some(page) = pages.next(&self.line).await? {
             list.revision = not_older(plan, page.revision)?;
             list.count = page.count;
             list.more = page.more;
@@ -215,7 +234,7 @@ impl Cache {
                 break;
             }
             if plan.limit > 0 {
-                pages.widen(MAX_PAGE);
+                pages.widen();
             }
         }
         Ok(list.page(plan))
@@ -228,16 +247,14 @@ impl Cache {
         plan: &Plan,
         list: &mut Stored,
     ) -> Result<bool, ReadError> {
-        let prefix = self.etcd_key("").len();
         for kv in kvs {
             if plan.limit > 0 && list.entries.len() >= plan.limit {
                 list.more = true;
                 return Ok(true);
             }
-            let key = std::str::from_utf8(&kv.key[prefix..]).map_err(|_| not_utf8(&kv.key))?;
-            if !self.config.has_shape(key) {
+            let Some(key) = self.own_key(&kv.key) else {
                 continue;
-            }
+            };
             let entry = self.entry_of(key, &kv).await?;
             list.last = Some(key.to_owned());
             if plan.filter.as_ref().is_none_or(|f| f.matches(&entry)) {
@@ -282,13 +299,6 @@ fn not_older(plan: &Plan, revision: i64) -> Result<i64, ReadError> {
             current: revision,
         }),
         _ => Ok(revision),
-    }
-}
-
-pub(crate) fn not_utf8(key: &[u8]) -> Undecodable {
-    Undecodable {
-        key: String::from_utf8_lossy(key).into_owned(),
-        reason: "the key is not UTF-8".into(),
     }
 }
 

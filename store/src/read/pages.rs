@@ -1,12 +1,26 @@
-//! Reading a range from etcd in pages, all at one revision.
+//! Reading a range from etcd, all at one revision: in pages, and where etcd can (3.7) as a stream.
+//!
+//! The first page tells whether there is much, and pins the revision: only the last chunk of a stream
+//! has a header. A stream that breaks goes on in pages behind its last key, since the revision is known.
+
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::timeout;
+use tonic::Streaming;
+use tracing::debug;
 
-use crate::etcd::{Client, Error, pb, prefix_end};
-use crate::line::revision;
+use crate::etcd::{Error, pb, prefix_end};
+use crate::line::{Line, revision};
 
-/// Keys of one page. Small enough that a page of ordinary objects is a megabyte.
-pub(crate) const PAGE: i64 = 1000;
+/// Keys of the first page when all are wanted; the next ones grow and shrink towards [`PAGE_BYTES`],
+/// since an object may have a hundred bytes or a megabyte.
+const FIRST_PAGE: i64 = 100;
+const PAGE_BYTES: usize = 1 << 20;
+/// Keys of the longest page.
+pub(crate) const MAX_PAGE: i64 = 10_000;
+/// For one chunk of a stream.
+const CHUNK: Duration = Duration::from_secs(30);
 
 /// The pages of the range below a prefix.
 pub(crate) struct Pages {
@@ -16,14 +30,23 @@ pub(crate) struct Pages {
     revision: i64,
     limit: i64,
     keys_only: bool,
-    done: bool,
+    /// Somebody wants all of it.
+    whole: bool,
+    state: State,
+}
+
+enum State {
+    First,
+    Paging,
+    Streaming(Box<Streaming<pb::RangeStreamResponse>>),
+    Done,
 }
 
 /// One page.
 pub(crate) struct RawPage {
     pub(crate) kvs: Vec<pb::KeyValue>,
     pub(crate) revision: i64,
-    /// Keys from the beginning of this page to the end of the range.
+    /// Keys from the beginning of this page to the end of the range; not known within a stream.
     pub(crate) count: i64,
     pub(crate) more: bool,
 }
@@ -36,9 +59,10 @@ impl Pages {
             end: prefix_end(&key),
             key,
             revision,
-            limit: PAGE,
+            limit: FIRST_PAGE,
             keys_only: false,
-            done: false,
+            whole: true,
+            state: State::First,
         }
     }
 
@@ -50,7 +74,7 @@ impl Pages {
 
     /// At most so many keys in the next page.
     pub(crate) fn limit(mut self, limit: i64) -> Self {
-        self.limit = limit;
+        (self.limit, self.whole) = (limit, false);
         self
     }
 
@@ -60,40 +84,138 @@ impl Pages {
         self
     }
 
-    /// Doubles the pages, up to `most`: a filter lets few objects through.
-    pub(crate) fn widen(&mut self, most: i64) {
-        self.limit = (self.limit * 2).min(most);
+    /// Doubles the pages: a filter lets few objects through.
+    pub(crate) fn widen(&mut self) {
+        self.limit = (self.limit * 2).min(MAX_PAGE);
     }
 
     /// The next page; `None` after the last one.
-    pub(crate) async fn next(&mut self, client: &Client) -> Result<Option<RawPage>, Error> {
-        if self.done {
-            return Ok(None);
+    pub(crate) async fn next(&mut self, line: &Line) -> Result<Option<RawPage>, Error> {
+        loop {
+            match &mut self.state {
+                State::Done => return Ok(None),
+                State::Streaming(stream) => match chunk(stream).await {
+                    Ok(chunk) => return self.took(chunk).map(Some),
+                    // From behind the last key that came.
+                    Err(broken) if broken.is_unavailable() => {
+                        debug!(error = %broken, "streamed list goes on in pages");
+                        self.state = State::First;
+                    }
+                    Err(Error::Unimplemented) => {
+                        line.no_range_stream();
+                        self.state = State::Paging;
+                    }
+                    Err(other) => return Err(other),
+                },
+                State::Paging if self.whole && line.range_stream() => {
+                    match line.client.range_stream(self.request(0)).await {
+                        Ok(stream) => {
+                            line.metrics.list_streams.inc();
+                            self.state = State::Streaming(Box::new(stream));
+                        }
+                        Err(Error::Unimplemented) => line.no_range_stream(),
+                        Err(other) => return Err(other),
+                    }
+                }
+                State::First | State::Paging => {
+                    let response = line.client.range(self.request(self.limit)).await?;
+                    return self.took(response).map(Some);
+                }
+            }
         }
-        let response = client
-            .range(pb::RangeRequest {
-                key: self.key.clone(),
-                range_end: self.end.clone(),
-                limit: self.limit,
-                revision: self.revision,
-                keys_only: self.keys_only,
-                ..Default::default()
-            })
-            .await?;
+    }
+
+    fn request(&self, limit: i64) -> pb::RangeRequest {
+        pb::RangeRequest {
+            key: self.key.clone(),
+            range_end: self.end.clone(),
+            limit,
+            revision: self.revision,
+            keys_only: self.keys_only,
+            ..Default::default()
+        }
+    }
+
+    /// Moves behind what came.
+    fn took(&mut self, response: pb::RangeResponse) -> Result<RawPage, Error> {
+        let streamed = matches!(self.state, State::Streaming(_));
+        if self.whole && !streamed {
+            self.limit = adapted(self.limit, &response.kvs);
+        }
         if self.revision == 0 {
             self.revision = revision(response.header.as_ref())?;
         }
-        self.done = !response.more;
         if let Some(last) = response.kvs.last() {
             self.key = [&last.key[..], b"\0"].concat().into();
         } else if response.more {
             return Err(Error::Protocol("an empty page that is not the last"));
         }
-        Ok(Some(RawPage {
+        let last = if streamed {
+            response.header.is_some()
+        } else {
+            !response.more
+        };
+        if last {
+            self.state = State::Done;
+        } else if !streamed {
+            self.state = State::Paging;
+        }
+        Ok(RawPage {
             kvs: response.kvs,
             revision: self.revision,
             count: response.count,
-            more: response.more,
-        }))
+            more: !last,
+        })
+    }
+}
+
+/// How many keys to ask for after a page of `limit` keys had these.
+fn adapted(limit: i64, kvs: &[pb::KeyValue]) -> i64 {
+    let bytes: usize = kvs.iter().map(|kv| kv.key.len() + kv.value.len()).sum();
+    match bytes {
+        few if few < PAGE_BYTES / 2 => (limit * 2).min(MAX_PAGE),
+        many if many > PAGE_BYTES * 2 => (limit / 2).max(1),
+        _ => limit,
+    }
+}
+
+/// The next chunk of a stream. One that ends before its last chunk is broken.
+async fn chunk(
+    stream: &mut Streaming<pb::RangeStreamResponse>,
+) -> Result<pb::RangeResponse, Error> {
+    let broken = |why: String| Error::Unavailable(why);
+    let chunk = timeout(CHUNK, stream.message())
+        .await
+        .map_err(|_| broken(format!("a streamed list stopped for {CHUNK:?}")))??;
+    let chunk = chunk.ok_or_else(|| broken("a streamed list ended early".into()))?;
+    chunk
+        .range_response
+        .ok_or(Error::Protocol("a chunk of a list without keys"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_follow_the_size_of_objects() {
+        let page = |n: i64, size: usize| {
+            let kv = pb::KeyValue {
+                value: vec![0; size].into(),
+                ..Default::default()
+            };
+            vec![kv; n as usize]
+        };
+        let settled = |size: usize| {
+            let mut limit = FIRST_PAGE;
+            for _ in 0..20 {
+                limit = adapted(limit, &page(limit, size));
+            }
+            limit
+        };
+        assert_eq!(settled(0), MAX_PAGE);
+        assert_eq!(settled(1000), 800);
+        assert_eq!(settled(1 << 20), 1);
+        assert_eq!(settled(10 << 20), 1, "one is asked for whatever it weighs");
     }
 }

@@ -8,7 +8,7 @@ use crate::etcd::{Client, pb, prefix_end};
 /// A client of a test's etcd. Its calls panic where etcd refuses, since then the test is broken.
 #[derive(Clone)]
 pub struct Direct {
-    client: Client,
+    pub(super) client: Client,
 }
 
 impl Direct {
@@ -26,6 +26,39 @@ impl Direct {
     /// When etcd refuses.
     pub async fn put(&self, key: &str, value: &str) -> i64 {
         self.put_leased(&[(key, value)], 0).await
+    }
+
+    /// Writes a key that need not be text.
+    ///
+    /// # Panics
+    /// When etcd refuses.
+    pub async fn put_bytes(&self, key: &[u8], value: &[u8]) -> i64 {
+        let put = pb::PutRequest {
+            key: Bytes::copy_from_slice(key),
+            value: Bytes::copy_from_slice(value),
+            lease: 0,
+        };
+        self.transact([pb::request_op::Request::RequestPut(put)])
+            .await
+    }
+
+    /// How many keys begin with `prefix`.
+    ///
+    /// # Panics
+    /// When etcd refuses.
+    pub async fn count(&self, prefix: &str) -> i64 {
+        let key = Bytes::copy_from_slice(prefix.as_bytes());
+        let request = pb::RangeRequest {
+            range_end: prefix_end(&key),
+            key,
+            count_only: true,
+            ..Default::default()
+        };
+        self.client
+            .range(request)
+            .await
+            .expect("etcd answers")
+            .count
     }
 
     /// Writes keys in one revision, attached to a lease (0: none).
@@ -131,6 +164,10 @@ impl Direct {
     /// # Panics
     /// When etcd refuses.
     pub async fn revision(&self) -> i64 {
+        self.header().await.revision
+    }
+
+    pub(super) async fn header(&self) -> pb::ResponseHeader {
         let key = Bytes::from_static(b"/");
         let request = pb::RangeRequest {
             range_end: prefix_end(&key),
@@ -139,6 +176,6 @@ impl Direct {
             ..Default::default()
         };
         let response = self.client.range(request).await.expect("etcd answers");
-        response.header.expect("etcd sends headers").revision
+        response.header.expect("etcd sends headers")
     }
 }

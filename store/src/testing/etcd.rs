@@ -54,6 +54,8 @@ pub struct Etcd {
     /// All members of its cluster, as etcd's flag has them.
     cluster: String,
     tls: Option<Tls>,
+    /// Of the database, in bytes.
+    quota: Option<u64>,
     child: Option<Child>,
 }
 
@@ -90,6 +92,19 @@ impl Etcd {
         etcd
     }
 
+    /// Starts a member whose database may become this large.
+    ///
+    /// # Panics
+    /// As [`Etcd::start`].
+    pub async fn start_limited(binary: &Path, quota: u64) -> Self {
+        let mut etcd = Self::new(binary, 0);
+        etcd.quota = Some(quota);
+        etcd.cluster = etcd.peer();
+        etcd.run();
+        etcd.serves().await;
+        etcd
+    }
+
     /// Starts a cluster of `n` members and waits until it serves.
     ///
     /// # Panics
@@ -116,6 +131,7 @@ impl Etcd {
             peer_port: free_port(),
             cluster: String::new(),
             tls: None,
+            quota: None,
             child: None,
         }
     }
@@ -266,6 +282,9 @@ impl Etcd {
             ])
             .stdout(Stdio::null())
             .stderr(log);
+        if let Some(quota) = self.quota {
+            command.args(["--quota-backend-bytes", &quota.to_string()]);
+        }
         if let Some(Tls { ca, cert, key }) = &self.tls {
             command
                 .arg("--client-cert-auth")

@@ -46,17 +46,6 @@ impl Cursor {
         self.seat.bucket()
     }
 
-    /// Whether there may be events to hand out.
-    pub(super) fn is_behind(&self, ring: &Ring) -> bool {
-        !self.linked.is_empty()
-            || self.at < self.scan_to
-            || if self.seat.is_all() {
-                self.at < ring.next()
-            } else {
-                self.at <= self.seat.head()
-            }
-    }
-
     /// The next event to look at; the cursor moves past it.
     pub(super) fn next<'a>(&mut self, ring: &'a Ring) -> Result<Next<'a>, End> {
         if self.linked.is_empty() && self.at >= self.scan_to {
