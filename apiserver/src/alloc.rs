@@ -16,6 +16,7 @@ use proto::path::{FieldError, Reason};
 use proto::{Value, meta};
 
 use crate::config::Config;
+use crate::registry::strategies::service;
 use crate::registry::strategy::{Finish, Hooks};
 use crate::server::Server;
 use crate::status::Failure;
@@ -137,6 +138,7 @@ impl Taken {
     }
 
     async fn allocate(&mut self, new: &mut Value, old: Option<&Value>) -> Result<(), Failure> {
+        service::link(new, old);
         let configured = self.server.allocators.addresses.families();
         families::complete(new, old, &configured)?;
         self.cluster_ips(new, old).await?;

@@ -13,15 +13,21 @@ use store::{Collection, Forms};
 use crate::object::Type;
 
 pub mod before;
+pub mod declarative;
 pub mod decoder;
 pub mod defaults;
 pub mod equal;
 pub mod follow;
 pub mod generic;
+pub mod metadata;
+pub mod rehearsal;
+pub mod resource_names;
 pub mod rules;
+pub mod shown;
 pub mod strategies;
 pub mod strategy;
 pub mod warnings;
+pub mod webhook;
 
 pub use strategy::{Cx, Strategy};
 
@@ -39,6 +45,25 @@ pub struct Endpoint {
     pub decoder: Arc<decoder::Objects>,
     /// What is made of entries besides their stored bytes, shared by all endpoints.
     pub forms: Arc<Forms>,
+}
+
+/// The type in which a resource is served and the one in which it is stored; none if it is not stored.
+fn types(resource: &'static Resource) -> Option<(Type, Type)> {
+    let storage = resource.storage.as_ref()?;
+    let kind = resource.kind;
+    let served = Type {
+        group: resource.group,
+        version: resource.version,
+        kind,
+        message: resource.message,
+    };
+    let hub = Type {
+        group: storage.group,
+        version: storage.version,
+        kind,
+        message: storage.message,
+    };
+    Some((served, hub))
 }
 
 /// Everything that is served from storage.
@@ -65,20 +90,10 @@ impl Registry {
             let Some(storage) = &resource.storage else {
                 continue;
             };
+            let Some((served, hub)) = types(resource) else {
+                continue;
+            };
             let strategy = strategies::of(resource);
-            let kind = resource.kind;
-            let served = Type {
-                group: resource.group,
-                version: resource.version,
-                kind,
-                message: resource.message,
-            };
-            let hub = Type {
-                group: storage.group,
-                version: storage.version,
-                kind,
-                message: storage.message,
-            };
             let (collection, decoder) = opened
                 .entry(storage.prefix)
                 .or_insert_with(|| {

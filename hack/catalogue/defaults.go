@@ -25,6 +25,7 @@ var conditional = map[string]string{
 	"apps/v1.RollingUpdateStatefulSetStrategy.maxUnavailable": "only for type RollingUpdate",
 	"apps/v1.RollingUpdateStatefulSetStrategy.partition":      "only for type RollingUpdate",
 	"apps/v1.StatefulSetUpdateStrategy.rollingUpdate":         "only for type RollingUpdate",
+	"apps/v1.StatefulSetUpdateStrategy.type":                  "together with rollingUpdate, which is not defaulted beside it",
 	"core/v1.ConfigMap.data":                                  "an empty map, which has no wire form",
 	"core/v1.Container.imagePullPolicy":                       "by the tag of the image",
 	"core/v1.EphemeralContainerCommon.imagePullPolicy":        "by the tag of the image",

@@ -60,6 +60,7 @@ func run(dir string) error {
 		{"proto/catalogue/kinds.txt", cat.writeKinds},
 		{"proto/catalogue/gates.txt", gates.write},
 		{"proto/catalogue/resources.txt", resources.write},
+		{"proto/catalogue/validations.txt", cat.writeValidations},
 		{"apiserver/src/bootstrap/rbac.txt", writeRBAC},
 		{"apiserver/src/bootstrap/flowcontrol.txt", writeFlowControl},
 	} {

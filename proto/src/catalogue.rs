@@ -438,4 +438,11 @@ pub fn gates() -> &'static [Gate] {
     GATES
 }
 
+/// The rules of declarative validation, as the text that `hack/catalogue` writes: its head says how to
+/// read it. The API server makes a tree of them.
+#[must_use]
+pub fn validations() -> &'static str {
+    include_str!("../catalogue/validations.txt")
+}
+
 include!(concat!(env!("OUT_DIR"), "/tables.rs"));

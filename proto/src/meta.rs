@@ -4,6 +4,7 @@
 //! another type than the schema says, reads as Go's zero value. [`set`] keeps a tree conformed: a zero
 //! value is absence.
 
+pub mod address;
 mod condition;
 pub mod names;
 mod object;

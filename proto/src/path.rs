@@ -250,6 +250,8 @@ pub struct Errors<'a> {
     root: &'a Value,
     index: Option<Index<'a>>,
     found: Vec<FieldError>,
+    /// Places of what other rules may find too.
+    covered: Vec<usize>,
 }
 
 impl<'a> Errors<'a> {
@@ -259,6 +261,50 @@ impl<'a> Errors<'a> {
             root,
             index: None,
             found: Vec::new(),
+            covered: Vec::new(),
+        }
+    }
+
+    /// What `find` adds, declarative rules may find as well: then [`Errors::supersede`] drops it.
+    pub fn covered(&mut self, find: impl FnOnce(&mut Self)) {
+        let before = self.found.len();
+        find(self);
+        self.covered.extend(before..self.found.len());
+    }
+
+    /// Drops covered errors for those of the same reason and field from a place on.
+    pub fn supersede(&mut self, from: usize) {
+        let (older, newer) = self.found.split_at(from.min(self.found.len()));
+        // What a field is and what became of it are two things, which upstream tells by their origins.
+        let change = |e: &FieldError| e.detail.starts_with("field ");
+        let again = |e: &FieldError| {
+            let same = |n: &FieldError| {
+                n.reason == e.reason && n.field == e.field && change(n) == change(e)
+            };
+            newer.iter().any(same)
+        };
+        let mut gone: Vec<usize> = std::mem::take(&mut self.covered);
+        gone.retain(|i| older.get(*i).is_some_and(again));
+        for i in gone.into_iter().rev() {
+            self.found.remove(i);
+        }
+    }
+
+    /// Drops errors that say what an earlier one says. Upstream's rules check some things more than
+    /// once; `ErrorList.Filter`, through which what they find goes, drops what is repeated.
+    pub fn dedup(&mut self) {
+        if self.found.len() < 2 {
+            return;
+        }
+        let covered = std::mem::take(&mut self.covered);
+        let mut seen = HashSet::new();
+        for (i, error) in std::mem::take(&mut self.found).into_iter().enumerate() {
+            if seen.insert(error.to_string()) {
+                if covered.contains(&i) {
+                    self.covered.push(self.found.len());
+                }
+                self.found.push(error);
+            }
         }
     }
 

@@ -4,10 +4,13 @@
 
 use ipnet::IpNet;
 use proto::catalogue::names as n;
-use proto::path::{FieldError, Reason, quote};
+use proto::path::{Errors, FieldError, Reason, quote};
+use proto::view::core_v1::Service;
+use proto::view::{Node, View};
 use proto::{Value, meta};
 
 use super::{cluster_ips, is_headless, type_of};
+use crate::registry::strategies::service::validation;
 use crate::status::Failure;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,7 +134,7 @@ pub fn complete(
         new.set(&[n::SPEC, n::IP_FAMILY_POLICY], inferred);
     }
     let policy = policy(new).unwrap_or_default().to_owned();
-    refuse(new, related(new))?;
+    refuse(new, related(new, old))?;
     let errors = reconcile(new, old, &policy, configured);
     refuse(new, errors)?;
     let mut families = of(new);
@@ -179,66 +182,13 @@ fn error(field: &str, value: String, detail: &str) -> FieldError {
     }
 }
 
-/// What must hold of addresses and families before they can be reconciled: a part of upstream's
-/// `ValidateServiceClusterIPsRelatedFields`, whose whole runs in the strategy's validation.
-fn related(service: &Value) -> Vec<FieldError> {
-    const FIELD: &str = "spec.clusterIPs";
-    let ips = cluster_ips(service);
-    let shown = super::list_text(&ips);
-    let single = service
-        .at(&[n::SPEC, n::CLUSTER_IP])
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let mut errors = Vec::new();
-    match (single, ips.first()) {
-        ("", None) => {}
-        ("", Some(_)) => errors.push(error(
-            FIELD,
-            shown.clone(),
-            "must be empty when `clusterIP` is not specified",
-        )),
-        (_, None) => errors.push(FieldError {
-            reason: Reason::Required,
-            ..error(FIELD, String::new(), "")
-        }),
-        (single, Some(first)) if single != first => {
-            errors.push(error(
-                FIELD,
-                shown.clone(),
-                "first value must match `clusterIP`",
-            ));
-        }
-        _ => {}
-    }
-    for (i, ip) in ips.iter().enumerate() {
-        if i == 0 && ip == "None" {
-            if ips.len() > 1 {
-                errors.push(error(
-                    FIELD,
-                    shown.clone(),
-                    "'None' must be the first and only value",
-                ));
-            }
-        } else if Family::of_ip(ip).is_none() {
-            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            errors.push(error(&format!("{FIELD}[{i}]"), quote(ip), detail));
-        }
-    }
-    if ips.len() > 2 {
-        errors.push(error(FIELD, shown, "may only hold up to 2 values"));
-    }
-    if errors.is_empty() && !is_headless(service) {
-        for (i, (ip, family)) in ips.iter().zip(of(service)).enumerate() {
-            if Family::of_ip(ip) != Some(family) {
-                let detail = format!(
-                    "expected an {} value as indicated by `ipFamilies[{i}]`",
-                    family.text()
-                );
-                errors.push(error(&format!("{FIELD}[{i}]"), quote(ip), &detail));
-            }
-        }
-    }
-    errors
+/// What must hold of addresses and families before they can be reconciled; all of it is asked again in
+/// the strategy's validation.
+fn related(service: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let spec = |object| Service::of(Node::new(object)).spec();
+    let mut errors = Errors::new(service);
+    validation::cluster_ips(spec(service), old.map(spec), &mut errors);
+    errors.into_vec()
 }
 
 /// Policy, families and addresses must go together; families are inferred from addresses.

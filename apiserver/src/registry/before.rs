@@ -6,11 +6,18 @@ use proto::catalogue::{GcPolicy, Resource, ResourceFlags};
 use proto::path::{Errors, FieldError};
 use proto::{NameId, Value, meta, time};
 
+use super::declarative;
+use super::equal;
+use super::metadata;
 use super::strategy::{Cx, Part, Strategy};
 use crate::options::{DeleteOptions, Propagation};
 use crate::status::Failure;
 
 use proto::meta::{FINALIZER_FOREGROUND as FOREGROUND, FINALIZER_ORPHAN as ORPHAN};
+
+mod owners;
+
+pub use owners::{AFTER_ADMISSION, ON_ARRIVAL, dedup_owner_references};
 
 /// Removes what only the server may set, on creates.
 pub fn wipe_system_fields(object: &mut Value) {
@@ -21,11 +28,16 @@ pub fn wipe_system_fields(object: &mut Value) {
         n::DELETION_GRACE_PERIOD_SECONDS,
         n::UID,
         n::SELF_LINK,
-        n::RESOURCE_VERSION,
-        n::GENERATION,
     ] {
         metadata.remove(field);
     }
+}
+
+/// What happens to a new object as soon as it is decoded: system fields go, the namespace is the
+/// path's.
+pub fn receive(object: &mut Value, resource: &Resource, namespace: &str) -> Result<(), Failure> {
+    wipe_system_fields(object);
+    match_namespace(object, if resource.namespaced { namespace } else { "" })
 }
 
 /// Sets what the server gives every new object.
@@ -78,17 +90,23 @@ pub fn create(
     if strategy.generation {
         meta::metadata_mut(object).insert(n::GENERATION, 1);
     }
+    let mut warnings = (strategy.early_warnings)(object);
     (strategy.prepare_create)(cx, object);
     let errors = {
         let mut errors = Errors::new(object);
+        metadata::created(resource, strategy, object, &mut errors);
         (strategy.validate)(cx, object, &mut errors);
         if errors.is_empty() {
-            meta::validate_object_meta(object, resource.namespaced, strategy.name, &mut errors);
+            let namespaced = resource.namespaced;
+            let name = meta::names::path_segment_name;
+            meta::validate_object_meta(object, namespaced, name, &mut errors);
         }
+        errors.dedup();
+        declared(resource, strategy, object, None, &mut errors);
         errors.into_vec()
     };
     refuse(resource, object, errors)?;
-    let warnings = (strategy.warnings)(object, None);
+    warnings.append(&mut (strategy.warnings)(object, None));
     (strategy.canonicalize)(object);
     Ok(warnings)
 }
@@ -115,7 +133,7 @@ pub fn update(
         Some(part) => (part.prepare_update)(cx, new, old),
         None => {
             (strategy.prepare_update)(cx, new, old);
-            if strategy.generation && changed_outside_metadata_and_status(new, old) {
+            if strategy.generation && changed(resource, new, old) {
                 let generation = meta::generation(old).unwrap_or(0) + 1;
                 meta::metadata_mut(new).insert(n::GENERATION, generation);
             }
@@ -141,10 +159,13 @@ pub fn update(
             &mut errors,
         );
         meta::validate_object_meta_update(new, old, &mut errors);
+        metadata::updated(resource, strategy, part.is_some(), new, &mut errors);
         match part {
             Some(part) => (part.validate_update)(cx, new, old, &mut errors),
             None => (strategy.validate_update)(cx, new, old, &mut errors),
         }
+        errors.dedup();
+        declared(resource, strategy, new, Some(old), &mut errors);
         errors.into_vec()
     };
     refuse(resource, new, errors)?;
@@ -154,6 +175,21 @@ pub fn update(
     };
     (strategy.canonicalize)(new);
     Ok(warnings)
+}
+
+/// What the tags of the stored type say, where the strategy leaves it to them.
+fn declared<'a>(
+    resource: &Resource,
+    strategy: &Strategy,
+    new: &'a Value,
+    old: Option<&'a Value>,
+    errors: &mut Errors<'a>,
+) {
+    if let (Some(options), Some(storage)) = (strategy.declarative, &resource.storage) {
+        let found = errors.len();
+        declarative::validate(storage.message, new, old, options, errors);
+        errors.supersede(found);
+    }
 }
 
 fn refuse(resource: &Resource, object: &Value, errors: Vec<FieldError>) -> Result<(), Failure> {
@@ -183,7 +219,17 @@ fn copy_if_set(new: &mut Value, old: &Value, field: NameId) {
     }
 }
 
-/// The rule of `metadata.generation` for resources with a spec.
+/// The rule of `metadata.generation` for resources with a spec, by the types of what is stored.
+fn changed(resource: &Resource, new: &Value, old: &Value) -> bool {
+    const SKIPPED: [NameId; 4] = [n::METADATA, n::STATUS, n::KIND, n::API_VERSION];
+    let Some(storage) = &resource.storage else {
+        return changed_outside_metadata_and_status(new, old);
+    };
+    let mut fields = storage.message.fields();
+    fields.any(|field| !SKIPPED.contains(&field.name) && !equal::alike_in(new, old, field))
+}
+
+/// The same of any object, by what it looks like.
 #[must_use]
 pub fn changed_outside_metadata_and_status(new: &Value, old: &Value) -> bool {
     fn rest(v: &Value) -> impl Iterator<Item = (&proto::Name, &Value)> {
@@ -424,3 +470,6 @@ fn collector_finalizer(
         None => (resource.gc == GcPolicy::Orphan).then_some(ORPHAN),
     }
 }
+
+#[cfg(test)]
+mod tests;

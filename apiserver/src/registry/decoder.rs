@@ -111,7 +111,9 @@ impl Decoder for Objects {
         }
         let labels = Labels::new(meta.labels());
         let fields = Fields::new(&self.names, values.iter().map(AsRef::as_ref));
-        Ok(Entry::new(key, revision, body.clone(), labels, fields))
+        drop(values);
+        // Moved: a clone would leave a count of owners behind with every object.
+        Ok(Entry::new(key, revision, body, labels, fields))
     }
 
     fn body_at(&self, entry: &Entry, revision: i64) -> Bytes {
@@ -145,5 +147,50 @@ mod tests {
         }
         // Upstream takes the label and never has a value for it.
         assert_eq!(lost, [("pods", "status.podIPs")]);
+    }
+
+    #[test]
+    fn what_is_no_object_of_its_resource_is_refused_and_never_guessed() {
+        let resource = catalogue::resources()
+            .iter()
+            .find(|r| r.name == "configmaps" && r.version == "v1")
+            .unwrap();
+        let storage = resource.storage.as_ref().unwrap();
+        let hub = Type {
+            group: storage.group,
+            version: storage.version,
+            kind: resource.kind,
+            message: storage.message,
+        };
+        let decoder = Objects::new(hub, strategies::of(resource), resource);
+        let entry = |value: &[u8]| decoder.entry("a/b", Bytes::copy_from_slice(value), 7);
+        let stored = |kind: &str, raw: &[u8]| {
+            // runtime.Unknown: the type (version and kind), then the object.
+            let field = |tag: u8, text: &[u8]| [&[tag, text.len() as u8], text].concat();
+            let types = [field(0x0a, b"v1"), field(0x12, kind.as_bytes())].concat();
+            [&b"k8s\0"[..], &field(0x0a, &types), &field(0x12, raw)].concat()
+        };
+        // metadata: {name: "b"}, data: {"k": "v"}
+        let raw = b"\x0a\x03\x0a\x01b\x12\x06\x0a\x01k\x12\x01v";
+        let good = stored("ConfigMap", raw);
+        assert!(entry(&good).is_ok());
+        // Between its two fields an envelope is whole, around an object that has nothing.
+        let between = good.len() - 2 - raw.len();
+        for cut in (0..good.len()).filter(|cut| *cut != between) {
+            assert!(entry(&good[..cut]).is_err(), "cut after {cut} bytes");
+        }
+        for (value, why) in [
+            (&b"k8s:enc:aescbc:v1:key1:0123456789"[..], "sealed"),
+            (
+                b"k8s:enc:kms:v9:name:0123456789",
+                "sealed by what is not known",
+            ),
+            (b"{\"kind\":\"ConfigMap\",\"apiVersion\":\"v1\"}", "JSON"),
+            (&stored("Secret", raw), "another kind"),
+            (&stored("Nobody", raw), "a kind that nobody knows"),
+            (&stored("ConfigMap", b"\xff\xff\xff\xff"), "no message"),
+        ] {
+            assert!(entry(value).is_err(), "{why}");
+        }
     }
 }

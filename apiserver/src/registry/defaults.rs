@@ -7,14 +7,28 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use proto::catalogue::{Kind, Shape};
+use proto::catalogue::{Flags, Kind, Shape};
+use proto::quantity::{MILLI, Quantity};
 use proto::{MsgId, NameId, Value, codec};
+
+use super::Strategy;
+use crate::object::{self, Type};
+use crate::status::Failure;
 
 /// What one message has to default: own constants, and the fields below which there are some.
 #[derive(Default)]
 struct Plan {
-    constants: Vec<(NameId, Value)>,
+    constants: Vec<Constant>,
+    /// Amounts by name, which are kept in thousandths.
+    amounts: Vec<NameId>,
     below: Vec<(NameId, Shape, MsgId)>,
+}
+
+struct Constant {
+    field: NameId,
+    value: Value,
+    /// Whether an empty string is something else than none.
+    pointer: bool,
 }
 
 type Plans = HashMap<MsgId, Plan>;
@@ -45,7 +59,14 @@ fn build(message: MsgId, plans: &mut Plans) {
         if let Some(json) = field.default() {
             let value =
                 codec::json::parse(json.as_bytes()).expect("defaults of the catalogue are JSON");
-            plan.constants.push((field.name, value));
+            plan.constants.push(Constant {
+                field: field.name,
+                value,
+                pointer: field.has(Flags::POINTER),
+            });
+        }
+        if (field.shape, field.kind) == (Shape::Map, Kind::Quantity) {
+            plan.amounts.push(field.name);
         }
         if let Kind::Message(below) = field.kind {
             build(below, plans);
@@ -60,7 +81,7 @@ fn prune(plans: &mut Plans) {
     loop {
         let barren: Vec<MsgId> = plans
             .iter()
-            .filter(|(_, p)| p.constants.is_empty() && p.below.is_empty())
+            .filter(|(_, p)| p.constants.is_empty() && p.amounts.is_empty() && p.below.is_empty())
             .map(|(m, _)| *m)
             .collect();
         if barren.is_empty() {
@@ -75,6 +96,24 @@ fn prune(plans: &mut Plans) {
     }
 }
 
+/// Defaults an object in the version that a request has it in, then brings it into the hub's.
+pub fn complete(
+    strategy: &Strategy,
+    served: &Type,
+    hub: &Type,
+    mut object: Value,
+) -> Result<Value, Failure> {
+    apply(&mut object, served.message);
+    if served.message == hub.message {
+        (strategy.default)(&mut object);
+        return Ok(object);
+    }
+    let mut object = object::convert(object, served, hub)?;
+    apply(&mut object, hub.message);
+    (strategy.default)(&mut object);
+    Ok(object)
+}
+
 /// Sets every absent field that has a constant default, in the whole tree.
 pub fn apply(object: &mut Value, message: MsgId) {
     walk(object, message, plans(message));
@@ -84,11 +123,17 @@ fn walk(object: &mut Value, message: MsgId, plans: &Plans) {
     let (Some(plan), Some(map)) = (plans.get(&message), object.as_map_mut()) else {
         return;
     };
-    for (name, value) in &plan.constants {
-        let there = map.entry(*name);
-        // An empty string is "not set" to upstream's functions as well.
-        if there.is_null() || there.as_str() == Some("") {
-            *there = value.clone();
+    for constant in &plan.constants {
+        let there = map.entry(constant.field);
+        // To upstream's functions an empty string is "not set" as well, unless they look at a pointer.
+        if there.is_null() || there.as_str() == Some("") && !constant.pointer {
+            *there = constant.value.clone();
+        }
+    }
+    for name in &plan.amounts {
+        let amounts = map.get_mut(*name).and_then(Value::as_map_mut);
+        for (_, amount) in amounts.into_iter().flat_map(proto::Map::iter_mut) {
+            round_up(amount);
         }
     }
     for (name, shape, below) in &plan.below {
@@ -105,5 +150,29 @@ fn walk(object: &mut Value, message: MsgId, plans: &Plans) {
             }
             _ => {}
         }
+    }
+}
+
+/// Rounds an amount up to thousandths (`SetDefaults_ResourceList`).
+fn round_up(amount: &mut Value) {
+    let parsed = amount.as_str().and_then(|text| text.parse().ok());
+    if let Some((rounded, false)) = parsed.map(|q: Quantity| q.round_up(MILLI)) {
+        *amount = rounded.to_string().into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::catalogue::messages::core_v1::RESOURCE_REQUIREMENTS;
+
+    use super::*;
+
+    #[test]
+    fn amounts_are_kept_in_thousandths() {
+        let parse = |text: &str| codec::json::parse(text.as_bytes()).unwrap();
+        let mut value = parse(r#"{"limits":{"a":"1n","b":"1500u","c":"1500m","d":"1Gi"}}"#);
+        apply(&mut value, RESOURCE_REQUIREMENTS);
+        let rounded = r#"{"limits":{"a":"1m","b":"2m","c":"1500m","d":"1Gi"}}"#;
+        assert_eq!(value, parse(rounded));
     }
 }

@@ -17,7 +17,7 @@ use super::before;
 use super::strategy::{Cx, Finish, Part};
 use crate::admission::{self, Operation};
 use crate::auth::User;
-use crate::authz::{Attributes, Decision, refusal};
+use crate::authz::{self, Attributes, Decision, refusal};
 use crate::managed;
 use crate::object;
 use crate::options::WriteOptions;
@@ -99,6 +99,7 @@ impl<'a> Write<'a> {
             now: &clock.text,
             now_seconds: clock.seconds,
             dry_run,
+            allow_privileged: self.server.config.allow_privileged,
         }
     }
 
@@ -162,7 +163,10 @@ impl<'a> Write<'a> {
         };
         let chain = &self.server.admission;
         let outcome = match step {
-            Step::Mutate => chain.mutate(self.server, &mut write).await,
+            Step::Mutate => match chain.mutate(self.server, &mut write).await {
+                Ok(()) => authz::escalation::check(self.server, &write).await,
+                refused => refused,
+            },
             Step::Validate => chain.validate(self.server, &mut write).await,
         };
         self.warnings.lock().append(&mut warnings);
@@ -188,7 +192,9 @@ impl<'a> Write<'a> {
         old: Option<&Value>,
         dry_run: bool,
     ) -> Result<Held, Failure> {
-        match self.endpoint.strategy.hooks {
+        // A subresource changes nothing that is allocated, but may let a deleted object go.
+        let concerned = new.is_none() || self.subresource.is_empty();
+        match self.endpoint.strategy.hooks.filter(|_| concerned) {
             Some(hooks) => Ok(Held(Some(
                 hooks.begin(self.server, new, old, dry_run).await?,
             ))),
@@ -214,7 +220,12 @@ impl<'a> Write<'a> {
     }
 
     /// Stores a new object. `object` is decoded, defaulted, in the hub's version.
-    pub async fn create(&self, object: Value, options: &WriteOptions) -> Result<Written, Failure> {
+    pub async fn create(
+        &self,
+        mut object: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, Failure> {
+        self.dedup_owners(&mut object, before::ON_ARRIVAL);
         let object = self.receive(object, options, false).await?;
         let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
         let attempts = if generated { NAME_ATTEMPTS } else { 1 };
@@ -241,13 +252,7 @@ impl<'a> Write<'a> {
         options: &WriteOptions,
         recorded: bool,
     ) -> Result<Value, Failure> {
-        before::wipe_system_fields(&mut object);
-        let namespace = if self.endpoint.resource.namespaced {
-            self.namespace
-        } else {
-            ""
-        };
-        before::match_namespace(&mut object, namespace)?;
+        before::receive(&mut object, self.endpoint.resource, self.namespace)?;
         if !recorded {
             self.record(None, &mut object);
         }
@@ -260,7 +265,13 @@ impl<'a> Write<'a> {
             options.dry_run,
         )
         .await?;
+        self.dedup_owners(&mut object, before::AFTER_ADMISSION);
         Ok(object)
+    }
+
+    fn dedup_owners(&self, object: &mut Value, when: &str) {
+        let warning = before::dedup_owner_references(object, when);
+        self.warnings.lock().extend(warning);
     }
 
     async fn create_once(
@@ -326,6 +337,10 @@ impl<'a> Write<'a> {
         let name = meta::name(object);
         let key = self.key(name);
         let value = object::to_stored(object, hub);
+        if !options.dry_run && has_version(object) {
+            let why = "resourceVersion should not be set on objects to be created";
+            return Err(Failure::new(500, "", why));
+        }
         if options.dry_run {
             if collection
                 .get(&key, store::At::Latest)
@@ -476,7 +491,7 @@ impl<'a> Write<'a> {
             return Err(self.uid_conflict(run.name, meta::uid(&object), ""));
         }
         let mut object = self.receive(object, run.options, run.how.recorded).await?;
-        self.authorize_create(run.name)?;
+        self.authorize_create(run.name).await?;
         let held = self.prepare(&mut object, run.options).await?;
         let value = object::to_stored(&object, &self.endpoint.hub);
         let mut state = run.state.lock();
@@ -493,7 +508,7 @@ impl<'a> Write<'a> {
     }
 
     /// Who may update may not create yet.
-    fn authorize_create(&self, name: &str) -> Result<(), Failure> {
+    async fn authorize_create(&self, name: &str) -> Result<(), Failure> {
         let r = self.endpoint.resource;
         let asked = Attributes {
             namespace: self.namespace,
@@ -501,7 +516,7 @@ impl<'a> Write<'a> {
             name,
             ..Attributes::about(self.user, "create", r.group, r.version, r.name)
         };
-        match self.server.authorizers.decide(&asked) {
+        match self.server.authorizers.decide(&asked).await {
             Decision::Allow => Ok(()),
             Decision::Deny(reason) | Decision::NoOpinion(reason) => {
                 let why = refusal(&asked, &reason);
@@ -535,6 +550,7 @@ impl<'a> Write<'a> {
             run.options.dry_run,
         )
         .await?;
+        self.dedup_owners(&mut new, before::AFTER_ADMISSION);
         let held = self
             .begin(Some(&mut new), Some(&old), run.options.dry_run)
             .await?;
@@ -668,6 +684,12 @@ struct Attempted {
     answer: Option<Arc<Entry>>,
     /// The object that the update removes.
     removes: Option<Value>,
+}
+
+/// Whether an object says which version it is; upstream's store only knows numbers.
+fn has_version(object: &Value) -> bool {
+    let version = meta::resource_version(object).parse::<u64>();
+    version.is_ok_and(|version| version != 0)
 }
 
 /// Upstream's `ShouldDeleteDuringUpdate`.

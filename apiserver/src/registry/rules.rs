@@ -3,10 +3,13 @@
 //! A rule takes the errors, the view and the field that it is about, and what it needs to know. Texts
 //! are upstream's (`apimachinery/pkg/api/validation`, `pkg/apis/core/validation`).
 
-use proto::meta::names;
-use proto::path::{Errors, Spot};
+use proto::meta::{address, names};
+use proto::path::{Errors, Named, Show, Spot};
+use proto::quantity::Quantity;
 use proto::view::{IntOrStr, View};
 use proto::{Map, NameId, Value};
+
+use super::resource_names;
 
 /// The object of the field's name must have been left as it was.
 pub const IMMUTABLE: &str = "field is immutable";
@@ -157,5 +160,157 @@ pub fn annotations(e: &mut Errors<'_>, map: &Map, at: Spot<'_>) {
     }
     if size > MAX {
         e.too_long(at, MAX);
+    }
+}
+
+/// A value that is printed already.
+pub struct Printed(pub String);
+
+impl Show for Printed {
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// What is behind a pointer or in a slice, as Go prints it: as JSON, which for strings is not `%q`.
+#[must_use]
+pub fn json(value: Option<&Value>) -> Printed {
+    Printed(match value {
+        None => "null".into(),
+        Some(Value::String(text)) => Named(text).show(),
+        Some(value) => value.show(),
+    })
+}
+
+/// [`one_of`] for a field whose Go type is a string with a name of its own.
+pub fn named_one_of<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId, allowed: &[&str]) {
+    let text = view.node().str(field);
+    if !text.is_empty() && !allowed.contains(&text) {
+        e.not_supported(Spot::of(view).field(field), Named(text), allowed);
+    }
+}
+
+/// [`required_one_of`] for a field whose Go type is a string with a name of its own.
+pub fn required_named_one_of<'a, V: View<'a>>(
+    e: &mut Errors<'_>,
+    view: V,
+    field: NameId,
+    allowed: &[&str],
+) {
+    if required(e, view, field) {
+        named_one_of(e, view, field, allowed);
+    }
+}
+
+/// The texts of a list.
+pub fn texts(items: &[Value]) -> impl Iterator<Item = &str> + Clone {
+    items.iter().map(|v| v.as_str().unwrap_or_default())
+}
+
+/// Addresses of a field that predates strict forms (KEP-4858): those that were there may stay.
+pub fn legacy_ip(e: &mut Errors<'_>, at: Spot<'_>, value: &str, old: &[&str]) -> bool {
+    let problems = if old.contains(&value) {
+        Vec::new()
+    } else {
+        address::legacy_ip_problems(value)
+    };
+    let valid = problems.is_empty();
+    e.invalid_each(at, value, problems);
+    valid
+}
+
+/// An object's annotation.
+#[must_use]
+pub fn annotation<'a>(object: &'a Value, key: &'a str) -> Spot<'a> {
+    Spot::node(object)
+        .field(proto::catalogue::names::METADATA)
+        .field(proto::catalogue::names::ANNOTATIONS)
+        .key(key)
+}
+
+/// A string of a named type that must be one of a list, given or not.
+pub fn known(e: &mut Errors<'_>, at: Spot<'_>, value: &str, allowed: &[&str]) {
+    if !allowed.contains(&value) {
+        e.not_supported(at, Named(value), allowed);
+    }
+}
+
+/// A string of a named type that must be given and one of a list.
+pub fn choice(e: &mut Errors<'_>, at: Spot<'_>, value: &str, allowed: &[&str]) {
+    if value.is_empty() {
+        e.required(at, "");
+    } else {
+        known(e, at, value, allowed);
+    }
+}
+
+/// The path of something that upstream calls by another name than the field has.
+pub fn beside(e: &mut Errors<'_>, at: Spot<'_>, tail: &str) -> String {
+    e.path(at) + tail
+}
+
+/// What a check finds about a part of another object, or of none: only whether it finds anything counts.
+pub fn breaks(check: impl FnOnce(&mut Errors<'_>)) -> bool {
+    const NONE: &Value = &Value::Null;
+    let mut errors = Errors::new(NONE);
+    check(&mut errors);
+    !errors.is_empty()
+}
+
+/// `validateResourceName`: a name of a resource that Kubernetes knows, or one with a prefix.
+pub fn resource_name(e: &mut Errors<'_>, at: Spot<'_>, name: &str) -> bool {
+    let mut problems = names::label_key_problems(name);
+    if problems.is_empty() && !name.contains('/') && !resource_names::is_standard(name) {
+        problems.push("must be a standard resource type or fully qualified".into());
+    }
+    let valid = problems.is_empty();
+    e.invalid_each(at, Named(name), problems);
+    valid
+}
+
+/// `ValidateResourceQuantityValue`: not negative, and whole where things are counted.
+pub fn resource_amount(e: &mut Errors<'_>, at: Spot<'_>, name: &str, amount: &Value) {
+    let text = amount.as_str().unwrap_or_default();
+    let Ok(quantity) = text.parse::<Quantity>() else {
+        return;
+    };
+    if quantity.signum() < 0 {
+        e.invalid(at, text, NOT_NEGATIVE);
+    }
+    if resource_names::is_integer(name) && quantity.milli_value() % 1000 != 0 {
+        e.invalid(at, text, "must be an integer");
+    }
+}
+
+/// `ValidateContainerResourceName`: a resource that a container may ask for.
+pub fn container_resource_name(e: &mut Errors<'_>, at: Spot<'_>, name: &str) {
+    resource_name(e, at, name);
+    let problem = if !name.contains('/') {
+        (!resource_names::is_standard_of_containers(name))
+            .then_some("must be a standard resource for containers")
+    } else {
+        (!resource_names::is_native(name) && !resource_names::is_extended(name))
+            .then_some("doesn't follow extended resource name standard")
+    };
+    if let Some(problem) = problem {
+        e.invalid(at, Named(name), problem);
+    }
+}
+
+/// `IsDomainPrefixedPath`: a subdomain and a path of a URL (RFC 3986), such as `acme.io/foo`.
+pub fn domain_prefixed_path(e: &mut Errors<'_>, at: Spot<'_>, text: &str) {
+    if text.is_empty() {
+        return e.required(at, "");
+    }
+    let (host, path) = text.split_once('/').unwrap_or_default();
+    if host.is_empty() || path.is_empty() {
+        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        return e.invalid(at, text, detail);
+    }
+    e.invalid_each(at, host, names::dns_subdomain_problems(host));
+    let of_paths = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    if !path.bytes().all(of_paths) {
+        let format = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
+        e.invalid(at, path, names::regex("Invalid path", format, &[]));
     }
 }

@@ -34,6 +34,9 @@ pub mod service;
 pub mod storage;
 pub mod volumes;
 
+#[cfg(test)]
+mod testing;
+
 /// Resources without a strategy of their own.
 static PLAIN: Strategy = Strategy::DEFAULT;
 static WITH_STATUS: Strategy = Strategy::WITH_STATUS;
@@ -43,6 +46,7 @@ static TABLE: &[(&str, &str, &Strategy)] = &[
     ("", "configmaps", &config::CONFIG_MAP),
     ("", "endpoints", &endpoints::ENDPOINTS),
     ("", "events", &event::EVENT),
+    ("", "limitranges", &quota::limits::LIMIT_RANGE),
     ("", "namespaces", &namespace::NAMESPACE),
     ("", "nodes", &node::NODE),
     (
@@ -228,6 +232,7 @@ static TABLE: &[(&str, &str, &Strategy)] = &[
         "priorityclasses",
         &scheduling::PRIORITY_CLASS,
     ),
+    ("scheduling.k8s.io", "workloads", &scheduling::WORKLOAD),
     ("storage.k8s.io", "csidrivers", &storage::CSI_DRIVER),
     ("storage.k8s.io", "csinodes", &storage::CSI_NODE),
     (

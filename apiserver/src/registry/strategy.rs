@@ -24,6 +24,8 @@ pub struct Cx<'a> {
     /// Unix seconds of `now`.
     pub now_seconds: i64,
     pub dry_run: bool,
+    /// `--allow-privileged`.
+    pub allow_privileged: bool,
 }
 
 /// Checks a name; the texts of what is wrong with it. `true` for a prefix (`generateName`).
@@ -42,6 +44,11 @@ pub struct Strategy {
     pub prepare_update: fn(&Cx<'_>, &mut Value, &Value),
     pub validate: for<'a> fn(&Cx<'_>, &'a Value, &mut Errors<'a>),
     pub validate_update: for<'a> fn(&Cx<'_>, &'a Value, &'a Value, &mut Errors<'a>),
+    /// Runs the rules of declarative validation after these, with the options that they ask for. Whoever
+    /// turns this on leaves out of `validate` what those rules find too.
+    pub declarative: Option<super::declarative::Options>,
+    /// Warnings about a new object as it comes, before it is prepared.
+    pub early_warnings: fn(&Value) -> Vec<String>,
     /// Warnings for the client, on create (no old object) and update.
     pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
     /// A warning for the client of a deletion with these options.
@@ -117,6 +124,8 @@ impl Strategy {
         prepare_update: |_, _, _| {},
         validate: |_, _, _| {},
         validate_update: |_, _, _, _| {},
+        declarative: None,
+        early_warnings: |_| Vec::new(),
         warnings: |_, _| Vec::new(),
         delete_warning: |_| None,
         canonicalize: |_| {},
@@ -145,12 +154,41 @@ impl Strategy {
     };
 }
 
+impl Strategy {
+    /// The rules of a subresource that is a part of its object.
+    #[must_use]
+    pub fn part(&self, name: &str) -> Option<Part> {
+        match name {
+            "status" => self.status,
+            other => {
+                let mut parts = self.parts.iter();
+                parts.find(|(n, _)| *n == other).map(|(_, part)| *part)
+            }
+        }
+    }
+}
+
 impl Part {
     /// `/status` as most resources have it.
     pub const STATUS: Self = Self {
         prepare_update: |_, new, old| keep_all_but_status(new, old),
         validate_update: |_, _, _, _| {},
         warnings: |_| Vec::new(),
+    };
+
+    /// `/status` as the resources have it whose labels can be changed through it.
+    pub const STATUS_AND_METADATA: Self = Self {
+        prepare_update: |_, new, old| keep_all_but_metadata_and_status(new, old),
+        ..Self::STATUS
+    };
+
+    /// `/status` as the resources have it whose metadata cannot be changed through it at all.
+    pub const STATUS_ALONE: Self = Self {
+        prepare_update: |_, new, old| {
+            keep_all_but_metadata_and_status(new, old);
+            reset_metadata(new, old);
+        },
+        ..Self::STATUS
     };
 }
 
@@ -169,23 +207,45 @@ pub fn keep_status(new: &mut Value, old: &Value) {
 }
 
 /// Updates of the status change nothing else but metadata that the generic registry guards; labels
-/// stay as they are, as upstream's status strategies have it.
+/// stay as they are, as many of upstream's status strategies have it.
 pub fn keep_all_but_status(new: &mut Value, old: &Value) {
-    use proto::catalogue::names::{LABELS, METADATA, STATUS};
-    let Some(old) = old.as_map() else { return };
-    let new = new.make_map();
-    new.retain(|name, _| {
-        name.known() == Some(STATUS) || name.known() == Some(METADATA) || old.contains(name)
-    });
-    for (name, value) in old.iter() {
-        if name.known() != Some(STATUS) && name.known() != Some(METADATA) {
-            new.insert(name, value.clone());
-        }
-    }
+    use proto::catalogue::names::{LABELS, METADATA};
+    keep_all_but_metadata_and_status(new, old);
     let labels = old.get(METADATA).and_then(|m| m.get(LABELS)).cloned();
-    let metadata = new.entry(METADATA).make_map();
+    let metadata = new.make_map().entry(METADATA).make_map();
     match labels {
         Some(labels) => drop(metadata.insert(LABELS, labels)),
         None => drop(metadata.remove(LABELS)),
+    }
+}
+
+/// Updates of the status that may change metadata too, as the others of upstream's status strategies.
+pub fn keep_all_but_metadata_and_status(new: &mut Value, old: &Value) {
+    use proto::catalogue::names::{METADATA, STATUS};
+    let Some(old) = old.as_map() else { return };
+    let new = new.make_map();
+    let free = |name: &proto::Name| matches!(name.known(), Some(METADATA | STATUS));
+    new.retain(|name, _| free(name) || old.contains(name));
+    for (name, value) in old.iter().filter(|(name, _)| !free(name)) {
+        new.insert(name, value.clone());
+    }
+}
+
+/// `ResetObjectMetaForStatus`: an update of the status that changes no metadata.
+pub fn reset_metadata(new: &mut Value, old: &Value) {
+    use proto::catalogue::names as n;
+    for field in [
+        n::DELETION_TIMESTAMP,
+        n::GENERATION,
+        n::SELF_LINK,
+        n::LABELS,
+        n::ANNOTATIONS,
+        n::FINALIZERS,
+        n::OWNER_REFERENCES,
+    ] {
+        match old.at(&[n::METADATA, field]) {
+            Some(value) => new.set(&[n::METADATA, field], value.clone()),
+            None => drop(new.remove(&[n::METADATA, field])),
+        }
     }
 }

@@ -22,7 +22,7 @@ fn the_text_files_are_what_the_generator_writes() {
         );
         compared += 1;
     }
-    assert_eq!(compared, 6);
+    assert_eq!(compared, 7);
     std::fs::remove_dir_all(out).expect("removable");
 }
 

@@ -1,5 +1,8 @@
 //! Webhooks and policies of admission.
 //!
+//! Whoever makes a policy or a binding must be allowed to read its parameters; that, and the compiling of
+//! expressions, is not asked for here.
+//!
 //! Upstream: `pkg/registry/admissionregistration`, `pkg/printers/internalversion`.
 
 use proto::catalogue::names as n;
@@ -7,13 +10,26 @@ use proto::path::Spot;
 use proto::view::Node;
 use proto::{Map, NameId, Value, meta};
 
-use crate::registry::strategy::Strategy;
+use crate::registry::declarative::NO_OPTIONS;
+use crate::registry::strategy::{Part, Strategy};
 use crate::registry::warnings::Warnings;
 use crate::table::{Cells, row};
+
+mod policies;
+mod rules;
+mod webhooks;
+
+#[cfg(test)]
+mod tests;
+
+/// Names of what the server reads from its own manifests.
+const RESERVED_SUFFIX: &str = ".static.k8s.io";
 
 pub static MUTATING_WEBHOOKS: Strategy = WEBHOOKS;
 pub static VALIDATING_WEBHOOKS: Strategy = WEBHOOKS;
 const WEBHOOKS: Strategy = Strategy {
+    validate: |_, object, e| webhooks::create(object, e),
+    validate_update: |_, new, old, e| webhooks::update(new, old, e),
     warnings: |object, old| {
         let mut w = reserved_name(object, old);
         excluded_rules(&mut w, object);
@@ -21,12 +37,27 @@ const WEBHOOKS: Strategy = Strategy {
     },
     ..counted(|object, now| row(object, now, [length(object, &[n::WEBHOOKS])]))
 };
-pub static MUTATING_POLICY: Strategy = counted(|object, now| {
-    let mutations = length(object, &[n::SPEC, n::MUTATIONS]);
-    row(object, now, [mutations, param_kind(object)])
-});
-pub static MUTATING_BINDING: Strategy = counted(binding);
+pub static MUTATING_POLICY: Strategy = Strategy {
+    validate: |_, object, e| policies::mutating(object, None, e),
+    validate_update: |_, new, old, e| policies::mutating(new, Some(old), e),
+    ..counted(|object, now| {
+        let mutations = length(object, &[n::SPEC, n::MUTATIONS]);
+        row(object, now, [mutations, param_kind(object)])
+    })
+};
+pub static MUTATING_BINDING: Strategy = Strategy {
+    validate: |_, object, e| policies::mutating_binding(object, None, e),
+    validate_update: |_, new, old, e| policies::mutating_binding(new, Some(old), e),
+    ..counted(binding)
+};
 pub static VALIDATING_POLICY: Strategy = Strategy {
+    validate: |_, object, e| policies::validating(object, None, e),
+    validate_update: |_, new, old, e| policies::validating(new, Some(old), e),
+    status: Some(Part {
+        validate_update: |_, new, _, e| policies::status(new, e),
+        ..Part::STATUS_ALONE
+    }),
+    declarative: Some(NO_OPTIONS),
     warnings: |object, old| reserved_name(object, old).into_vec(),
     cells: Some(|object, now| {
         let validations = length(object, &[n::SPEC, n::VALIDATIONS]);
@@ -34,13 +65,18 @@ pub static VALIDATING_POLICY: Strategy = Strategy {
     }),
     ..Strategy::WITH_STATUS
 };
-pub static VALIDATING_BINDING: Strategy = counted(binding);
+pub static VALIDATING_BINDING: Strategy = Strategy {
+    validate: |_, object, e| policies::validating_binding(object, None, e),
+    validate_update: |_, new, old, e| policies::validating_binding(new, Some(old), e),
+    ..counted(binding)
+};
 
 /// Without a status; changes are counted all the same.
 const fn counted(cells: Cells) -> Strategy {
     Strategy {
         generation: true,
         cells: Some(cells),
+        declarative: Some(NO_OPTIONS),
         warnings: |object, old| reserved_name(object, old).into_vec(),
         ..Strategy::DEFAULT
     }
@@ -48,11 +84,10 @@ const fn counted(cells: Cells) -> Strategy {
 
 /// An old object with a name that only the server's own manifests may have now.
 fn reserved_name<'a>(object: &'a Value, old: Option<&Value>) -> Warnings<'a> {
-    const SUFFIX: &str = ".static.k8s.io";
     let mut w = Warnings::new(object);
-    if old.is_some() && meta::name(object).ends_with(SUFFIX) {
+    if old.is_some() && meta::name(object).ends_with(RESERVED_SUFFIX) {
         w.push(format!(
-            "metadata.name: names ending with \"{SUFFIX}\" are reserved for static manifest-based configurations and cannot be managed via the API"
+            "metadata.name: names ending with \"{RESERVED_SUFFIX}\" are reserved for static manifest-based configurations and cannot be managed via the API"
         ));
     }
     w
@@ -159,27 +194,4 @@ fn as_go_prints(selector: &Value) -> String {
     }
     out.push_str("},}");
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parameters_are_named_or_selected() {
-        let shown = |reference: &str| {
-            let text = format!(r#"{{"spec":{{"policyName":"p","paramRef":{reference}}}}}"#);
-            param(&proto::codec::json::parse(text.as_bytes()).expect("JSON"))
-        };
-        assert_eq!(shown("null"), "<unset>");
-        assert_eq!(shown(r#"{"name":"a"}"#), "*/a");
-        assert_eq!(shown(r#"{"name":"a","namespace":"b"}"#), "b/a");
-        assert_eq!(
-            shown(
-                r#"{"selector":{"matchLabels":{"a":"b"},"matchExpressions":[{"key":"c","operator":"In","values":["d","e"]}]}}"#
-            ),
-            "&LabelSelector{MatchLabels:map[string]string{a: b,},MatchExpressions:[]LabelSelectorRequirement{\
-             LabelSelectorRequirement{Key:c,Operator:In,Values:[d e],},},}"
-        );
-    }
 }

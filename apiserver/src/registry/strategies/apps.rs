@@ -1,223 +1,226 @@
-//! Deployments, replica sets, stateful sets, daemon sets.
+//! Deployments, replica sets, stateful sets, daemon sets: what they have in common.
 //!
 //! Upstream: `pkg/registry/apps`, `pkg/apis/apps/{v1/defaults.go,validation}`.
 
-use proto::catalogue::names as n;
-use proto::path::{Errors, Spot};
-use proto::selector::LabelSelector;
-use proto::view::apps_v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+mod daemon_set;
+mod deployment;
+mod replica_set;
+mod stateful_set;
+
+#[cfg(test)]
+mod tests;
+
+use proto::catalogue::{messages::meta_v1, names as n};
+use proto::meta::names;
+use proto::path::{Errors, Named, Spot};
+use proto::selector::{LabelSelector, SelectorRules, validate_label_selector};
 use proto::view::core_v1::PodTemplateSpec;
 use proto::view::{IntOrStr, Node, View};
 use proto::{NameId, Value, meta};
 
-use super::pod_spec;
-use crate::registry::before::changed_outside_metadata_and_status;
+use super::pod_spec::{self, Options, dropped};
+use crate::registry::declarative;
+use crate::registry::equal;
 use crate::registry::rules;
+use crate::registry::shown::Internal;
 use crate::registry::strategy::{Strategy, clear_status, keep_status};
-use crate::registry::warnings::{Warnings, changed};
-use crate::table::{age, labels};
+
+pub use daemon_set::DAEMON_SET;
+pub use deployment::DEPLOYMENT;
+pub use replica_set::REPLICA_SET;
+pub use stateful_set::STATEFUL_SET;
 
 const TEMPLATE: [NameId; 2] = [n::SPEC, n::TEMPLATE];
 
 /// What the four have in common.
 const WORKLOAD: Strategy = Strategy {
     default: |object| pod_spec::default_template(object, &TEMPLATE),
-    prepare_create: |_, new| clear_status(new),
-    prepare_update: |_, new, old| keep_status(new, old),
+    prepare_create: |_, new| prepare_create(new),
+    prepare_update: |_, new, old| prepare_update(new, old),
+    declarative: Some(declarative::NO_OPTIONS),
     ..Strategy::WITH_STATUS
 };
 
-pub static DEPLOYMENT: Strategy = Strategy {
-    default: |object| {
-        pod_spec::default_template(object, &TEMPLATE);
-        let strategy = object.ensure(&[n::SPEC, n::STRATEGY]).make_map();
-        if strategy
-            .get(n::TYPE)
-            .and_then(Value::as_str)
-            .is_none_or(|t| t == "RollingUpdate")
-        {
-            let rolling = strategy.entry(n::ROLLING_UPDATE).make_map();
-            for field in [n::MAX_UNAVAILABLE, n::MAX_SURGE] {
-                if !rolling.contains(field) {
-                    rolling.insert(field, "25%");
-                }
-            }
-        }
-    },
-    validate: |_, object, e| deployment(object, e),
-    validate_update: |_, new, old, e| {
-        deployment(new, e);
-        let (now, was) = (
-            Deployment::of(Node::new(new)).spec(),
-            Deployment::of(Node::new(old)).spec(),
-        );
-        rules::immutable(e, now, was, n::SELECTOR);
-    },
-    prepare_update: |_, new, old| {
-        keep_status(new, old);
-        // Its revision is an annotation: a controller that waits for it has to see that it was heard.
-        if meta::annotations(new) != meta::annotations(old)
-            && !changed_outside_metadata_and_status(new, old)
-        {
-            let generation = meta::generation(old).unwrap_or(0) + 1;
-            meta::metadata_mut(new).insert(n::GENERATION, generation);
-        }
-    },
-    warnings: |object, old| {
-        let template = Deployment::of(Node::new(object)).spec().template();
-        pod_spec::warnings::workload(object, old, template)
-    },
-    cells: Some(deployment_cells),
-    ..WORKLOAD
-};
+fn prepare_create(new: &mut Value) {
+    clear_status(new);
+    drop_disabled(new, None, &TEMPLATE);
+}
+
+fn prepare_update(new: &mut Value, old: &Value) {
+    keep_status(new, old);
+    drop_disabled(new, Some(old), &TEMPLATE);
+}
+
+/// Drops from a template, by the way to it, what is behind gates that are off.
+pub(super) fn drop_disabled(new: &mut Value, old: Option<&Value>, way: &[NameId]) {
+    if let Some(template) = new.at_mut(way) {
+        dropped::from_spec(template, old.and_then(|old| old.at(way)));
+    }
+}
 
 fn number(value: Option<&Value>) -> i64 {
     value.and_then(Value::as_int).unwrap_or(0)
 }
 
-fn deployment(object: &Value, e: &mut Errors<'_>) {
-    let spec = Deployment::of(Node::new(object)).spec();
-    rules::not_negative(e, spec, n::REPLICAS);
-    selector_and_template(e, spec.node(), spec.template(), &["Always"]);
-    let strategy = spec.strategy();
-    let at = Spot::of(strategy);
-    match strategy.r#type() {
-        "Recreate" => {
-            if strategy.rolling_update().is_some() {
-                e.forbidden(
-                    at.field(n::ROLLING_UPDATE),
-                    "may not be specified when strategy `type` is 'Recreate'",
-                );
-            }
+/// The selector is there, selects something, and selects the template's pods; the template of replica
+/// sets and what makes them.
+fn selector_and_template(
+    e: &mut Errors<'_>,
+    spec: Node<'_>,
+    template: PodTemplateSpec<'_>,
+    options: &Options<'_>,
+) {
+    let at = Spot::node(spec.value()).field(n::SELECTOR);
+    let selector = spec.get(n::SELECTOR);
+    strict_selector(e, spec, "empty selector is invalid for deployment");
+    match selector.map(LabelSelector::from_object) {
+        Some(Err(_)) => {
+            let shown = Internal(selector, meta_v1::LABEL_SELECTOR);
+            e.invalid(at, shown, "invalid label selector");
         }
-        "RollingUpdate" => match strategy.rolling_update() {
-            None => e.required(
-                at.field(n::ROLLING_UPDATE),
-                "this should be defaulted and never be nil",
-            ),
-            Some(rolling) => {
-                percent(e, rolling, n::MAX_UNAVAILABLE);
-                percent(e, rolling, n::MAX_SURGE);
-                let (unavailable, surge) = (rolling.max_unavailable(), rolling.max_surge());
-                if is_zero(unavailable) && is_zero(surge) {
-                    let shown = unavailable.unwrap_or(IntOrStr::Int(0));
-                    e.invalid(
-                        Spot::of(rolling).field(n::MAX_UNAVAILABLE),
-                        shown,
-                        "may not be 0 when `maxSurge` is 0",
-                    );
-                }
-                at_most_all(e, rolling, n::MAX_UNAVAILABLE);
+        selects => {
+            let selects = selects.and_then(Result::ok);
+            if !selects.as_ref().is_some_and(LabelSelector::is_everything) {
+                matches_template(e, selects.as_ref(), template);
             }
-        },
-        other => e.not_supported(at.field(n::TYPE), other, &["Recreate", "RollingUpdate"]),
-    }
-    for field in [n::MIN_READY_SECONDS, n::REVISION_HISTORY_LIMIT] {
-        rules::not_negative(e, spec, field);
-    }
-    if let Some(deadline) = spec.progress_deadline_seconds() {
-        rules::not_negative(e, spec, n::PROGRESS_DEADLINE_SECONDS);
-        if deadline <= spec.min_ready_seconds() {
-            let at = Spot::of(spec).field(n::PROGRESS_DEADLINE_SECONDS);
-            e.invalid(at, deadline, "must be greater than minReadySeconds");
+            pod_spec::template(e, template, options);
+            lasting(e, template, "ReplicaSet");
         }
     }
 }
 
-fn is_zero(value: Option<IntOrStr<'_>>) -> bool {
-    match value {
-        None | Some(IntOrStr::Int(0)) => true,
-        Some(IntOrStr::Int(_)) => false,
-        Some(IntOrStr::Str(text)) => {
-            text.strip_suffix('%').and_then(|p| p.parse::<i64>().ok()) == Some(0)
+/// A selector that must be given, whose values labels can have.
+fn strict_selector(e: &mut Errors<'_>, spec: Node<'_>, empty: &str) {
+    let at = Spot::node(spec.value()).field(n::SELECTOR);
+    match spec.get(n::SELECTOR) {
+        None => e.required(at, ""),
+        Some(selector) => {
+            validate_label_selector(selector, SelectorRules::default(), e);
+            not_empty(e, selector, empty);
         }
     }
+}
+
+fn not_empty(e: &mut Errors<'_>, selector: &Value, text: &str) {
+    let selector = Node::new(selector);
+    if selector.dict(n::MATCH_LABELS).is_empty() && selector.items(n::MATCH_EXPRESSIONS).is_empty()
+    {
+        let shown = Internal(Some(selector.value()), meta_v1::LABEL_SELECTOR);
+        e.invalid(Spot::node(selector.value()), shown, text);
+    }
+}
+
+/// A selector is never changed.
+fn immutable_selector<'a, V: View<'a>>(e: &mut Errors<'_>, new: V, old: V) {
+    let of = |spec: V| spec.node().get(n::SELECTOR);
+    let (now, was) = (of(new), of(old));
+    if now.is_some() != was.is_some() || !equal::alike(now, was, meta_v1::LABEL_SELECTOR) {
+        let shown = Internal(now, meta_v1::LABEL_SELECTOR);
+        e.invalid(Spot::of(new).field(n::SELECTOR), shown, rules::IMMUTABLE);
+    }
+}
+
+/// The selector selects the pods of the template; none selects nothing.
+pub(super) fn matches_template(
+    e: &mut Errors<'_>,
+    selector: Option<&LabelSelector>,
+    template: PodTemplateSpec<'_>,
+) {
+    let holder = template.node().value();
+    if selector.is_some_and(|selector| selector.matches_map(meta::labels(holder))) {
+        return;
+    }
+    let at = Spot::of(template).field(n::METADATA).field(n::LABELS);
+    let labels = rules::json(holder.at(&[n::METADATA, n::LABELS]));
+    e.invalid(at, labels, "`selector` does not match template `labels`");
+}
+
+/// Pods that are there until they are deleted, whatever becomes of them.
+pub(super) fn lasting(e: &mut Errors<'_>, template: PodTemplateSpec<'_>, of: &str) {
+    let pod = template.spec();
+    if pod.restart_policy() != "Always" {
+        let at = Spot::of(pod).field(n::RESTART_POLICY);
+        e.not_supported(at, Named(pod.restart_policy()), &["Always"]);
+    }
+    if pod.active_deadline_seconds().is_some() {
+        let text = format!("activeDeadlineSeconds in {of} is not Supported");
+        e.forbidden(Spot::of(pod).field(n::ACTIVE_DEADLINE_SECONDS), text);
+    }
+}
+
+/// What stands for a number of pods: the number, or how many of a hundred.
+fn amount(value: Option<IntOrStr<'_>>) -> i64 {
+    match value {
+        None => 0,
+        Some(IntOrStr::Int(number)) => number,
+        Some(IntOrStr::Str(text)) => percent_of(text).or_else(|| text.parse().ok()).unwrap_or(0),
+    }
+}
+
+fn percent_of(text: &str) -> Option<i64> {
+    if !names::percent_problems(text).is_empty() {
+        return None;
+    }
+    let digits = text.strip_suffix('%')?;
+    Some(digits.parse().unwrap_or(i64::MAX))
 }
 
 /// `ValidatePositiveIntOrPercent`.
-fn percent<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId) {
+pub(super) fn percent<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId) {
     let at = Spot::of(view).field(field);
     match view.node().int_or_string(field) {
-        Some(IntOrStr::Str(text)) => e.invalid_each(at, text, meta::names::percent_problems(text)),
+        Some(IntOrStr::Str(text)) => {
+            for problem in names::percent_problems(text) {
+                e.invalid(at, rules::json(view.node().get(field)), problem);
+            }
+        }
         Some(IntOrStr::Int(number)) if number < 0 => e.invalid(at, number, rules::NOT_NEGATIVE),
         _ => {}
     }
 }
 
 /// `IsNotMoreThan100Percent`.
-fn at_most_all<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId) {
+pub(super) fn at_most_all<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId) {
     if let Some(IntOrStr::Str(text)) = view.node().int_or_string(field)
-        && text
-            .strip_suffix('%')
-            .and_then(|p| p.parse::<i64>().ok())
-            .is_some_and(|p| p > 100)
+        && percent_of(text).is_some_and(|percent| percent > 100)
     {
-        e.invalid(
-            Spot::of(view).field(field),
-            text,
-            "must not be greater than 100%",
-        );
+        let at = Spot::of(view).field(field);
+        let shown = rules::json(view.node().get(field));
+        e.invalid(at, shown, "must not be greater than 100%");
     }
 }
 
-/// The selector is there, selects something, and selects the template's pods.
-pub(super) fn selector_and_template(
+/// Numbers of a status count something.
+pub(super) fn counters<'a, V: View<'a>>(e: &mut Errors<'_>, status: V, fields: &[NameId]) {
+    for field in fields {
+        rules::not_negative(e, status, *field);
+    }
+}
+
+/// Each of some counters of a status counts some of what another counts.
+pub(super) fn at_most<'a, V: View<'a>>(
     e: &mut Errors<'_>,
-    spec: Node<'_>,
-    template: PodTemplateSpec<'_>,
-    policies: &[&str],
+    status: V,
+    fields: &[NameId],
+    all: NameId,
+    text: &str,
 ) {
-    let at = Spot::node(spec.value());
-    match spec.get(n::SELECTOR) {
-        None => e.required(at.field(n::SELECTOR), ""),
-        Some(selector) => {
-            proto::selector::validate_label_selector(
-                selector,
-                proto::selector::SelectorRules::default(),
-                e,
-            );
-            let empty = |name| {
-                selector.get(name).is_none_or(|v| match v {
-                    Value::Map(m) => m.is_empty(),
-                    Value::List(l) => l.is_empty(),
-                    _ => true,
-                })
-            };
-            if empty(n::MATCH_LABELS) && empty(n::MATCH_EXPRESSIONS) {
-                e.invalid(
-                    at.field(n::SELECTOR),
-                    selector,
-                    "empty selector is invalid for deployment",
-                );
-            } else if let Ok(selects) = LabelSelector::from_object(selector) {
-                let labels = meta::labels(template.node().value());
-                if !selects.matches_map(labels) {
-                    let shown = Value::Map(labels.clone());
-                    let metadata = template
-                        .node()
-                        .get(n::METADATA)
-                        .unwrap_or(template.node().value());
-                    e.invalid(
-                        Spot::node(metadata).field(n::LABELS),
-                        &shown,
-                        "`selector` does not match template `labels`",
-                    );
-                }
-            }
+    let most = status.node().int(all);
+    for field in fields {
+        let number = status.node().int(*field);
+        if number > most {
+            e.invalid(Spot::of(status).field(*field), number, text);
         }
     }
-    pod_spec::template(e, template);
-    let pod = template.spec();
-    if !policies.contains(&pod.restart_policy()) && !pod.restart_policy().is_empty() {
-        e.not_supported(
-            Spot::of(pod).field(n::RESTART_POLICY),
-            pod.restart_policy(),
-            policies,
-        );
-    }
-    if pod.active_deadline_seconds().is_some() {
-        let text = "activeDeadlineSeconds in ReplicaSet is not Supported";
-        e.forbidden(Spot::of(pod).field(n::ACTIVE_DEADLINE_SECONDS), text);
+}
+
+/// Names collide more often as time goes by, never less.
+fn collisions_grow(e: &mut Errors<'_>, new: &Value, old: &Value) {
+    let count = |object: &Value| object.at(&[n::STATUS, n::COLLISION_COUNT])?.as_int();
+    let (now, was) = (count(new), count(old));
+    if was.is_some() && now.is_none_or(|now| was.is_some_and(|was| now < was)) {
+        let at = Spot::node(new).field(n::STATUS).field(n::COLLISION_COUNT);
+        e.invalid(at, now.unwrap_or(0), "cannot be decremented");
     }
 }
 
@@ -242,203 +245,5 @@ pub(super) fn selector_text(spec: Node<'_>) -> String {
         }
         Some(Err(_)) => "<invalid>".into(),
         None => "<none>".into(),
-    }
-}
-
-fn deployment_cells(object: &Value, now: i64) -> Vec<Value> {
-    let view = Deployment::of(Node::new(object));
-    let (spec, status) = (view.spec(), view.status());
-    let (names, images) = images(spec.template());
-    vec![
-        meta::name(object).into(),
-        format!(
-            "{}/{}",
-            status.ready_replicas(),
-            number(object.at(&[n::SPEC, n::REPLICAS]))
-        )
-        .into(),
-        status.updated_replicas().into(),
-        status.available_replicas().into(),
-        age(meta::creation_timestamp(object), now).into(),
-        names.into(),
-        images.into(),
-        selector_text(spec.node()).into(),
-    ]
-}
-
-pub static REPLICA_SET: Strategy = Strategy {
-    validate: |_, object, e| replica_set(object, e),
-    validate_update: |_, new, old, e| {
-        replica_set(new, e);
-        let (now, was) = (
-            ReplicaSet::of(Node::new(new)).spec(),
-            ReplicaSet::of(Node::new(old)).spec(),
-        );
-        rules::immutable(e, now, was, n::SELECTOR);
-    },
-    warnings: |object, old| {
-        let template = ReplicaSet::of(Node::new(object)).spec().template();
-        pod_spec::warnings::workload(object, old, template)
-    },
-    cells: Some(|object, now| {
-        let view = ReplicaSet::of(Node::new(object));
-        let (names, images) = images(view.spec().template());
-        vec![
-            meta::name(object).into(),
-            number(object.at(&[n::SPEC, n::REPLICAS])).into(),
-            view.status().replicas().into(),
-            view.status().ready_replicas().into(),
-            age(meta::creation_timestamp(object), now).into(),
-            names.into(),
-            images.into(),
-            selector_text(view.spec().node()).into(),
-        ]
-    }),
-    ..WORKLOAD
-};
-
-fn replica_set(object: &Value, e: &mut Errors<'_>) {
-    let spec = ReplicaSet::of(Node::new(object)).spec();
-    rules::not_negative(e, spec, n::REPLICAS);
-    rules::not_negative(e, spec, n::MIN_READY_SECONDS);
-    selector_and_template(e, spec.node(), spec.template(), &["Always"]);
-}
-
-pub static STATEFUL_SET: Strategy = Strategy {
-    warnings: stateful_set_warnings,
-    name: meta::names::label_name,
-    default: |object| {
-        pod_spec::default_template(object, &TEMPLATE);
-        let update = object.ensure(&[n::SPEC, n::UPDATE_STRATEGY]).make_map();
-        if update
-            .get(n::TYPE)
-            .and_then(Value::as_str)
-            .is_none_or(|t| t == "RollingUpdate")
-        {
-            let rolling = update.entry(n::ROLLING_UPDATE).make_map();
-            if !rolling.contains(n::PARTITION) {
-                rolling.insert(n::PARTITION, 0);
-            }
-            if !rolling.contains(n::MAX_UNAVAILABLE) {
-                rolling.insert(n::MAX_UNAVAILABLE, 1);
-            }
-        }
-        let retention = object
-            .ensure(&[n::SPEC, n::PERSISTENT_VOLUME_CLAIM_RETENTION_POLICY])
-            .make_map();
-        for field in [n::WHEN_DELETED, n::WHEN_SCALED] {
-            if !retention.contains(field) {
-                retention.insert(field, "Retain");
-            }
-        }
-    },
-    validate: |_, object, e| stateful_set(object, e),
-    validate_update: |_, new, _, e| stateful_set(new, e),
-    cells: Some(|object, now| {
-        let view = StatefulSet::of(Node::new(object));
-        let (names, images) = images(view.spec().template());
-        vec![
-            meta::name(object).into(),
-            format!(
-                "{}/{}",
-                view.status().ready_replicas(),
-                number(object.at(&[n::SPEC, n::REPLICAS]))
-            )
-            .into(),
-            age(meta::creation_timestamp(object), now).into(),
-            names.into(),
-            images.into(),
-        ]
-    }),
-    ..WORKLOAD
-};
-
-fn stateful_set(object: &Value, e: &mut Errors<'_>) {
-    let spec = StatefulSet::of(Node::new(object)).spec();
-    rules::not_negative(e, spec, n::REPLICAS);
-    rules::not_negative(e, spec, n::MIN_READY_SECONDS);
-    selector_and_template(e, spec.node(), spec.template(), &["Always"]);
-}
-
-fn stateful_set_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
-    let mut w = Warnings::new(object);
-    let spec = StatefulSet::of(Node::new(object)).spec();
-    if changed(object, old) {
-        pod_spec::warnings::template(&mut w, spec.template());
-    }
-    // The paths are upstream's, which leave a step out or misspell it.
-    let below = if old.is_some() { ".Spec" } else { "" };
-    for claim in spec.volume_claim_templates() {
-        let path = w.path(Spot::of(claim));
-        pod_spec::warnings::claim_spec(&mut w, claim.spec(), &format!("{path}{below}"));
-    }
-    if spec.revision_history_limit().is_some_and(|limit| limit < 0) {
-        w.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended");
-    }
-    w.into_vec()
-}
-
-pub static DAEMON_SET: Strategy = Strategy {
-    warnings: |object, old| {
-        let template = |object| DaemonSet::of(Node::new(object)).spec().template();
-        let now = template(object);
-        let mut w = Warnings::new(object);
-        if old.is_none_or(|old| now.node().value() != template(old).node().value()) {
-            pod_spec::warnings::template(&mut w, now);
-        }
-        w.into_vec()
-    },
-    default: |object| {
-        pod_spec::default_template(object, &TEMPLATE);
-        let update = object.ensure(&[n::SPEC, n::UPDATE_STRATEGY]).make_map();
-        if update
-            .get(n::TYPE)
-            .and_then(Value::as_str)
-            .is_none_or(|t| t == "RollingUpdate")
-        {
-            let rolling = update.entry(n::ROLLING_UPDATE).make_map();
-            if !rolling.contains(n::MAX_UNAVAILABLE) {
-                rolling.insert(n::MAX_UNAVAILABLE, 1);
-            }
-            if !rolling.contains(n::MAX_SURGE) {
-                rolling.insert(n::MAX_SURGE, 0);
-            }
-        }
-    },
-    validate: |_, object, e| daemon_set(object, e),
-    validate_update: |_, new, old, e| {
-        daemon_set(new, e);
-        let (now, was) = (
-            DaemonSet::of(Node::new(new)).spec(),
-            DaemonSet::of(Node::new(old)).spec(),
-        );
-        rules::immutable(e, now, was, n::SELECTOR);
-    },
-    cells: Some(|object, now| {
-        let view = DaemonSet::of(Node::new(object));
-        let status = view.status();
-        let (names, images) = images(view.spec().template());
-        vec![
-            meta::name(object).into(),
-            status.desired_number_scheduled().into(),
-            status.current_number_scheduled().into(),
-            status.number_ready().into(),
-            status.updated_number_scheduled().into(),
-            status.number_available().into(),
-            labels(view.spec().template().spec().node_selector()).into(),
-            age(meta::creation_timestamp(object), now).into(),
-            names.into(),
-            images.into(),
-            selector_text(view.spec().node()).into(),
-        ]
-    }),
-    ..WORKLOAD
-};
-
-fn daemon_set(object: &Value, e: &mut Errors<'_>) {
-    let spec = DaemonSet::of(Node::new(object)).spec();
-    selector_and_template(e, spec.node(), spec.template(), &["Always"]);
-    for field in [n::MIN_READY_SECONDS, n::REVISION_HISTORY_LIMIT] {
-        rules::not_negative(e, spec, field);
     }
 }

@@ -2,15 +2,27 @@
 //!
 //! Upstream: `pkg/registry/autoscaling`, `pkg/printers/internalversion`.
 
+use proto::catalogue::names as n;
 use proto::view::autoscaling_v2::{
     HorizontalPodAutoscaler, MetricSpec, MetricStatus, MetricTarget, MetricValueStatus,
 };
 use proto::view::{List, Node, View};
+use proto::{Map, Value};
 
-use crate::registry::strategy::Strategy;
+use crate::registry::strategy::{Part, Strategy};
 use crate::table::row;
 
+mod validation;
+
 pub static AUTOSCALER: Strategy = Strategy {
+    declarative: Some(|_, _| vec!["HPAScaleToZero"]),
+    default,
+    validate: |_, object, e| validation::autoscaler(object, None, e),
+    validate_update: |_, new, old, e| validation::autoscaler(new, Some(old), e),
+    status: Some(Part {
+        validate_update: |_, new, _, e| validation::status(new, e),
+        ..Part::STATUS_AND_METADATA
+    }),
     cells: Some(|object, now| {
         let view = HorizontalPodAutoscaler::of(Node::new(object));
         let (spec, status) = (view.spec(), view.status());
@@ -30,6 +42,56 @@ pub static AUTOSCALER: Strategy = Strategy {
     }),
     ..Strategy::WITH_STATUS
 };
+
+/// `SetDefaults_HorizontalPodAutoscaler` of version 2. What the other versions leave open their
+/// conversions fill in.
+fn default(object: &mut Value) {
+    let spec = object.ensure(&[n::SPEC]).make_map();
+    let metrics = spec.get(n::METRICS).and_then(Value::as_list);
+    if metrics.is_none_or(<[Value]>::is_empty) {
+        let mut cpu = Value::object();
+        cpu.set(&[n::TYPE], "Resource");
+        cpu.set(&[n::RESOURCE, n::NAME], "cpu");
+        let target = [n::RESOURCE, n::TARGET];
+        cpu.ensure(&target).set(&[n::TYPE], "Utilization");
+        cpu.ensure(&target).set(&[n::AVERAGE_UTILIZATION], 80);
+        spec.insert(n::METRICS, vec![cpu]);
+    }
+    let Some(behavior) = spec.get_mut(n::BEHAVIOR).filter(|b| !b.is_null()) else {
+        return;
+    };
+    let behavior = behavior.make_map();
+    scaling(
+        behavior.entry(n::SCALE_UP),
+        Some(0),
+        &[("Pods", 4), ("Percent", 100)],
+    );
+    scaling(behavior.entry(n::SCALE_DOWN), None, &[("Percent", 100)]);
+}
+
+/// How fast to scale, where nothing is said. How long the controller looks back when it scales down is
+/// the controller's own setting.
+fn scaling(rules: &mut Value, window: Option<i64>, policies: &[(&str, i64)]) {
+    const PERIOD: i64 = 15;
+    let rules = rules.make_map();
+    let absent = |rules: &Map, field| rules.get(field).is_none_or(Value::is_null);
+    if absent(rules, n::SELECT_POLICY) {
+        rules.insert(n::SELECT_POLICY, "Max");
+    }
+    if let Some(window) = window.filter(|_| absent(rules, n::STABILIZATION_WINDOW_SECONDS)) {
+        rules.insert(n::STABILIZATION_WINDOW_SECONDS, window);
+    }
+    if absent(rules, n::POLICIES) {
+        let policy = |(kind, value): &(&str, i64)| {
+            let mut policy = Map::new();
+            policy.insert(n::TYPE, *kind);
+            policy.insert(n::VALUE, *value);
+            policy.insert(n::PERIOD_SECONDS, PERIOD);
+            Value::Map(policy)
+        };
+        rules.insert(n::POLICIES, policies.iter().map(policy).collect::<Vec<_>>());
+    }
+}
 
 /// Metrics that are shown; more are counted.
 const SHOWN: usize = 2;
@@ -133,33 +195,4 @@ fn of_resource(
 }
 
 #[cfg(test)]
-mod tests {
-    use proto::Value;
-    use proto::catalogue::messages::autoscaling_v2;
-    use proto::codec::json::{self, Strictness};
-
-    use super::*;
-
-    #[test]
-    fn metrics_are_shown_with_their_targets() {
-        let text = r#"{"metadata":{"name":"h"},
-            "spec":{"scaleTargetRef":{"kind":"Deployment","name":"d"},"minReplicas":2,"maxReplicas":9,"metrics":[
-                {"type":"Resource","resource":{"name":"cpu","target":{"type":"Utilization","averageUtilization":80}}},
-                {"type":"Pods","pods":{"metric":{"name":"m"},"target":{"type":"AverageValue","averageValue":"10"}}},
-                {"type":"External","external":{"metric":{"name":"m"},"target":{"type":"Value","value":"5"}}}]},
-            "status":{"currentReplicas":3,"currentMetrics":[
-                {"type":"Resource","resource":{"name":"cpu","current":{"averageUtilization":42}}}]}}"#;
-        let message = autoscaling_v2::HORIZONTAL_POD_AUTOSCALER;
-        let object = json::decode(text.as_bytes(), message, Strictness::Strict)
-            .expect("the test's JSON is valid")
-            .value;
-        let cells = AUTOSCALER.cells.expect("autoscalers have cells")(&object, 0);
-        let text = |i: usize| cells[i].as_str().unwrap_or_default();
-        assert_eq!(text(1), "Deployment/d");
-        assert_eq!(text(2), "cpu: 42%/80%, <unknown>/10 + 1 more...");
-        assert_eq!(text(3), "2");
-        assert_eq!((cells[4].as_int(), cells[5].as_int()), (Some(9), Some(3)));
-        let empty = AUTOSCALER.cells.expect("autoscalers have cells")(&Value::object(), 0);
-        assert_eq!(empty[2].as_str(), Some("<none>"));
-    }
-}
+mod tests;

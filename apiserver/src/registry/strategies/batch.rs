@@ -2,18 +2,32 @@
 //!
 //! Upstream: `pkg/registry/batch`, `pkg/apis/batch/{v1/defaults.go,validation}`.
 
+mod cells;
+mod cron_job;
+mod indexes;
+mod policies;
+mod spec;
+mod status;
+mod update;
+
+#[cfg(test)]
+mod tests;
+
 use proto::catalogue::names as n;
+use proto::meta::names;
 use proto::path::{Errors, Spot};
+use proto::selector::{LabelSelector, SelectorRules, validate_label_selector};
 use proto::view::batch_v1::{CronJob, Job, JobSpec};
 use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
 
-use super::apps::{images, selector_and_template, selector_text};
-use super::pod_spec;
+use super::apps::{drop_disabled, matches_template};
+use super::pod_spec::{self, Options};
+use crate::registry::declarative;
 use crate::registry::rules;
-use crate::registry::strategy::{Strategy, clear_status};
+use crate::registry::shown::Internal;
+use crate::registry::strategy::{Part, Strategy, clear_status, keep_status};
 use crate::registry::warnings::{Warnings, changed};
-use crate::table::{age, human_duration};
 
 const TEMPLATE: [NameId; 2] = [n::SPEC, n::TEMPLATE];
 const JOB_SPEC: [NameId; 3] = [n::SPEC, n::JOB_TEMPLATE, n::SPEC];
@@ -23,9 +37,6 @@ const JOB_POD: [NameId; 4] = [n::SPEC, n::JOB_TEMPLATE, n::SPEC, n::TEMPLATE];
 const NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 const UID_LABELS: [&str; 2] = [UID_LABEL, "controller-uid"];
-
-/// What may follow the failure or the end of a job's pod.
-const POLICIES: &[&str] = &["OnFailure", "Never"];
 
 /// `WarningsForJobSpec`, and the name of what makes pods.
 fn warnings<'a>(object: &'a Value, old: Option<&Value>, spec: JobSpec<'_>) -> Warnings<'a> {
@@ -60,45 +71,45 @@ pub static JOB: Strategy = Strategy {
     default: |object| {
         pod_spec::default_template(object, &TEMPLATE);
         default_spec(object.ensure(&[n::SPEC]));
-        let labels = object.at(&TEMPLATE).map(|t| meta::labels(t).clone());
-        if let Some(labels) = labels.filter(|l| !l.is_empty())
-            && meta::labels(object).is_empty()
-        {
-            object.set(&[n::METADATA, n::LABELS], Value::Map(labels));
-        }
+        default_labels(object);
     },
+    // Upstream's defaults are those of stored objects too: a new job has no labels, one that is read has
+    // those by which its pods are selected.
+    on_read: Some(default_labels),
     prepare_create: |_, new| {
-        clear_status(new);
         select(new);
+        clear_status(new);
+        drop_scheduling(new, None, &[n::SPEC]);
+        drop_disabled(new, None, &TEMPLATE);
     },
-    validate: |_, object, e| job(object, e),
-    validate_update: |_, new, old, e| {
-        job(new, e);
-        let (now, was) = (
-            Job::of(Node::new(new)).spec(),
-            Job::of(Node::new(old)).spec(),
-        );
-        for field in [
-            n::SELECTOR,
-            n::COMPLETION_MODE,
-            n::POD_FAILURE_POLICY,
-            n::BACKOFF_LIMIT_PER_INDEX,
-            n::MANAGED_BY,
-            n::SUCCESS_POLICY,
-        ] {
-            rules::immutable(e, now, was, field);
-        }
-        let indexed = text(new, &[n::SPEC, n::COMPLETION_MODE]) == "Indexed";
-        if !indexed {
-            rules::immutable(e, now, was, n::COMPLETIONS);
-        }
-        // Where its pods run may be said as long as it has none.
-        if old.at(&[n::SPEC, n::SUSPEND]).and_then(Value::as_bool) != Some(true) {
-            rules::immutable(e, now, was, n::TEMPLATE);
-        }
+    prepare_update: |_, new, old| {
+        keep_status(new, old);
+        drop_scheduling(new, Some(old), &[n::SPEC]);
+        drop_disabled(new, Some(old), &TEMPLATE);
     },
+    validate: |cx, object, e| {
+        let options = Options::of_template(cx, None);
+        selected_by_uid(e, object);
+        job(e, object, &options);
+        name_allows_completions(e, object);
+    },
+    validate_update: |cx, new, old, e| {
+        let spec = Job::of(Node::new(old)).spec();
+        let mut options = Options::of_template(cx, Some(spec.template()));
+        options.kept.values_of_pods |= spec
+            .selector()
+            .is_some_and(pod_spec::has_values_that_no_label_has);
+        job(e, new, &options);
+        update::spec(e, new, old);
+        name_allows_completions(e, new);
+    },
+    declarative: Some(declarative::NO_OPTIONS),
+    status: Some(Part {
+        validate_update: |_, new, old, e| status::update(e, new, old),
+        ..Part::STATUS_AND_METADATA
+    }),
     fields: &[("status.successful", &["status.succeeded"])],
-    cells: Some(job_cells),
+    cells: Some(cells::job),
     ..Strategy::WITH_STATUS
 };
 
@@ -106,8 +117,27 @@ pub static CRON_JOB: Strategy = Strategy {
     default: |object| {
         pod_spec::default_template(object, &JOB_POD);
     },
-    validate: |_, object, e| cron_job(object, e),
-    validate_update: |_, new, _, e| cron_job(new, e),
+    prepare_create: |_, new| {
+        clear_status(new);
+        drop_scheduling(new, None, &JOB_SPEC);
+        drop_disabled(new, None, &JOB_POD);
+    },
+    prepare_update: |_, new, old| {
+        keep_status(new, old);
+        drop_scheduling(new, Some(old), &JOB_SPEC);
+        drop_disabled(new, Some(old), &JOB_POD);
+    },
+    validate: |cx, object, e| {
+        cron_job::spec(e, object, None, &Options::of_template(cx, None));
+        cron_job::name(e, object);
+    },
+    validate_update: |cx, new, old, e| {
+        let of = CronJob::of(Node::new(old)).spec().job_template().spec();
+        let options = Options::of_template(cx, Some(of.template()));
+        cron_job::spec(e, new, Some(old), &options);
+    },
+    declarative: Some(declarative::NO_OPTIONS),
+    status: Some(Part::STATUS_AND_METADATA),
     warnings: |object, old| {
         let spec = CronJob::of(Node::new(object)).spec();
         let mut w = warnings(object, old, spec.job_template().spec());
@@ -117,7 +147,7 @@ pub static CRON_JOB: Strategy = Strategy {
         }
         w.into_vec()
     },
-    cells: Some(cron_job_cells),
+    cells: Some(cells::cron_job),
     ..Strategy::WITH_STATUS
 };
 
@@ -127,6 +157,17 @@ fn text<'v>(object: &'v Value, way: &[NameId]) -> &'v str {
 
 fn number(object: &Value, way: &[NameId]) -> Option<i64> {
     object.at(way).and_then(Value::as_int)
+}
+
+/// Whether a condition of an object's status is true.
+fn is(object: &Value, condition: &str) -> bool {
+    condition_is(object, condition, "True")
+}
+
+fn condition_is(object: &Value, condition: &str, status: &str) -> bool {
+    let all = object.at(&[n::STATUS, n::CONDITIONS]);
+    let mut all = all.and_then(Value::as_list).into_iter().flatten();
+    all.any(|c| text(c, &[n::TYPE]) == condition && text(c, &[n::STATUS]) == status)
 }
 
 fn default_spec(spec: &mut Value) {
@@ -164,10 +205,32 @@ fn default_spec(spec: &mut Value) {
     }
 }
 
+/// A job without labels has those of its pods.
+fn default_labels(job: &mut Value) {
+    let labels = job.at(&TEMPLATE).map(|t| meta::labels(t).clone());
+    if let Some(labels) = labels.filter(|l| !l.is_empty())
+        && meta::labels(job).is_empty()
+    {
+        job.set(&[n::METADATA, n::LABELS], Value::Map(labels));
+    }
+}
+
+/// How a job's pods are scheduled together is behind a gate that is off (WorkloadWithJob).
+fn drop_scheduling(new: &mut Value, old: Option<&Value>, spec: &[NameId]) {
+    let used = |object: &Value| {
+        let spec = object.at(spec);
+        spec.is_some_and(|spec| Node::new(spec).get(n::SCHEDULING).is_some())
+    };
+    if !old.is_some_and(used)
+        && let Some(spec) = new.at_mut(spec)
+    {
+        spec.remove(&[n::SCHEDULING]);
+    }
+}
+
 /// Labels the pods with their job, and selects them by it, unless the user does.
 fn select(job: &mut Value) {
-    let manual = job.at(&[n::SPEC, n::MANUAL_SELECTOR]);
-    if manual.and_then(Value::as_bool) == Some(true) {
+    if is_manual(job) {
         return;
     }
     let (name, uid) = (meta::name(job).to_owned(), meta::uid(job).to_owned());
@@ -187,167 +250,90 @@ fn select(job: &mut Value) {
     }
 }
 
-fn job(object: &Value, e: &mut Errors<'_>) {
+fn is_manual(job: &Value) -> bool {
+    let manual = job.at(&[n::SPEC, n::MANUAL_SELECTOR]);
+    manual.and_then(Value::as_bool) == Some(true)
+}
+
+/// `validateGeneratedSelector`: where the server chose the labels, the user has not chosen others.
+fn selected_by_uid(e: &mut Errors<'_>, object: &Value) {
     let spec = Job::of(Node::new(object)).spec();
-    selector_and_template(e, spec.node(), spec.template(), POLICIES);
-    for field in [
-        n::PARALLELISM,
-        n::COMPLETIONS,
-        n::BACKOFF_LIMIT,
-        n::BACKOFF_LIMIT_PER_INDEX,
-        n::ACTIVE_DEADLINE_SECONDS,
-    ] {
-        rules::not_negative(e, spec, field);
-    }
-    let completions = number(object, &[n::SPEC, n::COMPLETIONS]);
-    let indexed = text(object, &[n::SPEC, n::COMPLETION_MODE]) == "Indexed";
-    if indexed && completions.is_none() {
-        e.required(
-            Spot::of(spec).field(n::COMPLETIONS),
-            "when completion mode is Indexed",
-        );
-    }
-}
-
-fn cron_job(object: &Value, e: &mut Errors<'_>) {
-    let spec = CronJob::of(Node::new(object)).spec();
-    if rules::required(e, spec, n::SCHEDULE)
-        && let Err(problem) = proto::cron::Schedule::parse(spec.schedule())
-    {
-        let at = Spot::of(spec).field(n::SCHEDULE);
-        e.invalid(at, spec.schedule(), problem.to_string());
-    }
-    rules::one_of(
-        e,
-        spec,
-        n::CONCURRENCY_POLICY,
-        &["Allow", "Forbid", "Replace"],
-    );
-    for field in [
-        n::STARTING_DEADLINE_SECONDS,
-        n::SUCCESSFUL_JOBS_HISTORY_LIMIT,
-        n::FAILED_JOBS_HISTORY_LIMIT,
-    ] {
-        rules::not_negative(e, spec, field);
-    }
-}
-
-fn is(object: &Value, condition: &str) -> bool {
-    let all = object.at(&[n::STATUS, n::CONDITIONS]);
-    let mut all = all.and_then(Value::as_list).into_iter().flatten();
-    all.any(|c| text(c, &[n::TYPE]) == condition && text(c, &[n::STATUS]) == "True")
-}
-
-fn job_cells(object: &Value, now: i64) -> Vec<Value> {
-    let succeeded = number(object, &[n::STATUS, n::SUCCEEDED]).unwrap_or(0);
-    let completions = match (
-        number(object, &[n::SPEC, n::COMPLETIONS]),
-        number(object, &[n::SPEC, n::PARALLELISM]),
-    ) {
-        (Some(all), _) => format!("{succeeded}/{all}"),
-        (None, Some(many)) if many > 1 => format!("{succeeded}/1 of {many}"),
-        (None, _) => format!("{succeeded}/1"),
+    let Some(selector) = spec.node().get(n::SELECTOR).filter(|_| !is_manual(object)) else {
+        return;
     };
-    let going = !text(object, &[n::METADATA, n::DELETION_TIMESTAMP]).is_empty();
-    let status = match () {
-        () if is(object, "Complete") => "Complete",
-        () if is(object, "Failed") => "Failed",
-        () if going => "Terminating",
-        () if is(object, "Suspended") => "Suspended",
-        () if is(object, "FailureTarget") => "FailureTarget",
-        () if is(object, "SuccessCriteriaMet") => "SuccessCriteriaMet",
-        () => "Running",
-    };
-    let seconds = |field| {
-        let time = proto::time::unix_of(text(object, &[n::STATUS, field]));
-        time.map(|(seconds, _)| seconds)
-    };
-    let took = seconds(n::START_TIME).map(|start| {
-        let end = seconds(n::COMPLETION_TIME).unwrap_or(now);
-        human_duration(end - start)
-    });
-    let spec = Job::of(Node::new(object)).spec();
-    let (names, images) = images(spec.template());
-    vec![
-        meta::name(object).into(),
-        status.into(),
-        completions.into(),
-        took.unwrap_or_default().into(),
-        age(meta::creation_timestamp(object), now).into(),
-        names.into(),
-        images.into(),
-        selector_text(spec.node()).into(),
-    ]
-}
-
-fn cron_job_cells(object: &Value, now: i64) -> Vec<Value> {
-    let or_none = |value: &str| {
-        if value.is_empty() {
-            "<none>".to_owned()
-        } else {
-            value.to_owned()
+    let (name, uid) = (meta::name(object), meta::uid(object));
+    if uid.is_empty() {
+        e.required(Spot::node(object).field(n::METADATA).field(n::UID), "");
+    }
+    let [name_label, old_name_label] = NAME_LABELS;
+    let [uid_label, old_uid_label] = UID_LABELS;
+    let expected = [
+        (old_uid_label, uid),
+        (old_name_label, name),
+        (uid_label, uid),
+        (name_label, name),
+    ];
+    let template = spec.template();
+    let labels = meta::labels(template.node().value());
+    for (key, value) in expected {
+        let at = Spot::of(template).field(n::METADATA).field(n::LABELS);
+        let detail = format!("must be '{value}'");
+        match labels.get(key).and_then(Value::as_str) {
+            None => e.required(at.key(key), detail),
+            Some(is) if is != value => {
+                let shown = rules::json(template.node().value().at(&[n::METADATA, n::LABELS]));
+                e.invalid(at.key(key), shown, detail);
+            }
+            Some(_) => {}
         }
-    };
-    let last = match text(object, &[n::STATUS, n::LAST_SCHEDULE_TIME]) {
-        "" => "<none>".to_owned(),
-        time => age(time, now),
-    };
-    let suspended = object.at(&[n::SPEC, n::SUSPEND]).and_then(Value::as_bool);
-    let suspended = suspended.map_or("<unset>", |s| if s { "True" } else { "False" });
-    let active = object.at(&[n::STATUS, n::ACTIVE]).and_then(Value::as_list);
-    let active = i64::try_from(active.map_or(0, |l| l.len())).unwrap_or(i64::MAX);
-    let job = CronJob::of(Node::new(object)).spec().job_template().spec();
-    let (names, images) = images(job.template());
-    let selector = object.at(&JOB_SPEC).map(|s| selector_text(Node::new(s)));
-    vec![
-        meta::name(object).into(),
-        text(object, &[n::SPEC, n::SCHEDULE]).into(),
-        or_none(text(object, &[n::SPEC, n::TIME_ZONE])).into(),
-        suspended.into(),
-        active.into(),
-        last.into(),
-        age(meta::creation_timestamp(object), now).into(),
-        names.into(),
-        images.into(),
-        selector.unwrap_or_else(|| "<none>".into()).into(),
-    ]
+    }
+    let mut all = proto::Map::new();
+    for (key, value) in expected {
+        all.insert(key, value);
+    }
+    if LabelSelector::from_object(selector).is_ok_and(|selects| !selects.matches_map(&all)) {
+        let shown = Internal(
+            Some(selector),
+            proto::catalogue::messages::meta_v1::LABEL_SELECTOR,
+        );
+        e.invalid(Spot::node(selector), shown, "`selector` not auto-generated");
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn job_of(json: &str) -> Value {
-        let mut job = proto::codec::json::parse(json.as_bytes()).unwrap();
-        (JOB.default)(&mut job);
-        job
+/// `ValidateJobSpec` of a job.
+fn job(e: &mut Errors<'_>, object: &Value, options: &Options<'_>) {
+    let spec = Job::of(Node::new(object)).spec();
+    spec::validate(e, spec, options);
+    let selector = spec.node().get(n::SELECTOR);
+    match selector {
+        None => e.required(Spot::of(spec).field(n::SELECTOR), ""),
+        Some(selector) => {
+            let rules = SelectorRules {
+                allow_invalid_values: options.kept.values_of_pods,
+                ..SelectorRules::default()
+            };
+            validate_label_selector(selector, rules, e);
+        }
     }
-
-    #[test]
-    fn a_job_is_one_pod_unless_it_says_more() {
-        let counts = |json| {
-            let job = job_of(json);
-            let of = |field| number(&job, &[n::SPEC, field]);
-            (of(n::COMPLETIONS), of(n::PARALLELISM), of(n::BACKOFF_LIMIT))
-        };
-        assert_eq!(counts(r#"{"spec":{}}"#), (Some(1), Some(1), Some(6)));
-        let queue = r#"{"spec":{"parallelism":3}}"#;
-        assert_eq!(counts(queue), (None, Some(3), Some(6)));
-        let indexed = r#"{"spec":{"completions":3,"backoffLimitPerIndex":1}}"#;
-        assert_eq!(counts(indexed), (Some(3), Some(1), Some(2_147_483_647)));
+    match selector.map(LabelSelector::from_object) {
+        Some(Err(_)) => {}
+        Some(Ok(selects)) => matches_template(e, Some(&selects), spec.template()),
+        None => matches_template(e, None, spec.template()),
     }
+}
 
-    #[test]
-    fn a_job_selects_its_pods_by_its_uid() {
-        let mut job = job_of(r#"{"metadata":{"name":"j","uid":"u"},"spec":{}}"#);
-        select(&mut job);
-        let labels = meta::labels(job.at(&TEMPLATE).unwrap());
-        assert_eq!(labels.len(), 4);
-        let selected = job.at(&[n::SPEC, n::SELECTOR, n::MATCH_LABELS]).unwrap();
-        assert_eq!(selected.get(UID_LABEL).and_then(Value::as_str), Some("u"));
-        let manual = r#"{"metadata":{"name":"j","uid":"u"},"spec":{"manualSelector":true}}"#;
-        let mut job = job_of(manual);
-        select(&mut job);
-        assert!(job.at(&[n::SPEC, n::SELECTOR]).is_none());
+/// Pods of an indexed job have its name, a dash and their number.
+fn name_allows_completions(e: &mut Errors<'_>, object: &Value) {
+    let spec = Job::of(Node::new(object)).spec();
+    let completions = spec.completions().unwrap_or(0);
+    if spec.completion_mode() != Some("Indexed") || completions <= 0 {
+        return;
+    }
+    let name = meta::name(object);
+    let last = format!("{name}-{}", completions - 1);
+    if !names::dns_label_problems(&last).is_empty() {
+        let at = Spot::node(object).field(n::METADATA).field(n::NAME);
+        let detail = format!("will not able to create pod with invalid DNS label: {last}");
+        e.invalid(at, name, detail);
     }
 }

@@ -5,20 +5,26 @@
 
 use proto::catalogue::names as n;
 use proto::meta::names;
-use proto::path::{Errors, Spot};
+use proto::path::{Errors, Named, Spot};
 use proto::view::core_v1::{ConfigMap, Secret};
 use proto::view::{Node, View};
 use proto::{Map, Value, meta};
 
+use crate::registry::declarative::NO_OPTIONS;
 use crate::registry::rules;
 use crate::registry::strategy::Strategy;
 use crate::registry::warnings::Warnings;
 use crate::table::age;
 
+mod pair;
+#[cfg(test)]
+mod tests;
+
 /// The most that a config map or a secret may hold.
 const MAX_SIZE: usize = 1024 * 1024;
 
 pub static CONFIG_MAP: Strategy = Strategy {
+    declarative: Some(NO_OPTIONS),
     validate: |_, object, e| config_map(object, e),
     validate_update: |_, new, old, e| {
         immutable_data(new, old, &[n::DATA, n::BINARY_DATA], e);
@@ -100,8 +106,10 @@ fn immutable_data(new: &Value, old: &Value, fields: &[proto::NameId], e: &mut Er
             "field is immutable when `immutable` is set",
         );
     }
+    // Here, unlike elsewhere, upstream tells empty from absent.
+    let get = |v: &'_ Value, field| v.get(field).filter(|v| !v.is_null()).cloned();
     for field in fields {
-        if !rules::same(new.get(*field), old.get(*field)) {
+        if get(new, *field) != get(old, *field) {
             e.forbidden(
                 at.field(*field),
                 "field is immutable when `immutable` is set",
@@ -111,6 +119,7 @@ fn immutable_data(new: &Value, old: &Value, fields: &[proto::NameId], e: &mut Er
 }
 
 pub static SECRET: Strategy = Strategy {
+    declarative: Some(NO_OPTIONS),
     // `stringData` is for writing: it goes over `data`.
     default: |object| {
         let Some(Value::Map(texts)) = object.remove(&[n::STRING_DATA]) else {
@@ -122,10 +131,33 @@ pub static SECRET: Strategy = Strategy {
             *data.entry(&key) = Value::Bytes(bytes.into());
         }
     },
+    prepare_update: |_, new, old| {
+        if Secret::of(Node::new(new)).r#type().is_empty()
+            && let Some(kind) = old.get(n::TYPE).cloned()
+        {
+            new.set(&[n::TYPE], kind);
+        }
+    },
+    warnings: |object, _| {
+        let view = Secret::of(Node::new(object));
+        let data = |key| match view.data().get(key) {
+            Some(Value::Bytes(bytes) | Value::Raw(bytes)) => &bytes[..],
+            _ => &[],
+        };
+        match view.r#type() {
+            "kubernetes.io/tls" => pair::problem(data("tls.crt"), data("tls.key")),
+            _ => None,
+        }
+        .into_iter()
+        .collect()
+    },
     validate: |_, object, e| secret(object, e),
     validate_update: |_, new, old, e| {
         let (now, was) = (Secret::of(Node::new(new)), Secret::of(Node::new(old)));
-        rules::immutable(e, now, was, n::TYPE);
+        if now.r#type() != was.r#type() {
+            let at = Spot::of(now).field(n::TYPE);
+            e.invalid(at, Named(now.r#type()), rules::IMMUTABLE);
+        }
         immutable_data(new, old, &[n::DATA], e);
         secret(new, e);
     },
@@ -181,7 +213,14 @@ fn secret(object: &Value, e: &mut Errors<'_>) {
             needs(e, "username");
             needs(e, "password");
         }
-        "kubernetes.io/ssh-auth" => needs(e, "ssh-privatekey"),
+        "kubernetes.io/ssh-auth"
+            if view
+                .data()
+                .get("ssh-privatekey")
+                .is_none_or(|v| size(v) == 0) =>
+        {
+            e.required(at.field(n::DATA).key("ssh-privatekey"), "");
+        }
         "kubernetes.io/tls" => {
             needs(e, "tls.crt");
             needs(e, "tls.key");
@@ -191,18 +230,32 @@ fn secret(object: &Value, e: &mut Errors<'_>) {
 }
 
 fn json(e: &mut Errors<'_>, view: Secret<'_>, key: &'static str) {
-    if let Some(Value::Bytes(bytes)) = view.data().get(key)
-        && let Err(error) = proto::codec::json::parse(bytes)
-    {
-        e.invalid(
-            Spot::of(view).field(n::DATA).key(key),
-            "<secret contents redacted>",
-            error.to_string(),
-        );
-    }
+    let Some(Value::Bytes(bytes)) = view.data().get(key) else {
+        return;
+    };
+    let kind = match proto::codec::json::parse(bytes) {
+        Err(error) => Err(error.to_string()),
+        Ok(Value::Map(_) | Value::Null) => return,
+        Ok(Value::List(_)) => Ok("array"),
+        Ok(Value::String(_)) => Ok("string"),
+        Ok(Value::Bool(_)) => Ok("bool"),
+        Ok(_) => Ok("number"),
+    };
+    let why = kind.map_or_else(
+        |why| why,
+        |kind| {
+            format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")
+        },
+    );
+    e.invalid(
+        Spot::of(view).field(n::DATA).key(key),
+        "<secret contents redacted>",
+        why,
+    );
 }
 
 pub static SERVICE_ACCOUNT: Strategy = Strategy {
+    declarative: Some(NO_OPTIONS),
     warnings: |object, old| {
         const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
         let has = |object| meta::annotation(object, ENFORCE).is_some();

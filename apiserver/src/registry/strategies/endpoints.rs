@@ -2,18 +2,23 @@
 //! `pkg/apis/discovery/validation`, `ValidateEndpoints*` in `pkg/apis/core/validation`.
 
 use proto::catalogue::names as n;
-use proto::meta::names;
+use proto::meta::{address, names};
 use proto::path::{Errors, Spot};
 use proto::view::core_v1::Endpoints;
 use proto::view::discovery_v1::EndpointSlice;
 use proto::view::{Node, View};
-use proto::{Value, meta};
+use proto::{NameId, Value, meta};
 
-use crate::registry::before::changed_outside_metadata_and_status;
+use crate::registry::declarative::NO_OPTIONS;
+use crate::registry::equal::{self, same_at};
 use crate::registry::rules;
 use crate::registry::strategy::Strategy;
 use crate::registry::warnings::Warnings;
 use crate::table::age;
+
+mod slice;
+
+const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
 /// Labels with the name of the controller that keeps an object. Those of Kubernetes give every address
 /// its standard form, so nothing of theirs needs to be looked at.
@@ -21,6 +26,7 @@ const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 
 pub static ENDPOINTS: Strategy = Strategy {
+    declarative: Some(NO_OPTIONS),
     warnings: |object, _| {
         let mut w = Warnings::new(object);
         if meta::label(object, MANAGED_BY) != Some("endpoint-controller") {
@@ -33,8 +39,8 @@ pub static ENDPOINTS: Strategy = Strategy {
         }
         w.into_vec()
     },
-    validate: |_, object, e| endpoints(object, e),
-    validate_update: |_, new, _, e| endpoints(new, e),
+    validate: |_, object, e| endpoints(object, None, e),
+    validate_update: |_, new, old, e| endpoints(new, Some(old), e),
     cells: Some(|object, now| {
         let view = Endpoints::of(Node::new(object));
         vec![
@@ -73,68 +79,48 @@ fn shown(view: Endpoints<'_>) -> String {
     }
 }
 
-/// An address that endpoints can have.
-fn address(e: &mut Errors<'_>, at: Spot<'_>, ip: &str) {
-    let Ok(address) = ip.parse::<std::net::IpAddr>() else {
-        e.invalid(
-            at,
-            ip,
-            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-        );
+/// `validateEndpointSubsets`. What was there before may stay: older servers took more.
+fn endpoints(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
+    if old.is_some_and(|old| same_at(object, old, &[n::SUBSETS])) {
         return;
-    };
-    if address.is_unspecified() {
-        e.invalid(at, ip, format!("may not be unspecified ({ip})"));
     }
-    if address.is_loopback() {
-        e.invalid(
-            at,
-            ip,
-            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
-        );
-    }
-    let link_local = match address {
-        std::net::IpAddr::V4(a) => a.is_link_local(),
-        std::net::IpAddr::V6(a) => a.is_unicast_link_local(),
-    };
-    if link_local {
-        e.invalid(
-            at,
-            ip,
-            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
-        );
-    }
-}
-
-fn endpoints(object: &Value, e: &mut Errors<'_>) {
     for subset in Endpoints::of(Node::new(object)).subsets() {
-        if subset.addresses().is_empty() && subset.not_ready_addresses().is_empty() {
-            e.required(
-                Spot::of(subset),
-                "must specify `addresses` or `notReadyAddresses`",
-            );
+        let (ready, not_ready) = (subset.addresses(), subset.not_ready_addresses());
+        if ready.is_empty() && not_ready.is_empty() {
+            let detail = "must specify `addresses` or `notReadyAddresses`";
+            e.required(Spot::of(subset), detail);
         }
-        for one in subset
-            .addresses()
-            .iter()
-            .chain(subset.not_ready_addresses().iter())
-        {
-            address(e, Spot::of(one).field(n::IP), one.ip());
+        for one in ready.iter().chain(not_ready.iter()) {
+            let at = Spot::of(one).field(n::IP);
+            e.invalid_each(at, one.ip(), address::legacy_ip_problems(one.ip()));
+            if !one.hostname().is_empty() {
+                let problems = names::dns_label_problems(one.hostname());
+                rules::each(e, one, n::HOSTNAME, problems);
+            }
+            if let Some(node) = one.node_name() {
+                rules::each(e, one, n::NODE_NAME, names::subdomain_name(node, false));
+            }
+            e.invalid_each(at, one.ip(), address::endpoint_ip_problems(one.ip()));
         }
         let several = subset.ports().len() > 1;
         for port in subset.ports() {
-            if several && port.name().is_empty() {
-                e.required(Spot::of(port).field(n::NAME), "");
-            } else if !port.name().is_empty() {
+            if !port.name().is_empty() {
                 rules::each(e, port, n::NAME, names::dns_label_problems(port.name()));
+            } else if several {
+                e.required(Spot::of(port).field(n::NAME), "");
             }
             rules::port(e, port, n::PORT);
-            rules::required_one_of(e, port, n::PROTOCOL, &["SCTP", "TCP", "UDP"]);
+            rules::required_named_one_of(e, port, n::PROTOCOL, &PROTOCOLS);
+            if let Some(protocol) = port.app_protocol() {
+                let problems = names::label_key_problems(protocol);
+                rules::each(e, port, n::APP_PROTOCOL, problems);
+            }
         }
     }
 }
 
 pub static ENDPOINT_SLICE: Strategy = Strategy {
+    declarative: Some(NO_OPTIONS),
     warnings: |object, old| {
         let slice = EndpointSlice::of(Node::new(object));
         let mut w = Warnings::new(object);
@@ -170,102 +156,54 @@ pub static ENDPOINT_SLICE: Strategy = Strategy {
             }
         }
     },
-    prepare_create: |_, object| object.set(&[n::METADATA, n::GENERATION], 1),
+    prepare_create: |_, object| {
+        object.set(&[n::METADATA, n::GENERATION], 1);
+        drop_topology(object, None);
+    },
     prepare_update: |_, new, old| {
-        let labels = meta::labels(new) != meta::labels(old);
-        if labels || changed_outside_metadata_and_status(new, old) {
+        const CONTENTS: [NameId; 3] = [n::ADDRESS_TYPE, n::ENDPOINTS, n::PORTS];
+        let mut fields = EndpointSlice::MESSAGE.fields();
+        let changed = fields.any(|f| CONTENTS.contains(&f.name) && !equal::alike_in(new, old, f));
+        if changed || !same_at(new, old, &[n::METADATA, n::LABELS]) {
             let generation = meta::generation(old).unwrap_or(0) + 1;
             new.set(&[n::METADATA, n::GENERATION], generation);
         }
+        drop_topology(new, Some(old));
     },
-    validate: |_, object, e| slice(object, e),
-    validate_update: |_, new, old, e| {
-        rules::immutable(
-            e,
-            EndpointSlice::of(Node::new(new)),
-            EndpointSlice::of(Node::new(old)),
-            n::ADDRESS_TYPE,
-        );
-        slice(new, e);
-    },
+    validate: |_, object, e| slice::slice(object, None, e),
+    validate_update: |_, new, old, e| slice::slice(new, Some(old), e),
     cells: Some(slice_cells),
     ..Strategy::DEFAULT
 };
 
-/// Upstream's `maxEndpoints`, `maxAddresses`, `maxPorts`.
-const MAX_ENDPOINTS: usize = 1000;
-const MAX_ADDRESSES: usize = 100;
-const MAX_PORTS: usize = 20_000;
-
-fn slice(object: &Value, e: &mut Errors<'_>) {
-    let view = EndpointSlice::of(Node::new(object));
-    rules::required_one_of(e, view, n::ADDRESS_TYPE, &["FQDN", "IPv4", "IPv6"]);
-    let at = Spot::of(view);
-    if view.endpoints().len() > MAX_ENDPOINTS {
-        e.too_many(
-            at.field(n::ENDPOINTS),
-            view.endpoints().len(),
-            MAX_ENDPOINTS,
-        );
+/// `dropTopologyOnV1`: the field is of version 1beta1. Where it named the node of an endpoint, and still
+/// does, the node's own field takes that over.
+fn drop_topology(new: &mut Value, old: Option<&Value>) {
+    const HOSTNAME: &str = "kubernetes.io/hostname";
+    if old.is_some_and(|old| same_at(new, old, &[n::ENDPOINTS])) {
+        return;
     }
-    for endpoint in view.endpoints() {
-        let addresses: Vec<&str> = endpoint
-            .addresses()
-            .iter()
-            .filter_map(Value::as_str)
-            .collect();
-        let list = Spot::of(endpoint).field(n::ADDRESSES);
-        if addresses.is_empty() {
-            e.required(list, "must contain at least 1 address");
-        } else if addresses.len() > MAX_ADDRESSES {
-            e.too_many(list, addresses.len(), MAX_ADDRESSES);
+    let named = |endpoint: &Value| -> Option<String> {
+        let name = endpoint.get(n::DEPRECATED_TOPOLOGY)?.get(HOSTNAME)?;
+        name.as_str().map(str::to_owned)
+    };
+    let endpoints = |slice: &Value| -> Vec<Value> {
+        let list = slice.get(n::ENDPOINTS).and_then(Value::as_list);
+        list.unwrap_or_default().to_vec()
+    };
+    let before: Vec<String> = old.map_or(Vec::new(), |old| {
+        endpoints(old).iter().filter_map(named).collect()
+    });
+    let list = new.get_mut(n::ENDPOINTS).and_then(Value::as_list_mut);
+    for endpoint in list.into_iter().flatten() {
+        let node = named(endpoint)
+            .filter(|name| before.contains(name) && names::subdomain_name(name, false).is_empty());
+        if let Some(node) = node
+            && endpoint.get(n::NODE_NAME).is_none_or(Value::is_null)
+        {
+            endpoint.set(&[n::NODE_NAME], node);
         }
-        for (i, ip) in addresses.iter().enumerate() {
-            match view.address_type() {
-                "IPv4" if ip.parse::<std::net::Ipv4Addr>().is_err() => {
-                    e.invalid(list.index(i), *ip, "must be an IPv4 address");
-                }
-                "IPv6" if ip.parse::<std::net::Ipv6Addr>().is_err() => {
-                    e.invalid(list.index(i), *ip, "must be an IPv6 address");
-                }
-                "IPv4" | "IPv6" => address(e, list.index(i), ip),
-                "FQDN" => e.invalid_each(list.index(i), *ip, names::dns_subdomain_problems(ip)),
-                _ => {}
-            }
-        }
-        if let Some(name) = endpoint.node_name() {
-            rules::each(
-                e,
-                endpoint,
-                n::NODE_NAME,
-                names::subdomain_name(name, false),
-            );
-        }
-        if let Some(name) = endpoint.hostname() {
-            rules::each(e, endpoint, n::HOSTNAME, names::dns_label_problems(name));
-        }
-    }
-    if view.ports().len() > MAX_PORTS {
-        e.too_many(at.field(n::PORTS), view.ports().len(), MAX_PORTS);
-    }
-    let mut seen = Vec::new();
-    for port in view.ports() {
-        let name = port.name().unwrap_or_default();
-        if !name.is_empty() {
-            rules::each(e, port, n::NAME, names::dns_label_problems(name));
-        }
-        if seen.contains(&name) {
-            e.duplicate(Spot::of(port).field(n::NAME), name);
-        }
-        seen.push(name);
-        if let Some(protocol) = port.protocol() {
-            let known = ["SCTP", "TCP", "UDP"];
-            if !known.contains(&protocol) {
-                e.not_supported(Spot::of(port).field(n::PROTOCOL), protocol, &known);
-            }
-        } else {
-            e.required(Spot::of(port).field(n::PROTOCOL), "");
-        }
+        endpoint.remove(&[n::DEPRECATED_TOPOLOGY]);
     }
 }
 
@@ -298,3 +236,6 @@ fn slice_cells(object: &Value, now: i64) -> Vec<Value> {
         age(meta::creation_timestamp(object), now).into(),
     ]
 }
+
+#[cfg(test)]
+mod tests;

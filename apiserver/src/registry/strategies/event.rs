@@ -5,19 +5,25 @@
 //!
 //! Upstream: `pkg/registry/core/event`, `pkg/apis/core/validation/events.go`.
 
+use proto::catalogue::messages::core_v1::{EVENT_SOURCE, OBJECT_REFERENCE};
 use proto::catalogue::names as n;
 use proto::meta::names;
-use proto::path::{Errors, Spot};
+use proto::path::{Errors, Reason, Show, Spot};
 use proto::view::core_v1::Event;
 use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
 
+use crate::registry::declarative::NO_OPTIONS;
+use crate::registry::equal::same_at;
 use crate::registry::rules;
+use crate::registry::shown::Internal;
 use crate::registry::strategy::Strategy;
 use crate::table::age;
 
 /// `events` of the core group.
 pub static EVENT: Strategy = Strategy {
+    declarative: Some(NO_OPTIONS),
+    name: names::path_segment_name,
     validate: |_, object, e| event(object, e, n::REPORTING_COMPONENT),
     validate_update: |_, new, _, e| event(new, e, n::REPORTING_COMPONENT),
     fields: &[("source", &["source.component", "reportingComponent"])],
@@ -27,6 +33,7 @@ pub static EVENT: Strategy = Strategy {
 
 /// `events` of `events.k8s.io`.
 pub static EVENT_V1: Strategy = Strategy {
+    name: names::subdomain_name,
     validate: |_, object, e| {
         event(object, e, n::REPORTING_CONTROLLER);
         strict(object, e);
@@ -127,9 +134,9 @@ fn series(event: Event<'_>, e: &mut Errors<'_>) {
     }
 }
 
-/// Nothing but the series of an event changes.
+/// `ValidateEventUpdate`: nothing but the series of an event changes.
 fn unchanged(new: &Value, old: &Value, e: &mut Errors<'_>) {
-    let (now, was) = (Event::of(Node::new(new)), Event::of(Node::new(old)));
+    let now = Event::of(Node::new(new));
     if !rules::same(new.get(n::SERIES), old.get(n::SERIES)) {
         series(now, e);
     }
@@ -141,6 +148,8 @@ fn unchanged(new: &Value, old: &Value, e: &mut Errors<'_>) {
         n::FIRST_TIMESTAMP,
         n::LAST_TIMESTAMP,
         n::COUNT,
+        // Twice, as upstream.
+        n::REASON,
         n::TYPE,
         n::EVENT_TIME,
         n::ACTION,
@@ -148,7 +157,24 @@ fn unchanged(new: &Value, old: &Value, e: &mut Errors<'_>) {
         n::REPORTING_COMPONENT,
         n::REPORTING_INSTANCE,
     ] {
-        rules::immutable(e, now, was, field);
+        if same_at(new, old, &[field]) {
+            continue;
+        }
+        let value = now.node().get(field);
+        let shown = match field {
+            n::INVOLVED_OBJECT | n::RELATED => Internal(value, OBJECT_REFERENCE).show(),
+            n::SOURCE => Internal(value, EVENT_SOURCE).show(),
+            n::COUNT => now.count().show(),
+            n::FIRST_TIMESTAMP | n::LAST_TIMESTAMP | n::EVENT_TIME => {
+                value.map_or_else(|| "null".into(), |time| time.show())
+            }
+            _ => now.node().str(field).show(),
+        };
+        let at = match field {
+            n::REPORTING_COMPONENT => n::REPORTING_CONTROLLER,
+            other => other,
+        };
+        e.add(Reason::Invalid, (now, at), shown, rules::IMMUTABLE);
     }
 }
 
@@ -246,7 +272,7 @@ mod tests {
         let all = errors.into_vec();
         assert_eq!(
             all.iter().map(|e| e.field.as_str()).collect::<Vec<_>>(),
-            ["reason"]
+            ["reason", "reason"]
         );
     }
 

@@ -10,10 +10,21 @@ use proto::view::storagemigration_v1beta1::StorageVersionMigration;
 use proto::view::{List, Node, View};
 use proto::{Value, meta};
 
-use crate::registry::strategy::Strategy;
+use crate::registry::declarative::NO_OPTIONS;
+use crate::registry::strategy::{Part, Strategy};
 use crate::table::{age, human_duration, row};
 
+mod migration;
+mod storage_version;
+
 pub static STORAGE_VERSION: Strategy = Strategy {
+    name: |name, _| storage_version::name_problems(name),
+    validate: |_, object, e| storage_version::status(object, e),
+    declarative: Some(NO_OPTIONS),
+    status: Some(Part {
+        validate_update: |_, new, _, e| storage_version::status(new, e),
+        ..Part::STATUS_ALONE
+    }),
     generation: false,
     cells: Some(|object, now| {
         let status = StorageVersion::of(Node::new(object)).status();
@@ -27,6 +38,13 @@ pub static STORAGE_VERSION: Strategy = Strategy {
 };
 
 pub static MIGRATION: Strategy = Strategy {
+    validate: |_, object, e| migration::migration(object, e),
+    validate_update: |_, new, old, e| migration::update(new, old, e),
+    declarative: Some(NO_OPTIONS),
+    status: Some(Part {
+        validate_update: |_, new, old, e| migration::status(new, old, e),
+        ..Part::STATUS_ALONE
+    }),
     generation: false,
     cells: Some(|object, _| {
         let view = StorageVersionMigration::of(Node::new(object));

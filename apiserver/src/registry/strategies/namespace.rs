@@ -1,10 +1,12 @@
 //! Namespaces: they live until their finalizer is gone, through `/finalize`.
 //!
-//! Upstream: `pkg/registry/core/namespace`.
+//! Upstream: `pkg/registry/core/namespace`, `ValidateNamespace*` in `pkg/apis/core/validation`.
 
 use proto::catalogue::names as n;
+use proto::path::{Errors, FieldError, Named, Spot};
 use proto::{Value, meta};
 
+use crate::registry::declarative::NO_OPTIONS;
 use crate::registry::strategy::{Cx, Part, Strategy, keep_status};
 use crate::table::age;
 
@@ -14,6 +16,7 @@ const KUBERNETES: &str = "kubernetes";
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 pub static NAMESPACE: Strategy = Strategy {
+    declarative: Some(NO_OPTIONS),
     name: meta::names::label_name,
     prepare_create,
     prepare_update: |_, new, old| {
@@ -30,16 +33,29 @@ pub static NAMESPACE: Strategy = Strategy {
             meta::set_label(object, NAME_LABEL, &name);
         }
     },
+    validate: |_, object, e| {
+        for finalizer in finalizers(object) {
+            finalizer_name(finalizer, of_spec(object), e);
+        }
+    },
+    validate_update: |_, new, _, e| {
+        for finalizer in finalizers(new) {
+            finalizer_name(finalizer, of_spec(new), e);
+        }
+    },
     status: Some(Part {
-        prepare_update: keep_spec,
-        validate_update: |_, _, _, _| {},
-        ..Part::STATUS
+        validate_update: |_, new, _, e| status(new, e),
+        ..Part::STATUS_AND_METADATA
     }),
     parts: &[(
         "finalize",
         Part {
-            prepare_update: finalize,
-            validate_update: |_, _, _, _| {},
+            prepare_update: |_, new, old| keep_status(new, old),
+            validate_update: |_, new, _, e| {
+                for finalizer in finalizers(new) {
+                    finalizer_name(finalizer, Spot::node(finalizer), e);
+                }
+            },
             ..Part::STATUS
         },
     )],
@@ -85,13 +101,39 @@ fn keep_finalizers(new: &mut Value, old: &Value) {
     }
 }
 
-fn keep_spec(_: &Cx<'_>, new: &mut Value, old: &Value) {
-    if let Some(spec) = old.get(n::SPEC) {
-        new.set(&[n::SPEC], spec.clone());
+fn of_spec(object: &Value) -> Spot<'_> {
+    Spot::node(object).field(n::SPEC).field(n::FINALIZERS)
+}
+
+/// A name with a prefix, or one that Kubernetes knows.
+fn finalizer_name(finalizer: &Value, at: Spot<'_>, e: &mut Errors<'_>) {
+    const KNOWN: [&str; 3] = [
+        KUBERNETES,
+        meta::FINALIZER_ORPHAN,
+        meta::FINALIZER_FOREGROUND,
+    ];
+    let name = finalizer.as_str().unwrap_or_default();
+    e.invalid_each(at, name, meta::names::label_key_problems(name));
+    if !name.contains('/') && !KNOWN.contains(&name) {
+        let detail = "name is neither a standard finalizer name nor is it fully qualified";
+        e.invalid(at, name, detail);
     }
 }
 
-/// `/finalize` changes the finalizers and nothing else.
-fn finalize(_: &Cx<'_>, new: &mut Value, old: &Value) {
-    keep_status(new, old);
+/// `ValidateNamespaceStatusUpdate`: the phase says whether the namespace goes.
+fn status(object: &Value, e: &mut Errors<'_>) {
+    let phase = object
+        .at(&[n::STATUS, n::PHASE])
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let (must, when) = if meta::is_deleting(object) {
+        ("Terminating", "is not empty")
+    } else {
+        ("Active", "is empty")
+    };
+    if phase != must {
+        let detail = format!("may only be '{must}' if `deletionTimestamp` {when}");
+        // The path is upstream's.
+        e.push(FieldError::invalid("status.Phase", Named(phase), detail));
+    }
 }

@@ -3,21 +3,31 @@
 //! Upstream: `pkg/registry/networking`, `pkg/apis/networking/{v1/defaults.go,validation}`.
 
 use proto::catalogue::names as n;
-use proto::meta::names;
-use proto::path::{Errors, Spot};
+use proto::path::Spot;
 use proto::selector::LabelSelector;
 use proto::view::networking_v1::{Ingress, IngressClass, NetworkPolicy, ServiceCIDR};
 use proto::view::{Node, View};
 use proto::{Value, meta};
 
-use crate::registry::rules;
+use crate::registry::declarative::NO_OPTIONS;
 use crate::registry::strategy::{Part, Strategy};
 use crate::registry::warnings::Warnings;
 use crate::table::{balancers, row};
 
+mod class;
+mod ingress;
+mod policy;
+mod ranges;
+
+#[cfg(test)]
+mod tests;
+
 pub static INGRESS: Strategy = Strategy {
+    validate: |_, object, e| ingress::create(object, e),
+    validate_update: |_, new, old, e| ingress::update(new, old, e),
+    declarative: Some(NO_OPTIONS),
     warnings: |object, old| {
-        const CLASS: &str = "kubernetes.io/ingress.class";
+        use ingress::CLASS;
         let spec = Ingress::of(Node::new(object)).spec();
         let mut w = Warnings::new(object);
         if old.is_none()
@@ -52,6 +62,7 @@ pub static INGRESS: Strategy = Strategy {
         )
     }),
     status: Some(Part {
+        validate_update: |_, new, old, e| ingress::status(new, old, e),
         warnings: |object| {
             let mut w = Warnings::new(object);
             let status = Ingress::of(Node::new(object)).status();
@@ -60,7 +71,7 @@ pub static INGRESS: Strategy = Strategy {
             }
             w.into_vec()
         },
-        ..Part::STATUS
+        ..Part::STATUS_AND_METADATA
     }),
     ..Strategy::WITH_STATUS
 };
@@ -93,6 +104,9 @@ pub static INGRESS_CLASS: Strategy = Strategy {
             parameters.insert(n::SCOPE, "Cluster");
         }
     },
+    validate: |_, object, e| class::class(object, e),
+    validate_update: |_, new, old, e| class::update(new, old, e),
+    declarative: Some(NO_OPTIONS),
     generation: true,
     cells: Some(|object, now| {
         let spec = IngressClass::of(Node::new(object)).spec();
@@ -115,6 +129,9 @@ pub const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
 
 /// Without a status; changes are counted all the same.
 pub static NETWORK_POLICY: Strategy = Strategy {
+    validate: |_, object, e| policy::policy(object, None, e),
+    validate_update: |_, new, old, e| policy::policy(new, Some(old), e),
+    declarative: Some(NO_OPTIONS),
     warnings: |object, _| {
         let mut w = Warnings::new(object);
         let spec = NetworkPolicy::of(Node::new(object)).spec();
@@ -156,6 +173,10 @@ pub static NETWORK_POLICY: Strategy = Strategy {
 };
 
 pub static SERVICE_CIDR: Strategy = Strategy {
+    validate: |_, object, e| ranges::service_cidr(object, e),
+    validate_update: |_, new, old, e| ranges::service_cidr_update(new, old, e),
+    declarative: Some(NO_OPTIONS),
+    status: Some(Part::STATUS_ALONE),
     generation: false,
     cells: Some(|object, now| {
         let cidrs = ServiceCIDR::of(Node::new(object)).spec().cidrs();
@@ -166,15 +187,11 @@ pub static SERVICE_CIDR: Strategy = Strategy {
 };
 
 pub static IP_ADDRESS: Strategy = Strategy {
-    name: |name, _| ip_problems(name),
-    validate: |_, object, e| ip_address(object, e),
-    validate_update: |_, new, old, e| {
-        let path = [n::SPEC, n::PARENT_REF];
-        if !rules::same(new.at(&path), old.at(&path)) {
-            let at = Spot::node(new.get(n::SPEC).unwrap_or(new)).field(n::PARENT_REF);
-            e.invalid(at, "", "field is immutable");
-        }
-    },
+    // An address names itself, in its canonical form: there is one object per address.
+    name: |name, _| meta::address::ip_problems(name),
+    validate: |_, object, e| ranges::ip_address(object, e),
+    validate_update: |_, new, _, e| ranges::ip_address(new, e),
+    declarative: Some(NO_OPTIONS),
     cells: Some(|object, _| vec![meta::name(object).into(), parent(object).into()]),
     ..Strategy::DEFAULT
 };
@@ -198,88 +215,4 @@ fn parent(address: &Value) -> String {
         }
     }
     format!("{shown}/{}", part(n::NAME))
-}
-
-/// An address names itself, in its canonical form: there is one object per address.
-fn ip_problems(name: &str) -> Vec<String> {
-    let must = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-    match name.parse::<std::net::IpAddr>() {
-        Err(_) => vec![must.to_owned()],
-        Ok(ip) if ip.to_string() != name => {
-            vec![format!("must be in canonical form ({:?})", ip.to_string())]
-        }
-        Ok(_) => Vec::new(),
-    }
-}
-
-fn ip_address(object: &Value, e: &mut Errors<'_>) {
-    let spec = object.get(n::SPEC).unwrap_or(object);
-    let at = Spot::node(spec).field(n::PARENT_REF);
-    let Some(parent) = spec.get(n::PARENT_REF) else {
-        e.required(at, "");
-        return;
-    };
-    let at = Spot::node(parent);
-    let part = |field| {
-        parent
-            .get(field)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let group = part(n::GROUP);
-    if !group.is_empty() {
-        e.invalid_each(
-            at.field(n::GROUP),
-            group,
-            names::dns_subdomain_problems(group),
-        );
-    }
-    for field in [n::RESOURCE, n::NAME] {
-        if part(field).is_empty() {
-            e.required(at.field(field), "");
-        }
-    }
-    for field in [n::RESOURCE, n::NAME, n::NAMESPACE] {
-        if !part(field).is_empty() {
-            e.invalid_each(
-                at.field(field),
-                part(field),
-                names::path_segment_problems(part(field)),
-            );
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_are_those_of_the_first_rules() {
-        for (rules, shown) in [
-            (&[""][..], "*"),
-            (&["a", "", "b"][..], "a,b"),
-            (&["", "a", "b", "c"][..], "a,b,c"),
-            (&["a", "b", "c", "d", "e"][..], "a,b,c + 2 more..."),
-        ] {
-            assert_eq!(hosts(rules.iter().copied()), shown);
-        }
-    }
-
-    #[test]
-    fn a_policy_rules_what_it_speaks_of() {
-        let types = |spec: &str| {
-            let text = format!(r#"{{"spec":{spec}}}"#);
-            let mut policy = proto::codec::json::parse(text.as_bytes()).expect("JSON");
-            (NETWORK_POLICY.default)(&mut policy);
-            let types = policy
-                .at(&[n::SPEC, n::POLICY_TYPES])
-                .and_then(Value::as_list);
-            let types = types.unwrap_or_default().iter().filter_map(Value::as_str);
-            types.collect::<Vec<_>>().join(",")
-        };
-        assert_eq!(types("{}"), "Ingress");
-        assert_eq!(types(r#"{"egress":[{}]}"#), "Ingress,Egress");
-        assert_eq!(types(r#"{"policyTypes":["Egress"]}"#), "Egress");
-    }
 }

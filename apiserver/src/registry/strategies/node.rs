@@ -1,18 +1,19 @@
 //! Nodes. Upstream: `pkg/registry/core/node`, `ValidateNode*` in `pkg/apis/core/validation`.
 
 use proto::catalogue::names as n;
-use proto::meta::names;
-use proto::path::{Errors, Spot};
-use proto::view::core_v1::{Node as NodeView, NodeSpec};
+use proto::view::core_v1::Node as NodeView;
 use proto::view::{Node, View};
-use proto::{Value, meta};
+use proto::{NameId, Value, meta};
 
-use crate::registry::rules;
-use crate::registry::strategy::{Part, Strategy, keep_status};
+use crate::registry::declarative::NO_OPTIONS;
+use crate::registry::strategy::{Part, Strategy, keep_all_but_metadata_and_status, keep_status};
 use crate::registry::warnings::Warnings;
 use crate::table::age;
 
+mod validation;
+
 pub static NODE: Strategy = Strategy {
+    declarative: Some(NO_OPTIONS),
     default: |object| {
         // What can be used is what is there, unless the kubelet says less.
         if object.at(&[n::STATUS, n::ALLOCATABLE]).is_none()
@@ -20,12 +21,32 @@ pub static NODE: Strategy = Strategy {
         {
             object.set(&[n::STATUS, n::ALLOCATABLE], capacity);
         }
+        one_pod_cidr(object);
     },
-    prepare_update: |_, new, old| keep_status(new, old),
-    validate: |_, object, e| node(object, e),
-    validate_update: |_, new, old, e| update(new, old, e),
+    prepare_create: |_, new| {
+        for way in [
+            [n::SPEC, n::CONFIG_SOURCE],
+            [n::STATUS, n::CONFIG],
+            PREEMPTION,
+        ] {
+            new.remove(&way);
+        }
+    },
+    prepare_update: |_, new, old| {
+        keep_status(new, old);
+        for way in [[n::SPEC, n::CONFIG_SOURCE], PREEMPTION] {
+            if is_absent(old, &way) {
+                new.remove(&way);
+            }
+        }
+    },
+    validate: |_, object, e| validation::node(object, e),
+    validate_update: |_, new, old, e| {
+        validation::node(new, e);
+        validation::update(new, old, e);
+    },
     warnings: |object, _| {
-        let spec = proto::view::core_v1::Node::of(Node::new(object)).spec();
+        let spec = NodeView::of(Node::new(object)).spec();
         let mut w = Warnings::new(object);
         if spec.config_source().is_some() {
             w.push("spec.configSource: the feature is removed");
@@ -38,81 +59,42 @@ pub static NODE: Strategy = Strategy {
     },
     status: Some(Part {
         prepare_update: |_, new, old| {
-            if let Some(spec) = old.get(n::SPEC) {
-                new.set(&[n::SPEC], spec.clone());
+            keep_all_but_metadata_and_status(new, old);
+            if is_absent(old, &[n::STATUS, n::CONFIG]) {
+                new.remove(&[n::STATUS, n::CONFIG]);
             }
         },
-        validate_update: |_, new, old, e| update(new, old, e),
+        validate_update: |_, new, old, e| validation::update(new, old, e),
         ..Part::STATUS
     }),
     cells: Some(cells),
     ..Strategy::DEFAULT
 };
 
-fn spec(object: &Value) -> NodeSpec<'_> {
-    NodeView::of(Node::new(object)).spec()
-}
+/// Behind a gate that is off: `InPlacePodVerticalScalingSchedulerPreemption`.
+const PREEMPTION: [NameId; 2] = [n::SPEC, n::POD_PREEMPTION_POLICY];
 
-fn node(object: &Value, e: &mut Errors<'_>) {
-    let spec = spec(object);
-    let mut seen: Vec<(&str, &str)> = Vec::new();
-    for taint in spec.taints() {
-        if rules::required(e, taint, n::KEY) {
-            rules::each(e, taint, n::KEY, names::label_key_problems(taint.key()));
-        }
-        let problems = names::label_value_problems(taint.value());
-        if !problems.is_empty() {
-            e.invalid(
-                Spot::of(taint).field(n::VALUE),
-                taint.value(),
-                problems.join(";"),
-            );
-        }
-        rules::required_one_of(
-            e,
-            taint,
-            n::EFFECT,
-            &["NoSchedule", "PreferNoSchedule", "NoExecute"],
-        );
-        if seen.contains(&(taint.key(), taint.effect())) {
-            e.duplicate(Spot::of(taint), taint.node().value());
-        }
-        seen.push((taint.key(), taint.effect()));
+/// `podCIDR` is the first of `podCIDRs`; where they differ, clients knew the one only.
+fn one_pod_cidr(object: &mut Value) {
+    let spec = NodeView::of(Node::new(object)).spec();
+    let (one, all) = (spec.pod_cidr(), spec.pod_cidrs());
+    let first = all.first().map(|cidr| cidr.as_str().unwrap_or_default());
+    match first {
+        None if one.is_empty() => return,
+        Some(first) if first == one => return,
+        _ => {}
     }
-    for (i, cidr) in spec
-        .pod_cidrs()
-        .iter()
-        .filter_map(Value::as_str)
-        .enumerate()
-    {
-        if cidr.parse::<ipnet::IpNet>().is_err() {
-            let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            e.invalid(Spot::of(spec).field(n::POD_CIDRS).index(i), cidr, detail);
-        }
-    }
-    if spec.pod_cidrs().len() > 2 {
-        let list = Value::List(spec.pod_cidrs().to_vec());
-        e.invalid(
-            Spot::of(spec).field(n::POD_CIDRS),
-            &list,
-            "may specify no more than one CIDR for each IP family",
-        );
+    if one.is_empty() {
+        let first = first.unwrap_or_default().to_owned();
+        object.set(&[n::SPEC, n::POD_CIDR], first);
+    } else {
+        let only: Value = one.into();
+        object.set(&[n::SPEC, n::POD_CIDRS], vec![only]);
     }
 }
 
-fn update(new: &Value, old: &Value, e: &mut Errors<'_>) {
-    node(new, e);
-    let (now, was) = (spec(new), spec(old));
-    let text = "node updates may not change podCIDR except from \"\" to valid";
-    if !was.pod_cidrs().is_empty() && now.pod_cidrs() != was.pod_cidrs() {
-        e.forbidden(Spot::of(now).field(n::POD_CIDRS), text);
-    }
-    if !was.provider_id().is_empty() && now.provider_id() != was.provider_id() {
-        e.forbidden(
-            Spot::of(now).field(n::PROVIDER_ID),
-            "node updates may not change providerID except from \"\" to valid",
-        );
-    }
+fn is_absent(object: &Value, way: &[NameId]) -> bool {
+    object.at(way).is_none_or(Value::is_null)
 }
 
 fn cells(object: &Value, now: i64) -> Vec<Value> {
@@ -169,3 +151,6 @@ fn roles(object: &Value) -> String {
     roles.dedup();
     roles.join(",")
 }
+
+#[cfg(test)]
+mod tests;

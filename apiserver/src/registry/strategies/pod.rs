@@ -4,60 +4,58 @@
 //! `SetDefaults_PodStatus`), `pkg/apis/core/validation/validation.go` (`ValidatePod*`).
 
 mod cells;
+mod debug;
+mod devices;
+mod qos;
+mod resize;
+mod status;
+mod validation;
 
-use proto::catalogue::names as n;
-use proto::path::{Errors, Spot};
-use proto::quantity::Quantity;
+use proto::catalogue::{messages::core_v1, names as n};
 use proto::view::Node;
 use proto::view::View;
-use proto::view::core_v1::Pod;
-use proto::{Map, Value, meta};
+use proto::view::core_v1::{Container, Pod, PodSpec};
+use proto::{Value, meta};
 
-use super::pod_spec::{self, Holder};
+use super::pod_spec::{self, dropped};
 use crate::options::DeleteOptions;
-use crate::registry::rules;
-use crate::registry::strategy::{Cx, Part, Strategy};
-use crate::registry::warnings::Warnings;
+use crate::registry::declarative;
+use crate::registry::equal;
+use crate::registry::strategy::{Cx, Part, Strategy, keep_status};
+
+pub use qos::class as qos_class;
 
 pub static POD: Strategy = Strategy {
     default,
     prepare_create,
     prepare_update,
-    validate: |_, object, e| validate(object, e),
-    validate_update: |_, new, old, e| validate_update(new, old, e),
+    validate: |cx, object, e| validation::create(cx, object, e),
+    validate_update: |cx, new, old, e| validation::update(cx, new, old, e),
+    declarative: Some(declarative::NO_OPTIONS),
     warnings: |object, old| match old {
         None => pod_spec::warnings::pod(object),
         Some(_) => Vec::new(),
     },
+    early_warnings: pod_spec::warnings::app_armor_of_pod,
     status: Some(Part {
-        prepare_update: prepare_status,
-        validate_update: |_, _, _, _| {},
-        warnings: |object| {
-            let status = Pod::of(Node::new(object)).status();
-            let mut w = Warnings::new(object);
-            for address in status.pod_ips() {
-                w.ip(Spot::of(address).field(n::IP), address.ip());
-            }
-            for address in status.host_ips() {
-                w.ip(Spot::of(address).field(n::IP), address.ip());
-            }
-            w.into_vec()
-        },
+        prepare_update: status::prepare,
+        validate_update: |cx, new, old, e| status::validate(cx, new, old, e),
+        warnings: status::warnings,
     }),
     parts: &[
         (
             "ephemeralcontainers",
             Part {
-                prepare_update: keep_but_ephemeral,
-                validate_update: |_, new, old, e| ephemeral(new, old, e),
+                prepare_update: debug::prepare,
+                validate_update: |cx, new, old, e| debug::validate(cx, new, old, e),
                 ..Part::STATUS
             },
         ),
         (
             "resize",
             Part {
-                prepare_update: keep_but_resources,
-                validate_update: |_, new, _, e| validate(new, e),
+                prepare_update: resize::prepare,
+                validate_update: |cx, new, old, e| resize::validate(cx, new, old, e),
                 ..Part::STATUS
             },
         ),
@@ -167,10 +165,9 @@ fn sync_ips(object: &mut Value) {
 
 fn prepare_create(cx: &Cx<'_>, pod: &mut Value) {
     pod.set(&[n::METADATA, n::GENERATION], 1);
-    let qos = qos_class(view(pod));
+    dropped::from_spec(pod, None);
     let mut status = Value::object();
     status.set(&[n::PHASE], "Pending");
-    status.set(&[n::QOS_CLASS], qos);
     pod.set(&[n::STATUS], status);
     if !view(pod).spec().scheduling_gates().is_empty() {
         let gated = meta::Condition {
@@ -178,240 +175,72 @@ fn prepare_create(cx: &Cx<'_>, pod: &mut Value) {
             status: "False",
             reason: "SchedulingGated",
             message: "Scheduling is blocked due to non-empty scheduling gates",
-            observed_generation: 1,
+            observed_generation: 0,
         };
         meta::set_condition(pod.ensure(&[n::STATUS, n::CONDITIONS]), gated, cx.now);
+    }
+    pod_spec::merge_label_keys(pod);
+    app_armor_fields(pod);
+    pod_spec::resources::default_of_pod(pod);
+    let qos = qos::class(view(pod));
+    pod.set(&[n::STATUS, n::QOS_CLASS], qos);
+}
+
+/// Deprecated annotations that ask for a profile of AppArmor become fields (KEP-24).
+fn app_armor_fields(pod: &mut Value) {
+    let spec = view(pod).spec();
+    if spec.os().is_some_and(|os| os.name() == "windows") {
+        return;
+    }
+    let of_pod = spec.security_context().and_then(|c| c.app_armor_profile());
+    let asked = |container: Container<'_>| -> Option<Value> {
+        let key = format!("{}{}", pod_spec::APP_ARMOR, container.name());
+        let annotation = meta::annotation(pod, &key)?;
+        let own = container
+            .security_context()
+            .and_then(|c| c.app_armor_profile());
+        let profile = pod_spec::security::profile_of_annotation(annotation)?;
+        let same = of_pod.is_some_and(|p| equal::same(p.node().value(), &profile));
+        (own.is_none() && !same).then_some(profile)
+    };
+    let lists = [
+        PodSpec::INIT_CONTAINERS,
+        PodSpec::CONTAINERS,
+        PodSpec::EPHEMERAL_CONTAINERS,
+    ];
+    let mut found = Vec::new();
+    for list in lists {
+        let all = spec.node().list::<Container<'_>>(list);
+        let profiles = all
+            .iter()
+            .enumerate()
+            .filter_map(|(i, c)| Some((i, asked(c)?)));
+        found.extend(profiles.map(|(i, profile)| (list, i, profile)));
+    }
+    for (list, i, profile) in found {
+        let items = pod.at_mut(&[n::SPEC, list]).and_then(Value::as_list_mut);
+        if let Some(container) = items.and_then(|items| items.get_mut(i)) {
+            container.set(&[n::SECURITY_CONTEXT, n::APP_ARMOR_PROFILE], profile);
+        }
     }
 }
 
 fn prepare_update(_: &Cx<'_>, new: &mut Value, old: &Value) {
-    crate::registry::strategy::keep_status(new, old);
+    keep_status(new, old);
+    // Clients that do not know the resources of pods lose them.
+    let way = [n::SPEC, n::RESOURCES];
+    if let (None, Some(resources)) = (new.at(&way), old.at(&way)) {
+        new.set(&way, resources.clone());
+    }
+    dropped::from_spec(new, Some(old));
     count_generation(new, old);
 }
 
 /// Pods count changes of their spec themselves: the binding and other parts count as well.
 fn count_generation(new: &mut Value, old: &Value) {
     let generation = meta::generation(old).unwrap_or(0);
-    let changed = new.get(n::SPEC) != old.get(n::SPEC);
-    new.set(
-        &[n::METADATA, n::GENERATION],
-        generation + i64::from(changed),
-    );
-}
-
-fn prepare_status(_: &Cx<'_>, new: &mut Value, old: &Value) {
-    if let Some(spec) = old.get(n::SPEC) {
-        new.set(&[n::SPEC], spec.clone());
-    }
-    // Old kubelets corrupt owner references, and drop what they do not know of the status.
-    for field in [n::OWNER_REFERENCES, n::DELETION_TIMESTAMP] {
-        match old.at(&[n::METADATA, field]) {
-            Some(value) => new.set(&[n::METADATA, field], value.clone()),
-            None => drop(new.remove(&[n::METADATA, field])),
-        }
-    }
-    for field in [
-        n::QOS_CLASS,
-        n::RESOURCE_CLAIM_STATUSES,
-        n::EXTENDED_RESOURCE_CLAIM_STATUS,
-        n::OBSERVED_GENERATION,
-    ] {
-        if new.at(&[n::STATUS, field]).is_none()
-            && let Some(value) = old.at(&[n::STATUS, field])
-        {
-            new.set(&[n::STATUS, field], value.clone());
-        }
-    }
-    sync_ips(new);
-}
-
-/// Everything but one list of containers stays.
-fn keep_but_ephemeral(_: &Cx<'_>, new: &mut Value, old: &Value) {
-    let list = new.at(&[n::SPEC, n::EPHEMERAL_CONTAINERS]).cloned();
-    let metadata = new.get(n::METADATA).cloned().unwrap_or_else(Value::object);
-    let version = meta::resource_version(new).to_owned();
-    *new = old.clone();
-    if let Some(fields) = metadata.get(n::MANAGED_FIELDS) {
-        new.set(&[n::METADATA, n::MANAGED_FIELDS], fields.clone());
-    }
-    new.set(&[n::METADATA, n::RESOURCE_VERSION], version);
-    match list {
-        Some(list) => new.set(&[n::SPEC, n::EPHEMERAL_CONTAINERS], list),
-        None => drop(new.remove(&[n::SPEC, n::EPHEMERAL_CONTAINERS])),
-    }
-    count_generation(new, old);
-}
-
-fn ephemeral(new: &Value, old: &Value, e: &mut Errors<'_>) {
-    let (now, was) = (
-        view(new).spec().ephemeral_containers(),
-        view(old).spec().ephemeral_containers(),
-    );
-    for before in was {
-        let name = before.node().str(n::NAME);
-        match now.iter().find(|c| c.node().str(n::NAME) == name) {
-            Some(after) if after.node().value() == before.node().value() => {}
-            _ => {
-                let at = Spot::of(view(new).spec()).field(n::EPHEMERAL_CONTAINERS);
-                e.forbidden(
-                    at,
-                    format!(
-                        "existing ephemeral containers {} may not be changed or removed",
-                        proto::path::quote(name)
-                    ),
-                );
-            }
-        }
-    }
-    validate(new, e);
-}
-
-/// A resize changes resources of containers and nothing else.
-fn keep_but_resources(_: &Cx<'_>, new: &mut Value, old: &Value) {
-    let asked: Vec<(proto::NameId, String, Value)> = [n::CONTAINERS, n::INIT_CONTAINERS]
-        .into_iter()
-        .flat_map(|list| {
-            let items = new
-                .at(&[n::SPEC, list])
-                .and_then(Value::as_list)
-                .unwrap_or_default();
-            let one = move |c: &Value| {
-                let name = c.get(n::NAME)?.as_str()?.to_owned();
-                Some((
-                    list,
-                    name,
-                    c.get(n::RESOURCES).cloned().unwrap_or_else(Value::object),
-                ))
-            };
-            items.iter().filter_map(one).collect::<Vec<_>>()
-        })
-        .collect();
-    let metadata = new.get(n::METADATA).cloned();
-    *new = old.clone();
-    if let Some(metadata) = metadata {
-        new.set(&[n::METADATA], metadata);
-    }
-    for (list, name, resources) in asked {
-        let items = new.at_mut(&[n::SPEC, list]).and_then(Value::as_list_mut);
-        let there = items.and_then(|l| {
-            l.iter_mut()
-                .find(|c| c.get(n::NAME).and_then(Value::as_str) == Some(&name))
-        });
-        if let Some(container) = there {
-            container.set(&[n::RESOURCES], resources);
-        }
-    }
-    count_generation(new, old);
-}
-
-fn validate(object: &Value, e: &mut Errors<'_>) {
-    meta::validate_object_meta(object, true, meta::names::subdomain_name, e);
-    pod_spec::spec(e, view(object).spec(), Holder::Pod);
-}
-
-/// Fields of the spec that an update may change (`ValidatePodUpdate`).
-fn validate_update(new: &Value, old: &Value, e: &mut Errors<'_>) {
-    let (now, was) = (view(new).spec(), view(old).spec());
-    let holder = if pod_spec::sysctls::reach_the_host(was) {
-        Holder::Ratcheted
-    } else {
-        Holder::Pod
-    };
-    pod_spec::spec(e, now, holder);
-    if now.containers().len() != was.containers().len() {
-        e.forbidden(
-            Spot::of(now).field(n::CONTAINERS),
-            "pod updates may not add or remove containers",
-        );
-        return;
-    }
-    if now.init_containers().len() != was.init_containers().len() {
-        e.forbidden(
-            Spot::of(now).field(n::INIT_CONTAINERS),
-            "pod updates may not add or remove containers",
-        );
-        return;
-    }
-    if let (now_s, Some(was_s)) = (now.active_deadline_seconds(), was.active_deadline_seconds())
-        && now_s.is_none_or(|s| s > was_s)
-    {
-        let at = Spot::of(now).field(n::ACTIVE_DEADLINE_SECONDS);
-        match now_s {
-            Some(s) => e.invalid(at, s, "must be less than or equal to previous value"),
-            None => e.invalid(
-                at,
-                &Value::Null,
-                "must not update from a positive integer to nil value",
-            ),
-        }
-    }
-    let mut like_old = now.node().value().clone();
-    take_over(&mut like_old, was.node().value());
-    if !same_spec(&like_old, was.node().value()) {
-        let text = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-        e.forbidden(Spot::of(now), text);
-    }
-    for before in was.tolerations() {
-        if !now.tolerations().iter().any(|t| {
-            t.key() == before.key() && t.effect() == before.effect() && t.value() == before.value()
-        }) {
-            let at = Spot::of(now).field(n::TOLERATIONS);
-            e.forbidden(
-                at,
-                "existing toleration can not be modified except its tolerationSeconds",
-            );
-            break;
-        }
-    }
-}
-
-/// Puts the old values of what may change into a copy of the new spec.
-fn take_over(spec: &mut Value, old: &Value) {
-    for field in [
-        n::ACTIVE_DEADLINE_SECONDS,
-        n::TOLERATIONS,
-        n::TERMINATION_GRACE_PERIOD_SECONDS,
-        n::SCHEDULING_GATES,
-    ] {
-        match old.get(field) {
-            Some(value) => spec.set(&[field], value.clone()),
-            None => drop(spec.remove(&[field])),
-        }
-    }
-    if old
-        .get(n::SCHEDULING_GATES)
-        .and_then(Value::as_list)
-        .is_some_and(|l| !l.is_empty())
-    {
-        // A gated pod may narrow where it goes.
-        for field in [n::NODE_SELECTOR, n::AFFINITY] {
-            match old.get(field) {
-                Some(value) => spec.set(&[field], value.clone()),
-                None => drop(spec.remove(&[field])),
-            }
-        }
-    }
-    for list in [n::CONTAINERS, n::INIT_CONTAINERS] {
-        let images: Vec<Value> = old
-            .get(list)
-            .and_then(Value::as_list)
-            .unwrap_or_default()
-            .iter()
-            .map(|c| c.get(n::IMAGE).cloned().unwrap_or_default())
-            .collect();
-        let items = spec.get_mut(list).and_then(Value::as_list_mut);
-        for (container, image) in items.into_iter().flatten().zip(images) {
-            container.set(&[n::IMAGE], image);
-        }
-    }
-}
-
-fn same_spec(a: &Value, b: &Value) -> bool {
-    rules::same(Some(a), Some(b)) || {
-        let keys = |v: &Value| -> Map { v.as_map().cloned().unwrap_or_default() };
-        let (a, b) = (keys(a), keys(b));
-        a.iter().all(|(name, v)| rules::same(Some(v), b.get(name)))
-            && b.iter().all(|(name, v)| rules::same(a.get(name), Some(v)))
+    if !equal::alike_at(new, old, &[n::SPEC], core_v1::POD_SPEC) {
+        new.set(&[n::METADATA, n::GENERATION], generation + 1);
     }
 }
 
@@ -427,36 +256,4 @@ fn grace(object: &Value, options: &mut DeleteOptions) -> bool {
     }
     options.grace_period_seconds = Some(if period < 0 { 1 } else { period });
     true
-}
-
-/// `ComputePodQOS`: guaranteed if every container limits cpu and memory to what it requests, best effort
-/// if none asks for either.
-#[must_use]
-pub fn qos_class(pod: Pod<'_>) -> &'static str {
-    let containers: Vec<_> = pod
-        .spec()
-        .containers()
-        .iter()
-        .chain(pod.spec().init_containers().iter())
-        .collect();
-    let amount = |map: &Map, name: &str| -> Option<Quantity> {
-        map.get(name)
-            .and_then(|v| v.as_str()?.parse::<Quantity>().ok())
-            .filter(|q| !q.is_zero())
-    };
-    let mut asks = false;
-    let mut guaranteed = !containers.is_empty();
-    for container in containers {
-        for resource in ["cpu", "memory"] {
-            let request = amount(container.resources().requests(), resource);
-            let limit = amount(container.resources().limits(), resource);
-            asks |= request.is_some() || limit.is_some();
-            guaranteed &= limit.is_some() && (request.is_none() || request == limit);
-        }
-    }
-    match (asks, guaranteed) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-    }
 }

@@ -3,29 +3,89 @@
 //! Upstream: `pkg/apis/core/v1/defaults.go`, `pkg/apis/core/validation/validation.go`
 //! (`ValidatePodSpec` and below).
 
-mod containers;
-mod projected;
+mod affinity;
+mod annotations;
+pub(super) mod block;
+pub mod containers;
+pub mod dropped;
+mod environment;
+mod files;
+mod image;
+mod kept;
+mod mounts;
+mod network;
+mod probes;
+pub mod projected;
+pub mod resources;
+pub mod security;
 pub mod sysctls;
-mod volumes;
+pub mod tolerations;
+pub(super) mod volumes;
 pub mod warnings;
+mod windows;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
 
 use proto::catalogue::names as n;
 use proto::meta::names;
-use proto::path::{Errors, Spot};
-use proto::view::core_v1::{PodSpec, PodTemplateSpec, Toleration};
+use proto::path::{Errors, FieldError, Spot, quote};
+use proto::selector::{SelectorRules, validate_label_selector};
+use proto::view::core_v1::{PodSpec, PodTemplateSpec};
+use proto::view::meta_v1::LabelSelector;
 use proto::view::{Node, View};
-use proto::{Map, Value, meta};
+use proto::{Map, NameId, Value, meta};
+
+pub use affinity::{merge_label_keys, node_selector, node_selector_term};
+pub use annotations::{APP_ARMOR, MIRROR};
+pub use image::pull_policy;
+pub use kept::Kept;
 
 use crate::registry::rules;
+use crate::registry::strategy::Cx;
 
-/// Who holds the spec: a few rules are for pods alone.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Holder {
-    Pod,
-    /// A pod that was there before a rule, and broke it then.
-    Ratcheted,
-    /// With the restart policies that the workload allows.
-    Template,
+const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
+const DNS_POLICIES: [&str; 4] = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+const RESTART_POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
+
+/// What the rules of a spec depend on besides the spec.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// The pod that has the spec; none of a template. A few rules are for pods alone.
+    pub pod: Option<&'a Value>,
+    /// Containers may be privileged (`--allow-privileged`).
+    pub privileged: bool,
+    /// What an object that is there may keep.
+    pub kept: Kept,
+}
+
+impl<'a> Options<'a> {
+    /// Of a new pod, or one that takes the place of an old one.
+    #[must_use]
+    pub fn of_pod(cx: &Cx<'_>, pod: &'a Value, old: Option<&Value>) -> Self {
+        let kept = old.map(|old| {
+            let spec = PodSpec::of(Node::new(old.get(n::SPEC).unwrap_or(old)));
+            Kept::of(spec, meta::annotations(old))
+        });
+        Self {
+            pod: Some(pod),
+            privileged: cx.allow_privileged,
+            kept: kept.unwrap_or_default(),
+        }
+    }
+
+    /// Of a template.
+    #[must_use]
+    pub fn of_template(cx: &Cx<'_>, old: Option<PodTemplateSpec<'_>>) -> Self {
+        let kept = old.map(|old| Kept::of(old.spec(), meta::annotations(old.node().value())));
+        Self {
+            pod: None,
+            privileged: cx.allow_privileged,
+            kept: kept.unwrap_or_default(),
+        }
+    }
 }
 
 /// Conditional defaults of a spec, in the map of `spec`.
@@ -90,28 +150,6 @@ fn default_container(container: &mut Map) {
     }
 }
 
-/// A moving tag is pulled always, a fixed one if it is not there.
-#[must_use]
-pub fn pull_policy(image: &str) -> &'static str {
-    if tag(image) == "latest" {
-        "Always"
-    } else {
-        "IfNotPresent"
-    }
-}
-
-/// The tag of an image reference: `latest` if it has neither tag nor digest.
-#[must_use]
-pub fn tag(image: &str) -> &str {
-    let (name, digest) = image.split_once('@').map_or((image, ""), |(n, d)| (n, d));
-    // A colon before a slash belongs to the registry's port.
-    match name.rsplit_once(':') {
-        Some((_, tag)) if !tag.contains('/') => tag,
-        _ if digest.is_empty() => "latest",
-        _ => "",
-    }
-}
-
 /// The fields of a volume that are no source.
 fn default_volume(volume: &mut Map) {
     let has_source = volume
@@ -134,367 +172,264 @@ fn default_volume(volume: &mut Map) {
 }
 
 /// Defaults of a template, in the tree of the workload.
-pub fn default_template(object: &mut Value, way: &[proto::NameId]) {
+pub fn default_template(object: &mut Value, way: &[NameId]) {
     if let Some(spec) = object.at_mut(way).and_then(|t| t.get_mut(n::SPEC)) {
         default(spec.make_map());
     }
 }
 
 /// `ValidatePodTemplateSpec`.
-pub fn template(e: &mut Errors<'_>, template: PodTemplateSpec<'_>) {
-    let node = template.node();
-    let metadata = node.get(n::METADATA).unwrap_or(node.value());
-    rules::labels(
-        e,
-        meta::labels(node.value()),
-        Spot::node(metadata).field(n::LABELS),
-    );
-    rules::annotations(
-        e,
-        meta::annotations(node.value()),
-        Spot::node(metadata).field(n::ANNOTATIONS),
-    );
-    spec(e, template.spec(), Holder::Template);
+pub fn template(e: &mut Errors<'_>, template: PodTemplateSpec<'_>, options: &Options<'_>) {
+    let holder = template.node().value();
+    template_metadata(e, template, options);
+    spec(e, template.spec(), options);
+    annotations::match_fields(e, meta::annotations(holder), template.spec());
     if !template.spec().ephemeral_containers().is_empty() {
-        let at = Spot::of(template.spec()).field(PodSpec::EPHEMERAL_CONTAINERS);
-        e.forbidden(at, "ephemeral containers not allowed in pod template");
+        let field = Spot::of(template.spec()).field(PodSpec::EPHEMERAL_CONTAINERS);
+        let detail = "ephemeral containers not allowed in pod template";
+        e.forbidden(field, detail);
     }
 }
 
-const DNS_POLICIES: [&str; 4] = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
-const RESTART_POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
+/// Labels and annotations of a template. Upstream leaves a step of their path out.
+pub fn template_metadata(e: &mut Errors<'_>, template: PodTemplateSpec<'_>, options: &Options<'_>) {
+    let holder = template.node().value();
+    let (labels, annotations) = (meta::labels(holder), meta::annotations(holder));
+    let (root, mut found) = (Spot::node(holder), Errors::new(holder));
+    meta::validate_labels(labels, root.field(n::LABELS), &mut found);
+    meta::validate_annotations(annotations, root.field(n::ANNOTATIONS), &mut found);
+    let mut all = found.into_vec();
+    for mut error in annotations::special(annotations, template.spec(), options.kept) {
+        error.field = format!("annotations{}", error.field);
+        all.push(error);
+    }
+    add_below(e, Spot::of(template), all);
+}
+
+/// Adds errors whose paths begin at a spot.
+pub fn add_below(e: &mut Errors<'_>, at: Spot<'_>, found: Vec<FieldError>) {
+    if found.is_empty() {
+        return;
+    }
+    let path = e.path(at);
+    for mut error in found {
+        error.field = match error.field.as_str() {
+            below if path.is_empty() => below.to_owned(),
+            below if below.is_empty() || below.starts_with(['[', '.']) => format!("{path}{below}"),
+            below => format!("{path}.{below}"),
+        };
+        e.push(error);
+    }
+}
+
+fn annotations_of(object: &Value) -> Spot<'_> {
+    Spot::node(object).field(n::METADATA).field(n::ANNOTATIONS)
+}
+
+/// What a pod's annotations mean.
+pub fn pod_annotations(e: &mut Errors<'_>, pod: &Value, options: &Options<'_>) {
+    let spec = PodSpec::of(Node::new(pod.get(n::SPEC).unwrap_or(pod)));
+    let found = annotations::special(meta::annotations(pod), spec, options.kept);
+    add_below(e, annotations_of(pod), found);
+}
+
+/// What may become of a pod's annotations, and what they mean then.
+pub fn updated_annotations(e: &mut Errors<'_>, new: &Value, old: &Value, options: &Options<'_>) {
+    let found = annotations::updated(meta::annotations(new), meta::annotations(old));
+    add_below(e, annotations_of(new), found);
+    pod_annotations(e, new, options);
+}
+
+/// Annotations of a new pod and the fields that took their place say the same.
+pub fn annotations_match_fields(e: &mut Errors<'_>, pod: &Value) {
+    let spec = PodSpec::of(Node::new(pod.get(n::SPEC).unwrap_or(pod)));
+    annotations::match_fields(e, meta::annotations(pod), spec);
+}
 
 /// `ValidatePodSpec`.
-pub fn spec(e: &mut Errors<'_>, spec: PodSpec<'_>, holder: Holder) {
-    volumes::volumes(e, spec);
-    containers::containers(e, spec);
-    rules::required_one_of(e, spec, PodSpec::RESTART_POLICY, &RESTART_POLICIES);
-    rules::required_one_of(e, spec, PodSpec::DNS_POLICY, &DNS_POLICIES);
-    rules::labels(
-        e,
-        spec.node_selector(),
-        Spot::of(spec).field(PodSpec::NODE_SELECTOR),
-    );
-    host_namespaces(e, spec);
-    sysctls::sysctls(e, spec, holder == Holder::Ratcheted);
-    pull_secrets(e, spec);
-    dns(e, spec);
-    readiness_gates(e, spec);
-    topology_spread(e, spec);
-    if !spec.service_account_name().is_empty() {
-        let problems = names::subdomain_name(spec.service_account_name(), false);
-        rules::each(e, spec, PodSpec::SERVICE_ACCOUNT_NAME, problems);
+pub fn spec(e: &mut Errors<'_>, spec: PodSpec<'_>, options: &Options<'_>) {
+    let at = Spot::of(spec);
+    if spec.termination_grace_period_seconds().is_none() {
+        e.required(at.field(PodSpec::TERMINATION_GRACE_PERIOD_SECONDS), "");
     }
-    if !spec.node_name().is_empty() {
-        rules::each(
-            e,
-            spec,
-            PodSpec::NODE_NAME,
-            names::subdomain_name(spec.node_name(), false),
-        );
+    let pod = containers::Pod {
+        spec,
+        volumes: volumes::volumes(e, spec, options),
+        claims: claim_names(spec),
+        options,
+    };
+    claims(e, spec, options);
+    containers::containers(e, &pod);
+    resources::of_pod(e, spec, &pod.claims, options);
+    network::host_ports(e, spec, options);
+    let policies = [
+        (PodSpec::RESTART_POLICY, &RESTART_POLICIES[..]),
+        (PodSpec::DNS_POLICY, &DNS_POLICIES[..]),
+    ];
+    for (field, allowed) in policies {
+        rules::choice(e, at.field(field), spec.node().str(field), allowed);
     }
-    if let Some(seconds) = spec.active_deadline_seconds()
-        && !(1..=i64::from(i32::MAX)).contains(&seconds)
-    {
-        let at = Spot::of(spec).field(PodSpec::ACTIVE_DEADLINE_SECONDS);
-        e.invalid(
-            at,
+    meta::validate_labels(spec.node_selector(), at.field(PodSpec::NODE_SELECTOR), e);
+    security::of_pod(e, spec, options);
+    network::processes(e, spec);
+    affinity::affinity(e, spec, options);
+    network::resolver(e, spec);
+    gates(e, spec);
+    affinity::spread(e, spec, options);
+    windows::of_the_host(e, spec, options);
+    network::host_users(e, spec, options);
+    network::host_name_override(e, spec);
+    names_of(e, spec);
+    tolerations::tolerations(e, spec.tolerations(), options.kept);
+    network::host_aliases(e, spec);
+    for field in [PodSpec::PRIORITY_CLASS_NAME, PodSpec::RUNTIME_CLASS_NAME] {
+        let name = spec.node().opt_str(field);
+        // The name of a priority class that is empty is none; that of a runtime class is one.
+        let given = name.filter(|name| field == PodSpec::RUNTIME_CLASS_NAME || !name.is_empty());
+        if let Some(name) = given {
+            rules::each(e, spec, field, names::subdomain_name(name, false));
+        }
+    }
+    if let Some(policy) = spec.preemption_policy() {
+        let field = at.field(PodSpec::PREEMPTION_POLICY);
+        rules::choice(e, field, policy, &["PreemptLowerPriority", "Never"]);
+    }
+    resources::overhead(e, spec, options);
+    security::operating_system(e, spec);
+    scheduling_group(e, spec);
+    environment::file_volumes(e, spec);
+}
+
+/// Names of service account, node, host and domain, and the pod's deadline, which stands among them.
+fn names_of(e: &mut Errors<'_>, spec: PodSpec<'_>) {
+    let at = Spot::of(spec);
+    let account = spec.service_account_name();
+    let subdomain = |e: &mut Errors<'_>, field: NameId, name: &str| {
+        if !name.is_empty() {
+            e.invalid_each(at.field(field), name, names::subdomain_name(name, false));
+        }
+    };
+    subdomain(e, PodSpec::SERVICE_ACCOUNT_NAME, account);
+    if spec.service_account() != account {
+        // The path is the field's name in Go.
+        let path = rules::beside(e, at, ".deprecatedServiceAccount");
+        let detail = format!("must be the same as serviceAccountName: {}", quote(account));
+        e.push(FieldError::invalid(path, spec.service_account(), detail));
+    }
+    subdomain(e, PodSpec::NODE_NAME, spec.node_name());
+    if let Some(seconds) = spec.active_deadline_seconds() {
+        let problems = names::range_problems(seconds, 1, i64::from(i32::MAX));
+        e.invalid_each(
+            at.field(PodSpec::ACTIVE_DEADLINE_SECONDS),
             seconds,
-            format!("must be between 1 and {}, inclusive", i32::MAX),
+            problems,
         );
     }
-    for (text, field) in [
-        (spec.hostname(), PodSpec::HOSTNAME),
-        (spec.subdomain(), PodSpec::SUBDOMAIN),
-    ] {
-        if !text.is_empty() {
-            rules::each(e, spec, field, names::dns_label_problems(text));
+    for field in [PodSpec::HOSTNAME, PodSpec::SUBDOMAIN] {
+        let name = spec.node().str(field);
+        if !name.is_empty() {
+            e.invalid_each(at.field(field), name, names::dns_label_problems(name));
         }
-    }
-    tolerations(e, spec);
-    host_aliases(e, spec);
-    if !spec.priority_class_name().is_empty() {
-        let problems = names::subdomain_name(spec.priority_class_name(), false);
-        rules::each(e, spec, PodSpec::PRIORITY_CLASS_NAME, problems);
-    }
-    if spec
-        .runtime_class_name()
-        .is_some_and(|name| !names::subdomain_name(name, false).is_empty())
-    {
-        let problems = names::subdomain_name(spec.runtime_class_name().unwrap_or_default(), false);
-        rules::each(e, spec, PodSpec::RUNTIME_CLASS_NAME, problems);
-    }
-    if let Some(policy) = spec.preemption_policy()
-        && !["PreemptLowerPriority", "Never"].contains(&policy)
-    {
-        rules::one_of(
-            e,
-            spec,
-            PodSpec::PREEMPTION_POLICY,
-            &["PreemptLowerPriority", "Never"],
-        );
-    }
-    if holder != Holder::Template {
-        rules::not_negative(e, spec, PodSpec::TERMINATION_GRACE_PERIOD_SECONDS);
     }
 }
 
-fn host_namespaces(e: &mut Errors<'_>, spec: PodSpec<'_>) {
-    if spec.host_pid() && spec.share_process_namespace() == Some(true) {
-        let at = Spot::of(spec).field(PodSpec::SHARE_PROCESS_NAMESPACE);
-        e.invalid(
-            at,
-            true,
-            "ShareProcessNamespace and HostPID cannot both be enabled",
+/// Names of the pod's claims on devices.
+fn claim_names(spec: PodSpec<'_>) -> HashSet<&str> {
+    let names = spec.resource_claims().iter().map(|claim| claim.name());
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+/// `validatePodResourceClaims`: each has a name of its own, and one source.
+fn claims(e: &mut Errors<'_>, spec: PodSpec<'_>, options: &Options<'_>) {
+    let mirrors = options
+        .pod
+        .is_some_and(|pod| meta::annotation(pod, MIRROR).is_some());
+    let mut seen = HashSet::new();
+    for claim in spec.resource_claims() {
+        if mirrors {
+            // The path is upstream's.
+            let detail = "static pods do not support resource claims";
+            e.push(FieldError::forbidden("[]", detail));
+            continue;
+        }
+        let at = Spot::of(claim);
+        let name = claim.name();
+        let given = rules::required(e, claim, n::NAME);
+        if given && seen.insert(name) {
+            e.invalid_each(at.field(n::NAME), name, names::dns_label_problems(name));
+        } else if given {
+            e.duplicate(at.field(n::NAME), name);
+        }
+        let shown = crate::registry::shown::Internal::of(claim);
+        let (own, template) = (
+            claim.resource_claim_name(),
+            claim.resource_claim_template_name(),
         );
-    }
-    if spec.host_users() == Some(false) {
-        for (on, field, what) in [
-            (spec.host_network(), PodSpec::HOST_NETWORK, "hostNetwork"),
-            (spec.host_pid(), PodSpec::HOST_PID, "HostPID"),
-            (spec.host_ipc(), PodSpec::HOST_IPC, "HostIPC"),
-        ] {
-            if on {
-                e.forbidden(
-                    Spot::of(spec).field(field),
-                    format!("when `hostUsers` is false, {what} is not allowed"),
-                );
+        match (own, template) {
+            (Some(_), Some(_)) => {
+                let detail = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
+                e.invalid(at, shown, detail);
+            }
+            (None, None) => {
+                let detail =
+                    "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
+                e.invalid(at, shown, detail);
+            }
+            _ => {}
+        }
+        for field in [n::RESOURCE_CLAIM_NAME, n::RESOURCE_CLAIM_TEMPLATE_NAME] {
+            if let Some(name) = claim.node().opt_str(field) {
+                e.invalid_each(at.field(field), name, names::subdomain_name(name, false));
             }
         }
     }
 }
 
-fn pull_secrets(e: &mut Errors<'_>, spec: PodSpec<'_>) {
-    for secret in spec.image_pull_secrets() {
-        rules::required(e, secret, n::NAME);
-    }
-}
-
-/// Upstream's bounds on resolver settings.
-const MAX_NAMESERVERS: usize = 3;
-const MAX_SEARCHES: usize = 32;
-const MAX_SEARCH_CHARACTERS: usize = 2048;
-
-fn dns(e: &mut Errors<'_>, spec: PodSpec<'_>) {
-    let config = spec.dns_config();
-    let nameservers = config.map_or(&[][..], |c| c.nameservers());
-    if spec.dns_policy() == "None" {
-        let at = Spot::of(spec).field(PodSpec::DNS_CONFIG);
-        match config {
-            None => e.required(at, "must provide `dnsConfig` when `dnsPolicy` is None"),
-            Some(_) if nameservers.is_empty() => {
-                e.required(
-                    at.field(n::NAMESERVERS),
-                    "must provide at least one DNS nameserver when `dnsPolicy` is None",
-                );
-            }
-            Some(_) => {}
-        }
-    }
-    let Some(config) = config else { return };
-    let at = Spot::of(config);
-    if nameservers.len() > MAX_NAMESERVERS {
-        let value = Value::List(nameservers.to_vec());
-        e.invalid(
-            at.field(n::NAMESERVERS),
-            &value,
-            format!("must not have more than {MAX_NAMESERVERS} nameservers"),
-        );
-    }
-    for (i, server) in nameservers.iter().filter_map(Value::as_str).enumerate() {
-        if server.parse::<std::net::IpAddr>().is_err() {
-            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            e.invalid(at.field(n::NAMESERVERS).index(i), server, detail);
-        }
-    }
-    let searches: Vec<&str> = config.searches().iter().filter_map(Value::as_str).collect();
-    if searches.len() > MAX_SEARCHES {
-        let value = Value::List(config.searches().to_vec());
-        e.invalid(
-            at.field(n::SEARCHES),
-            &value,
-            format!("must not have more than {MAX_SEARCHES} search paths"),
-        );
-    }
-    if searches.join(" ").len() > MAX_SEARCH_CHARACTERS {
-        let value = Value::List(config.searches().to_vec());
-        let detail = format!(
-            "must not have more than {MAX_SEARCH_CHARACTERS} characters (including spaces) in the search list"
-        );
-        e.invalid(at.field(n::SEARCHES), &value, detail);
-    }
-    for (i, search) in searches.iter().enumerate() {
-        // One dot ends an absolute name, and one alone is the root.
-        let name = search.strip_suffix('.').unwrap_or(search);
-        if *search != "." {
-            e.invalid_each(
-                at.field(n::SEARCHES).index(i),
-                *search,
-                names::dns_subdomain_with_underscore_problems(name),
-            );
-        }
-    }
-    for option in config.options() {
-        rules::required(e, option, n::NAME);
-    }
-}
-
-fn readiness_gates(e: &mut Errors<'_>, spec: PodSpec<'_>) {
+/// What has to be so before the pod is ready, and what before it is scheduled.
+fn gates(e: &mut Errors<'_>, spec: PodSpec<'_>) {
     for gate in spec.readiness_gates() {
-        rules::each(
-            e,
-            gate,
-            n::CONDITION_TYPE,
-            names::label_key_problems(gate.condition_type()),
-        );
+        let kind = gate.condition_type();
+        rules::each(e, gate, n::CONDITION_TYPE, names::label_key_problems(kind));
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = HashSet::new();
     for gate in spec.scheduling_gates() {
-        if rules::required(e, gate, n::NAME) {
-            rules::each(e, gate, n::NAME, names::label_key_problems(gate.name()));
-            if seen.contains(&gate.name()) {
-                e.duplicate(Spot::of(gate), gate.name());
-            }
-            seen.push(gate.name());
+        let name = gate.name();
+        e.invalid_each(Spot::of(gate), name, names::label_key_problems(name));
+        if !seen.insert(name) {
+            e.duplicate(Spot::of(gate), name);
         }
     }
 }
 
-fn topology_spread(e: &mut Errors<'_>, spec: PodSpec<'_>) {
-    let mut seen: Vec<(&str, &str)> = Vec::new();
-    for constraint in spec.topology_spread_constraints() {
-        if constraint.max_skew() <= 0 {
-            e.invalid(
-                Spot::of(constraint).field(n::MAX_SKEW),
-                constraint.max_skew(),
-                "must be greater than zero",
-            );
-        }
-        if rules::required(e, constraint, n::TOPOLOGY_KEY) {
-            rules::each(
-                e,
-                constraint,
-                n::TOPOLOGY_KEY,
-                names::label_key_problems(constraint.topology_key()),
-            );
-        }
-        let actions = ["DoNotSchedule", "ScheduleAnyway"];
-        if constraint.when_unsatisfiable().is_empty()
-            || !actions.contains(&constraint.when_unsatisfiable())
-        {
-            let at = Spot::of(constraint).field(n::WHEN_UNSATISFIABLE);
-            e.not_supported(at, constraint.when_unsatisfiable(), &actions);
-        }
-        let pair = (constraint.topology_key(), constraint.when_unsatisfiable());
-        if seen.contains(&pair) {
-            let shown = format!("{{{}, {}}}", pair.0, pair.1);
-            e.duplicate(Spot::of(constraint).field(n::TOPOLOGY_KEY), shown);
-        }
-        seen.push(pair);
-        selector(e, constraint.node(), n::LABEL_SELECTOR);
+/// The group that a pod is scheduled with, of a gate that is off: only pods that have one keep it.
+fn scheduling_group(e: &mut Errors<'_>, spec: PodSpec<'_>) {
+    let Some(group) = spec.scheduling_group() else {
+        return;
+    };
+    let field = Spot::of(group).field(n::POD_GROUP_NAME);
+    match group.pod_group_name() {
+        None => e.invalid(field, &Value::Null, "must specify one of: `podGroupName`"),
+        Some(name) => e.invalid_each(field, name, names::subdomain_name(name, false)),
+    }
+    if !spec.eviction_responders().is_empty() {
+        let field = Spot::of(spec).field(PodSpec::SCHEDULING_GROUP);
+        e.forbidden(field, "may not be set when evictionResponders is set");
     }
 }
 
 /// A label selector in a field, if it is given.
-pub fn selector(e: &mut Errors<'_>, node: Node<'_>, field: proto::NameId) {
+pub fn selector(e: &mut Errors<'_>, node: Node<'_>, field: NameId) {
     if let Some(selector) = node.get(field) {
-        proto::selector::validate_label_selector(
-            selector,
-            proto::selector::SelectorRules::default(),
-            e,
-        );
+        validate_label_selector(selector, SelectorRules::default(), e);
     }
 }
 
-fn tolerations(e: &mut Errors<'_>, spec: PodSpec<'_>) {
-    for toleration in spec.tolerations() {
-        toleration_rules(e, toleration);
-    }
-}
-
-/// `ValidateTolerations`, for one of them.
-fn toleration_rules(e: &mut Errors<'_>, t: Toleration<'_>) {
-    if !t.key().is_empty() {
-        rules::each(e, t, n::KEY, names::label_key_problems(t.key()));
-    }
-    if t.key().is_empty() && t.operator() != "Exists" {
-        e.invalid(Spot::of(t).field(n::OPERATOR), t.operator(), "operator must be Exists when `key` is empty, which means \"match all values and all keys\"");
-    }
-    if t.toleration_seconds().is_some() && t.effect() != "NoExecute" {
-        e.invalid(
-            Spot::of(t).field(n::EFFECT),
-            t.effect(),
-            "effect must be 'NoExecute' when `tolerationSeconds` is set",
-        );
-    }
-    match t.operator() {
-        "" | "Equal" => {
-            let problems = names::label_value_problems(t.value());
-            if !problems.is_empty() {
-                e.invalid(
-                    Spot::of(t).field(n::OPERATOR),
-                    t.value(),
-                    problems.join(";"),
-                );
-            }
-        }
-        "Exists" if !t.value().is_empty() => {
-            e.invalid(
-                Spot::of(t).field(n::OPERATOR),
-                t.node().value(),
-                "value must be empty when `operator` is 'Exists'",
-            );
-        }
-        "Exists" => {}
-        other => e.not_supported(Spot::of(t).field(n::OPERATOR), other, &["Equal", "Exists"]),
-    }
-    rules::one_of(
-        e,
-        t,
-        n::EFFECT,
-        &["NoSchedule", "PreferNoSchedule", "NoExecute"],
-    );
-}
-
-fn host_aliases(e: &mut Errors<'_>, spec: PodSpec<'_>) {
-    for alias in spec.host_aliases() {
-        if alias.ip().parse::<std::net::IpAddr>().is_err() {
-            e.invalid(
-                Spot::of(alias).field(n::IP),
-                alias.ip(),
-                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-            );
-        }
-        for (i, name) in alias
-            .hostnames()
-            .iter()
-            .filter_map(Value::as_str)
-            .enumerate()
-        {
-            e.invalid_each(
-                Spot::of(alias).field(n::HOSTNAMES).index(i),
-                name,
-                names::dns_subdomain_problems(name),
-            );
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::tag;
-
-    #[test]
-    fn a_tag_is_not_a_port() {
-        for (image, expected) in [
-            ("nginx", "latest"),
-            ("nginx:1.27", "1.27"),
-            ("registry:5000/nginx", "latest"),
-            ("registry:5000/nginx:2", "2"),
-            ("nginx@sha256:abc", ""),
-            ("nginx:1@sha256:abc", "1"),
-        ] {
-            assert_eq!(tag(image), expected, "{image}");
-        }
-    }
+/// `LabelSelectorHasInvalidLabelValue`.
+#[must_use]
+pub fn has_values_that_no_label_has(selector: LabelSelector<'_>) -> bool {
+    let mut values = selector.match_expressions().iter().flat_map(|e| e.values());
+    values.any(|value| {
+        let value = value.as_str().unwrap_or_default();
+        !names::label_value_problems(value).is_empty()
+    })
 }

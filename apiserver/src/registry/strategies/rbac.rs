@@ -3,6 +3,7 @@
 
 use proto::catalogue::names as n;
 use proto::path::{Errors, Spot};
+use proto::selector::{LabelSelector, SelectorRules, validate_label_selector};
 use proto::view::View;
 use proto::view::rbac_v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, RoleBinding, RoleRef, Subject,
@@ -10,25 +11,74 @@ use proto::view::rbac_v1::{
 use proto::view::{List, Node};
 use proto::{Value, meta};
 
+use crate::registry::declarative::NO_OPTIONS;
 use crate::registry::rules;
+use crate::registry::shown::Internal;
 use crate::registry::strategy::Strategy;
 use crate::table::age;
+
+#[cfg(test)]
+mod tests;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 pub static ROLE: Strategy = Strategy {
-    name: meta::names::path_segment_name,
+    name: role_name,
     validate: |_, object, e| role(object, true, e),
     validate_update: |_, new, _, e| role(new, true, e),
+    declarative: Some(NO_OPTIONS),
     ..Strategy::DEFAULT
 };
 
 pub static CLUSTER_ROLE: Strategy = Strategy {
-    name: meta::names::path_segment_name,
-    validate: |_, object, e| role(object, false, e),
-    validate_update: |_, new, _, e| role(new, false, e),
+    name: role_name,
+    validate: |_, object, e| cluster_role(object, None, e),
+    validate_update: |_, new, old, e| cluster_role(new, Some(old), e),
+    declarative: Some(NO_OPTIONS),
     ..Strategy::DEFAULT
 };
+
+/// `ValidateRBACName`: a prefix is checked as the whole name that it is not.
+fn role_name(name: &str, _: bool) -> Vec<String> {
+    meta::names::path_segment_problems(name)
+}
+
+fn cluster_role(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
+    role(object, false, e);
+    let Some(aggregation) = ClusterRole::of(Node::new(object)).aggregation_rule() else {
+        return;
+    };
+    let selectors = aggregation.node().items(n::CLUSTER_ROLE_SELECTORS);
+    if selectors.is_empty() {
+        let detail = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+        e.required(
+            Spot::of(aggregation).field(n::CLUSTER_ROLE_SELECTORS),
+            detail,
+        );
+    }
+    let rules = SelectorRules {
+        allow_invalid_values: old.is_some_and(has_invalid_selectors),
+        ..SelectorRules::default()
+    };
+    for selector in selectors {
+        validate_label_selector(selector, rules, e);
+        if LabelSelector::from_object(selector).is_err() {
+            e.invalid(
+                Spot::node(selector),
+                &Value::Null,
+                "invalid label selector.",
+            );
+        }
+    }
+}
+
+fn has_invalid_selectors(old: &Value) -> bool {
+    let selectors = old.at(&[n::AGGREGATION_RULE, n::CLUSTER_ROLE_SELECTORS]);
+    let mut selectors = selectors.and_then(Value::as_list).into_iter().flatten();
+    selectors.any(|selector| {
+        rules::breaks(|e| validate_label_selector(selector, SelectorRules::default(), e))
+    })
+}
 
 fn role(object: &Value, namespaced: bool, e: &mut Errors<'_>) {
     // The rules of both kinds have one shape.
@@ -37,19 +87,15 @@ fn role(object: &Value, namespaced: bool, e: &mut Errors<'_>) {
     }
 }
 
-/// `ValidatePolicyRule`.
+/// `ValidatePolicyRule`. That there are verbs, declarative validation asks for.
 fn policy_rule(e: &mut Errors<'_>, rule: PolicyRule<'_>, namespaced: bool) {
     let at = Spot::of(rule);
-    if rule.verbs().is_empty() {
-        e.required(at.field(n::VERBS), "verbs must contain at least one value");
-    }
-    let urls = rule.node().items(n::NON_RESOURCE_URLS);
-    if !urls.is_empty() {
-        let shown = Value::List(urls.to_vec());
+    let urls = rule.node().get(n::NON_RESOURCE_URLS);
+    if !rule.non_resource_urls().is_empty() {
         if namespaced {
             e.invalid(
                 at.field(n::NON_RESOURCE_URLS),
-                &shown,
+                rules::json(urls),
                 "namespaced rules cannot apply to non-resource URLs",
             );
         }
@@ -59,7 +105,7 @@ fn policy_rule(e: &mut Errors<'_>, rule: PolicyRule<'_>, namespaced: bool) {
         {
             e.invalid(
                 at.field(n::NON_RESOURCE_URLS),
-                &shown,
+                rules::json(urls),
                 "rules cannot apply to both regular resources and non-resource URLs",
             );
         }
@@ -80,12 +126,13 @@ fn policy_rule(e: &mut Errors<'_>, rule: PolicyRule<'_>, namespaced: bool) {
 }
 
 pub static ROLE_BINDING: Strategy = Strategy {
-    name: meta::names::path_segment_name,
+    name: role_name,
     default: default_binding,
     validate: |_, object, e| {
         let view = RoleBinding::of(Node::new(object));
         binding(e, view.role_ref(), view.subjects(), true);
     },
+    declarative: Some(NO_OPTIONS),
     validate_update: |_, new, old, e| {
         let (now, was) = (
             RoleBinding::of(Node::new(new)),
@@ -99,12 +146,13 @@ pub static ROLE_BINDING: Strategy = Strategy {
 };
 
 pub static CLUSTER_ROLE_BINDING: Strategy = Strategy {
-    name: meta::names::path_segment_name,
+    name: role_name,
     default: default_binding,
     validate: |_, object, e| {
         let view = ClusterRoleBinding::of(Node::new(object));
         binding(e, view.role_ref(), view.subjects(), false);
     },
+    declarative: Some(NO_OPTIONS),
     validate_update: |_, new, old, e| {
         let (now, was) = (
             ClusterRoleBinding::of(Node::new(new)),
@@ -165,23 +213,20 @@ fn binding(
     if !kinds.contains(&role.kind()) {
         e.not_supported(Spot::of(role).field(n::KIND), role.kind(), kinds);
     }
-    if rules::required(e, role, n::NAME) {
-        rules::each(
-            e,
-            role,
-            n::NAME,
-            meta::names::path_segment_problems(role.name()),
-        );
-    }
+    // Of a role that changed, declarative validation says no more than that.
+    e.covered(|e| {
+        rules::required(e, role, n::NAME);
+    });
+    let problems = meta::names::path_segment_problems(role.name());
+    rules::each(e, role, n::NAME, problems);
     for subject in subjects {
         self::subject(e, subject, namespaced);
     }
 }
 
-/// `ValidateRoleBindingSubject`.
+/// `ValidateRoleBindingSubject`. That there is a name, declarative validation asks for.
 fn subject(e: &mut Errors<'_>, subject: Subject<'_>, namespaced: bool) {
     let at = Spot::of(subject);
-    rules::required(e, subject, n::NAME);
     match subject.kind() {
         "ServiceAccount" => {
             if !subject.name().is_empty() {
@@ -214,11 +259,7 @@ fn subject(e: &mut Errors<'_>, subject: Subject<'_>, namespaced: bool) {
 
 fn same_role(e: &mut Errors<'_>, at: Spot<'_>, new: RoleRef<'_>, old: RoleRef<'_>) {
     if new.node().value() != old.node().value() {
-        e.invalid(
-            at.field(n::ROLE_REF),
-            new.node().value(),
-            "cannot change roleRef",
-        );
+        e.invalid(at.field(n::ROLE_REF), Internal::of(new), rules::IMMUTABLE);
     }
 }
 

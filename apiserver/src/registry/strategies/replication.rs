@@ -3,17 +3,20 @@
 //! Upstream: `pkg/registry/core/{replicationcontroller,podtemplate}`, `pkg/registry/apps/controllerrevision`,
 //! `pkg/apis/core/validation` (`ValidateReplicationControllerSpec`).
 
-use proto::catalogue::names as n;
-use proto::path::{Errors, Spot};
+use proto::catalogue::{messages::core_v1, names as n};
+use proto::path::{Errors, FieldError, Reason, Show, Spot};
 use proto::selector::LabelSelector;
 use proto::view::apps_v1::ControllerRevision;
-use proto::view::core_v1::{PodTemplate, ReplicationController};
+use proto::view::core_v1::{PodTemplate, ReplicationController, ReplicationControllerSpec};
 use proto::view::{Node, View};
 use proto::{Map, NameId, Value, meta};
 
-use super::{apps, pod_spec};
+use super::apps;
+use super::pod_spec::{self, Options};
+use crate::registry::declarative;
+use crate::registry::equal;
 use crate::registry::rules;
-use crate::registry::strategy::Strategy;
+use crate::registry::strategy::{Part, Strategy, clear_status, keep_status};
 use crate::registry::warnings::{Warnings, changed};
 use crate::table::{labels, row};
 
@@ -46,8 +49,27 @@ pub static REPLICATION_CONTROLLER: Strategy = Strategy {
             }
         }
     },
-    validate: |_, object, e| controller(object, e),
-    validate_update: |_, new, _, e| controller(new, e),
+    prepare_create: |_, new| {
+        clear_status(new);
+        apps::drop_disabled(new, None, &TEMPLATE);
+    },
+    prepare_update: |_, new, old| {
+        keep_status(new, old);
+        apps::drop_disabled(new, Some(old), &TEMPLATE);
+    },
+    validate: |cx, object, e| controller(object, e, &Options::of_template(cx, None)),
+    validate_update: |cx, new, old, e| {
+        let options = Options::of_template(cx, of(old).template());
+        controller(new, e, &options);
+        non_convertible(e, new, old);
+    },
+    // A declarative rule looks at the name.
+    name: |_, _| Vec::new(),
+    declarative: Some(declarative::NO_OPTIONS),
+    status: Some(Part {
+        validate_update: |_, new, _, e| status(new, e),
+        ..Part::STATUS_AND_METADATA
+    }),
     cells: Some(|object, now| {
         let view = ReplicationController::of(Node::new(object));
         let (spec, status) = (view.spec(), view.status());
@@ -68,35 +90,66 @@ pub static REPLICATION_CONTROLLER: Strategy = Strategy {
     ..Strategy::WITH_STATUS
 };
 
-fn controller(object: &Value, e: &mut Errors<'_>) {
-    let spec = ReplicationController::of(Node::new(object)).spec();
-    rules::not_negative(e, spec, n::MIN_READY_SECONDS);
+fn of(object: &Value) -> ReplicationControllerSpec<'_> {
+    ReplicationController::of(Node::new(object)).spec()
+}
+
+/// `ValidateReplicationControllerSpec`; declarative rules look at the numbers.
+fn controller(object: &Value, e: &mut Errors<'_>, options: &Options<'_>) {
+    let spec = of(object);
     let selector = spec.selector();
     if selector.is_empty() {
         e.required(Spot::of(spec).field(n::SELECTOR), "");
     }
-    rules::not_negative(e, spec, n::REPLICAS);
     let Some(template) = spec.template() else {
-        e.required(Spot::of(spec).field(n::TEMPLATE), "");
-        return;
+        return e.required(Spot::of(spec).field(n::TEMPLATE), "");
     };
-    let own = meta::labels(template.node().value());
-    if !selector.is_empty() && !LabelSelector::from_map(selector).matches_map(own) {
-        let metadata = template.node().get(n::METADATA);
-        let at = Spot::node(metadata.unwrap_or(template.node().value())).field(n::LABELS);
-        let shown = Value::Map(own.clone());
-        e.invalid(at, &shown, "`selector` does not match template `labels`");
+    if !selector.is_empty() {
+        let selects = LabelSelector::from_map(selector);
+        apps::matches_template(e, Some(&selects), template);
     }
-    pod_spec::template(e, template);
-    let pod = template.spec();
-    if !matches!(pod.restart_policy(), "Always" | "") {
-        let at = Spot::of(pod).field(n::RESTART_POLICY);
-        e.not_supported(at, pod.restart_policy(), &["Always"]);
+    pod_spec::template(e, template, options);
+    apps::lasting(e, template, "ReplicationController");
+}
+
+/// What was lost when an object of another version was converted cannot be changed.
+fn non_convertible(e: &mut Errors<'_>, new: &Value, old: &Value) {
+    for (key, value) in meta::annotations(old).iter() {
+        let key = key.as_str();
+        let mut parts = key.split('/');
+        let (Some(_), Some(field), None) = (parts.next(), parts.next(), parts.next()) else {
+            continue;
+        };
+        if !key.starts_with("non-convertible.kubernetes.io") {
+            continue;
+        }
+        if !field.contains("selector") {
+            let value = value.as_str().unwrap_or_default().show();
+            let detail = "unknown non-convertible field";
+            e.push(FieldError::new(Reason::NotFound, field, value, detail));
+        } else if !equal::same_at(new, old, &[n::SPEC, n::SELECTOR]) {
+            let shown = rules::json(new.at(&[n::SPEC, n::SELECTOR]));
+            let at = Spot::of(of(new)).field(n::SELECTOR);
+            e.invalid(at, shown, "cannot update non-convertible selector");
+        }
     }
-    if pod.active_deadline_seconds().is_some() {
-        let text = "activeDeadlineSeconds in ReplicationController is not Supported";
-        e.forbidden(Spot::of(pod).field(n::ACTIVE_DEADLINE_SECONDS), text);
-    }
+}
+
+fn status(object: &Value, e: &mut Errors<'_>) {
+    let status = ReplicationController::of(Node::new(object)).status();
+    let of_replicas = [
+        n::FULLY_LABELED_REPLICAS,
+        n::READY_REPLICAS,
+        n::AVAILABLE_REPLICAS,
+    ];
+    apps::counters(e, status, &[n::REPLICAS]);
+    apps::counters(e, status, &of_replicas);
+    apps::counters(e, status, &[n::OBSERVED_GENERATION]);
+    let text = "cannot be greater than status.replicas";
+    apps::at_most(e, status, &of_replicas, n::REPLICAS, text);
+    let text = "cannot be greater than readyReplicas";
+    let available = [n::AVAILABLE_REPLICAS];
+    apps::at_most(e, status, &available, n::READY_REPLICAS, text);
 }
 
 pub static POD_TEMPLATE: Strategy = Strategy {
@@ -109,11 +162,27 @@ pub static POD_TEMPLATE: Strategy = Strategy {
         w.into_vec()
     },
     default: |object| pod_spec::default_template(object, &[n::TEMPLATE]),
-    validate: |_, object, e| pod_spec::template(e, PodTemplate::of(Node::new(object)).template()),
-    validate_update: |_, new, _, e| {
-        pod_spec::template(e, PodTemplate::of(Node::new(new)).template());
+    prepare_create: |_, new| {
+        meta::metadata_mut(new).insert(n::GENERATION, 1);
+        apps::drop_disabled(new, None, &[n::TEMPLATE]);
     },
-    generation: true,
+    prepare_update: |_, new, old| {
+        apps::drop_disabled(new, Some(old), &[n::TEMPLATE]);
+        if !equal::alike_at(new, old, &[n::TEMPLATE], core_v1::POD_TEMPLATE_SPEC) {
+            let generation = meta::generation(old).unwrap_or(0) + 1;
+            meta::metadata_mut(new).insert(n::GENERATION, generation);
+        }
+    },
+    validate: |cx, object, e| {
+        let template = PodTemplate::of(Node::new(object)).template();
+        pod_spec::template(e, template, &Options::of_template(cx, None));
+    },
+    validate_update: |cx, new, old, e| {
+        let template = |object| PodTemplate::of(Node::new(object)).template();
+        let options = Options::of_template(cx, Some(template(old)));
+        pod_spec::template(e, template(new), &options);
+    },
+    declarative: Some(declarative::NO_OPTIONS),
     cells: Some(|object, _| {
         let template = PodTemplate::of(Node::new(object)).template();
         let (names, images) = apps::images(template);
@@ -137,6 +206,7 @@ pub static CONTROLLER_REVISION: Strategy = Strategy {
         let of = |v| ControllerRevision::of(Node::new(v));
         rules::immutable(e, of(new), of(old), n::DATA);
     },
+    declarative: Some(declarative::NO_OPTIONS),
     cells: Some(|object, now| {
         let revision = ControllerRevision::of(Node::new(object)).revision();
         row(object, now, [owner(object).into(), revision.into()])
@@ -178,7 +248,6 @@ fn owner(object: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use proto::catalogue::messages::core_v1;
     use proto::codec::json::{self, Strictness};
 
     use super::*;
@@ -187,13 +256,13 @@ mod tests {
     fn a_controller_selects_what_its_template_is_labelled() {
         let text = r#"{"metadata":{"name":"c"},"spec":{"replicas":1,"template":{"metadata":{"labels":{"a":"b"}},
             "spec":{"containers":[{"name":"c","image":"i","terminationMessagePolicy":"File","imagePullPolicy":"Always"}],
-            "restartPolicy":"Always","dnsPolicy":"Default"}}}}"#;
+            "restartPolicy":"Always","dnsPolicy":"Default","terminationGracePeriodSeconds":30}}}}"#;
         let message = core_v1::REPLICATION_CONTROLLER;
         let decoded = json::decode(text.as_bytes(), message, Strictness::Strict);
         let mut object = decoded.expect("the test's JSON is valid").value;
         let problems = |object: &Value| -> Vec<String> {
             let mut errors = Errors::new(object);
-            controller(object, &mut errors);
+            controller(object, &mut errors, &Options::default());
             errors.into_vec().iter().map(|e| e.field.clone()).collect()
         };
         assert_eq!(problems(&object), ["spec.selector"]);

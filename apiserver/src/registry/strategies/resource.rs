@@ -1,19 +1,38 @@
 //! Devices that are claimed: slices, claims, taints, and what is asked of pools.
 //!
-//! Upstream: `pkg/registry/resource`, `pkg/printers/internalversion`.
+//! Upstream: `pkg/registry/resource`, `pkg/apis/resource`, `pkg/printers/internalversion`.
 
 use proto::catalogue::names as n;
 use proto::view::{Node, View};
 use proto::view::{resource_v1, resource_v1alpha3};
 use proto::{NameId, Value, meta};
 
+use crate::registry::declarative::NO_OPTIONS;
 use crate::registry::generic::Clock;
-use crate::registry::strategy::Strategy;
+use crate::registry::strategy::{Cx, Part, Strategy, clear_status, keep_status};
 use crate::registry::warnings::Warnings;
 use crate::table::{age, row};
 
+mod capacity;
+mod claim;
+mod dropped;
+mod names;
+mod slice;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
 /// Without a status; changes are counted all the same.
 pub static DEVICE_CLASS: Strategy = Strategy {
+    // Whole names are left to declarative validation, what they are generated from to the registry.
+    name: |_, _| Vec::new(),
+    validate: |_, object, e| {
+        claim::class_name(object, e);
+        claim::class(object, None, e);
+    },
+    validate_update: |_, new, old, e| claim::class(new, Some(old), e),
+    declarative: Some(NO_OPTIONS),
     generation: true,
     ..Strategy::DEFAULT
 };
@@ -24,6 +43,14 @@ pub static DEVICE_TAINT_RULE: Strategy = Strategy {
             stamp(taint);
         }
     },
+    prepare_update: taint_rule_update,
+    validate: |_, object, e| slice::taint_rule(object, None, e),
+    validate_update: |_, new, old, e| slice::taint_rule(new, Some(old), e),
+    declarative: Some(NO_OPTIONS),
+    status: Some(Part {
+        validate_update: |_, new, _, e| slice::taint_rule_status(new, e),
+        ..Part::STATUS_ALONE
+    }),
     cells: Some(|object, now| {
         let taint = object.at(&[n::SPEC, n::TAINT]);
         let taint = taint.unwrap_or(&Value::Null);
@@ -45,6 +72,25 @@ pub static DEVICE_TAINT_RULE: Strategy = Strategy {
 
 pub static RESOURCE_CLAIM: Strategy = Strategy {
     default: |object| count(object, &[n::SPEC]),
+    prepare_create: |_, new| {
+        clear_status(new);
+        dropped::of_claim_spec(new.get_mut(n::SPEC), None);
+    },
+    prepare_update: |_, new, old| {
+        keep_status(new, old);
+        dropped::of_claim_spec(new.get_mut(n::SPEC), old.get(n::SPEC));
+    },
+    validate: |_, object, e| claim::claim(object, e),
+    // The spec does not change: that is all that declarative validation has to say.
+    declarative: Some(NO_OPTIONS),
+    status: Some(Part {
+        prepare_update: |cx, new, old| {
+            (Part::STATUS_ALONE.prepare_update)(cx, new, old);
+            dropped::of_claim_status(new, old);
+        },
+        validate_update: |_, new, old, e| status::update(new, old, e),
+        ..Part::STATUS
+    }),
     generation: false,
     cells: Some(|object, now| {
         let status = resource_v1::ResourceClaim::of(Node::new(object)).status();
@@ -68,11 +114,24 @@ pub static RESOURCE_CLAIM: Strategy = Strategy {
 
 pub static RESOURCE_CLAIM_TEMPLATE: Strategy = Strategy {
     default: |object| count(object, &[n::SPEC, n::SPEC]),
+    prepare_create: |_, new| dropped::of_claim_spec(new.at_mut(&[n::SPEC, n::SPEC]), None),
+    prepare_update: |_, new, old| {
+        let was = old.at(&[n::SPEC, n::SPEC]);
+        dropped::of_claim_spec(new.at_mut(&[n::SPEC, n::SPEC]), was);
+    },
+    validate: |_, object, e| claim::template(object, e),
+    validate_update: |_, new, old, e| claim::template_update(new, old, e),
+    declarative: Some(NO_OPTIONS),
     ..Strategy::DEFAULT
 };
 
 /// Without a status; changes are counted all the same.
 pub static RESOURCE_SLICE: Strategy = Strategy {
+    prepare_create: |_, new| dropped::of_slice(new, None),
+    prepare_update: |_, new, old| dropped::of_slice(new, Some(old)),
+    validate: |_, object, e| slice::slice(object, None, e),
+    validate_update: |_, new, old, e| slice::slice(new, Some(old), e),
+    declarative: Some(NO_OPTIONS),
     warnings: |object, _| {
         let driver = resource_v1::ResourceSlice::of(Node::new(object))
             .spec()
@@ -120,6 +179,16 @@ pub static POOL_STATUS_REQUEST: Strategy = Strategy {
     cells: Some(pool_status_cells),
     ..Strategy::WITH_STATUS
 };
+
+/// Whose effect changes is as old as that.
+fn taint_rule_update(cx: &Cx<'_>, new: &mut Value, old: &Value) {
+    keep_status(new, old);
+    let way = |field| [n::SPEC, n::TAINT, field];
+    let same = |field| new.at(&way(field)) == old.at(&way(field));
+    if !same(n::EFFECT) && same(n::TIME_ADDED) {
+        new.set(&way(n::TIME_ADDED), cx.now);
+    }
+}
 
 /// A taint is as old as the first server that saw it.
 fn stamp(taint: &mut Value) {
@@ -205,65 +274,4 @@ fn pool_status_cells(object: &Value, now: i64) -> Vec<Value> {
     let completed = completed.map_or_else(|| "<none>".to_owned(), |at| age(at, now));
     cells.push(completed.into());
     cells
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Value {
-        proto::codec::json::parse(text.as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn whoever_asks_for_devices_asks_for_one_unless_more_are_named() {
-        let counted = |request: &str| {
-            let text = format!(r#"{{"spec":{{"devices":{{"requests":[{request}]}}}}}}"#);
-            let mut claim = parse(&text);
-            (RESOURCE_CLAIM.default)(&mut claim);
-            let requests = claim.at(&[n::SPEC, n::DEVICES, n::REQUESTS]);
-            requests.and_then(Value::as_list).unwrap()[0].clone()
-        };
-        for (request, wanted) in [
-            (
-                r#"{"exactly":{}}"#,
-                r#"{"exactly":{"allocationMode":"ExactCount","count":1}}"#,
-            ),
-            (
-                r#"{"exactly":{"allocationMode":"All"}}"#,
-                r#"{"exactly":{"allocationMode":"All"}}"#,
-            ),
-            (
-                r#"{"firstAvailable":[{"count":3},{"count":0}]}"#,
-                r#"{"firstAvailable":[{"count":3,"allocationMode":"ExactCount"},
-                    {"count":1,"allocationMode":"ExactCount"}]}"#,
-            ),
-            (
-                r#"{"deviceClassName":"c"}"#,
-                r#"{"deviceClassName":"c","allocationMode":"ExactCount","count":1}"#,
-            ),
-            (r#"{"deviceClassName":""}"#, r#"{"deviceClassName":""}"#),
-        ] {
-            assert_eq!(counted(request), parse(wanted), "{request}");
-        }
-    }
-
-    #[test]
-    fn a_taint_that_does_not_say_since_when_is_new() {
-        let mut slice = parse(
-            r#"{"spec":{"devices":[
-                {"taints":[{"key":"a"},{"key":"b","timeAdded":"2020-01-01T00:00:00Z"}]},
-                {"basic":{"taints":[{"key":"c"}]}}]}}"#,
-        );
-        (RESOURCE_SLICE.default)(&mut slice);
-        let devices = slice.at(&[n::SPEC, n::DEVICES]).and_then(Value::as_list);
-        let devices = devices.unwrap();
-        let ages: Vec<_> = [&devices[0], devices[1].get(n::BASIC).unwrap()]
-            .into_iter()
-            .flat_map(|d| d.get(n::TAINTS).and_then(Value::as_list).unwrap())
-            .map(|t| t.get(n::TIME_ADDED).and_then(Value::as_str).unwrap())
-            .collect();
-        assert_eq!(ages[1], "2020-01-01T00:00:00Z");
-        assert!(ages[0] > ages[1] && ages[2] > ages[1], "{ages:?}");
-    }
 }

@@ -1,35 +1,44 @@
-//! Priority classes and groups of pods. Upstream: `pkg/registry/scheduling`, `pkg/apis/scheduling/validation`.
+//! Priority classes, and groups of pods that are scheduled together. Upstream: `pkg/registry/scheduling`,
+//! `pkg/apis/scheduling/validation`.
 
 use proto::catalogue::names as n;
-use proto::path::{Errors, Spot};
+use proto::path::{Errors, Named, Spot};
 use proto::view::scheduling_v1::PriorityClass;
-use proto::view::scheduling_v1alpha3::CompositePodGroup;
-use proto::view::scheduling_v1beta1::PodGroup;
 use proto::view::{Node, View};
 use proto::{Value, meta};
 
+use crate::registry::declarative::NO_OPTIONS;
 use crate::registry::rules;
 use crate::registry::strategy::Strategy;
-use crate::table::{age, row};
+use crate::table::age;
+
+mod groups;
+mod workload;
+
+pub use groups::{COMPOSITE_POD_GROUP, POD_GROUP};
+pub use workload::WORKLOAD;
 
 /// The highest value that users may give; `system-` classes stand above it.
 const HIGHEST_USER: i64 = 1_000_000_000;
 
 pub static PRIORITY_CLASS: Strategy = Strategy {
-    generation: true,
+    declarative: Some(NO_OPTIONS),
+    // Nothing that a controller acts on changes, so it stays.
+    prepare_create: |_, new| new.set(&[n::METADATA, n::GENERATION], 1),
     validate: |_, object, e| class(object, e),
     validate_update: |_, new, old, e| {
         let (now, was) = (
             PriorityClass::of(Node::new(new)),
             PriorityClass::of(Node::new(old)),
         );
+        let at = |field| Spot::of(now).field(field);
         if now.value() != was.value() {
-            e.forbidden(
-                Spot::of(now).field(n::VALUE),
-                "may not be changed in an update.",
-            );
+            e.forbidden(at(n::VALUE), "may not be changed in an update.");
         }
-        rules::immutable(e, now, was, n::PREEMPTION_POLICY);
+        if now.preemption_policy() != was.preemption_policy() {
+            let shown = rules::json(now.node().get(n::PREEMPTION_POLICY));
+            e.invalid(at(n::PREEMPTION_POLICY), shown, rules::IMMUTABLE);
+        }
     },
     cells: Some(|object, now| {
         let view = PriorityClass::of(Node::new(object));
@@ -44,73 +53,43 @@ pub static PRIORITY_CLASS: Strategy = Strategy {
     ..Strategy::DEFAULT
 };
 
-pub static POD_GROUP: Strategy = Strategy {
-    generation: false,
-    cells: Some(|object, now| {
-        let view = PodGroup::of(Node::new(object));
-        let spec = view.spec();
-        let conditions = view.status().conditions();
-        // Of several of a kind the last one counts.
-        let last = |kind: &str| conditions.iter().rfind(|c| c.r#type() == kind);
-        let state = match (last("DisruptionTarget"), last("PodGroupInitiallyScheduled")) {
-            (Some(goes), _) => goes.reason(),
-            (None, Some(scheduled)) if scheduled.status() == "True" => "Scheduled",
-            (None, Some(_)) => "Unschedulable",
-            (None, None) => "Pending",
-        };
-        let workload = spec.workload_ref().map(|r| r.workload_name());
-        row(
-            object,
-            now,
-            [
-                policy(spec.scheduling_policy().gang().is_some()),
-                workload.unwrap_or("<none>").into(),
-                state.into(),
-            ],
-        )
-    }),
-    ..Strategy::WITH_STATUS
-};
-
-pub static COMPOSITE_POD_GROUP: Strategy = Strategy {
-    generation: false,
-    cells: Some(|object, now| {
-        let spec = CompositePodGroup::of(Node::new(object)).spec();
-        let workload = spec.workload_ref().map(|r| r.workload_name());
-        let gang = spec.scheduling_policy().gang().is_some();
-        row(
-            object,
-            now,
-            [policy(gang), workload.unwrap_or("<none>").into()],
-        )
-    }),
-    ..Strategy::WITH_STATUS
-};
-
-fn policy(is_gang: bool) -> Value {
-    if is_gang { "Gang" } else { "Basic" }.into()
-}
-
+/// `ValidatePriorityClass`.
 fn class(object: &Value, e: &mut Errors<'_>) {
+    const POLICIES: [&str; 2] = ["PreemptLowerPriority", "Never"];
     let view = PriorityClass::of(Node::new(object));
     let name = meta::name(object);
-    let known = [
-        ("system-node-critical", 2_000_001_000),
-        ("system-cluster-critical", 2_000_000_000),
-    ];
     if name.starts_with("system-") {
-        if !known.contains(&(name, view.value())) {
-            let metadata = object.get(n::METADATA).unwrap_or(object);
-            e.forbidden(Spot::node(metadata).field(n::NAME), "priority class names with 'system-' prefix are reserved for system use only. error: this name does not match any known system priority class");
+        if let Some(why) = unknown(name, view) {
+            let at = Spot::node(object).field(n::METADATA).field(n::NAME);
+            e.forbidden(at, format!("priority class names with 'system-' prefix are reserved for system use only. error: {why}"));
         }
     } else if view.value() > HIGHEST_USER {
         let detail = format!("maximum allowed value of a user defined priority is {HIGHEST_USER}");
         e.forbidden(Spot::of(view).field(n::VALUE), detail);
     }
-    if let Some(policy) = view.preemption_policy() {
-        let allowed = ["PreemptLowerPriority", "Never"];
-        if !allowed.contains(&policy) {
-            e.not_supported(Spot::of(view).field(n::PREEMPTION_POLICY), policy, &allowed);
+    let at = Spot::of(view).field(n::PREEMPTION_POLICY);
+    match view.preemption_policy() {
+        Some("") => e.required(at, ""),
+        Some(policy) if !POLICIES.contains(&policy) => {
+            e.not_supported(at, Named(policy), &POLICIES);
         }
+        _ => {}
     }
+}
+
+/// `IsKnownSystemPriorityClass`: what is wrong with a class whose name is of Kubernetes.
+fn unknown(name: &str, class: PriorityClass<'_>) -> Option<String> {
+    const KNOWN: [(&str, i64); 2] = [
+        ("system-node-critical", 2_000_001_000),
+        ("system-cluster-critical", 2_000_000_000),
+    ];
+    let Some((_, value)) = KNOWN.iter().find(|(known, _)| *known == name) else {
+        return Some(format!("{name} is not a known system priority class"));
+    };
+    if class.value() != *value {
+        return Some(format!("value of {name} PriorityClass must be {value}"));
+    }
+    class
+        .global_default()
+        .then(|| format!("globalDefault of {name} PriorityClass must be false"))
 }

@@ -1,20 +1,46 @@
 //! What volumes are made with: drivers, classes, attachments.
 //!
-//! Upstream: `pkg/registry/storage`, `pkg/printers/internalversion`.
+//! Upstream: `pkg/registry/storage`, `pkg/apis/storage`, `pkg/printers/internalversion`.
 
-use proto::Value;
 use proto::catalogue::names as n;
+use proto::meta::names;
 use proto::path::Spot;
 use proto::view::storage_v1::{
     CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass,
 };
 use proto::view::{Node, View};
+use proto::{Value, meta};
 
-use crate::registry::strategy::Strategy;
+use crate::registry::declarative::NO_OPTIONS;
+use crate::registry::equal::alike_in;
+use crate::registry::strategy::{Part, Strategy, clear_status, keep_status};
 use crate::registry::warnings::{Warnings, deprecated_label};
 use crate::table::row;
 
+mod attachment;
+mod class;
+mod csi;
+
+#[cfg(test)]
+mod tests;
+
 pub static CSI_DRIVER: Strategy = Strategy {
+    default: |object| {
+        let modes = object.ensure(&[n::SPEC, n::VOLUME_LIFECYCLE_MODES]);
+        if modes.as_list().is_none_or(<[Value]>::is_empty) {
+            *modes = vec![Value::from("Persistent")].into();
+        }
+    },
+    prepare_update: |_, new, old| {
+        let spec = CSIDriver::MESSAGE.field(n::SPEC);
+        if spec.is_some_and(|spec| !alike_in(new, old, spec)) {
+            let generation = meta::generation(old).unwrap_or(0) + 1;
+            new.set(&[n::METADATA, n::GENERATION], generation);
+        }
+    },
+    validate: |_, object, e| csi::driver(object, e),
+    validate_update: |_, new, old, e| csi::driver_update(new, old, e),
+    declarative: Some(NO_OPTIONS),
     warnings: |object, old| {
         let spec = |object| CSIDriver::of(Node::new(object)).spec().node();
         let requests = spec(object).items(n::TOKEN_REQUESTS);
@@ -55,7 +81,24 @@ pub static CSI_DRIVER: Strategy = Strategy {
     ..Strategy::DEFAULT
 };
 
+/// What drivers report of a node's volumes is behind a gate that is off: `CSIVolumeHealth`.
 pub static CSI_NODE: Strategy = Strategy {
+    prepare_create: |_, new| clear_status(new),
+    prepare_update: |_, new, old| keep_status(new, old),
+    validate: |_, object, e| csi::node(object, e),
+    validate_update: |_, new, old, e| csi::node_update(new, old, e),
+    status: Some(Part {
+        prepare_update: |cx, new, old| {
+            (Part::STATUS_ALONE.prepare_update)(cx, new, old);
+            let health = [n::STATUS, n::STORAGE_HEALTH];
+            let none = |value: &Value| value.as_list().is_none_or(<[Value]>::is_empty);
+            if old.at(&health).is_none_or(none) {
+                new.remove(&health);
+            }
+        },
+        validate_update: |_, new, _, e| csi::node_status(new, e),
+        ..Part::STATUS
+    }),
     cells: Some(|object, now| {
         let drivers = CSINode::of(Node::new(object)).spec().drivers().len();
         row(object, now, [super::count(drivers)])
@@ -76,6 +119,8 @@ pub fn default_among(classes: &[Value]) -> Option<String> {
 }
 
 pub static CSI_STORAGE_CAPACITY: Strategy = Strategy {
+    validate: |_, object, e| csi::capacity(object, None, e),
+    validate_update: |_, new, old, e| csi::capacity_update(new, old, e),
     warnings: |object, _| {
         let topology = CSIStorageCapacity::of(Node::new(object)).node_topology();
         let mut w = Warnings::new(object);
@@ -101,6 +146,9 @@ pub static CSI_STORAGE_CAPACITY: Strategy = Strategy {
 };
 
 pub static STORAGE_CLASS: Strategy = Strategy {
+    validate: |_, object, e| class::storage_class(object, e),
+    validate_update: |_, new, _, e| class::storage_class(new, e),
+    declarative: Some(NO_OPTIONS),
     warnings: |object, _| {
         let mut w = Warnings::new(object);
         let topologies = StorageClass::of(Node::new(object)).allowed_topologies();
@@ -129,6 +177,16 @@ pub static STORAGE_CLASS: Strategy = Strategy {
 };
 
 pub static VOLUME_ATTACHMENT: Strategy = Strategy {
+    validate: |_, object, e| attachment::attachment(object, e),
+    validate_update: |_, new, _, e| attachment::attachment(new, e),
+    declarative: Some(NO_OPTIONS),
+    status: Some(Part {
+        validate_update: |_, new, _, e| {
+            meta::validate_object_meta(new, false, names::subdomain_name, e);
+            attachment::attachment(new, e);
+        },
+        ..Part::STATUS_ALONE
+    }),
     generation: false,
     cells: Some(|object, now| {
         let attachment = VolumeAttachment::of(Node::new(object));
@@ -149,6 +207,9 @@ pub static VOLUME_ATTACHMENT: Strategy = Strategy {
 };
 
 pub static VOLUME_ATTRIBUTES_CLASS: Strategy = Strategy {
+    validate: |_, object, e| class::attributes_class(object, e),
+    validate_update: |_, new, old, e| class::attributes_class_update(new, old, e),
+    declarative: Some(NO_OPTIONS),
     cells: Some(|object, now| {
         let class = VolumeAttributesClass::of(Node::new(object));
         row(object, now, [class.driver_name().into()])

@@ -3,14 +3,15 @@
 //! Old fields take more than the standard forms: leading zeros (which some read as octal), IPv4 addresses
 //! in IPv6 form, ranges with bits beyond their prefix.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
+use proto::meta::address::{self, Range};
 use proto::path::quote;
 
 /// `GetWarningsForIP`: what is wrong with the form of an address.
 #[must_use]
 pub fn ip(value: &str) -> Option<String> {
-    let sloppy = parse_sloppy(value)?;
+    let sloppy = address::parse(value)?;
     match value.parse::<IpAddr>() {
         Ok(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_none() => {
             let canonical = v6.to_string();
@@ -34,14 +35,15 @@ pub fn ip(value: &str) -> Option<String> {
 /// `GetWarningsForCIDR`: what is wrong with the form of a range.
 #[must_use]
 pub fn cidr(value: &str) -> Vec<String> {
-    let Some((address, length)) = parse_range(value) else {
+    let Some(range) = Range::parse(value) else {
         return Vec::new();
     };
+    let Range { address, .. } = range;
     let mut found = Vec::new();
-    let network = masked(address, length);
-    let shown = show_range(network, length);
-    if network != address {
-        let one = format!("{}/{}", address.to_canonical(), bits(address));
+    let shown = range.to_string();
+    if range.network() != address {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let one = format!("{}/{bits}", address.to_canonical());
         found.push(format!(
             "CIDR value {} is ambiguous in this context (should be {} or {}?)",
             quote(value),
@@ -49,8 +51,7 @@ pub fn cidr(value: &str) -> Vec<String> {
             quote(&one)
         ));
     }
-    let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    if mapped || !is_standard(value) {
+    if !range.is_written_plainly(value) {
         found.push(format!(
             "non-standard CIDR value {} is invalid: use {}",
             quote(value),
@@ -65,73 +66,6 @@ pub fn cidr(value: &str) -> Vec<String> {
         ));
     }
     found
-}
-
-/// An address, whose decimal numbers may have leading zeros.
-fn parse_sloppy(value: &str) -> Option<IpAddr> {
-    if let Ok(address) = value.parse() {
-        return Some(address);
-    }
-    // The decimal numbers of an IPv6 address are after its last colon.
-    let (head, tail) = value
-        .rsplit_once(':')
-        .map_or(("", value), |(head, tail)| (&value[..=head.len()], tail));
-    if !tail.contains('.') {
-        return None;
-    }
-    let numbers: Vec<&str> = tail.split('.').map(without_zeros).collect();
-    format!("{head}{}", numbers.join(".")).parse().ok()
-}
-
-/// A decimal number without its leading zeros.
-fn without_zeros(number: &str) -> &str {
-    match number.trim_start_matches('0') {
-        "" => &number[..number.len().min(1)],
-        rest => rest,
-    }
-}
-
-fn parse_range(value: &str) -> Option<(IpAddr, u32)> {
-    let (address, length) = value.split_once('/')?;
-    let address = parse_sloppy(address)?;
-    let digits = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
-    let length: u32 = length.parse().ok().filter(|_| digits)?;
-    (length <= bits(address)).then_some((address, length))
-}
-
-/// Neither part has leading zeros.
-fn is_standard(value: &str) -> bool {
-    value.split_once('/').is_some_and(|(address, length)| {
-        address.parse::<IpAddr>().is_ok() && without_zeros(length) == length
-    })
-}
-
-fn bits(address: IpAddr) -> u32 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
-fn masked(address: IpAddr, length: u32) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-            Ipv4Addr::from(u32::from(v4) & mask).into()
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
-            Ipv6Addr::from(u128::from(v6) & mask).into()
-        }
-    }
-}
-
-/// A range of IPv4 addresses in IPv6 form is shown as what it is.
-fn show_range(network: IpAddr, length: u32) -> String {
-    const MAPPED: u32 = 96;
-    match network {
-        IpAddr::V6(v6) if length >= MAPPED && v6.to_ipv4_mapped().is_some() => {
-            format!("{}/{}", network.to_canonical(), length - MAPPED)
-        }
-        _ => format!("{network}/{length}"),
-    }
 }
 
 #[cfg(test)]

@@ -4,14 +4,18 @@
 
 use std::collections::HashSet;
 
+use proto::Map;
 use proto::NameId;
-use proto::catalogue::names as n;
+use proto::catalogue::{messages, names as n};
 use proto::meta::names;
 use proto::path::{Errors, Spot};
-use proto::view::core_v1::ProjectedVolumeSource;
-use proto::view::{Node, View};
+use proto::selector::{SelectorRules, validate_label_selector};
+use proto::view::Node;
 
-use super::volumes::{local_path, mode};
+use super::Options;
+use super::files::{downward_file, key_to_path, local_path, user};
+use super::volumes::{at, need};
+use crate::registry::shown::Internal;
 use crate::registry::strategies::certificates;
 
 const KEY_TYPES: [&str; 6] = [
@@ -28,6 +32,8 @@ const LONGEST: i64 = 91 * 24 * 3600;
 const LONGEST_OF_KUBERNETES: i64 = 24 * 3600;
 /// Where Kubernetes' own signers are.
 const KUBERNETES: &str = "kubernetes.io";
+/// Keys and values of what a client tells a signer, together.
+const MAX_ANNOTATIONS: usize = 256 * 1024;
 
 /// Where files go, to find two with one path.
 struct Paths<'s, 'a> {
@@ -36,82 +42,69 @@ struct Paths<'s, 'a> {
 }
 
 impl<'a> Paths<'_, 'a> {
-    fn take(&mut self, e: &mut Errors<'_>, path: &'a str) {
-        if !path.is_empty() && !self.taken.insert(path) {
-            e.invalid(self.volume, path, "conflicting duplicate paths");
+    /// Takes a path, or says of the volume that it has it twice.
+    fn take(&mut self, e: &mut Errors<'_>, path: &'a str, shown: &str) {
+        if !self.taken.insert(path) {
+            e.invalid(self.volume, shown, "conflicting duplicate paths");
+        }
+    }
+
+    fn take_if_given(&mut self, e: &mut Errors<'_>, path: &'a str, shown: &str) {
+        if !path.is_empty() {
+            self.take(e, path, shown);
         }
     }
 }
 
-pub(super) fn sources(e: &mut Errors<'_>, volume: ProjectedVolumeSource<'_>) {
+pub(super) fn sources(e: &mut Errors<'_>, volume: Node<'_>, options: &Options<'_>) {
     let mut paths = Paths {
-        volume: Spot::of(volume),
+        volume: at(volume),
         taken: HashSet::new(),
     };
-    for source in volume.node().items(n::SOURCES) {
-        let node = Node::new(source);
-        let kinds = node.map().into_iter().flat_map(proto::Map::iter);
-        if kinds.filter(|(_, v)| !v.is_null()).count() > 1 {
-            let detail = "may not specify more than 1 volume type per source";
-            e.forbidden(Spot::node(source), detail);
-        }
-        let of = |name: NameId| node.get(name).filter(|v| !v.is_null()).map(Node::new);
+    for source in volume.items(n::SOURCES).iter().map(Node::new) {
+        let of = |name: NameId| source.get(name).map(Node::new);
         for kind in [n::SECRET, n::CONFIG_MAP] {
             if let Some(object) = of(kind) {
                 named(e, object, &mut paths);
             }
         }
         if let Some(downward) = of(n::DOWNWARD_API) {
-            for file in downward.items(n::ITEMS) {
-                let file = Node::new(file);
-                path(e, file, n::PATH, true);
-                mode(e, file, n::MODE);
-                paths.take(e, file.str(n::PATH));
+            for file in downward.items(n::ITEMS).iter().map(Node::new) {
+                downward_file(e, file, at(downward));
+                let path = file.str(n::PATH);
+                paths.take_if_given(e, path, path);
             }
         }
         if let Some(token) = of(n::SERVICE_ACCOUNT_TOKEN) {
-            self::token(e, token);
+            self::token(e, token, at(volume), options);
         }
         if let Some(bundle) = of(n::CLUSTER_TRUST_BUNDLE) {
             self::bundle(e, bundle);
-            paths.take(e, bundle.str(n::PATH));
+            let path = bundle.str(n::PATH);
+            paths.take(e, path, path);
         }
         if let Some(certificate) = of(n::POD_CERTIFICATE) {
             self::certificate(e, certificate, &mut paths);
         }
-    }
-}
-
-fn at(node: Node<'_>) -> Spot<'_> {
-    Spot::node(node.value())
-}
-
-/// A path below the volume.
-fn path(e: &mut Errors<'_>, node: Node<'_>, field: NameId, required: bool) {
-    match node.str(field) {
-        "" if required => e.required(at(node).field(field), ""),
-        "" => {}
-        path => local_path(e, at(node).field(field), path),
+        let kinds = source.map().into_iter().flat_map(Map::iter);
+        if kinds.filter(|(_, v)| !v.is_null()).count() > 1 {
+            let detail = "may not specify more than 1 volume type per source";
+            e.forbidden(at(source), detail);
+        }
     }
 }
 
 /// A ConfigMap or Secret, and some of its keys.
 fn named<'a>(e: &mut Errors<'_>, object: Node<'a>, paths: &mut Paths<'_, 'a>) {
-    if object.str(n::NAME).is_empty() {
-        e.required(at(object).field(n::NAME), "");
-    }
-    for item in object.items(n::ITEMS) {
-        let item = Node::new(item);
-        if item.str(n::KEY).is_empty() {
-            e.required(at(item).field(n::KEY), "");
-        }
-        path(e, item, n::PATH, true);
-        mode(e, item, n::MODE);
-        paths.take(e, item.str(n::PATH));
+    need(e, object, n::NAME);
+    for item in object.items(n::ITEMS).iter().map(Node::new) {
+        key_to_path(e, item);
+        paths.take_if_given(e, item.str(n::PATH), object.str(n::NAME));
     }
 }
 
-fn token(e: &mut Errors<'_>, token: Node<'_>) {
+/// Upstream says of the volume what is wrong with the path.
+fn token(e: &mut Errors<'_>, token: Node<'_>, volume: Spot<'_>, options: &Options<'_>) {
     let field = at(token).field(n::EXPIRATION_SECONDS);
     match token.opt_int(n::EXPIRATION_SECONDS) {
         None => e.required(field, ""),
@@ -125,15 +118,24 @@ fn token(e: &mut Errors<'_>, token: Node<'_>) {
         }
         Some(_) => {}
     }
-    path(e, token, n::PATH, true);
+    let path = token.str(n::PATH);
+    if path.is_empty() {
+        e.required(volume.field(n::PATH), "");
+    } else if !options.kept.token_path_that_leaves {
+        local_path(e, volume.field(n::PATH), path);
+    }
+    user(e, token, n::USER);
 }
 
 fn bundle(e: &mut Errors<'_>, bundle: Node<'_>) {
     let spot = at(bundle);
     match (bundle.opt_str(n::NAME), bundle.opt_str(n::SIGNER_NAME)) {
         (Some(_), Some(_)) => {
-            let detail = "only one of name and signerName may be used";
-            e.invalid(spot, "<bundle>", detail);
+            let shown = Internal(
+                Some(bundle.value()),
+                messages::core_v1::CLUSTER_TRUST_BUNDLE_PROJECTION,
+            );
+            e.invalid(spot, shown, "only one of name and signerName may be used");
         }
         (Some(name), None) => {
             let field = spot.field(n::NAME);
@@ -146,21 +148,39 @@ fn bundle(e: &mut Errors<'_>, bundle: Node<'_>) {
                 let detail = format!("not a valid clustertrustbundlename: {problem}");
                 e.invalid(field, name, detail);
             }
-            if bundle.get(n::LABEL_SELECTOR).is_some_and(|s| !s.is_null()) {
+            if let Some(selector) = bundle.get(n::LABEL_SELECTOR) {
+                let shown = Internal(Some(selector), messages::meta_v1::LABEL_SELECTOR);
                 let detail = "labelSelector must be unset if name is specified";
-                e.invalid(spot.field(n::LABEL_SELECTOR), "<selector>", detail);
+                e.invalid(spot.field(n::LABEL_SELECTOR), shown, detail);
             }
         }
-        (None, Some(signer)) => certificates::signer(e, spot.field(n::SIGNER_NAME), signer),
+        (None, Some(signer)) => {
+            if signer.is_empty() {
+                let detail = "must be a valid signer name";
+                e.required(spot.field(n::SIGNER_NAME), detail);
+            }
+            certificates::signer(e, spot.field(n::SIGNER_NAME), signer);
+            if let Some(selector) = bundle.get(n::LABEL_SELECTOR) {
+                validate_label_selector(selector, SelectorRules::default(), e);
+            }
+        }
         (None, None) => e.required(spot, "either name or signerName must be specified"),
     }
-    path(e, bundle, n::PATH, true);
+    need(e, bundle, n::PATH);
+    user(e, bundle, n::USER);
+    local_path(e, spot.field(n::PATH), bundle.str(n::PATH));
 }
 
 fn certificate<'a>(e: &mut Errors<'_>, certificate: Node<'a>, paths: &mut Paths<'_, 'a>) {
     let spot = at(certificate);
     let signer = certificate.str(n::SIGNER_NAME);
     certificates::signer(e, spot.field(n::SIGNER_NAME), signer);
+    told(
+        e,
+        certificate.dict(n::USER_ANNOTATIONS),
+        spot.field(n::USER_ANNOTATIONS),
+    );
+    user(e, certificate, n::USER);
     let key_type = certificate.str(n::KEY_TYPE);
     if !KEY_TYPES.contains(&key_type) {
         e.not_supported(spot.field(n::KEY_TYPE), key_type, &KEY_TYPES);
@@ -189,13 +209,38 @@ fn certificate<'a>(e: &mut Errors<'_>, certificate: Node<'a>, paths: &mut Paths<
         n::CERTIFICATE_CHAIN_PATH,
     ];
     for field in files {
-        path(e, certificate, field, false);
-        paths.take(e, certificate.str(field));
+        let path = certificate.str(field);
+        if !path.is_empty() {
+            local_path(e, spot.field(field), path);
+            paths.take(e, path, path);
+        }
     }
     if files.iter().all(|field| certificate.str(*field).is_empty()) {
         let detail =
             "specify at least one of credentialBundlePath, keyPath, and certificateChainPath";
         e.required(spot, detail);
+    }
+}
+
+/// What a client tells the signer: keys with a prefix, and not too much of it.
+pub fn told(e: &mut Errors<'_>, annotations: &Map, at: Spot<'_>) {
+    let mut size = 0;
+    for (key, value) in annotations.iter() {
+        let text = key.as_str().to_lowercase();
+        size += key.as_str().len() + value.as_str().map_or(0, str::len);
+        if text.is_empty() {
+            e.required(at, "");
+            continue;
+        }
+        let problems = names::label_key_problems(&text);
+        if problems.is_empty() && !text.contains('/') {
+            let detail = "must be a domain-prefixed key (such as \"acme.io/foo\")";
+            e.invalid(at, text.as_str(), detail);
+        }
+        e.invalid_each(at, text.as_str(), problems);
+    }
+    if size > MAX_ANNOTATIONS {
+        e.too_long(at, MAX_ANNOTATIONS);
     }
 }
 
@@ -211,8 +256,7 @@ mod tests {
         let decoded = json::decode(text.as_bytes(), PROJECTED_VOLUME_SOURCE, Strictness::Strict);
         let value = decoded.expect("a volume").value;
         let mut errors = Errors::new(&value);
-        let volume = ProjectedVolumeSource::of(Node::new(&value));
-        sources(&mut errors, volume);
+        sources(&mut errors, Node::new(&value), &Options::default());
         errors.into_vec().iter().map(ToString::to_string).collect()
     }
 

@@ -15,6 +15,7 @@ use proto::view::core_v1::{
 use proto::view::{List, Node, View};
 use proto::{NameId, Value, meta};
 
+use super::containers::all_containers;
 use crate::registry::warnings::{Warnings, changed, deprecated_label};
 
 const MEMORY: &str = "memory";
@@ -83,14 +84,22 @@ const REMOVED_VOLUMES: [(NameId, &str); 9] = [
 pub fn pod(object: &Value) -> Vec<String> {
     let mut w = Warnings::new(object);
     let spec = PodSpec::of(Node::new(object.get(n::SPEC).unwrap_or(&Value::Null)));
+    w.name(object, "this is used in the Pod's hostname");
+    spec_and_metadata(&mut w, object, spec, false);
+    w.into_vec()
+}
+
+/// Annotations of a new pod that ask for profiles of AppArmor: said before they become fields.
+#[must_use]
+pub fn app_armor_of_pod(object: &Value) -> Vec<String> {
+    let mut w = Warnings::new(object);
+    let spec = PodSpec::of(Node::new(object.get(n::SPEC).unwrap_or(&Value::Null)));
     // On Windows there is no AppArmor.
     if spec.os().is_none_or(|os| os.name() != "windows") {
-        for container in containers(spec) {
+        for container in all_containers(spec) {
             app_armor(&mut w, object, spec, container);
         }
     }
-    w.name(object, "this is used in the Pod's hostname");
-    spec_and_metadata(&mut w, object, spec, false);
     w.into_vec()
 }
 
@@ -149,7 +158,7 @@ fn spec_and_metadata(w: &mut Warnings<'_>, holder: &Value, spec: PodSpec<'_>, te
     if profile(n::SECCOMP_PROFILE).is_none() && annotations.contains(SECCOMP_POD) {
         w.at(annotation(holder, SECCOMP_POD), USE_SECCOMP_PROFILE);
     }
-    for container in containers(spec) {
+    for container in all_containers(spec) {
         let key = format!("{SECCOMP_CONTAINER}{}", container.name());
         let profile = container
             .security_context()
@@ -188,15 +197,6 @@ fn spec_and_metadata(w: &mut Warnings<'_>, holder: &Value, spec: PodSpec<'_>, te
 fn annotation<'v>(holder: &'v Value, key: &'v str) -> Spot<'v> {
     let metadata = holder.get(n::METADATA).unwrap_or(holder);
     Spot::node(metadata).field(n::ANNOTATIONS).key(key)
-}
-
-/// All containers, in the order in which upstream visits them.
-fn containers<'a>(spec: PodSpec<'a>) -> impl Iterator<Item = Container<'a>> {
-    let ephemeral = spec.ephemeral_containers();
-    spec.init_containers()
-        .iter()
-        .chain(spec.containers().iter())
-        .chain(ephemeral.iter().map(|c| Container::of(c.node())))
 }
 
 /// Labels of nodes that go away, and spreading over no pods.
@@ -341,7 +341,7 @@ fn environment(w: &mut Warnings<'_>, container: Container<'_>) {
 /// Ports of one number and protocol that are not clearly apart.
 fn ports(w: &mut Warnings<'_>, spec: PodSpec<'_>) {
     let mut all: HashMap<(i64, &str), Vec<ContainerPort<'_>>> = HashMap::new();
-    for port in containers(spec).flat_map(Container::ports) {
+    for port in all_containers(spec).flat_map(Container::ports) {
         if !port.host_ip().is_empty() && port.host_port() == 0 {
             let text = format!(
                 "hostIP set without hostPort: {{Name:{} HostPort:0 ContainerPort:{} Protocol:{} HostIP:{}}}",
@@ -380,7 +380,7 @@ fn conflict(a: ContainerPort<'_>, b: ContainerPort<'_>) -> Option<&'static str> 
 
 fn port_names(w: &mut Warnings<'_>, spec: PodSpec<'_>) {
     let mut all: HashMap<&str, ContainerPort<'_>> = HashMap::new();
-    for port in containers(spec).flat_map(Container::ports) {
+    for port in all_containers(spec).flat_map(Container::ports) {
         if port.name().is_empty() {
             continue;
         }

@@ -2,8 +2,17 @@ use proto::MsgId;
 use proto::catalogue::messages::core_v1;
 use proto::codec::json::{self, Strictness};
 
-use super::*;
+use proto::Value;
+use proto::catalogue::names as n;
+use proto::path::Errors;
+use proto::view::core_v1::PersistentVolume;
+use proto::view::{Node, View};
+
+use super::claim::{self, cells as claim_cells, update as claim_update};
+use super::volume::{cells as volume_cells, update as volume_update, volume};
+use super::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM};
 use crate::auth::User;
+use crate::registry::strategy::Cx;
 
 fn decode(text: &str, message: MsgId) -> Value {
     json::decode(text.as_bytes(), message, Strictness::Strict)
@@ -41,6 +50,7 @@ fn with(now: &str, run: impl FnOnce(&Cx<'_>)) {
         namespace: "",
         now,
         now_seconds: 0,
+        allow_privileged: false,
         dry_run: false,
     });
 }
@@ -103,14 +113,14 @@ fn a_claim_is_pending_until_somebody_says_otherwise() {
 #[test]
 fn volumes_say_what_they_are() {
     let good = pv(VOLUME, "{}");
-    assert!(problems(&good, |e| volume(&good, e)).is_empty());
+    assert!(problems(&good, |e| volume(&good, None, e)).is_empty());
     let bad = pv(
         r#"{"capacity":{"storage":"0"},"accessModes":["ReadWriteOncePod","ReadOnlyMany","No"],"hostPath":{"path":"/"},
             "nfs":{"server":"s","path":"/"},"persistentVolumeReclaimPolicy":"Recycle","storageClassName":"A","volumeMode":"None"}"#,
         "{}",
     );
     assert_eq!(
-        problems(&bad, |e| volume(&bad, e)),
+        problems(&bad, |e| volume(&bad, None, e)),
         [
             "spec.accessModes: NotSupported",
             "spec.accessModes: Forbidden",
@@ -123,7 +133,7 @@ fn volumes_say_what_they_are() {
     );
     let none = pv("{}", "{}");
     assert_eq!(
-        problems(&none, |e| volume(&none, e)),
+        problems(&none, |e| volume(&none, None, e)),
         [
             "spec.accessModes: Required",
             "spec.capacity: Required",
@@ -154,13 +164,13 @@ fn the_source_of_a_volume_stays() {
 #[test]
 fn claims_say_what_they_want() {
     let good = pvc(CLAIM, "{}");
-    assert!(problems(&good, |e| claim(&good, e, true)).is_empty());
+    assert!(problems(&good, |e| claim::claim(&good, None, e)).is_empty());
     let bad = pvc(
         r#"{"resources":{},"dataSource":{"kind":"X","name":""},"selector":{"matchLabels":{"-":"a"}}}"#,
         "{}",
     );
     assert_eq!(
-        problems(&bad, |e| claim(&bad, e, true)),
+        problems(&bad, |e| claim::claim(&bad, None, e)),
         [
             "spec.accessModes: Required",
             "spec.selector.matchLabels: Invalid",
@@ -237,7 +247,8 @@ fn a_data_source_is_given_in_both_ways() {
     );
     assert_eq!(
         prepared(r#""dataSourceRef":{"apiGroup":"x.io","kind":"Odd","name":"a","namespace":"b"}"#),
-        (String::new(), "Odd".to_owned())
+        both(""),
+        "of another namespace is behind a gate"
     );
 }
 

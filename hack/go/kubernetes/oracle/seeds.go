@@ -1,0 +1,327 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/kubernetes/pkg/api/legacyscheme"
+)
+
+// seed is a valid object. The first of a resource also has its metadata changed.
+type seed struct {
+	name     string
+	resource *resource
+	object   any
+	first    bool
+}
+
+func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
+
+// readSeeds reads every seed of a directory. Each resource must have one.
+func readSeeds(dir string, all []*resource, only string) ([]*seed, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	var seeds []*seed
+	count := map[*resource]int{}
+	for _, file := range files {
+		found, err := readFile(file, all)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		for _, s := range found {
+			count[s.resource]++
+			s.first = count[s.resource] == 1
+			s.name = fmt.Sprintf("%s#%d", strings.TrimSuffix(filepath.Base(file), ".yaml"), count[s.resource])
+			if only == "" || only == s.resource.gvr.GroupResource().String() {
+				seeds = append(seeds, s)
+			}
+		}
+	}
+	var missing []string
+	for _, r := range all {
+		if count[r] == 0 {
+			missing = append(missing, r.gvr.String())
+		}
+	}
+	if len(missing) > 0 {
+		fmt.Fprintf(os.Stderr, "oracle: no seed of\n  %s\n", strings.Join(missing, "\n  "))
+	}
+	if len(seeds) == 0 {
+		return nil, fmt.Errorf("no seed of %s in %s", only, dir)
+	}
+	return seeds, nil
+}
+
+func readFile(file string, all []*resource) ([]*seed, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var seeds []*seed
+	reader := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), len(text))
+	for {
+		var raw json.RawMessage
+		if err := reader.Decode(&raw); errors.Is(err, io.EOF) {
+			return seeds, nil
+		} else if err != nil {
+			return nil, err
+		}
+		object, err := parse(raw)
+		if err != nil {
+			return nil, err
+		}
+		m, _ := object.(map[string]any)
+		i := slices.IndexFunc(all, func(r *resource) bool {
+			return r.gvk.GroupVersion().String() == m["apiVersion"] && r.gvk.Kind == m["kind"]
+		})
+		if i < 0 {
+			return nil, fmt.Errorf("%v %v is not stored by a server without flags", m["apiVersion"], m["kind"])
+		}
+		seeds = append(seeds, &seed{resource: all[i], object: object})
+	}
+}
+
+// trial is one seed under way.
+type trial struct {
+	*seed
+	*recorder
+	// asked is the seed as a request has it, stored and served what became of it.
+	asked, stored, served struct {
+		document int
+		value    any
+	}
+	old  runtime.Object
+	seen map[string]map[[32]byte]bool
+}
+
+// try writes all cases of a seed.
+func (s *seed) try(r *recorder, pairs int) error {
+	t := &trial{seed: s, recorder: r, seen: map[string]map[[32]byte]bool{}}
+	if err := t.plant(); err != nil {
+		return err
+	}
+	kind := reflect.TypeOf(newOf(s.resource))
+	changes := changesOf(s.object, kind, s.first)
+	changes = append(changes, pairsOf(changes, pairs, rand.New(rand.NewSource(1)))...)
+	changes = append([]change{{label: "unchanged"}}, changes...)
+	for _, c := range changes {
+		if !c.isFor("") {
+			continue
+		}
+		if err := t.create(c); err != nil {
+			return fmt.Errorf("%s: %w", c.label, err)
+		}
+	}
+	updates := changesOf(t.served.value, kind, s.first)
+	updates = append(updates, pairsOf(updates, pairs, rand.New(rand.NewSource(2)))...)
+	updates = append([]change{{label: "unchanged"}}, updates...)
+	for _, p := range append([]part{{"", s.resource.update}}, s.resource.parts...) {
+		for _, c := range updates {
+			if !c.isFor(p.name) {
+				continue
+			}
+			if err := t.update(p, c); err != nil {
+				return fmt.Errorf("%s: %w", c.label, err)
+			}
+		}
+	}
+	return nil
+}
+
+func newOf(r *resource) any {
+	object, err := legacyscheme.Scheme.New(r.gvk)
+	if err != nil {
+		panic(err) // it is of the scheme
+	}
+	return object
+}
+
+// plant creates the seed, with its status, as a server would have it.
+func (t *trial) plant() error {
+	old, err := t.make(t.object)
+	if err != nil {
+		return err
+	}
+	t.old = old
+	t.asked.value = t.object
+	if t.stored.value, err = tree(old, t.resource.stored.GroupVersion()); err != nil {
+		return err
+	}
+	if t.served.value, err = tree(old, t.resource.gvk.GroupVersion()); err != nil {
+		return err
+	}
+	for _, d := range []struct {
+		number *int
+		value  any
+	}{{&t.asked.document, t.asked.value}, {&t.stored.document, t.stored.value}, {&t.served.document, t.served.value}} {
+		if *d.number, err = t.document(d.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// make runs the writes after which an object is stored: its creation, and an update of its status.
+func (t *trial) make(value any) (runtime.Object, error) {
+	r := t.resource
+	body, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	asked, err := r.decode(body)
+	if err != nil {
+		return nil, err
+	}
+	made := r.onCreate(asked.DeepCopyObject())
+	if made.refused != nil {
+		return nil, fmt.Errorf("upstream refuses it: %s", made.refused.Message)
+	}
+	setVersion(made.object)
+	i := slices.IndexFunc(r.parts, func(p part) bool { return p.name == "status" })
+	if m, _ := value.(map[string]any); i < 0 || m["status"] == nil {
+		return made.object, nil
+	}
+	setVersion(asked)
+	updated := r.onUpdate(r.parts[i], asked, made.object)
+	if updated.refused != nil {
+		return nil, fmt.Errorf("upstream refuses its status: %s", updated.refused.Message)
+	}
+	return updated.object, nil
+}
+
+// isNew says whether an object has not been tried like this yet.
+func (t *trial) isNew(how string, body []byte) bool {
+	known := t.seen[how]
+	if known == nil {
+		known = map[[32]byte]bool{}
+		t.seen[how] = known
+	}
+	sum := sha256.Sum256(body)
+	if known[sum] {
+		return false
+	}
+	known[sum] = true
+	return true
+}
+
+func (t *trial) create(c change) error {
+	value := c.apply(t.asked.value)
+	body, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	object, err := t.resource.decode(body)
+	if err != nil || !t.isNew("create", body) {
+		return nil // what cannot be decoded is for the codecs' own tests
+	}
+	if m, err := meta.Accessor(object); err != nil || m.GetName() == "" && m.GetGenerateName() != "" {
+		return nil // the store generates a name before the strategy is asked
+	}
+	r := t.record("create", "", c)
+	r.Object = variant{t.asked.document, c.edits}
+	if err := t.close(r, func() outcome { return t.resource.onCreate(object.DeepCopyObject()) }); err != nil {
+		return err
+	}
+	return t.back(c, value)
+}
+
+// back undoes a change: the old object is the changed one, the new one the seed.
+func (t *trial) back(c change, value any) error {
+	if c.pair || c.metadata {
+		return nil
+	}
+	old, err := t.make(value)
+	if err != nil {
+		return nil // the change is not valid
+	}
+	was, err := tree(old, t.resource.stored.GroupVersion())
+	if err != nil {
+		return err
+	}
+	edits := difference(t.stored.value, was)
+	if len(edits) == 0 {
+		return nil
+	}
+	for _, p := range append([]part{{"", t.resource.update}}, t.resource.parts...) {
+		if !c.isFor(p.name) {
+			continue
+		}
+		r := t.record("update", p.name, c)
+		r.Change = "back from " + c.label
+		r.Old = &variant{t.stored.document, edits}
+		r.Object = variant{Document: t.served.document}
+		run := func() outcome { return t.resource.onUpdate(p, t.old.DeepCopyObject(), old.DeepCopyObject()) }
+		if err := t.close(r, run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *trial) update(p part, c change) error {
+	if c.identity {
+		return nil // whether that is the object meant is not the strategy's to say
+	}
+	value := c.apply(t.served.value)
+	body, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	object, err := t.resource.decode(body)
+	if err != nil || !t.isNew("update/"+p.name, body) {
+		return nil
+	}
+	r := t.record("update", p.name, c)
+	r.Object = variant{t.served.document, c.edits}
+	r.Old = &variant{Document: t.stored.document}
+	return t.close(r, func() outcome { return t.resource.onUpdate(p, object.DeepCopyObject(), t.old.DeepCopyObject()) })
+}
+
+func (t *trial) record(verb, subresource string, c change) *record {
+	gvr := t.resource.gvr
+	return &record{
+		Group: gvr.Group, Version: gvr.Version, Resource: gvr.Resource, Subresource: subresource, Verb: verb,
+		Seed: t.name, Change: c.label,
+	}
+}
+
+// reruns show whether errors come in the order of a Go map: two of them change places half of the time.
+const reruns = 8
+
+// close runs a case and notes the outcome. Where there is more than one error it asks again, for the
+// order may change.
+func (t *trial) close(r *record, run func() outcome) error {
+	o := run()
+	r.Refused, r.Warnings = o.refused, o.warnings
+	if o.object != nil {
+		stored, err := tree(o.object, t.resource.stored.GroupVersion())
+		if err != nil {
+			r.Refused = &refusal{Code: 500, Reason: "InternalError", Message: err.Error()}
+			return t.line(r)
+		}
+		r.Stored = &variant{t.stored.document, difference(t.stored.value, stored)}
+	}
+	if o.refused != nil && len(o.refused.Causes) > 1 {
+		for range reruns {
+			second := run()
+			r.Shuffled = r.Shuffled || second.refused == nil || !slices.Equal(second.refused.Causes, o.refused.Causes)
+		}
+	}
+	return t.line(r)
+}
