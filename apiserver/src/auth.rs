@@ -5,13 +5,17 @@
 //! is anonymous, if that is allowed for its path.
 
 pub mod anonymous;
+pub mod bootstrap_token;
 pub mod chain;
 pub mod impersonate;
+pub mod jwt;
+pub mod metrics;
 pub mod openid;
 pub mod service_account;
+pub mod token;
 pub mod x509;
 
-pub use chain::{Authenticators, hide_token};
+pub use chain::Authenticators;
 
 pub use component::serving::User;
 
@@ -26,4 +30,10 @@ pub fn loopback() -> User {
         groups: vec![User::MASTERS.into(), User::AUTHENTICATED.into()],
         ..User::default()
     }
+}
+
+/// Whether somebody did not say who he is.
+#[must_use]
+pub fn is_nobody(user: &User) -> bool {
+    user.is_anonymous() || user.is_in(User::UNAUTHENTICATED)
 }

@@ -1,11 +1,18 @@
 //! Authorization: may this user do this.
 //!
-//! Authorizers are asked in the order of `--authorization-mode`; the first that allows or denies
+//! Authorizers are asked in the order of the configuration ([`chain`]); the first that allows or denies
 //! decides, and if none has an opinion the request is refused. Members of `system:masters` pass first.
 
+pub mod abac;
 pub mod bootstrap;
+pub mod chain;
+pub mod config;
+pub mod escalation;
 pub mod node;
 pub mod rbac;
+pub mod webhook;
+
+pub use chain::{Authorizers, Outcome};
 
 use crate::auth::User;
 use crate::request::RequestInfo;
@@ -82,7 +89,7 @@ pub enum Decision {
     NoOpinion(String),
 }
 
-/// One authorizer. It reads caches and never waits for the network.
+/// An authorizer that knows by itself: it reads what is in memory and never waits.
 pub trait Authorizer: Send + Sync {
     fn authorize(&self, asked: &Attributes<'_>) -> Decision;
 
@@ -119,59 +126,6 @@ pub fn joined(texts: &[String]) -> String {
     match once.as_slice() {
         [one] => (*one).to_owned(),
         many => format!("[{}]", many.join(", ")),
-    }
-}
-
-/// The configured authorizers, in order.
-pub struct Authorizers(Vec<Box<dyn Authorizer>>);
-
-impl Authorizers {
-    #[must_use]
-    pub fn new(modes: Vec<Box<dyn Authorizer>>) -> Self {
-        Self(modes)
-    }
-
-    /// The decision, with the reasons of all that had no opinion.
-    #[must_use]
-    pub fn decide(&self, asked: &Attributes<'_>) -> Decision {
-        if asked.user.is_in(User::MASTERS) {
-            return Decision::Allow;
-        }
-        let mut reasons = Vec::new();
-        for authorizer in &self.0 {
-            match authorizer.authorize(asked) {
-                Decision::NoOpinion(reason) if reason.is_empty() => {}
-                Decision::NoOpinion(reason) => reasons.push(reason),
-                decided => return decided,
-            }
-        }
-        Decision::NoOpinion(reasons.join("\n"))
-    }
-
-    /// Why what is asked is allowed, in the words of the authorizer that decides.
-    #[must_use]
-    pub fn reason(&self, asked: &Attributes<'_>) -> String {
-        if asked.user.is_in(User::MASTERS) {
-            return String::new();
-        }
-        for authorizer in &self.0 {
-            if !matches!(authorizer.authorize(asked), Decision::NoOpinion(_)) {
-                return authorizer.reason(asked);
-            }
-        }
-        String::new()
-    }
-
-    /// Everything that is allowed to a user in a namespace, as far as the authorizers can tell.
-    #[must_use]
-    pub fn rules_for(&self, user: &User, namespace: &str) -> Rules {
-        let mut all = Rules::default();
-        for mut found in self.0.iter().map(|a| a.rules_for(user, namespace)) {
-            all.rules.append(&mut found.rules);
-            all.incomplete |= found.incomplete;
-            all.errors.append(&mut found.errors);
-        }
-        all
     }
 }
 

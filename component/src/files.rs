@@ -107,6 +107,74 @@ impl<T> FromFiles<T> {
     }
 }
 
+/// A text file that is read again when it changes, by whoever makes something of its text: what that
+/// costs, and what its failure means, is the caller's.
+pub struct TextFile {
+    path: PathBuf,
+    state: Mutex<TextState>,
+}
+
+struct TextState {
+    text: String,
+    seen: Option<Stamp>,
+    looked: Instant,
+    /// When to read it again even if it is the same.
+    again: Option<Instant>,
+}
+
+impl TextFile {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no text.
+    pub fn open(path: &Path) -> std::io::Result<(Self, String)> {
+        let seen = Stamp::of(path);
+        let text = std::fs::read_to_string(path)?;
+        let state = TextState {
+            text: text.clone(),
+            seen,
+            looked: Instant::now(),
+            again: None,
+        };
+        let file = Self {
+            path: path.to_owned(),
+            state: Mutex::new(state),
+        };
+        Ok((file, text))
+    }
+
+    /// The text, if it is another one than the last that was given out. Looks at most every few
+    /// seconds; one caller gets the answer. That a changed file cannot be read is told once.
+    pub fn changed(&self) -> Option<std::io::Result<String>> {
+        let mut state = self.state.lock();
+        if state.looked.elapsed() < FRESH {
+            return None;
+        }
+        state.looked = Instant::now();
+        let again = state.again.is_some_and(|at| at <= Instant::now());
+        let seen = Stamp::of(&self.path);
+        if seen == state.seen && !again {
+            return None;
+        }
+        state.seen = seen;
+        state.again = None;
+        match std::fs::read_to_string(&self.path) {
+            Ok(text) if text == state.text && !again => None,
+            Ok(text) => {
+                state.text.clone_from(&text);
+                Some(Ok(text))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Gives the text out once more after a while, though it stays the same: what it names may be
+    /// there then.
+    pub fn once_more(&self, after: Duration) {
+        self.state.lock().again = Some(Instant::now() + after);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

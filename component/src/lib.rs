@@ -39,7 +39,7 @@ pub mod leader;
 pub mod volumes;
 
 mod backoff;
-mod recent;
+pub mod recent;
 pub mod testing;
 
 pub use daemon::Daemon;

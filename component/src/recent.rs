@@ -7,7 +7,7 @@ use std::hash::Hash;
 pub(crate) const ENTRIES: usize = 4096;
 
 /// A least-recently-used map.
-pub(crate) struct Recent<K, V> {
+pub struct Recent<K, V> {
     entries: HashMap<K, (u64, V)>,
     by_use: BTreeMap<u64, K>,
     uses: u64,
@@ -15,7 +15,8 @@ pub(crate) struct Recent<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V> Recent<K, V> {
-    pub(crate) fn new(most: usize) -> Self {
+    #[must_use]
+    pub fn new(most: usize) -> Self {
         Self {
             entries: HashMap::new(),
             by_use: BTreeMap::new(),
@@ -25,7 +26,7 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
     }
 
     /// The value of a key, made if it is not there.
-    pub(crate) fn entry(&mut self, key: &K, make: impl FnOnce() -> V) -> &mut V {
+    pub fn entry(&mut self, key: &K, make: impl FnOnce() -> V) -> &mut V {
         self.uses += 1;
         let now = self.uses;
         if let Some((used, _)) = self.entries.get_mut(key) {
@@ -48,22 +49,23 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
     }
 
     /// The value of a key, if it is there; looking is not using.
-    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<&V> {
         self.entries.get(key).map(|(_, value)| value)
     }
 
-    pub(crate) fn insert(&mut self, key: K, value: V) {
+    pub fn insert(&mut self, key: K, value: V) {
         self.remove(&key);
         self.entry(&key, || value);
     }
 
-    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+    pub fn remove(&mut self, key: &K) -> Option<V> {
         let (used, value) = self.entries.remove(key)?;
         self.by_use.remove(&used);
         Some(value)
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
         self.entries
             .iter_mut()
             .map(|(key, (_, value))| (key, value))

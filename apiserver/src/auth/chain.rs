@@ -1,55 +1,56 @@
 //! All authenticators, in upstream's order: front proxy, client certificate, token, anonymous.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use component::Supervisor;
+use component::metrics::Metrics;
 use component::serving::{ClientCa, RequestHeader, Untrusted, User};
 use component::streaming::upgrade;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
-use http::{HeaderMap, HeaderValue};
-use parking_lot::Mutex;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::anonymous::Anonymous;
-use super::service_account::{self, Invalid, Issuer};
+use super::metrics::{Attempts, Impersonations};
+use super::service_account::Issuer;
+use super::token::Tokens;
 use super::x509::Certificates;
 use crate::chain::Exchange;
 use crate::config::Config;
-use crate::server::Server;
 use crate::status::Failure;
 
-/// How long a verified token is believed; upstream's `--authentication-token-webhook-cache-ttl` of its
-/// in-process cache.
-const BELIEVED: Duration = Duration::from_secs(10);
-const REMEMBERED: usize = 4096;
 /// Browsers cannot set headers on WebSockets: the token comes as a subprotocol.
 const PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+/// What front proxies say for whom they ask, if nothing else is configured.
+const PROXY_HEADERS: [&str; 3] = ["x-remote-user", "x-remote-uid", "x-remote-group"];
+const PROXY_EXTRA: &str = "x-remote-extra-";
 
 /// Who is asking.
 pub struct Authenticators {
     proxies: Option<RequestHeader>,
     certificates: Option<Certificates>,
+    /// Also for who reviews a token.
+    pub tokens: Tokens,
     anonymous: Anonymous,
-    tokens: Arc<Issuer>,
-    known: Mutex<HashMap<Box<str>, (Verified, Instant)>>,
-}
-
-/// What a token turned out to be.
-#[derive(Clone, Debug)]
-pub struct Verified {
-    pub user: User,
-    /// Those asked for that it is for.
-    pub audiences: Vec<String>,
-    /// What whoever uses it should know.
-    pub warnings: Vec<String>,
+    hidden: Hidden,
+    attempts: Attempts,
+    pub impersonations: Impersonations,
 }
 
 impl Authenticators {
+    /// What the configuration names. `server` is this server's identity.
+    ///
     /// # Errors
-    /// If a file of authorities cannot be used.
-    pub fn new(config: &Config, tokens: &Arc<Issuer>) -> anyhow::Result<Self> {
+    /// If a file cannot be used.
+    pub fn new(
+        config: &Config,
+        accounts: &Arc<Issuer>,
+        tasks: &Supervisor,
+        metrics: &Metrics,
+        server: &str,
+    ) -> anyhow::Result<Self> {
         let proxies = match &config.request_header {
             None => None,
             Some(given) => Some(RequestHeader {
@@ -65,13 +66,16 @@ impl Authenticators {
             None => None,
             Some(path) => Some(Certificates::new(ClientCa::from_file(path)?)),
         };
-        let anonymous = Anonymous::new(config.anonymous);
+        let given = &config.authentication;
+        let (tokens, anonymous) = Tokens::open(given, accounts, tasks, metrics, server)?;
         Ok(Self {
+            hidden: Hidden::of(proxies.as_ref()),
             proxies,
             certificates,
+            tokens,
             anonymous,
-            tokens: tokens.clone(),
-            known: Mutex::default(),
+            attempts: Attempts::register(metrics),
+            impersonations: Impersonations::register(metrics),
         })
     }
 
@@ -80,121 +84,124 @@ impl Authenticators {
     /// # Errors
     /// 401 if a credential is there and wrong, or none is there and nobody may be anonymous.
     pub async fn authenticate(&self, x: &mut Exchange) -> Result<User, Failure> {
-        // A certificate that is no proxy's may still be a user's.
-        if let Some(proxies) = &self.proxies
-            && let Ok(Some(user)) = proxies.user(&x.connection, &x.headers)
-        {
-            return Ok(user.authenticated());
+        self.tokens.look();
+        let started = Instant::now();
+        let found = self.user(x).await;
+        self.attempts.note(&found, started);
+        match found {
+            Ok(Some(user)) => Ok(user),
+            Ok(None) => Err(Failure::unauthorized()),
+            Err(why) => {
+                tracing::debug!(why, "A credential was refused");
+                Err(Failure::unauthorized())
+            }
         }
+    }
+
+    /// The user of a request; none if it does not say, and must.
+    async fn user(&self, x: &mut Exchange) -> Result<Option<User>, String> {
         let mut refused = None;
+        // A certificate that is no proxy's may still be a user's.
+        if let Some(proxies) = &self.proxies {
+            match proxies.user(&x.connection, &x.headers) {
+                Ok(Some(user)) => return Ok(Some(user.authenticated())),
+                Ok(None) | Err(_) => {}
+            }
+        }
         if let Some(certificates) = &self.certificates {
             match certificates.user(&x.connection) {
-                Ok(Some(user)) => return Ok(user.authenticated()),
+                Ok(Some(user)) => return Ok(Some(user.authenticated())),
                 Ok(None) => {}
-                Err(error) => refused = Some(error),
+                Err(error) => refused = Some(untrusted(&error)),
             }
         }
-        if let Some(token) = bearer(&x.headers)? {
-            let verified = self.token(&x.server, &token).await?;
-            x.warnings.extend(verified.warnings);
-            return Ok(verified.user.authenticated());
+        if let Some(token) = bearer(&x.headers).map_err(str::to_owned)? {
+            let found = self.tokens.of_request(&x.server, &token).await;
+            let verified = found.map_err(|refused| refused.to_string())?;
+            x.warnings.extend(verified.warnings.iter().cloned());
+            return Ok(Some(verified.user.clone().authenticated()));
         }
-        if let Some(error) = refused {
-            return Err(unauthorized(&error));
+        match refused {
+            Some(error) => Err(error),
+            None => Ok(self.anonymous.user(&x.info.path)),
         }
-        self.anonymous
-            .user(&x.info.path)
-            .ok_or_else(Failure::unauthorized)
     }
 
-    async fn token(&self, server: &Arc<Server>, token: &str) -> Result<Verified, Failure> {
-        let now = Instant::now();
-        if let Some((verified, until)) = self.known.lock().get(token)
-            && *until > now
-        {
-            return Ok(verified.clone());
-        }
-        let verified = self
-            .review(server, token, self.tokens.audiences())
-            .await
-            .map_err(|error| {
-                tracing::debug!(%error, "a token was refused");
-                Failure::unauthorized()
-            })?;
-        let mut known = self.known.lock();
-        if known.len() >= REMEMBERED {
-            known.retain(|_, (_, until)| *until > now);
-        }
-        if known.len() < REMEMBERED {
-            known.insert(token.into(), (verified.clone(), now + BELIEVED));
-        }
-        Ok(verified)
-    }
-
-    /// Whose a token for one of these audiences is: what a `TokenReview` asks.
-    ///
-    /// # Errors
-    /// Why the token is not good.
-    pub async fn review(
-        &self,
-        server: &Arc<Server>,
-        token: &str,
-        audiences: &[String],
-    ) -> Result<Verified, Invalid> {
-        if self.tokens.is_legacy(token) {
-            let old = self.legacy(server, token, audiences).await;
-            // The cluster's issuer may have that name.
-            let is_own = |issuer: &String| issuer == service_account::legacy::ISSUER;
-            if old.is_ok() || !self.tokens.config().issuers.iter().any(is_own) {
-                return old;
-            }
-        }
-        let now = service_account::now();
-        let (claims, audiences) = self.tokens.verify(token, audiences, now)?;
-        Ok(Verified {
-            user: service_account::user(server, &claims).await?,
-            audiences,
-            warnings: Vec::new(),
-        })
-    }
-
-    async fn legacy(
-        &self,
-        server: &Arc<Server>,
-        token: &str,
-        audiences: &[String],
-    ) -> Result<Verified, Invalid> {
-        let (claims, audiences) = self.tokens.verify_legacy(token, audiences)?;
-        let (user, warnings) = service_account::legacy::user(server, token, &claims).await?;
-        Ok(Verified {
-            user,
-            audiences,
-            warnings,
-        })
+    /// Takes credentials and what front proxies say out of a request: nobody behind authentication sees
+    /// them.
+    pub fn hide(&self, headers: &mut HeaderMap) {
+        headers.remove(AUTHORIZATION);
+        hide_token(headers);
+        self.hidden.take(headers);
     }
 }
 
-fn unauthorized(error: &Untrusted) -> Failure {
-    tracing::debug!(%error, "a client certificate was refused");
-    Failure::unauthorized()
+/// What front proxies say for whom they ask, by whatever names.
+struct Hidden {
+    names: Vec<HeaderName>,
+    /// In lower case.
+    prefixes: Vec<String>,
+}
+
+impl Hidden {
+    fn of(proxies: Option<&RequestHeader>) -> Self {
+        let mut hidden = Self {
+            names: PROXY_HEADERS.map(HeaderName::from_static).to_vec(),
+            prefixes: vec![PROXY_EXTRA.to_owned()],
+        };
+        if let Some(proxies) = proxies {
+            let lists = [
+                &proxies.username_headers,
+                &proxies.uid_headers,
+                &proxies.group_headers,
+            ];
+            let names = lists.into_iter().flatten();
+            // A name that no header can have hides nothing.
+            hidden
+                .names
+                .extend(names.filter_map(|name| name.parse().ok()));
+            let prefixes = proxies.extra_prefixes.iter();
+            hidden
+                .prefixes
+                .extend(prefixes.map(|p| p.to_ascii_lowercase()));
+        }
+        hidden
+    }
+
+    fn take(&self, headers: &mut HeaderMap) {
+        for name in &self.names {
+            headers.remove(name);
+        }
+        let is_extra = |name: &&HeaderName| {
+            let name = name.as_str();
+            self.prefixes
+                .iter()
+                .any(|prefix| name.starts_with(prefix.as_str()))
+        };
+        let extra: Vec<HeaderName> = headers.keys().filter(is_extra).cloned().collect();
+        for name in extra {
+            headers.remove(name);
+        }
+    }
+}
+
+fn untrusted(error: &Untrusted) -> String {
+    format!("a client certificate was refused: {error}")
 }
 
 /// The bearer token of a request.
-fn bearer(headers: &HeaderMap) -> Result<Option<String>, Failure> {
-    let given = headers
-        .get(AUTHORIZATION)
-        .and_then(|v| v.to_str().ok()?.trim().split_once(' '));
-    if let Some((scheme, token)) = given
-        && scheme.eq_ignore_ascii_case("bearer")
-        && !token.trim().is_empty()
+fn bearer(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
+    let given = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let mut parts = given.unwrap_or_default().trim().split(' ');
+    if parts
+        .next()
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer"))
+        && let Some(token) = parts.next().filter(|token| !token.is_empty())
     {
-        return Ok(Some(token.trim().to_owned()));
+        return Ok(Some(token.to_owned()));
     }
     if upgrade::is_websocket(headers) {
-        return of_websocket(&upgrade::subprotocols(headers)).map_err(|why| {
-            tracing::debug!(why, "a WebSocket's token was refused");
-            Failure::unauthorized()
-        });
+        return of_websocket(&upgrade::subprotocols(headers));
     }
     Ok(None)
 }
@@ -222,7 +229,7 @@ fn of_websocket(protocols: &[&str]) -> Result<Option<String>, &'static str> {
 }
 
 /// Takes the token out of the subprotocols of a WebSocket: nobody behind authentication sees it.
-pub fn hide_token(headers: &mut HeaderMap) {
+fn hide_token(headers: &mut HeaderMap) {
     let all = upgrade::subprotocols(headers);
     let kept: Vec<&str> = all
         .iter()
@@ -259,6 +266,52 @@ mod tests {
         ] {
             assert!(of_websocket(&wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_token_is_the_word_after_bearer() {
+        let of = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::from_static(text));
+            bearer(&headers).unwrap()
+        };
+        assert_eq!(of("Bearer token"), Some("token".to_owned()));
+        assert_eq!(of(" bearer token more"), Some("token".to_owned()));
+        for none in [
+            "Bearer",
+            "Bearer ",
+            "Bearer  token",
+            "Basic token",
+            "token",
+            "",
+        ] {
+            assert_eq!(of(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn what_proxies_say_is_seen_by_nobody_else() {
+        let proxies = RequestHeader {
+            ca: ClientCa::unset(),
+            allowed_names: Vec::new(),
+            username_headers: vec!["X-My-User".to_owned()],
+            uid_headers: Vec::new(),
+            group_headers: Vec::new(),
+            extra_prefixes: vec!["X-My-Extra-".to_owned()],
+        };
+        let mut headers = HeaderMap::new();
+        for name in [
+            "x-my-user",
+            "x-my-extra-a",
+            "x-remote-user",
+            "x-remote-extra-b",
+            "accept",
+        ] {
+            headers.insert(name, HeaderValue::from_static("v"));
+        }
+        Hidden::of(Some(&proxies)).take(&mut headers);
+        assert_eq!(headers.len(), 1);
+        assert!(headers.contains_key("accept"));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::future::BoxFuture;
 use http::HeaderMap;
 use proto::meta::names;
 
@@ -27,6 +28,9 @@ const NODE_KEYS: &str = "authentication.kubernetes.io/associated-node-keys";
 const GROUP_OF_API: &str = "authentication.k8s.io";
 /// So many questions are worth to ask first for all at once.
 const MANY: usize = 4;
+
+/// Who answers whether something may be done.
+pub type Decide<'d> = dyn for<'a> Fn(&'a Attributes<'a>) -> BoxFuture<'a, Decision> + Sync + 'd;
 
 /// How somebody may be impersonated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,18 +100,18 @@ pub fn wanted(headers: &mut HeaderMap) -> Result<Option<User>, Failure> {
 ///
 /// # Errors
 /// 403, if the one who asks may not be who he wants to be.
-pub fn impersonated(
+pub async fn impersonated(
     wanted: &User,
     asked: &Attributes<'_>,
     constrained: bool,
-    decide: &dyn Fn(&Attributes<'_>) -> Decision,
+    decide: &Decide<'_>,
 ) -> Result<(User, String), Failure> {
     let mut refused = None;
     for way in WAYS {
         if (way != Way::Legacy && !constrained) || !way.fits(wanted, asked.user) {
             continue;
         }
-        match way.check(wanted, asked, decide) {
+        match way.check(wanted, asked, decide).await {
             Ok(user) => return Ok((user, way.constraint())),
             Err(failure) => refused = refused.or(Some(failure)),
         }
@@ -131,11 +135,8 @@ fn account_of(name: &str) -> Option<(&str, &str)> {
 }
 
 /// Asks one question.
-fn may(
-    asked: &Attributes<'_>,
-    decide: &dyn Fn(&Attributes<'_>) -> Decision,
-) -> Result<(), Failure> {
-    match decide(asked) {
+async fn may(asked: &Attributes<'_>, decide: &Decide<'_>) -> Result<(), Failure> {
+    match decide(asked).await {
         Decision::Allow => Ok(()),
         Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(refuse(asked, &reason)),
     }
@@ -186,11 +187,11 @@ impl Way {
         }
     }
 
-    fn check(
+    async fn check(
         self,
         wanted: &User,
         asked: &Attributes<'_>,
-        decide: &dyn Fn(&Attributes<'_>) -> Decision,
+        decide: &Decide<'_>,
     ) -> Result<User, Failure> {
         // Of a service account that asks as its own node only the names of the extras count.
         let mut requestor = asked.user.clone();
@@ -206,7 +207,7 @@ impl Way {
                 verb: &verb,
                 ..*asked
             };
-            may(&on, decide)?;
+            may(&on, decide).await?;
         }
         let verb = match self {
             Self::Legacy => "impersonate".to_owned(),
@@ -219,12 +220,13 @@ impl Way {
             decide,
         };
         let mut user = wanted.clone();
-        questions.name(wanted, &mut user)?;
+        questions.name(wanted, &mut user).await?;
         if !wanted.uid.is_empty() {
-            questions.ask(GROUP_OF_API, "v1", "uids", "", &wanted.uid)?;
+            let uid = questions.ask(GROUP_OF_API, "v1", "uids", "", &wanted.uid);
+            uid.await?;
         }
-        questions.groups(&wanted.groups)?;
-        questions.extra(&wanted.extra)?;
+        questions.groups(&wanted.groups).await?;
+        questions.extra(&wanted.extra).await?;
         let with = |user: &mut User, group: &str| {
             if !user.groups.iter().any(|g| g == group) {
                 user.groups.push(group.to_owned());
@@ -244,7 +246,7 @@ struct Questions<'a> {
     way: Way,
     requestor: &'a User,
     verb: &'a str,
-    decide: &'a dyn Fn(&Attributes<'_>) -> Decision,
+    decide: &'a Decide<'a>,
 }
 
 impl Questions<'_> {
@@ -252,7 +254,7 @@ impl Questions<'_> {
         Attributes::about(self.requestor, self.verb, group, version, resource)
     }
 
-    fn ask(
+    async fn ask(
         &self,
         group: &str,
         version: &str,
@@ -265,7 +267,7 @@ impl Questions<'_> {
             name,
             ..self.about(group, version, resource)
         };
-        may(&asked, self.decide)
+        may(&asked, self.decide).await
     }
 
     fn constrained(&self) -> bool {
@@ -277,7 +279,7 @@ impl Questions<'_> {
         if self.constrained() { GROUP_OF_API } else { "" }
     }
 
-    fn name(&self, wanted: &User, user: &mut User) -> Result<(), Failure> {
+    async fn name(&self, wanted: &User, user: &mut User) -> Result<(), Failure> {
         let about = self.about(self.api(), "v1", "users");
         if let Some(node) = node_of(&wanted.name).filter(|_| self.constrained()) {
             user.groups = vec![node::GROUP.to_owned()];
@@ -291,7 +293,7 @@ impl Questions<'_> {
                 name,
                 ..about
             };
-            return may(&asked, self.decide);
+            return may(&asked, self.decide).await;
         }
         if let Some((namespace, account)) = account_of(&wanted.name) {
             if wanted.groups.is_empty() {
@@ -303,16 +305,16 @@ impl Questions<'_> {
                 name: account,
                 ..about
             };
-            return may(&asked, self.decide);
+            return may(&asked, self.decide).await;
         }
         let asked = Attributes {
             name: &wanted.name,
             ..about
         };
-        may(&asked, self.decide)
+        may(&asked, self.decide).await
     }
 
-    fn groups(&self, groups: &[String]) -> Result<(), Failure> {
+    async fn groups(&self, groups: &[String]) -> Result<(), Failure> {
         let about = self.about(self.api(), "v1", "groups");
         if self.constrained() {
             if groups.iter().any(String::is_empty) {
@@ -328,33 +330,39 @@ impl Questions<'_> {
                 return Err(refuse(&named, why));
             }
             let all = Attributes { name: "*", ..about };
-            if groups.len() >= MANY && may(&all, self.decide).is_ok() {
+            if groups.len() >= MANY && may(&all, self.decide).await.is_ok() {
                 return Ok(());
             }
         }
-        groups
-            .iter()
-            .try_for_each(|group| self.ask(self.api(), "v1", "groups", "", group))
+        for group in groups {
+            self.ask(self.api(), "v1", "groups", "", group).await?;
+        }
+        Ok(())
     }
 
-    fn extra(&self, extra: &BTreeMap<String, Vec<String>>) -> Result<(), Failure> {
+    async fn extra(&self, extra: &BTreeMap<String, Vec<String>>) -> Result<(), Failure> {
         if extra.is_empty() {
             return Ok(());
         }
-        let ask = |key: &str, value: &str| self.ask(GROUP_OF_API, "v1", "userextras", key, value);
+        let ask = async |key: &str, value: &str| {
+            let asked = self.ask(GROUP_OF_API, "v1", "userextras", key, value);
+            asked.await
+        };
         if self.constrained() {
             if let Some(why) = extra.iter().find_map(|(k, v)| extra_problem(k, v)) {
                 return Err(refuse(&self.about(GROUP_OF_API, "v1", "userextras"), &why));
             }
             let count: usize = extra.values().map(Vec::len).sum();
-            if count >= MANY && ask("*", "*").is_ok() {
+            if count >= MANY && ask("*", "*").await.is_ok() {
                 return Ok(());
             }
         }
-        extra
-            .iter()
-            .flat_map(|(key, values)| values.iter().map(move |value| (key, value)))
-            .try_for_each(|(key, value)| ask(key, value))
+        for (key, values) in extra {
+            for value in values {
+                ask(key, value).await?;
+            }
+        }
+        Ok(())
     }
 }
 

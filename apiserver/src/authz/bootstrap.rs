@@ -30,6 +30,7 @@ pub const HOOK: Hook = Hook {
     name: "rbac/bootstrap-roles",
     once: |server| Box::pin(async move { ensure(&server).await }),
     keep: None,
+    end: None,
 };
 
 /// One object as it should at least be.

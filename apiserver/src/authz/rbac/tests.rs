@@ -1,5 +1,4 @@
 use super::*;
-use crate::auth::User;
 
 fn list(items: &[&str]) -> Vec<Box<str>> {
     items.iter().map(|i| (*i).into()).collect()
@@ -87,16 +86,51 @@ fn a_role_binding_holds_in_its_namespace_only() {
 #[test]
 fn a_binding_that_changes_leaves_no_subject_behind() {
     let mut index = Index::default();
-    let key: BindingKey = ("".into(), "b".into());
-    let of = |name: &str| Binding {
-        role: ("".into(), "r".into()),
-        subjects: vec![Subject::User(name.into())],
+    let key: Key = ("".into(), "b".into());
+    let role = || ("".into(), "r".into());
+    let of = |subjects: Vec<Subject>| Binding {
+        role: role(),
+        subjects,
     };
-    index.put_binding(key.clone(), of("ann"));
-    index.put_binding(key.clone(), of("bob"));
-    assert_eq!(index.by_subject.len(), 1);
+    index.put_role(role(), [rule(&["get"], &[""], &["pods"], &[])].into());
+    let named = |name: &str| User {
+        name: name.into(),
+        ..User::default()
+    };
+    let may = |index: &Index, name: &str| {
+        index.visit(&named(name), "", &mut Vec::new(), |r| {
+            r.allows(&asked(&named(name), "get", "", "pods", "", "x"))
+        })
+    };
+    let user = |name: &str| Subject::User(name.into());
+    index.put_binding(key.clone(), of(vec![user("ann"), user("ann")]));
+    assert!(may(&index, "ann"));
+    index.put_binding(key.clone(), of(vec![user("bob")]));
+    assert!(!may(&index, "ann") && may(&index, "bob"));
+    let account = Subject::ServiceAccount("ns:a".into());
+    index.put_binding(key.clone(), of(vec![account]));
+    assert!(!may(&index, "bob") && may(&index, "system:serviceaccount:ns:a"));
+    assert!(!may(&index, "ns:a"));
     index.drop_binding(&key);
-    assert!(index.by_subject.is_empty() && index.bindings.is_empty());
+    assert!(index.has_no_subject());
+}
+
+#[test]
+fn a_reason_names_the_binding_its_role_and_the_subject() {
+    let mut index = Index::default();
+    let role: Key = ("team".into(), "read".into());
+    index.put_role(role.clone(), [rule(&["get"], &[""], &["pods"], &[])].into());
+    let subjects = vec![Subject::ServiceAccount("team:bot".into())];
+    index.put_binding(("team".into(), "b".into()), Binding { role, subjects });
+    let user = User {
+        name: "system:serviceaccount:team:bot".into(),
+        ..User::default()
+    };
+    let source = index.source(&user, "team", &mut Vec::new(), |_| true);
+    assert_eq!(
+        source.map(|s| s.to_string()),
+        Some(r#"RoleBinding "b/team" of Role "read" to ServiceAccount "bot/team""#.to_owned())
+    );
 }
 
 #[test]

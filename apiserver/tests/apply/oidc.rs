@@ -1,0 +1,349 @@
+//! Tokens of other issuers: what is believed of them, and what keys are asked for.
+
+use std::time::{Duration, Instant};
+
+use component::testing::Files;
+use serde_json::{Value, json};
+
+use super::bearer::{ask, review, who};
+use super::daemon::Daemon;
+use super::issuer::{CLIENT, Issuer, Key, now};
+
+/// Waits until something is so.
+async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so().await {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_good_only_as_its_issuer_made_it() {
+    let key = Key::new("one");
+    let issuer = Issuer::start(std::slice::from_ref(&key));
+    let api = Daemon::start_with(|files| issuer.flags(files)).await;
+    let claims = |more: Value| issuer.claims(&more);
+    let good = key.token(&claims(json!({"jti": "id"})));
+    let (code, user) = who(&api, &good).await;
+    assert_eq!(code, 201, "{user}");
+    assert_eq!(user["username"], "oidc:ann");
+    assert_eq!(user["groups"], json!(["oidc:dev", "system:authenticated"]));
+    assert_eq!(
+        user["extra"],
+        json!({"authentication.kubernetes.io/credential-id": ["JTI=id"]})
+    );
+
+    let other = Key::new("one");
+    let stranger = Issuer::start(std::slice::from_ref(&other));
+    let header = |more: Value| {
+        let mut header = json!({"alg": "ES256", "kid": key.id});
+        for (name, value) in more.as_object().unwrap() {
+            header[name] = value.clone();
+        }
+        header
+    };
+    let plain = claims(json!({}));
+    let part = |token: &str, i: usize| token.split('.').nth(i).unwrap().to_owned();
+    let unsigned = key.sign(&header(json!({"alg": "none"})), &plain);
+    let admin = key.token(&claims(json!({"sub": "admin"})));
+    let spliced = format!("{}.{}.{}", part(&good, 0), part(&admin, 1), part(&good, 2));
+    let bad = [
+        ("no algorithm", unsigned.clone()),
+        (
+            "no signature",
+            format!("{}.{}.", part(&unsigned, 0), part(&unsigned, 1)),
+        ),
+        ("a digest with the public key", key.confused(&plain)),
+        (
+            "another algorithm's name",
+            key.sign(&header(json!({"alg": "RS256"})), &plain),
+        ),
+        (
+            "an algorithm that is not allowed",
+            key.sign(&header(json!({"alg": "ES384"})), &plain),
+        ),
+        ("a stranger's key under the same id", other.token(&plain)),
+        (
+            "a stranger's key without an id",
+            other.sign(&json!({"alg": "ES256"}), &plain),
+        ),
+        (
+            "the stranger's key inside",
+            other.sign(&header(json!({"jwk": other.jwk()})), &plain),
+        ),
+        (
+            "the stranger's keys' address inside",
+            other.sign(
+                &header(json!({"jku": format!("{}/keys", stranger.url())})),
+                &plain,
+            ),
+        ),
+        (
+            "an unknown id",
+            key.sign(&header(json!({"kid": "two"})), &plain),
+        ),
+        (
+            "an extension that must be known",
+            key.sign(&header(json!({"crit": ["exp"]})), &plain),
+        ),
+        ("other claims", spliced),
+        ("another issuer", other.token(&stranger.claims(&json!({})))),
+        (
+            "another issuer's name",
+            key.token(&claims(json!({"iss": stranger.url()}))),
+        ),
+        (
+            "another audience",
+            key.token(&claims(json!({"aud": "other"}))),
+        ),
+        ("no audience", key.token(&claims(json!({"aud": null})))),
+        (
+            "an end in the past",
+            key.token(&claims(json!({"exp": now() - 1}))),
+        ),
+        ("no end", key.token(&claims(json!({"exp": null})))),
+        (
+            "a beginning in the future",
+            key.token(&claims(json!({"nbf": now() + 120}))),
+        ),
+        ("no name", key.token(&claims(json!({"sub": null})))),
+        (
+            "groups that are none",
+            key.token(&claims(json!({"groups": 1}))),
+        ),
+        ("four parts", format!("{good}.x")),
+        ("padding", format!("{good}=")),
+    ];
+    for (what, token) in &bad {
+        let (code, user) = who(&api, token).await;
+        assert_eq!((code, user), (401, Value::Null), "{what}");
+        let status = review(&api, token, &[]).await;
+        assert!(status["authenticated"].is_null(), "{what}: {status}");
+        let error = status["error"].as_str().unwrap();
+        assert!(error.contains("invalid bearer token"), "{what}: {error}");
+    }
+    assert_eq!(stranger.remote.asked().len(), 0, "nobody asks a stranger");
+    let fetches = issuer.fetches();
+    assert!(
+        (1..=3).contains(&fetches),
+        "bad tokens had keys fetched {fetches} times"
+    );
+    assert_eq!(who(&api, &good).await.0, 201);
+    // For another audience than the API's it is no token of ours.
+    let own = review(&api, &good, &[]).await;
+    assert_eq!(own["authenticated"], true, "{own}");
+    assert_eq!(own["audiences"], json!(["https://kubernetes.default.svc"]));
+    assert!(review(&api, &good, &[CLIENT]).await["authenticated"].is_null());
+}
+
+#[tokio::test]
+async fn replaced_keys_are_fetched_when_a_token_needs_them_and_the_old_ones_are_gone() {
+    let (old, new) = (Key::new("old"), Key::new("new"));
+    let issuer = Issuer::start(std::slice::from_ref(&old));
+    let api = Daemon::start_with(|files| issuer.flags(files)).await;
+    let token = |key: &Key, id: i32| key.token(&issuer.claims(&json!({"jti": id.to_string()})));
+    assert_eq!(who(&api, &token(&old, 1)).await.0, 201);
+    assert_eq!(issuer.fetches(), 1);
+    issuer.rotate(std::slice::from_ref(&new));
+    assert_eq!(who(&api, &token(&old, 2)).await.0, 201, "keys are kept");
+    let mut id = 3;
+    eventually("the new key is known", async || {
+        id += 1;
+        who(&api, &token(&new, id)).await.0 == 201
+    })
+    .await;
+    assert_eq!(who(&api, &token(&old, 3)).await.0, 401);
+    let fetches = issuer.fetches();
+    assert!((2..=4).contains(&fetches), "{fetches}");
+    let text = api.text("/metrics").await;
+    for line in [
+        "apiserver_authentication_jwt_authenticator_latency_seconds_count{result=\"success\",jwt_issuer_hash=\"sha256:",
+        "apiserver_authentication_jwt_authenticator_jwks_fetch_last_timestamp_seconds{result=\"success\",",
+        "apiserver_authentication_jwt_authenticator_jwks_fetch_last_key_set_info{",
+        "authentication_attempts_total{result=\"error\"}",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_that_does_not_answer_keeps_nobody_else_waiting() {
+    let key = Key::new("one");
+    let issuer = Issuer::start(std::slice::from_ref(&key));
+    issuer.answers(false);
+    let api = Daemon::start_with(|files| issuer.flags(files)).await;
+    let token = key.token(&issuer.claims(&json!({})));
+    let other = key.token(&issuer.claims(&json!({"sub": "bob"})));
+    let others = async {
+        eventually("the issuer is asked", async || {
+            !issuer.remote.asked().is_empty()
+        })
+        .await;
+        let started = Instant::now();
+        assert_eq!(api.get("/api/v1/namespaces").await.0, 200);
+        assert_eq!(api.user("somebody").get("/api/v1/namespaces").await.0, 403);
+        assert_eq!(who(&api, "nonsense").await.0, 401);
+        assert!(
+            started.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            started.elapsed()
+        );
+        issuer.answers(true);
+    };
+    let ((ann, _), (bob, _), ()) = tokio::join!(who(&api, &token), who(&api, &other), others);
+    assert_eq!((ann, bob), (201, 201));
+    assert_eq!(issuer.fetches(), 1, "those who wait share one fetch");
+}
+
+#[tokio::test]
+async fn groups_that_lie_elsewhere_are_fetched_and_verified() {
+    let key = Key::new("one");
+    let issuer = Issuer::start(std::slice::from_ref(&key));
+    let api = Daemon::start_with(|files| issuer.flags(files)).await;
+    let token = |page: &str| {
+        key.token(&issuer.claims(&json!({
+            "groups": null,
+            "_claim_names": {"groups": "src"},
+            "_claim_sources": {"src": {"endpoint": format!("{}{page}", issuer.url()), "access_token": "secret"}},
+        })))
+    };
+    issuer.page(
+        "/groups",
+        &key.token(&issuer.claims(&json!({"groups": ["far", "away"]}))),
+    );
+    let stranger = Key::new("one");
+    issuer.page(
+        "/forged",
+        &stranger.token(&issuer.claims(&json!({"groups": ["far"]}))),
+    );
+    issuer.page(
+        "/expired",
+        &key.token(&issuer.claims(&json!({"exp": now() - 1}))),
+    );
+    issuer.page(
+        "/others",
+        &key.token(&issuer.claims(&json!({"aud": "other"}))),
+    );
+    let (code, user) = who(&api, &token("/groups")).await;
+    assert_eq!(code, 201);
+    assert_eq!(
+        user["groups"],
+        json!(["oidc:far", "oidc:away", "system:authenticated"])
+    );
+    let asked = issuer.remote.asked();
+    let asked = asked.iter().find(|a| a.path == "/groups").unwrap();
+    assert_eq!(asked.authorization, "Bearer secret");
+    for page in ["/forged", "/expired", "/others", "/absent"] {
+        assert_eq!(who(&api, &token(page)).await.0, 401, "{page}");
+    }
+    // Who is not asked to look anywhere has no groups.
+    let none = key.token(&issuer.claims(&json!({"groups": null})));
+    let (code, user) = who(&api, &none).await;
+    assert_eq!(
+        (code, &user["groups"]),
+        (201, &json!(["system:authenticated"]))
+    );
+}
+
+/// Writes the file of authentication; its path.
+fn configure(files: &Files, issuers: &[&Issuer]) -> String {
+    let jwt: Vec<Value> = issuers.iter().map(|i| i.entry()).collect();
+    let config = json!({
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "AuthenticationConfiguration",
+        "anonymous": {"enabled": true, "conditions": [{"path": "/livez"}]},
+        "jwt": jwt,
+    });
+    let path = files.write("authentication.json", &config.to_string());
+    path.display().to_string()
+}
+
+#[tokio::test]
+async fn a_file_of_issuers_takes_effect_when_it_changes_and_stays_when_it_is_wrong() {
+    let (a, b) = (Key::new("a"), Key::new("b"));
+    let (first, second) = (
+        Issuer::start(std::slice::from_ref(&a)),
+        Issuer::start(std::slice::from_ref(&b)),
+    );
+    let api = Daemon::start_with(|files| {
+        vec![format!(
+            "--authentication-config={}",
+            configure(files, &[&first])
+        )]
+    })
+    .await;
+    let mut id = 0;
+    let mut of = |issuer: &Issuer, key: &Key| {
+        id += 1;
+        key.token(&issuer.claims(&json!({"jti": id.to_string()})))
+    };
+    let (code, user) = who(&api, &of(&first, &a)).await;
+    assert_eq!((code, user["username"].as_str()), (201, Some("file:ann")));
+    assert_eq!(who(&api, &of(&second, &b)).await.0, 401);
+    // Anonymous requests are for the path that is named.
+    assert_eq!(ask(&api, "", "GET /livez", "").await.0, 200);
+    assert_eq!(ask(&api, "", "GET /version", "").await.0, 401);
+    assert_eq!(ask(&api, "", "GET /livez/ping", "").await.0, 401);
+
+    configure(api.files(), &[&first, &second]);
+    eventually("the second issuer is known", async || {
+        who(&api, &of(&second, &b)).await.0 == 201
+    })
+    .await;
+    assert_eq!(who(&api, &of(&first, &a)).await.0, 201);
+    assert_eq!(first.fetches(), 1, "an issuer that stays keeps its keys");
+
+    let reloads = async |status: &str| {
+        let text = api.text("/metrics").await;
+        let name = "apiserver_authentication_config_controller_automatic_reloads_total";
+        let line = format!("{name}{{status=\"{status}\",");
+        let found = text
+            .lines()
+            .find(|l| l.starts_with(&line))
+            .map(str::to_owned);
+        found
+            .and_then(|l| l.rsplit(' ').next()?.parse::<u32>().ok())
+            .unwrap_or(0)
+    };
+    assert_eq!((reloads("success").await, reloads("failure").await), (1, 0));
+    api.files()
+        .write("authentication.json", "{\"kind\": \"Nothing\"}");
+    eventually("the failure is counted", async || {
+        reloads("failure").await == 1
+    })
+    .await;
+    assert_eq!(
+        who(&api, &of(&second, &b)).await.0,
+        201,
+        "the old file stays in use"
+    );
+
+    configure(api.files(), &[&second]);
+    eventually("the first issuer is gone", async || {
+        who(&api, &of(&first, &a)).await.0 == 401
+    })
+    .await;
+    assert_eq!(who(&api, &of(&second, &b)).await.0, 201);
+    assert_eq!(reloads("success").await, 2);
+}
+
+#[tokio::test]
+async fn keys_come_from_whom_the_authority_vouches_for() {
+    let key = Key::new("one");
+    let issuer = Issuer::start(std::slice::from_ref(&key));
+    let other = Issuer::start(&[]);
+    let api = Daemon::start_with(|files| {
+        let mut flags = issuer.flags(files);
+        let ca = files.write("other.ca", &other.remote.ca.pem);
+        flags.push(format!("--oidc-ca-file={}", ca.display()));
+        flags
+    })
+    .await;
+    let token = key.token(&issuer.claims(&json!({})));
+    assert_eq!(who(&api, &token).await.0, 401);
+    assert_eq!(issuer.remote.asked().len(), 0);
+    let status = review(&api, &token, &[]).await;
+    let error = status["error"].as_str().unwrap();
+    assert!(error.contains("authenticator not initialized"), "{error}");
+}
