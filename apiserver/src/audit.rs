@@ -152,6 +152,12 @@ impl Trail {
         annotations.insert(REASON, reason);
     }
 
+    /// The authorizers came to no decision.
+    pub fn undecided(&self) {
+        let annotations = &mut self.0.state.lock().event.annotations;
+        annotations.insert(REASON, "internal error".to_owned());
+    }
+
     pub fn impersonates(&self, user: &User, constraint: &str) {
         self.0.state.lock().event.impersonates(user, constraint);
     }

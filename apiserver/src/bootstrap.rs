@@ -1,5 +1,5 @@
 //! What a cluster needs before anybody asks for it: system namespaces, the API server's own service,
-//! the default service range, priority classes, roles, this server's identity.
+//! the default service range, priority classes and levels, roles, this server's identity.
 //!
 //! Each is a hook that starts when the server listens and retries until it succeeds. Hooks write
 //! through the registry like any client, as the API server itself, and are idempotent: every server of
@@ -12,14 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use component::{Supervisor, Task};
+use proto::apply::Configuration;
 use proto::catalogue::names as n;
 use proto::{Value, meta};
+use tokio_util::sync::CancellationToken;
 
 use crate::auth;
 use crate::handler;
 use crate::options::{DeleteOptions, WriteOptions};
 use crate::registry::Endpoint;
-use crate::registry::generic::{Update, Write};
+use crate::registry::generic::{Clock, Update, Write};
 use crate::server::Server;
 use crate::status::Failure;
 
@@ -41,12 +43,15 @@ pub struct Hook {
     pub once: Run,
     /// Keeps it so, if that needs more than being there: called in this interval afterwards.
     pub keep: Option<(Duration, Run)>,
+    /// Takes back what others would believe of a server that is gone: called when it stops.
+    pub end: Option<Run>,
 }
 
 /// In the order in which they first run; a later one may need what an earlier one makes.
 pub const HOOKS: &[Hook] = &[
     namespaces::HOOK,
     crate::authz::bootstrap::HOOK,
+    crate::flowcontrol::HOOK,
     priority_classes::HOOK,
     service_ranges::HOOK,
     service::HOOK,
@@ -57,6 +62,9 @@ pub const HOOKS: &[Hook] = &[
 
 /// How long to wait after a failure, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long the end of a hook may take.
+const END: Duration = Duration::from_secs(5);
 
 /// Starts all hooks; readiness waits for them.
 pub fn start(server: &Arc<Server>, tasks: &Supervisor, health: &component::serving::Health) {
@@ -69,12 +77,8 @@ pub fn start(server: &Arc<Server>, tasks: &Supervisor, health: &component::servi
         for (hook, pending) in HOOKS.iter().zip(pending) {
             until_done(&own, hook).await;
             drop(pending);
-            if let Some((interval, run)) = hook.keep {
-                let server = own.clone();
-                spawner.spawn(Task::Worker, hook.name, async move {
-                    repeat(server, hook.name, interval, run).await
-                });
-            }
+            let server = own.clone();
+            spawner.spawn_graceful(Task::Worker, hook.name, |stop| keep(server, hook, stop));
         }
     });
     let own = server.clone();
@@ -99,13 +103,30 @@ async fn until_done(server: &Arc<Server>, hook: &Hook) {
     }
 }
 
-async fn repeat(server: Arc<Server>, name: &'static str, interval: Duration, run: Run) {
-    let mut ticks = tokio::time::interval(interval);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if let Err(failure) = run(server.clone()).await {
-            tracing::warn!(hook = name, error = %failure, "a bootstrap hook failed, it will run again");
+/// Repeats a hook until the server stops, and ends it then. What runs is finished first: a renewal must
+/// not come after the end.
+async fn keep(server: Arc<Server>, hook: &'static Hook, stop: CancellationToken) {
+    if let Some((interval, run)) = hook.keep {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            if let Err(failure) = run(server.clone()).await {
+                tracing::warn!(hook = hook.name, error = %failure, "a bootstrap hook failed, it will run again");
+            }
+        }
+    }
+    let Some(end) = hook.end else { return };
+    stop.cancelled().await;
+    match tokio::time::timeout(END, end(server)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) => {
+            tracing::warn!(hook = hook.name, error = %failure, "others may take this server for alive for a while");
+        }
+        Err(_) => {
+            tracing::warn!(
+                hook = hook.name,
+                "etcd does not answer; others may take this server for alive for a while"
+            );
         }
     }
 }
@@ -116,6 +137,7 @@ pub struct Own<'a> {
     endpoint: &'a Endpoint,
     user: auth::User,
     namespace: &'a str,
+    manager: &'a str,
 }
 
 impl<'a> Own<'a> {
@@ -135,7 +157,15 @@ impl<'a> Own<'a> {
             endpoint,
             user: auth::loopback(),
             namespace,
+            manager: "kube-apiserver",
         })
+    }
+
+    /// The same under another name in managed fields.
+    #[must_use]
+    pub fn managed_by(mut self, manager: &'a str) -> Self {
+        self.manager = manager;
+        self
     }
 
     fn write(&self) -> Write<'_> {
@@ -144,7 +174,7 @@ impl<'a> Own<'a> {
             self.endpoint,
             &self.user,
             self.namespace,
-            "kube-apiserver",
+            self.manager,
         )
     }
 
@@ -238,6 +268,31 @@ impl<'a> Own<'a> {
             )
             .await
             .map(drop)
+    }
+
+    /// Applies a configuration to the status of an object that is there, whoever owns its fields.
+    pub async fn apply_status(&self, name: &str, configuration: &Value) -> Result<(), Failure> {
+        let mut write = self.write();
+        write.subresource = "status";
+        let target = write.target();
+        let apply = |old: Option<&Value>| {
+            let resource = self.endpoint.resource;
+            let missing = || Failure::not_found(resource.group, resource.name, name);
+            let configuration = Configuration {
+                object: configuration,
+                manager: self.manager,
+                force: true,
+                now: &Clock::now().text,
+            };
+            target.apply(Some(old.ok_or_else(missing)?), &configuration)
+        };
+        let how = Update {
+            part: self.endpoint.strategy.status,
+            recorded: true,
+            ..Update::default()
+        };
+        let options = WriteOptions::default();
+        write.update(name, &options, how, apply).await.map(drop)
     }
 
     pub async fn delete(&self, name: &str) -> Result<(), Failure> {

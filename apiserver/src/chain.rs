@@ -2,8 +2,8 @@
 //! (`apiserver/pkg/server/config.go`, `DefaultBuildHandlerChain`):
 //!
 //! the request gets an id, panics become 500, the path is read, the request gets its deadline, the user is
-//! found, what is asked is recorded, limits hold, the user is authorized, and what handlers warned of goes
-//! out as headers.
+//! found, what is asked is recorded, its turn comes, the user is authorized, and what handlers warned of
+//! goes out as headers.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -11,17 +11,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use component::serving::Connection;
 use futures::FutureExt;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use proto::Value;
+use rand::Rng;
 
 use crate::audit::{self, Ending, Trail};
 use crate::auth::{self, User, impersonate};
 use crate::authz::{Attributes, Decision, refusal};
 use crate::body::{self, Body};
 use crate::dispatch::{self, Route};
-use crate::limits::Class;
+use crate::flowcontrol::{Class, Place};
 use crate::metrics::Running;
 use crate::negotiate::{self, Media, Offers};
 use crate::object::Type;
@@ -29,8 +30,7 @@ use crate::request::{Query, RequestInfo};
 use crate::server::Server;
 use crate::status::Failure;
 
-/// Upstream's `--request-timeout`.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+pub mod browser;
 
 /// One request on its way through.
 pub struct Exchange {
@@ -55,6 +55,8 @@ pub struct Exchange {
     pub trail: Option<Trail>,
     /// Until the answer is there, or whoever carries the connection on has it.
     pub(crate) counted: Option<Running>,
+    /// Its place among the requests that are worked on.
+    pub(crate) place: Place,
 }
 
 impl Exchange {
@@ -113,16 +115,38 @@ impl Exchange {
 /// Serves one request.
 pub async fn serve(server: Arc<Server>, request: Request<Incoming>) -> Response<Body> {
     let id = audit::id(request.headers());
-    let passed = AssertUnwindSafe(pass(server, request, id.clone()));
-    let mut response = if let Ok(response) = passed.catch_unwind().await {
+    let config = &server.config;
+    let origin = config.browsers.origin(request.headers());
+    send_elsewhere(&request, config.goaway_chance);
+    let passed = async {
+        match config.browsers.preflight(request.method(), origin.as_ref()) {
+            Some(response) => response,
+            None => pass(server.clone(), request, id.clone()).await,
+        }
+    };
+    let passed = AssertUnwindSafe(passed).catch_unwind().await;
+    let mut response = if let Ok(response) = passed {
         response
     } else {
         tracing::error!("a handler panicked; the request is answered with 500");
         let text = "This request caused apiserver to panic. Look in the logs for details.\n";
         component::serving::text(http::StatusCode::INTERNAL_SERVER_ERROR, text)
     };
+    config.browsers.mark(response.headers_mut(), origin);
     audit::add_id(&mut response, &id);
     response
+}
+
+/// Now and then a client is asked to open another connection, which a load balancer may lead to
+/// another server; what runs on this one is finished.
+fn send_elsewhere<B>(request: &Request<B>, chance: f32) {
+    let chosen = chance > 0.0 && rand::rng().random_bool(chance.into());
+    if chosen
+        && request.version() == Version::HTTP_2
+        && let Some(connection) = Connection::of(request)
+    {
+        connection.close();
+    }
 }
 
 async fn pass(server: Arc<Server>, request: Request<Incoming>, audit_id: String) -> Response<Body> {
@@ -137,11 +161,12 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>, audit_id: String)
         Ok(info) => info,
         Err(why) => return body::failure(&Failure::bad_request(why), Media::JSON),
     };
-    let (deadline, too_long) = match deadline(&query, &info) {
+    let (deadline, too_long) = match deadline(&query, &info, server.config.request_timeout) {
         Ok(deadline) => (deadline, None),
         Err(failure) => (Instant::now(), Some(failure)),
     };
     let user = User::default();
+    let http2 = head.version == Version::HTTP_2;
     let (method, uri, headers) = (head.method, head.uri, head.headers);
     let mut x = Exchange {
         server,
@@ -159,6 +184,7 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>, audit_id: String)
         received,
         trail: None,
         counted: None,
+        place: Place::default(),
     };
     if let Some(failure) = too_long {
         record_refusal(&x, &failure).await;
@@ -167,7 +193,11 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>, audit_id: String)
     let server = x.server.clone();
     let route = Route::find(&server, &x.info);
     x.counted = server.requests.begin(&x, route);
-    let mut response = match identified(&mut x).await {
+    let identified = identified(&mut x).await;
+    if http2 && (identified.is_err() || auth::is_nobody(&x.user)) {
+        limit_nobody(&x);
+    }
+    let mut response = match identified {
         Ok(()) => recorded(&mut x, route, incoming).await,
         Err(failure) => body::failure(&failure, x.failure_media()),
     };
@@ -175,6 +205,15 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>, audit_id: String)
     match x.counted.take() {
         Some(counted) => counted.answered(response),
         None => response,
+    }
+}
+
+/// Streams of one connection cost a client little and the server much (CVE-2023-44487): who does not say
+/// who he is has a connection for one request only.
+fn limit_nobody(x: &Exchange) {
+    let features = &x.server.config.features;
+    if features.enabled("UnauthenticatedHTTP2DOSMitigation") {
+        x.connection.close();
     }
 }
 
@@ -188,7 +227,7 @@ async fn identified(x: &mut Exchange) -> Result<(), Failure> {
             return Err(failure);
         }
     };
-    auth::hide_token(&mut x.headers);
+    server.authenticators.hide(&mut x.headers);
     let Some(audit) = &server.audit else {
         return Ok(());
     };
@@ -228,26 +267,50 @@ async fn recorded(x: &mut Exchange, route: Route<'_>, incoming: Incoming) -> Res
     }
 }
 
+/// The user becomes who he wants to be; once it is the request's turn, it is answered.
 async fn handled(x: &mut Exchange, route: Route<'_>, incoming: Incoming) -> Response<Body> {
-    match admitted(x).await {
-        Ok(permit) => {
-            let response = dispatch::dispatch(x, route, incoming).await;
-            drop(permit);
-            response
-        }
-        Err(failure) => x.failed(&failure),
+    if let Err(failure) = impersonate(x).await {
+        return x.failed(&failure);
     }
+    let server = x.server.clone();
+    x.place = match server.flow_control.enter(x, route).await {
+        Ok(place) => place,
+        Err(refused) => return refused.response(),
+    };
+    let response = match authorize(x).await {
+        Ok(()) => dispatch::dispatch(x, route, incoming).await,
+        Err(failure) => x.failed(&failure),
+    };
+    let place = std::mem::take(&mut x.place);
+    place.leave(response, &server.flow_control, x.deadline)
 }
 
 /// The user becomes who he wants to be, if he may.
-fn impersonate(x: &mut Exchange) -> Result<(), Failure> {
+async fn impersonate(x: &mut Exchange) -> Result<(), Failure> {
     let Some(wanted) = impersonate::wanted(&mut x.headers)? else {
         return Ok(());
     };
-    let constrained = x.server.config.features.enabled("ConstrainedImpersonation");
-    let decide = |asked: &Attributes<'_>| x.server.authorizers.decide(asked);
+    let server = &x.server;
+    let decide: &impersonate::Decide<'_> = &|asked| {
+        let server = Arc::clone(server);
+        Box::pin(async move {
+            let started = Instant::now();
+            let decision = server.authorizers.decide(asked).await;
+            let counted = &server.authenticators.impersonations;
+            counted.asked(asked.verb, decision == Decision::Allow, started);
+            decision
+        })
+    };
+    let constrained = server.config.features.enabled("ConstrainedImpersonation");
     let asked = Attributes::of(&x.user, &x.info);
-    let (user, constraint) = impersonate::impersonated(&wanted, &asked, constrained, &decide)?;
+    let started = Instant::now();
+    let found = impersonate::impersonated(&wanted, &asked, constrained, decide).await;
+    let constraint = found
+        .as_ref()
+        .ok()
+        .map(|(_, constraint)| constraint.as_str());
+    { &server.authenticators.impersonations }.attempted(constraint, started);
+    let (user, constraint) = found?;
     tracing::debug!(user = x.user.name, acting_as = user.name, "Impersonation");
     if let Some(trail) = &x.trail {
         trail.impersonates(&user, &constraint);
@@ -256,23 +319,28 @@ fn impersonate(x: &mut Exchange) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Impersonation, limits and authorization.
-async fn admitted(x: &mut Exchange) -> Result<Option<crate::limits::Permit>, Failure> {
-    impersonate(x)?;
-    let permit = x.server.config.limits.enter(Class::of(&x.info))?;
+async fn authorize(x: &Exchange) -> Result<(), Failure> {
     let asked = Attributes::of(&x.user, &x.info);
-    match x.server.authorizers.decide(&asked) {
-        Decision::Allow => {
-            if let Some(trail) = &x.trail {
-                let reason = x.server.authorizers.reason(&asked);
-                trail.authorized("allow", reason);
-            }
-            Ok(permit)
+    let outcome = x.server.authorizers.admit(&asked, x.trail.is_some()).await;
+    let record = |decision: &str, reason: &str| {
+        if let Some(trail) = &x.trail {
+            trail.authorized(decision, reason.to_owned());
         }
-        Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+    };
+    match (outcome.decision, outcome.error) {
+        (Decision::Allow, _) => {
+            record("allow", &outcome.reason);
+            Ok(())
+        }
+        // Somebody who should have been asked did not answer.
+        (_, Some(error)) => {
             if let Some(trail) = &x.trail {
-                trail.authorized("forbid", reason.clone());
+                trail.undecided();
             }
+            Err(Failure::internal(error))
+        }
+        (Decision::Deny(reason) | Decision::NoOpinion(reason), None) => {
+            record("forbid", &reason);
             let (group, resource, name) = (asked.group, asked.resource, asked.name);
             Err(Failure::forbidden(
                 group,
@@ -285,17 +353,17 @@ async fn admitted(x: &mut Exchange) -> Result<Option<crate::limits::Permit>, Fai
 }
 
 /// Requests may shorten their time by `?timeout=`; watches and streams have none of ours.
-fn deadline(query: &Query, info: &RequestInfo) -> Result<Instant, Failure> {
+fn deadline(query: &Query, info: &RequestInfo, most: Duration) -> Result<Instant, Failure> {
     let now = Instant::now();
     if info.verb == "watch" || dispatch::is_stream(info) {
         return Ok(now + Duration::from_secs(u64::from(u32::MAX)));
     }
     let Some(text) = query.get("timeout").filter(|t| !t.is_empty()) else {
-        return Ok(now + REQUEST_TIMEOUT);
+        return Ok(now + most);
     };
     match proto::time::parse_duration(text) {
-        Ok(asked) if asked.is_zero() => Ok(now + REQUEST_TIMEOUT),
-        Ok(asked) => Ok(now + asked.min(REQUEST_TIMEOUT)),
+        Ok(asked) if asked.is_zero() => Ok(now + most),
+        Ok(asked) => Ok(now + asked.min(most)),
         Err(_) => Err(Failure::bad_request(format!(
             "invalid timeout specified in the request URL - {text}"
         ))),

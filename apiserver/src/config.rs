@@ -8,10 +8,11 @@ use anyhow::{Context, bail};
 use component::args::{self, Args, Flag, Group};
 use component::config::Logging;
 use component::features::Features;
-use component::serving::Options;
+use component::serving::{Endpoints, Options, Pages};
 use ipnet::IpNet;
 
-use crate::limits::Limits;
+use crate::chain::browser::Browsers;
+use crate::flowcontrol;
 
 macro_rules! flags {
     ($($constant:ident: $type:ty = $name:literal, $default:literal, $help:literal $(, $fate:ident($why:expr))?;)*) => {
@@ -21,8 +22,16 @@ macro_rules! flags {
 }
 
 pub mod audit;
+pub mod authentication;
+pub mod authorization;
+mod etcd;
+mod in_flight;
 
 pub use audit::AuditConfig;
+use authentication::Authentication;
+pub use authentication::RequestHeader;
+use authorization::Authorization;
+pub use etcd::{EncryptionConfig, Etcd, Override};
 
 /// Why a flag of upstream has no effect here.
 const NO_EFFECT: &str = "this server needs no such tuning";
@@ -39,7 +48,7 @@ flags! {
     IDENTITY_LEASE_DURATION: i64 = "identity-lease-duration-seconds", "3600", "How long this server's identity lease lives.";
 
     ETCD_SERVERS: Vec<String> = "etcd-servers", "", "The etcd members, as scheme://host:port.";
-    ETCD_SERVERS_OVERRIDES: Vec<String> = "etcd-servers-overrides", "", "Resources on an etcd of their own: group/resource#server;server.";
+    ETCD_SERVERS_OVERRIDES: Vec<String> = "etcd-servers-overrides", "", "Resources on an etcd of their own, such as /events#https://a:2379;https://b:2379; apps/*: all of a group.";
     ETCD_PREFIX: String = "etcd-prefix", "/registry", "Prepended to every key.";
     ETCD_CAFILE: Option<PathBuf> = "etcd-cafile", "", "The authorities of etcd's certificate.";
     ETCD_CERTFILE: Option<PathBuf> = "etcd-certfile", "", "The client certificate for etcd.";
@@ -68,10 +77,7 @@ flags! {
     SERVICE_ACCOUNT_EXTEND_EXPIRATION: bool = "service-account-extend-token-expiration", "true", "Give projected tokens a year, so that old clients that never read them again keep working.";
     SERVICE_ACCOUNT_JWKS_URI: String = "service-account-jwks-uri", "", "The address of the key set in the discovery document.";
     API_AUDIENCES: Vec<String> = "api-audiences", "", "Audiences of tokens that this server takes; defaults to the issuers.";
-    ENABLE_BOOTSTRAP_TOKEN_AUTH: bool = "enable-bootstrap-token-auth", "false", "Take tokens of bootstrap secrets in kube-system.";
-    TOKEN_AUTH_FILE: Option<PathBuf> = "token-auth-file", "", "A file of tokens.";
 
-    AUTHORIZATION_MODE: Vec<String> = "authorization-mode", "", "Authorizers in order: Node, RBAC, AlwaysAllow, AlwaysDeny.";
     ENABLE_ADMISSION_PLUGINS: Vec<String> = "enable-admission-plugins", "", "Admission plugins beside the default ones.";
     DISABLE_ADMISSION_PLUGINS: Vec<String> = "disable-admission-plugins", "", "Default admission plugins that are off.";
     ADMISSION_CONTROL_CONFIG_FILE: Option<PathBuf> = "admission-control-config-file", "", "The configuration of admission plugins.";
@@ -87,17 +93,18 @@ flags! {
     PROXY_CLIENT_KEY_FILE: Option<PathBuf> = "proxy-client-key-file", "", "The key of --proxy-client-cert-file.";
     ENABLE_AGGREGATOR_ROUTING: bool = "enable-aggregator-routing", "false", "Send requests to endpoints of aggregated servers instead of their cluster IPs.";
 
-    MAX_REQUESTS: usize = "max-requests-inflight", "400", "Reads at once; 0 means no limit.";
-    MAX_MUTATING_REQUESTS: usize = "max-mutating-requests-inflight", "200", "Writes at once; 0 means no limit.";
-    ENABLE_PRIORITY_AND_FAIRNESS: bool = "enable-priority-and-fairness", "true", "Share the limits fairly.";
-    REQUEST_TIMEOUT: Duration = "request-timeout", "1m0s", "How long a request may take.", ignored("the limit is one minute");
-    MIN_REQUEST_TIMEOUT: i64 = "min-request-timeout", "1800", "How long a watch lasts at least.", ignored("the limit is 1800 seconds");
+    MAX_REQUESTS: usize = "max-requests-inflight", "400", "Reads at once; without fairness 0 means no limit.";
+    MAX_MUTATING_REQUESTS: usize = "max-mutating-requests-inflight", "200", "Writes at once; without fairness 0 means no limit.";
+    ENABLE_PRIORITY_AND_FAIRNESS: bool = "enable-priority-and-fairness", "true", "Share the sum of both limits out by priority levels and flow schemas.";
+    REQUEST_TIMEOUT: Duration = "request-timeout", "1m0s", "How long a request may take; watches and streams have other bounds.";
+    MIN_REQUEST_TIMEOUT: i64 = "min-request-timeout", "1800", "Seconds that a watch lasts at least: up to twice as long, so that not all end at once.";
     SHUTDOWN_DELAY: Duration = "shutdown-delay-duration", "0s", "How long to serve on after the end began.";
     LIVEZ_GRACE_PERIOD: Duration = "livez-grace-period", "0s", "How long the start may take before /livez fails.";
-    GOAWAY_CHANCE: f32 = "goaway-chance", "0", "How often a connection is asked to close.", ignored(NO_EFFECT);
+    GOAWAY_CHANCE: f32 = "goaway-chance", "0", "The share of requests, up to 0.02, after which an HTTP/2 client is asked to open another connection, so that load spreads.";
     EXTERNAL_HOSTNAME: String = "external-hostname", "", "The host name in addresses that are handed out.";
     RUNTIME_CONFIG: std::collections::BTreeMap<String, String> = "runtime-config", "", "API versions to serve or not: group/version=true, api/all, api/beta, api/alpha.";
-    CORS_ALLOWED_ORIGINS: Vec<String> = "cors-allowed-origins", "", "Origins that browsers may come from.";
+    CORS_ALLOWED_ORIGINS: Vec<String> = "cors-allowed-origins", "", "Patterns of origins whose scripts may ask, such as '^https://example\\.com(:|$)'.";
+    STRICT_TRANSPORT_SECURITY: Vec<String> = "strict-transport-security-directives", "", "What browsers are told of TLS: max-age=SECONDS, includeSubDomains, preload.";
     PROFILING: bool = "profiling", "true", "Serve profiles.", ignored("profiles are taken from outside");
     CONTENTION_PROFILING: bool = "contention-profiling", "false", "Profile locks.", ignored("profiles are taken from outside");
 }
@@ -107,15 +114,21 @@ flags! {
 pub fn groups() -> Vec<Group> {
     vec![
         generic(),
-        etcd(),
+        etcd_flags(),
         args::secure_serving()
             .with_default(&args::SECURE_PORT, "6443")
             .with_default(&args::CERT_DIR, "/var/run/kubernetes"),
-        authentication(),
+        authentication::group(),
         Group::new(
             "Authorization and admission",
             &[
-                &AUTHORIZATION_MODE,
+                &authorization::AUTHORIZATION_MODE,
+                &authorization::AUTHORIZATION_CONFIG,
+                &authorization::POLICY_FILE,
+                &authorization::WEBHOOK_CONFIG_FILE,
+                &authorization::WEBHOOK_VERSION,
+                &authorization::WEBHOOK_AUTHORIZED_TTL,
+                &authorization::WEBHOOK_UNAUTHORIZED_TTL,
                 &ENABLE_ADMISSION_PLUGINS,
                 &DISABLE_ADMISSION_PLUGINS,
                 &ADMISSION_CONTROL_CONFIG_FILE,
@@ -167,13 +180,14 @@ fn generic() -> Group {
             &EXTERNAL_HOSTNAME,
             &RUNTIME_CONFIG,
             &CORS_ALLOWED_ORIGINS,
+            &STRICT_TRANSPORT_SECURITY,
             &PROFILING,
             &CONTENTION_PROFILING,
         ],
     )
 }
 
-fn etcd() -> Group {
+fn etcd_flags() -> Group {
     Group::new(
         "Etcd",
         &[
@@ -201,32 +215,6 @@ fn etcd() -> Group {
     )
 }
 
-fn authentication() -> Group {
-    Group::new(
-        "Authentication",
-        &[
-            &ANONYMOUS_AUTH,
-            &args::CLIENT_CA_FILE,
-            &SERVICE_ACCOUNT_ISSUER,
-            &SERVICE_ACCOUNT_KEY_FILE,
-            &SERVICE_ACCOUNT_SIGNING_KEY_FILE,
-            &SERVICE_ACCOUNT_LOOKUP,
-            &SERVICE_ACCOUNT_MAX_EXPIRATION,
-            &SERVICE_ACCOUNT_EXTEND_EXPIRATION,
-            &SERVICE_ACCOUNT_JWKS_URI,
-            &API_AUDIENCES,
-            &ENABLE_BOOTSTRAP_TOKEN_AUTH,
-            &TOKEN_AUTH_FILE,
-            &args::REQUESTHEADER_CLIENT_CA_FILE,
-            &args::REQUESTHEADER_ALLOWED_NAMES,
-            &args::REQUESTHEADER_USERNAME_HEADERS,
-            &args::REQUESTHEADER_UID_HEADERS,
-            &args::REQUESTHEADER_GROUP_HEADERS,
-            &args::REQUESTHEADER_EXTRA_HEADERS_PREFIX,
-        ],
-    )
-}
-
 /// A file of a certificate and one of its key.
 #[derive(Clone, Debug)]
 pub struct CertKey {
@@ -244,9 +232,9 @@ pub struct Config {
     pub etcd: Etcd,
     pub client_ca: Option<PathBuf>,
     pub request_header: Option<RequestHeader>,
-    pub anonymous: bool,
+    pub authentication: Authentication,
     pub tokens: Tokens,
-    pub authorization_modes: Vec<String>,
+    pub authorization: Authorization,
     pub enable_admission: Vec<String>,
     pub disable_admission: Vec<String>,
     pub not_ready_toleration: i64,
@@ -255,41 +243,18 @@ pub struct Config {
     pub node_ports: (u16, u16),
     pub event_ttl: Duration,
     pub kubelet: Kubelet,
-    pub limits: Limits,
+    pub in_flight: flowcontrol::Config,
     pub runtime_config: std::collections::BTreeMap<String, String>,
     pub allow_privileged: bool,
     pub reconcile_endpoints: bool,
     pub shutdown_delay: Duration,
+    pub request_timeout: Duration,
+    pub min_watch: Duration,
+    /// From 0 to [`MAX_GOAWAY_CHANCE`].
+    pub goaway_chance: f32,
+    pub browsers: Browsers,
+    pub pages: Pages,
     pub audit: AuditConfig,
-}
-
-#[derive(Clone, Debug)]
-pub struct Etcd {
-    pub servers: Vec<String>,
-    pub prefix: String,
-    pub ca: Option<PathBuf>,
-    pub client: Option<CertKey>,
-    pub compaction_interval: Duration,
-    pub encryption: Option<EncryptionConfig>,
-}
-
-/// Where the configuration of the encryption at rest is.
-#[derive(Clone, Debug)]
-pub struct EncryptionConfig {
-    pub file: PathBuf,
-    /// Whether the file is read again when it changes.
-    pub reload: bool,
-}
-
-/// Front proxies whose headers are trusted.
-#[derive(Clone, Debug)]
-pub struct RequestHeader {
-    pub ca: PathBuf,
-    pub allowed_names: Vec<String>,
-    pub username: Vec<String>,
-    pub uid: Vec<String>,
-    pub group: Vec<String>,
-    pub extra_prefixes: Vec<String>,
 }
 
 /// Service account tokens.
@@ -329,21 +294,10 @@ fn pair(
 impl Config {
     /// Completes what the flags say.
     pub fn from_args(args: &Args) -> anyhow::Result<Self> {
-        let servers = args.get(&ETCD_SERVERS);
-        if servers.is_empty() {
-            bail!("--etcd-servers must be specified");
-        }
-        if args.get(&STORAGE_BACKEND) != "etcd3" {
-            bail!("--storage-backend: only etcd3 is supported");
-        }
-        for flag in [&TOKEN_AUTH_FILE, &ADMISSION_CONTROL_CONFIG_FILE] {
-            if args.get(flag).is_some() {
-                // Starting without it would be less safe than what was asked for.
-                bail!("--{} is not supported yet", flag.name());
-            }
-        }
-        if !args.get(&ETCD_SERVERS_OVERRIDES).is_empty() {
-            bail!("--etcd-servers-overrides is not supported yet");
+        if args.get(&ADMISSION_CONTROL_CONFIG_FILE).is_some() {
+            // Starting without it would be less safe than what was asked for.
+            let flag = ADMISSION_CONTROL_CONFIG_FILE.name();
+            bail!("--{flag} is not supported yet");
         }
         let bind = args.get(&args::BIND_ADDRESS);
         let listen = SocketAddr::new(bind, args.get(&args::SECURE_PORT));
@@ -358,12 +312,7 @@ impl Config {
         if ranges.is_empty() || ranges.len() > 2 {
             bail!("--service-cluster-ip-range must have one or two ranges");
         }
-        let modes = args.get(&AUTHORIZATION_MODE);
-        let modes = if modes.is_empty() {
-            vec!["AlwaysAllow".to_owned()]
-        } else {
-            modes
-        };
+        let authorization = Authorization::from_args(args)?;
         Ok(Self {
             logging: Logging::from_flags(args),
             features: features(args)?,
@@ -371,23 +320,12 @@ impl Config {
             advertise: advertise(args.get(&ADVERTISE_ADDRESS), bind)?,
             serving: Options::from_flags(args, "apiserver")?
                 .context("--secure-port must not be 0")?,
-            etcd: Etcd {
-                servers,
-                prefix: args.get(&ETCD_PREFIX),
-                ca: args.get(&ETCD_CAFILE),
-                client: pair(
-                    args.get(&ETCD_CERTFILE),
-                    args.get(&ETCD_KEYFILE),
-                    "--etcd-certfile and --etcd-keyfile",
-                )?,
-                compaction_interval: args.get(&ETCD_COMPACTION_INTERVAL),
-                encryption: encryption(args)?,
-            },
+            etcd: Etcd::from_args(args)?,
             client_ca: args.get(&args::CLIENT_CA_FILE),
-            request_header: request_header(args),
-            anonymous: args.get(&ANONYMOUS_AUTH),
+            request_header: RequestHeader::from_args(args)?,
+            authentication: Authentication::from_args(args, authorization.allows_all())?,
             tokens: tokens(args)?,
-            authorization_modes: modes,
+            authorization,
             enable_admission: args.get(&ENABLE_ADMISSION_PLUGINS),
             disable_admission: args.get(&DISABLE_ADMISSION_PLUGINS),
             not_ready_toleration: args.get(&DEFAULT_NOT_READY_TOLERATION),
@@ -405,34 +343,51 @@ impl Config {
                 address_types: args.get(&KUBELET_PREFERRED_ADDRESS_TYPES),
                 timeout: args.get(&KUBELET_TIMEOUT),
             },
-            limits: Limits::new(args.get(&MAX_REQUESTS), args.get(&MAX_MUTATING_REQUESTS)),
+            in_flight: in_flight::config(args)?,
             runtime_config: args.get(&RUNTIME_CONFIG),
             allow_privileged: args.get(&ALLOW_PRIVILEGED),
             reconcile_endpoints: reconciles(&args.get(&ENDPOINT_RECONCILER_TYPE))?,
             shutdown_delay: args.get(&SHUTDOWN_DELAY),
+            request_timeout: request_timeout(args.get(&REQUEST_TIMEOUT))?,
+            min_watch: min_watch(args.get(&MIN_REQUEST_TIMEOUT))?,
+            goaway_chance: goaway_chance(args.get(&GOAWAY_CHANCE))?,
+            pages: Pages::new("kube-apiserver", args, &Endpoints::PATHS),
+            browsers: Browsers::new(
+                &args.get(&CORS_ALLOWED_ORIGINS),
+                &args.get(&STRICT_TRANSPORT_SECURITY),
+            )?,
             audit: AuditConfig::from_args(args)?,
         })
     }
 }
 
-fn encryption(args: &Args) -> anyhow::Result<Option<EncryptionConfig>> {
-    let reload = args.get(&ENCRYPTION_PROVIDER_CONFIG_RELOAD);
-    let Some(file) = args.get(&ENCRYPTION_PROVIDER_CONFIG) else {
-        if reload {
-            bail!(
-                "--{} must be set with --{}",
-                ENCRYPTION_PROVIDER_CONFIG_RELOAD.name(),
-                ENCRYPTION_PROVIDER_CONFIG.name()
-            );
-        }
-        return Ok(None);
-    };
-    Ok(Some(EncryptionConfig { file, reload }))
-}
-
 fn features(args: &Args) -> anyhow::Result<Features> {
     let asked = args.get(&args::FEATURE_GATES);
     Ok(Features::defaults().with(asked.0.iter().map(|(gate, on)| (gate.as_str(), *on)))?)
+}
+
+fn request_timeout(given: Duration) -> anyhow::Result<Duration> {
+    if given.is_zero() {
+        bail!("--request-timeout: it must be longer than nothing");
+    }
+    Ok(given)
+}
+
+fn min_watch(seconds: i64) -> anyhow::Result<Duration> {
+    match u64::try_from(seconds) {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => bail!("--min-request-timeout: {seconds} is negative"),
+    }
+}
+
+/// Upstream's bound.
+const MAX_GOAWAY_CHANCE: f32 = 0.02;
+
+fn goaway_chance(given: f32) -> anyhow::Result<f32> {
+    if (0.0..=MAX_GOAWAY_CHANCE).contains(&given) {
+        return Ok(given);
+    }
+    bail!("--goaway-chance: {given} is not between 0 and {MAX_GOAWAY_CHANCE}")
 }
 
 fn reconciles(kind: &str) -> anyhow::Result<bool> {
@@ -465,17 +420,6 @@ fn port_range(text: &str) -> anyhow::Result<(u16, u16)> {
         (Some(a), Some(b)) if a <= b && a > 0 => Ok((a, b)),
         _ => bail!(bad()),
     }
-}
-
-fn request_header(args: &Args) -> Option<RequestHeader> {
-    Some(RequestHeader {
-        ca: args.get(&args::REQUESTHEADER_CLIENT_CA_FILE)?,
-        allowed_names: args.get(&args::REQUESTHEADER_ALLOWED_NAMES),
-        username: args.get(&args::REQUESTHEADER_USERNAME_HEADERS),
-        uid: args.get(&args::REQUESTHEADER_UID_HEADERS),
-        group: args.get(&args::REQUESTHEADER_GROUP_HEADERS),
-        extra_prefixes: args.get(&args::REQUESTHEADER_EXTRA_HEADERS_PREFIX),
-    })
 }
 
 fn tokens(args: &Args) -> anyhow::Result<Tokens> {

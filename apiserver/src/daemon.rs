@@ -1,33 +1,33 @@
 //! Wiring: from flags to a server that answers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use component::args::{Args, Group};
 use component::config::Logging;
 use component::metrics::Metrics;
 use component::serving::{self, Endpoints, Health, Request, Response};
+use component::supervisor::Shutdown;
 use component::{Daemon, Supervisor, Task};
 use proto::catalogue::Resource;
-use store::{ResourceConfig, Store};
 
 use crate::admission;
 use crate::alloc::Allocators;
 use crate::audit::Audit;
 use crate::auth::Authenticators;
 use crate::auth::service_account::Issuer;
-use crate::authz::{self, Authorizers};
+use crate::authz::Authorizers;
 use crate::bootstrap;
 use crate::chain;
 use crate::config::{self, Config};
 use crate::discovery::Documents;
 use crate::encryption::Encryption;
+use crate::flowcontrol::FlowControl;
 use crate::kubelet::Kubelets;
 use crate::metrics::Requests;
 use crate::registry::Registry;
-use crate::registry::decoder::Objects;
 use crate::server::{Identity, Server};
+use crate::storage::{self, Storage};
 
 /// Bytes of JSON and other forms of objects that are kept to be shared by reads and watches.
 const FORMS: usize = 32 << 20;
@@ -55,6 +55,14 @@ impl Daemon for ApiServer {
         &self.config.logging
     }
 
+    fn shutdown(&self) -> Shutdown {
+        // A request under way has the time that any request has.
+        Shutdown {
+            delay: self.config.shutdown_delay,
+            drain: self.config.request_timeout,
+        }
+    }
+
     async fn start(self, tasks: Supervisor) -> anyhow::Result<()> {
         start(self.config, &tasks).await.map(drop)
     }
@@ -72,10 +80,16 @@ pub(crate) async fn start(
     let metrics = Metrics::new();
     let server = Arc::new(build(config, address, tasks, &health, &metrics).await?);
     bootstrap::start(&server, tasks, &health);
+    FlowControl::start(&server, tasks);
     let answering = server.clone();
     let service = tower::service_fn(move |request: Request| {
         let server = answering.clone();
         async move { Ok::<Response, std::convert::Infallible>(chain::serve(server, request).await) }
+    });
+    let ending = server.clone();
+    tasks.spawn_graceful(Task::Worker, "watches", |stop| async move {
+        stop.cancelled().await;
+        ending.storage.end_watches();
     });
     listener.serve(tasks, Task::Critical, "https", service);
     Ok(address)
@@ -89,8 +103,7 @@ async fn build(
     metrics: &Metrics,
 ) -> anyhow::Result<Server> {
     config.listen.set_port(address.port());
-    let store = Store::open(&store_config(&config), Arc::new(tasks.clone()))
-        .context("etcd cannot be used")?;
+    let storage = Storage::open(&config.etcd, tasks)?;
     let encryption = match &config.etcd.encryption {
         Some(given) => Some(Encryption::load(given).context("--encryption-provider-config")?),
         None => None,
@@ -99,27 +112,32 @@ async fn build(
     let registry = {
         let enabled = |resource: &Resource| enabled(&config, resource);
         Registry::new(enabled, &forms, |resource, decoder| {
-            open(&store, encryption.as_ref(), resource, decoder)
+            storage.collection(encryption.as_ref(), resource, decoder)
         })
     };
-    let etcd_answers = Arc::new(AtomicBool::new(false));
-    readiness(&etcd_answers, &registry, health);
+    storage.checks(&registry, health);
+    storage::register_metrics(metrics, &storage, &registry);
     let tokens = Arc::new(Issuer::new(&config.tokens)?);
     let admission = admission::Chain::new(&config.enable_admission, &config.disable_admission)
         .map_err(anyhow::Error::msg)?;
-    let authenticators = Authenticators::new(&config, &tokens)?;
-    let authorizers = authorizers(&config, &registry, tasks)?;
+    let identity = Identity::of_this_process();
+    let server = identity.lease.as_str();
+    let authenticators = Authenticators::new(&config, &tokens, tasks, metrics, server)?;
+    let authorizers = Authorizers::open(&config.authorization, &registry, tasks, metrics, server)?;
     let audit = Audit::open(&config.audit, tasks, metrics)?;
+    let flow_control = FlowControl::new(config.in_flight, &config.features, tasks, metrics);
     Ok(Server {
-        identity: Identity::of_this_process(),
-        endpoints: Endpoints::open(health.clone(), metrics.clone()),
-        requests: Requests::register(metrics, &config.limits),
+        identity,
+        endpoints: Endpoints::open(health.clone(), metrics.clone())
+            .with_pages(config.pages.clone()),
+        requests: Requests::register(metrics, &flow_control),
+        flow_control,
         kubelets: Kubelets::new(&config.kubelet, tasks)?,
         allocators: Allocators::new(&config),
         discovery: Documents::new(|resource| enabled(&config, resource)),
         openapi: crate::openapi::Documents::new(|resource| enabled(&config, resource)),
-        etcd_answers,
-        store,
+        store: storage.main().clone(),
+        storage,
         registry,
         authenticators,
         authorizers,
@@ -128,21 +146,6 @@ async fn build(
         tokens,
         config,
     })
-}
-
-fn store_config(config: &Config) -> store::Config {
-    let given = &config.etcd;
-    let etcd = store::etcd::Config {
-        servers: given.servers.clone(),
-        ca_file: given.ca.clone(),
-        cert_file: given.client.as_ref().map(|c| c.cert.clone()),
-        key_file: given.client.as_ref().map(|c| c.key.clone()),
-    };
-    store::Config {
-        prefix: given.prefix.clone(),
-        compaction_interval: given.compaction_interval,
-        ..store::Config::new(etcd)
-    }
 }
 
 /// Whether a group version is served: by default, or as `--runtime-config` says.
@@ -173,69 +176,4 @@ fn enabled(config: &Config, resource: &Resource) -> bool {
         .or_else(|| said(stage))
         .or_else(|| said("api/all"))
         .unwrap_or(resource.on_by_default)
-}
-
-fn open(
-    store: &Store,
-    encryption: Option<&Encryption>,
-    resource: &'static Resource,
-    decoder: Arc<Objects>,
-) -> Arc<store::Collection> {
-    let storage = resource
-        .storage
-        .as_ref()
-        .expect("the registry opens stored resources only");
-    let mut of = ResourceConfig::new(storage.prefix, resource.namespaced, decoder);
-    of.transformer = encryption.map(|e| e.of(storage.group, resource.name));
-    of.keep_bodies = resource.kind != "Event";
-    if resource.name == "pods" {
-        of.indexes = vec!["spec.nodeName".into()];
-    }
-    store
-        .resource(of)
-        .expect("every resource of the catalogue has a prefix of its own")
-}
-
-/// `/readyz` waits for etcd and for every collection.
-fn readiness(etcd_answers: &Arc<AtomicBool>, registry: &Registry, health: &Health) {
-    let answers = etcd_answers.clone();
-    health.live("etcd", move || {
-        if answers.load(Ordering::Relaxed) {
-            Ok(())
-        } else {
-            Err("etcd does not answer".into())
-        }
-    });
-    let collections: Vec<_> = registry
-        .iter()
-        .map(|e| (e.resource.name, e.collection.clone()))
-        .collect();
-    health.ready("informer-sync", move || {
-        match collections.iter().find(|(_, c)| c.ready().is_err()) {
-            None => Ok(()),
-            Some((name, _)) => Err(format!("{name} are not read yet")),
-        }
-    });
-}
-
-fn authorizers(
-    config: &Config,
-    registry: &Registry,
-    tasks: &Supervisor,
-) -> anyhow::Result<Authorizers> {
-    let mut modes: Vec<Box<dyn authz::Authorizer>> = Vec::new();
-    for mode in &config.authorization_modes {
-        modes.push(match mode.as_str() {
-            "Node" => Box::new(authz::node::Node::new(registry, tasks)?),
-            "RBAC" => Box::new(authz::rbac::Rbac::new(registry, tasks)?),
-            "AlwaysAllow" => Box::new(authz::Always(authz::Decision::Allow)),
-            "AlwaysDeny" => Box::new(authz::Always(authz::Decision::NoOpinion(
-                "Everything is forbidden.".into(),
-            ))),
-            other => anyhow::bail!(
-                "--authorization-mode: {other:?} is none of Node, RBAC, AlwaysAllow, AlwaysDeny"
-            ),
-        });
-    }
-    Ok(Authorizers::new(modes))
 }

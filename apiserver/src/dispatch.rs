@@ -12,7 +12,7 @@ use crate::registry::warnings::lifecycle;
 use crate::request::RequestInfo;
 use crate::server::Server;
 use crate::status::Failure;
-use crate::{auth, discovery, health, openapi};
+use crate::{auth, discovery, flowcontrol, health, openapi};
 
 /// Subresources whose requests last as long as the client likes.
 const STREAMS: [&str; 5] = ["exec", "attach", "portforward", "log", "proxy"];
@@ -81,6 +81,9 @@ async fn paths(x: &mut Exchange) -> Response<Body> {
         return response;
     }
     if let Some(response) = auth::openid::serve(&x.server, &path) {
+        return response;
+    }
+    if let Some(response) = flowcontrol::dump::serve(x, &path) {
         return response;
     }
     body::not_found()

@@ -1,15 +1,9 @@
 //! Health, metrics and version: the paths that every daemon has.
 
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-
 use http::{Request, Response};
 
 use crate::body::Body;
 use crate::chain::Exchange;
-
-/// How long etcd may take to answer, upstream's `--etcd-healthcheck-timeout`.
-const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The answer, if the path is one of them. Whoever asks for health asks etcd.
 pub async fn serve(x: &Exchange, path: &str) -> Option<Response<Body>> {
@@ -17,8 +11,13 @@ pub async fn serve(x: &Exchange, path: &str) -> Option<Response<Body>> {
         .iter()
         .any(|p| path.starts_with(p))
     {
-        let answers = x.server.store.health(TIMEOUT).await.is_ok();
-        x.server.etcd_answers.store(answers, Ordering::Relaxed);
+        let etcd = &x.server.config.etcd;
+        let timeout = if path.starts_with("/readyz") {
+            etcd.ready_timeout
+        } else {
+            etcd.live_timeout
+        };
+        x.server.storage.ask(timeout).await;
     }
     let mut request = Request::new(());
     *request.method_mut() = x.method.clone();

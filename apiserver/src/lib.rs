@@ -15,7 +15,7 @@ pub mod server;
 pub mod body;
 pub mod chain;
 pub mod dispatch;
-pub mod limits;
+pub mod flowcontrol;
 pub mod metrics;
 pub mod negotiate;
 pub mod options;
@@ -25,6 +25,8 @@ pub mod status;
 pub mod audit;
 pub mod auth;
 pub mod authz;
+pub mod reload;
+pub mod webhook;
 
 pub mod admission;
 pub mod alloc;
@@ -32,6 +34,7 @@ pub mod bootstrap;
 pub mod encryption;
 pub mod managed;
 pub mod registry;
+pub mod storage;
 
 pub mod handler;
 pub mod object;

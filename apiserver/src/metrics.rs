@@ -18,7 +18,7 @@ use crate::audit::Ending;
 use crate::body::Body;
 use crate::chain::Exchange;
 use crate::dispatch::Route;
-use crate::limits::{Class, Limits};
+use crate::flowcontrol::{Class, FlowControl, Phase};
 
 /// Upstream's, in seconds.
 const SECONDS: Buckets = Buckets(&[
@@ -44,7 +44,7 @@ type Labels = Vec<(&'static str, String)>;
 impl Requests {
     /// Registers the families, and how many requests are in flight.
     #[must_use]
-    pub fn register(metrics: &Metrics, limits: &Limits) -> Self {
+    pub fn register(metrics: &Metrics, control: &FlowControl) -> Self {
         let families = Families {
             total: Family::default(),
             duration: Family::new_with_constructor(SECONDS),
@@ -65,21 +65,7 @@ impl Requests {
             "Watches and streams that are open",
             families.long_running.clone(),
         );
-        let in_flight = Gauges::<1>::default();
-        metrics.register(
-            "apiserver_current_inflight_requests",
-            "Requests that are worked on, by kind",
-            in_flight.clone(),
-        );
-        let limits = limits.clone();
-        metrics.before_scrape(move || {
-            for (kind, class) in [("mutating", Class::Mutating), ("readOnly", Class::Read)] {
-                let running = i64::try_from(limits.running(class)).unwrap_or(i64::MAX);
-                in_flight
-                    .get_or_create(&[("request_kind", kind.to_owned())])
-                    .set(running);
-            }
-        });
+        register_in_flight(metrics, control);
         Self {
             families: Arc::new(families),
         }
@@ -114,6 +100,30 @@ impl Requests {
             recorded: None,
         })
     }
+}
+
+fn register_in_flight(metrics: &Metrics, control: &FlowControl) {
+    let (executing, waiting) = (Gauges::<1>::default(), Gauges::<1>::default());
+    metrics.register(
+        "apiserver_current_inflight_requests",
+        "Requests that are worked on, by kind",
+        executing.clone(),
+    );
+    metrics.register(
+        "apiserver_current_inqueue_requests",
+        "Requests that wait for their turn, by kind",
+        waiting.clone(),
+    );
+    let in_flight = control.in_flight();
+    metrics.before_scrape(move || {
+        for (kind, mutating) in [("mutating", true), ("readOnly", false)] {
+            for (phase, family) in [(Phase::Executing, &executing), (Phase::Waiting, &waiting)] {
+                let labels = [("request_kind", kind.to_owned())];
+                let count = in_flight.count(phase, mutating);
+                family.get_or_create(&labels).set(count);
+            }
+        }
+    });
 }
 
 /// A request on its way. It is counted when it is dropped, if it was answered.

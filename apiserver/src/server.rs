@@ -10,12 +10,15 @@ use crate::admission;
 use crate::auth::Authenticators;
 use crate::authz::Authorizers;
 use crate::config::Config;
+use crate::flowcontrol::FlowControl;
 use crate::registry::Registry;
 use crate::status::Failure;
 
 pub struct Server {
     pub config: Config,
+    /// Where everything is stored that `--etcd-servers-overrides` does not name.
     pub store: Store,
+    pub storage: crate::storage::Storage,
     pub registry: Registry,
     pub authenticators: Authenticators,
     pub authorizers: Authorizers,
@@ -27,11 +30,10 @@ pub struct Server {
     pub kubelets: crate::kubelet::Kubelets,
     pub endpoints: component::serving::Endpoints,
     pub requests: crate::metrics::Requests,
+    pub flow_control: Arc<FlowControl>,
     /// None if nothing is recorded.
     pub audit: Option<crate::audit::Audit>,
     pub identity: Identity,
-    /// What the last health check found of etcd.
-    pub etcd_answers: Arc<std::sync::atomic::AtomicBool>,
 }
 
 /// How this server is known to the others.

@@ -299,6 +299,11 @@ impl Failure {
     }
 
     #[must_use]
+    pub fn details(&self) -> &Details {
+        &self.0.details
+    }
+
+    #[must_use]
     pub fn retry_after(&self) -> Option<u32> {
         self.0.retry_after
     }

@@ -42,7 +42,7 @@ pub async fn pod(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>
     if !matches!(x.method, Method::GET | Method::POST) {
         return Err(not_allowed(x));
     }
-    may_create(x)?;
+    may_create(x).await?;
     let object = read_pod(x, endpoint).await?;
     let pod = Pod::of(Node::new(&object));
     let path = location::of_stream(&subresource, pod, &x.query)?;
@@ -62,7 +62,7 @@ pub async fn pod(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>
 }
 
 /// Browsers can only GET a WebSocket: what it does is a creation all the same, whatever its method.
-fn may_create(x: &Exchange) -> Result<(), Failure> {
+async fn may_create(x: &Exchange) -> Result<(), Failure> {
     if x.info.verb == "create" {
         return Ok(());
     }
@@ -70,7 +70,7 @@ fn may_create(x: &Exchange) -> Result<(), Failure> {
         verb: "create",
         ..Attributes::of(&x.user, &x.info)
     };
-    match x.server.authorizers.decide(&asked) {
+    match x.server.authorizers.decide(&asked).await {
         Decision::Allow => Ok(()),
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {
             let why = refusal(&asked, &reason);

@@ -19,21 +19,21 @@ pub(super) const APPROVAL: Plugin = Plugin {
     name: "CertificateApproval",
     on_by_default: true,
     mutate: None,
-    validate: Some(|server, write| Box::pin(std::future::ready(approval(server, write)))),
+    validate: Some(|server, write| Box::pin(approval(server, write))),
 };
 
 pub(super) const SIGNING: Plugin = Plugin {
     name: "CertificateSigning",
     on_by_default: true,
     mutate: None,
-    validate: Some(|server, write| Box::pin(std::future::ready(signing(server, write)))),
+    validate: Some(|server, write| Box::pin(signing(server, write))),
 };
 
 pub(super) const ATTEST: Plugin = Plugin {
     name: "ClusterTrustBundleAttest",
     on_by_default: true,
     mutate: None,
-    validate: Some(|server, write| Box::pin(std::future::ready(attest(server, write)))),
+    validate: Some(|server, write| Box::pin(attest(server, write))),
 };
 
 pub(super) const SUBJECT: Plugin = Plugin {
@@ -55,18 +55,21 @@ fn signer(object: Option<&Value>) -> &str {
 }
 
 /// Whether the user may do this for the signer, by its name or by its domain.
-fn may(server: &Server, write: &Attributes<'_>, verb: &str, signer: &str) -> bool {
+async fn may(server: &Server, write: &Attributes<'_>, verb: &str, signer: &str) -> bool {
     let domain = format!("{}/*", signer.split('/').next().unwrap_or_default());
-    [signer, &domain].into_iter().any(|name| {
+    for name in [signer, &domain] {
         let asked = authz::Attributes {
             name,
             ..authz::Attributes::about(write.user, verb, GROUP, "*", "signers")
         };
-        server.authorizers.decide(&asked) == Decision::Allow
-    })
+        if server.authorizers.decide(&asked).await == Decision::Allow {
+            return true;
+        }
+    }
+    false
 }
 
-fn approval(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
+async fn approval(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
     if write.operation != Operation::Update
         || write.subresource != "approval"
         || !write.is_any(GROUP, REQUESTS)
@@ -75,7 +78,7 @@ fn approval(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> 
     }
     // The old request's: a changed one is refused later.
     let signer = signer(write.old);
-    if may(server, write, "approve", signer) {
+    if may(server, write, "approve", signer).await {
         return Ok(());
     }
     Err(write.forbid(&format!(
@@ -84,7 +87,7 @@ fn approval(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> 
     )))
 }
 
-fn signing(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
+async fn signing(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
     if write.operation != Operation::Update
         || write.subresource != "status"
         || !write.is_any(GROUP, REQUESTS)
@@ -96,7 +99,7 @@ fn signing(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
     };
     let kept = |field: NameId| same_at(old, new, &[n::STATUS, field]);
     let signer = signer(Some(old));
-    if kept(n::CERTIFICATE) && kept(n::CONDITIONS) || may(server, write, "sign", signer) {
+    if kept(n::CERTIFICATE) && kept(n::CONDITIONS) || may(server, write, "sign", signer).await {
         return Ok(());
     }
     Err(write.forbid(&format!(
@@ -105,7 +108,7 @@ fn signing(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
     )))
 }
 
-fn attest(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
+async fn attest(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
     if !matches!(write.operation, Operation::Create | Operation::Update)
         || !write.is_any(GROUP, "clustertrustbundles")
     {
@@ -117,7 +120,7 @@ fn attest(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
     let signer = signer(Some(new));
     if signer.is_empty()
         || write.old.is_some_and(|old| only_collected(new, old))
-        || may(server, write, "attest", signer)
+        || may(server, write, "attest", signer).await
     {
         return Ok(());
     }

@@ -16,10 +16,10 @@ pub(super) const PLUGIN: Plugin = Plugin {
     name: "OwnerReferencesPermissionEnforcement",
     on_by_default: false,
     mutate: None,
-    validate: Some(|server, write| Box::pin(std::future::ready(validate(server, write)))),
+    validate: Some(|server, write| Box::pin(validate(server, write))),
 };
 
-fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
+async fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
     // The strategy of a pod's status keeps owners as they are.
     if !matches!(write.operation, Operation::Create | Operation::Update)
         || write.is_any("", "pods") && write.subresource == "status"
@@ -46,7 +46,7 @@ fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> 
             name: write.name,
             ..authz::Attributes::about(write.user, "delete", group, version, resource)
         };
-        if let Some(why) = refused(server, &delete) {
+        if let Some(why) = refused(server, &delete).await {
             return Err(write.forbid(&format!(
                 "cannot set an ownerRef on a resource you can't delete: {why}, <nil>"
             )));
@@ -58,16 +58,17 @@ fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> 
         name: "*",
         ..authz::Attributes::about(write.user, "update", "*", "*", "*")
     };
-    if blocking.is_empty() || refused(server, &anything).is_none() {
+    if blocking.is_empty() || refused(server, &anything).await.is_none() {
         return Ok(());
     }
-    blocking
-        .into_iter()
-        .try_for_each(|owner| may_block(server, write, owner))
+    for owner in blocking {
+        may_block(server, write, owner).await?;
+    }
+    Ok(())
 }
 
-fn refused(server: &Server, asked: &authz::Attributes<'_>) -> Option<String> {
-    match server.authorizers.decide(asked) {
+async fn refused(server: &Server, asked: &authz::Attributes<'_>) -> Option<String> {
+    match server.authorizers.decide(asked).await {
         Decision::Allow => None,
         Decision::Deny(why) | Decision::NoOpinion(why) => Some(why),
     }
@@ -84,7 +85,7 @@ fn newly_blocks(owner: &Value, old: &[Value]) -> bool {
             .any(|was| was.get(n::UID) == owner.get(n::UID) && blocks(was))
 }
 
-fn may_block(server: &Server, write: &Attributes<'_>, owner: &Value) -> Result<(), Failure> {
+async fn may_block(server: &Server, write: &Attributes<'_>, owner: &Value) -> Result<(), Failure> {
     let text = |name| owner.get(name).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text(n::API_VERSION), text(n::KIND));
     let mut known = resources(api_version, kind).peekable();
@@ -114,7 +115,7 @@ fn may_block(server: &Server, write: &Attributes<'_>, owner: &Value) -> Result<(
                 resource.name,
             )
         };
-        if let Some(why) = refused(server, &asked) {
+        if let Some(why) = refused(server, &asked).await {
             let why = format!(
                 "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: {why}, <nil>"
             );

@@ -1,5 +1,6 @@
-//! This server's identity: a lease in `kube-system` that it renews, and the removal of those that
-//! nobody renews any more. Upstream: `pkg/controlplane/apiserver/server.go` (KEP-1965).
+//! This server's identity: a lease in `kube-system` that it renews and takes with it, and the removal
+//! of those that nobody renews any more. Upstream: `pkg/controlplane/apiserver/server.go` (KEP-1965),
+//! `component-helpers/apimachinery/lease/controller.go`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +21,27 @@ const LABEL: &str = "apiserver.kubernetes.io/identity";
 
 pub(super) const HOOK: Hook = Hook {
     name: "start-kube-apiserver-identity-lease-controller",
-    once: |server| Box::pin(async move { renew(&server).await }),
+    once: |server| {
+        Box::pin(async move {
+            // The lease of the process before this one says what is not true any more.
+            remove(&server).await?;
+            renew(&server).await
+        })
+    },
     keep: Some((INTERVAL, |server| {
         Box::pin(async move {
             renew(&server).await?;
             collect(&server).await
         })
     })),
+    end: Some(|server| Box::pin(async move { remove(&server).await })),
 };
+
+async fn remove(server: &Arc<Server>) -> Result<(), Failure> {
+    Own::new(server, "coordination.k8s.io", "leases", NAMESPACE)?
+        .delete(&server.identity.lease)
+        .await
+}
 
 async fn renew(server: &Arc<Server>) -> Result<(), Failure> {
     let id = server.identity.clone();

@@ -20,6 +20,7 @@ pub(super) const HOOK: Hook = Hook {
         })
     },
     keep: None,
+    end: None,
 };
 
 fn since(day: &str) -> Value {

@@ -35,4 +35,5 @@ pub(super) const HOOK: Hook = Hook {
         })
     },
     keep: None,
+    end: None,
 };

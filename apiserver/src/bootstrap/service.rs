@@ -31,6 +31,7 @@ pub(super) const HOOK: Hook = Hook {
     keep: Some((INTERVAL, |server| {
         Box::pin(async move { reconcile(&server).await })
     })),
+    end: Some(|server| Box::pin(async move { leave(&server).await })),
 };
 
 async fn reconcile(server: &Arc<Server>) -> Result<(), Failure> {
@@ -40,8 +41,35 @@ async fn reconcile(server: &Arc<Server>) -> Result<(), Failure> {
     }
     renew(server).await?;
     let addresses = alive(server).await?;
+    if addresses.is_empty() {
+        return Err(Failure::internal(
+            "no API server is listed in the store although this one just renewed its key",
+        ));
+    }
     endpoints(server, &addresses).await?;
     slice(server, &addresses).await
+}
+
+/// Takes this server out of the endpoints, unless it is the last one: clients that find none would
+/// wait, those that find it are refused at once.
+async fn leave(server: &Arc<Server>) -> Result<(), Failure> {
+    if !server.config.reconcile_endpoints {
+        return Ok(());
+    }
+    let raw = server.store.raw();
+    let key = format!("{LEASES}{}", server.config.advertise);
+    if let Some(stored) = raw.get(&key).await.map_err(Failure::internal)? {
+        match raw.delete(&key, stored.revision).await {
+            Ok(_) | Err(RawError::Conflict(_)) => {}
+            Err(error) => return Err(Failure::internal(error)),
+        }
+    }
+    let others = alive(server).await?;
+    if others.is_empty() {
+        return Ok(());
+    }
+    endpoints(server, &others).await?;
+    slice(server, &others).await
 }
 
 async fn service(server: &Arc<Server>) -> Result<(), Failure> {
@@ -140,11 +168,6 @@ async fn alive(server: &Arc<Server>) -> Result<Vec<IpAddr>, Failure> {
         .collect();
     addresses.sort();
     addresses.dedup();
-    if addresses.is_empty() {
-        return Err(Failure::internal(
-            "no API server is listed in the store although this one just renewed its key",
-        ));
-    }
     Ok(addresses)
 }
 

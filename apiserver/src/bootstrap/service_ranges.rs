@@ -19,6 +19,7 @@ pub(super) const HOOK: Hook = Hook {
     keep: Some((Duration::from_secs(10), |server| {
         Box::pin(async move { ensure(&server).await })
     })),
+    end: None,
 };
 
 /// Upstream's name for it.

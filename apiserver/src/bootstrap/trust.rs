@@ -19,6 +19,7 @@ pub(super) const HOOK: Hook = Hook {
     keep: Some((Duration::from_secs(60), |server| {
         Box::pin(async move { ensure(&server).await })
     })),
+    end: None,
 };
 
 async fn ensure(server: &Arc<Server>) -> Result<(), Failure> {

@@ -46,14 +46,6 @@ pub async fn serve(
 }
 
 /// Defaults in the request's version, then brings the object into the hub's.
-pub fn default(endpoint: &Endpoint, mut object: proto::Value) -> Result<proto::Value, Failure> {
-    defaults::apply(&mut object, endpoint.served.message);
-    if endpoint.served.message == endpoint.hub.message {
-        (endpoint.strategy.default)(&mut object);
-        return Ok(object);
-    }
-    let mut object = object::convert(object, &endpoint.served, &endpoint.hub)?;
-    defaults::apply(&mut object, endpoint.hub.message);
-    (endpoint.strategy.default)(&mut object);
-    Ok(object)
+pub fn default(endpoint: &Endpoint, object: proto::Value) -> Result<proto::Value, Failure> {
+    defaults::complete(endpoint.strategy, &endpoint.served, &endpoint.hub, object)
 }

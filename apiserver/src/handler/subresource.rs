@@ -7,7 +7,6 @@ use super::{binding, eviction, get, patch, scale, token, update};
 use crate::body::Body;
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
-use crate::registry::strategy::Part;
 use crate::status::Failure;
 use crate::stream;
 
@@ -47,24 +46,12 @@ pub async fn serve(
             "the server does not allow this method on the requested resource",
         ));
     }
-    let part = part(endpoint, &name).ok_or_else(Failure::no_such_resource)?;
+    let part = endpoint.strategy.part(&name);
+    let part = part.ok_or_else(Failure::no_such_resource)?;
     match verb.as_str() {
         "get" => get::serve(x, endpoint).await,
         "update" => update::part(x, endpoint, Some(part), incoming).await,
         "patch" => patch::part(x, endpoint, Some(part), incoming).await,
         _ => Err(Failure::no_such_resource()),
-    }
-}
-
-/// The rules of a subresource that is a part of its object.
-fn part(endpoint: &Endpoint, name: &str) -> Option<Part> {
-    match name {
-        "status" => endpoint.strategy.status,
-        other => endpoint
-            .strategy
-            .parts
-            .iter()
-            .find(|(n, _)| *n == other)
-            .map(|(_, part)| *part),
     }
 }

@@ -11,6 +11,7 @@ use crate::negotiate::{self, Offers};
 use crate::object;
 use crate::options::{FieldValidation, WriteOptions};
 use crate::registry::Endpoint;
+use crate::registry::before;
 use crate::registry::generic::{Clock, Update};
 use crate::registry::strategy::Part;
 use crate::render;
@@ -39,9 +40,11 @@ pub async fn part(
     if options.field_validation == FieldValidation::Warn {
         x.warnings.extend(decoded.problems);
     }
-    let object = create::default(endpoint, decoded.object)?;
+    let mut object = create::default(endpoint, decoded.object)?;
     record(x, endpoint, &object);
     check_name(x, &object)?;
+    let twice = before::dedup_owner_references(&mut object, before::ON_ARRIVAL);
+    x.warnings.extend(twice);
     let manager = manager(x, &options.field_manager);
     let name = x.info.name.clone();
     let write = write(x, endpoint, &manager);

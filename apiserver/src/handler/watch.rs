@@ -20,6 +20,7 @@ use super::get::parse_version;
 use super::list::scope;
 use crate::body::{self, Body};
 use crate::chain::Exchange;
+use crate::flowcontrol::Opening;
 use crate::negotiate::{self, Encoding, Media, Offers};
 use crate::options::ListOptions;
 use crate::registry::Endpoint;
@@ -30,16 +31,13 @@ use crate::server::{Server, read_failure};
 use crate::status::Failure;
 use crate::stream::websocket;
 
-/// Upstream's `--min-request-timeout`: a watch without a limit of its own lasts that long or up to
-/// twice as long.
-const MIN_TIMEOUT: Duration = Duration::from_secs(1800);
-
 pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>, Failure> {
     let media = negotiate::output(&x.headers, &x.query, Offers::Stream)?;
     let options = ListOptions::read(&x.query, true)?;
     let length = match options.timeout_seconds {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
-        _ => MIN_TIMEOUT.mul_f64(rand::rng().random_range(1.0..2.0)),
+        // Up to twice the least, so that not all end at once.
+        _ => (x.server.config.min_watch).mul_f64(rand::rng().random_range(1.0..2.0)),
     };
     let until = Instant::now() + length;
     let revision = match options.resource_version.as_str() {
@@ -53,13 +51,20 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
         bookmarks: options.bookmarks,
         deadline: Some(until),
     };
-    let watcher = endpoint
+    let mut watcher = endpoint
         .collection
         .watch(query)
         .await
         .map_err(read_failure)?;
+    let server = x.server.clone();
+    let mut opening = x.place.opening(&server.flow_control);
+    let ready = watcher.try_next().await;
+    match ready {
+        Ok(None) => opening.end(),
+        _ => opening.begin(),
+    }
     let watch = Watch {
-        server: x.server.clone(),
+        server,
         place: (
             endpoint.resource.group,
             endpoint.resource.version,
@@ -67,6 +72,8 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
         ),
         media,
         watcher,
+        ready: Some(ready),
+        opening,
         until: Box::pin(sleep_until(until)),
         first: true,
     };
@@ -92,6 +99,9 @@ struct Watch {
     place: (&'static str, &'static str, &'static str),
     media: Media,
     watcher: Watcher,
+    /// What there was when the watch began, until it is sent.
+    ready: Option<Result<Option<Event>, End>>,
+    opening: Opening,
     /// One timer for all events: setting one for each would cost more than finding it.
     until: Pin<Box<Sleep>>,
     /// Only the first table names its columns.
@@ -101,11 +111,17 @@ struct Watch {
 impl Watch {
     /// The next frame, and whether another may follow; none at the end of the stream.
     async fn next(&mut self) -> Option<(Bytes, bool)> {
-        let event = tokio::select! {
-            // First, or events without a pause would keep it open.
-            biased;
-            () = self.until.as_mut() => return None,
-            event = self.watcher.next() => event,
+        if self.opening.is_open() && self.until.deadline() <= Instant::now() {
+            return None;
+        }
+        let event = match self.initial().await {
+            Some(event) => event,
+            None => tokio::select! {
+                // First, or events without a pause would keep it open.
+                biased;
+                () = self.until.as_mut() => return None,
+                event = self.watcher.next() => event,
+            },
         };
         let server = self.server.clone();
         let (group, version, resource) = self.place;
@@ -119,6 +135,19 @@ impl Watch {
             Ok(frame) => Some((frame, true)),
             Err(failure) => Some((render::error_frame(&failure, self.media), false)),
         }
+    }
+
+    /// The next of the events that were there already; the watch has its place until all are sent.
+    async fn initial(&mut self) -> Option<Result<Event, End>> {
+        let ready = match self.ready.take() {
+            Some(ready) => ready,
+            None if self.opening.is_open() => self.watcher.try_next().await,
+            None => return None,
+        };
+        if let Ok(None) = ready {
+            self.opening.end();
+        }
+        ready.transpose()
     }
 
     fn frame(&mut self, endpoint: &Endpoint, event: Event) -> Result<Bytes, Failure> {

@@ -55,6 +55,11 @@ impl Daemon {
             .and_then(|l| l.local_addr())
             .unwrap()
             .port();
+        let more = more(&files);
+        // A file names all authorizers or none.
+        let roles = !more
+            .iter()
+            .any(|flag| flag.starts_with("--authorization-config="));
         let process = Command::new(env!("CARGO_BIN_EXE_kube-apiserver"))
             .args([
                 format!("--etcd-servers={}", etcd.url()),
@@ -68,10 +73,12 @@ impl Daemon {
                 "--bind-address=127.0.0.1".to_owned(),
                 "--advertise-address=10.1.2.3".to_owned(),
                 "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
-                "--authorization-mode=RBAC".to_owned(),
                 "--disable-admission-plugins=ServiceAccount".to_owned(),
             ])
-            .args(more(&files))
+            .args(roles.then_some("--authorization-mode=RBAC"))
+            .args(more)
+            // All the time its caches are compared with etcd.
+            .env("KUBE_WATCHCACHE_CONSISTENCY_CHECKER", "true")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()

@@ -2,11 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod access;
 mod audit;
+mod bearer;
+mod credentials;
 mod daemon;
 mod deletion;
 mod encryption;
+mod escalation;
+mod fairness;
+mod issuer;
 mod kinds;
+mod oidc;
+mod remote;
+mod serving;
+mod storage;
 mod streams;
 mod tokens;
 mod warnings;

@@ -28,7 +28,22 @@ impl Wire {
         Self::open(port, ca, None).await
     }
 
+    /// For a client of HTTP/2, as the administrator.
+    pub(crate) async fn http2(api: &Daemon) -> TlsStream<TcpStream> {
+        let (port, ca) = api.place();
+        Self::open_for("h2", port, ca, Some(&["system:masters"])).await
+    }
+
     async fn open(port: u16, ca: &Ca, groups: Option<&[&str]>) -> Self {
+        Self(Self::open_for("http/1.1", port, ca, groups).await)
+    }
+
+    async fn open_for(
+        protocol: &str,
+        port: u16,
+        ca: &Ca,
+        groups: Option<&[&str]>,
+    ) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap())
@@ -38,7 +53,7 @@ impl Wire {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots);
-        let config = match groups {
+        let mut config = match groups {
             None => builder.with_no_client_auth(),
             Some(groups) => {
                 let pair = ca.client("admin", groups);
@@ -47,10 +62,11 @@ impl Wire {
                 builder.with_client_auth_cert(vec![cert], key).unwrap()
             }
         };
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let connector = TlsConnector::from(Arc::new(config));
-        Self(connector.connect(name, stream).await.unwrap())
+        connector.connect(name, stream).await.unwrap()
     }
 
     /// Sends a request and reads the head of the answer: its lines in lower case.

@@ -74,6 +74,7 @@ pub(super) async fn token(server: &Server, node: &str, write: &Attributes<'_>) -
             audience,
             write.name,
         )
+        .await
     {
         return Ok(());
     }
@@ -84,7 +85,13 @@ pub(super) async fn token(server: &Server, node: &str, write: &Attributes<'_>) -
 }
 
 /// Whether the node's user may do this about an object in the namespace of the write.
-fn may(server: &Server, write: &Attributes<'_>, verb: &str, resource: &str, name: &str) -> bool {
+async fn may(
+    server: &Server,
+    write: &Attributes<'_>,
+    verb: &str,
+    resource: &str,
+    name: &str,
+) -> bool {
     let about = authz::Attributes::about(
         write.user,
         verb,
@@ -97,7 +104,7 @@ fn may(server: &Server, write: &Attributes<'_>, verb: &str, resource: &str, name
         name,
         ..about
     };
-    server.authorizers.decide(&asked) == Decision::Allow
+    server.authorizers.decide(&asked).await == Decision::Allow
 }
 
 /// Whether a pod projects a token for an audience, or has a volume whose driver wants one.
@@ -254,6 +261,7 @@ pub(super) async fn pod_certificate(
             &resource,
             asked,
         )
+        .await
     {
         return Ok(());
     }

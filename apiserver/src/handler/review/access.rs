@@ -16,21 +16,21 @@ use crate::chain::Exchange;
 use crate::status::Failure;
 
 /// May the user in the review do this.
-pub(super) fn subject(x: &Exchange, object: Value) -> Result<Value, Failure> {
+pub(super) async fn subject(x: &Exchange, object: Value) -> Result<Value, Failure> {
     let errors = problems(&object, Kind::Subject);
-    answer(x, object, "SubjectAccessReview", Kind::Subject, &errors)
+    answer(x, object, "SubjectAccessReview", Kind::Subject, &errors).await
 }
 
 /// The same, about one namespace.
-pub(super) fn local(x: &Exchange, object: Value) -> Result<Value, Failure> {
+pub(super) async fn local(x: &Exchange, object: Value) -> Result<Value, Failure> {
     let errors = problems(&object, Kind::Local);
-    answer(x, object, "LocalSubjectAccessReview", Kind::Local, &errors)
+    answer(x, object, "LocalSubjectAccessReview", Kind::Local, &errors).await
 }
 
 /// May whoever asks do this.
-pub(super) fn own(x: &Exchange, object: Value) -> Result<Value, Failure> {
+pub(super) async fn own(x: &Exchange, object: Value) -> Result<Value, Failure> {
     let errors = problems(&object, Kind::Own);
-    answer(x, object, "SelfSubjectAccessReview", Kind::Own, &errors)
+    answer(x, object, "SelfSubjectAccessReview", Kind::Own, &errors).await
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,7 +40,7 @@ pub(super) enum Kind {
     Own,
 }
 
-fn answer(
+async fn answer(
     x: &Exchange,
     object: Value,
     kind: &str,
@@ -56,7 +56,7 @@ fn answer(
     } else {
         user(spec)
     };
-    let status = decide(&x.server.authorizers, &user, spec);
+    let status = decide(&x.server.authorizers, &user, spec).await;
     Ok(with_status(object, status))
 }
 
@@ -77,7 +77,11 @@ fn user(spec: SubjectAccessReviewSpec<'_>) -> User {
     }
 }
 
-fn decide(authorizers: &Authorizers, user: &User, spec: SubjectAccessReviewSpec<'_>) -> Value {
+async fn decide(
+    authorizers: &Authorizers,
+    user: &User,
+    spec: SubjectAccessReviewSpec<'_>,
+) -> Value {
     let (mut fields, mut labels, mut ignored) = (String::new(), String::new(), Vec::new());
     if let Some(resource) = spec.resource_attributes() {
         let both = [
@@ -98,11 +102,13 @@ fn decide(authorizers: &Authorizers, user: &User, spec: SubjectAccessReviewSpec<
         (Some(resource), _) => about_resource(user, resource, &fields, &labels),
         (None, path) => about_path(user, path),
     };
-    let (decision, reason) = match authorizers.decide(&asked) {
-        Decision::Allow => ("allowed", authorizers.reason(&asked)),
+    let outcome = authorizers.explain(&asked).await;
+    let (decision, reason) = match outcome.decision {
+        Decision::Allow => ("allowed", outcome.reason),
         Decision::Deny(reason) => ("denied", reason),
         Decision::NoOpinion(reason) => ("", reason),
     };
+    let errors: Vec<String> = outcome.error.into_iter().chain(ignored).collect();
     let mut status = Value::object();
     status.set(&[n::ALLOWED], decision == "allowed");
     if decision == "denied" {
@@ -110,7 +116,7 @@ fn decide(authorizers: &Authorizers, user: &User, spec: SubjectAccessReviewSpec<
     }
     for (name, text) in [
         (n::REASON, reason),
-        (n::EVALUATION_ERROR, ignored.join("; ")),
+        (n::EVALUATION_ERROR, errors.join("; ")),
     ] {
         if !text.is_empty() {
             status.set(&[name], text);
