@@ -55,7 +55,10 @@ const OWN: &str = "navarch";
 
 /// What the node declares beyond its version: the features that this kubelet has
 /// (`k8s.io/component-helpers/nodedeclaredfeatures`).
-const DECLARED: &[&str] = &["ExtendWebSocketsToKubelet"];
+const DECLARED: &[&str] = &[
+    "ExtendWebSocketsToKubelet",
+    "RestartAllContainersOnContainerExits",
+];
 
 /// kubelet.
 pub struct Kubelet {
