@@ -42,8 +42,8 @@ pub use authenticate::{Authenticator, RequestHeader, SetupError, Unauthenticated
 pub use authorize::{Attributes, Authorizer, Decision, Resource};
 pub use endpoints::Endpoints;
 pub use health::{Health, Pending};
-pub use selfsigned::{Pair, self_signed};
 pub use pages::Pages;
+pub use selfsigned::{Pair, self_signed};
 pub use tls::{Identity, Sni, Tls};
 pub use user::User;
 pub use x509::{ClientCa, Untrusted};

@@ -324,11 +324,7 @@ impl Dedicated {
     }
 
     pub(crate) async fn version(&self) -> Result<Option<Version>, Error> {
-        let status = self
-            .member
-            .maintenance()
-            .status(pb::StatusRequest {})
-            .await;
+        let status = self.member.maintenance().status(pb::StatusRequest {}).await;
         match status.map_err(Error::from) {
             Ok(status) => Ok(Version::parse(&status.into_inner().version)),
             // Not every user may ask. Then nothing is assumed of it.

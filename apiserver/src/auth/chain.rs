@@ -102,11 +102,10 @@ impl Authenticators {
     async fn user(&self, x: &mut Exchange) -> Result<Option<User>, String> {
         let mut refused = None;
         // A certificate that is no proxy's may still be a user's.
-        if let Some(proxies) = &self.proxies {
-            match proxies.user(&x.connection, &x.headers) {
-                Ok(Some(user)) => return Ok(Some(user.authenticated())),
-                Ok(None) | Err(_) => {}
-            }
+        if let Some(proxies) = &self.proxies
+            && let Ok(Some(user)) = proxies.user(&x.connection, &x.headers)
+        {
+            return Ok(Some(user.authenticated()));
         }
         if let Some(certificates) = &self.certificates {
             match certificates.user(&x.connection) {

@@ -14,8 +14,9 @@ use store::{Collection, Store};
 use super::Storage;
 use crate::registry::Registry;
 
+type Read<T> = fn(&T) -> u64;
 /// A counter of something, by its name and help.
-type Counts<T> = (&'static str, &'static str, fn(&T) -> u64);
+type Counts<T> = (&'static str, &'static str, Read<T>);
 type Amounts<T> = (&'static str, &'static str, fn(&T) -> i64);
 
 const OF_COLLECTIONS: &[Counts<CollectionMetrics>] = &[
@@ -134,7 +135,7 @@ const OF_STORES: &[Counts<StoreMetrics>] = &[
 ];
 
 /// How checks of cache and etcd ended, in upstream's words.
-const CHECKS: &[(&str, fn(&CollectionMetrics) -> u64)] = &[
+const CHECKS: &[(&str, Read<CollectionMetrics>)] = &[
     ("success", |m| m.checks_equal.get()),
     ("failure", |m| m.checks_different.get()),
     ("error", |m| m.checks_failed.get()),

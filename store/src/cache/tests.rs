@@ -221,9 +221,7 @@ async fn first_objects_that_nobody_takes_are_let_go() {
     };
     let mut stalled = Watcher::open(&cache, query.clone()).await.unwrap();
     let mut slow = Watcher::open(&cache, query).await.unwrap();
-    let snapshot = Arc::downgrade(&Arc::clone(
-        cache.state.read().objects.get("a/q").unwrap(),
-    ));
+    let snapshot = Arc::downgrade(&Arc::clone(cache.state.read().objects.get("a/q").unwrap()));
     line.deliver(vec![put("/registry/pods/a/q", 8)], 8);
     step(&cache).await;
     cache.state.write().ring.reset(8);
@@ -233,10 +231,7 @@ async fn first_objects_that_nobody_takes_are_let_go() {
         assert!(matches!(event, Some(Event::Added(_))), "{event:?}");
         cache.trim();
     }
-    assert!(matches!(
-        stalled.try_next().await,
-        Err(crate::End::Expired)
-    ));
+    assert!(matches!(stalled.try_next().await, Err(crate::End::Expired)));
     assert_eq!(cache.metrics.watchers_stalled.get(), 1);
     drop(slow);
     assert!(

@@ -67,7 +67,7 @@ pub(super) fn on_value(
         }
         Check::Immutable if update => vec![Finding::change("field is immutable")],
         Check::Enum(values) => text.map_or_else(Vec::new, |text| enumeration(text, values)),
-        Check::Format(format) => text.map_or_else(Vec::new, |text| format(text)),
+        Check::Format(format) => text.map_or_else(Vec::new, format),
         Check::Unique(of) => unique(list(new), *of),
         Check::Union(members) => union(members, true, new, old, update),
         Check::AtMostOne(members) => union(members, false, new, old, update),
@@ -192,9 +192,9 @@ fn union(
 fn changed(changes: &[Change], set: Set, new: Option<&Value>, old: Option<&Value>) -> Vec<Finding> {
     let (is, was) = (set.is_set(new), set.is_set(old));
     let problem = |change: &Change| match change {
-        Change::NoSet if !was && is => Some("field cannot be set once created"),
-        Change::NoUnset if was && !is => Some("field cannot be cleared once set"),
-        Change::NoModify if was && is => Some("field cannot be modified once set"),
+        Change::Set if !was && is => Some("field cannot be set once created"),
+        Change::Unset if was && !is => Some("field cannot be cleared once set"),
+        Change::Modify if was && is => Some("field cannot be modified once set"),
         _ => None,
     };
     let problems = changes.iter().filter_map(problem);
@@ -206,15 +206,15 @@ fn moved(changes: &[Change], of: Match, new: &[Value], old: &[Value]) -> Vec<Fin
     let mut found = Vec::new();
     for change in changes {
         let (from, into, detail) = match change {
-            Change::NoAddItem => (new, old, "item may not be added"),
-            Change::NoRemoveItem => (old, new, "item may not be removed"),
+            Change::AddItem => (new, old, "item may not be added"),
+            Change::RemoveItem => (old, new, "item may not be removed"),
             _ => continue,
         };
         for (i, item) in from.iter().enumerate() {
             if !into.iter().any(|other| of.same(other, item)) {
                 let mut finding = Finding::new(Reason::Forbidden, String::new(), detail);
                 // What is gone has no place in the new list.
-                finding.index = (*change == Change::NoAddItem).then_some(i);
+                finding.index = (*change == Change::AddItem).then_some(i);
                 found.push(finding);
             }
         }

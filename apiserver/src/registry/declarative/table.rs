@@ -101,13 +101,14 @@ impl Set {
     }
 }
 
+/// What an update may not do.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Change {
-    NoSet,
-    NoUnset,
-    NoModify,
-    NoAddItem,
-    NoRemoveItem,
+    Set,
+    Unset,
+    Modify,
+    AddItem,
+    RemoveItem,
 }
 
 /// Which elements of two lists are the same.
@@ -331,11 +332,11 @@ fn member(word: &'static str) -> Member {
 fn changes(word: &str) -> Vec<Change> {
     word.split(',')
         .map(|change| match change {
-            "NoSet" => Change::NoSet,
-            "NoUnset" => Change::NoUnset,
-            "NoModify" => Change::NoModify,
-            "NoAddItem" => Change::NoAddItem,
-            "NoRemoveItem" => Change::NoRemoveItem,
+            "NoSet" => Change::Set,
+            "NoUnset" => Change::Unset,
+            "NoModify" => Change::Modify,
+            "NoAddItem" => Change::AddItem,
+            "NoRemoveItem" => Change::RemoveItem,
             other => unreadable(other),
         })
         .collect()

@@ -10,7 +10,7 @@ fn pki() -> (Ca, Pair) {
 
 fn trusting(api: &FakeApi, ca: &Ca) -> Client {
     let config = Config {
-        ca: Some(config::Source::Inline(ca.pem.clone().into_bytes())),
+        ca: Some(Source::Inline(ca.pem.clone().into_bytes())),
         ..api.config()
     };
     Client::new(config, "test", &api.tasks, &api.metrics).unwrap()
@@ -130,7 +130,7 @@ async fn only_a_write_that_the_server_did_not_begin_with_is_sent_again() {
     let (ca, pair) = pki();
     let tasks = Supervisor::current();
     let client = |url: &str| {
-        let ca = Some(config::Source::Inline(ca.pem.clone().into_bytes()));
+        let ca = Some(Source::Inline(ca.pem.clone().into_bytes()));
         let config = Config {
             ca,
             qps: -1.0,
@@ -225,8 +225,8 @@ async fn a_changed_client_certificate_is_used_by_a_new_connection() {
     );
     let (cert, key) = (files.write("crt", &old.cert), files.write("key", &old.key));
     let config = Config {
-        ca: Some(config::Source::File(files.write("ca.crt", &ca.pem))),
-        certificate: Some((config::Source::File(cert), config::Source::File(key))),
+        ca: Some(Source::File(files.write("ca.crt", &ca.pem))),
+        certificate: Some((Source::File(cert), Source::File(key))),
         qps: -1.0,
         ..Config::new(&url)
     };
@@ -259,7 +259,7 @@ async fn a_server_that_cannot_be_trusted_is_not_spoken_to() {
         "{said}"
     );
     let name = Config {
-        ca: Some(config::Source::Inline(ca.pem.clone().into_bytes())),
+        ca: Some(Source::Inline(ca.pem.clone().into_bytes())),
         server_name: Some("elsewhere".into()),
         ..api.config()
     };

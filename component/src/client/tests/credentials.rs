@@ -19,17 +19,17 @@ fn a_kubeconfig_holds_its_credentials_inline_or_beside_it() {
         "client-certificate-data: YQ==, client-key: /abs/key, tokenFile: tok, as: other, as-groups: [g]",
     )
     .unwrap();
-    assert_eq!(config.ca, Some(config::Source::File("/dir/ca.crt".into())));
+    assert_eq!(config.ca, Some(Source::File("/dir/ca.crt".into())));
     let (cert, key) = config.certificate.unwrap();
     assert_eq!(
         (cert, key),
         (
-            config::Source::Inline(b"a".to_vec()),
-            config::Source::File("/abs/key".into())
+            Source::Inline(b"a".to_vec()),
+            Source::File("/abs/key".into())
         )
     );
     assert!(
-        matches!(config.bearer, Some(config::Bearer::TokenFile(path)) if path.to_str() == Some("/dir/tok"))
+        matches!(config.bearer, Some(Bearer::TokenFile(path)) if path.to_str() == Some("/dir/tok"))
     );
     assert_eq!(
         (

@@ -100,7 +100,7 @@ fn problem(block: &pem::Block<'_>) -> Option<String> {
         return Some("has PEM block headers".into());
     }
     match X509Certificate::from_der(&block.contents) {
-        Ok((rest, certificate)) if rest.is_empty() => {
+        Ok(([], certificate)) => {
             (!certificate.is_ca()).then(|| "does not have the CA bit set".into())
         }
         _ => Some("does not parse as X.509".into()),

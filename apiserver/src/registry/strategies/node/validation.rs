@@ -281,10 +281,9 @@ pub(super) fn update(new: &Value, old: &Value, e: &mut Errors<'_>) {
         config_source(source, false, e);
     }
     if let Some(config) = node.status().config() {
-        for source in [config.assigned(), config.active(), config.last_known_good()] {
-            if let Some(source) = source {
-                config_source(source, true, e);
-            }
+        let sources = [config.assigned(), config.active(), config.last_known_good()];
+        for source in sources.into_iter().flatten() {
+            config_source(source, true, e);
         }
     }
     taints_of_spec(new, e);

@@ -48,11 +48,11 @@ pub(super) fn extended_claim(
         e.required(at.field(n::REQUEST_MAPPINGS), detail);
     }
     let find = |name: &str| {
-        let all = spec
+        let mut all = spec
             .init_containers()
             .iter()
             .chain(spec.containers().iter());
-        all.filter(|c| c.name() == name).last()
+        all.rfind(|c| c.name() == name)
     };
     let mut seen = HashSet::new();
     for mapping in mappings {

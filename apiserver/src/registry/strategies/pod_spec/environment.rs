@@ -128,11 +128,10 @@ fn value_from(e: &mut Errors<'_>, var: EnvVar<'_>) {
         given += 1;
         resource_selector(e, amount, at(amount), false);
     }
-    for key in [of(n::CONFIG_MAP_KEY_REF), of(n::SECRET_KEY_REF)] {
-        if let Some(key) = key {
-            given += 1;
-            key_selector(e, key);
-        }
+    let keys = [of(n::CONFIG_MAP_KEY_REF), of(n::SECRET_KEY_REF)];
+    for key in keys.into_iter().flatten() {
+        given += 1;
+        key_selector(e, key);
     }
     if let Some(file) = of(n::FILE_KEY_REF) {
         given += 1;

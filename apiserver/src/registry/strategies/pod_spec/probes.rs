@@ -89,11 +89,10 @@ const SIGNALS_OF_LINUX: [&str; 65] = [
 pub(super) fn of_container(e: &mut Errors<'_>, container: Container<'_>, spec: PodSpec<'_>) {
     let grace = spec.termination_grace_period_seconds();
     if let Some(lifecycle) = container.lifecycle() {
-        for hook in [lifecycle.post_start(), lifecycle.pre_stop()] {
-            if let Some(hook) = hook {
-                let actions = [Action::Exec, Action::Http, Action::Tcp, Action::Sleep];
-                handler(e, hook.node(), &actions, grace);
-            }
+        let hooks = [lifecycle.post_start(), lifecycle.pre_stop()];
+        for hook in hooks.into_iter().flatten() {
+            let actions = [Action::Exec, Action::Http, Action::Tcp, Action::Sleep];
+            handler(e, hook.node(), &actions, grace);
         }
         if let Some(signal) = lifecycle.stop_signal() {
             stop_signal(e, Spot::of(lifecycle).field(n::STOP_SIGNAL), signal, spec);

@@ -255,7 +255,7 @@ pub(super) fn capacity_update(new: &Value, old: &Value, e: &mut Errors<'_>) {
     let at = Spot::of(now);
     let topology = CSIStorageCapacity::MESSAGE.field(n::NODE_TOPOLOGY);
     if topology.is_some_and(|field| !alike_in(new, old, field)) {
-        let shown = now.node_topology().map(|t| Internal::of(t));
+        let shown = now.node_topology().map(Internal::of);
         let none = Internal(None, CSIStorageCapacity::MESSAGE);
         let shown = shown.unwrap_or(none);
         e.invalid(at.field(n::NODE_TOPOLOGY), shown, rules::IMMUTABLE);
