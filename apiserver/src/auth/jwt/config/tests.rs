@@ -222,7 +222,7 @@ fn mappings_and_rules_are_complete() {
     ] {
         assert_eq!(problems(&one("", more)), wanted);
     }
-    let twice = one("", "") + &one("", "").split_once("jwt:\n").unwrap().1;
+    let twice = one("", "") + one("", "").split_once("jwt:\n").unwrap().1;
     assert_eq!(
         problems(&twice),
         "jwt[1].issuer.url: Duplicate value: \"https://a.example\""

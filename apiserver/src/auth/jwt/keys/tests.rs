@@ -28,7 +28,7 @@ fn pkcs8(arguments: &str) -> PrivatePkcs8KeyDer<'static> {
 
 enum Signer {
     Rsa(Box<RsaKeyPair>),
-    Curve(EcdsaKeyPair, &'static str),
+    Curve(Box<EcdsaKeyPair>, &'static str),
 }
 
 impl Signer {
@@ -47,7 +47,7 @@ impl Signer {
         let key = pkcs8(&format!("-algorithm EC -pkeyopt ec_paramgen_curve:{name}"));
         let random = SystemRandom::new();
         let key = EcdsaKeyPair::from_pkcs8(signing, key.secret_pkcs8_der(), &random).unwrap();
-        Self::Curve(key, name)
+        Self::Curve(Box::new(key), name)
     }
 
     fn jwk(&self, id: &str) -> Value {

@@ -45,14 +45,14 @@ fn a_selector_selects_the_template_and_no_others() {
         (DAEMON_SETS, "daemonset"),
     ] {
         let other = r#""selector":{"matchLabels":{"a":"c"}}"#;
-        assert_eq!(resource.refused(&of(&[other, TEMPLATE])), [labels.clone()]);
+        assert_eq!(resource.refused(&of(&[other, TEMPLATE])), [labels.as_str()]);
         let empty = resource.refused(&of(&[r#""selector":{}"#, TEMPLATE]));
         let text =
             format!("spec.selector: Invalid value: {{}}: empty selector is invalid for {named}");
         assert_eq!(empty, [text]);
         let none = resource.refused(&of(&[TEMPLATE]));
         if named == "daemonset" {
-            assert_eq!(none, [labels.clone()]);
+            assert_eq!(none, [labels.as_str()]);
         } else {
             assert_eq!(
                 none,
