@@ -13,7 +13,6 @@
 mod api;
 pub mod check;
 mod fault;
-mod lines;
 mod load;
 mod observer;
 pub mod plan;

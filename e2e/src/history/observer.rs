@@ -16,10 +16,10 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
-use super::lines::Lines;
 use super::record::{Change, Gap, Object, Revision, Truth};
 use super::stored;
 use crate::bench::client::{Call, Connection, Error as ClientError};
+use crate::lines::Lines;
 
 /// Something is written all the time: a member that says nothing for this long is asked no more for now.
 const SILENCE: Duration = Duration::from_secs(2);

@@ -25,9 +25,9 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::lines::Lines;
 use crate::bench::client::{Call, Connection, Error as ClientError, JSON, in_background};
 use crate::cluster::Cluster;
+use crate::lines::Lines;
 use crate::registry;
 
 /// How it lies.

@@ -10,11 +10,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::api::{self, COLORS, Caller, Failure, World};
-use super::lines::Lines;
 use super::load::Phase;
 use super::random::Random;
 use super::record::{End, Event, Kind, Object, Page, Revision, Seen, Start, Want, What};
 use crate::bench::client::Call;
+use crate::lines::Lines;
 
 /// How long a watch may take in the end for what it still owes.
 const PATIENCE: Duration = Duration::from_secs(30);

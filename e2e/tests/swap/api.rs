@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use e2e::cluster::Cluster;
+use e2e::diff::resource::Resource;
+use e2e::diff::value::{list, text};
 use e2e::https::{Client, Request};
 use serde_json::{Value, json};
 
@@ -40,41 +42,6 @@ impl Answer {
         let Self { asked, status, .. } = &self;
         assert!((200..300).contains(status), "{asked}: {status} {text}");
         self.json()
-    }
-}
-
-/// A resource as discovery tells of it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Resource {
-    /// As `apps/v1`.
-    pub version: String,
-    pub name: String,
-    pub kind: String,
-    pub namespaced: bool,
-    pub verbs: Vec<String>,
-}
-
-impl Resource {
-    pub(super) fn group(&self) -> &str {
-        self.version.rsplit_once('/').map_or("", |(group, _)| group)
-    }
-
-    pub(super) fn can(&self, verb: &str) -> bool {
-        self.verbs.iter().any(|known| known == verb)
-    }
-
-    /// The path of the collection; of all namespaces without one.
-    pub(super) fn path(&self, namespace: Option<&str>) -> String {
-        let root = if self.group().is_empty() {
-            "/api"
-        } else {
-            "/apis"
-        };
-        let within = match namespace {
-            Some(namespace) if self.namespaced => format!("/namespaces/{namespace}"),
-            _ => String::new(),
-        };
-        format!("{root}/{}{within}/{}", self.version, self.name)
     }
 }
 
@@ -171,30 +138,12 @@ impl Api {
     /// Every resource of every version that is served.
     pub(super) fn resources(&self) -> Vec<Resource> {
         let groups = self.get("/apis").good();
-        let versions = list(&groups["groups"])
-            .iter()
-            .flat_map(|group| list(&group["versions"]))
-            .map(|version| format!("/apis/{}", text(&version["groupVersion"])));
-        let mut all = Vec::new();
-        for path in std::iter::once("/api/v1".to_owned()).chain(versions) {
-            let answer = self.get(&path).good();
-            let version = text(&answer["groupVersion"]);
-            // Those of a subresource are named after it.
-            let whole = |resource: &&Value| !text(&resource["name"]).contains('/');
-            all.extend(
-                list(&answer["resources"])
-                    .iter()
-                    .filter(whole)
-                    .map(|of| Resource {
-                        version: version.to_owned(),
-                        name: text(&of["name"]).to_owned(),
-                        kind: text(&of["kind"]).to_owned(),
-                        namespaced: of["namespaced"] == true,
-                        verbs: list(&of["verbs"]).iter().map(|v| text(v).into()).collect(),
-                    }),
-            );
-        }
-        all
+        let roots = Resource::versions(&groups).into_iter();
+        let roots = roots.map(|version| Resource::root(&version));
+        roots
+            .flat_map(|root| Resource::parse(&self.get(&root).good()))
+            .filter(Resource::is_whole)
+            .collect()
     }
 
     /// Every object, of kinds that are not written all the time.
@@ -229,51 +178,4 @@ pub(super) struct Inventory {
     pub kinds: BTreeSet<String>,
     /// By uid: kind and name.
     pub objects: BTreeMap<String, (String, String)>,
-}
-
-/// The members of a list; none where there is none.
-pub(super) fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-/// A text; empty where there is none.
-pub(super) fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-/// Where two values differ, by path, with both sides.
-pub(super) fn differences(ours: &Value, theirs: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    differ(ours, theirs, String::new(), &mut found);
-    found
-}
-
-fn differ(ours: &Value, theirs: &Value, path: String, found: &mut Vec<String>) {
-    match (ours, theirs) {
-        (Value::Object(a), Value::Object(b)) => {
-            let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-            for key in keys {
-                let path = format!("{path}.{key}");
-                match (a.get(key), b.get(key)) {
-                    (Some(a), Some(b)) => differ(a, b, path, found),
-                    (a, b) => found.push(format!("{path}: {} | {}", short(a), short(b))),
-                }
-            }
-        }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            for (index, (a, b)) in a.iter().zip(b).enumerate() {
-                differ(a, b, format!("{path}[{index}]"), found);
-            }
-        }
-        _ if ours == theirs => {}
-        (a, b) => found.push(format!("{path}: {} | {}", short(Some(a)), short(Some(b)))),
-    }
-}
-
-/// The beginning of a value.
-fn short(value: Option<&Value>) -> String {
-    value.map_or_else(
-        || "none".to_owned(),
-        |value| value.to_string().chars().take(80).collect(),
-    )
 }

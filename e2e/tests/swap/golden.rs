@@ -4,43 +4,33 @@
 //! each is set.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use e2e::command;
+use e2e::diff::etcd::Etcd;
+use e2e::diff::golden::{self, Golden, NEW_NAME};
+use e2e::diff::known::Difference;
+use e2e::diff::resource::Resource;
+use e2e::diff::samples::{self, Sample};
+use e2e::diff::value::text;
 use e2e::workshop::Workshop;
-use serde_json::Value;
 
-use super::api::{Api, PROTOBUF, Resource, differences, text};
-use super::etcd::Etcd;
-use super::known::{Difference, judge};
-use super::samples::{self, Sample};
-use super::storage::{first_difference, live_twice, two};
+use super::api::{Api, PROTOBUF};
+use super::known::judge;
+use super::storage::{differences, live_twice, stored_differences, two};
 
 /// What every golden object calls itself.
 const NAME: &str = "nameValue";
 const NAMESPACE: &str = "namespaceValue";
-/// What they are called when they are created.
-const NEW_NAME: &str = "name-value";
-
-/// A golden object's file: `HEAD/apps.v1.Deployment.pb`.
-struct Golden {
-    release: String,
-    /// As `apps.v1`.
-    version: String,
-    kind: String,
-    path: PathBuf,
-}
 
 #[test]
 fn what_any_release_wrote_is_read_alike() {
     let (fixture, ours, theirs) = two("golden");
-    let etcd = Etcd::of(&fixture.cluster);
+    let etcd = Etcd::of(&fixture.cluster).unwrap();
     let workshop = Workshop::new("dev");
-    let samples = samples::read(&workshop.upstream_tree().unwrap());
+    let samples = samples::read(&workshop.upstream_tree().unwrap()).unwrap();
     let served = theirs.resources();
     let mut report = Vec::new();
     let mut read = 0;
-    for golden in all(&testdata(workshop.root())) {
+    for golden in golden::all(&workshop).unwrap() {
         let Some((resource, sample)) = stored(&golden, &served, &samples) else {
             continue; // not a kind that is stored, or not served
         };
@@ -50,10 +40,10 @@ fn what_any_release_wrote_is_read_alike() {
             String::new()
         };
         let key = format!("{}{within}{NAME}", sample.prefix());
-        etcd.put(&key, &fs::read(&golden.path).unwrap());
+        etcd.put(&key, &fs::read(&golden.path).unwrap()).unwrap();
         let path = format!("{}/{NAME}", resource.path(Some(NAMESPACE)));
         let found = compare(&ours, &theirs, &path, &mut read);
-        etcd.delete(&key);
+        etcd.delete(&key).unwrap();
         report.extend(found.into_iter().map(|what| Difference {
             kind: format!("{}/{}", resource.group(), golden.kind),
             what: format!("{} {}: {what}", golden.release, golden.version),
@@ -66,21 +56,14 @@ fn what_any_release_wrote_is_read_alike() {
 #[test]
 fn what_any_release_wrote_is_created_or_refused_alike() {
     let (fixture, ours, theirs) = two("golden-created");
-    let etcd = Etcd::of(&fixture.cluster);
+    let etcd = Etcd::of(&fixture.cluster).unwrap();
     let workshop = Workshop::new("dev");
-    let samples = samples::read(&workshop.upstream_tree().unwrap());
+    let samples = samples::read(&workshop.upstream_tree().unwrap()).unwrap();
     let served = theirs.resources();
     let mut report = Vec::new();
     let mut asked = 0;
-    for golden in all(&testdata(workshop.root())) {
-        let version = golden
-            .version
-            .strip_prefix("core.")
-            .unwrap_or(&golden.version);
-        let version = match version.rsplit_once('.') {
-            Some((group, version)) => format!("{group}/{version}"),
-            None => version.to_owned(),
-        };
+    for golden in golden::all(&workshop).unwrap() {
+        let version = golden.group_version();
         let Some((_, stored)) = stored(&golden, &served, &samples) else {
             continue;
         };
@@ -88,7 +71,6 @@ fn what_any_release_wrote_is_created_or_refused_alike() {
         let Some(resource) = served.iter().find(named).filter(|of| of.can("create")) else {
             continue; // not served in this version
         };
-        let text = fs::read(golden.path.with_extension("json")).unwrap();
         let within = if resource.namespaced {
             format!("{}/", samples::NAMESPACE)
         } else {
@@ -98,7 +80,7 @@ fn what_any_release_wrote_is_created_or_refused_alike() {
             version,
             resource: resource.name.clone(),
             namespaced: resource.namespaced,
-            object: as_new(serde_json::from_slice(&text).unwrap()),
+            object: golden.as_new().unwrap(),
             status: None,
             key: format!("{}{within}{NEW_NAME}", stored.prefix()),
         };
@@ -111,16 +93,6 @@ fn what_any_release_wrote_is_created_or_refused_alike() {
     }
     assert!(asked > 200, "{asked} objects were created or refused");
     judge("created", &report, include_str!("known/created.tsv"));
-}
-
-/// The object without what only a server writes, under a name that can be had.
-fn as_new(mut object: Value) -> Value {
-    let meta = &object["metadata"];
-    let kept = ["labels", "annotations"].map(|field| (field.to_owned(), meta[field].clone()));
-    let mut meta: serde_json::Map<String, Value> = kept.into_iter().collect();
-    meta.insert("name".to_owned(), NEW_NAME.into());
-    object["metadata"] = meta.into();
-    object
 }
 
 /// Reads the object at `path` from both servers in both forms, and counts it if it can be read.
@@ -141,8 +113,8 @@ fn compare(ours: &Api, theirs: &Api, path: &str, read: &mut usize) -> Vec<String
         return found;
     }
     let [a, b] = [ours, theirs].map(|api| api.get_as(path, PROTOBUF).body);
-    let told = (a != b).then(|| format!("protobuf {}", first_difference(&a, &b)));
-    told.into_iter().collect()
+    let told = stored_differences(&a, &b).into_iter();
+    told.map(|told| format!("protobuf {told}")).collect()
 }
 
 /// How the object is asked for, and where it is stored.
@@ -151,8 +123,7 @@ fn stored<'a>(
     served: &'a [Resource],
     samples: &'a [Sample],
 ) -> Option<(&'a Resource, &'a Sample)> {
-    let (group, _) = golden.version.rsplit_once('.').unwrap_or(("core", ""));
-    let group = if group == "core" { "" } else { group };
+    let group = golden.group();
     let resource = served
         .iter()
         .find(|of| of.group() == group && of.kind == golden.kind && of.can("get"))?;
@@ -160,52 +131,4 @@ fn stored<'a>(
         .iter()
         .find(|sample| sample.group() == group && sample.resource == resource.name)?;
     Some((resource, sample))
-}
-
-/// The test data of the API module that `hack/go` pins.
-fn testdata(root: &Path) -> PathBuf {
-    let module = root.join("hack/go/kubernetes");
-    let args = ["list", "-m", "-f", "{{.Dir}}", "k8s.io/api"];
-    let dir = command::run_in(&module, "go", &args).unwrap();
-    Path::new(dir.trim()).join("testdata")
-}
-
-fn all(testdata: &Path) -> Vec<Golden> {
-    let mut all = Vec::new();
-    for release in fs::read_dir(testdata).unwrap().flatten() {
-        if !release.path().is_dir() {
-            continue;
-        }
-        for file in fs::read_dir(release.path()).unwrap().flatten() {
-            let name = file.file_name().into_string().unwrap();
-            let Some(stem) = name.strip_suffix(".pb") else {
-                continue;
-            };
-            let Some((version, kind)) = stem.rsplit_once('.') else {
-                continue;
-            };
-            // What an older release's object became on its way through this one.
-            if kind.ends_with("after_roundtrip") {
-                continue;
-            }
-            all.push(Golden {
-                release: release.file_name().into_string().unwrap(),
-                version: version.to_owned(),
-                kind: kind.to_owned(),
-                path: file.path(),
-            });
-        }
-    }
-    all.sort_by(|a, b| a.path.cmp(&b.path));
-    all
-}
-
-#[test]
-fn differences_are_told_by_path() {
-    let a: Value = serde_json::json!({"a": [1, {"b": 2}], "c": 1});
-    let b: Value = serde_json::json!({"a": [1, {"b": 3}], "d": null});
-    assert_eq!(
-        differences(&a, &b),
-        [".a[1].b: 2 | 3", ".c: 1 | none", ".d: none | null"]
-    );
 }

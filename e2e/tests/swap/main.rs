@@ -7,7 +7,6 @@
 mod api;
 mod both;
 mod daemons;
-mod etcd;
 #[allow(dead_code, reason = "each program of tests has a use for a part")]
 #[path = "../cluster/fixture.rs"]
 mod fixture;
@@ -17,6 +16,5 @@ mod kubelet;
 #[allow(dead_code, reason = "each program of tests has a use for a part")]
 #[path = "../cluster/load.rs"]
 mod load;
-mod samples;
 mod several;
 mod storage;

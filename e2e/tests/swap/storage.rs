@@ -4,23 +4,26 @@
 //! have in common is masked where it stands, and nothing else: the uid, and times that are of the moment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use e2e::cluster::{Cluster, Daemon, Spec, Upstream};
+use e2e::diff::etcd::Etcd;
+use e2e::diff::known::Difference;
+use e2e::diff::mask::Mask;
+use e2e::diff::resource::Resource;
+use e2e::diff::samples::{self, NAMESPACE, Sample};
+use e2e::diff::value::{self, list, text};
+use e2e::diff::wire;
 use e2e::progress::Progress;
 use e2e::workshop::Workshop;
 use serde_json::{Value, json};
 
-use super::api::{Answer, Api, Resource, differences, list, text};
-use super::etcd::Etcd;
+use super::api::{Answer, Api};
 use super::fixture::Fixture;
-use super::known::{Difference, judge};
-use super::samples::{self, NAMESPACE, Sample};
+use super::known::judge;
 
 /// The second API server's host, which runs upstream's.
 pub(super) const THEIRS: &str = "control-plane-2";
-
-/// Seconds within which an object lives.
-const MOMENT: u64 = 300;
 
 impl Fixture {
     /// etcd and API servers alone: nobody else writes.
@@ -54,12 +57,12 @@ pub(super) fn two(name: &str) -> (Fixture, Api, Api) {
 #[test]
 fn every_kind_is_stored_as_upstream_stores_it() {
     let (fixture, ours, theirs) = two("storage");
-    let etcd = Etcd::of(&fixture.cluster);
+    let etcd = Etcd::of(&fixture.cluster).unwrap();
     let tree = Workshop::new("dev").upstream_tree().unwrap();
     let served: Vec<Resource> = theirs.resources();
     let mut report = Vec::new();
     let mut compared = 0;
-    for mut sample in samples::read(&tree) {
+    for mut sample in samples::read(&tree).unwrap() {
         let named = |of: &&Resource| of.version == sample.version && of.name == sample.resource;
         let Some(resource) = served.iter().find(named) else {
             continue; // not served unless asked for
@@ -95,7 +98,7 @@ pub(super) fn live_twice(
 ) -> Vec<String> {
     let both = [(ours, theirs), (theirs, ours)];
     let [a, b] = both.map(|(creator, other)| live(etcd, creator, other, resource, sample));
-    compare(&a, &b)
+    compare(&a, &b, &sample.object)
 }
 
 /// One state of an object: what a step was answered, and what etcd has then.
@@ -146,14 +149,17 @@ fn live(
         }
         creator.delete(&own);
         // Those that finalizers hold would wait for a controller.
-        etcd.delete(&sample.key);
+        etcd.delete(&sample.key).unwrap();
     }
     steps
 }
 
 /// What is different between the lives of an object that ours created and of one that upstream's did: each part once,
 /// and how it is stored where the answers are the same.
-fn compare(ours: &[Step], theirs: &[Step]) -> Vec<String> {
+fn compare(ours: &[Step], theirs: &[Step], sent: &Value) -> Vec<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let mask = Mask::new(Vec::new(), now.as_secs());
+    let sent = sent.to_string();
     let mut parts = BTreeSet::new();
     let mut found = Vec::new();
     for (ours, theirs) in ours.iter().zip(theirs) {
@@ -163,14 +169,16 @@ fn compare(ours: &[Step], theirs: &[Step]) -> Vec<String> {
             found.push(format!("{what}: {} | {}", say(ours), say(theirs)));
             return found;
         }
-        let answers = [ours, theirs].map(|step| comparable(&step.answer));
+        let answers = [ours, theirs].map(|step| comparable(&step.answer, &mask, &sent));
         let told = differences(&answers[0], &answers[1]);
-        let [a, b] = [ours, theirs].map(|step| {
-            let stored = step.stored.clone().unwrap_or_default();
-            mask(stored, &step.answer)
-        });
-        if told.is_empty() && a != b {
-            found.push(format!("{what}: stored {}", first_difference(&a, &b)));
+        if told.is_empty() {
+            let [a, b] = [ours, theirs].map(|step| {
+                let mut stored = wire::value(step.stored.as_deref().unwrap_or_default());
+                mask.value(&mut stored, &sent);
+                stored
+            });
+            let stored = differences(&a, &b).into_iter();
+            found.extend(stored.map(|told| format!("{what}: stored {told}")));
         }
         let new = told.into_iter().filter(|path| parts.insert(path.clone()));
         found.extend(new.map(|path| format!("{what}: {path}")));
@@ -182,7 +190,7 @@ fn compare(ours: &[Step], theirs: &[Step]) -> Vec<String> {
 }
 
 /// An answer without what no two creations have in common. Of a refusal, what clients act on: the words are free.
-fn comparable(answer: &Value) -> Value {
+fn comparable(answer: &Value, mask: &Mask, sent: &str) -> Value {
     if answer["kind"] == "Status" {
         let cause = |cause: &Value| format!("{} {}", text(&cause["field"]), text(&cause["reason"]));
         let causes = list(&answer["details"]["causes"]).iter().map(cause);
@@ -190,126 +198,17 @@ fn comparable(answer: &Value) -> Value {
         return json!({"reason": answer["reason"], "causes": causes});
     }
     let mut answer = answer.clone();
-    let Some(meta) = answer["metadata"].as_object_mut() else {
-        return answer;
-    };
-    let uid = meta.get("uid").map(|uid| text(uid).to_owned());
-    for name in ["uid", "resourceVersion"] {
-        if let Some(value) = meta.get_mut(name) {
-            *value = "masked".into();
-        }
-    }
-    let mut text = answer.to_string();
-    // Some kinds have the uid in labels and selectors as well.
-    for secret in moments(&answer).into_iter().chain(uid) {
-        if !secret.is_empty() {
-            text = text.replace(&secret, "masked");
-        }
-    }
-    serde_json::from_str(&text).unwrap()
+    mask.value(&mut answer, sent);
+    answer
 }
 
-/// The times in an answer that are of about the moment when the object was created: the server's clock, not the object's.
-fn moments(answer: &Value) -> BTreeSet<String> {
-    let created = unix(text(&answer["metadata"]["creationTimestamp"]));
-    let mut found = BTreeSet::new();
-    let mut left = vec![answer];
-    while let (Some(value), Some(created)) = (left.pop(), created) {
-        match value {
-            Value::Object(fields) => left.extend(fields.values()),
-            Value::Array(items) => left.extend(items),
-            Value::String(time) if unix(time).is_some_and(|at| at.abs_diff(created) <= MOMENT) => {
-                found.insert(time.clone());
-            }
-            _ => {}
-        }
-    }
-    found
+/// Where two values differ, each place as a line.
+pub(super) fn differences(ours: &Value, theirs: &Value) -> Vec<String> {
+    let all = value::differences(ours, theirs).into_iter();
+    all.map(|told| told.to_string()).collect()
 }
 
-/// Overwrites the uid and the times of the moment in a stored value, in place.
-fn mask(mut stored: Vec<u8>, answer: &Value) -> Vec<u8> {
-    let mut secrets = vec![text(&answer["metadata"]["uid"]).as_bytes().to_vec()];
-    for time in moments(answer) {
-        secrets.extend(unix(&time).map(seconds));
-        secrets.push(time.into_bytes());
-    }
-    for secret in secrets.iter().filter(|secret| secret.len() > 4) {
-        let mut at = 0;
-        while let Some(found) = find(&stored[at..], secret) {
-            let start = at + found;
-            stored[start..start + secret.len()].fill(b'*');
-            at = start + secret.len();
-        }
-    }
-    stored
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|part| part == needle)
-}
-
-/// A time as protobuf has it: field 1 with the seconds since 1970.
-fn seconds(time: u64) -> Vec<u8> {
-    let mut left = time;
-    let mut bytes = vec![0x08];
-    while left >= 0x80 {
-        bytes.push(left as u8 | 0x80);
-        left >>= 7;
-    }
-    bytes.push(left as u8);
-    bytes
-}
-
-/// Seconds since 1970 of `2026-01-02T03:04:05Z` (the civil calendar, by years that begin in March).
-fn unix(time: &str) -> Option<u64> {
-    let shape = time.len() == 20 && time.is_ascii() && time.ends_with('Z');
-    let number = |from: usize, to: usize| time.get(from..to)?.parse::<u64>().ok();
-    let [year, month, day] = [number(0, 4)?, number(5, 7)?, number(8, 10)?];
-    let [hour, minute, second] = [number(11, 13)?, number(14, 16)?, number(17, 19)?];
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let of_year = (153 * month + 2) / 5 + day - 1;
-    let days = (365 * year + year / 4 - year / 100 + year / 400 + of_year).checked_sub(719_468)?;
-    shape.then_some(((days * 24 + hour) * 60 + minute) * 60 + second)
-}
-
-/// Where two values part, with some bytes of both.
-pub(super) fn first_difference(a: &[u8], b: &[u8]) -> String {
-    let at = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-    let from = at.saturating_sub(12);
-    let show = |bytes: &[u8]| {
-        let part = &bytes[from.min(bytes.len())..(at + 20).min(bytes.len())];
-        part.escape_ascii().to_string()
-    };
-    format!(
-        "at {at} of {} and {}: {} | {}",
-        a.len(),
-        b.len(),
-        show(a),
-        show(b)
-    )
-}
-
-#[test]
-fn times_are_masked_in_both_forms_and_nothing_else() {
-    assert_eq!(unix("2026-11-29T03:44:54Z"), Some(1_795_923_894));
-    assert_eq!(unix("2024-02-29T00:00:00Z"), Some(1_709_164_800));
-    assert_eq!(unix("nothing of a date at"), None);
-    let answer =
-        json!({"metadata": {"creationTimestamp": "2024-02-29T00:00:00Z", "uid": "1-2-3-4-5"}});
-    let json = br#"{"uid":"1-2-3-4-5","at":"2024-02-29T00:00:00Z","b":1}"#.to_vec();
-    assert_eq!(
-        mask(json, &answer).escape_ascii().to_string(),
-        r#"{\"uid\":\"*********\",\"at\":\"********************\",\"b\":1}"#
-    );
-    let mut protobuf = vec![0x42, 0x08];
-    protobuf.extend(seconds(1_709_164_800));
-    protobuf.extend([0x10, 0x00, 0x4a]);
-    assert_eq!(mask(protobuf, &answer), b"\x42\x08******\x10\x00\x4a");
+/// Where two stored objects, or two bodies in protobuf, differ.
+pub(super) fn stored_differences(ours: &[u8], theirs: &[u8]) -> Vec<String> {
+    differences(&wire::value(ours), &wire::value(theirs))
 }

@@ -1,11 +1,11 @@
 //! Cuts a stream of bytes into lines.
 
 #[derive(Default)]
-pub(super) struct Lines(Vec<u8>);
+pub(crate) struct Lines(Vec<u8>);
 
 impl Lines {
     /// The lines that these bytes complete, without their ends.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         self.0.extend_from_slice(bytes);
         let mut lines = Vec::new();
         let mut start = 0;

@@ -1,0 +1,135 @@
+//! Upstream's answers, kept: lines of JSON, compressed. Each has the case as well, so that nothing of upstream's is needed to
+//! compare with them.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::case::Case;
+use super::seen::Seen;
+use crate::files;
+
+/// Requests that are compared in a minute on a machine with two cores: what `--part` counts with.
+const A_MINUTE: usize = 5000;
+
+#[derive(thiserror::Error, Debug)]
+pub enum Error {
+    #[error(transparent)]
+    File(#[from] files::Error),
+    #[error("{path}: line {line} is no recorded case")]
+    Malformed { path: String, line: usize },
+}
+
+/// A case and what upstream answered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recorded {
+    pub case: Case,
+    pub seen: Vec<Seen>,
+}
+
+/// Writes the file whole or not at all.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write(path: &Path, all: &[Recorded]) -> Result<(), Error> {
+    let part = path.with_extension("part");
+    let failed = files::cannot("write", &part);
+    let file = BufWriter::new(File::create(&part).map_err(failed)?);
+    let mut out = GzEncoder::new(file, Compression::best());
+    for recorded in all {
+        serde_json::to_writer(&mut out, recorded).map_err(|error| failed(error.into()))?;
+        out.write_all(b"\n").map_err(failed)?;
+    }
+    out.finish()
+        .and_then(|mut file| file.flush())
+        .map_err(failed)?;
+    Ok(fs::rename(&part, path).map_err(files::cannot("write", path))?)
+}
+
+/// # Errors
+/// If there is no such file, or another one.
+pub fn read(path: &Path) -> Result<Vec<Recorded>, Error> {
+    let failed = files::cannot("read", path);
+    let file = File::open(path).map_err(failed)?;
+    let lines = BufReader::new(GzDecoder::new(BufReader::new(file))).lines();
+    let mut all = Vec::new();
+    for (index, line) in lines.enumerate() {
+        let recorded = serde_json::from_str(&line.map_err(failed)?);
+        all.push(recorded.map_err(|_| Error::Malformed {
+            path: path.display().to_string(),
+            line: index + 1,
+        })?);
+    }
+    Ok(all)
+}
+
+/// Cases to run, and upstream's answers to them by their names.
+pub fn split(all: Vec<Recorded>) -> (Vec<Case>, BTreeMap<String, Vec<Seen>>) {
+    let pair = |recorded: Recorded| {
+        let name = recorded.case.name.clone();
+        (recorded.case, (name, recorded.seen))
+    };
+    all.into_iter().map(pair).unzip()
+}
+
+/// As many cases as fit in these minutes: the same ones every time, of every area.
+pub fn part(mut cases: Vec<Case>, minutes: usize) -> Vec<Case> {
+    cases.sort_by_cached_key(|case| Sha256::digest(&case.name).to_vec());
+    let mut left = minutes * A_MINUTE;
+    cases.retain(|case| {
+        let fits = case.steps.len() <= left;
+        if fits {
+            left -= case.steps.len();
+        }
+        fits
+    });
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diff::case::Step;
+
+    fn recorded(name: &str, requests: usize) -> Recorded {
+        Recorded {
+            case: Case {
+                name: name.to_owned(),
+                steps: vec![Step::get("/a", "b"); requests],
+                ..Case::default()
+            },
+            seen: vec![Seen::default(); requests],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("all.gz");
+        write(&path, &[recorded("a", 1), recorded("b", 2)]).unwrap();
+        let (cases, seen) = split(read(&path).unwrap());
+        assert_eq!((cases.len(), &*cases[1].name, seen["b"].len()), (2, "b", 2));
+        fs::write(&path, "no").unwrap();
+        assert!(read(&path).is_err());
+    }
+
+    #[test]
+    fn a_part_is_bounded_and_the_same_every_time() {
+        let all = || {
+            (0..10)
+                .map(|n| recorded(&n.to_string(), A_MINUTE / 4).case)
+                .collect::<Vec<_>>()
+        };
+        let names = |cases: Vec<Case>| cases.into_iter().map(|case| case.name).collect::<Vec<_>>();
+        let part_of = names(part(all(), 1));
+        assert_eq!(part_of.len(), 4);
+        assert_eq!(part_of, names(part(all().into_iter().rev().collect(), 1)));
+    }
+}
