@@ -18,8 +18,9 @@ pub struct Suspect {
     pub reason: String,
 }
 
-/// Runs the one test that `pattern` matches with ours, with upstream's, and with each component exchanged; each time on
-/// a fresh cluster. Tells each as it is known, and writes a single culprit to the scoreboard.
+/// Runs the one test that is called `pattern`, or matches it as an expression of Go's: with ours, with upstream's, and with
+/// each component exchanged; each time on a fresh cluster. Tells each as it is known, and writes a single culprit to the
+/// scoreboard.
 pub fn blame(
     workshop: &Workshop,
     options: &Options,
@@ -31,7 +32,12 @@ pub fn blame(
     let suite = Suite::new(&workshop.tools());
     let dir = options.dir.join("run");
     run::make_dir(&dir)?;
-    let tests = suite.tests(Some(pattern), &dir)?;
+    // A name as the scoreboard has it is no expression: it is full of brackets.
+    let tests = if suite.tests(None, &dir)?.contains(pattern) {
+        BTreeSet::from([pattern.to_owned()])
+    } else {
+        suite.tests(Some(pattern), &dir)?
+    };
     let test = match tests.len() {
         0 => return Err(Error::NoSuchTest(pattern.to_owned())),
         1 => tests.first().cloned().unwrap_or_default(),
