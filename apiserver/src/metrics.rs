@@ -46,25 +46,22 @@ impl Requests {
     #[must_use]
     pub fn register(metrics: &Metrics, control: &FlowControl) -> Self {
         let families = Families {
-            total: Family::default(),
-            duration: Family::new_with_constructor(SECONDS),
-            long_running: Family::default(),
+            total: metrics.registered(
+                "apiserver_request_total",
+                "Requests by verb, resource, scope and code",
+                Family::default(),
+            ),
+            duration: metrics.registered(
+                "apiserver_request_duration_seconds",
+                "How long requests took until they were answered; long-running ones until they ended",
+                Family::new_with_constructor(SECONDS),
+            ),
+            long_running: metrics.registered(
+                "apiserver_longrunning_requests",
+                "Watches and streams that are open",
+                Family::default(),
+            ),
         };
-        metrics.register(
-            "apiserver_request_total",
-            "Requests by verb, resource, scope and code",
-            families.total.clone(),
-        );
-        metrics.register(
-            "apiserver_request_duration_seconds",
-            "How long requests took until they were answered; long-running ones until they ended",
-            families.duration.clone(),
-        );
-        metrics.register(
-            "apiserver_longrunning_requests",
-            "Watches and streams that are open",
-            families.long_running.clone(),
-        );
         register_in_flight(metrics, control);
         Self {
             families: Arc::new(families),
@@ -103,16 +100,15 @@ impl Requests {
 }
 
 fn register_in_flight(metrics: &Metrics, control: &FlowControl) {
-    let (executing, waiting) = (Gauges::<1>::default(), Gauges::<1>::default());
-    metrics.register(
+    let executing = metrics.registered(
         "apiserver_current_inflight_requests",
         "Requests that are worked on, by kind",
-        executing.clone(),
+        Gauges::<1>::default(),
     );
-    metrics.register(
+    let waiting = metrics.registered(
         "apiserver_current_inqueue_requests",
         "Requests that wait for their turn, by kind",
-        waiting.clone(),
+        Gauges::<1>::default(),
     );
     let in_flight = control.in_flight();
     metrics.before_scrape(move || {

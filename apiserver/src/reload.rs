@@ -80,31 +80,27 @@ struct Reloads {
 
 impl Reloads {
     fn register(metrics: &Metrics, subsystem: &str, server: &str) -> Self {
-        let this = Self {
+        let name = |what: &str| format!("apiserver_{subsystem}_{what}");
+        Self {
             subsystem: subsystem.to_owned(),
             server: hash(server),
-            total: Family::default(),
-            last: Family::default(),
-            info: Family::default(),
+            total: metrics.registered(
+                &name("automatic_reloads_total"),
+                "Reloads of the configuration after its file changed",
+                Family::default(),
+            ),
+            last: metrics.registered(
+                &name("automatic_reload_last_timestamp_seconds"),
+                "When the configuration was last reloaded",
+                Family::default(),
+            ),
+            info: metrics.registered(
+                &name("last_config_info"),
+                "The configuration in use, by its hash",
+                Family::default(),
+            ),
             used: Mutex::new(None),
-        };
-        let name = |what: &str| format!("apiserver_{subsystem}_{what}");
-        metrics.register(
-            &name("automatic_reloads_total"),
-            "Reloads of the configuration after its file changed",
-            this.total.clone(),
-        );
-        metrics.register(
-            &name("automatic_reload_last_timestamp_seconds"),
-            "When the configuration was last reloaded",
-            this.last.clone(),
-        );
-        metrics.register(
-            &name("last_config_info"),
-            "The configuration in use, by its hash",
-            this.info.clone(),
-        );
-        this
+        }
     }
 
     fn done(&self, status: &str) {

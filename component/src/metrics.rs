@@ -127,6 +127,12 @@ impl Metrics {
         }
     }
 
+    /// [`Metrics::register`] for a metric that is made for it: gives it back to whoever counts.
+    pub fn registered<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
+        self.register(name, help, metric.clone());
+        metric
+    }
+
     /// Registers metrics that are made when they are asked for.
     pub fn register_collector(&self, collector: impl Collector) {
         self.inner

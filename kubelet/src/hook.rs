@@ -42,23 +42,20 @@ pub struct Hooked<'a> {
 
 impl Hooks {
     pub fn new(recorder: Recorder, metrics: &Metrics) -> Self {
-        let hooks = Self {
+        Self {
             recorder,
             tls: web::Tls::new(),
-            fallbacks: Counter::default(),
-            cut_short: Counter::default(),
-        };
-        metrics.register(
-            "kubelet_lifecycle_handler_http_fallbacks_total",
-            "The number of times lifecycle handlers successfully fell back to http from https",
-            hooks.fallbacks.clone(),
-        );
-        metrics.register(
-            "kubelet_sleep_action_terminated_early_total",
-            "The number of times lifecycle sleep handler got terminated before it finishes",
-            hooks.cut_short.clone(),
-        );
-        hooks
+            fallbacks: metrics.registered(
+                "kubelet_lifecycle_handler_http_fallbacks_total",
+                "The number of times lifecycle handlers successfully fell back to http from https",
+                Counter::default(),
+            ),
+            cut_short: metrics.registered(
+                "kubelet_sleep_action_terminated_early_total",
+                "The number of times lifecycle sleep handler got terminated before it finishes",
+                Counter::default(),
+            ),
+        }
     }
 
     /// Runs the `postStart` hook of a container that was started, if it has one.

@@ -7,7 +7,7 @@ use prometheus_client::metrics::family::Family;
 use super::policy::Level;
 
 /// Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Counters {
     events: Counter,
     errors: Family<[(&'static str, &'static str); 1], Counter>,
@@ -17,28 +17,28 @@ pub(super) struct Counters {
 
 impl Counters {
     pub(super) fn register(metrics: &Metrics) -> Self {
-        let counters = Self::default();
-        metrics.register(
-            "apiserver_audit_event_total",
-            "Audit events that were generated and sent to the backend",
-            counters.events.clone(),
-        );
-        metrics.register(
-            "apiserver_audit_error_total",
-            "Audit events that were not recorded, by what failed",
-            counters.errors.clone(),
-        );
-        metrics.register(
-            "apiserver_audit_level_total",
-            "Requests by the level that the policy has for them",
-            counters.levels.clone(),
-        );
-        metrics.register(
-            "apiserver_audit_requests_rejected_total",
-            "Requests that were refused because they could not be recorded",
-            counters.rejected.clone(),
-        );
-        counters
+        Self {
+            events: metrics.registered(
+                "apiserver_audit_event_total",
+                "Audit events that were generated and sent to the backend",
+                Counter::default(),
+            ),
+            errors: metrics.registered(
+                "apiserver_audit_error_total",
+                "Audit events that were not recorded, by what failed",
+                Family::default(),
+            ),
+            levels: metrics.registered(
+                "apiserver_audit_level_total",
+                "Requests by the level that the policy has for them",
+                Family::default(),
+            ),
+            rejected: metrics.registered(
+                "apiserver_audit_requests_rejected_total",
+                "Requests that were refused because they could not be recorded",
+                Counter::default(),
+            ),
+        }
     }
 
     /// A request was looked up in the policy.

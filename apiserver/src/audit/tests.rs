@@ -44,7 +44,7 @@ fn trail(path: &std::path::Path, mode: Mode) -> Trail {
         mode,
         max_event: None,
     };
-    let counters = Counters::default();
+    let counters = Counters::register(&Metrics::new());
     let sink = log::Sink::open(&config, &Supervisor::current(), counters).unwrap();
     Trail(Arc::new(Inner {
         verdict: Verdict {

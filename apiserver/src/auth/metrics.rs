@@ -37,23 +37,20 @@ pub(super) struct Attempts {
 
 impl Attempts {
     pub(super) fn register(metrics: &Metrics) -> Self {
-        let total = Counters::<1>::default();
-        let users = Counters::<1>::default();
-        let durations = Histograms::<1>::new_with_constructor(SECONDS);
-        metrics.register(
+        let total = metrics.registered(
             "authentication_attempts",
             "Requests by whether it was found out who asks",
-            total.clone(),
+            Counters::<1>::default(),
         );
-        metrics.register(
+        let users = metrics.registered(
             "authenticated_user_requests",
             "Requests by what their users' names look like",
-            users.clone(),
+            Counters::<1>::default(),
         );
-        metrics.register(
+        let durations = metrics.registered(
             "authentication_duration_seconds",
             "How long it took to find out who asks",
-            durations.clone(),
+            Histograms::<1>::new_with_constructor(SECONDS),
         );
         let result = |r: &str| [("result", r.to_owned())];
         let user = |name: &str| {
@@ -102,34 +99,29 @@ pub struct Impersonations {
 
 impl Impersonations {
     pub(super) fn register(metrics: &Metrics) -> Self {
-        let counted = Self {
-            attempts: Counters::default(),
-            durations: Histograms::new_with_constructor(SECONDS),
-            questions: Counters::default(),
-            question_durations: Histograms::new_with_constructor(SECONDS),
-        };
         let name = |what: &str| format!("apiserver_impersonation_{what}");
-        metrics.register(
-            &name("attempts_total"),
-            "Attempts to ask as somebody else",
-            counted.attempts.clone(),
-        );
-        metrics.register(
-            &name("attempts_duration_seconds"),
-            "How long attempts to ask as somebody else took",
-            counted.durations.clone(),
-        );
-        metrics.register(
-            &name("authorization_attempts_total"),
-            "Questions that attempts to ask as somebody else led to",
-            counted.questions.clone(),
-        );
-        metrics.register(
-            &name("authorization_attempts_duration_seconds"),
-            "How long such questions took",
-            counted.question_durations.clone(),
-        );
-        counted
+        Self {
+            attempts: metrics.registered(
+                &name("attempts_total"),
+                "Attempts to ask as somebody else",
+                Counters::default(),
+            ),
+            durations: metrics.registered(
+                &name("attempts_duration_seconds"),
+                "How long attempts to ask as somebody else took",
+                Histograms::new_with_constructor(SECONDS),
+            ),
+            questions: metrics.registered(
+                &name("authorization_attempts_total"),
+                "Questions that attempts to ask as somebody else led to",
+                Counters::default(),
+            ),
+            question_durations: metrics.registered(
+                &name("authorization_attempts_duration_seconds"),
+                "How long such questions took",
+                Histograms::new_with_constructor(SECONDS),
+            ),
+        }
     }
 
     /// An attempt: the constraint under which it succeeded, if it did.

@@ -164,11 +164,10 @@ impl Authorizers {
             };
             local.push((kind, opened));
         }
-        let decisions = Family::default();
-        metrics.register(
+        let decisions = metrics.registered(
             "apiserver_authorization_decisions_total",
             "Decisions to allow or to deny, by authorizer",
-            decisions.clone(),
+            Family::default(),
         );
         let parts = Parts {
             local,
@@ -380,17 +379,15 @@ struct Counted {
 
 impl Counted {
     fn register(metrics: &Metrics) -> Self {
-        let attempts = Counters::<1>::default();
-        let durations = Histograms::<1>::new_with_constructor(SECONDS);
-        metrics.register(
+        let attempts = metrics.registered(
             "authorization_attempts_total",
             "Requests by what was decided",
-            attempts.clone(),
+            Counters::<1>::default(),
         );
-        metrics.register(
+        let durations = metrics.registered(
             "authorization_duration_seconds",
             "How long decisions took, by what was decided",
-            durations.clone(),
+            Histograms::<1>::new_with_constructor(SECONDS),
         );
         let label = |result: &str| [("result", result.to_owned())];
         Self {

@@ -273,27 +273,23 @@ pub struct Counted {
 impl Counted {
     #[must_use]
     pub fn register(metrics: &Metrics) -> Self {
-        let counted = Self {
-            evaluations: Family::default(),
-            fail_open: Family::default(),
-            durations: Family::new_with_constructor(SECONDS),
-        };
-        metrics.register(
-            "apiserver_authorization_webhook_evaluations_total",
-            "Calls of authorization webhooks",
-            counted.evaluations.clone(),
-        );
-        metrics.register(
-            "apiserver_authorization_webhook_duration_seconds",
-            "How long calls of authorization webhooks took",
-            counted.durations.clone(),
-        );
-        metrics.register(
-            "apiserver_authorization_webhook_evaluations_fail_open_total",
-            "Requests that went on to the next authorizer because a webhook gave no answer",
-            counted.fail_open.clone(),
-        );
-        counted
+        Self {
+            evaluations: metrics.registered(
+                "apiserver_authorization_webhook_evaluations_total",
+                "Calls of authorization webhooks",
+                Family::default(),
+            ),
+            fail_open: metrics.registered(
+                "apiserver_authorization_webhook_evaluations_fail_open_total",
+                "Requests that went on to the next authorizer because a webhook gave no answer",
+                Family::default(),
+            ),
+            durations: metrics.registered(
+                "apiserver_authorization_webhook_duration_seconds",
+                "How long calls of authorization webhooks took",
+                Family::new_with_constructor(SECONDS),
+            ),
+        }
     }
 
     fn note(&self, name: &str, call: &Call) {

@@ -29,59 +29,47 @@ pub(super) struct Counts {
 
 impl Counts {
     pub(super) fn register(metrics: &Metrics) -> Self {
-        let counts = Self {
-            started_pods: Counter::default(),
-            started_pods_errors: Counter::default(),
-            started_containers: Family::default(),
-            started_containers_errors: Family::default(),
-            rejected_pods: Family::default(),
-            start_duration: Histogram::new(START.iter().copied()),
-            worker_duration: Family::new_with_constructor(Buckets(SECONDS)),
-            status_duration: Histogram::new(SECONDS.iter().copied()),
-        };
-        let of = |name: &str, help: &str, counter: &Counter| {
-            metrics.register(&format!("kubelet_{name}"), help, counter.clone());
-        };
-        of(
-            "started_pods",
-            "Cumulative number of pods started",
-            &counts.started_pods,
-        );
-        of(
-            "started_pods_errors",
-            "Cumulative number of errors when starting pods",
-            &counts.started_pods_errors,
-        );
-        metrics.register(
-            "kubelet_started_containers",
-            "Cumulative number of containers started",
-            counts.started_containers.clone(),
-        );
-        metrics.register(
-            "kubelet_started_containers_errors",
-            "Cumulative number of errors when starting containers",
-            counts.started_containers_errors.clone(),
-        );
-        metrics.register(
-            "kubelet_admission_rejections",
-            "Cumulative number pod admission rejections by the Kubelet.",
-            counts.rejected_pods.clone(),
-        );
-        metrics.register(
-            "kubelet_pod_start_duration_seconds",
-            "Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run",
-            counts.start_duration.clone(),
-        );
-        metrics.register(
-            "kubelet_pod_worker_duration_seconds",
-            "Duration in seconds to sync a single pod. Broken down by operation type: create, update, or sync",
-            counts.worker_duration.clone(),
-        );
-        metrics.register(
-            "kubelet_pod_status_sync_duration_seconds",
-            "Duration in seconds to sync a pod status update.",
-            counts.status_duration.clone(),
-        );
-        counts
+        Self {
+            started_pods: metrics.registered(
+                "kubelet_started_pods",
+                "Cumulative number of pods started",
+                Counter::default(),
+            ),
+            started_pods_errors: metrics.registered(
+                "kubelet_started_pods_errors",
+                "Cumulative number of errors when starting pods",
+                Counter::default(),
+            ),
+            started_containers: metrics.registered(
+                "kubelet_started_containers",
+                "Cumulative number of containers started",
+                Family::default(),
+            ),
+            started_containers_errors: metrics.registered(
+                "kubelet_started_containers_errors",
+                "Cumulative number of errors when starting containers",
+                Family::default(),
+            ),
+            rejected_pods: metrics.registered(
+                "kubelet_admission_rejections",
+                "Cumulative number pod admission rejections by the Kubelet.",
+                Family::default(),
+            ),
+            start_duration: metrics.registered(
+                "kubelet_pod_start_duration_seconds",
+                "Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run",
+                Histogram::new(START.iter().copied()),
+            ),
+            worker_duration: metrics.registered(
+                "kubelet_pod_worker_duration_seconds",
+                "Duration in seconds to sync a single pod. Broken down by operation type: create, update, or sync",
+                Family::new_with_constructor(Buckets(SECONDS)),
+            ),
+            status_duration: metrics.registered(
+                "kubelet_pod_status_sync_duration_seconds",
+                "Duration in seconds to sync a pod status update.",
+                Histogram::new(SECONDS.iter().copied()),
+            ),
+        }
     }
 }

@@ -57,22 +57,19 @@ impl Of {
 
 impl Counts {
     pub(super) fn registered(metrics: &Metrics) -> Self {
-        let counts = Self {
-            total: Counters::default(),
-            duration: Histograms::new_with_constructor(Buckets(BUCKETS)),
+        Self {
+            total: metrics.registered(
+                "prober_probe_total",
+                "Cumulative number of a liveness, readiness or startup probe for a container by result",
+                Counters::default(),
+            ),
+            duration: metrics.registered(
+                "prober_probe_duration_seconds",
+                "Duration in seconds for a probe response",
+                Histograms::new_with_constructor(Buckets(BUCKETS)),
+            ),
             known: Mutex::default(),
-        };
-        metrics.register(
-            "prober_probe_total",
-            "Cumulative number of a liveness, readiness or startup probe for a container by result",
-            counts.total.clone(),
-        );
-        metrics.register(
-            "prober_probe_duration_seconds",
-            "Duration in seconds for a probe response",
-            counts.duration.clone(),
-        );
-        counts
+        }
     }
 
     /// Counts a probe. Only those that succeeded say how long probes take.

@@ -32,7 +32,12 @@ async fn whoever_waits_finds_the_line_written() {
         let _ = std::fs::remove_file(&path);
         let tasks = Supervisor::current();
         let mode = Mode::Blocking { strict };
-        let sink = Sink::open(&config(&path, mode), &tasks, Counters::default()).unwrap();
+        let sink = Sink::open(
+            &config(&path, mode),
+            &tasks,
+            Counters::register(&component::metrics::Metrics::new()),
+        )
+        .unwrap();
         assert!(sink.write(b"one\n".to_vec()).await);
         assert_eq!(std::fs::read(&path).unwrap(), b"one\n");
         // Larger than a file may be.

@@ -31,30 +31,26 @@ pub(super) struct Counted {
 impl Counted {
     /// `server` is this server's identity.
     pub(super) fn register(metrics: &Metrics, server: &str) -> Self {
-        let counted = Self {
-            server: hash(server),
-            latency: Family::new_with_constructor(SECONDS),
-            fetched: Family::default(),
-            sets: Family::default(),
-            used: Arc::default(),
-        };
         let name = |what: &str| format!("apiserver_authentication_jwt_authenticator_{what}");
-        metrics.register(
-            &name("latency_seconds"),
-            "How long it took to verify tokens that were not remembered",
-            counted.latency.clone(),
-        );
-        metrics.register(
-            &name("jwks_fetch_last_timestamp_seconds"),
-            "When keys of an issuer were last fetched, by what came of it",
-            counted.fetched.clone(),
-        );
-        metrics.register(
-            &name("jwks_fetch_last_key_set_info"),
-            "The keys of an issuer that are in use, by their hash",
-            counted.sets.clone(),
-        );
-        counted
+        Self {
+            server: hash(server),
+            latency: metrics.registered(
+                &name("latency_seconds"),
+                "How long it took to verify tokens that were not remembered",
+                Family::new_with_constructor(SECONDS),
+            ),
+            fetched: metrics.registered(
+                &name("jwks_fetch_last_timestamp_seconds"),
+                "When keys of an issuer were last fetched, by what came of it",
+                Family::default(),
+            ),
+            sets: metrics.registered(
+                &name("jwks_fetch_last_key_set_info"),
+                "The keys of an issuer that are in use, by their hash",
+                Family::default(),
+            ),
+            used: Arc::default(),
+        }
     }
 
     /// A token of an issuer was looked at.

@@ -56,16 +56,15 @@ impl Cache {
                 running: HashMap::new(),
             })
         };
-        let (requests, fetches) = (Counters::<1>::default(), Counters::<1>::default());
-        metrics.register(
+        let requests = metrics.registered(
             "authentication_token_cache_request_total",
             "Tokens of requests, by whether they were remembered",
-            requests.clone(),
+            Counters::<1>::default(),
         );
-        metrics.register(
+        let fetches = metrics.registered(
             "authentication_token_cache_fetch_total",
             "Tokens that were looked at, by whether that went well",
-            fetches.clone(),
+            Counters::<1>::default(),
         );
         let of = |family: &Counters<1>, status: &str| {
             family
