@@ -309,7 +309,8 @@ async fn impersonate(x: &mut Exchange) -> Result<(), Failure> {
         .as_ref()
         .ok()
         .map(|(_, constraint)| constraint.as_str());
-    { &server.authenticators.impersonations }.attempted(constraint, started);
+    let counted = &server.authenticators.impersonations;
+    counted.attempted(constraint, started);
     let (user, constraint) = found?;
     tracing::debug!(user = x.user.name, acting_as = user.name, "Impersonation");
     if let Some(trail) = &x.trail {

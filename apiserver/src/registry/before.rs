@@ -222,33 +222,10 @@ fn copy_if_set(new: &mut Value, old: &Value, field: NameId) {
 /// The rule of `metadata.generation` for resources with a spec, by the types of what is stored.
 fn changed(resource: &Resource, new: &Value, old: &Value) -> bool {
     const SKIPPED: [NameId; 4] = [n::METADATA, n::STATUS, n::KIND, n::API_VERSION];
-    let Some(storage) = &resource.storage else {
-        return changed_outside_metadata_and_status(new, old);
-    };
-    let mut fields = storage.message.fields();
-    fields.any(|field| !SKIPPED.contains(&field.name) && !equal::alike_in(new, old, field))
-}
-
-/// The same of any object, by what it looks like.
-#[must_use]
-pub fn changed_outside_metadata_and_status(new: &Value, old: &Value) -> bool {
-    fn rest(v: &Value) -> impl Iterator<Item = (&proto::Name, &Value)> {
-        const SKIPPED: [NameId; 4] = [n::METADATA, n::STATUS, n::KIND, n::API_VERSION];
-        let fields = v.as_map().into_iter().flat_map(proto::Map::iter);
-        fields.filter(|(name, value)| {
-            !name.known().is_some_and(|id| SKIPPED.contains(&id)) && !is_empty(value)
-        })
-    }
-    !rest(new).eq(rest(old))
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::List(l) => l.is_empty(),
-        Value::Map(m) => m.is_empty(),
-        _ => false,
-    }
+    resource.storage.as_ref().is_some_and(|storage| {
+        let mut fields = storage.message.fields();
+        fields.any(|field| !SKIPPED.contains(&field.name) && !equal::alike_in(new, old, field))
+    })
 }
 
 /// What a delete request means for an object.

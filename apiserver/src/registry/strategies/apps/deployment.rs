@@ -10,7 +10,6 @@ use super::{
     TEMPLATE, WORKLOAD, amount, at_most, at_most_all, collisions_grow, counters, images,
     immutable_selector, number, percent, prepare_update, selector_and_template, selector_text,
 };
-use crate::registry::before::changed_outside_metadata_and_status;
 use crate::registry::rules;
 use crate::registry::shown::Internal;
 use crate::registry::strategies::pod_spec::{self, Options};
@@ -47,9 +46,7 @@ pub static DEPLOYMENT: Strategy = Strategy {
     prepare_update: |_, new, old| {
         prepare_update(new, old);
         // Its revision is an annotation: a controller that waits for it has to see that it was heard.
-        if meta::annotations(new) != meta::annotations(old)
-            && !changed_outside_metadata_and_status(new, old)
-        {
+        if meta::annotations(new) != meta::annotations(old) {
             let generation = meta::generation(old).unwrap_or(0) + 1;
             meta::metadata_mut(new).insert(n::GENERATION, generation);
         }
