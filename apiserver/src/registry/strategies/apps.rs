@@ -135,6 +135,30 @@ pub(super) fn matches_template(
     e.invalid(at, labels, "`selector` does not match template `labels`");
 }
 
+/// A selector whose values need not be labels where an object has such already, and that selects the
+/// pods of the template.
+pub(super) fn lenient_selector(
+    e: &mut Errors<'_>,
+    selector: Option<&Value>,
+    template: PodTemplateSpec<'_>,
+    options: &Options<'_>,
+) {
+    if let Some(selector) = selector {
+        let rules = SelectorRules {
+            allow_invalid_values: options.kept.values_of_pods,
+            ..SelectorRules::default()
+        };
+        validate_label_selector(selector, rules, e);
+    }
+    match selector.map(LabelSelector::from_object) {
+        Some(Err(_)) => {}
+        selects => {
+            let selects = selects.and_then(Result::ok);
+            matches_template(e, selects.as_ref(), template);
+        }
+    }
+}
+
 /// Pods that are there until they are deleted, whatever becomes of them.
 pub(super) fn lasting(e: &mut Errors<'_>, template: PodTemplateSpec<'_>, of: &str) {
     let pod = template.spec();

@@ -16,12 +16,12 @@ mod tests;
 use proto::catalogue::names as n;
 use proto::meta::names;
 use proto::path::{Errors, Spot};
-use proto::selector::{LabelSelector, SelectorRules, validate_label_selector};
+use proto::selector::LabelSelector;
 use proto::view::batch_v1::{CronJob, Job, JobSpec};
 use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
 
-use super::apps::{drop_disabled, matches_template};
+use super::apps::{drop_disabled, lenient_selector};
 use super::pod_spec::{self, Options};
 use crate::registry::declarative;
 use crate::registry::rules;
@@ -305,21 +305,10 @@ fn job(e: &mut Errors<'_>, object: &Value, options: &Options<'_>) {
     let spec = Job::of(Node::new(object)).spec();
     spec::validate(e, spec, options);
     let selector = spec.node().get(n::SELECTOR);
-    match selector {
-        None => e.required(Spot::of(spec).field(n::SELECTOR), ""),
-        Some(selector) => {
-            let rules = SelectorRules {
-                allow_invalid_values: options.kept.values_of_pods,
-                ..SelectorRules::default()
-            };
-            validate_label_selector(selector, rules, e);
-        }
+    if selector.is_none() {
+        e.required(Spot::of(spec).field(n::SELECTOR), "");
     }
-    match selector.map(LabelSelector::from_object) {
-        Some(Err(_)) => {}
-        Some(Ok(selects)) => matches_template(e, Some(&selects), spec.template()),
-        None => matches_template(e, None, spec.template()),
-    }
+    lenient_selector(e, selector, spec.template(), options);
 }
 
 /// Pods of an indexed job have its name, a dash and their number.

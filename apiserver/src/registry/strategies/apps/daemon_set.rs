@@ -2,14 +2,13 @@
 
 use proto::catalogue::{messages::core_v1, names as n};
 use proto::path::{Errors, Spot};
-use proto::selector::{LabelSelector, SelectorRules, validate_label_selector};
 use proto::view::apps_v1::{DaemonSet, DaemonSetSpec};
 use proto::view::{Node, View};
 use proto::{Value, meta};
 
 use super::{
     TEMPLATE, WORKLOAD, amount, at_most_all, collisions_grow, counters, images, immutable_selector,
-    lasting, matches_template, not_empty, percent, prepare_create, prepare_update, selector_text,
+    lasting, lenient_selector, not_empty, percent, prepare_create, prepare_update, selector_text,
 };
 use crate::registry::equal;
 use crate::registry::rules;
@@ -120,18 +119,7 @@ fn validate(object: &Value, e: &mut Errors<'_>, options: &Options<'_>) {
     let spec = DaemonSet::of(Node::new(object)).spec();
     let template = spec.template();
     let selector = spec.node().get(n::SELECTOR);
-    if let Some(selector) = selector {
-        let rules = SelectorRules {
-            allow_invalid_values: options.kept.values_of_pods,
-            ..SelectorRules::default()
-        };
-        validate_label_selector(selector, rules, e);
-    }
-    match selector.map(LabelSelector::from_object) {
-        Some(Err(_)) => {}
-        Some(Ok(selects)) => matches_template(e, Some(&selects), template),
-        None => matches_template(e, None, template),
-    }
+    lenient_selector(e, selector, template, options);
     if let Some(selector) = selector {
         not_empty(e, selector, "empty selector is invalid for daemonset");
     }

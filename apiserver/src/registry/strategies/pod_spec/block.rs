@@ -1,18 +1,80 @@
 //! Volumes that are disks of a network, and drivers of such.
 
+use proto::NameId;
 use proto::catalogue::names as n;
 use proto::meta::names;
-use proto::path::{Errors, Spot};
+use proto::path::{Errors, FieldError, Spot};
 use proto::view::Node;
 use proto::view::core_v1::Volume;
 
-use super::volumes::{at, need};
+use super::volumes::{at, label, need, some};
 use crate::registry::rules;
 
 /// Of a name of a volume and the portal, together with a colon.
 const MAX_ISCSI_NAME: usize = 64;
 const MAX_DRIVER: usize = 63;
 const MAX_TENANT: usize = 64;
+
+/// A reference to a secret that must be complete, if it is there.
+pub(in crate::registry::strategies) fn secret(
+    e: &mut Errors<'_>,
+    source: Node<'_>,
+    fields: &[NameId],
+) {
+    if let Some(secret) = source.get(n::SECRET_REF).map(Node::new) {
+        fields.iter().for_each(|field| need(e, secret, *field));
+    }
+}
+
+/// A disk of Google's, in what has it as its source: upstream's path has another name for it.
+pub(in crate::registry::strategies) fn gce_persistent_disk(
+    e: &mut Errors<'_>,
+    owner: Spot<'_>,
+    source: Node<'_>,
+) {
+    let path = rules::beside(e, owner, ".persistentDisk");
+    if source.str(n::PD_NAME).is_empty() {
+        e.push(FieldError::required(format!("{path}.pdName"), ""));
+    }
+    if let Some(text) = partition(source) {
+        let (path, number) = (format!("{path}.partition"), source.int(n::PARTITION));
+        e.push(FieldError::invalid(path, number, text));
+    }
+}
+
+pub(in crate::registry::strategies) fn aws_elastic_block_store(
+    e: &mut Errors<'_>,
+    source: Node<'_>,
+) {
+    need(e, source, n::VOLUME_ID);
+    if let Some(text) = partition(source) {
+        let number = source.int(n::PARTITION);
+        e.invalid(at(source).field(n::PARTITION), number, text);
+    }
+}
+
+fn partition(source: Node<'_>) -> Option<&'static str> {
+    // As upstream, which lets 0 pass.
+    let fits = (0..=255).contains(&source.int(n::PARTITION));
+    (!fits).then_some("must be between 1 and 255, inclusive")
+}
+
+pub(in crate::registry::strategies) fn rbd(e: &mut Errors<'_>, source: Node<'_>) {
+    some(e, source, n::MONITORS);
+    need(e, source, n::IMAGE);
+}
+
+pub(in crate::registry::strategies) fn storage_os(e: &mut Errors<'_>, source: Node<'_>) {
+    need(e, source, n::VOLUME_NAME);
+    label(e, source, n::VOLUME_NAME);
+    label(e, source, n::VOLUME_NAMESPACE);
+}
+
+pub(in crate::registry::strategies) fn scale_io(e: &mut Errors<'_>, source: Node<'_>) {
+    for field in [n::GATEWAY, n::SYSTEM, n::VOLUME_NAME] {
+        need(e, source, field);
+    }
+}
 
 pub(super) fn iscsi(e: &mut Errors<'_>, source: Node<'_>) {
     need(e, source, n::TARGET_PORTAL);
@@ -33,7 +95,7 @@ pub(super) fn iscsi(e: &mut Errors<'_>, source: Node<'_>) {
         let problem = iscsi_problem(initiator);
         debug_assert_eq!(before, e.len());
         if let Some(problem) = problem {
-            e.push(proto::path::FieldError::invalid(path, initiator, problem));
+            e.push(FieldError::invalid(path, initiator, problem));
         }
     }
 }

@@ -48,33 +48,14 @@ const SOURCES: &[(NameId, &str, Rule)] = &[
         Volume::GCE_PERSISTENT_DISK,
         "gcePersistentDisk",
         |e, source, of| {
-            // Upstream calls it otherwise here.
-            let path = rules::beside(e, Spot::of(of.volume), ".persistentDisk");
-            if source.str(n::PD_NAME).is_empty() {
-                e.push(FieldError::required(format!("{path}.pdName"), ""));
-            }
-            if let Some(text) = partition(source) {
-                let number = source.int(n::PARTITION);
-                e.push(FieldError::invalid(
-                    format!("{path}.partition"),
-                    number,
-                    text,
-                ));
-            }
+            block::gce_persistent_disk(e, Spot::of(of.volume), source);
         },
     ),
     (
         Volume::AWS_ELASTIC_BLOCK_STORE,
         "awsElasticBlockStore",
         |e, source, _| {
-            need(e, source, n::VOLUME_ID);
-            if let Some(text) = partition(source) {
-                e.invalid(
-                    at(source).field(n::PARTITION),
-                    source.int(n::PARTITION),
-                    text,
-                );
-            }
+            block::aws_elastic_block_store(e, source);
         },
     ),
     (Volume::SECRET, "secret", |e, source, _| {
@@ -99,13 +80,10 @@ const SOURCES: &[(NameId, &str, Rule)] = &[
             need(e, source, n::CLAIM_NAME);
         },
     ),
-    (Volume::RBD, "rbd", |e, source, _| {
-        some(e, source, n::MONITORS);
-        need(e, source, n::IMAGE);
-    }),
+    (Volume::RBD, "rbd", |e, source, _| block::rbd(e, source)),
     (Volume::CINDER, "cinder", |e, source, _| {
         need(e, source, n::VOLUME_ID);
-        named_secret(e, source, n::SECRET_REF);
+        block::secret(e, source, &[n::NAME]);
     }),
     (Volume::CEPHFS, "cephFS", |e, source, _| {
         some(e, source, n::MONITORS)
@@ -151,10 +129,8 @@ const SOURCES: &[(NameId, &str, Rule)] = &[
         block::azure_disk(e, source)
     }),
     (Volume::STORAGEOS, "storageos", |e, source, _| {
-        need(e, source, n::VOLUME_NAME);
-        label(e, source, n::VOLUME_NAME);
-        label(e, source, n::VOLUME_NAMESPACE);
-        named_secret(e, source, n::SECRET_REF);
+        block::storage_os(e, source);
+        block::secret(e, source, &[n::NAME]);
     }),
     (Volume::PROJECTED, "projected", |e, source, of| {
         mode(e, source, n::DEFAULT_MODE);
@@ -162,9 +138,7 @@ const SOURCES: &[(NameId, &str, Rule)] = &[
         projected::sources(e, source, of.options);
     }),
     (Volume::SCALE_IO, "scaleIO", |e, source, _| {
-        need(e, source, n::GATEWAY);
-        need(e, source, n::SYSTEM);
-        need(e, source, n::VOLUME_NAME);
+        block::scale_io(e, source)
     }),
     (Volume::CSI, "csi", |e, source, _| block::csi(e, source)),
     (Volume::EPHEMERAL, "ephemeral", ephemeral),
@@ -268,19 +242,6 @@ pub(in crate::registry::strategies) fn label(e: &mut Errors<'_>, node: Node<'_>,
     if !text.is_empty() {
         e.invalid_each(at(node).field(field), text, names::dns_label_problems(text));
     }
-}
-
-fn named_secret(e: &mut Errors<'_>, node: Node<'_>, field: NameId) {
-    if let Some(secret) = node.get(field) {
-        need(e, Node::new(secret), n::NAME);
-    }
-}
-
-pub(in crate::registry::strategies) fn partition(source: Node<'_>) -> Option<String> {
-    let allowed = 0..=255;
-    // As upstream, which lets 0 pass.
-    let detail = || "must be between 1 and 255, inclusive".to_owned();
-    (!allowed.contains(&source.int(n::PARTITION))).then(detail)
 }
 
 fn empty_dir(e: &mut Errors<'_>, source: Node<'_>, _: &Of<'_, '_>) {

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use proto::NameId;
 use proto::catalogue::names as n;
 use proto::meta::names as text;
 use proto::path::{Errors, Spot};
@@ -90,6 +91,16 @@ pub(super) fn slice(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
     status::skipped(e, now.node());
 }
 
+/// Whether a switch is on, which is never said to be off.
+fn is_set(e: &mut Errors<'_>, of: Node<'_>, field: NameId) -> bool {
+    let said = of.opt_bool(field);
+    if said == Some(false) {
+        let at = Spot::node(of.value()).field(field);
+        e.invalid(at, false, "must be either unset or set to true");
+    }
+    said == Some(true)
+}
+
 /// Where the devices of a slice are: exactly one way says it.
 fn nodes(e: &mut Errors<'_>, spec: ResourceSliceSpec<'_>) {
     const ONE: &str = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
@@ -114,16 +125,8 @@ fn nodes(e: &mut Errors<'_>, spec: ResourceSliceSpec<'_>) {
         (n::ALL_NODES, "`allNodes`"),
         (n::PER_DEVICE_NODE_SELECTION, "`perDeviceNodeSelection`"),
     ] {
-        match spec.node().opt_bool(field) {
-            Some(true) => set.push(name),
-            Some(false) => {
-                e.invalid(
-                    at.field(field),
-                    false,
-                    "must be either unset or set to true",
-                );
-            }
-            None => {}
+        if is_set(e, spec.node(), field) {
+            set.push(name);
         }
     }
     match set.len() {
@@ -148,7 +151,7 @@ fn node_selector(e: &mut Errors<'_>, selector: NodeSelector<'_>) {
 }
 
 /// Attributes of which a device has several values.
-const LISTS: [proto::NameId; 4] = [n::BOOLS, n::INTS, n::STRINGS, n::VERSIONS];
+const LISTS: [NameId; 4] = [n::BOOLS, n::INTS, n::STRINGS, n::VERSIONS];
 
 fn is_rich(device: Device<'_>) -> bool {
     let mut attributes = device.attributes().iter();
@@ -370,16 +373,8 @@ fn place(e: &mut Errors<'_>, device: Device<'_>, chosen: bool) {
         set.push("`nodeSelector`");
         pod_spec::node_selector(e, selector, false);
     }
-    match device.all_nodes() {
-        Some(true) => set.push("`allNodes`"),
-        Some(false) => {
-            e.invalid(
-                at.field(n::ALL_NODES),
-                false,
-                "must be either unset or set to true",
-            );
-        }
-        None => {}
+    if is_set(e, node, n::ALL_NODES) {
+        set.push("`allNodes`");
     }
     match set.len() {
         0 => e.required(at, ONE),

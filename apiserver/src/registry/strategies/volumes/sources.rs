@@ -12,7 +12,7 @@ use proto::view::{Node, View};
 use crate::registry::rules;
 use crate::registry::strategies::pod_spec::block;
 use crate::registry::strategies::pod_spec::volumes::{
-    at, flocker, host_path, label, need, nfs, no_backsteps, partition, some,
+    at, flocker, host_path, label, need, nfs, no_backsteps, some,
 };
 
 const MORE_THAN_ONE: &str = "may not specify more than 1 volume type";
@@ -29,40 +29,21 @@ type Rule = fn(&mut Errors<'_>, Node<'_>, &Of<'_>);
 const SOURCES: &[(NameId, Rule)] = &[
     (n::HOST_PATH, |e, source, _| host_path(e, source)),
     (n::GCE_PERSISTENT_DISK, |e, source, of| {
-        // Upstream calls it otherwise here.
-        let path = rules::beside(e, Spot::of(of.spec), ".persistentDisk");
-        if source.str(n::PD_NAME).is_empty() {
-            e.push(FieldError::required(format!("{path}.pdName"), ""));
-        }
-        if let Some(text) = partition(source) {
-            let number = source.int(n::PARTITION);
-            e.push(FieldError::invalid(
-                format!("{path}.partition"),
-                number,
-                text,
-            ));
-        }
+        block::gce_persistent_disk(e, Spot::of(of.spec), source)
     }),
     (n::AWS_ELASTIC_BLOCK_STORE, |e, source, _| {
-        need(e, source, n::VOLUME_ID);
-        if let Some(text) = partition(source) {
-            let number = source.int(n::PARTITION);
-            e.invalid(at(source).field(n::PARTITION), number, text);
-        }
+        block::aws_elastic_block_store(e, source)
     }),
     (n::GLUSTERFS, glusterfs),
     (n::FLOCKER, |e, source, _| flocker(e, source)),
     (n::NFS, |e, source, _| nfs(e, source)),
-    (n::RBD, |e, source, _| {
-        some(e, source, n::MONITORS);
-        need(e, source, n::IMAGE);
-    }),
+    (n::RBD, |e, source, _| block::rbd(e, source)),
     (n::QUOBYTE, |e, source, _| block::quobyte(e, source)),
     (n::CEPHFS, |e, source, _| some(e, source, n::MONITORS)),
     (n::ISCSI, iscsi),
     (n::CINDER, |e, source, _| {
         need(e, source, n::VOLUME_ID);
-        secret(e, source, &[n::NAME, n::NAMESPACE]);
+        block::secret(e, source, &[n::NAME, n::NAMESPACE]);
     }),
     (n::FC, |e, source, _| block::fibre_channel(e, source)),
     (n::FLEX_VOLUME, |e, source, _| block::flex(e, source)),
@@ -83,17 +64,11 @@ const SOURCES: &[(NameId, Rule)] = &[
         need(e, source, n::VOLUME_ID)
     }),
     (n::AZURE_DISK, |e, source, _| block::azure_disk(e, source)),
-    (n::SCALE_IO, |e, source, _| {
-        for field in [n::GATEWAY, n::SYSTEM, n::VOLUME_NAME] {
-            need(e, source, field);
-        }
-    }),
+    (n::SCALE_IO, |e, source, _| block::scale_io(e, source)),
     (n::LOCAL, local),
     (n::STORAGEOS, |e, source, _| {
-        need(e, source, n::VOLUME_NAME);
-        label(e, source, n::VOLUME_NAME);
-        label(e, source, n::VOLUME_NAMESPACE);
-        secret(e, source, &[n::NAME, n::NAMESPACE]);
+        block::storage_os(e, source);
+        block::secret(e, source, &[n::NAME, n::NAMESPACE]);
     }),
     (n::CSI, csi),
 ];
@@ -118,13 +93,6 @@ pub(super) fn sources(spec: PersistentVolumeSpec<'_>, name: &str, e: &mut Errors
     }
     if !found {
         e.required(Spot::of(spec), "must specify a volume type");
-    }
-}
-
-/// A reference that must be complete, if it is there.
-fn secret(e: &mut Errors<'_>, source: Node<'_>, fields: &[NameId]) {
-    if let Some(secret) = source.get(n::SECRET_REF).map(Node::new) {
-        fields.iter().for_each(|field| need(e, secret, *field));
     }
 }
 
@@ -171,7 +139,7 @@ fn iscsi(e: &mut Errors<'_>, source: Node<'_>, of: &Of<'_>) {
     if authenticates && source.get(n::SECRET_REF).is_none() {
         e.required(at(source).field(n::SECRET_REF), "");
     }
-    secret(e, source, &[n::NAME]);
+    block::secret(e, source, &[n::NAME]);
     if let Some(initiator) = initiator.filter(|name| is_wrong(name)) {
         let path = format!("{path}.initiatorname");
         e.push(FieldError::invalid(path, initiator, detail));
