@@ -18,6 +18,7 @@ pub mod init;
 mod lines;
 pub mod pki;
 pub mod progress;
+mod protobuf;
 pub mod registry;
 mod serve;
 pub mod workshop;

@@ -124,17 +124,16 @@ pub fn judge(found: Vec<Found>, known: &Known<'_>, whole: bool) -> (Vec<Found>, 
     (new.map(|(one, _)| one).collect(), gone)
 }
 
+fn heading(out: &mut String, index: usize, group: &Group<'_>) {
+    let (number, requests, name) = (index + 1, group.requests, group.name());
+    let _ = writeln!(out, "{number:>4}. {requests:>6}  {name}");
+}
+
 /// The first groups with counts and an example each.
 pub fn table(groups: &[Group<'_>], limit: usize) -> String {
     let mut out = String::new();
     for (index, group) in groups.iter().take(limit).enumerate() {
-        let _ = writeln!(
-            out,
-            "{:>4}. {:>6}  {}",
-            index + 1,
-            group.requests,
-            group.name()
-        );
+        heading(&mut out, index, group);
         if group.areas.len() > 1 {
             let names: Vec<&str> = group.areas.iter().copied().take(6).collect();
             let _ = writeln!(
@@ -185,13 +184,7 @@ pub fn show(groups: &[Group<'_>], wanted: &str, limit: usize) -> String {
     };
     let mut out = String::new();
     for (index, group) in groups.iter().enumerate().filter(named) {
-        let _ = writeln!(
-            out,
-            "{:>4}. {:>6}  {}",
-            index + 1,
-            group.requests,
-            group.name()
-        );
+        heading(&mut out, index, group);
         for found in group.found.iter().take(limit) {
             let _ = write!(out, "{}", example(found, 2000));
         }

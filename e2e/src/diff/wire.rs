@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value};
 
-/// What stored objects and bodies of built-in kinds begin with.
-pub const MAGIC: &[u8] = b"k8s\0";
+use crate::protobuf::{Held, MAGIC, field};
+
 /// Deeper messages are shown as bytes.
 const MAX_DEPTH: usize = 64;
 
@@ -66,30 +66,15 @@ fn message(mut bytes: &[u8], depth: usize) -> Option<Value> {
     }
     let mut fields = Map::new();
     while !bytes.is_empty() {
-        let tag = varint(&mut bytes)?;
-        let (number, kind) = (tag >> 3, tag & 7);
+        let (number, held) = field(&mut bytes)?;
         if !(1..1 << 29).contains(&number) {
             return None;
         }
-        let held = match kind {
-            0 => Value::from(varint(&mut bytes)?.cast_signed()),
-            1 => {
-                let (fixed, rest) = bytes.split_first_chunk::<8>()?;
-                bytes = rest;
-                f64::from_le_bytes(*fixed).into()
-            }
-            2 => {
-                let length = usize::try_from(varint(&mut bytes)?).ok()?;
-                let (field, rest) = bytes.split_at_checked(length)?;
-                bytes = rest;
-                leaf(field, depth + 1)
-            }
-            5 => {
-                let (fixed, rest) = bytes.split_first_chunk::<4>()?;
-                bytes = rest;
-                u32::from_le_bytes(*fixed).into()
-            }
-            _ => return None,
+        let held = match held {
+            Held::Varint(value) => value.cast_signed().into(),
+            Held::Fixed64(fixed) => f64::from_le_bytes(fixed).into(),
+            Held::Bytes(bytes) => leaf(bytes, depth + 1),
+            Held::Fixed32(fixed) => u32::from_le_bytes(fixed).into(),
         };
         let entry = fields
             .entry(number.to_string())
@@ -99,19 +84,6 @@ fn message(mut bytes: &[u8], depth: usize) -> Option<Value> {
         }
     }
     Some(fields.into())
-}
-
-fn varint(message: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = message.split_first()?;
-        *message = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

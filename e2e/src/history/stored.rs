@@ -1,9 +1,7 @@
 //! Reads ConfigMaps as they lie in etcd: upstream's envelope around protobuf, of which only a few fields count here.
 
 use super::record::{Object, Revision};
-
-/// What stored built-in objects begin with.
-const MAGIC: &[u8] = b"k8s\0";
+use crate::protobuf::{self, Held, MAGIC};
 
 /// The object in a stored value, or nothing if the value is none.
 pub(super) fn config_map(key: &str, revision: Revision, value: &[u8]) -> Option<Object> {
@@ -32,38 +30,13 @@ fn entry<'a>(entries: &[&'a [u8]], key: &[u8]) -> Option<&'a [u8]> {
 fn fields(mut message: &[u8], wanted: u64) -> Option<Vec<&[u8]>> {
     let mut found = Vec::new();
     while !message.is_empty() {
-        let tag = varint(&mut message)?;
-        match tag & 7 {
-            0 => {
-                varint(&mut message)?;
-            }
-            1 => message = message.get(8..)?,
-            2 => {
-                let length = usize::try_from(varint(&mut message)?).ok()?;
-                let (field, rest) = message.split_at_checked(length)?;
-                if tag >> 3 == wanted {
-                    found.push(field);
-                }
-                message = rest;
-            }
-            5 => message = message.get(4..)?,
-            _ => return None,
+        if let (number, Held::Bytes(bytes)) = protobuf::field(&mut message)?
+            && number == wanted
+        {
+            found.push(bytes);
         }
     }
     Some(found)
-}
-
-fn varint(message: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = message.split_first()?;
-        *message = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]
