@@ -13,7 +13,7 @@ mod wire;
 pub use direct::Direct;
 pub use etcd::{Etcd, Etcds, Tls};
 pub use gate::Gate;
-pub use rig::{Rig, end, forget, list, next, pods, reached, shown, versions, watching};
+pub use rig::{Rig, end, eventually, forget, list, next, pods, reached, shown, versions, watching};
 pub use tasks::TestTasks;
 pub use text::{Label, TextDecoder};
 pub use wire::Wire;

@@ -9,16 +9,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use store::testing::{Etcd, Etcds, Rig, TextDecoder, list, next, pods, watching};
+use store::testing::{Etcd, Etcds, Rig, TextDecoder, eventually, list, next, pods, watching};
 use store::{At, Begin, Change, ReadError, ResourceConfig, UpdateError, WriteError, etcd};
-
-async fn eventually(what: &str, mut test: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !test() {
-        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
 
 #[tokio::test]
 async fn keys_that_no_api_server_writes_are_counted_and_left_alone() {

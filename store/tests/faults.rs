@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use store::testing::{
-    Direct, Etcd, Etcds, Gate, Rig, TextDecoder, end, list, next, pods, reached, watching,
+    Direct, Etcd, Etcds, Gate, Rig, TextDecoder, end, eventually, list, next, pods, reached,
+    watching,
 };
 use store::{At, Begin, Collection, End, Event, Query, ReadError, ResourceConfig, Scope, Watcher};
 
@@ -82,15 +83,6 @@ async fn whole(collection: &Collection) -> Watcher {
         end_bookmark: true,
     };
     collection.watch(watching(begin)).await.unwrap()
-}
-
-/// Waits for something that happens by itself.
-async fn eventually(what: &str, mut test: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !test() {
-        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[tokio::test]

@@ -6,10 +6,9 @@
 )]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use store::testing::{
-    Etcds, Gate, Rig, TextDecoder, list, next, pods, reached, versions, watching,
+    Etcds, Gate, Rig, TextDecoder, eventually, list, next, pods, reached, versions, watching,
 };
 use store::{At, Begin, Query, ReadError, ResourceConfig, Scope};
 
@@ -29,14 +28,6 @@ async fn put_many(rig: &Rig, prefix: &str, n: usize, size: usize) -> i64 {
         last = rig.direct.put_leased(&pairs, 0).await;
     }
     last
-}
-
-async fn eventually(what: &str, mut test: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !test() {
-        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 /// Whether this etcd streams lists.

@@ -181,6 +181,18 @@ pub async fn end(watcher: &mut Watcher) -> End {
         .expect_err("the watch tells nothing more")
 }
 
+/// Waits for something that happens by itself.
+///
+/// # Panics
+/// When it does not happen.
+pub async fn eventually(what: &str, mut test: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !test() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// An event as text.
 #[must_use]
 pub fn shown(event: &Event) -> String {
