@@ -9,11 +9,12 @@ use std::pin::Pin;
 
 use proto::catalogue::Resource;
 use proto::{Value, meta};
+use resources::status::Failure;
 
 use crate::auth::User;
 use crate::server::{Server, read_failure};
-use crate::status::Failure;
 
+mod amounts;
 mod certificates;
 mod default_tolerations;
 mod limit_ranger;
@@ -25,7 +26,6 @@ mod pod_security;
 mod pods;
 mod priority;
 mod quota;
-mod resources;
 mod runtime_class;
 mod service_account;
 mod storage;
@@ -123,7 +123,7 @@ async fn newest(
         .await
         .map_err(read_failure)?;
     entry
-        .map(|e| crate::object::from_body(&e.body, &endpoint.hub))
+        .map(|e| resources::object::from_body(&e.body, &endpoint.hub))
         .transpose()
 }
 
@@ -138,7 +138,7 @@ fn in_namespace(server: &Server, group: &str, resource: &str, namespace: &str) -
     let prefix = format!("{namespace}/");
     entries
         .prefix(&prefix)
-        .filter_map(|e| crate::object::from_body(&e.body, &endpoint.hub).ok())
+        .filter_map(|e| resources::object::from_body(&e.body, &endpoint.hub).ok())
         .collect()
 }
 

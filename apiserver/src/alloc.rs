@@ -14,12 +14,12 @@ use std::pin::Pin;
 use proto::catalogue::names as n;
 use proto::path::{FieldError, Reason};
 use proto::{Value, meta};
+use resources::status::Failure;
+use resources::strategies::service;
 
 use crate::config::Config;
-use crate::registry::strategies::service;
-use crate::registry::strategy::{Finish, Hooks};
+use crate::registry::hooks::{Finish, Hooks};
 use crate::server::Server;
-use crate::status::Failure;
 
 pub mod addresses;
 pub mod families;

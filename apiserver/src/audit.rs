@@ -17,6 +17,8 @@ use component::metrics::Metrics;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
+use resources::object::Type;
+use resources::status::Failure;
 use serde_json::Value;
 
 use crate::auth::User;
@@ -24,8 +26,6 @@ use crate::authz::Attributes;
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::config::AuditConfig;
-use crate::object::Type;
-use crate::status::Failure;
 
 mod event;
 mod log;
@@ -167,7 +167,7 @@ impl Trail {
         let mut state = self.0.state.lock();
         state.event.refer_to(object);
         if self.0.verdict.level >= Level::Request {
-            let json = crate::render::tree(object, of, crate::negotiate::Media::JSON);
+            let json = crate::render::tree(object, of, resources::negotiate::Media::JSON);
             state.event.request_object = self.body(&json);
         }
     }

@@ -14,8 +14,9 @@ pub mod webhook;
 
 pub use chain::{Authorizers, Outcome};
 
+use resources::request::RequestInfo;
+
 use crate::auth::User;
-use crate::request::RequestInfo;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]

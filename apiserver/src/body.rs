@@ -5,10 +5,10 @@ use futures::Stream;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use resources::negotiate::Media;
+use resources::status::Failure;
 
-use crate::negotiate::Media;
 use crate::render;
-use crate::status::Failure;
 
 pub use component::serving::{Body, full};
 
@@ -39,7 +39,7 @@ pub fn not_found() -> Response<Body> {
 #[must_use]
 pub fn failure(failure: &Failure, media: Media) -> Response<Body> {
     let media = Media {
-        form: crate::negotiate::Form::Full,
+        form: resources::negotiate::Form::Full,
         ..media
     };
     let status = proto::catalogue::messages::meta_v1::STATUS;

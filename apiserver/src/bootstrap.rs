@@ -15,15 +15,16 @@ use component::{Supervisor, Task};
 use proto::apply::Configuration;
 use proto::catalogue::names as n;
 use proto::{Value, meta};
+use resources::clock::Clock;
+use resources::options::{DeleteOptions, WriteOptions};
+use resources::status::Failure;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth;
 use crate::handler;
-use crate::options::{DeleteOptions, WriteOptions};
 use crate::registry::Endpoint;
-use crate::registry::generic::{Clock, Update, Write};
+use crate::registry::generic::{Update, Write};
 use crate::server::Server;
-use crate::status::Failure;
 
 mod identity;
 mod legacy_tokens;
@@ -188,7 +189,7 @@ impl<'a> Own<'a> {
             .await
             .map_err(crate::server::read_failure)?;
         found
-            .map(|entry| crate::object::from_body(&entry.body, &self.endpoint.hub))
+            .map(|entry| resources::object::from_body(&entry.body, &self.endpoint.hub))
             .transpose()
     }
 

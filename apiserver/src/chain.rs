@@ -16,6 +16,10 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use proto::Value;
 use rand::Rng;
+use resources::negotiate::{self, Media, Offers};
+use resources::object::Type;
+use resources::request::{Query, RequestInfo};
+use resources::status::Failure;
 
 use crate::audit::{self, Ending, Trail};
 use crate::auth::{self, User, impersonate};
@@ -24,11 +28,7 @@ use crate::body::{self, Body};
 use crate::dispatch::{self, Route};
 use crate::flowcontrol::{Class, Place};
 use crate::metrics::Running;
-use crate::negotiate::{self, Media, Offers};
-use crate::object::Type;
-use crate::request::{Query, RequestInfo};
 use crate::server::Server;
-use crate::status::Failure;
 
 pub mod browser;
 
@@ -69,7 +69,7 @@ impl Exchange {
         let mut name = String::new();
         let head = agent.split('/').next().unwrap_or_default();
         for c in head.chars().filter(|c| proto::path::is_printable(*c)) {
-            if name.len() + c.len_utf8() > crate::options::FIELD_MANAGER_MAX {
+            if name.len() + c.len_utf8() > resources::options::FIELD_MANAGER_MAX {
                 break;
             }
             name.push(c);

@@ -10,11 +10,11 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH
 use http::{Response, StatusCode};
 use proto::catalogue::{self, Resource, Subresource, group_version, messages, names as n};
 use proto::{MsgId, Value};
+use resources::negotiate::{self, Encoding, Media, Offers};
 use sha2::{Digest, Sha256};
 
 use crate::body::{self, Body};
 use crate::chain::Exchange;
-use crate::negotiate::{self, Encoding, Media, Offers};
 use crate::render;
 
 /// Groups in the order in which upstream lists them: by the priorities of its API services.

@@ -2,16 +2,16 @@
 
 use http::{Method, Response};
 use hyper::body::Incoming;
+use resources::request::RequestInfo;
+use resources::status::Failure;
+use resources::warnings::lifecycle;
 
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::handler::review::{self, Review};
 use crate::handler::{self, subresource};
 use crate::registry::Endpoint;
-use crate::registry::warnings::lifecycle;
-use crate::request::RequestInfo;
 use crate::server::Server;
-use crate::status::Failure;
 use crate::{auth, discovery, flowcontrol, health, openapi};
 
 /// Subresources whose requests last as long as the client likes.

@@ -30,7 +30,6 @@ use crate::dispatch::Route;
 use crate::server::Server;
 
 mod allocation;
-mod bootstrap;
 mod class;
 mod controller;
 mod demand;
@@ -52,7 +51,6 @@ mod timing;
 mod watches;
 mod work;
 
-pub(crate) use bootstrap::{mandatory_level, mandatory_schema};
 pub use class::{Class, InFlight, Phase};
 pub(crate) use ensure::HOOK;
 pub use place::{Opening, Place, Refused};

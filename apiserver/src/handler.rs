@@ -5,11 +5,11 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use resources::status::Failure;
 
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
 use crate::registry::generic::Write;
-use crate::status::Failure;
 
 pub mod apply;
 pub mod binding;
@@ -58,7 +58,7 @@ pub fn record(x: &Exchange, endpoint: &Endpoint, object: &proto::Value) {
         x.record_object(object, served);
         return;
     }
-    match crate::object::convert(object.clone(), hub, served) {
+    match resources::object::convert(object.clone(), hub, served) {
         Ok(object) => x.record_object(&object, served),
         Err(error) => tracing::error!(%error, "a request's object cannot be recorded"),
     }

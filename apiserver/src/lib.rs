@@ -5,7 +5,7 @@
 //! ```
 //!
 //! One object tree, directed by the catalogue, serves every kind: there is no code per kind but its
-//! [`registry::Strategy`]. The server keeps nothing that it must not lose: many replicas, of ours and
+//! [`resources::Strategy`]. The server keeps nothing that it must not lose: many replicas, of ours and
 //! of upstream's, serve one etcd.
 
 pub mod config;
@@ -17,10 +17,6 @@ pub mod chain;
 pub mod dispatch;
 pub mod flowcontrol;
 pub mod metrics;
-pub mod negotiate;
-pub mod options;
-pub mod request;
-pub mod status;
 
 pub mod audit;
 pub mod auth;
@@ -37,11 +33,9 @@ pub mod registry;
 pub mod storage;
 
 pub mod handler;
-pub mod object;
 pub mod render;
 pub mod select;
 pub mod stream;
-pub mod table;
 
 pub mod discovery;
 pub mod health;

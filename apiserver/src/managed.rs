@@ -7,11 +7,11 @@
 use proto::apply::{self, Applied, Configuration, Filter, Managed, Subject, Version};
 use proto::catalogue::{Resource, names as n};
 use proto::{Value, meta};
+use resources::object;
+use resources::status::{Cause, Details, Failure};
 
 use crate::handler::create;
-use crate::object;
 use crate::registry::{Endpoint, Registry};
-use crate::status::{Cause, Details, Failure};
 
 /// What is written.
 #[derive(Clone, Copy)]

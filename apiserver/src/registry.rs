@@ -1,7 +1,7 @@
 //! The registry: what is served, and the rules of each resource.
 //!
-//! `generic` does create, update, patch, delete and deletecollection once for all resources; one file
-//! per resource holds its [`Strategy`]. Resources without a file of their own are served by
+//! `generic` does create, update, patch, delete and deletecollection once for all resources; each has its
+//! [`Strategy`] in the crate `resources`. Resources without a file of their own are served by
 //! [`Strategy::DEFAULT`] or [`Strategy::WITH_STATUS`], as their subresources say.
 
 use std::collections::HashMap;
@@ -10,26 +10,12 @@ use std::sync::Arc;
 use proto::catalogue::{self, Resource};
 use store::{Collection, Forms};
 
-use crate::object::Type;
+use resources::object::{self, Type};
+use resources::{Strategy, decoder, strategies};
 
-pub mod before;
-pub mod declarative;
-pub mod decoder;
-pub mod defaults;
-pub mod equal;
 pub mod follow;
 pub mod generic;
-pub mod metadata;
-pub mod rehearsal;
-pub mod resource_names;
-pub mod rules;
-pub mod shown;
-pub mod strategies;
-pub mod strategy;
-pub mod warnings;
-pub mod webhook;
-
-pub use strategy::{Cx, Strategy};
+pub mod hooks;
 
 /// One resource of one served group version.
 pub struct Endpoint {
@@ -37,6 +23,7 @@ pub struct Endpoint {
     pub index: u16,
     pub resource: &'static Resource,
     pub strategy: &'static Strategy,
+    pub hooks: Option<&'static dyn hooks::Hooks>,
     /// The version in which clients speak here.
     pub served: Type,
     /// The version in which objects are stored, and in which rules see them.
@@ -45,25 +32,6 @@ pub struct Endpoint {
     pub decoder: Arc<decoder::Objects>,
     /// What is made of entries besides their stored bytes, shared by all endpoints.
     pub forms: Arc<Forms>,
-}
-
-/// The type in which a resource is served and the one in which it is stored; none if it is not stored.
-fn types(resource: &'static Resource) -> Option<(Type, Type)> {
-    let storage = resource.storage.as_ref()?;
-    let kind = resource.kind;
-    let served = Type {
-        group: resource.group,
-        version: resource.version,
-        kind,
-        message: resource.message,
-    };
-    let hub = Type {
-        group: storage.group,
-        version: storage.version,
-        kind,
-        message: storage.message,
-    };
-    Some((served, hub))
 }
 
 /// Everything that is served from storage.
@@ -90,7 +58,7 @@ impl Registry {
             let Some(storage) = &resource.storage else {
                 continue;
             };
-            let Some((served, hub)) = types(resource) else {
+            let Some((served, hub)) = object::types(resource) else {
                 continue;
             };
             let strategy = strategies::of(resource);
@@ -111,6 +79,7 @@ impl Registry {
                 index,
                 resource,
                 strategy,
+                hooks: hooks::of(resource),
                 served,
                 hub,
                 collection,

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proto::catalogue::{Resource, names as n};
 use proto::{MsgId, Value, codec};
+use resources::negotiate::{Encoding, Form, Media, Rows};
+use resources::object::{self, Type};
+use resources::status::Failure;
+use resources::table;
 use store::Entry;
 
-use crate::negotiate::{Encoding, Form, Media, Rows};
-use crate::object::{self, Type};
 use crate::registry::Endpoint;
-use crate::status::Failure;
-use crate::table;
 
 mod wire;
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use proto::selector::{FieldSelector, LabelSelector};
+use resources::options::ListOptions;
+use resources::status::Failure;
 use store::{Entry, Filter};
 
-use crate::options::ListOptions;
 use crate::registry::Endpoint;
-use crate::status::Failure;
 
 /// What a list or a watch asks for.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use resources::status::Failure;
 use store::{ReadError, Store, WriteError};
 
 use crate::admission;
@@ -12,7 +13,6 @@ use crate::authz::Authorizers;
 use crate::config::Config;
 use crate::flowcontrol::FlowControl;
 use crate::registry::Registry;
-use crate::status::Failure;
 
 pub struct Server {
     pub config: Config,
@@ -113,7 +113,7 @@ impl Server {
             .await
             .map_err(read_failure)?;
         entry
-            .map(|e| crate::object::from_body(&e.body, &endpoint.hub))
+            .map(|e| resources::object::from_body(&e.body, &endpoint.hub))
             .transpose()
     }
 
@@ -129,7 +129,7 @@ impl Server {
         };
         entries
             .iter()
-            .filter_map(|e| crate::object::from_body(&e.body, &endpoint.hub).ok())
+            .filter_map(|e| resources::object::from_body(&e.body, &endpoint.hub).ok())
             .collect()
     }
 }

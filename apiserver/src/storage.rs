@@ -15,12 +15,12 @@ use component::Supervisor;
 use component::serving::Health;
 use futures::future::join_all;
 use proto::catalogue::Resource;
+use resources::decoder::Objects;
 use store::{Collection, ResourceConfig, Store};
 
 use crate::config::Etcd;
 use crate::encryption::Encryption;
 use crate::registry::Registry;
-use crate::registry::decoder::Objects;
 
 pub use metrics::register as register_metrics;
 

@@ -12,15 +12,15 @@ use http::{Method, Response};
 use proto::Value;
 use proto::view::core_v1::Pod;
 use proto::view::{Node, View};
+use resources::object;
+use resources::status::Failure;
 
 use crate::authz::{Attributes, Decision, refusal};
 use crate::body::Body;
 use crate::chain::Exchange;
 use crate::handler::get;
 use crate::kubelet::Target;
-use crate::object;
 use crate::registry::Endpoint;
-use crate::status::Failure;
 
 mod forward;
 mod location;

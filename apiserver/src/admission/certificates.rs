@@ -6,14 +6,14 @@
 use proto::catalogue::names as n;
 use proto::path::quote;
 use proto::{NameId, Value, meta};
+use resources::equal::same_at;
+use resources::status::Failure;
 
 use super::{Attributes, Operation, Plugin};
 use crate::auth::User;
 use crate::auth::service_account::pem_blocks;
 use crate::authz::{self, Decision};
-use crate::registry::equal::same_at;
 use crate::server::Server;
-use crate::status::Failure;
 
 pub(super) const APPROVAL: Plugin = Plugin {
     name: "CertificateApproval",

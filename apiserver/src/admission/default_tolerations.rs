@@ -5,10 +5,10 @@ use proto::Value;
 use proto::catalogue::names as n;
 use proto::view::core_v1::Toleration;
 use proto::view::{Node, View};
+use resources::status::Failure;
 
 use super::{Attributes, Plugin};
 use crate::server::Server;
-use crate::status::Failure;
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "DefaultTolerationSeconds",

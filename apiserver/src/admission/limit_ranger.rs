@@ -6,11 +6,11 @@ use proto::quantity::Quantity;
 use proto::view::core_v1::{LimitRange, LimitRangeItem, PersistentVolumeClaim, Pod};
 use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
+use resources::status::Failure;
 
-use super::resources::{Amounts, amounts, containers_mut, of, of_pod};
+use super::amounts::{Amounts, amounts, containers_mut, of, of_pod};
 use super::{Attributes, Operation, Plugin, in_namespace};
 use crate::server::Server;
-use crate::status::Failure;
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "LimitRanger",

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use proto::Value;
 use proto::catalogue::names as n;
+use resources::status::Failure;
 
 use super::{Attributes, Operation, Plugin, newest};
 use crate::server::Server;
-use crate::status::Failure;
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "NamespaceLifecycle",

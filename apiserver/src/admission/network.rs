@@ -5,11 +5,11 @@
 
 use proto::catalogue::names as n;
 use proto::{Value, meta};
+use resources::status::Failure;
+use resources::strategies::{networking, newest_default};
 
 use super::{Attributes, Operation, Plugin};
-use crate::registry::strategies::{networking, newest_default};
 use crate::server::Server;
-use crate::status::Failure;
 
 pub(super) const DEFAULT_INGRESS_CLASS: Plugin = Plugin {
     name: "DefaultIngressClass",

@@ -9,12 +9,12 @@ use proto::path::quote;
 use proto::view::core_v1::Pod;
 use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
+use resources::equal::{same, same_at};
+use resources::status::Failure;
 
 use super::{Attributes, Operation, Plugin};
 use crate::authz::node::{identity, references};
-use crate::registry::equal::{same, same_at};
 use crate::server::Server;
-use crate::status::Failure;
 
 mod credentials;
 mod labels;

@@ -5,12 +5,12 @@
 
 use proto::catalogue::{self, Resource, names as n};
 use proto::{Value, meta};
+use resources::equal::same;
+use resources::status::Failure;
 
 use super::{Attributes, Operation, Plugin};
 use crate::authz::{self, Decision};
-use crate::registry::equal::same;
 use crate::server::Server;
-use crate::status::Failure;
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "OwnerReferencesPermissionEnforcement",

@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, HashSet};
 use proto::catalogue::names as n;
 use proto::path::{FieldError, quote};
 use proto::{NameId, Value, meta};
+use resources::status::Failure;
 
 use self::checks::Subject;
 use super::{Attributes, Operation, Plugin, in_namespace};
 use crate::server::Server;
-use crate::status::Failure;
 
 mod checks;
 

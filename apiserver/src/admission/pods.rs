@@ -10,11 +10,11 @@ use proto::path::FieldError;
 use proto::view::core_v1::{Pod, PodSpec};
 use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
+use resources::equal::same;
+use resources::status::Failure;
 
 use super::{Attributes, Operation, Plugin};
-use crate::registry::equal::same;
 use crate::server::Server;
-use crate::status::Failure;
 
 pub(super) const ALWAYS_PULL: Plugin = Plugin {
     name: "AlwaysPullImages",

@@ -5,10 +5,10 @@ use proto::catalogue::names as n;
 use proto::view::scheduling_v1::PriorityClass;
 use proto::view::{Node, View};
 use proto::{Value, meta};
+use resources::status::Failure;
 
 use super::{Attributes, Operation, Plugin};
 use crate::server::Server;
-use crate::status::Failure;
 
 const GROUP: &str = "scheduling.k8s.io";
 const CLASSES: &str = "priorityclasses";

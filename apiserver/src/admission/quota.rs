@@ -13,14 +13,14 @@ use parking_lot::Mutex;
 use proto::catalogue::names as n;
 use proto::quantity::Quantity;
 use proto::{NameId, Value, meta};
+use resources::object;
+use resources::status::Failure;
 use store::{Change, UpdateError};
 
 use self::usage::Measure;
-use super::resources::{Amounts, add, amounts};
+use super::amounts::{Amounts, add, amounts};
 use super::{Attributes, Operation, Plugin};
-use crate::object;
 use crate::server::{Server, read_failure, write_failure};
-use crate::status::Failure;
 
 mod scope;
 mod usage;
@@ -176,7 +176,7 @@ impl<'a> Asked<'a> {
         if !measure.handles(write.operation, write.subresource, object, write.old) {
             return None;
         }
-        let now = crate::registry::generic::Clock::now().seconds;
+        let now = resources::clock::Clock::now().seconds;
         let old = write
             .old
             .filter(|_| write.operation == Operation::Update)

@@ -4,11 +4,11 @@
 use proto::Value;
 use proto::catalogue::names as n;
 use proto::path::quote;
+use resources::equal::same;
+use resources::status::Failure;
 
 use super::{Attributes, Operation, Plugin};
-use crate::registry::equal::same;
 use crate::server::Server;
-use crate::status::Failure;
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "RuntimeClass",

@@ -9,12 +9,12 @@ use proto::catalogue::names as n;
 use proto::view::core_v1::{Pod, PodSpec, ServiceAccount};
 use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
+use resources::status::Failure;
 
 use super::{Attributes, Operation, Plugin};
 use crate::auth::service_account::PROJECTED_SECONDS;
 use crate::authz::node::references::{self, Environment, is_mirror};
 use crate::server::Server;
-use crate::status::Failure;
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "ServiceAccount",

@@ -8,11 +8,11 @@ use proto::quantity::Quantity;
 use proto::view::core_v1::PersistentVolumeClaim;
 use proto::view::{Node, View};
 use proto::{Value, meta};
+use resources::status::Failure;
+use resources::strategies::storage::default_among;
 
 use super::{Attributes, Operation, Plugin};
-use crate::registry::strategies::storage::default_among;
 use crate::server::Server;
-use crate::status::Failure;
 
 pub(super) const DEFAULT_CLASS: Plugin = Plugin {
     name: "DefaultStorageClass",

@@ -3,9 +3,9 @@
 
 use proto::Value;
 use proto::catalogue::names as n;
+use resources::status::Failure;
 
 use super::{Attributes, Operation, Plugin};
-use crate::status::Failure;
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "TaintNodesByCondition",

@@ -9,9 +9,9 @@ use ipnet::IpNet;
 use proto::catalogue::names as n;
 use proto::{Value, meta};
 use rand::Rng;
+use resources::options::{DeleteOptions, WriteOptions};
 
 use super::families::Family;
-use crate::options::{DeleteOptions, WriteOptions};
 use crate::registry::Endpoint;
 use crate::registry::generic::Write;
 use crate::server::Server;

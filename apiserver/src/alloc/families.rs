@@ -8,10 +8,10 @@ use proto::path::{Errors, FieldError, Reason, quote};
 use proto::view::core_v1::Service;
 use proto::view::{Node, View};
 use proto::{Value, meta};
+use resources::status::Failure;
+use resources::strategies::service::validation;
 
 use super::{cluster_ips, is_headless, type_of};
-use crate::registry::strategies::service::validation;
-use crate::status::Failure;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Family {

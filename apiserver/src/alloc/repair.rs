@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use proto::catalogue::names as n;
 use proto::{Value, meta};
+use resources::options::WriteOptions;
 
 use super::addresses::object;
 use super::families;
 use super::ports::Bits;
 use super::{cluster_ips, health_port, node_ports};
-use crate::options::WriteOptions;
 use crate::registry::generic::Write;
 use crate::server::Server;
 

@@ -7,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 use proto::path::quote;
+use resources::request::RequestInfo;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::policy::{Level, Stage};
 use crate::auth::User;
 use crate::chain::Exchange;
-use crate::request::RequestInfo;
 
 /// Upstream's, in bytes.
 const MAX_USER_AGENT: usize = 1024;

@@ -6,12 +6,12 @@
 
 use proto::catalogue::names as n;
 use proto::{Value, meta, time};
+use resources::status::Failure;
 use subtle::ConstantTimeEq;
 
 use super::User;
 use super::service_account::now;
 use crate::server::Server;
-use crate::status::Failure;
 
 const NAMESPACE: &str = "kube-system";
 const NAME_PREFIX: &str = "bootstrap-token-";

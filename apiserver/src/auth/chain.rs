@@ -11,6 +11,7 @@ use component::serving::{ClientCa, RequestHeader, Untrusted, User};
 use component::streaming::upgrade;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use resources::status::Failure;
 
 use super::anonymous::Anonymous;
 use super::metrics::{Attempts, Impersonations};
@@ -19,7 +20,6 @@ use super::token::Tokens;
 use super::x509::Certificates;
 use crate::chain::Exchange;
 use crate::config::Config;
-use crate::status::Failure;
 
 /// Browsers cannot set headers on WebSockets: the token comes as a subprotocol.
 const PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";

@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 use http::HeaderMap;
 use proto::meta::names;
+use resources::request::percent_decode;
+use resources::status::Failure;
 
 use super::User;
 use super::service_account::{self, NODE_NAME};
 use crate::authz::{Attributes, Decision, node, refusal};
-use crate::request::percent_decode;
-use crate::status::Failure;
 
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";

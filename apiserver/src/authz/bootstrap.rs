@@ -13,11 +13,11 @@ use std::sync::Arc;
 use futures::StreamExt;
 use proto::catalogue::names as n;
 use proto::{NameId, Value, meta};
+use resources::status::Failure;
 
 use super::rbac::{Rule, uncovered};
 use crate::bootstrap::{Hook, Own};
 use crate::server::Server;
-use crate::status::Failure;
 
 const POLICY: &str = include_str!("../bootstrap/rbac.txt");
 const GROUP: &str = "rbac.authorization.k8s.io";

@@ -9,14 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::catalogue::names as n;
 use proto::path::quote;
 use proto::{Value, meta};
+use resources::equal::same;
+use resources::status::Failure;
 
 use super::rbac::{Rule, uncovered};
 use super::{Attributes, Decision};
 use crate::admission::{self, Operation};
 use crate::auth::User;
-use crate::registry::equal::same;
 use crate::server::Server;
-use crate::status::Failure;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 const ROLES: &str = "roles";

@@ -13,11 +13,11 @@ use component::{Supervisor, Task};
 use parking_lot::RwLock;
 use proto::catalogue::names as n;
 use proto::{Value, meta};
+use resources::object::{self, Type};
 use store::Entry;
 
 use super::{Attributes, Authorizer, Decision};
 use crate::auth::User;
-use crate::object::{self, Type};
 use crate::registry::Registry;
 use crate::registry::follow::{Told, follow};
 

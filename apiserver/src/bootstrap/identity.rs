@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use proto::catalogue::names as n;
 use proto::{Value, meta, time};
+use resources::clock::Clock;
+use resources::status::Failure;
 
 use super::{Hook, Own};
-use crate::registry::generic::Clock;
 use crate::server::Server;
-use crate::status::Failure;
 
 /// Upstream's `IdentityLeaseRenewIntervalPeriod` and `IdentityLeaseDurationSeconds`.
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -20,7 +20,7 @@ pub(super) const HOOK: Hook = Hook {
 
 async fn ensure(
     server: &std::sync::Arc<crate::server::Server>,
-) -> Result<(), crate::status::Failure> {
+) -> Result<(), resources::status::Failure> {
     for name in NAMESPACES {
         // A namespace is created in itself, as far as admission is concerned.
         let mut object = Value::object();

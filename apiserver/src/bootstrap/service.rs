@@ -11,11 +11,11 @@ use std::time::Duration;
 use proto::catalogue::messages::core_v1::ENDPOINTS;
 use proto::catalogue::names as n;
 use proto::{Value, codec};
+use resources::status::Failure;
 use store::raw::RawError;
 
 use super::{Hook, Own};
 use crate::server::Server;
-use crate::status::Failure;
 
 /// Upstream's `DefaultEndpointReconcilerInterval` and `DefaultEndpointReconcilerTTL`.
 const INTERVAL: Duration = Duration::from_secs(10);

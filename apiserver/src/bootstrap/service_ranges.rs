@@ -8,10 +8,10 @@ use std::time::Duration;
 use proto::Value;
 use proto::catalogue::names as n;
 use proto::meta;
+use resources::status::Failure;
 
 use super::{Hook, Own};
 use crate::server::Server;
-use crate::status::Failure;
 
 pub(super) const HOOK: Hook = Hook {
     name: "start-kubernetes-service-cidr-controller",
@@ -38,7 +38,7 @@ async fn ensure(server: &Arc<Server>) -> Result<(), Failure> {
     object.set(&[n::SPEC, n::CIDRS], ranges);
     if own.create_if_absent(object).await? || !is_ready(&own).await? {
         own.set_status(NAME, |object| {
-            let now = crate::registry::generic::Clock::now().text;
+            let now = resources::clock::Clock::now().text;
             let message = "Kubernetes Service CIDR is ready";
             let ready = meta::Condition {
                 kind: "Ready",

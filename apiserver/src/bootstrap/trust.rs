@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::catalogue::names as n;
+use resources::status::Failure;
 
 use super::{Hook, Own};
 use crate::server::Server;
-use crate::status::Failure;
 
 pub(super) const HOOK: Hook = Hook {
     name: "start-cluster-authentication-info-controller",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::request::RequestInfo;
+use resources::request::RequestInfo;
 
 /// What kind of load a request is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

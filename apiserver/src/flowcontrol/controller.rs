@@ -13,6 +13,9 @@ use parking_lot::Mutex;
 use proto::Value;
 use proto::catalogue::names as n;
 use rand::Rng;
+use resources::clock::Clock;
+use resources::object::{self, Type};
+use resources::status::Failure;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
@@ -20,11 +23,8 @@ use super::Fair;
 use super::level::Level;
 use super::schema::Schema;
 use crate::bootstrap::Own;
-use crate::object::{self, Type};
 use crate::registry::follow::{Told, follow};
-use crate::registry::generic::Clock;
 use crate::server::Server;
-use crate::status::Failure;
 
 pub(super) const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 pub(super) const SCHEMAS: &str = "flowschemas";

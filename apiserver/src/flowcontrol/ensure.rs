@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use proto::catalogue::names as n;
 use proto::{Value, meta};
+use resources::equal::same_at;
+use resources::object;
+use resources::status::Failure;
+use resources::strategies::flowcontrol::bootstrap::{self, AUTO_UPDATE, Kind};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::bootstrap::{self, AUTO_UPDATE, Kind};
 use super::controller::{Followed, GROUP, LEVELS, SCHEMAS};
 use crate::bootstrap::{Hook, Own};
 use crate::handler::create;
-use crate::object;
 use crate::registry::Endpoint;
-use crate::registry::equal::same_at;
 use crate::server::Server;
-use crate::status::Failure;
 
 /// Who the objects are written by.
 const MANAGER: &str = "api-priority-and-fairness-config-producer-v1";

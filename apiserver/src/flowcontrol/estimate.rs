@@ -4,8 +4,9 @@
 //! its answer for the watches that are told; everything else takes one. Upstream:
 //! `util/flowcontrol/request/{width,list_work_estimator,mutating_work_estimator}.go`.
 
+use resources::request::{Query, RequestInfo};
+
 use super::work::{Nanos, SeatTime, Work};
-use crate::request::{Query, RequestInfo};
 
 const LIST_SEATS: u32 = 100;
 /// Without `SizeBasedListCostEstimate`.

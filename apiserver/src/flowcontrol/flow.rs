@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::HeaderValue;
+use resources::request::RequestInfo;
 use tokio::sync::oneshot;
 
 use super::level::Level;
@@ -16,7 +17,6 @@ use super::queues::{Arrival, Discipline, Ticket};
 use super::schema::{Distinguisher, Schema};
 use super::work::{Nanos, Work};
 use crate::auth::User;
-use crate::request::RequestInfo;
 
 /// The requests of one schema.
 pub(super) struct Flow {

@@ -5,14 +5,11 @@
 use proto::view::flowcontrol_v1::PriorityLevelConfiguration;
 use proto::view::{Node, View};
 use proto::{Value, meta};
+use resources::strategies::flowcontrol::bootstrap::EXEMPT;
 
 use super::allocation::Shares;
 use super::queues::{Discipline, Queuing};
 use super::shuffle::Dealer;
-
-/// The level of those who never wait, and of those for whom nothing else is said.
-pub(super) const EXEMPT: &str = "exempt";
-pub(super) const CATCH_ALL: &str = "catch-all";
 
 /// Upstream's default for levels that say nothing.
 const DEFAULT_SHARES: i64 = 30;

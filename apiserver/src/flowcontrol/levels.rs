@@ -9,11 +9,12 @@ use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use resources::strategies::flowcontrol::bootstrap::{self, CATCH_ALL, EXEMPT};
+
 use super::allocation::{Bounds, Claim, divide};
-use super::bootstrap;
 use super::demand::Demand;
 use super::flow::Flow;
-use super::level::{CATCH_ALL, EXEMPT, Level};
+use super::level::Level;
 use super::metrics::Families;
 use super::pool::{Pool, Shared};
 use super::queues::Discipline;
@@ -87,7 +88,10 @@ impl Levels {
             // One that was configured goes on as it was.
             match self.in_use.get(name) {
                 Some(old) => wanted.push(Arc::clone(&old.level)),
-                None => wanted.extend(bootstrap::level(name).map(Arc::new)),
+                None => {
+                    let object = bootstrap::mandatory_level(name);
+                    wanted.extend(object.and_then(|o| Level::of(&o).ok()).map(Arc::new));
+                }
             }
         }
         let (shared, families) = (&self.shared, &self.families);
@@ -158,11 +162,11 @@ impl Levels {
         let mut flows: Vec<Arc<Flow>> = sorted.iter().filter_map(|s| self.flow(s)).collect();
         let has = |flows: &[Arc<Flow>], name: &str| flows.iter().any(|f| *f.schema.name == *name);
         if !has(&flows, EXEMPT) {
-            let imagined = bootstrap::schema(EXEMPT).and_then(|s| self.flow(&Arc::new(s)));
+            let imagined = self.imagined(EXEMPT);
             drop(flows.splice(..0, imagined));
         }
         if !has(&flows, CATCH_ALL) {
-            flows.extend(bootstrap::schema(CATCH_ALL).and_then(|s| self.flow(&Arc::new(s))));
+            flows.extend(self.imagined(CATCH_ALL));
         }
         let fallback = flows.iter().find(|f| *f.schema.name == *CATCH_ALL);
         Table {
@@ -170,6 +174,12 @@ impl Levels {
             pools: self.in_use.values().map(|l| Arc::clone(&l.pool)).collect(),
             flows,
         }
+    }
+
+    /// The flow of a mandatory schema while its object is not there.
+    fn imagined(&self, name: &str) -> Option<Arc<Flow>> {
+        let object = bootstrap::mandatory_schema(name)?;
+        self.flow(&Arc::new(Schema::of(&object)))
     }
 
     fn flow(&self, schema: &Arc<Schema>) -> Option<Arc<Flow>> {

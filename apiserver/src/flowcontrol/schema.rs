@@ -7,10 +7,10 @@ use proto::catalogue::names as n;
 use proto::view::flowcontrol_v1 as v;
 use proto::view::{Node, View};
 use proto::{Value, meta};
+use resources::request::RequestInfo;
 
 use crate::auth::User;
 use crate::auth::service_account;
-use crate::request::RequestInfo;
 
 /// What makes a flow of the requests of a schema.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use component::metrics::Metrics;
 use http::{Method, Uri};
+use resources::request::{Query, RequestInfo};
+use resources::strategies::flowcontrol::bootstrap;
 
 use super::level::Level;
 use super::queues::{Discipline, Queuing};
 use super::schema::Schema;
 use super::*;
 use crate::auth::User;
-use crate::request::{Query, RequestInfo};
 
 fn info(path: &str) -> RequestInfo {
     let uri: Uri = path.parse().unwrap();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use proto::selector::FieldSelector;
 
-use crate::request::{Query, RequestInfo};
+use resources::request::{Query, RequestInfo};
 
 /// The field by which watches of pods are woken.
 const INDEXED: (&str, &str) = ("pods", "spec.nodeName");

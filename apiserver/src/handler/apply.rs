@@ -3,18 +3,19 @@
 use http::Response;
 use proto::apply::Configuration;
 use proto::{Value, codec, meta};
+use resources::clock::Clock;
+use resources::negotiate::Media;
+use resources::options::{FieldValidation, WriteOptions};
+use resources::status::Failure;
+use resources::strategy::Part;
 
 use super::update::check_name;
 use super::write;
 use crate::body::{self, Body};
 use crate::chain::Exchange;
-use crate::negotiate::Media;
-use crate::options::{FieldValidation, WriteOptions};
 use crate::registry::Endpoint;
-use crate::registry::generic::{Clock, Update};
-use crate::registry::strategy::Part;
+use crate::registry::generic::Update;
 use crate::render;
-use crate::status::Failure;
 
 /// A configuration as it came.
 pub struct Applying {

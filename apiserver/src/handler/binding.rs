@@ -8,18 +8,18 @@ use proto::Value;
 use proto::catalogue::names as n;
 use proto::path::{FieldError, Reason, quote};
 use proto::{Map, meta};
+use resources::negotiate::{self, Offers};
+use resources::object::{self, Type};
+use resources::options::WriteOptions;
+use resources::status::Failure;
+use resources::strategy::Part;
 
 use super::{manager, read_body, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
-use crate::negotiate::{self, Offers};
-use crate::object::{self, Type};
-use crate::options::WriteOptions;
 use crate::registry::Endpoint;
 use crate::registry::generic::Update;
-use crate::registry::strategy::Part;
 use crate::render;
-use crate::status::Failure;
 
 /// The part of a pod that a binding may change.
 const PART: Part = Part {
@@ -183,7 +183,7 @@ fn merge(pod: &mut Value, binding: &Value, field: proto::NameId) {
 
 /// Sets the condition `PodScheduled`.
 fn scheduled(pod: &mut Value) {
-    let now = crate::registry::generic::Clock::now().text;
+    let now = resources::clock::Clock::now().text;
     let condition = meta::Condition {
         kind: "PodScheduled",
         status: "True",

@@ -2,20 +2,20 @@
 
 use http::Response;
 use hyper::body::Incoming;
+use resources::clock::Clock;
+use resources::negotiate::{self, Offers};
+use resources::options::ListOptions;
+use resources::status::Failure;
 use store::{At, Query};
 
 use super::list::scope;
 use super::write;
 use crate::body::{self, Body};
 use crate::chain::Exchange;
-use crate::negotiate::{self, Offers};
-use crate::options::ListOptions;
 use crate::registry::Endpoint;
-use crate::registry::generic::Clock;
 use crate::render::{self, ListMeta};
 use crate::select::Select;
 use crate::server::read_failure;
-use crate::status::Failure;
 
 pub async fn serve(
     x: &mut Exchange,

@@ -2,17 +2,18 @@
 
 use http::Response;
 use hyper::body::Incoming;
+use resources::clock::Clock;
+use resources::defaults;
+use resources::negotiate::{self, Offers};
+use resources::object;
+use resources::options::WriteOptions;
+use resources::status::Failure;
 
 use super::{manager, read_body, record, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
-use crate::negotiate::{self, Offers};
-use crate::object;
-use crate::options::WriteOptions;
-use crate::registry::generic::Clock;
-use crate::registry::{Endpoint, defaults};
+use crate::registry::Endpoint;
 use crate::render;
-use crate::status::Failure;
 
 pub async fn serve(
     x: &mut Exchange,
@@ -24,7 +25,7 @@ pub async fn serve(
     let body = read_body(&x.headers, incoming).await?;
     let options = WriteOptions::read(&x.query, "CreateOptions")?;
     let decoded = object::decode(&body, encoding, &endpoint.served, options.field_validation)?;
-    if options.field_validation == crate::options::FieldValidation::Warn {
+    if options.field_validation == resources::options::FieldValidation::Warn {
         x.warnings.extend(decoded.problems);
     }
     let object = default(endpoint, decoded.object)?;

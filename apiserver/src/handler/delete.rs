@@ -5,17 +5,17 @@ use hyper::body::Incoming;
 use proto::Value;
 use proto::catalogue::{ResourceFlags, names as n};
 use proto::meta;
+use resources::clock::Clock;
+use resources::negotiate::{self, Media, Offers};
+use resources::object::{self, Type};
+use resources::options::DeleteOptions;
+use resources::status::Failure;
 
 use super::{read_body, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
-use crate::negotiate::{self, Media, Offers};
-use crate::object::{self, Type};
-use crate::options::DeleteOptions;
 use crate::registry::Endpoint;
-use crate::registry::generic::Clock;
 use crate::render;
-use crate::status::Failure;
 
 pub async fn serve(
     x: &mut Exchange,

@@ -10,19 +10,20 @@ use hyper::body::Incoming;
 use proto::catalogue::{messages, names as n};
 use proto::path::FieldError;
 use proto::{Value, codec, meta, selector};
+use resources::clock::Clock;
+use resources::negotiate::{self, Encoding, Offers};
+use resources::object::{self, Type};
+use resources::options::{DeleteOptions, WriteOptions};
+use resources::status::Failure;
 
 use super::{read_body, write};
 use crate::auth;
 use crate::body::{self, Body};
 use crate::chain::Exchange;
-use crate::negotiate::{self, Encoding, Offers};
-use crate::object::{self, Type};
-use crate::options::{DeleteOptions, WriteOptions};
 use crate::registry::Endpoint;
-use crate::registry::generic::{Clock, Update, Write};
+use crate::registry::generic::{Update, Write};
 use crate::render;
 use crate::server::read_failure;
-use crate::status::Failure;
 
 /// How often a pod that changes under the eviction is looked at again; upstream's `EvictionsRetry`.
 const ATTEMPTS: usize = 20;

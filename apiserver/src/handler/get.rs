@@ -1,16 +1,16 @@
 //! GET of one object.
 
 use http::Response;
+use resources::clock::Clock;
+use resources::negotiate::{self, Offers};
+use resources::status::Failure;
 use store::At;
 
 use crate::body::{self, Body};
 use crate::chain::Exchange;
-use crate::negotiate::{self, Offers};
 use crate::registry::Endpoint;
-use crate::registry::generic::Clock;
 use crate::render;
 use crate::server::read_failure;
-use crate::status::Failure;
 
 pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>, Failure> {
     let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;

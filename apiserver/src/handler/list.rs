@@ -5,20 +5,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream;
 use http::Response;
+use resources::clock::Clock;
+use resources::negotiate::{self, Offers};
+use resources::options::ListOptions;
+use resources::status::Failure;
 use store::read::Match;
 use store::{At, Entry, Query, Scope};
 
 use super::get::parse_version;
 use crate::body::{self, Body};
 use crate::chain::Exchange;
-use crate::negotiate::{self, Offers};
-use crate::options::ListOptions;
 use crate::registry::Endpoint;
-use crate::registry::generic::Clock;
 use crate::render::{self, ListMeta};
 use crate::select::Select;
 use crate::server::read_failure;
-use crate::status::Failure;
 
 /// How much of a list is made before it is handed to the connection.
 const PIECE: usize = 64 * 1024;

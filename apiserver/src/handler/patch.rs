@@ -9,18 +9,19 @@ use hyper::body::Incoming;
 use proto::catalogue::{self, Shape};
 use proto::path::{FieldError, Reason};
 use proto::{MsgId, Value, codec, meta, patch};
+use resources::clock::Clock;
+use resources::negotiate::{self, Encoding, Offers};
+use resources::object;
+use resources::options::{FieldValidation, WriteOptions};
+use resources::status::Failure;
+use resources::strategy::Part;
 
 use super::{apply, create, manager, read_body, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
-use crate::negotiate::{self, Encoding, Offers};
-use crate::object;
-use crate::options::{FieldValidation, WriteOptions};
 use crate::registry::Endpoint;
-use crate::registry::generic::{Clock, Update};
-use crate::registry::strategy::Part;
+use crate::registry::generic::Update;
 use crate::render;
-use crate::status::Failure;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {

@@ -10,16 +10,16 @@ use http::{Method, Response};
 use hyper::body::Incoming;
 use proto::Value;
 use proto::catalogue::{self, Resource, names as n};
+use resources::negotiate::{self, Offers};
+use resources::object::{self, Type};
+use resources::options::{FieldValidation, WriteOptions};
+use resources::status::Failure;
 
 use super::read_body;
 use crate::admission::{self, Operation};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
-use crate::negotiate::{self, Offers};
-use crate::object::{self, Type};
-use crate::options::{FieldValidation, WriteOptions};
 use crate::render;
-use crate::status::Failure;
 
 mod access;
 mod identity;
@@ -141,7 +141,7 @@ impl Review {
         }
         let mut object = decoded.object;
         x.record_object(&object, &expected);
-        crate::registry::before::match_namespace(&mut object, &x.info.namespace)?;
+        resources::before::match_namespace(&mut object, &x.info.namespace)?;
         admit(x, resource, &mut object, options.dry_run).await?;
         let answered = (self.answer)(x, object).await?;
         let bytes = render::tree(&answered, &expected, media);

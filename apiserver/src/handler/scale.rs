@@ -9,19 +9,20 @@ use proto::catalogue::{messages, names as n};
 use proto::patch::{json, merge};
 use proto::path::{FieldError, Reason};
 use proto::{codec, meta, selector};
+use resources::clock::Clock;
+use resources::negotiate::{self, Encoding, Media, Offers};
+use resources::object::{self, Type};
+use resources::options::{FieldValidation, WriteOptions};
+use resources::status::Failure;
 
 use super::apply::Applying;
 use super::{get, manager, patch, read_body, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::managed;
-use crate::negotiate::{self, Encoding, Media, Offers};
-use crate::object::{self, Type};
-use crate::options::{FieldValidation, WriteOptions};
 use crate::registry::Endpoint;
-use crate::registry::generic::{Clock, Update};
+use crate::registry::generic::Update;
 use crate::render;
-use crate::status::Failure;
 
 const SCALE: Type = Type {
     group: "autoscaling",

@@ -2,12 +2,12 @@
 
 use http::Response;
 use hyper::body::Incoming;
+use resources::status::Failure;
 
 use super::{binding, eviction, get, patch, scale, token, update};
 use crate::body::Body;
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
-use crate::status::Failure;
 use crate::stream;
 
 pub async fn serve(

@@ -10,6 +10,11 @@ use proto::path::FieldError;
 use proto::view::authentication_v1::{BoundObjectReference, TokenRequest};
 use proto::view::{Node, View};
 use proto::{Value, meta};
+use resources::defaults;
+use resources::negotiate::{self, Offers};
+use resources::object::{self, Type};
+use resources::options::{FieldValidation, WriteOptions};
+use resources::status::Failure;
 
 use super::read_body;
 use crate::admission::{self, Operation};
@@ -19,13 +24,9 @@ use crate::auth::service_account::{
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::config::Tokens;
-use crate::negotiate::{self, Offers};
-use crate::object::{self, Type};
-use crate::options::{FieldValidation, WriteOptions};
-use crate::registry::{Endpoint, defaults};
+use crate::registry::Endpoint;
 use crate::render;
 use crate::server::{Server, read_failure};
-use crate::status::Failure;
 
 const TYPE: Type = Type {
     group: "authentication.k8s.io",

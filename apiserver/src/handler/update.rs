@@ -3,19 +3,20 @@
 use http::Response;
 use hyper::body::Incoming;
 use proto::Value;
+use resources::before;
+use resources::clock::Clock;
+use resources::negotiate::{self, Offers};
+use resources::object;
+use resources::options::{FieldValidation, WriteOptions};
+use resources::status::Failure;
+use resources::strategy::Part;
 
 use super::{create, manager, read_body, record, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
-use crate::negotiate::{self, Offers};
-use crate::object;
-use crate::options::{FieldValidation, WriteOptions};
 use crate::registry::Endpoint;
-use crate::registry::before;
-use crate::registry::generic::{Clock, Update};
-use crate::registry::strategy::Part;
+use crate::registry::generic::Update;
 use crate::render;
-use crate::status::Failure;
 
 pub async fn serve(
     x: &mut Exchange,

@@ -12,6 +12,10 @@ use component::streaming::websocket::Form;
 use futures::{StreamExt, stream};
 use http::Response;
 use rand::Rng;
+use resources::clock::Clock;
+use resources::negotiate::{self, Encoding, Media, Offers};
+use resources::options::ListOptions;
+use resources::status::Failure;
 use store::watch::Begin;
 use store::{End, Event, WatchQuery, Watcher};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -21,14 +25,10 @@ use super::list::scope;
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::flowcontrol::Opening;
-use crate::negotiate::{self, Encoding, Media, Offers};
-use crate::options::ListOptions;
 use crate::registry::Endpoint;
-use crate::registry::generic::Clock;
 use crate::render;
 use crate::select::Select;
 use crate::server::{Server, read_failure};
-use crate::status::Failure;
 use crate::stream::websocket;
 
 pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>, Failure> {

@@ -10,19 +10,21 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::catalogue::{ResourceFlags, names as n};
 use proto::{Value, meta};
+use resources::before;
+use resources::clock::Clock;
+use resources::object;
+use resources::options::WriteOptions;
+use resources::status::Failure;
+use resources::strategy::{Cx, Part};
 use store::{Change, Entry, UpdateError, WriteError};
 
 use super::Endpoint;
-use super::before;
-use super::strategy::{Cx, Finish, Part};
+use super::hooks::Finish;
 use crate::admission::{self, Operation};
 use crate::auth::User;
 use crate::authz::{self, Attributes, Decision, refusal};
 use crate::managed;
-use crate::object;
-use crate::options::WriteOptions;
 use crate::server::{Server, read_failure, write_failure};
-use crate::status::Failure;
 
 mod delete;
 
@@ -194,7 +196,7 @@ impl<'a> Write<'a> {
     ) -> Result<Held, Failure> {
         // A subresource changes nothing that is allocated, but may let a deleted object go.
         let concerned = new.is_none() || self.subresource.is_empty();
-        match self.endpoint.strategy.hooks.filter(|_| concerned) {
+        match self.endpoint.hooks.filter(|_| concerned) {
             Some(hooks) => Ok(Held(Some(
                 hooks.begin(self.server, new, old, dry_run).await?,
             ))),
@@ -711,29 +713,6 @@ impl Held {
     async fn finish(self, success: bool) {
         if let Some(finish) = self.0 {
             finish.finish(success).await;
-        }
-    }
-}
-
-/// The time of a write, once in each form.
-pub struct Clock {
-    pub seconds: i64,
-    pub nanos: i32,
-    pub text: String,
-}
-
-impl Clock {
-    #[must_use]
-    pub fn now() -> Self {
-        let since = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
-        let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        let nanos = i32::try_from(since.subsec_nanos()).unwrap_or(0);
-        Self {
-            seconds,
-            nanos,
-            text: proto::time::print_time(seconds),
         }
     }
 }

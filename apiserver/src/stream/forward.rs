@@ -14,12 +14,12 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use resources::status::Failure;
 
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::kubelet::{Kubelets, Target};
 use crate::metrics::Running;
-use crate::status::Failure;
 
 /// Headers about one connection, not about the request (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [&str; 8] = [

@@ -4,8 +4,8 @@
 use form_urlencoded::Serializer;
 use proto::view::core_v1::Pod;
 
-use crate::request::Query;
-use crate::status::Failure;
+use resources::request::Query;
+use resources::status::Failure;
 
 /// The path and query of a stream at the kubelet.
 pub(super) fn of_stream(subresource: &str, pod: Pod<'_>, query: &Query) -> Result<String, Failure> {

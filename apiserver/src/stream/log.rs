@@ -5,14 +5,14 @@ use http_body_util::BodyExt;
 use proto::path::{FieldError, Reason, quote};
 use proto::view::core_v1::Pod;
 use proto::view::{Node, View};
+use resources::request::Query;
+use resources::status::Failure;
 
 use super::{kubelet, location, read_pod, websocket};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::kubelet::Trust;
 use crate::registry::Endpoint;
-use crate::request::Query;
-use crate::status::Failure;
 
 /// Streams that can be asked for.
 const STREAMS: [&str; 3] = ["All", "Stderr", "Stdout"];

@@ -11,6 +11,7 @@ use proto::view::core_v1::{Pod, Service};
 use proto::view::discovery_v1::EndpointSlice;
 use proto::view::{Node, View};
 use rand::seq::SliceRandom;
+use resources::status::Failure;
 
 use self::links::Links;
 use super::{forward, kubelet, not_allowed};
@@ -18,7 +19,6 @@ use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::kubelet::{Target, Trust};
 use crate::registry::Endpoint;
-use crate::status::Failure;
 
 mod html;
 mod links;

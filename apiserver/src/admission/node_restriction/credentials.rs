@@ -6,6 +6,7 @@ use proto::view::authentication_v1::TokenRequest;
 use proto::view::core_v1::{PersistentVolume, Pod, Volume};
 use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
+use resources::status::Failure;
 
 use super::super::certificates::Subject;
 use super::super::{Attributes, Operation};
@@ -13,7 +14,6 @@ use super::{Verdict, existing, node_of};
 use crate::authz::node::references::is_mirror;
 use crate::authz::{self, Decision};
 use crate::server::Server;
-use crate::status::Failure;
 
 /// In-tree volumes and the drivers that took them over. Upstream: `k8s.io/csi-translation-lib`.
 const TAKEN_OVER: [(NameId, &str); 7] = [

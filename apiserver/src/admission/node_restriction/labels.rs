@@ -3,9 +3,9 @@
 use proto::catalogue::names as n;
 use proto::path::quote;
 use proto::{Map, Value, meta};
+use resources::equal::same_at;
 
 use super::super::{Attributes, Operation};
-use crate::registry::equal::same_at;
 
 /// Labels of Kubernetes that kubelets set.
 const OWN: [&str; 11] = [

@@ -9,7 +9,7 @@ use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
 
 use super::super::Operation;
-use super::super::resources::{Amounts, add, amounts, of, of_pod};
+use super::super::amounts::{Amounts, add, amounts, of, of_pod};
 use super::scope::{attributes_classes, is_terminating};
 
 /// How objects of a resource are measured.

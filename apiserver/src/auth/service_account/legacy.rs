@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use proto::catalogue::names as n;
 use proto::{Value, meta, time};
+use resources::status::Failure;
 use serde::Deserialize;
 
 use super::{Invalid, now, of_account};
 use crate::auth::User;
 use crate::bootstrap::Own;
 use crate::server::Server;
-use crate::status::Failure;
 
 /// Who signs them, whatever the cluster's issuer is.
 pub const ISSUER: &str = "kubernetes/serviceaccount";

@@ -12,10 +12,10 @@ use proto::catalogue::names as n;
 use proto::view::core_v1::{PersistentVolume, Pod};
 use proto::view::{Node, View};
 use proto::{NameId, Value};
+use resources::object::{self, Type};
 use store::Entry;
 
 use super::references;
-use crate::object::{self, Type};
 use crate::registry::follow::Told;
 
 /// What pods refer to.

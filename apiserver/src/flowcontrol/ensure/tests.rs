@@ -1,5 +1,6 @@
+use resources::strategies::flowcontrol::bootstrap::EXEMPT;
+
 use super::*;
-use crate::flowcontrol::level::EXEMPT;
 
 fn level(name: &str) -> Value {
     let found = bootstrap::levels().find(|(_, o)| meta::name(o) == name);

@@ -1,9 +1,9 @@
 use http::{Method, Uri};
 use proto::catalogue::messages::flowcontrol_v1 as m;
 use proto::codec::json::{Strictness, decode};
+use resources::request::Query;
 
 use super::*;
-use crate::request::Query;
 
 fn schema(rules: &str) -> Schema {
     let text = format!(

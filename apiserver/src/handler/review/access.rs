@@ -8,12 +8,12 @@ use proto::view::authorization_v1::{
 };
 use proto::view::{Node, View};
 use proto::{Map, Value, meta};
+use resources::status::Failure;
 
 use super::{texts, with_status};
 use crate::auth::User;
 use crate::authz::{Attributes, Authorizers, Decision};
 use crate::chain::Exchange;
-use crate::status::Failure;
 
 /// May the user in the review do this.
 pub(super) async fn subject(x: &Exchange, object: Value) -> Result<Value, Failure> {

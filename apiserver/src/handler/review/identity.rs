@@ -4,11 +4,11 @@ use proto::Value;
 use proto::catalogue::names as n;
 use proto::view::authentication_v1::TokenReview;
 use proto::view::{Node, View};
+use resources::status::Failure;
 
 use super::{set_texts, texts, with_status};
 use crate::auth::User;
 use crate::chain::Exchange;
-use crate::status::Failure;
 
 /// Whose a token is.
 pub(super) async fn token(x: &Exchange, object: Value) -> Result<Value, Failure> {
@@ -39,7 +39,7 @@ pub(super) async fn token(x: &Exchange, object: Value) -> Result<Value, Failure>
 
 /// Who is asking.
 pub(super) fn own(x: &Exchange, mut object: Value) -> Value {
-    let now = crate::registry::generic::Clock::now().text;
+    let now = resources::clock::Clock::now().text;
     let mut metadata = Value::object();
     metadata.set(&[n::CREATION_TIMESTAMP], now);
     object.set(&[n::METADATA], metadata);

@@ -2,11 +2,11 @@
 
 use proto::Value;
 use proto::catalogue::names as n;
+use resources::status::Failure;
 
 use super::with_status;
 use crate::authz::rbac::Rule;
 use crate::chain::Exchange;
-use crate::status::Failure;
 
 pub(super) fn own(x: &Exchange, object: Value) -> Result<Value, Failure> {
     let namespace = object

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use proto::Value;
+use resources::before::{self, Deletion};
+use resources::clock::Clock;
+use resources::object;
+use resources::options::DeleteOptions;
+use resources::status::Failure;
 use store::{Change, Entry, UpdateError, WriteError};
 
-use super::{Clock, Endpoint, Step, Write};
-use crate::object;
-use crate::options::DeleteOptions;
-use crate::registry::before::{self, Deletion};
+use super::{Endpoint, Step, Write};
 use crate::server::write_failure;
-use crate::status::Failure;
 
 #[derive(Default)]
 struct Deleting {

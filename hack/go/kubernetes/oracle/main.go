@@ -1,7 +1,7 @@
 // Command oracle says what upstream's registry makes of writes: of valid objects, the seeds, changed field
 // by field, and of their updates. It runs defaulting, conversion and the strategies of kube-apiserver
 // (registry/rest.BeforeCreate and BeforeUpdate, declarative validation included) without a server, and
-// writes one line of JSON for each case; apiserver/examples/oracle holds our registry against them.
+// writes one line of JSON for each case; apiserver/resources/examples/oracle holds our registry against them.
 //
 // A line is a document, which later lines refer to by its number, or a case: documents with what is
 // different in them. See record.go.

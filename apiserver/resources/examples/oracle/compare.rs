@@ -1,0 +1,355 @@
+//! Runs the cases through our registry and says what differs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use component::serving::User;
+use resources::Cx;
+use resources::rehearsal::{Outcome, Rehearsal};
+use resources::status::Failure;
+use serde_json::Value;
+
+use crate::cases::{Answers, Case};
+
+/// The program of upstream's side says the same.
+const NAMESPACE: &str = "default";
+const UID: &str = "5eed0000-0000-4000-8000-000000000001";
+const NOW: &str = "2026-01-01T00:00:00Z";
+const NOW_SECONDS: i64 = 1_767_225_600;
+
+/// In which way two answers differ.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Class {
+    /// Upstream's error that ours does not have, and the other way round.
+    Missing,
+    Extra,
+    /// The same error in other words.
+    Text,
+    /// The same errors in another order.
+    Order,
+    /// The stored object.
+    Object,
+    WarningMissing,
+    WarningExtra,
+    /// Not refused for its fields but otherwise.
+    Refusal,
+    /// Ours panics.
+    Panic,
+}
+
+impl Class {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Missing,
+        Self::Extra,
+        Self::Text,
+        Self::Order,
+        Self::Object,
+        Self::WarningMissing,
+        Self::WarningExtra,
+        Self::Refusal,
+        Self::Panic,
+    ];
+
+    #[must_use]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+            Self::Text => "text",
+            Self::Order => "order",
+            Self::Object => "object",
+            Self::WarningMissing => "warning-missing",
+            Self::WarningExtra => "warning-extra",
+            Self::Refusal => "refusal",
+            Self::Panic => "panic",
+        }
+    }
+}
+
+pub(crate) struct Difference {
+    pub class: Class,
+    /// Where, without the indices and keys.
+    pub pattern: String,
+    /// The reason of an error.
+    pub reason: String,
+    pub upstream: String,
+    pub ours: String,
+}
+
+/// The differences of each case.
+pub(crate) fn run(answers: &Answers) -> Vec<Vec<Difference>> {
+    // A panic is a finding, not news for the terminal.
+    std::panic::set_hook(Box::new(|_| {}));
+    let next = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut all: Vec<Vec<Difference>> = Vec::new();
+    all.resize_with(answers.cases.len(), Vec::new);
+    std::thread::scope(|scope| {
+        let work = || {
+            let mut done = Vec::new();
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let Some(case) = answers.cases.get(i) else {
+                    return done;
+                };
+                done.push((i, judge(answers, case)));
+            }
+        };
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            for (i, found) in worker.join().expect("panics of cases are caught") {
+                all[i] = found;
+            }
+        }
+    });
+    let _ = std::panic::take_hook();
+    all
+}
+
+fn judge(answers: &Answers, case: &Case) -> Vec<Difference> {
+    let caught = std::panic::catch_unwind(|| rehearse(answers, case));
+    let ours = match caught {
+        Ok(ours) => ours,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            return vec![Difference {
+                class: Class::Panic,
+                pattern: String::new(),
+                reason: String::new(),
+                upstream: String::new(),
+                ours: text.unwrap_or_default(),
+            }];
+        }
+    };
+    let mut found = Vec::new();
+    match (ours, &case.stored) {
+        (Ok(ours), Some(stored)) => {
+            objects(&answers.value(stored), &ours, &mut found);
+            warnings(case, &ours.warnings, &mut found);
+        }
+        (Ok(_), None) => refusals(case, None, &mut found),
+        (Err(ours), _) => refusals(case, Some(&ours), &mut found),
+    }
+    found
+}
+
+fn rehearse(answers: &Answers, case: &Case) -> Result<Outcome, Failure> {
+    let rehearsal = Rehearsal::of(&case.group, &case.version, &case.resource)
+        .ok_or_else(Failure::no_such_resource)?;
+    let user = User {
+        name: "oracle".into(),
+        uid: "oracle-uid".into(),
+        groups: vec!["system:masters".into(), "system:authenticated".into()],
+        ..User::default()
+    };
+    let cx = Cx {
+        user: &user,
+        namespace: NAMESPACE,
+        now: NOW,
+        now_seconds: NOW_SECONDS,
+        allow_privileged: true,
+        dry_run: false,
+    };
+    let object = answers.value(&case.object).to_string();
+    match &case.old {
+        None => rehearsal.create(&cx, UID, object.as_bytes()),
+        Some(old) => {
+            let old = answers.value(old).to_string();
+            rehearsal.update(&cx, &case.subresource, object.as_bytes(), old.as_bytes())
+        }
+    }
+}
+
+/// A path without its indices and keys.
+fn pattern(path: &str) -> String {
+    let mut out = String::new();
+    let mut inside = false;
+    for c in path.chars() {
+        match c {
+            '[' if !inside => {
+                inside = true;
+                out.push_str("[*]");
+            }
+            ']' => inside = false,
+            _ if inside => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn refusals(case: &Case, ours: Option<&Failure>, found: &mut Vec<Difference>) {
+    let none = Vec::new();
+    let theirs = case.refused.as_ref().map_or(&none, |r| &r.causes);
+    let mine: Vec<[String; 3]> = ours
+        .filter(|o| o.reason() == "Invalid")
+        .map(|o| {
+            let causes = o.details().causes.iter();
+            causes
+                .map(|c| [c.field.clone(), c.reason.clone(), c.message.clone()])
+                .collect()
+        })
+        .unwrap_or_default();
+    let invalid = case.refused.as_ref().is_none_or(|r| r.reason == "Invalid");
+    if !invalid || ours.is_some_and(|o| o.reason() != "Invalid") {
+        let upstream = case.refused.as_ref();
+        let upstream = upstream.map(|r| format!("{} {}: {}", r.code, r.reason, r.message));
+        let (upstream, ours) = (upstream.unwrap_or_default(), ours.map(ToString::to_string));
+        let ours = ours.unwrap_or_default();
+        if upstream != ours {
+            let reason = case.refused.as_ref().map_or("taken", |r| &r.reason).into();
+            found.push(Difference {
+                class: Class::Refusal,
+                pattern: String::new(),
+                reason,
+                upstream,
+                ours,
+            });
+        }
+        return;
+    }
+    let before = found.len();
+    causes(theirs, &mine, found);
+    if found.len() == before && !case.shuffled && *theirs != mine {
+        found.push(Difference {
+            class: Class::Order,
+            pattern: pattern(&theirs[0][0]),
+            reason: theirs[0][1].clone(),
+            upstream: lines(theirs),
+            ours: lines(&mine),
+        });
+    }
+}
+
+fn lines(causes: &[[String; 3]]) -> String {
+    let lines = causes
+        .iter()
+        .map(|[field, _, text]| format!("{field}: {text}"));
+    lines.collect::<Vec<_>>().join("\n             ")
+}
+
+/// Pairs equal errors, then those that differ in their text only.
+fn causes(theirs: &[[String; 3]], mine: &[[String; 3]], found: &mut Vec<Difference>) {
+    let mut rest: Vec<&[String; 3]> = mine.iter().collect();
+    let mut open = Vec::new();
+    for cause in theirs {
+        match rest.iter().position(|c| *c == cause) {
+            Some(i) => drop(rest.remove(i)),
+            None => open.push(cause),
+        }
+    }
+    for cause @ [field, reason, text] in open {
+        let like = rest.iter().position(|c| c[..2] == cause[..2]);
+        let (class, ours) = match like {
+            Some(i) => (Class::Text, rest.remove(i)[2].clone()),
+            None => (Class::Missing, String::new()),
+        };
+        found.push(Difference {
+            class,
+            pattern: pattern(field),
+            reason: reason.clone(),
+            upstream: format!("{field}: {text}"),
+            ours,
+        });
+    }
+    for [field, reason, text] in rest {
+        found.push(Difference {
+            class: Class::Extra,
+            pattern: pattern(field),
+            reason: reason.clone(),
+            upstream: String::new(),
+            ours: format!("{field}: {text}"),
+        });
+    }
+}
+
+fn warnings(case: &Case, mine: &[String], found: &mut Vec<Difference>) {
+    let once = |texts: &[String]| {
+        let mut seen: Vec<String> = Vec::new();
+        for text in texts {
+            if !seen.contains(text) {
+                seen.push(text.clone());
+            }
+        }
+        seen
+    };
+    let (theirs, mine) = (once(&case.warnings), once(mine));
+    let mut say = |class, text: &String| {
+        let head = text.split(": ").next().unwrap_or_default();
+        let (upstream, ours) = match class {
+            Class::WarningMissing => (text.clone(), String::new()),
+            _ => (String::new(), text.clone()),
+        };
+        found.push(Difference {
+            class,
+            pattern: pattern(head),
+            reason: "Warning".into(),
+            upstream,
+            ours,
+        });
+    };
+    let missing = theirs.iter().filter(|t| !mine.contains(t));
+    missing.for_each(|t| say(Class::WarningMissing, t));
+    let extra = mine.iter().filter(|t| !theirs.contains(t));
+    extra.for_each(|t| say(Class::WarningExtra, t));
+}
+
+fn objects(upstream: &Value, ours: &Outcome, found: &mut Vec<Difference>) {
+    let mine: Value = serde_json::from_slice(&ours.json()).unwrap_or_default();
+    let mut theirs = upstream.clone();
+    if let Some(map) = theirs.as_object_mut() {
+        map.remove("apiVersion");
+        map.remove("kind");
+    }
+    let mut mine = mine;
+    if let Some(map) = mine.as_object_mut() {
+        map.remove("apiVersion");
+        map.remove("kind");
+    }
+    differ(&mut String::new(), Some(&theirs), Some(&mine), found);
+}
+
+fn differ(
+    path: &mut String,
+    theirs: Option<&Value>,
+    mine: Option<&Value>,
+    found: &mut Vec<Difference>,
+) {
+    let length = path.len();
+    // What is null is not there: upstream prints times so that are not set.
+    let there = |v: &&Value| !v.is_null();
+    match (theirs.filter(there), mine.filter(there)) {
+        (Some(Value::Object(theirs)), Some(Value::Object(mine))) => {
+            let keys: BTreeMap<&String, ()> =
+                theirs.keys().chain(mine.keys()).map(|k| (k, ())).collect();
+            for key in keys.into_keys() {
+                if length > 0 {
+                    path.push('.');
+                }
+                path.push_str(key);
+                differ(path, theirs.get(key), mine.get(key), found);
+                path.truncate(length);
+            }
+        }
+        (Some(Value::Array(theirs)), Some(Value::Array(mine))) if theirs.len() == mine.len() => {
+            for (i, (a, b)) in theirs.iter().zip(mine).enumerate() {
+                let _ = write!(path, "[{i}]");
+                differ(path, Some(a), Some(b), found);
+                path.truncate(length);
+            }
+        }
+        (a, b) if a == b => {}
+        (a, b) => {
+            let show = |v: Option<&Value>| v.map_or_else(|| "-".to_owned(), Value::to_string);
+            found.push(Difference {
+                class: Class::Object,
+                pattern: pattern(path),
+                reason: String::new(),
+                upstream: show(a),
+                ours: show(b),
+            });
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Horizontal pod autoscalers.
+//!
+//! Upstream: `pkg/registry/autoscaling`, `pkg/printers/internalversion`.
+
+use proto::catalogue::names as n;
+use proto::view::autoscaling_v2::{
+    HorizontalPodAutoscaler, MetricSpec, MetricStatus, MetricTarget, MetricValueStatus,
+};
+use proto::view::{List, Node, View};
+use proto::{Map, Value};
+
+use crate::strategy::{Part, Strategy};
+use crate::table::row;
+
+mod validation;
+
+pub static AUTOSCALER: Strategy = Strategy {
+    declarative: Some(|_, _| vec!["HPAScaleToZero"]),
+    default,
+    validate: |_, object, e| validation::autoscaler(object, None, e),
+    validate_update: |_, new, old, e| validation::autoscaler(new, Some(old), e),
+    status: Some(Part {
+        validate_update: |_, new, _, e| validation::status(new, e),
+        ..Part::STATUS_AND_METADATA
+    }),
+    cells: Some(|object, now| {
+        let view = HorizontalPodAutoscaler::of(Node::new(object));
+        let (spec, status) = (view.spec(), view.status());
+        let target = spec.scale_target_ref();
+        let least = spec.min_replicas();
+        row(
+            object,
+            now,
+            [
+                format!("{}/{}", target.kind(), target.name()).into(),
+                metrics(spec.metrics(), status.current_metrics()).into(),
+                least.map_or("<unset>".to_owned(), |l| l.to_string()).into(),
+                spec.max_replicas().into(),
+                status.current_replicas().into(),
+            ],
+        )
+    }),
+    ..Strategy::WITH_STATUS
+};
+
+/// `SetDefaults_HorizontalPodAutoscaler` of version 2. What the other versions leave open their
+/// conversions fill in.
+fn default(object: &mut Value) {
+    let spec = object.ensure(&[n::SPEC]).make_map();
+    let metrics = spec.get(n::METRICS).and_then(Value::as_list);
+    if metrics.is_none_or(<[Value]>::is_empty) {
+        let mut cpu = Value::object();
+        cpu.set(&[n::TYPE], "Resource");
+        cpu.set(&[n::RESOURCE, n::NAME], "cpu");
+        let target = [n::RESOURCE, n::TARGET];
+        cpu.ensure(&target).set(&[n::TYPE], "Utilization");
+        cpu.ensure(&target).set(&[n::AVERAGE_UTILIZATION], 80);
+        spec.insert(n::METRICS, vec![cpu]);
+    }
+    let Some(behavior) = spec.get_mut(n::BEHAVIOR).filter(|b| !b.is_null()) else {
+        return;
+    };
+    let behavior = behavior.make_map();
+    scaling(
+        behavior.entry(n::SCALE_UP),
+        Some(0),
+        &[("Pods", 4), ("Percent", 100)],
+    );
+    scaling(behavior.entry(n::SCALE_DOWN), None, &[("Percent", 100)]);
+}
+
+/// How fast to scale, where nothing is said. How long the controller looks back when it scales down is
+/// the controller's own setting.
+fn scaling(rules: &mut Value, window: Option<i64>, policies: &[(&str, i64)]) {
+    const PERIOD: i64 = 15;
+    let rules = rules.make_map();
+    let absent = |rules: &Map, field| rules.get(field).is_none_or(Value::is_null);
+    if absent(rules, n::SELECT_POLICY) {
+        rules.insert(n::SELECT_POLICY, "Max");
+    }
+    if let Some(window) = window.filter(|_| absent(rules, n::STABILIZATION_WINDOW_SECONDS)) {
+        rules.insert(n::STABILIZATION_WINDOW_SECONDS, window);
+    }
+    if absent(rules, n::POLICIES) {
+        let policy = |(kind, value): &(&str, i64)| {
+            let mut policy = Map::new();
+            policy.insert(n::TYPE, *kind);
+            policy.insert(n::VALUE, *value);
+            policy.insert(n::PERIOD_SECONDS, PERIOD);
+            Value::Map(policy)
+        };
+        rules.insert(n::POLICIES, policies.iter().map(policy).collect::<Vec<_>>());
+    }
+}
+
+/// Metrics that are shown; more are counted.
+const SHOWN: usize = 2;
+
+/// `formatHPAMetrics`: what is measured, and what it should be.
+fn metrics<'v>(wanted: List<'v, MetricSpec<'v>>, measured: List<'v, MetricStatus<'v>>) -> String {
+    if wanted.is_empty() {
+        return "<none>".into();
+    }
+    let all: Vec<String> = wanted
+        .iter()
+        .enumerate()
+        .map(|(i, spec)| metric(spec, measured.get(i)))
+        .collect();
+    let shown = all[..all.len().min(SHOWN)].join(", ");
+    match all.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} + {more} more..."),
+    }
+}
+
+fn metric(spec: MetricSpec<'_>, status: Option<MetricStatus<'_>>) -> String {
+    let unknown = || "<unknown>".to_owned();
+    match spec.r#type() {
+        "External" => {
+            let current = status.and_then(|s| s.external()).map(|s| s.current());
+            of_value(spec.external().map(|s| s.target()), current)
+        }
+        "Object" => {
+            let current = status.and_then(|s| s.object()).map(|s| s.current());
+            of_value(spec.object().map(|s| s.target()), current)
+        }
+        "Pods" => {
+            let current = status.and_then(|s| s.pods()).map(|s| s.current());
+            let target = spec.pods().map(|s| s.target());
+            let current = current.map_or_else(unknown, |c| average(c).to_owned());
+            let target = target.and_then(|t| t.average_value());
+            format!("{current}/{}", target.unwrap_or("0"))
+        }
+        "Resource" => {
+            let current = status.and_then(|s| s.resource()).map(|s| s.current());
+            let named = spec.resource().map(|s| (s.name(), s.target()));
+            of_resource(named, current)
+        }
+        "ContainerResource" => {
+            let current = status
+                .and_then(|s| s.container_resource())
+                .map(|s| s.current());
+            let named = spec.container_resource().map(|s| (s.name(), s.target()));
+            of_resource(named, current)
+        }
+        _ => "<unknown type>".into(),
+    }
+}
+
+fn average(current: MetricValueStatus<'_>) -> &str {
+    current.average_value().unwrap_or("0")
+}
+
+/// A metric that is a value, or an average of it.
+fn of_value(target: Option<MetricTarget<'_>>, current: Option<MetricValueStatus<'_>>) -> String {
+    match target.and_then(|t| t.average_value()) {
+        Some(wanted) => {
+            let current = current.and_then(|c| c.average_value());
+            format!("{}/{wanted} (avg)", current.unwrap_or("<unknown>"))
+        }
+        None => {
+            let current = current.map(|c| c.value().unwrap_or("0"));
+            let wanted = target.and_then(|t| t.value());
+            let current = current.unwrap_or("<unknown>");
+            format!("{current}/{}", wanted.unwrap_or("0"))
+        }
+    }
+}
+
+/// A metric that is a share of what was asked for, or an average amount.
+fn of_resource(
+    named: Option<(&str, MetricTarget<'_>)>,
+    current: Option<MetricValueStatus<'_>>,
+) -> String {
+    let Some((name, target)) = named else {
+        return "<unknown type>".into();
+    };
+    let percent = |p: i64| format!("{p}%");
+    let unknown = || "<unknown>".to_owned();
+    match target.average_value() {
+        Some(wanted) => {
+            let current = current.map_or_else(unknown, |c| average(c).to_owned());
+            format!("{name}: {current}/{wanted}")
+        }
+        None => {
+            let current = current.and_then(|c| c.average_utilization());
+            let wanted = target.average_utilization();
+            format!(
+                "{name}: {}/{}",
+                current.map_or_else(unknown, percent),
+                wanted.map_or_else(|| "<auto>".to_owned(), percent)
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Namespaces: they live until their finalizer is gone, through `/finalize`.
+//!
+//! Upstream: `pkg/registry/core/namespace`, `ValidateNamespace*` in `pkg/apis/core/validation`.
+
+use proto::catalogue::names as n;
+use proto::path::{Errors, FieldError, Named, Spot};
+use proto::{Value, meta};
+
+use crate::declarative::NO_OPTIONS;
+use crate::strategy::{Cx, Part, Strategy, keep_status};
+use crate::table::age;
+
+/// The finalizer of `spec.finalizers`.
+const KUBERNETES: &str = "kubernetes";
+/// The label that selectors find a namespace by.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+pub static NAMESPACE: Strategy = Strategy {
+    declarative: Some(NO_OPTIONS),
+    name: meta::names::label_name,
+    prepare_create,
+    prepare_update: |_, new, old| {
+        keep_status(new, old);
+        keep_finalizers(new, old);
+    },
+    canonicalize: |object| {
+        let name = meta::name(object).to_owned();
+        meta::set_label(object, NAME_LABEL, &name);
+    },
+    default: |object| {
+        let name = meta::name(object).to_owned();
+        if !name.is_empty() {
+            meta::set_label(object, NAME_LABEL, &name);
+        }
+    },
+    validate: |_, object, e| {
+        for finalizer in finalizers(object) {
+            finalizer_name(finalizer, of_spec(object), e);
+        }
+    },
+    validate_update: |_, new, _, e| {
+        for finalizer in finalizers(new) {
+            finalizer_name(finalizer, of_spec(new), e);
+        }
+    },
+    status: Some(Part {
+        validate_update: |_, new, _, e| status(new, e),
+        ..Part::STATUS_AND_METADATA
+    }),
+    parts: &[(
+        "finalize",
+        Part {
+            prepare_update: |_, new, old| keep_status(new, old),
+            validate_update: |_, new, _, e| {
+                for finalizer in finalizers(new) {
+                    finalizer_name(finalizer, Spot::node(finalizer), e);
+                }
+            },
+            ..Part::STATUS
+        },
+    )],
+    // The object goes when nobody holds it by either list.
+    removable: |new, _| finalizers(new).is_empty(),
+    held: |object| !finalizers(object).is_empty(),
+    cells: Some(|object, now| {
+        let phase = object
+            .at(&[n::STATUS, n::PHASE])
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        vec![
+            meta::name(object).into(),
+            phase.into(),
+            age(meta::creation_timestamp(object), now).into(),
+        ]
+    }),
+    on_delete: |object| object.set(&[n::STATUS, n::PHASE], "Terminating"),
+    ..Strategy::DEFAULT
+};
+
+fn finalizers(object: &Value) -> &[Value] {
+    object
+        .at(&[n::SPEC, n::FINALIZERS])
+        .and_then(Value::as_list)
+        .unwrap_or_default()
+}
+
+fn prepare_create(_: &Cx<'_>, object: &mut Value) {
+    let mut status = Value::object();
+    status.set(&[n::PHASE], "Active");
+    object.set(&[n::STATUS], status);
+    let list = object.ensure(&[n::SPEC, n::FINALIZERS]).make_list();
+    if !list.iter().any(|f| f.as_str() == Some(KUBERNETES)) {
+        list.push(KUBERNETES.into());
+    }
+}
+
+fn keep_finalizers(new: &mut Value, old: &Value) {
+    match old.at(&[n::SPEC, n::FINALIZERS]) {
+        Some(list) => new.set(&[n::SPEC, n::FINALIZERS], list.clone()),
+        None => drop(new.remove(&[n::SPEC, n::FINALIZERS])),
+    }
+}
+
+fn of_spec(object: &Value) -> Spot<'_> {
+    Spot::node(object).field(n::SPEC).field(n::FINALIZERS)
+}
+
+/// A name with a prefix, or one that Kubernetes knows.
+fn finalizer_name(finalizer: &Value, at: Spot<'_>, e: &mut Errors<'_>) {
+    const KNOWN: [&str; 3] = [
+        KUBERNETES,
+        meta::FINALIZER_ORPHAN,
+        meta::FINALIZER_FOREGROUND,
+    ];
+    let name = finalizer.as_str().unwrap_or_default();
+    e.invalid_each(at, name, meta::names::label_key_problems(name));
+    if !name.contains('/') && !KNOWN.contains(&name) {
+        let detail = "name is neither a standard finalizer name nor is it fully qualified";
+        e.invalid(at, name, detail);
+    }
+}
+
+/// `ValidateNamespaceStatusUpdate`: the phase says whether the namespace goes.
+fn status(object: &Value, e: &mut Errors<'_>) {
+    let phase = object
+        .at(&[n::STATUS, n::PHASE])
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let (must, when) = if meta::is_deleting(object) {
+        ("Terminating", "is not empty")
+    } else {
+        ("Active", "is empty")
+    };
+    if phase != must {
+        let detail = format!("may only be '{must}' if `deletionTimestamp` {when}");
+        // The path is upstream's.
+        e.push(FieldError::invalid("status.Phase", Named(phase), detail));
+    }
+}

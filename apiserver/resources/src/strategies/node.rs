@@ -1,0 +1,156 @@
+//! Nodes. Upstream: `pkg/registry/core/node`, `ValidateNode*` in `pkg/apis/core/validation`.
+
+use proto::catalogue::names as n;
+use proto::view::core_v1::Node as NodeView;
+use proto::view::{Node, View};
+use proto::{NameId, Value, meta};
+
+use crate::declarative::NO_OPTIONS;
+use crate::strategy::{Part, Strategy, keep_all_but_metadata_and_status, keep_status};
+use crate::table::age;
+use crate::warnings::Warnings;
+
+mod validation;
+
+pub static NODE: Strategy = Strategy {
+    declarative: Some(NO_OPTIONS),
+    default: |object| {
+        // What can be used is what is there, unless the kubelet says less.
+        if object.at(&[n::STATUS, n::ALLOCATABLE]).is_none()
+            && let Some(capacity) = object.at(&[n::STATUS, n::CAPACITY]).cloned()
+        {
+            object.set(&[n::STATUS, n::ALLOCATABLE], capacity);
+        }
+        one_pod_cidr(object);
+    },
+    prepare_create: |_, new| {
+        for way in [
+            [n::SPEC, n::CONFIG_SOURCE],
+            [n::STATUS, n::CONFIG],
+            PREEMPTION,
+        ] {
+            new.remove(&way);
+        }
+    },
+    prepare_update: |_, new, old| {
+        keep_status(new, old);
+        for way in [[n::SPEC, n::CONFIG_SOURCE], PREEMPTION] {
+            if is_absent(old, &way) {
+                new.remove(&way);
+            }
+        }
+    },
+    validate: |_, object, e| validation::node(object, e),
+    validate_update: |_, new, old, e| {
+        validation::node(new, e);
+        validation::update(new, old, e);
+    },
+    warnings: |object, _| {
+        let spec = NodeView::of(Node::new(object)).spec();
+        let mut w = Warnings::new(object);
+        if spec.config_source().is_some() {
+            w.push("spec.configSource: the feature is removed");
+        }
+        if !spec.external_id().is_empty() {
+            w.push("spec.externalID: this field is deprecated, and is unused by Kubernetes");
+        }
+        w.cidrs(spec.pod_cidrs());
+        w.into_vec()
+    },
+    status: Some(Part {
+        prepare_update: |_, new, old| {
+            keep_all_but_metadata_and_status(new, old);
+            if is_absent(old, &[n::STATUS, n::CONFIG]) {
+                new.remove(&[n::STATUS, n::CONFIG]);
+            }
+        },
+        validate_update: |_, new, old, e| validation::update(new, old, e),
+        ..Part::STATUS
+    }),
+    cells: Some(cells),
+    ..Strategy::DEFAULT
+};
+
+/// Behind a gate that is off: `InPlacePodVerticalScalingSchedulerPreemption`.
+const PREEMPTION: [NameId; 2] = [n::SPEC, n::POD_PREEMPTION_POLICY];
+
+/// `podCIDR` is the first of `podCIDRs`; where they differ, clients knew the one only.
+fn one_pod_cidr(object: &mut Value) {
+    let spec = NodeView::of(Node::new(object)).spec();
+    let (one, all) = (spec.pod_cidr(), spec.pod_cidrs());
+    let first = all.first().map(|cidr| cidr.as_str().unwrap_or_default());
+    match first {
+        None if one.is_empty() => return,
+        Some(first) if first == one => return,
+        _ => {}
+    }
+    if one.is_empty() {
+        let first = first.unwrap_or_default().to_owned();
+        object.set(&[n::SPEC, n::POD_CIDR], first);
+    } else {
+        let only: Value = one.into();
+        object.set(&[n::SPEC, n::POD_CIDRS], vec![only]);
+    }
+}
+
+fn is_absent(object: &Value, way: &[NameId]) -> bool {
+    object.at(way).is_none_or(Value::is_null)
+}
+
+fn cells(object: &Value, now: i64) -> Vec<Value> {
+    let node = NodeView::of(Node::new(object));
+    let or = |text: &str, none: &str| -> Value { if text.is_empty() { none } else { text }.into() };
+    let address = |kind: &str| {
+        node.status()
+            .addresses()
+            .iter()
+            .find(|a| a.r#type() == kind)
+            .map_or("", |a| a.address())
+    };
+    let ready = node
+        .status()
+        .conditions()
+        .iter()
+        .find(|c| c.r#type() == "Ready");
+    let mut status = match ready {
+        Some(c) if c.status() == "True" => "Ready".to_owned(),
+        Some(_) => "NotReady".to_owned(),
+        None => "Unknown".to_owned(),
+    };
+    if node.spec().unschedulable() {
+        status += ",SchedulingDisabled";
+    }
+    let info = node.status().node_info();
+    vec![
+        meta::name(object).into(),
+        status.into(),
+        or(&roles(object), "<none>"),
+        age(meta::creation_timestamp(object), now).into(),
+        info.kubelet_version().into(),
+        or(address("InternalIP"), "<none>"),
+        or(address("ExternalIP"), "<none>"),
+        or(info.os_image(), "<unknown>"),
+        or(info.kernel_version(), "<unknown>"),
+        or(info.container_runtime_version(), "<unknown>"),
+    ]
+}
+
+/// Roles are labels, in two spellings.
+fn roles(object: &Value) -> String {
+    let mut roles: Vec<String> = meta::labels(object)
+        .iter()
+        .filter_map(|(key, value)| match key.as_str() {
+            "kubernetes.io/role" => value.as_str().map(str::to_owned),
+            key => key
+                .strip_prefix("node-role.kubernetes.io/")
+                .map(str::to_owned),
+        })
+        .filter(|role| !role.is_empty())
+        .collect();
+    roles.sort();
+    roles.dedup();
+    roles.join(",")
+}
+
+#[cfg(test)]
+mod tests;

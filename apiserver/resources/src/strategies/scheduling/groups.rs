@@ -1,0 +1,157 @@
+//! Groups of pods, and groups of such groups.
+
+use proto::catalogue::names as n;
+use proto::path::{Errors, Spot};
+use proto::view::scheduling_v1alpha3::CompositePodGroup;
+use proto::view::scheduling_v1beta1::PodGroup;
+use proto::view::{Node, View};
+use proto::{NameId, Value, meta};
+
+use crate::declarative::NO_OPTIONS;
+use crate::strategy::{
+    Part, Strategy, clear_status, keep_all_but_metadata_and_status, keep_status, reset_metadata,
+};
+use crate::table::row;
+
+pub static POD_GROUP: Strategy = Strategy {
+    declarative: Some(NO_OPTIONS),
+    generation: false,
+    prepare_create: |_, new| {
+        clear_status(new);
+        drop_gated(new, None, &GATED);
+    },
+    prepare_update: |_, new, old| {
+        keep_status(new, old);
+        drop_gated(new, Some(old), &GATED);
+    },
+    validate: |_, object, e| {
+        let spec = PodGroup::of(Node::new(object)).spec();
+        if spec.parent_composite_pod_group_name().is_some() && spec.workload_ref().is_none() {
+            let detail = "must be set when parentCompositePodGroupName is set";
+            e.required(Spot::of(spec).field(n::WORKLOAD_REF), detail);
+        }
+    },
+    status: Some(Part {
+        prepare_update: |_, new, old| {
+            keep_spec_and_metadata(new, old);
+            let claims = old
+                .at(&[n::SPEC, n::RESOURCE_CLAIMS])
+                .and_then(Value::as_list);
+            if claims.is_none_or(<[Value]>::is_empty) {
+                new.remove(&[n::STATUS, n::RESOURCE_CLAIM_STATUSES]);
+            }
+        },
+        validate_update: |_, new, _, e| {
+            conditions(new, e);
+            let group = PodGroup::of(Node::new(new));
+            for status in group.status().resource_claim_statuses() {
+                let mut claims = group.spec().resource_claims().iter();
+                if !claims.any(|claim| claim.name() == status.name()) {
+                    let detail = "must match the name of an entry in `spec.resourceClaims`";
+                    e.invalid(Spot::of(status).field(n::NAME), status.name(), detail);
+                }
+            }
+        },
+        ..Part::STATUS
+    }),
+    cells: Some(|object, now| {
+        let view = PodGroup::of(Node::new(object));
+        let spec = view.spec();
+        let conditions = view.status().conditions();
+        // Of several of a kind the last one counts.
+        let last = |kind: &str| conditions.iter().rfind(|c| c.r#type() == kind);
+        let state = match (last("DisruptionTarget"), last("PodGroupInitiallyScheduled")) {
+            (Some(goes), _) => goes.reason(),
+            (None, Some(scheduled)) if scheduled.status() == "True" => "Scheduled",
+            (None, Some(_)) => "Unschedulable",
+            (None, None) => "Pending",
+        };
+        let workload = spec.workload_ref().map(|r| r.workload_name());
+        row(
+            object,
+            now,
+            [
+                policy(spec.scheduling_policy().gang().is_some()),
+                workload.unwrap_or("<none>").into(),
+                state.into(),
+            ],
+        )
+    }),
+    ..Strategy::WITH_STATUS
+};
+
+/// Fields behind gates that are off: `TopologyAwareWorkloadScheduling`, `DRAWorkloadResourceClaims`,
+/// `PodGroupPreemptionPolicy`, `CompositePodGroup`.
+const GATED: [NameId; 4] = [
+    n::SCHEDULING_CONSTRAINTS,
+    n::RESOURCE_CLAIMS,
+    n::PREEMPTION_POLICY,
+    n::PARENT_COMPOSITE_POD_GROUP_NAME,
+];
+
+/// Drops fields of the specification that the old object does not use.
+fn drop_gated(new: &mut Value, old: Option<&Value>, fields: &[NameId]) {
+    if let Some(spec) = new.get_mut(n::SPEC) {
+        drop_unused(spec, old.and_then(|old| old.get(n::SPEC)), fields);
+    }
+}
+
+/// Drops fields that an old node does not use.
+pub(super) fn drop_unused(new: &mut Value, old: Option<&Value>, fields: &[NameId]) {
+    for field in fields {
+        let used = old
+            .and_then(|old| old.get(*field))
+            .is_some_and(|value| match value {
+                Value::Null => false,
+                Value::List(items) => !items.is_empty(),
+                _ => true,
+            });
+        if !used {
+            new.remove(&[*field]);
+        }
+    }
+}
+
+fn keep_spec_and_metadata(new: &mut Value, old: &Value) {
+    keep_all_but_metadata_and_status(new, old);
+    reset_metadata(new, old);
+}
+
+fn conditions(object: &Value, e: &mut Errors<'_>) {
+    if let Some(conditions) = object.at(&[n::STATUS, n::CONDITIONS]) {
+        meta::validate_conditions(conditions, e);
+    }
+}
+
+pub static COMPOSITE_POD_GROUP: Strategy = Strategy {
+    declarative: Some(NO_OPTIONS),
+    generation: false,
+    prepare_create: |_, new| {
+        clear_status(new);
+        drop_gated(new, None, &[n::PREEMPTION_POLICY]);
+    },
+    prepare_update: |_, new, old| {
+        keep_status(new, old);
+        drop_gated(new, Some(old), &[n::PREEMPTION_POLICY]);
+    },
+    status: Some(Part {
+        prepare_update: |_, new, old| keep_spec_and_metadata(new, old),
+        validate_update: |_, new, _, e| conditions(new, e),
+        ..Part::STATUS
+    }),
+    cells: Some(|object, now| {
+        let spec = CompositePodGroup::of(Node::new(object)).spec();
+        let workload = spec.workload_ref().map(|r| r.workload_name());
+        let gang = spec.scheduling_policy().gang().is_some();
+        row(
+            object,
+            now,
+            [policy(gang), workload.unwrap_or("<none>").into()],
+        )
+    }),
+    ..Strategy::WITH_STATUS
+};
+
+fn policy(is_gang: bool) -> Value {
+    if is_gang { "Gang" } else { "Basic" }.into()
+}
