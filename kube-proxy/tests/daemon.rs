@@ -166,12 +166,11 @@ fn its_ports_say_how_it_is_and_a_service_is_served() {
             assert_eq!(get(HEALTH, "/metrics").0, 404);
             assert_eq!(get(METRICS, "/proxyMode"), (200, "nftables".to_owned()));
             let (_, metrics) = get(METRICS, "/metrics");
-            for name in [
-                "kubeproxy_sync_proxy_rules_duration_seconds_count",
-                "kubeproxy_proxy_healthz_total{code=\"200\"}",
-            ] {
-                assert!(metrics.contains(name), "{name} is not in\n{metrics}");
-            }
+            let healthy = "kubeproxy_proxy_healthz_total{code=\"200\"}";
+            assert!(metrics.contains(healthy), "{metrics}");
+            // The kernel serves before the sync that made it so has ended and been counted.
+            let timed = "kubeproxy_sync_proxy_rules_duration_seconds_count";
+            until("timed", || get(METRICS, "/metrics").1.contains(timed));
             let (_, config) = get(METRICS, "/configz");
             let config: serde_json::Value = serde_json::from_str(&config).unwrap();
             let config = &config["kubeproxy.config.k8s.io"];
