@@ -137,6 +137,8 @@ struct Stand {
     suite: Suite,
     cluster: Cluster,
     dir: PathBuf,
+    /// Where the scoreboard is.
+    board: PathBuf,
 }
 
 /// Runs the suite.
@@ -250,6 +252,7 @@ fn stand(
         suite,
         cluster: Cluster::up(spec, Progress::Screen)?,
         dir: options.dir.join("run"),
+        board: workshop.root().join(SCOREBOARD),
     })
 }
 
@@ -265,12 +268,14 @@ fn all(
     let mut journal = Journal::open(&dir.join("verdicts.jsonl"))?;
     let mut screen = Screen::new(count(tests, &journal, processes));
     let mut evidence = Evidence::new(&stand.cluster.logs(), &dir.join("failed"));
+    let times = scoreboard::times(&stand.board)?;
     let kubeconfig = stand.cluster.kubeconfig();
     let setup = Setup {
         suite: &stand.suite,
         kubeconfig: &kubeconfig,
         nodes: stand.cluster.nodes().len(),
         processes,
+        times: &times,
         bound: BOUND,
         dir,
     };

@@ -150,7 +150,9 @@ struct State {
     /// What process 1 prepared for all, as it sent it.
     before_suite: Option<Bytes>,
     report_before_suite: Option<Bytes>,
+    /// Tests taken so far, and the order in which they are given out.
     next: usize,
+    order: Vec<usize>,
     processes: Vec<Process>,
     abort: bool,
 }
@@ -163,9 +165,11 @@ struct Process {
 }
 
 impl Judge {
-    pub(super) fn new(processes: usize, events: SyncSender<Event>) -> Arc<Self> {
+    /// `order` holds the numbers that processes have for tests, the first to be given out first.
+    pub(super) fn new(processes: usize, order: Vec<usize>, events: SyncSender<Event>) -> Arc<Self> {
         let state = State {
             processes: vec![Process::default(); processes],
+            order,
             ..State::default()
         };
         Arc::new(Self {
@@ -296,7 +300,8 @@ impl State {
         if process.is_none_or(|process| process.retired) {
             return NONE_LEFT;
         }
-        let index = self.next;
+        // A number beyond the order is none of a test's: the process knows that nothing is left.
+        let index = self.order.get(self.next).copied().unwrap_or(self.next);
         self.next += 1;
         index
     }
@@ -325,7 +330,7 @@ mod tests {
 
     fn judge(processes: usize) -> (Arc<Judge>, Receiver<Event>) {
         let (sender, receiver) = sync_channel(16);
-        (Judge::new(processes, sender), receiver)
+        (Judge::new(processes, vec![1, 0], sender), receiver)
     }
 
     fn ask(judge: &Judge, method: Method, path: &str, body: &str) -> (u16, String) {
@@ -360,7 +365,7 @@ mod tests {
     fn every_number_is_given_once_and_none_to_the_retired() {
         let (judge, _events) = judge(2);
         let next = |process: &str| ask(&judge, Method::GET, &format!("/{process}/counter"), "").1;
-        assert_eq!([next("1"), next("2")], ["{\"Index\":0}", "{\"Index\":1}"]);
+        assert_eq!([next("1"), next("2")], ["{\"Index\":1}", "{\"Index\":0}"]);
         judge.retire(1);
         assert_eq!(next("1"), format!("{{\"Index\":{NONE_LEFT}}}"));
         assert_eq!(next("2"), "{\"Index\":2}");

@@ -1,6 +1,6 @@
 //! Runs tests: starts the suite's processes, takes their verdicts, ends what takes too long.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -40,6 +40,8 @@ pub(super) struct Setup<'a> {
     pub(super) nodes: usize,
     /// Tests that run at once.
     pub(super) processes: usize,
+    /// How long tests took the last time, in seconds.
+    pub(super) times: &'a BTreeMap<String, u32>,
     /// What one test may take.
     pub(super) bound: Duration,
     /// What processes print, and the reports.
@@ -102,7 +104,9 @@ pub(super) fn run(
     // With a single process the suite would tell nothing until its end; the second one is never there.
     let total = started.max(2);
     let (sender, events) = sync_channel(EVENTS);
-    let judge = Judge::new(total, sender);
+    let seed = seed();
+    let order = longest_first(&setup.suite.order(seed, setup.dir)?, tests, setup.times);
+    let judge = Judge::new(total, order, sender);
     for absent in started + 1..=total {
         judge.ended(absent);
     }
@@ -110,7 +114,7 @@ pub(super) fn run(
     let part = Part {
         tests,
         judge: &url,
-        seed: seed(),
+        seed,
         total,
         kubeconfig: setup.kubeconfig,
         nodes: setup.nodes,
@@ -139,7 +143,25 @@ pub(super) fn run(
     result.map(|()| round.ending)
 }
 
-/// Decides the order. Nothing depends on its value.
+/// Numbers of all tests: those that are to run, from the longest to the shortest, so that none begins when all others have
+/// ended; then the rest, which processes pass over.
+fn longest_first(
+    numbered: &[String],
+    tests: &BTreeSet<String>,
+    times: &BTreeMap<String, u32>,
+) -> Vec<usize> {
+    let time = |name: &String| match times.get(name) {
+        _ if !tests.contains(name) => None,
+        // What nobody knows may be long.
+        None => Some(u32::MAX),
+        Some(seconds) => Some(*seconds),
+    };
+    let mut order: Vec<usize> = (0..numbered.len()).collect();
+    order.sort_by_key(|number| std::cmp::Reverse(time(&numbered[*number])));
+    order
+}
+
+/// Numbers the tests. Nothing else depends on its value.
 fn seed() -> u32 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     // ginkgo takes a signed number of 32 bits or more.
@@ -378,4 +400,18 @@ fn failure_text(report: &SpecReport) -> String {
 /// Makes the directory of a run's output.
 pub(super) fn make_dir(dir: &Path) -> Result<(), files::Error> {
     fs::create_dir_all(dir).map_err(files::cannot("make", dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_test_is_taken_first_and_what_is_not_to_run_last() {
+        let numbered = ["other", "short", "new", "long"].map(str::to_owned);
+        let tests = numbered[1..].iter().cloned().collect();
+        let times = [("other", 9), ("short", 1), ("long", 5)];
+        let times = times.map(|(name, time)| (name.to_owned(), time)).into();
+        assert_eq!(longest_first(&numbered, &tests, &times), [2, 3, 1, 0]);
+    }
 }

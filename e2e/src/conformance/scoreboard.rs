@@ -121,6 +121,15 @@ pub(super) fn part(
     Ok(choose(history, time, processes))
 }
 
+/// How long each test took with ours the last time, in seconds.
+pub(super) fn times(dir: &Path) -> Result<BTreeMap<String, u32>, Error> {
+    let history = parse_history(&read(&dir.join(HISTORY))?);
+    let timed = history
+        .into_iter()
+        .filter_map(|(name, past)| Some((name, past.seconds?)));
+    Ok(timed.collect())
+}
+
 fn choose(history: BTreeMap<String, Past>, time: Duration, processes: usize) -> BTreeSet<String> {
     let green = history
         .into_iter()

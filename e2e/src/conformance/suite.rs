@@ -11,7 +11,9 @@ use crate::command;
 use crate::files;
 
 /// Marks of tests that run alone, after all others.
-const ALONE: &[&str] = &["[Serial]", "[Disruptive]"];
+const ALONE: &[&str] = &[SERIAL, "[Disruptive]"];
+/// The mark of tests that the suite itself keeps for its first process.
+const SERIAL: &str = "[Serial]";
 
 /// What the program and its cluster are.
 #[derive(Clone, Debug)]
@@ -46,16 +48,30 @@ impl Suite {
         focus: Option<&str>,
         scratch: &Path,
     ) -> Result<BTreeSet<String>, Error> {
-        let report = scratch.join("plan.ginkgo.json");
-        let mut args = vec![
-            "--ginkgo.dry-run".to_owned(),
-            "--ginkgo.silence-skips".to_owned(),
-            "--ginkgo.label-filter=Conformance".to_owned(),
-            format!("--ginkgo.json-report={}", report.display()),
-        ];
+        let mut args = vec!["--ginkgo.label-filter=Conformance".to_owned()];
         args.extend(focus.map(|focus| format!("--ginkgo.focus={focus}")));
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        command::run(&self.program.to_string_lossy(), &args)?;
+        let specs = self.rehearse(&args, scratch)?;
+        Ok(specs
+            .iter()
+            .filter(|spec| spec.runs())
+            .map(Planned::name)
+            .collect())
+    }
+
+    /// The names of all tests that run beside others, as processes with this seed number them.
+    pub(super) fn order(&self, seed: u32, scratch: &Path) -> Result<Vec<String>, Error> {
+        let specs = self.rehearse(&[format!("--ginkgo.seed={seed}")], scratch)?;
+        let names = specs.iter().map(Planned::name);
+        Ok(names.filter(|name| !name.contains(SERIAL)).collect())
+    }
+
+    /// What a dry run reports of each test, in the order in which they would run.
+    fn rehearse(&self, args: &[String], scratch: &Path) -> Result<Vec<Planned>, Error> {
+        let report = scratch.join("plan.ginkgo.json");
+        let to = format!("--ginkgo.json-report={}", report.display());
+        let mut all = vec!["--ginkgo.dry-run", "--ginkgo.silence-skips", &to];
+        all.extend(args.iter().map(String::as_str));
+        command::run(&self.program.to_string_lossy(), &all)?;
         let text = std::fs::read(&report).map_err(files::cannot("read", &report))?;
         let _ = std::fs::remove_file(&report);
         planned(&text).map_err(|cause| Error::Report {
@@ -145,18 +161,24 @@ struct Planned {
     state: String,
 }
 
-/// The tests that a dry run says would run.
-fn planned(report: &[u8]) -> Result<BTreeSet<String>, serde_json::Error> {
+impl Planned {
+    fn runs(&self) -> bool {
+        self.state == "passed"
+    }
+
+    fn name(&self) -> String {
+        let containers = self.container_hierarchy_texts.as_deref();
+        full_name(containers.unwrap_or_default(), &self.leaf_node_text)
+    }
+}
+
+/// The tests of a dry run.
+fn planned(report: &[u8]) -> Result<Vec<Planned>, serde_json::Error> {
     let reports: Vec<Report> = serde_json::from_slice(report)?;
     let specs = reports.into_iter().filter_map(|report| report.spec_reports);
-    let runs = specs
+    Ok(specs
         .flatten()
-        .filter(|spec| spec.leaf_node_type == "It" && spec.state == "passed");
-    Ok(runs
-        .map(|spec| {
-            let containers = spec.container_hierarchy_texts.unwrap_or_default();
-            full_name(&containers, &spec.leaf_node_text)
-        })
+        .filter(|spec| spec.leaf_node_type == "It")
         .collect())
 }
 
@@ -171,8 +193,18 @@ mod tests {
             {"ContainerHierarchyTexts": ["[sig-a] A", ""], "LeafNodeType": "It", "LeafNodeText": "should b [Conformance]", "State": "passed"},
             {"ContainerHierarchyTexts": ["[sig-a] A"], "LeafNodeType": "It", "LeafNodeText": "should c", "State": "skipped"}
         ]}]"#;
-        let names: Vec<_> = planned(report).unwrap().into_iter().collect();
-        assert_eq!(names, ["[sig-a] A should b [Conformance]"]);
+        let specs = planned(report).unwrap();
+        let names: Vec<_> = specs
+            .iter()
+            .map(|spec| (spec.name(), spec.runs()))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("[sig-a] A should b [Conformance]".to_owned(), true),
+                ("[sig-a] A should c".to_owned(), false)
+            ]
+        );
         assert!(planned(b"[{\"SpecReports\": null}]").unwrap().is_empty());
     }
 
