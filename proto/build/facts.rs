@@ -35,6 +35,7 @@ pub(crate) struct Attributes {
     pub(crate) keys: Vec<String>,
     pub(crate) patch: Vec<String>,
     pub(crate) patch_key: Option<String>,
+    pub(crate) go_type: Option<String>,
     pub(crate) default: Option<String>,
     pub(crate) enumeration: Vec<String>,
 }
@@ -298,6 +299,7 @@ fn read_attributes(line: &Line) -> Attributes {
             "keys" => a.keys = split(value, ','),
             "patch" => a.patch = split(value, ','),
             "patch-key" => a.patch_key = Some(value.to_owned()),
+            "go" => a.go_type = Some(value.to_owned()),
             "default" => a.default = Some(value.to_owned()),
             _ => line.fail("an attribute that the build does not know"),
         }

@@ -372,11 +372,13 @@ impl Extras {
         let Attributes {
             keys,
             patch_key,
+            go_type,
             default,
             enumeration,
             ..
         } = a;
-        if keys.is_empty() && patch_key.is_none() && default.is_none() && enumeration.is_empty() {
+        let texts = [patch_key, go_type, default];
+        if keys.is_empty() && texts.iter().all(|text| text.is_none()) && enumeration.is_empty() {
             return 0;
         }
         let id = |name: &String| format!("NameId({})", names.id(name));
@@ -385,7 +387,7 @@ impl Extras {
             .as_ref()
             .map_or("None".to_owned(), |k| format!("Some({})", id(k)));
         let row = format!(
-            "Extra {{ list_keys: &[{keys}], patch_key: {patch_key}, default: {default:?}, enumeration: &{enumeration:?} }}"
+            "Extra {{ list_keys: &[{keys}], patch_key: {patch_key}, go_type: {go_type:?}, default: {default:?}, enumeration: &{enumeration:?} }}"
         );
         if let Some(place) = self.places.get(&row) {
             return *place;

@@ -155,6 +155,11 @@ impl Field {
         self.extras().and_then(|e| e.patch_key)
     }
 
+    /// The Go type, where it has names that the kind does not tell: `v1.ResourceList`, `[]v1.IPFamily`.
+    pub(crate) fn go_type(&self) -> Option<&'static str> {
+        self.extras().and_then(|e| e.go_type)
+    }
+
     /// The unconditional default, as JSON text: what upstream sets wherever Go sees the zero value, so
     /// an absent pointer, and an absent or empty string, list or number held by value (0 is unset in
     /// `Probe.periodSeconds`). A default of a message may itself be the start of further defaults.
@@ -176,6 +181,7 @@ impl Field {
 pub(crate) struct Extra {
     pub(crate) list_keys: &'static [NameId],
     pub(crate) patch_key: Option<NameId>,
+    pub(crate) go_type: Option<&'static str>,
     pub(crate) default: Option<&'static str>,
     pub(crate) enumeration: &'static [&'static str],
 }
@@ -414,6 +420,16 @@ pub fn message_of(group: &str, version: &str, kind: &str) -> Option<MsgId> {
     };
     let i = find((group, version, kind)).or_else(|| find(("*", "*", kind)))?;
     Some(KINDS[i].3)
+}
+
+/// Every group version that has kinds of its own, served or not, in order; the core group is first.
+#[must_use]
+pub fn versions_of_kinds() -> Vec<(&'static str, &'static str)> {
+    let all = KINDS.iter().map(|(group, version, ..)| (*group, *version));
+    let mut all: Vec<_> = all.filter(|of| *of != ("*", "*")).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// A feature gate of 1.37.

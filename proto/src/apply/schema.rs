@@ -187,6 +187,7 @@ fn is_empty(value: &Value, field: &Field) -> bool {
     match value {
         Value::Null => true,
         Value::List(items) => items.is_empty(),
+        Value::Bytes(bytes) => bytes.is_empty(),
         Value::Map(map) => map.is_empty() && field.shape == Shape::Map,
         _ => false,
     }

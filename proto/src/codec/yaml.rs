@@ -19,7 +19,7 @@ use super::json::{self, Decoded, Strictness};
 /// Why a text is not YAML that JSON can express.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
 pub enum Error {
-    #[error("yaml: line {line}: {problem}")]
+    #[error("yaml: {}{problem}", place(*line))]
     Syntax { line: usize, problem: String },
     #[error("yaml: document contains excessive aliasing")]
     ExcessiveAliasing,
@@ -41,6 +41,14 @@ pub enum Error {
     Key { line: usize },
     #[error("json: unsupported value: {0}")]
     NotANumber(&'static str),
+}
+
+/// A line, unless it is the one that is not told.
+fn place(line: usize) -> String {
+    match line {
+        0 => String::new(),
+        line => format!("line {line}: "),
+    }
 }
 
 /// Decodes a message into a conformed tree, like [`json::decode`].

@@ -40,6 +40,9 @@ pub fn apply(document: &mut Value, patch: &Value, message: MsgId) -> Result<(), 
     merge_map(document, patch.clone(), Schema::Message(message))
 }
 
+/// JSON of any kind of object, as Go calls its type.
+const RAW: &str = "RawExtension";
+
 /// What is known of a node.
 #[derive(Clone, Copy)]
 enum Schema {
@@ -58,6 +61,7 @@ impl Schema {
             (_, Kind::Bool) => Self::Opaque("bool"),
             (_, Kind::Int32 | Kind::Int64 | Kind::Float64) => Self::Opaque("int"),
             (_, Kind::Strings) => Self::Opaque("slice"),
+            (_, Kind::RawExtension) => Self::Opaque(RAW),
             _ => Self::Opaque("struct"),
         }
     }
@@ -65,6 +69,12 @@ impl Schema {
     fn field(self, name: &Name) -> Result<&'static Field, Error> {
         let message = match self {
             Self::Message(message) => message,
+            Self::Opaque(RAW) => {
+                return Err(Error::UnknownField {
+                    message: RAW,
+                    field: name.as_str().to_owned(),
+                });
+            }
             Self::Opaque(kind) => return Err(Error::NotAStruct(kind)),
         };
         name.known()

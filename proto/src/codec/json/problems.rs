@@ -187,11 +187,23 @@ pub(super) fn go_name(message: MsgId) -> String {
         .to_owned()
 }
 
-/// The Go type of a field, or of one element of it. The catalogue does not tell named strings from
-/// plain ones, so they all are `string`.
+/// The Go type of a field, or of one element of it.
 pub(super) fn go_type(field: &Field, whole: bool) -> String {
-    if whole && field.shape == Shape::Map && field.kind == Kind::Quantity {
-        return "v1.ResourceList".into();
+    if let Some(named) = field.go_type() {
+        let element = match field.shape {
+            _ if whole => Some(named),
+            Shape::One => Some(named),
+            Shape::List => named.strip_prefix("[]"),
+            Shape::Map => named
+                .strip_prefix("map[")
+                .and_then(|of| of.split_once(']'))
+                .map(|(_, of)| of),
+        };
+        if let Some(element) = element {
+            return element
+                .trim_start_matches(if whole { "" } else { "*" })
+                .to_owned();
+        }
     }
     let element = match field.kind {
         Kind::String => "string".into(),
@@ -207,8 +219,7 @@ pub(super) fn go_type(field: &Field, whole: bool) -> String {
         Kind::RawExtension => "runtime.RawExtension".into(),
         Kind::FieldsV1 => "v1.FieldsV1".into(),
         Kind::Json => "v1.JSON".into(),
-        Kind::Strings if field.shape == Shape::Map => "v1.ExtraValue".into(),
-        Kind::Strings => "v1.Verbs".into(),
+        Kind::Strings => "[]string".into(),
         Kind::SchemaOrBool => "v1.JSONSchemaPropsOrBool".into(),
         Kind::SchemaOrArray => "v1.JSONSchemaPropsOrArray".into(),
         Kind::SchemaOrStrings => "v1.JSONSchemaPropsOrStringArray".into(),

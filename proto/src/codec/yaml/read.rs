@@ -124,10 +124,24 @@ impl Nodes {
     }
 }
 
+/// As Go's library says it: without what was being read, and where no token is wrong but their order, with lines from 0.
 fn syntax(error: &ScanError) -> Error {
-    Error::Syntax {
-        line: error.marker().line(),
-        problem: error.info().to_owned(),
+    let line = error.marker().line();
+    let said = error.info();
+    let said = match said.split_once(", ") {
+        Some((context, said)) if context.starts_with("while ") => said,
+        _ => said,
+    };
+    let of_order = ["did not find expected ", "expected "];
+    match of_order.iter().find_map(|head| said.strip_prefix(head)) {
+        Some(wanted) => Error::Syntax {
+            line: line.saturating_sub(1),
+            problem: format!("did not find expected {wanted}"),
+        },
+        None => Error::Syntax {
+            line,
+            problem: said.to_owned(),
+        },
     }
 }
 

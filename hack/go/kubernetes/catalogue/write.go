@@ -20,7 +20,7 @@ func (c *catalogue) writeMessages(b *bytes.Buffer) error {
 	header(b,
 		"message NAME OPENAPI [atomic]",
 		"  JSON TYPE TAG ATTRIBUTES   a field, in the order of the Go struct; JSON is + for an embedded struct, TAG is - where protobuf lacks it",
-		"  default= is JSON; enum= lists values between bars to the end of the line; they may be empty or have spaces",
+		"  go= is the Go type where the kind does not tell its names; default= is JSON; enum= lists values between bars to the end of the line; they may be empty or have spaces",
 	)
 	for _, name := range slices.Sorted(maps.Keys(c.messages)) {
 		m := c.messages[name]
@@ -66,6 +66,7 @@ func (f *field) words() []string {
 	add(f.mapAtomic, "map=atomic")
 	add(f.patch != "", "patch="+f.patch)
 	add(f.patchKey != "", "patch-key="+f.patchKey)
+	add(f.goType != "", "go="+f.goType)
 	add(f.fallback != "", "default="+f.fallback)
 	add(len(f.enum) > 0, "enum="+strings.Join(f.enum, "|"))
 	return words

@@ -1,14 +1,18 @@
-package main
+// Package storages builds the REST storages of all groups as kube-apiserver does, on a storage that holds
+// nothing: what is served, stored and checked can be read off them without a server.
+package storages
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
-	crdv1beta1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1"
-	crdregistry "k8s.io/apiextensions-apiserver/pkg/registry/customresourcedefinition"
+	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -25,11 +29,9 @@ import (
 	"k8s.io/apiserver/pkg/storage/storagebackend/factory"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	restclient "k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
-	apiserviceregistry "k8s.io/kube-aggregator/pkg/registry/apiservice/etcd"
-	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	"k8s.io/kubernetes/pkg/kubeapiserver"
 	admissionregistrationrest "k8s.io/kubernetes/pkg/registry/admissionregistration/rest"
 	apiserverinternalrest "k8s.io/kubernetes/pkg/registry/apiserverinternal/rest"
@@ -56,11 +58,8 @@ import (
 	"k8s.io/kubernetes/pkg/serviceaccount"
 )
 
-// storages builds the REST storages of all groups as kube-apiserver does, on a storage that holds
-// nothing.
-type storages struct {
-	factory *serverstorage.DefaultStorageFactory
-}
+// Built are storages by group version and path.
+type Built map[schema.GroupVersion]map[string]rest.Storage
 
 // nothing is a storage backend without objects; only what building a registry asks for answers.
 type nothing struct{ storage.Interface }
@@ -79,8 +78,13 @@ func newNothing(*storagebackend.ConfigForResource, string, func(runtime.Object) 
 	return nothing{}, func() {}, nil
 }
 
-func (s *storages) GetRESTOptions(resource schema.GroupResource, example runtime.Object) (generic.RESTOptions, error) {
-	config, err := s.factory.NewConfig(resource, example)
+// getter hands that backend to every registry.
+type getter struct {
+	factory *serverstorage.DefaultStorageFactory
+}
+
+func (g getter) GetRESTOptions(resource schema.GroupResource, example runtime.Object) (generic.RESTOptions, error) {
+	config, err := g.factory.NewConfig(resource, example)
 	if err != nil {
 		return generic.RESTOptions{}, err
 	}
@@ -88,7 +92,7 @@ func (s *storages) GetRESTOptions(resource schema.GroupResource, example runtime
 		StorageConfig:           config,
 		EnableGarbageCollection: true,
 		DeleteCollectionWorkers: 1,
-		ResourcePrefix:          s.factory.ResourcePrefix(resource),
+		ResourcePrefix:          g.factory.ResourcePrefix(resource),
 		Decorator:               newNothing,
 	}, nil
 }
@@ -98,11 +102,12 @@ type provider interface {
 	NewRESTStorage(serverstorage.APIResourceConfigSource, generic.RESTOptionsGetter) (genericapiserver.APIGroupInfo, error)
 }
 
-// buildStorages returns the storages by group version and path, of the versions that config enables.
-func buildStorages(config *serverstorage.ResourceConfig) (map[schema.GroupVersion]map[string]rest.Storage, error) {
+// Build returns the storages of the versions that config enables, and what storages of other servers are
+// built from.
+func Build(config *serverstorage.ResourceConfig) (Built, generic.RESTOptionsGetter, error) {
 	address, stop, err := etcd{}.listen()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer stop()
 	etcdOptions := options.NewEtcdOptions(storagebackend.NewDefaultConfig("/registry", nil))
@@ -112,61 +117,24 @@ func buildStorages(config *serverstorage.ResourceConfig) (map[schema.GroupVersio
 	factoryConfig.APIResourceConfig = config
 	storageFactory, err := factoryConfig.Complete(etcdOptions).New()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	getter := &storages{storageFactory}
+	from := getter{storageFactory}
 	providers, err := providersOf(storageFactory)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	built := map[schema.GroupVersion]map[string]rest.Storage{}
+	built := Built{}
 	for _, p := range providers {
-		info, err := p.NewRESTStorage(config, getter)
+		info, err := p.NewRESTStorage(config, from)
 		if err != nil {
-			return nil, err
+			return nil, nil, fmt.Errorf("%s: %w", p.GroupName(), err)
 		}
-		for version, m := range info.VersionedResourcesStorageMap {
-			built[schema.GroupVersion{Group: p.GroupName(), Version: version}] = m
+		for version, paths := range info.VersionedResourcesStorageMap {
+			built[schema.GroupVersion{Group: p.GroupName(), Version: version}] = paths
 		}
 	}
-	return built, addExtensionServers(built, getter)
-}
-
-// legacy stores JSON of one version, as the two other servers do (controlplane/apiserver/apiextensions.go
-// and aggregator.go upstream).
-type legacy struct {
-	generic.RESTOptionsGetter
-	gv schema.GroupVersion
-}
-
-func (l legacy) GetRESTOptions(resource schema.GroupResource, example runtime.Object) (generic.RESTOptions, error) {
-	o, err := l.RESTOptionsGetter.GetRESTOptions(resource, example)
-	if err != nil {
-		return o, err
-	}
-	config := *o.StorageConfig
-	config.Codec = legacyscheme.Codecs.LegacyCodec(l.gv)
-	config.EncodeVersioner = runtime.NewMultiGroupVersioner(l.gv, schema.GroupKind{Group: l.gv.Group})
-	o.StorageConfig = &config
-	return o, nil
-}
-
-// addExtensionServers adds the one resource of each of the two other servers inside kube-apiserver.
-func addExtensionServers(built map[schema.GroupVersion]map[string]rest.Storage, getter generic.RESTOptionsGetter) error {
-	crds, err := crdregistry.NewREST(scheme, legacy{getter, crdv1beta1.SchemeGroupVersion})
-	if err != nil {
-		return err
-	}
-	built[schema.GroupVersion{Group: "apiextensions.k8s.io", Version: "v1"}] = map[string]rest.Storage{
-		"customresourcedefinitions":        crds,
-		"customresourcedefinitions/status": crdregistry.NewStatusREST(scheme, crds),
-	}
-	apiservices := apiserviceregistry.NewREST(scheme, legacy{getter, apiregistrationv1.SchemeGroupVersion})
-	built[schema.GroupVersion{Group: "apiregistration.k8s.io", Version: "v1"}] = map[string]rest.Storage{
-		"apiservices":        apiservices,
-		"apiservices/status": apiserviceregistry.NewStatusREST(scheme, apiservices),
-	}
-	return nil
+	return built, from, nil
 }
 
 // providersOf lists the providers of kube-apiserver. Those that make a resource only if they get an
@@ -214,7 +182,7 @@ func providersOf(storageFactory *serverstorage.DefaultStorageFactory) ([]provide
 		noderest.RESTStorageProvider{},
 		policyrest.RESTStorageProvider{},
 		rbacrest.RESTStorageProvider{Authorizer: authz},
-		resourcerest.RESTStorageProvider{NamespaceClient: clients.CoreV1().Namespaces(), Authorizer: authz},
+		resourcerest.RESTStorageProvider{NamespaceClient: namespaces{clients.CoreV1().Namespaces()}, Authorizer: authz},
 		schedulingrest.RESTStorageProvider{},
 		storagerest.RESTStorageProvider{},
 		svmrest.RESTStorageProvider{},
@@ -226,6 +194,17 @@ const eventTTL = time.Hour
 
 // noTokens stands for the service account token issuer: without one there is no serviceaccounts/token.
 type noTokens struct{ serviceaccount.TokenGenerator }
+
+// namespaces is a client that finds every namespace, and in it what lets claims have administrators' access
+// to devices.
+type namespaces struct {
+	corev1client.NamespaceInterface
+}
+
+func (namespaces) Get(_ context.Context, name string, _ metav1.GetOptions) (*corev1.Namespace, error) {
+	labels := map[string]string{resourcev1.DRAAdminNamespaceLabelKey: "true"}
+	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, nil
+}
 
 // etcd is as much of it as building storages needs: the port allocator connects, a probe for features
 // asks for the version.

@@ -27,6 +27,7 @@ import (
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	"k8s.io/kubernetes/pkg/controlplane"
+	"navarch/hack/go/kubernetes/storages"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
@@ -70,8 +71,11 @@ func (c *catalogue) readResources() (resources, error) {
 	config := controlplane.DefaultAPIResourceConfigSource()
 	all := map[schema.GroupVersionResource]resource{}
 	read := func(on bool) error {
-		built, err := buildStorages(config)
+		built, getter, err := storages.Build(config)
 		if err != nil {
+			return err
+		}
+		if err := addExtensionServers(built, getter); err != nil {
 			return err
 		}
 		for gv, paths := range built {

@@ -60,6 +60,9 @@ func (f *field) readSchema(d common.OpenAPIDefinition) error {
 	if p.Items != nil && p.Items.Schema != nil {
 		values = append(values, p.Items.Schema.Enum...)
 	}
+	if p.AdditionalProperties != nil && p.AdditionalProperties.Schema != nil {
+		values = append(values, p.AdditionalProperties.Schema.Enum...)
+	}
 	for _, v := range values {
 		s, ok := v.(string)
 		if !ok || strings.Contains(s, "|") {

@@ -69,6 +69,7 @@ type field struct {
 	patch, patchKey               string
 	fallback                      string // JSON of the unconditional default
 	enum                          []string
+	goType                        string // where it has names that the kind does not tell
 }
 
 type kind struct {
@@ -254,6 +255,9 @@ func (c *catalogue) readType(f *field, t reflect.Type) error {
 		f.pointer = true
 		t = t.Elem()
 	}
+	if isNamed(t) {
+		f.goType = t.String()
+	}
 	switch {
 	case isStringsMessage(t) || isBytes(t):
 	case t.Kind() == reflect.Slice:
@@ -274,6 +278,20 @@ func (c *catalogue) readType(f *field, t reflect.Type) error {
 	f.kind, err = c.elementKind(t)
 	f.message = c.messages[f.kind] != nil
 	return err
+}
+
+// isNamed tells the types that have a name of their own somewhere: named strings, numbers, lists and maps, and lists and maps of
+// them. Upstream's decoder names them where a value is of another type.
+func isNamed(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Slice, reflect.Pointer:
+		return t.Name() != "" || isNamed(t.Elem())
+	case reflect.Map:
+		return t.Name() != "" || isNamed(t.Key()) || isNamed(t.Elem())
+	case reflect.Struct, reflect.Interface:
+		return false
+	}
+	return t.PkgPath() != ""
 }
 
 func isBytes(t reflect.Type) bool {
