@@ -9,7 +9,7 @@ use proto::{NameId, Value, meta, time};
 use super::declarative;
 use super::equal;
 use super::metadata;
-use super::strategy::{Cx, Part, Strategy};
+use super::strategy::{Cx, Generation, Part, Strategy};
 use crate::options::{DeleteOptions, Propagation};
 use crate::status::Failure;
 
@@ -87,7 +87,7 @@ pub fn create(
             ""
         },
     )?;
-    if strategy.generation {
+    if strategy.generation != Generation::Ignored {
         meta::metadata_mut(object).insert(n::GENERATION, 1);
     }
     let mut warnings = (strategy.early_warnings)(object);
@@ -95,14 +95,15 @@ pub fn create(
     let errors = {
         let mut errors = Errors::new(object);
         metadata::created(resource, strategy, object, &mut errors);
+        cx.objections.iter().for_each(|e| errors.push(e.clone()));
         (strategy.validate)(cx, object, &mut errors);
+        errors.dedup();
+        declared(resource, strategy, object, None, &mut errors);
         if errors.is_empty() {
             let namespaced = resource.namespaced;
             let name = meta::names::path_segment_name;
             meta::validate_object_meta(object, namespaced, name, &mut errors);
         }
-        errors.dedup();
-        declared(resource, strategy, object, None, &mut errors);
         errors.into_vec()
     };
     refuse(resource, object, errors)?;
@@ -133,7 +134,7 @@ pub fn update(
         Some(part) => (part.prepare_update)(cx, new, old),
         None => {
             (strategy.prepare_update)(cx, new, old);
-            if strategy.generation && changed(resource, new, old) {
+            if changed(resource, strategy.generation, new, old) {
                 let generation = meta::generation(old).unwrap_or(0) + 1;
                 meta::metadata_mut(new).insert(n::GENERATION, generation);
             }
@@ -160,6 +161,7 @@ pub fn update(
         );
         meta::validate_object_meta_update(new, old, &mut errors);
         metadata::updated(resource, strategy, part.is_some(), new, &mut errors);
+        cx.objections.iter().for_each(|e| errors.push(e.clone()));
         match part {
             Some(part) => (part.validate_update)(cx, new, old, &mut errors),
             None => (strategy.validate_update)(cx, new, old, &mut errors),
@@ -220,11 +222,16 @@ fn copy_if_set(new: &mut Value, old: &Value, field: NameId) {
 }
 
 /// The rule of `metadata.generation` for resources with a spec, by the types of what is stored.
-fn changed(resource: &Resource, new: &Value, old: &Value) -> bool {
+fn changed(resource: &Resource, rule: Generation, new: &Value, old: &Value) -> bool {
     const SKIPPED: [NameId; 4] = [n::METADATA, n::STATUS, n::KIND, n::API_VERSION];
+    let alike = match rule {
+        Generation::Ignored => return false,
+        Generation::Counted => equal::alike_in,
+        Generation::CountedExactly => equal::identical_in,
+    };
     resource.storage.as_ref().is_some_and(|storage| {
         let mut fields = storage.message.fields();
-        fields.any(|field| !SKIPPED.contains(&field.name) && !equal::alike_in(new, old, field))
+        fields.any(|field| !SKIPPED.contains(&field.name) && !alike(new, old, field))
     })
 }
 
@@ -248,6 +255,9 @@ pub fn delete(
     options: &mut DeleteOptions,
     now: i64,
 ) -> Result<Deletion, Failure> {
+    if let Some(decided) = (strategy.delete)(object, options, now)? {
+        return Ok(decided);
+    }
     check_preconditions(resource, object, options)?;
     if options.grace_period_seconds.is_some_and(|s| s < 0) {
         options.grace_period_seconds = Some(1);
@@ -258,14 +268,13 @@ pub fn delete(
         Graceful::No => false,
     };
     set_collector_finalizers(resource, object, options);
-    let held = !meta::finalizers(object).is_empty() || (strategy.held)(object);
+    let held = !meta::finalizers(object).is_empty();
     if graceful {
         let then_remove = !held && options.grace_period_seconds == Some(0);
         return Ok(Deletion::Mark { then_remove });
     }
     if held {
         mark_deleting(object, now);
-        (strategy.on_delete)(object);
         return Ok(Deletion::Mark { then_remove: false });
     }
     Ok(Deletion::Remove)
@@ -281,7 +290,10 @@ fn check_preconditions(
         let why = format!(
             "the {what} in the precondition ({asked}) does not match the {what} in record ({have}). {hint}"
         );
-        Err(Failure::conflict(resource.group, resource.kind, name, &why))
+        // Upstream names the kind as it keeps it: events of both groups are one.
+        let group = resource.storage.as_ref();
+        let group = group.map_or(resource.group, |storage| storage.group);
+        Err(Failure::conflict(group, resource.kind, name, &why))
     };
     match (&options.uid, meta::uid(object)) {
         (Some(asked), have) if asked != have => {

@@ -2,10 +2,12 @@
 //!
 //! The rules are facts of the catalogue (`proto/catalogue/validations.txt`); [`table`] reads them once,
 //! [`check`] knows each rule, and this walk goes through the new and the old tree along the types. Upstream
-//! runs it after a strategy's own validation, so its errors come last. Where both would find the same,
-//! the strategies here do not look: upstream drops the hand-written error for the declarative one.
+//! runs it after a strategy's own validation, so its errors come last. Where both find the same, upstream
+//! drops the hand-written error for the declarative one: strategies mark theirs as covered
+//! (`Errors::covered`).
 //!
-//! What an update leaves as it was is not looked at again.
+//! What an update leaves as it was is not looked at again here. Strategies look, so what is wrong with it
+//! they alone say.
 
 use proto::catalogue::{Field, Kind, Shape};
 use proto::codec::json;

@@ -48,6 +48,14 @@ impl Objects {
         }
     }
 
+    /// The entry of an object that was never stored: it has no version of its own.
+    ///
+    /// # Errors
+    /// As [`Decoder::entry`].
+    pub fn unversioned(&self, key: &str, value: &[u8]) -> Result<Entry, Undecodable> {
+        self.read(key, value, None)
+    }
+
     fn slow(&self, api_version: &str, kind: &str, raw: &[u8]) -> Result<Vec<u8>, String> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let message = catalogue::message_of(group, version, kind)
@@ -77,21 +85,25 @@ fn ways(hub: Type, strategy: &Strategy, attr: &str) -> Vec<scan::Path> {
         .collect()
 }
 
-impl Decoder for Objects {
-    fn entry(&self, key: &str, value: Bytes, revision: i64) -> Result<Entry, Undecodable> {
+impl Objects {
+    fn read(&self, key: &str, value: &[u8], revision: Option<i64>) -> Result<Entry, Undecodable> {
         let fail = |why: String| Undecodable {
             key: key.to_owned(),
             reason: why,
         };
-        let open = codec::protobuf::open(&value).map_err(|e| fail(e.to_string()))?;
+        let open = codec::protobuf::open(value).map_err(|e| fail(e.to_string()))?;
+        let versioned = |raw: &[u8]| match revision {
+            Some(revision) => scan::splice_resource_version(raw, revision),
+            None => Ok(Bytes::copy_from_slice(raw)),
+        };
         let same = open.kind == self.hub.kind && open.api_version == self.hub.api_version();
         let body = if same && self.strategy.on_read.is_none() {
-            scan::splice_resource_version(open.raw, revision)
+            versioned(open.raw)
         } else {
             let raw = self
                 .slow(open.api_version, open.kind, open.raw)
                 .map_err(&fail)?;
-            scan::splice_resource_version(&raw, revision)
+            versioned(&raw)
         }
         .map_err(|e| fail(e.to_string()))?;
         let meta = scan::ObjectMeta::read(&body).map_err(|e| fail(e.to_string()))?;
@@ -113,7 +125,14 @@ impl Decoder for Objects {
         let fields = Fields::new(&self.names, values.iter().map(AsRef::as_ref));
         drop(values);
         // Moved: a clone would leave a count of owners behind with every object.
+        let revision = revision.unwrap_or_default();
         Ok(Entry::new(key, revision, body, labels, fields))
+    }
+}
+
+impl Decoder for Objects {
+    fn entry(&self, key: &str, value: Bytes, revision: i64) -> Result<Entry, Undecodable> {
+        self.read(key, &value, Some(revision))
     }
 
     fn body_at(&self, entry: &Entry, revision: i64) -> Bytes {

@@ -67,6 +67,37 @@ pub fn alike_in(a: &Value, b: &Value, field: &Field) -> bool {
     alike_as(a.get(field.name), b.get(field.name), field)
 }
 
+/// Whether two objects have a field alike, and what is empty is so in both.
+#[must_use]
+pub fn identical_in(a: &Value, b: &Value, field: &Field) -> bool {
+    alike_in(a, b, field) && as_empty(a.get(field.name), b.get(field.name), field)
+}
+
+/// Whether the lists, maps and bytes that one value says are empty the other has as well; apart from that
+/// they are alike.
+fn as_empty(a: Option<&Value>, b: Option<&Value>, field: &Field) -> bool {
+    let (a, b) = (a.filter(|v| !v.is_null()), b.filter(|v| !v.is_null()));
+    let is_list = field.shape != Shape::One || field.kind == Kind::Bytes;
+    if is_list && a.is_some() != b.is_some() {
+        return false;
+    }
+    let Kind::Message(of) = field.kind else {
+        return true;
+    };
+    let message = |a: &Value, b: &Value| {
+        of.fields()
+            .all(|field| as_empty(a.get(field.name), b.get(field.name), field))
+    };
+    match (a, b) {
+        (Some(Value::List(a)), Some(Value::List(b))) => a.iter().zip(b).all(|(a, b)| message(a, b)),
+        (Some(Value::Map(a)), Some(Value::Map(b))) if field.shape == Shape::Map => a
+            .iter()
+            .all(|(key, a)| b.get(key.as_str()).is_none_or(|b| message(a, b))),
+        (None, None) => true,
+        (a, b) => message(a.unwrap_or(NOTHING), b.unwrap_or(NOTHING)),
+    }
+}
+
 /// Whether a field is alike with one value and with another.
 #[must_use]
 pub fn alike_as(a: Option<&Value>, b: Option<&Value>, field: &Field) -> bool {
@@ -127,6 +158,29 @@ mod tests {
     use proto::codec::json::parse;
 
     use super::*;
+
+    #[test]
+    fn an_empty_list_is_not_identical_with_none() {
+        use proto::catalogue::messages::networking_v1::NETWORK_POLICY;
+        let field = NETWORK_POLICY.field(n::SPEC).unwrap();
+        for (a, b, expected) in [
+            ("{}", "{}", true),
+            (r#"{"ingress":[]}"#, "{}", false),
+            (r#"{"ingress":[]}"#, r#"{"ingress":[]}"#, true),
+            (r#"{"ingress":[{"from":[]}]}"#, r#"{"ingress":[{}]}"#, false),
+            (r#"{"podSelector":{}}"#, "{}", true),
+            (r#"{"podSelector":{"matchLabels":{}}}"#, "{}", false),
+            (r#"{"ingress":[{}]}"#, r#"{"egress":[{}]}"#, false),
+        ] {
+            let spec = |text: &str| {
+                let mut object = Value::object();
+                object.set(&[n::SPEC], parse(text.as_bytes()).unwrap());
+                object
+            };
+            assert_eq!(identical_in(&spec(a), &spec(b), field), expected, "{a} {b}");
+            assert_eq!(identical_in(&spec(b), &spec(a), field), expected, "{b} {a}");
+        }
+    }
 
     #[test]
     fn a_pointer_is_something_where_an_empty_list_is_nothing() {

@@ -20,101 +20,133 @@ enum Own {
     Plain,
     /// With the rule that finalizers have a domain.
     Full,
+    /// As `Full`, and nothing where a part is written.
+    OfWhole,
 }
 
-/// Of the kinds that are not like most: what is checked, and whether updates check the name again.
-static KINDS: &[(&str, &str, Own, bool)] = &[
-    ("", "configmaps", Own::Full, true),
-    ("", "endpoints", Own::Full, true),
-    ("", "events", Own::Nothing, false),
-    ("", "limitranges", Own::Full, true),
-    ("", "namespaces", Own::Full, true),
-    ("", "nodes", Own::Full, true),
-    ("", "persistentvolumeclaims", Own::Full, true),
-    ("", "persistentvolumes", Own::Full, true),
-    ("", "pods", Own::Full, true),
-    ("", "secrets", Own::Full, true),
-    ("", "serviceaccounts", Own::Full, true),
+/// Whether an update checks the new object's name and metadata as if it were created, and whether that is
+/// before the rule of finalizers or after it. Config maps and secrets do so after what must not change.
+#[derive(Clone, Copy, PartialEq)]
+enum Again {
+    Never,
+    First,
+    Last,
+}
+
+/// Of the kinds that are not like most, what is checked.
+static KINDS: &[(&str, &str, Own, Again)] = &[
+    ("", "endpoints", Own::Full, Again::Last),
+    ("", "events", Own::Nothing, Again::Never),
+    ("", "limitranges", Own::Full, Again::First),
+    ("", "namespaces", Own::Full, Again::First),
+    ("", "nodes", Own::Full, Again::First),
+    ("", "persistentvolumeclaims", Own::Full, Again::Last),
+    ("", "persistentvolumes", Own::Full, Again::First),
+    ("", "pods", Own::Full, Again::Last),
+    ("", "serviceaccounts", Own::Full, Again::Last),
     (
         "admissionregistration.k8s.io",
         "mutatingadmissionpolicies",
         Own::Plain,
-        true,
+        Again::Last,
     ),
     (
         "admissionregistration.k8s.io",
         "mutatingadmissionpolicybindings",
         Own::Plain,
-        true,
+        Again::Last,
     ),
     (
         "admissionregistration.k8s.io",
         "mutatingwebhookconfigurations",
         Own::Plain,
-        true,
+        Again::Last,
     ),
     (
         "admissionregistration.k8s.io",
         "validatingadmissionpolicies",
         Own::Plain,
-        true,
+        Again::Last,
     ),
     (
         "admissionregistration.k8s.io",
         "validatingadmissionpolicybindings",
         Own::Plain,
-        true,
+        Again::Last,
     ),
     (
         "admissionregistration.k8s.io",
         "validatingwebhookconfigurations",
         Own::Plain,
-        true,
+        Again::Last,
     ),
-    ("apps", "controllerrevisions", Own::Full, true),
+    ("apps", "controllerrevisions", Own::Full, Again::Last),
+    ("apps", "statefulsets", Own::OfWhole, Again::Never),
+    ("batch", "cronjobs", Own::OfWhole, Again::Never),
     (
         "certificates.k8s.io",
         "clustertrustbundles",
         Own::Nothing,
-        false,
+        Again::Never,
     ),
-    ("coordination.k8s.io", "leases", Own::Plain, false),
-    ("discovery.k8s.io", "endpointslices", Own::Full, true),
-    ("events.k8s.io", "events", Own::Nothing, false),
+    ("coordination.k8s.io", "leases", Own::Plain, Again::Never),
+    (
+        "discovery.k8s.io",
+        "endpointslices",
+        Own::Full,
+        Again::First,
+    ),
+    ("events.k8s.io", "events", Own::Nothing, Again::Never),
     (
         "flowcontrol.apiserver.k8s.io",
         "flowschemas",
         Own::Full,
-        true,
+        Again::First,
     ),
     (
         "flowcontrol.apiserver.k8s.io",
         "prioritylevelconfigurations",
         Own::Full,
-        true,
+        Again::First,
     ),
-    ("networking.k8s.io", "ingresses", Own::Full, true),
-    ("networking.k8s.io", "ipaddresses", Own::Full, true),
-    ("node.k8s.io", "runtimeclasses", Own::Plain, true),
-    ("policy", "poddisruptionbudgets", Own::Nothing, false),
-    ("resource.k8s.io", "resourceclaims", Own::Full, true),
-    ("resource.k8s.io", "resourceclaimtemplates", Own::Full, true),
-    ("storage.k8s.io", "csistoragecapacities", Own::Full, true),
-    ("storage.k8s.io", "storageclasses", Own::Full, true),
-    ("storage.k8s.io", "volumeattachments", Own::Full, true),
+    ("networking.k8s.io", "ingresses", Own::Full, Again::Last),
+    ("networking.k8s.io", "ipaddresses", Own::Full, Again::First),
+    ("node.k8s.io", "runtimeclasses", Own::Plain, Again::Last),
+    ("policy", "poddisruptionbudgets", Own::Nothing, Again::Never),
+    ("resource.k8s.io", "resourceclaims", Own::Full, Again::First),
+    (
+        "resource.k8s.io",
+        "resourceclaimtemplates",
+        Own::Full,
+        Again::First,
+    ),
+    ("storage.k8s.io", "csinodes", Own::Full, Again::First),
+    (
+        "storage.k8s.io",
+        "csistoragecapacities",
+        Own::Full,
+        Again::First,
+    ),
+    ("storage.k8s.io", "storageclasses", Own::Full, Again::First),
+    (
+        "storage.k8s.io",
+        "volumeattachments",
+        Own::Full,
+        Again::First,
+    ),
     (
         "storagemigration.k8s.io",
         "storageversionmigrations",
         Own::Full,
-        true,
+        Again::First,
     ),
 ];
 
-fn of(resource: &Resource) -> (Own, bool) {
+fn of(resource: &Resource) -> (Own, Again) {
     let key = (resource.group, resource.name);
     match KINDS.binary_search_by(|(group, name, ..)| (*group, *name).cmp(&key)) {
         Ok(i) => (KINDS[i].2, KINDS[i].3),
-        Err(_) => (Own::Full, false),
+        Err(_) => (Own::Full, Again::Never),
     }
 }
 
@@ -126,7 +158,7 @@ pub fn created(resource: &Resource, strategy: &Strategy, object: &Value, errors:
         let name = strategy.name;
         errors.covered(|e| meta::validate_object_meta(object, resource.namespaced, name, e));
     }
-    if own == Own::Full {
+    if matches!(own, Own::Full | Own::OfWhole) {
         finalizers(object, errors);
     }
 }
@@ -140,10 +172,14 @@ pub fn updated(
     errors: &mut Errors<'_>,
 ) {
     let (own, again) = of(resource);
-    if own == Own::Full {
+    let again_at = |when| again == when && !part;
+    if again_at(Again::First) {
+        meta::validate_object_meta(object, resource.namespaced, strategy.name, errors);
+    }
+    if own == Own::Full || own == Own::OfWhole && !part {
         finalizers(object, errors);
     }
-    if again && !part {
+    if again_at(Again::Last) {
         meta::validate_object_meta(object, resource.namespaced, strategy.name, errors);
     }
 }

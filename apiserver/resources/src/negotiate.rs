@@ -25,8 +25,8 @@ pub enum Form {
     Full,
     /// `meta.k8s.io` Table, v1 or v1beta1.
     Table { beta: bool, rows: Rows },
-    /// Metadata only.
-    Metadata { beta: bool },
+    /// Metadata only; `list` is what the client takes the object for.
+    Metadata { beta: bool, list: bool },
 }
 
 /// What the rows of a table hold of their objects beside the cells.
@@ -78,55 +78,66 @@ impl Media {
 /// The types an answer can have, as the refusal lists them.
 const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 /// The types a watch can have.
-const ACCEPTED_STREAM: &str = "application/json, application/vnd.kubernetes.protobuf;stream=watch";
+const ACCEPTED_STREAM: &str =
+    "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
 
 /// Which forms an endpoint can give.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Offers {
     /// Objects of a resource: full, tables, metadata.
     Object,
-    /// A watch of them.
+    /// Objects of which there are no tables.
+    Untabled,
+    /// A watch of objects.
     Stream,
-    /// Discovery, versions, reviews: full only.
+    /// Discovery, versions, failures: full only.
     Plain,
 }
 
 /// Chooses the form of the answer.
 pub fn output(headers: &HeaderMap, query: &Query, offers: Offers) -> Result<Media, Failure> {
-    let accept = accept(headers);
+    let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok());
     let pretty = pretty(headers, query);
-    let accepted = if offers == Offers::Stream {
-        ACCEPTED_STREAM
-    } else {
-        ACCEPTED
+    let refused = || {
+        Failure::not_acceptable(if offers == Offers::Stream {
+            ACCEPTED_STREAM
+        } else {
+            ACCEPTED
+        })
     };
-    if accept.trim().is_empty() {
+    let Some(accept) = accept.filter(|accept| !accept.is_empty()) else {
         return Ok(Media {
             pretty,
             ..Media::JSON
         });
+    };
+    let mut clauses = clauses(accept).into_iter();
+    let (mut media, asked) = clauses
+        .find_map(|clause| match_clause(&clause, offers))
+        .ok_or_else(refused)?;
+    if offers == Offers::Stream && media.encoding == Encoding::Yaml {
+        return Err(refused());
     }
-    for clause in clauses(&accept) {
-        if let Some(mut media) = match_clause(&clause, offers) {
-            if let Form::Table { rows: held, .. } = &mut media.form {
-                *held = rows(query)?;
-            }
-            return Ok(Media {
-                pretty: pretty && media.encoding == Encoding::Json,
-                ..media
-            });
-        }
+    if let Form::Table { rows: held, .. } = &mut media.form {
+        *held = rows(query)?;
     }
-    Err(Failure::not_acceptable(accepted))
+    media.pretty = (asked || pretty) && media.encoding == Encoding::Json;
+    Ok(media)
 }
 
-fn accept(headers: &HeaderMap) -> String {
-    let values: Vec<&str> = headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .collect();
-    values.join(",")
+/// The first of the types offered that the client likes best; one that says nothing takes any.
+#[must_use]
+pub fn first<'a>(headers: &HeaderMap, offered: &[&'a str]) -> Option<&'a str> {
+    let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok());
+    let accept = accept.filter(|accept| !accept.is_empty()).unwrap_or("*/*");
+    clauses(accept).iter().find_map(|clause| {
+        let fits = |asked: &str, own: &str| asked == "*" || asked == own;
+        let mut offered = offered.iter().filter(|media| {
+            let (main, sub) = media.split_once('/').unwrap_or((media, ""));
+            fits(clause.main, main) && fits(clause.sub, sub)
+        });
+        offered.next().copied()
+    })
 }
 
 /// `?pretty=` decides; without it, browsers and curl get indented JSON as upstream gives them.
@@ -144,93 +155,133 @@ fn pretty(headers: &HeaderMap, query: &Query) -> bool {
 }
 
 /// One alternative of an Accept header.
-struct Clause {
-    main: String,
-    sub: String,
-    quality: f32,
-    params: Vec<(String, String)>,
+struct Clause<'a> {
+    main: &'a str,
+    sub: &'a str,
+    quality: f64,
+    params: Vec<(&'a str, &'a str)>,
 }
 
-impl Clause {
+impl Clause<'_> {
     fn param(&self, name: &str) -> Option<&str> {
-        self.params
-            .iter()
-            .find(|(k, _)| k == name)
-            .map(|(_, v)| v.as_str())
+        let mut found = self.params.iter().rev().filter(|(k, _)| *k == name);
+        found.next().map(|(_, v)| *v)
+    }
+
+    /// Whether it goes before another: by quality, then by how much it leaves open.
+    fn precedes(&self, other: &Self) -> bool {
+        self.quality > other.quality
+            || (self.main != "*" && other.main == "*")
+            || (self.sub != "*" && other.sub == "*")
     }
 }
 
-/// The alternatives, best first; equal qualities keep their order.
-fn clauses(accept: &str) -> Vec<Clause> {
-    let mut all: Vec<Clause> = accept.split(',').filter_map(clause).collect();
-    all.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+/// The alternatives, best first, in the order that `munnerz/goautoneg` finds: its comparison is none that sorts every list,
+/// so that how it is sorted shows (Go inserts the members of a short list one after the other).
+fn clauses(accept: &str) -> Vec<Clause<'_>> {
+    let mut all: Vec<Clause<'_>> = accept.split(',').filter_map(clause).collect();
+    for end in 1..all.len() {
+        let mut at = end;
+        while at > 0 && all[at].precedes(&all[at - 1]) {
+            all.swap(at, at - 1);
+            at -= 1;
+        }
+    }
     all
 }
 
-fn clause(text: &str) -> Option<Clause> {
-    let mut pieces = text.split(';').map(str::trim);
-    let (main, sub) = pieces.next()?.split_once('/').unwrap_or((text.trim(), ""));
+fn clause(text: &str) -> Option<Clause<'_>> {
+    let mut pieces = text.split(';');
+    let media = pieces.next()?.trim_matches(' ');
+    let (main, sub) = match media.split_once('/') {
+        Some((main, sub)) if !sub.is_empty() => (main.trim_matches(' '), sub.trim_matches(' ')),
+        _ if media.trim_end_matches('/') == "*" => ("*", "*"),
+        _ => return None,
+    };
+    if sub.contains('/') {
+        return None;
+    }
     let mut clause = Clause {
-        main: main.trim().to_ascii_lowercase(),
-        sub: sub.trim().to_ascii_lowercase(),
+        main,
+        sub,
         quality: 1.0,
         params: vec![],
     };
     for piece in pieces {
-        let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
-        let (name, value) = (name.trim(), value.trim().trim_matches('"'));
-        if name == "q" {
-            clause.quality = value.parse().unwrap_or(1.0);
-        } else {
-            clause.params.push((name.to_owned(), value.to_owned()));
+        match piece.split_once('=') {
+            Some((_, value)) if value.is_empty() || value.contains('=') => {}
+            Some((name, value)) if name.trim_matches(' ') == "q" => {
+                clause.quality = value.parse().unwrap_or(0.0);
+            }
+            Some((name, value)) => {
+                let pair = (name.trim_matches(' '), value.trim_matches(' '));
+                clause.params.push(pair);
+            }
+            None => {}
         }
     }
     Some(clause)
 }
 
-fn match_clause(clause: &Clause, offers: Offers) -> Option<Media> {
-    let encoding = match (clause.main.as_str(), clause.sub.as_str()) {
-        ("*", "*") | ("application", "*" | "json") => Encoding::Json,
-        ("application", "yaml") if offers != Offers::Stream => Encoding::Yaml,
-        ("application", "vnd.kubernetes.protobuf") => Encoding::Protobuf,
-        _ => return None,
+/// The first encoding that an alternative means, in a form that it asks for, and whether it asks for indentation.
+fn match_clause(clause: &Clause<'_>, offers: Offers) -> Option<(Media, bool)> {
+    const ALL: [(Encoding, &str); 3] = [
+        (Encoding::Json, "json"),
+        (Encoding::Yaml, "yaml"),
+        (Encoding::Protobuf, "vnd.kubernetes.protobuf"),
+    ];
+    let means = |sub: &str| match (clause.main, clause.sub) {
+        ("*", "*") | ("application", "*") => true,
+        (main, named) => main == "application" && named == sub,
     };
-    let form = match clause.param("as") {
-        None => Form::Full,
-        Some(kind) => form(kind, clause, offers)?,
-    };
-    // Tables have no protobuf form.
-    if matches!(form, Form::Table { .. }) && encoding == Encoding::Protobuf {
-        return None;
-    }
-    let stream = match clause.param("stream") {
-        None => false,
-        Some("watch") if offers == Offers::Stream => true,
-        Some(_) => return None,
-    };
-    Some(Media {
-        encoding,
-        form,
-        pretty: false,
-        stream,
-    })
+    let meant = ALL.into_iter().filter(|(_, sub)| means(sub));
+    let media = meant.filter_map(|(encoding, _)| {
+        let stream = match clause.param("stream") {
+            None => false,
+            Some("watch") if encoding != Encoding::Yaml => true,
+            Some(_) => return None,
+        };
+        // A version of the server can be named, which is that of the options.
+        if clause
+            .param("sv")
+            .is_some_and(|v| offers == Offers::Plain || v != "v1")
+        {
+            return None;
+        }
+        Some(Media {
+            encoding,
+            form: form(clause, encoding, offers)?,
+            pretty: false,
+            stream,
+        })
+    });
+    let pretty = clause.param("pretty") == Some("1");
+    media.map(|media| (media, pretty)).next()
 }
 
-fn form(kind: &str, clause: &Clause, offers: Offers) -> Option<Form> {
-    if offers == Offers::Plain || clause.param("g")? != "meta.k8s.io" {
+/// What is made of an object, if that can be had in an encoding.
+fn form(clause: &Clause<'_>, encoding: Encoding, offers: Offers) -> Option<Form> {
+    let [kind, group, version] = ["as", "g", "v"].map(|name| clause.param(name));
+    if (kind, group, version) == (None, None, None) {
+        return Some(Form::Full);
+    }
+    if offers == Offers::Plain || group != Some("meta.k8s.io") {
         return None;
     }
-    let beta = match clause.param("v")? {
+    let beta = match version? {
         "v1" => false,
         "v1beta1" => true,
         _ => return None,
     };
-    match kind {
+    match kind? {
+        // Tables have no protobuf form.
+        "Table" if encoding == Encoding::Protobuf || offers == Offers::Untabled => None,
         "Table" => Some(Form::Table {
             beta,
             rows: Rows::Metadata,
         }),
-        "PartialObjectMetadata" | "PartialObjectMetadataList" => Some(Form::Metadata { beta }),
+        "PartialObjectMetadata" => Some(Form::Metadata { beta, list: false }),
+        "PartialObjectMetadataList" => Some(Form::Metadata { beta, list: true }),
         _ => None,
     }
 }
@@ -246,6 +297,27 @@ fn rows(query: &Query) -> Result<Rows, Failure> {
              'None', or empty",
             proto::path::quote(other)
         ))),
+    }
+}
+
+impl Media {
+    /// Refuses metadata of a list where there is one object, and the other way round. `kind` is the Go type that upstream
+    /// names, as `core.Pod`.
+    pub fn check(self, is_list: bool, kind: impl FnOnce() -> String) -> Result<(), Failure> {
+        let what = match (self.form, is_list) {
+            (Form::Metadata { list: false, .. }, true) => {
+                "PartialObjectMetadata, but the requested object is a list"
+            }
+            (Form::Metadata { list: true, .. }, false) => {
+                "PartialObjectMetadataList, but the requested object is not a list"
+            }
+            _ => return Ok(()),
+        };
+        Err(Failure::new(
+            406,
+            "NotAcceptable",
+            format!("you requested {what} (*{})", kind()),
+        ))
     }
 }
 
@@ -299,6 +371,52 @@ mod tests {
             Offers::Object,
         );
         assert_eq!(m.map(|m| m.encoding), Ok(Encoding::Protobuf));
+        let m = out("*/*, application/yaml", Offers::Object);
+        assert_eq!(m.map(|m| m.encoding), Ok(Encoding::Yaml));
+        assert_eq!(
+            out("application/json;q", Offers::Object).map(|m| m.form),
+            Ok(Form::Full)
+        );
+    }
+
+    #[test]
+    fn parameters_choose_among_encodings() {
+        let m = out("application/json;stream=watch", Offers::Object);
+        assert_eq!(m.map(|m| m.encoding), Ok(Encoding::Json));
+        assert_eq!(
+            out("application/yaml;stream=watch", Offers::Object),
+            Err(406)
+        );
+        assert_eq!(out("application/yaml", Offers::Stream), Err(406));
+        assert_eq!(
+            out("application/yaml, application/json", Offers::Stream),
+            Err(406)
+        );
+        let table = "application/*;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(
+            out(table, Offers::Object).map(|m| m.encoding),
+            Ok(Encoding::Json)
+        );
+        assert_eq!(out(table, Offers::Untabled), Err(406));
+        let protobuf = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(out(protobuf, Offers::Object), Err(406));
+        assert_eq!(
+            out("application/json;pretty=1", Offers::Object).map(|m| m.pretty),
+            Ok(true)
+        );
+    }
+
+    #[test]
+    fn metadata_of_a_list_is_not_that_of_an_object() {
+        let accept = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+        let media = out(accept, Offers::Object).expect("it is served");
+        let pod = |kind: &str| format!("core.{kind}");
+        assert!(media.check(true, || pod("PodList")).is_ok());
+        let refused = media
+            .check(false, || pod("Pod"))
+            .expect_err("it is no list");
+        let text = "you requested PartialObjectMetadataList, but the requested object is not a list (*core.Pod)";
+        assert_eq!((refused.code(), refused.message()), (406, text));
     }
 
     #[test]

@@ -46,6 +46,17 @@ pub fn types(resource: &'static Resource) -> Option<(Type, Type)> {
     Some((served, hub))
 }
 
+/// The Go type in which upstream keeps objects of a kind, as its messages name it: `core.Pod`.
+#[must_use]
+pub fn internal(group: &str, kind: &str) -> String {
+    let package = match group {
+        "" | "events.k8s.io" => "core",
+        "internal.apiserver.k8s.io" => "apiserverinternal",
+        other => other.split('.').next().unwrap_or_default(),
+    };
+    format!("{package}.{kind}")
+}
+
 /// A decoded request body.
 pub struct Decoded {
     /// Conformed, in the version of the request, without defaults.
@@ -64,11 +75,11 @@ pub fn decode(
 ) -> Result<Decoded, Failure> {
     match encoding {
         Encoding::Protobuf => decode_protobuf(body, expected),
-        Encoding::Json => decode_json(body, expected, validation),
+        Encoding::Json => decode_json(body, body, expected, validation),
         Encoding::Yaml => {
             let (json, problems) =
                 codec::yaml::to_json(body).map_err(|e| unrecognized(expected, &e, body))?;
-            let mut decoded = decode_json(&json, expected, validation)?;
+            let mut decoded = decode_json(&json, body, expected, validation)?;
             decoded.problems.extend(problems);
             strict(decoded, expected, validation)
         }
@@ -81,39 +92,181 @@ pub fn decode_any_version(
     encoding: Encoding,
     expected: &Type,
 ) -> Result<Value, Failure> {
-    let failed = |e: codec::DecodeError| unrecognized(expected, &e, body);
+    let failed = |e: codec::DecodeError| Failure::bad_request(e.to_string());
     let json = |json: &[u8]| {
-        codec::json::decode(json, expected.message, Strictness::Lenient).map(|d| d.value)
+        let decoded = codec::json::decode(json, expected.message, Strictness::Lenient);
+        let declared = decoded.as_ref().map(|d| Declared::of(&d.value)).ok();
+        let declared = match declared {
+            Some(declared) => declared,
+            None => Declared::read(json).map_err(Failure::bad_request)?,
+        };
+        declared.is_a(expected).map_err(Failure::bad_request)?;
+        decoded.map(|d| d.value).map_err(failed)
     };
     match encoding {
-        Encoding::Json => json(body).map_err(failed),
-        Encoding::Yaml => json(&codec::yaml::to_json(body).map_err(failed)?.0).map_err(failed),
+        Encoding::Json => json(body),
+        Encoding::Yaml => json(&codec::yaml::to_json(body).map_err(failed)?.0),
         Encoding::Protobuf => {
             let open = codec::protobuf::open(body).map_err(failed)?;
+            let declared = Declared::new(open.api_version, open.kind);
+            declared.is_a(expected).map_err(Failure::bad_request)?;
             codec::protobuf::decode(open.raw, expected.message).map_err(failed)
         }
     }
 }
 
-/// The declared kind must be the expected one, or be left out.
-fn check_kind(api_version: &str, kind: &str, expected: &Type) -> Result<(), Failure> {
-    let wanted = expected.api_version();
-    if !kind.is_empty() && kind != expected.kind {
-        let version = api_version.rsplit('/').next().unwrap_or_default();
-        return Err(Failure::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {}: kinds differ",
+/// What upstream calls the registry of kinds that its answers name.
+const SCHEME: &str = "pkg/runtime/scheme.go:111";
+
+/// The type that a body says it is of; both may be left out.
+#[derive(Default)]
+struct Declared {
+    api_version: String,
+    kind: String,
+}
+
+impl Declared {
+    fn new(api_version: &str, kind: &str) -> Self {
+        Self {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+        }
+    }
+
+    fn of(object: &Value) -> Self {
+        let text = |name| object.get(name).and_then(Value::as_str).unwrap_or_default();
+        Self::new(text(n::API_VERSION), text(n::KIND))
+    }
+
+    /// Of JSON that cannot be decoded: upstream reads kind and version before all else.
+    fn read(json: &[u8]) -> Result<Self, String> {
+        const HEAD: &str = "couldn't get version/kind; json parse error: ";
+        const INTO: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+        let given = |value: &Value| match value {
+            Value::Bool(_) => "bool",
+            Value::Int(_) | Value::Float(_) => "number",
+            Value::List(_) => "array",
+            Value::Map(_) => "object",
+            _ => "string",
+        };
+        let cannot = |value: &Value, into: &str| {
+            Err(format!(
+                "{HEAD}json: cannot unmarshal {} into Go {into}",
+                given(value)
+            ))
+        };
+        let object = match codec::json::parse(json).map_err(|e| format!("{HEAD}{e}"))? {
+            object @ Value::Map(_) => object,
+            Value::Null => return Ok(Self::default()),
+            other => return cannot(&other, &format!("value of type {INTO}")),
+        };
+        for name in [n::API_VERSION, n::KIND] {
+            match object.get(name) {
+                None | Some(Value::Null | Value::String(_)) => {}
+                Some(other) => {
+                    return cannot(
+                        other,
+                        &format!("struct field .{} of type string", name.text()),
+                    );
+                }
+            }
+        }
+        Ok(Self::of(&object))
+    }
+
+    /// Whether the version is one at all: upstream finds that out when it reads it.
+    fn parse(self) -> Result<Self, String> {
+        if self.api_version.matches('/').count() > 1 {
+            return Err(format!(
+                "unexpected GroupVersion string: {}",
+                self.api_version
+            ));
+        }
+        Ok(self)
+    }
+
+    /// Group and version; those expected stand for what is left out.
+    fn group_version<'a>(&'a self, expected: &'a Type) -> (&'a str, &'a str) {
+        match self.api_version.rsplit_once('/') {
+            None if self.api_version.is_empty() => (expected.group, expected.version),
+            None => ("", &self.api_version),
+            Some((group, version)) => (group, version),
+        }
+    }
+
+    fn kind<'a>(&'a self, expected: &'a Type) -> &'a str {
+        if self.kind.is_empty() {
             expected.kind
-        )));
+        } else {
+            &self.kind
+        }
     }
-    if !api_version.is_empty() && api_version != wanted {
-        return Err(Failure::bad_request(format!(
-            "the API version in the data ({api_version}) does not match the expected API version ({wanted})"
-        )));
+
+    /// Whether there is such a kind, and whether it is the one expected, in whatever version.
+    fn is_a(&self, expected: &Type) -> Result<(), String> {
+        let (group, version) = self.group_version(expected);
+        let kind = self.kind(expected);
+        if catalogue::message_of(group, version, kind).is_none() {
+            let at = proto::path::quote(&catalogue::group_version(group, version));
+            let kind = proto::path::quote(kind);
+            return Err(format!(
+                "no kind {kind} is registered for version {at} in scheme \"{SCHEME}\""
+            ));
+        }
+        if kind == expected.kind {
+            return Ok(());
+        }
+        let wanted = internal(expected.group, expected.kind);
+        Err(format!(
+            "converting ({version}.{kind}) to ({wanted}): unknown conversion"
+        ))
     }
-    Ok(())
+
+    /// The version must be the expected one as well.
+    fn check(&self, expected: &Type) -> Result<(), Failure> {
+        self.is_a(expected)
+            .map_err(|why| self.unhandled(expected, &why))?;
+        let wanted = expected.api_version();
+        if self.api_version.is_empty() || self.api_version == wanted {
+            return Ok(());
+        }
+        let given = &self.api_version;
+        Err(Failure::bad_request(format!(
+            "the API version in the data ({given}) does not match the expected API version ({wanted})"
+        )))
+    }
+
+    fn unhandled(&self, expected: &Type, why: &dyn std::fmt::Display) -> Failure {
+        let kind = self.kind(expected);
+        let version = proto::path::quote(self.group_version(expected).1);
+        Failure::bad_request(format!(
+            "{kind} in version {version} cannot be handled as a {}: {why}",
+            expected.kind
+        ))
+    }
+}
+
+/// Decodes what a patch made of an object; what is wrong with it is said without the words around it that a body gets.
+///
+/// # Errors
+/// The text of what is wrong.
+pub fn decode_patched(json: &[u8], expected: &Type) -> Result<Decoded, String> {
+    let decoded = codec::json::decode(json, expected.message, Strictness::Strict);
+    let declared = match &decoded {
+        Ok(decoded) => Declared::of(&decoded.value),
+        Err(_) => Declared::read(json)?,
+    };
+    declared.is_a(expected)?;
+    let mut decoded = decoded.map_err(|e| e.to_string())?;
+    strip_type(&mut decoded.value);
+    Ok(Decoded {
+        object: decoded.value,
+        problems: decoded.problems,
+    })
 }
 
 fn decode_json(
+    json: &[u8],
     body: &[u8],
     expected: &Type,
     validation: FieldValidation,
@@ -123,49 +276,20 @@ fn decode_json(
     } else {
         Strictness::Strict
     };
-    let decoded = codec::json::decode(body, expected.message, strictness).map_err(|e| {
-        // Upstream reads kind and version first: what it could read it names.
-        let declared = codec::json::parse(body).ok();
-        let field = |name| {
-            declared
-                .as_ref()
-                .and_then(|v| v.get(name))
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
+    let decoded = codec::json::decode(json, expected.message, strictness).map_err(|e| {
+        let declared = match Declared::read(json).and_then(Declared::parse) {
+            Ok(declared) => declared,
+            Err(why) => return unrecognized(expected, &why, body),
         };
-        let (api_version, kind) = (field(n::API_VERSION), field(n::KIND));
-        if declared.is_none() {
-            return unrecognized(expected, &e, body);
+        match declared.is_a(expected) {
+            Err(why) => declared.unhandled(expected, &why),
+            Ok(()) => declared.unhandled(expected, &e),
         }
-        let kind = if kind.is_empty() {
-            expected.kind.to_owned()
-        } else {
-            kind
-        };
-        let version = if api_version.is_empty() {
-            expected.version
-        } else {
-            api_version.rsplit('/').next().unwrap_or_default()
-        };
-        Failure::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {}: {e}",
-            expected.kind
-        ))
     })?;
     let mut object = decoded.value;
-    let text = |object: &Value, name| {
-        object
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    check_kind(
-        &text(&object, n::API_VERSION),
-        &text(&object, n::KIND),
-        expected,
-    )?;
+    let declared = Declared::of(&object).parse();
+    let declared = declared.map_err(|why| unrecognized(expected, &why, body))?;
+    declared.check(expected)?;
     strip_type(&mut object);
     strict(
         Decoded {
@@ -194,13 +318,10 @@ fn strict(
 
 fn decode_protobuf(body: &[u8], expected: &Type) -> Result<Decoded, Failure> {
     let open = codec::protobuf::open(body).map_err(|e| unrecognized(expected, &e, body))?;
-    check_kind(open.api_version, open.kind, expected)?;
-    let object = codec::protobuf::decode(open.raw, expected.message).map_err(|e| {
-        Failure::bad_request(format!(
-            "{} in version \"{}\" cannot be handled as a {}: {e}",
-            expected.kind, expected.version, expected.kind
-        ))
-    })?;
+    let declared = Declared::new(open.api_version, open.kind);
+    declared.check(expected)?;
+    let object = codec::protobuf::decode(open.raw, expected.message)
+        .map_err(|e| declared.unhandled(expected, &e))?;
     Ok(Decoded {
         object,
         problems: Vec::new(),
@@ -208,13 +329,24 @@ fn decode_protobuf(body: &[u8], expected: &Type) -> Result<Decoded, Failure> {
 }
 
 fn unrecognized(expected: &Type, error: &dyn std::fmt::Display, body: &[u8]) -> Failure {
-    const SHOWN: usize = 30;
-    let head: String = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]).into_owned();
-    let dots = if body.len() > SHOWN { " ..." } else { "" };
     let kind = expected.kind;
+    let head = summary(body);
     Failure::bad_request(format!(
-        "the object provided is unrecognized (must be of type {kind}): {error} ({head}{dots})"
+        "the object provided is unrecognized (must be of type {kind}): {error} ({head})"
     ))
+}
+
+/// The beginning of a body, as digits unless it looks like JSON.
+fn summary(body: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    let head = &body[..body.len().min(SHOWN)];
+    let dots = if body.len() > SHOWN { " ..." } else { "" };
+    let shown = match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => String::from_utf8_lossy(head).into_owned(),
+        Some(_) => head.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    shown + dots
 }
 
 /// Trees carry no type: kind and version are known from where the tree stands.

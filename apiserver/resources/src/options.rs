@@ -135,25 +135,32 @@ pub struct DeleteOptions {
     pub orphan_dependents: Option<bool>,
     pub propagation: Option<Propagation>,
     pub dry_run: bool,
+    /// `ignoreStoreReadErrorWithClusterBreakingPotential`: the object is deleted unread, if it cannot be read.
+    pub unread: bool,
 }
 
 impl DeleteOptions {
     /// From the query, for a DELETE without a body.
     pub fn from_query(query: &Query) -> Result<Self, Failure> {
         let mut errors = Vec::new();
+        let policy = query
+            .get("propagationPolicy")
+            .filter(|policy| !policy.is_empty());
         let mut options = Self {
+            propagation: propagation(policy, &mut errors),
             dry_run: dry_run(query.all("dryRun"), &mut errors),
             ..Self::default()
         };
         if let Some(text) = query.get("gracePeriodSeconds") {
             let seconds = text.parse().map_err(|_| {
-                Failure::bad_request(format!("invalid gracePeriodSeconds {}", quote(text)))
+                let why = format!("strconv.ParseInt: parsing {}: invalid syntax", quote(text));
+                Failure::bad_request(why)
             })?;
             options.grace_period_seconds = Some(seconds);
         }
         options.orphan_dependents = query.flag("orphanDependents");
-        options.propagation = propagation(query.get("propagationPolicy"), &mut errors);
-        options.check(errors)
+        options.unread = query.flag(UNREAD.text()).unwrap_or(false);
+        options.check(errors, policy)
     }
 
     /// From a decoded body.
@@ -161,6 +168,7 @@ impl DeleteOptions {
         let mut errors = Vec::new();
         let text =
             |path: &[proto::NameId]| body.at(path).and_then(Value::as_str).map(str::to_owned);
+        let policy = body.get(n::PROPAGATION_POLICY).and_then(Value::as_str);
         let listed = body
             .get(n::DRY_RUN)
             .and_then(Value::as_list)
@@ -170,23 +178,22 @@ impl DeleteOptions {
             uid: text(&[n::PRECONDITIONS, n::UID]),
             resource_version: text(&[n::PRECONDITIONS, n::RESOURCE_VERSION]),
             orphan_dependents: body.get(n::ORPHAN_DEPENDENTS).and_then(Value::as_bool),
-            propagation: propagation(
-                body.get(n::PROPAGATION_POLICY).and_then(Value::as_str),
-                &mut errors,
-            ),
+            propagation: propagation(policy, &mut errors),
             dry_run: dry_run(listed.iter().filter_map(Value::as_str), &mut errors),
+            unread: body.get(UNREAD).and_then(Value::as_bool) == Some(true),
         };
-        options.check(errors)
+        options.check(errors, policy)
     }
 
-    fn check(self, mut errors: Vec<FieldError>) -> Result<Self, Failure> {
-        if self.propagation.is_some() && self.orphan_dependents.is_some() {
-            errors.push(FieldError {
+    fn check(self, mut errors: Vec<FieldError>, policy: Option<&str>) -> Result<Self, Failure> {
+        if let Some(policy) = policy.filter(|_| self.orphan_dependents.is_some()) {
+            let error = FieldError {
                 reason: Reason::Invalid,
                 field: "propagationPolicy".into(),
-                value: format!("{:?}", self.propagation.unwrap_or(Propagation::Orphan)),
+                value: quote(policy),
                 detail: "orphanDependents and deletionPropagation cannot be both set".into(),
-            });
+            };
+            errors.insert(0, error);
         }
         if errors.is_empty() {
             Ok(self)
@@ -198,6 +205,43 @@ impl DeleteOptions {
                 &errors,
             ))
         }
+    }
+}
+
+/// The field that asks for a deletion unread.
+pub const UNREAD: proto::NameId = n::IGNORE_STORE_READ_ERROR_WITH_CLUSTER_BREAKING_POTENTIAL;
+
+impl DeleteOptions {
+    /// Refuses what cannot be asked of an object that nobody can read (upstream's `ValidateIgnoreStoreReadError`).
+    ///
+    /// # Errors
+    /// If it is to be deleted unread and something of that is asked.
+    pub fn check_unread(&self) -> Result<(), Failure> {
+        let given = [
+            ("propagationPolicy", self.propagation.is_some()),
+            ("orphanDependents", self.orphan_dependents.is_some()),
+            ("gracePeriodSeconds", self.grace_period_seconds.is_some()),
+            (
+                "preconditions",
+                self.uid.is_some() || self.resource_version.is_some(),
+            ),
+        ];
+        let given = given.into_iter().filter(|(_, given)| self.unread && *given);
+        let errors: Vec<FieldError> = given
+            .map(|(field, _)| {
+                let detail = format!("cannot be set together with .{field}");
+                FieldError::invalid(UNREAD.text(), true, detail)
+            })
+            .collect();
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::invalid(
+            "meta.k8s.io",
+            "DeleteOptions",
+            "",
+            &errors,
+        ))
     }
 }
 
@@ -217,6 +261,9 @@ fn propagation(text: Option<&str>, errors: &mut Vec<FieldError>) -> Option<Propa
         }
     }
 }
+
+/// What `resourceVersionMatch` of a watch can be.
+const NOT_OLDER_THAN: &str = "NotOlderThan";
 
 /// Options of list, watch and deletecollection.
 #[derive(Clone, Debug, Default)]
@@ -249,7 +296,7 @@ impl ListOptions {
                 }),
             }
         };
-        let options = Self {
+        let mut options = Self {
             label_selector: text("labelSelector"),
             field_selector: text("fieldSelector"),
             resource_version: text("resourceVersion"),
@@ -260,6 +307,7 @@ impl ListOptions {
             bookmarks: query.flag("allowWatchBookmarks").unwrap_or(false),
             send_initial_events: query.flag("sendInitialEvents"),
         };
+        options.default(watch);
         let errors = options.problems(watch);
         if errors.is_empty() {
             Ok(options)
@@ -268,47 +316,52 @@ impl ListOptions {
         }
     }
 
-    /// Upstream's `ValidateListOptions`.
-    fn problems(&self, watch: bool) -> Vec<FieldError> {
-        let mut errors = Vec::new();
+    /// A watch from nowhere, or from anywhere, begins with what there is (`SetListOptionsDefaults`, KEP-3157).
+    fn default(&mut self, watch: bool) {
+        let anywhere = matches!(self.resource_version.as_str(), "" | "0");
+        let open = self.send_initial_events.is_none() && self.resource_version_match.is_empty();
+        if watch && anywhere && open {
+            self.send_initial_events = Some(true);
+            self.resource_version_match = NOT_OLDER_THAN.into();
+        }
+    }
+
+    /// Upstream's `validateWatchOptions`.
+    fn problems_of_watch(&self) -> Vec<FieldError> {
+        const FIELD: &str = "resourceVersionMatch";
         let matching = self.resource_version_match.as_str();
-        let mut forbid = |field: &str, detail: &str| {
-            errors.push(FieldError {
-                reason: Reason::Forbidden,
-                field: field.into(),
-                value: String::new(),
-                detail: detail.into(),
-            });
-        };
-        if watch {
-            if self.send_initial_events.is_some() {
-                if matching.is_empty() {
-                    forbid(
-                        "resourceVersionMatch",
-                        "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                    );
-                }
-            } else if !matching.is_empty() {
-                forbid(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                );
-            }
-            if !matching.is_empty() && matching != "NotOlderThan" {
-                errors.push(not_supported(
-                    "resourceVersionMatch",
-                    matching,
-                    &["NotOlderThan"],
-                ));
-            }
+        let other = matching != NOT_OLDER_THAN;
+        let mut errors = Vec::new();
+        if self.send_initial_events.is_some() && other {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            errors.push(forbidden(FIELD, why));
+        }
+        if matching.is_empty() {
             return errors;
         }
-        if self.send_initial_events.is_some() {
-            forbid(
-                "sendInitialEvents",
-                "sendInitialEvents is forbidden for list",
-            );
+        if self.send_initial_events.is_none() {
+            let why =
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            errors.push(forbidden(FIELD, why));
         }
+        if other {
+            errors.push(not_supported(FIELD, matching, &[NOT_OLDER_THAN]));
+        }
+        if !self.continue_token.is_empty() {
+            let why = "resourceVersionMatch is forbidden when continue is provided";
+            errors.push(forbidden(FIELD, why));
+        }
+        errors
+    }
+
+    /// Upstream's `ValidateListOptions`.
+    fn problems(&self, watch: bool) -> Vec<FieldError> {
+        if watch {
+            return self.problems_of_watch();
+        }
+        let mut errors = Vec::new();
+        let matching = self.resource_version_match.as_str();
+        let mut forbid = |field: &str, detail: &str| errors.push(forbidden(field, detail));
         if !matching.is_empty() {
             if self.resource_version.is_empty() {
                 forbid(
@@ -328,14 +381,29 @@ impl ListOptions {
                     "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
                 );
             }
-            if !matches!(matching, "Exact" | "NotOlderThan") {
+            if !matches!(matching, "Exact" | NOT_OLDER_THAN) {
                 errors.push(not_supported(
                     "resourceVersionMatch",
                     matching,
-                    &["Exact", "NotOlderThan", ""],
+                    &["Exact", NOT_OLDER_THAN, ""],
                 ));
             }
         }
+        if self.send_initial_events.is_some() {
+            errors.push(forbidden(
+                "sendInitialEvents",
+                "sendInitialEvents is forbidden for list",
+            ));
+        }
         errors
+    }
+}
+
+fn forbidden(field: &str, detail: &str) -> FieldError {
+    FieldError {
+        reason: Reason::Forbidden,
+        field: field.into(),
+        value: String::new(),
+        detail: detail.into(),
     }
 }

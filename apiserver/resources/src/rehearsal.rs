@@ -64,7 +64,7 @@ impl Rehearsal {
         Ok(self.outcome(object, warnings))
     }
 
-    /// A new state of a stored object, or of one of its parts.
+    /// A new state of a stored object, or of one of its parts. The old one comes from etcd.
     pub fn update(
         &self,
         cx: &Cx<'_>,
@@ -73,7 +73,7 @@ impl Rehearsal {
         old: &[u8],
     ) -> Result<Outcome, Failure> {
         let part = self.part(subresource)?;
-        let old = object::decode(old, Encoding::Json, &self.hub, FieldValidation::Ignore)?.object;
+        let old = self.stored(old)?;
         let mut object = self.decode(body)?;
         let warnings = before::update(cx, self.resource, self.strategy, part, &mut object, &old)?;
         Ok(self.outcome(object, warnings))
@@ -91,6 +91,16 @@ impl Rehearsal {
         let ignore = FieldValidation::Ignore;
         let decoded = object::decode(body, Encoding::Json, &self.served, ignore)?;
         defaults::complete(self.strategy, &self.served, &self.hub, decoded.object)
+    }
+
+    /// An object as it is read where it was stored: what is empty is nothing there.
+    fn stored(&self, body: &[u8]) -> Result<Value, Failure> {
+        let ignore = FieldValidation::Ignore;
+        let object = object::decode(body, Encoding::Json, &self.hub, ignore)?.object;
+        let mut raw = Vec::new();
+        codec::protobuf::encode(&object, self.hub.message, &mut raw);
+        codec::protobuf::decode(&raw, self.hub.message)
+            .map_err(|e| Failure::bad_request(e.to_string()))
     }
 
     fn outcome(&self, object: Value, warnings: Vec<String>) -> Outcome {

@@ -90,6 +90,34 @@ const OF_MESSAGES: &[(MsgId, &str, &str)] = &[
         "CephMonitors",
     ),
     (messages::core_v1::RBD_VOLUME_SOURCE, "image", "RBDImage"),
+    (messages::resource_v1::DEVICE_ATTRIBUTE, "int", "IntValue"),
+    (messages::resource_v1::DEVICE_ATTRIBUTE, "bool", "BoolValue"),
+    (
+        messages::resource_v1::DEVICE_ATTRIBUTE,
+        "string",
+        "StringValue",
+    ),
+    (
+        messages::resource_v1::DEVICE_ATTRIBUTE,
+        "version",
+        "VersionValue",
+    ),
+    (messages::resource_v1::DEVICE_ATTRIBUTE, "ints", "IntValues"),
+    (
+        messages::resource_v1::DEVICE_ATTRIBUTE,
+        "bools",
+        "BoolValues",
+    ),
+    (
+        messages::resource_v1::DEVICE_ATTRIBUTE,
+        "strings",
+        "StringValues",
+    ),
+    (
+        messages::resource_v1::DEVICE_ATTRIBUTE,
+        "versions",
+        "VersionValues",
+    ),
     (messages::core_v1::RBD_VOLUME_SOURCE, "pool", "RBDPool"),
     (messages::core_v1::RBD_VOLUME_SOURCE, "user", "RadosUser"),
     (

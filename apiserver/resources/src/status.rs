@@ -30,6 +30,8 @@ struct Inner {
     continue_token: String,
     /// Sent as `Retry-After`, in seconds.
     retry_after: Option<u32>,
+    /// Whether details are sent, be they empty: what most of upstream's constructors do.
+    detailed: bool,
 }
 
 /// `status.details`.
@@ -62,12 +64,14 @@ impl Failure {
             details: Details::default(),
             continue_token: String::new(),
             retry_after: None,
+            detailed: false,
         }))
     }
 
     #[must_use]
     pub fn with_details(mut self, details: Details) -> Self {
         self.0.details = details;
+        self.0.detailed = true;
         self
     }
 
@@ -83,6 +87,7 @@ impl Failure {
     #[must_use]
     pub fn with_retry_after(mut self, seconds: u32) -> Self {
         self.0.retry_after = Some(seconds);
+        self.0.detailed = true;
         self
     }
 
@@ -93,6 +98,7 @@ impl Failure {
             message: message.into(),
             field: field.into(),
         });
+        self.0.detailed = true;
         self
     }
 
@@ -102,14 +108,29 @@ impl Failure {
         Self::new(404, "NotFound", message).about(group, resource, name)
     }
 
-    /// A path below `/api` or `/apis` that nothing serves.
+    /// A path below a version of the API that nothing serves.
     #[must_use]
     pub fn no_such_resource() -> Self {
-        Self::new(
-            404,
-            "NotFound",
-            "the server could not find the requested resource",
-        )
+        let why = "the server could not find the requested resource";
+        Self::new(404, "NotFound", why).with_details(Details::default())
+    }
+
+    /// A method that no handler of the path has.
+    #[must_use]
+    pub fn no_such_method() -> Self {
+        let why = "the server does not allow this method on the requested resource";
+        Self::new(405, "MethodNotAllowed", why).with_details(Details::default())
+    }
+
+    /// A content type that no handler of the path takes, or none of which its answer can have; in the words of upstream's
+    /// router (`emicklei/go-restful`).
+    #[must_use]
+    pub fn routed(code: u16, why: impl Into<String>) -> Self {
+        let reason = match code {
+            406 => "NotAcceptable",
+            _ => "UnsupportedMediaType",
+        };
+        Self::new(code, reason, why).with_details(Details::default())
     }
 
     #[must_use]
@@ -245,7 +266,7 @@ impl Failure {
 
     #[must_use]
     pub fn timeout(message: &str) -> Self {
-        Self::new(504, "Timeout", format!("Timeout: {message}"))
+        Self::new(504, "Timeout", format!("Timeout: {message}")).with_details(Details::default())
     }
 
     #[must_use]
@@ -343,12 +364,7 @@ impl Failure {
         if let Some(seconds) = s.retry_after {
             details.set(&[n::RETRY_AFTER_SECONDS], i64::from(seconds));
         }
-        let plain = d.name.is_empty()
-            && d.kind.is_empty()
-            && d.causes.is_empty()
-            && s.retry_after.is_none();
-        // Constructors that take a resource always send details, be they empty.
-        if !plain || matches!(s.reason, "NotFound" | "Forbidden") {
+        if s.detailed {
             status.set(&[n::DETAILS], details);
         }
         status

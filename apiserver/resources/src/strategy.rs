@@ -6,9 +6,11 @@
 
 use component::serving::User;
 use proto::Value;
-use proto::path::Errors;
+use proto::path::{Errors, FieldError};
 
+use crate::before::Deletion;
 use crate::options::DeleteOptions;
+use crate::status::Failure;
 
 /// What a strategy may know about the request.
 pub struct Cx<'a> {
@@ -22,6 +24,8 @@ pub struct Cx<'a> {
     pub dry_run: bool,
     /// `--allow-privileged`.
     pub allow_privileged: bool,
+    /// What whoever was asked has against the write; it is told before what the strategy finds.
+    pub objections: &'a [FieldError],
 }
 
 /// Checks a name; the texts of what is wrong with it. `true` for a prefix (`generateName`).
@@ -30,8 +34,13 @@ pub type NameRule = fn(&str, bool) -> Vec<String>;
 /// Names one object of a list.
 pub type Choice = fn(&[Value]) -> Option<String>;
 
+/// Which of two objects comes first.
+pub type Order = fn(&Value, &Value) -> std::cmp::Ordering;
+
 pub struct Strategy {
     pub name: NameRule,
+    /// Whether a name is drawn for an object that says what it begins with; else that is its name.
+    pub draws_names: bool,
     /// Defaults that depend on other fields; the constant ones come from the catalogue first. Works on
     /// objects of the request's version.
     pub default: fn(&mut Value),
@@ -40,8 +49,8 @@ pub struct Strategy {
     pub prepare_update: fn(&Cx<'_>, &mut Value, &Value),
     pub validate: for<'a> fn(&Cx<'_>, &'a Value, &mut Errors<'a>),
     pub validate_update: for<'a> fn(&Cx<'_>, &'a Value, &'a Value, &mut Errors<'a>),
-    /// Runs the rules of declarative validation after these, with the options that they ask for. Whoever
-    /// turns this on leaves out of `validate` what those rules find too.
+    /// Runs the rules of declarative validation after these, with the options that they ask for. What they
+    /// find too is covered in `validate`, or left out where upstream says it by them alone.
     pub declarative: Option<super::declarative::Options>,
     /// Warnings about a new object as it comes, before it is prepared.
     pub early_warnings: fn(&Value) -> Vec<String>,
@@ -56,25 +65,38 @@ pub struct Strategy {
     /// The rules of further subresources of the object's own kind: `ephemeralcontainers`, `resize`,
     /// `approval`, `finalize`.
     pub parts: &'static [(&'static str, Part)],
-    /// `metadata.generation` counts changes outside metadata and status.
-    pub generation: bool,
+    /// How `metadata.generation` counts changes outside metadata and status.
+    pub generation: Generation,
     /// Decides the grace period of a graceful deletion: sets `grace_period_seconds` and says whether
     /// the deletion is graceful at all. Only for resources with `ResourceFlags::GRACEFUL`.
     pub grace: fn(&Value, &mut DeleteOptions) -> bool,
-    /// Says whether something beside `metadata.finalizers` holds a deleted object (namespaces).
-    pub held: fn(&Value) -> bool,
-    /// What else a deletion changes in an object that waits for its finalizers.
-    pub on_delete: fn(&mut Value),
+    /// Decides a deletion before the rules that all resources share, given the time; nothing leaves it to them.
+    pub delete: fn(&mut Value, &DeleteOptions, i64) -> Result<Option<Deletion>, Failure>,
     /// Says whether an update that empties the finalizers of a deleted object may remove it.
     pub removable: fn(new: &Value, old: &Value) -> bool,
     /// Brings stored objects of older servers into today's form, on the way into the cache.
     pub on_read: Option<fn(&mut Value)>,
+    /// What an object has in every form but the stored one.
+    pub complete: Option<fn(&mut Value)>,
+    /// What of an object's metadata is part of the whole object only.
+    pub own_annotation: Option<&'static str>,
     /// Selectable attributes that are no field: each is the first of these fields that is not empty.
     pub fields: &'static [(&'static str, &'static [&'static str])],
     /// The cells of its table row; none for name and age alone.
     pub cells: Option<crate::table::Cells>,
     /// Of the objects of a list, the name of the one that the list's table marks as the default.
     pub default_among: Option<Choice>,
+    /// The order of the rows of a list's table; none for that of the list.
+    pub row_order: Option<Order>,
+}
+
+/// How changes are counted in `metadata.generation`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Generation {
+    Ignored,
+    Counted,
+    /// To say nothing of a list, and to say that it is empty, differ (Go's `reflect.DeepEqual`).
+    CountedExactly,
 }
 
 /// The rules of a subresource that updates a part of the object.
@@ -91,6 +113,7 @@ impl Strategy {
     /// A resource whose objects are what they are: names are DNS subdomains, nothing else is ruled.
     pub const DEFAULT: Self = Self {
         name: proto::meta::names::subdomain_name,
+        draws_names: true,
         default: |_| {},
         prepare_create: |_, _| {},
         prepare_update: |_, _, _| {},
@@ -103,15 +126,17 @@ impl Strategy {
         canonicalize: |_| {},
         status: None,
         parts: &[],
-        generation: false,
+        generation: Generation::Ignored,
         grace: |_, _| false,
-        held: |_| false,
-        on_delete: |_| {},
+        delete: |_, _, _| Ok(None),
         removable: |_, _| true,
         on_read: None,
+        complete: None,
+        own_annotation: None,
         fields: &[],
         cells: None,
         default_among: None,
+        row_order: None,
     };
 
     /// A resource with spec and status that the usual rules keep apart: a create clears the status, an
@@ -120,7 +145,7 @@ impl Strategy {
         prepare_create: |_, new| clear_status(new),
         prepare_update: |_, new, old| keep_status(new, old),
         status: Some(Part::STATUS),
-        generation: true,
+        generation: Generation::Counted,
         ..Self::DEFAULT
     };
 }

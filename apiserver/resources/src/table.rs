@@ -34,6 +34,13 @@ pub fn columns(resource: &Resource) -> &'static [Column] {
     }
 }
 
+/// Whether it is upstream's default table: that of kinds without a printer.
+#[must_use]
+pub fn is_plain(resource: &Resource) -> bool {
+    let mut columns = columns(resource).iter();
+    columns.any(|column| column.name == "Created At")
+}
+
 /// The row of a resource without cells of its own: name, and age or creation time where there is such
 /// a column.
 #[must_use]

@@ -41,6 +41,8 @@ pub(crate) struct Variant {
 pub(crate) struct Refusal {
     pub code: u16,
     pub reason: String,
+    /// Nothing where the causes say it.
+    #[serde(default)]
     pub message: String,
     /// Field, reason, message.
     #[serde(default)]
@@ -102,25 +104,23 @@ fn field(resource: &str) -> String {
 impl Answers {
     pub(crate) fn read(path: &Path, only: Option<&str>) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        let mut answers = Self {
-            documents: HashMap::new(),
-            cases: Vec::new(),
-        };
-        for line in text.lines() {
-            if line.starts_with("{\"document\"") {
-                let Document { document, value } = serde_json::from_str(line)?;
-                answers.documents.insert(document, value);
-                continue;
-            }
-            if only.is_some_and(|only| !line.contains(&field(only))) {
-                continue; // reading a case takes longer than trying it
-            }
-            let case: Case = serde_json::from_str(line).with_context(|| line.to_owned())?;
-            if only.is_none_or(|only| only == case.qualified() || only == case.resource) {
-                answers.cases.push(case);
-            }
+        let (documents, mut lines): (Vec<&str>, Vec<&str>) =
+            text.lines().partition(|l| l.starts_with("{\"document\""));
+        if let Some(field) = only.map(field) {
+            lines.retain(|line| line.contains(&field)); // reading a case takes longer than trying it
         }
-        Ok(answers)
+        let documents = documents.into_iter().map(|line| {
+            let Document { document, value } = serde_json::from_str(line)?;
+            Ok((document, value))
+        });
+        let mut cases = parse(&lines)?;
+        if let Some(only) = only {
+            cases.retain(|case| only == case.qualified() || only == case.resource);
+        }
+        Ok(Self {
+            documents: documents.collect::<anyhow::Result<_>>()?,
+            cases,
+        })
     }
 
     /// The document of a variant with its edits.
@@ -132,6 +132,25 @@ impl Answers {
         }
         value
     }
+}
+
+/// Reads cases, on all processors: there is much text.
+fn parse(lines: &[&str]) -> anyhow::Result<Vec<Case>> {
+    let one = |line: &&str| serde_json::from_str(line).with_context(|| (*line).to_owned());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = lines.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = lines
+            .chunks(part)
+            .map(|lines| scope.spawn(move || lines.iter().map(one).collect::<anyhow::Result<_>>()))
+            .collect();
+        let mut all = Vec::with_capacity(lines.len());
+        for part in parts {
+            let cases: Vec<Case> = part.join().expect("reading does not panic")?;
+            all.extend(cases);
+        }
+        Ok(all)
+    })
 }
 
 fn apply(at: &mut Value, path: &[Value], value: Option<&Value>) {

@@ -11,7 +11,7 @@ use proto::view::Node;
 use proto::{Map, NameId, Value, meta};
 
 use crate::declarative::NO_OPTIONS;
-use crate::strategy::{Part, Strategy};
+use crate::strategy::{Generation, Part, Strategy};
 use crate::table::{Cells, row};
 use crate::warnings::Warnings;
 
@@ -35,6 +35,7 @@ const WEBHOOKS: Strategy = Strategy {
         excluded_rules(&mut w, object);
         w.into_vec()
     },
+    generation: Generation::CountedExactly,
     ..counted(|object, now| row(object, now, [length(object, &[n::WEBHOOKS])]))
 };
 pub static MUTATING_POLICY: Strategy = Strategy {
@@ -74,7 +75,7 @@ pub static VALIDATING_BINDING: Strategy = Strategy {
 /// Without a status; changes are counted all the same.
 const fn counted(cells: Cells) -> Strategy {
     Strategy {
-        generation: true,
+        generation: Generation::Counted,
         cells: Some(cells),
         declarative: Some(NO_OPTIONS),
         warnings: |object, old| reserved_name(object, old).into_vec(),

@@ -9,7 +9,8 @@ use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
 
 use crate::declarative::NO_OPTIONS;
-use crate::strategy::{Cx, Part, Strategy};
+use crate::rules;
+use crate::strategy::{Cx, Generation, Part, Strategy};
 use crate::table::{age, human_duration, labels};
 
 mod bundle;
@@ -232,10 +233,15 @@ pub static POD_REQUEST: Strategy = Strategy {
     validate_update: |_, new, old, e| pod_request::update(new, old, e),
     declarative: Some(NO_OPTIONS),
     status: Some(Part {
-        validate_update: |cx, new, old, e| issued::status(new, old, cx.now_seconds, e),
+        validate_update: |cx, new, old, e| {
+            // Who changes metadata as well hears nothing else.
+            if !rules::breaks(|e| meta::validate_object_meta_update(new, old, e)) {
+                issued::status(new, old, cx.now_seconds, e);
+            }
+        },
         ..Part::STATUS_ALONE
     }),
-    generation: false,
+    generation: Generation::Ignored,
     cells: Some(|object, _| {
         let view = PodCertificateRequest::of(Node::new(object));
         let spec = view.spec();

@@ -5,7 +5,7 @@
 
 use proto::catalogue::names as n;
 use proto::meta::names;
-use proto::path::{Errors, Named, Spot};
+use proto::path::{Errors, FieldError, Named, Spot};
 use proto::view::core_v1::{ConfigMap, Secret};
 use proto::view::{Node, View};
 use proto::{Map, Value, meta};
@@ -28,6 +28,7 @@ pub static CONFIG_MAP: Strategy = Strategy {
     validate: |_, object, e| config_map(object, e),
     validate_update: |_, new, old, e| {
         immutable_data(new, old, &[n::DATA, n::BINARY_DATA], e);
+        meta::validate_object_meta(new, true, names::subdomain_name, e);
         config_map(new, e);
     },
     cells: Some(|object, now| {
@@ -84,8 +85,8 @@ fn config_map(object: &Value, e: &mut Errors<'_>) {
     }
     total += data_keys(e, view.binary_data(), at.field(n::BINARY_DATA));
     if total > MAX_SIZE {
-        // Upstream names the object itself, whose path is empty.
-        e.too_long(at, MAX_SIZE);
+        // Upstream names the object itself; this is how a path without a name looks.
+        e.push(FieldError::too_long("[]", MAX_SIZE));
     }
 }
 
@@ -159,6 +160,7 @@ pub static SECRET: Strategy = Strategy {
             e.invalid(at, Named(now.r#type()), rules::IMMUTABLE);
         }
         immutable_data(new, old, &[n::DATA], e);
+        meta::validate_object_meta(new, true, names::subdomain_name, e);
         secret(new, e);
     },
     cells: Some(|object, now| {

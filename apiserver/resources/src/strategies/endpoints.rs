@@ -58,13 +58,13 @@ fn shown(view: Endpoints<'_>) -> String {
     let mut all = Vec::new();
     let mut count = 0;
     for subset in view.subsets() {
-        for address in subset.addresses() {
-            if subset.ports().is_empty() {
-                count += 1;
-                all.push(address.ip().to_owned());
-            }
-            for port in subset.ports() {
-                count += 1;
+        if subset.ports().is_empty() {
+            count += subset.addresses().len();
+            all.extend(subset.addresses().iter().map(|of| of.ip().to_owned()));
+        }
+        for port in subset.ports() {
+            count += subset.addresses().len();
+            for address in subset.addresses() {
                 if all.len() < SHOWN {
                     all.push(format!("{}:{}", address.ip(), port.port()));
                 }

@@ -15,6 +15,7 @@ use proto::{NameId, Value, meta};
 
 use crate::declarative::NO_OPTIONS;
 use crate::equal::same_at;
+use crate::metadata;
 use crate::rules;
 use crate::shown::Internal;
 use crate::strategy::Strategy;
@@ -99,6 +100,8 @@ fn event(object: &Value, e: &mut Errors<'_>, controller: NameId) {
 fn strict(object: &Value, e: &mut Errors<'_>) {
     let view = Event::of(Node::new(object));
     let at = |field| Spot::of(view).field(field);
+    meta::validate_object_meta(object, true, names::subdomain_name, e);
+    metadata::finalizers(object, e);
     series(view, e);
     if view.event_time().is_none_or(str::is_empty) {
         e.required(at(n::EVENT_TIME), "");
@@ -137,6 +140,7 @@ fn series(event: Event<'_>, e: &mut Errors<'_>) {
 /// `ValidateEventUpdate`: nothing but the series of an event changes.
 fn unchanged(new: &Value, old: &Value, e: &mut Errors<'_>) {
     let now = Event::of(Node::new(new));
+    metadata::finalizers(new, e);
     if !rules::same(new.get(n::SERIES), old.get(n::SERIES)) {
         series(now, e);
     }

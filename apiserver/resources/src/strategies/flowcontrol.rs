@@ -81,6 +81,16 @@ pub static FLOW_SCHEMA: Strategy = Strategy {
             dangling.map_or("?", |c| c.status()).into(),
         ]
     }),
+    // `FlowSchemaSequence`.
+    row_order: Some(|a, b| {
+        let of = |object| {
+            FlowSchema::of(Node::new(object))
+                .spec()
+                .matching_precedence()
+        };
+        let names = meta::name(a).cmp(meta::name(b));
+        of(a).cmp(&of(b)).then(names)
+    }),
     ..Strategy::WITH_STATUS
 };
 

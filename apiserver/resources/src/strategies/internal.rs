@@ -11,7 +11,7 @@ use proto::view::{List, Node, View};
 use proto::{Value, meta};
 
 use crate::declarative::NO_OPTIONS;
-use crate::strategy::{Part, Strategy};
+use crate::strategy::{Generation, Part, Strategy};
 use crate::table::{age, human_duration, row};
 
 mod migration;
@@ -25,7 +25,7 @@ pub static STORAGE_VERSION: Strategy = Strategy {
         validate_update: |_, new, _, e| storage_version::status(new, e),
         ..Part::STATUS_ALONE
     }),
-    generation: false,
+    generation: Generation::Ignored,
     cells: Some(|object, now| {
         let status = StorageVersion::of(Node::new(object)).status();
         let versions = status.storage_versions().into_iter();
@@ -45,7 +45,7 @@ pub static MIGRATION: Strategy = Strategy {
         validate_update: |_, new, old, e| migration::status(new, old, e),
         ..Part::STATUS_ALONE
     }),
-    generation: false,
+    generation: Generation::Ignored,
     cells: Some(|object, _| {
         let view = StorageVersionMigration::of(Node::new(object));
         let resource = view.spec().resource();

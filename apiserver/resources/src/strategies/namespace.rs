@@ -4,9 +4,12 @@
 
 use proto::catalogue::names as n;
 use proto::path::{Errors, FieldError, Named, Spot};
-use proto::{Value, meta};
+use proto::{Value, meta, time};
 
+use crate::before::Deletion;
 use crate::declarative::NO_OPTIONS;
+use crate::options::{DeleteOptions, Propagation};
+use crate::status::Failure;
 use crate::strategy::{Cx, Part, Strategy, keep_status};
 use crate::table::age;
 
@@ -61,7 +64,7 @@ pub static NAMESPACE: Strategy = Strategy {
     )],
     // The object goes when nobody holds it by either list.
     removable: |new, _| finalizers(new).is_empty(),
-    held: |object| !finalizers(object).is_empty(),
+    delete,
     cells: Some(|object, now| {
         let phase = object
             .at(&[n::STATUS, n::PHASE])
@@ -73,7 +76,6 @@ pub static NAMESPACE: Strategy = Strategy {
             age(meta::creation_timestamp(object), now).into(),
         ]
     }),
-    on_delete: |object| object.set(&[n::STATUS, n::PHASE], "Terminating"),
     ..Strategy::DEFAULT
 };
 
@@ -91,6 +93,90 @@ fn prepare_create(_: &Cx<'_>, object: &mut Value) {
     let list = object.ensure(&[n::SPEC, n::FINALIZERS]).make_list();
     if !list.iter().any(|f| f.as_str() == Some(KUBERNETES)) {
         list.push(KUBERNETES.into());
+    }
+}
+
+/// The first request marks a namespace and lets it be; it can be removed when nobody holds it by `spec.finalizers` any more
+/// (`pkg/registry/core/namespace/storage/storage.go`).
+fn delete(
+    object: &mut Value,
+    options: &DeleteOptions,
+    now: i64,
+) -> Result<Option<Deletion>, Failure> {
+    precondition(object, "UID", options.uid.as_deref(), meta::uid(object))?;
+    let version = options.resource_version.as_deref();
+    precondition(
+        object,
+        "ResourceVersion",
+        version,
+        meta::resource_version(object),
+    )?;
+    if meta::is_deleting(object) {
+        let held = !finalizers(object).is_empty();
+        return Ok(held.then_some(Deletion::Pending));
+    }
+    meta::metadata_mut(object).insert(n::DELETION_TIMESTAMP, time::print_time(now));
+    object.set(&[n::STATUS, n::PHASE], "Terminating");
+    collector_finalizers(object, options);
+    Ok(Some(Deletion::Mark { then_remove: false }))
+}
+
+fn precondition(
+    object: &Value,
+    what: &str,
+    asked: Option<&str>,
+    have: &str,
+) -> Result<(), Failure> {
+    match asked {
+        Some(asked) if asked != have => {
+            let why = format!(
+                "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {have}"
+            );
+            Err(Failure::conflict(
+                "",
+                "namespaces",
+                meta::name(object),
+                &why,
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The finalizers of the collector that the options ask for, or that there are if they ask for nothing.
+fn collector_finalizers(object: &mut Value, options: &DeleteOptions) {
+    let present: Vec<String> = meta::finalizers(object)
+        .iter()
+        .map(|f| (*f).to_owned())
+        .collect();
+    let wanted =
+        |finalizer: &str, orphans: bool| match (options.orphan_dependents, options.propagation) {
+            (Some(orphan), _) => orphan == orphans,
+            (None, Some(Propagation::Orphan)) => orphans,
+            (None, Some(Propagation::Foreground)) => !orphans,
+            (None, Some(Propagation::Background)) => false,
+            (None, None) => present.iter().any(|f| f == finalizer),
+        };
+    let collectors = [
+        (meta::FINALIZER_ORPHAN, true),
+        (meta::FINALIZER_FOREGROUND, false),
+    ];
+    let mut new = present.clone();
+    for (finalizer, orphans) in collectors {
+        if !wanted(finalizer, orphans) {
+            new.retain(|f| f != finalizer);
+        } else if !new.iter().any(|f| f == finalizer) {
+            new.push(finalizer.to_owned());
+        }
+    }
+    if new == present {
+        return;
+    }
+    let metadata = meta::metadata_mut(object);
+    if new.is_empty() {
+        metadata.remove(n::FINALIZERS);
+    } else {
+        metadata.insert(n::FINALIZERS, new);
     }
 }
 

@@ -10,7 +10,7 @@ use proto::view::{Node, View};
 use proto::{Value, meta};
 
 use crate::declarative::NO_OPTIONS;
-use crate::strategy::{Part, Strategy};
+use crate::strategy::{Generation, Part, Strategy};
 use crate::table::{balancers, row};
 use crate::warnings::Warnings;
 
@@ -107,7 +107,7 @@ pub static INGRESS_CLASS: Strategy = Strategy {
     validate: |_, object, e| class::class(object, e),
     validate_update: |_, new, old, e| class::update(new, old, e),
     declarative: Some(NO_OPTIONS),
-    generation: true,
+    generation: Generation::Counted,
     cells: Some(|object, now| {
         let spec = IngressClass::of(Node::new(object)).spec();
         let parameters = spec.parameters().map(|p| {
@@ -159,7 +159,7 @@ pub static NETWORK_POLICY: Strategy = Strategy {
         }
         spec.insert(n::POLICY_TYPES, types);
     },
-    generation: true,
+    generation: Generation::CountedExactly,
     cells: Some(|object, now| {
         let selector = object.at(&[n::SPEC, n::POD_SELECTOR]);
         let shown = match selector.map(LabelSelector::from_object) {
@@ -177,7 +177,7 @@ pub static SERVICE_CIDR: Strategy = Strategy {
     validate_update: |_, new, old, e| ranges::service_cidr_update(new, old, e),
     declarative: Some(NO_OPTIONS),
     status: Some(Part::STATUS_ALONE),
-    generation: false,
+    generation: Generation::Ignored,
     cells: Some(|object, now| {
         let cidrs = ServiceCIDR::of(Node::new(object)).spec().cidrs();
         let cidrs: Vec<&str> = cidrs.iter().filter_map(Value::as_str).collect();
@@ -189,10 +189,11 @@ pub static SERVICE_CIDR: Strategy = Strategy {
 pub static IP_ADDRESS: Strategy = Strategy {
     // An address names itself, in its canonical form: there is one object per address.
     name: |name, _| meta::address::ip_problems(name),
+    draws_names: false,
     validate: |_, object, e| ranges::ip_address(object, e),
     validate_update: |_, new, _, e| ranges::ip_address(new, e),
     declarative: Some(NO_OPTIONS),
-    cells: Some(|object, _| vec![meta::name(object).into(), parent(object).into()]),
+    cells: Some(|object, now| row(object, now, [parent(object).into()])),
     ..Strategy::DEFAULT
 };
 

@@ -16,7 +16,8 @@ pub static NODE: Strategy = Strategy {
     declarative: Some(NO_OPTIONS),
     default: |object| {
         // What can be used is what is there, unless the kubelet says less.
-        if object.at(&[n::STATUS, n::ALLOCATABLE]).is_none()
+        let amounts = object.at(&[n::STATUS, n::ALLOCATABLE]);
+        if amounts.is_none_or(Value::is_null)
             && let Some(capacity) = object.at(&[n::STATUS, n::CAPACITY]).cloned()
         {
             object.set(&[n::STATUS, n::ALLOCATABLE], capacity);
@@ -130,7 +131,11 @@ fn cells(object: &Value, now: i64) -> Vec<Value> {
         or(address("InternalIP"), "<none>"),
         or(address("ExternalIP"), "<none>"),
         or(info.os_image(), "<unknown>"),
-        or(info.kernel_version(), "<unknown>"),
+        match (info.kernel_version(), info.architecture()) {
+            (kernel, "") => or(kernel, "<unknown>"),
+            ("", of) => format!("<unknown> ({of})").into(),
+            (kernel, of) => format!("{kernel} ({of})").into(),
+        },
         or(info.container_runtime_version(), "<unknown>"),
     ]
 }

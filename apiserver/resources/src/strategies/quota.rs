@@ -12,7 +12,7 @@ use crate::declarative::NO_OPTIONS;
 use crate::resource_names;
 use crate::rules;
 use crate::shown::Internal;
-use crate::strategy::{Part, Strategy};
+use crate::strategy::{Generation, Part, Strategy};
 use crate::table::row;
 use crate::warnings::Warnings;
 
@@ -20,7 +20,7 @@ pub mod limits;
 
 pub static RESOURCE_QUOTA: Strategy = Strategy {
     declarative: Some(NO_OPTIONS),
-    generation: false,
+    generation: Generation::Ignored,
     validate: |_, object, e| {
         let quota = ResourceQuota::of(Node::new(object));
         spec(quota.spec(), e);

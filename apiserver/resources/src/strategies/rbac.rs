@@ -87,9 +87,13 @@ fn role(object: &Value, namespaced: bool, e: &mut Errors<'_>) {
     }
 }
 
-/// `ValidatePolicyRule`. That there are verbs, declarative validation asks for.
+/// `ValidatePolicyRule`.
 fn policy_rule(e: &mut Errors<'_>, rule: PolicyRule<'_>, namespaced: bool) {
     let at = Spot::of(rule);
+    if rule.verbs().is_empty() {
+        let detail = "verbs must contain at least one value";
+        e.covered(|e| e.required(at.field(n::VERBS), detail));
+    }
     let urls = rule.node().get(n::NON_RESOURCE_URLS);
     if !rule.non_resource_urls().is_empty() {
         if namespaced {
@@ -224,9 +228,12 @@ fn binding(
     }
 }
 
-/// `ValidateRoleBindingSubject`. That there is a name, declarative validation asks for.
+/// `ValidateRoleBindingSubject`.
 fn subject(e: &mut Errors<'_>, subject: Subject<'_>, namespaced: bool) {
     let at = Spot::of(subject);
+    e.covered(|e| {
+        rules::required(e, subject, n::NAME);
+    });
     match subject.kind() {
         "ServiceAccount" => {
             if !subject.name().is_empty() {

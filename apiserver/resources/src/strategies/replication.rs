@@ -94,13 +94,20 @@ fn of(object: &Value) -> ReplicationControllerSpec<'_> {
     ReplicationController::of(Node::new(object)).spec()
 }
 
-/// `ValidateReplicationControllerSpec`; declarative rules look at the numbers.
+/// `ValidateReplicationControllerSpec`.
 fn controller(object: &Value, e: &mut Errors<'_>, options: &Options<'_>) {
     let spec = of(object);
+    e.covered(|e| rules::not_negative(e, spec, n::MIN_READY_SECONDS));
     let selector = spec.selector();
     if selector.is_empty() {
         e.required(Spot::of(spec).field(n::SELECTOR), "");
     }
+    e.covered(|e| {
+        rules::not_negative(e, spec, n::REPLICAS);
+        if spec.replicas().is_none() {
+            e.required(Spot::of(spec).field(n::REPLICAS), "");
+        }
+    });
     let Some(template) = spec.template() else {
         return e.required(Spot::of(spec).field(n::TEMPLATE), "");
     };

@@ -9,7 +9,8 @@ use proto::{NameId, Value, meta};
 
 use crate::clock::Clock;
 use crate::declarative::NO_OPTIONS;
-use crate::strategy::{Cx, Part, Strategy, clear_status, keep_status};
+use crate::equal;
+use crate::strategy::{Cx, Generation, Part, Strategy, clear_status, keep_status};
 use crate::table::{age, row};
 use crate::warnings::Warnings;
 
@@ -25,15 +26,12 @@ mod tests;
 
 /// Without a status; changes are counted all the same.
 pub static DEVICE_CLASS: Strategy = Strategy {
-    // Whole names are left to declarative validation, what they are generated from to the registry.
+    // What is wrong with a name, declarative validation finds.
     name: |_, _| Vec::new(),
-    validate: |_, object, e| {
-        claim::class_name(object, e);
-        claim::class(object, None, e);
-    },
+    validate: |_, object, e| claim::class(object, None, e),
     validate_update: |_, new, old, e| claim::class(new, Some(old), e),
     declarative: Some(NO_OPTIONS),
-    generation: true,
+    generation: Generation::Counted,
     ..Strategy::DEFAULT
 };
 
@@ -91,7 +89,7 @@ pub static RESOURCE_CLAIM: Strategy = Strategy {
         validate_update: |_, new, old, e| status::update(new, old, e),
         ..Part::STATUS
     }),
-    generation: false,
+    generation: Generation::Ignored,
     cells: Some(|object, now| {
         let status = resource_v1::ResourceClaim::of(Node::new(object)).status();
         let deleting = meta::is_deleting(object);
@@ -128,7 +126,19 @@ pub static RESOURCE_CLAIM_TEMPLATE: Strategy = Strategy {
 /// Without a status; changes are counted all the same.
 pub static RESOURCE_SLICE: Strategy = Strategy {
     prepare_create: |_, new| dropped::of_slice(new, None),
-    prepare_update: |_, new, old| dropped::of_slice(new, Some(old)),
+    prepare_update: |_, new, old| {
+        // What is dropped afterwards counts as a change all the same.
+        if !equal::alike_at(
+            new,
+            old,
+            &[n::SPEC],
+            resource_v1::ResourceSliceSpec::MESSAGE,
+        ) {
+            let generation = meta::generation(old).unwrap_or(0) + 1;
+            meta::metadata_mut(new).insert(n::GENERATION, generation);
+        }
+        dropped::of_slice(new, Some(old));
+    },
     validate: |_, object, e| slice::slice(object, None, e),
     validate_update: |_, new, old, e| slice::slice(new, Some(old), e),
     declarative: Some(NO_OPTIONS),
@@ -158,7 +168,7 @@ pub static RESOURCE_SLICE: Strategy = Strategy {
             taints.into_iter().flatten().for_each(stamp);
         }
     },
-    generation: true,
+    generation: Generation::Counted,
     cells: Some(|object, now| {
         let spec = resource_v1::ResourceSlice::of(Node::new(object)).spec();
         row(
@@ -175,7 +185,7 @@ pub static RESOURCE_SLICE: Strategy = Strategy {
 };
 
 pub static POOL_STATUS_REQUEST: Strategy = Strategy {
-    generation: false,
+    generation: Generation::Ignored,
     cells: Some(pool_status_cells),
     ..Strategy::WITH_STATUS
 };

@@ -13,7 +13,7 @@ use proto::{Value, meta};
 
 use crate::declarative::NO_OPTIONS;
 use crate::equal::alike_in;
-use crate::strategy::{Part, Strategy, clear_status, keep_status};
+use crate::strategy::{Generation, Part, Strategy, clear_status, keep_status};
 use crate::table::row;
 use crate::warnings::{Warnings, deprecated_label};
 
@@ -187,7 +187,7 @@ pub static VOLUME_ATTACHMENT: Strategy = Strategy {
         },
         ..Part::STATUS_ALONE
     }),
-    generation: false,
+    generation: Generation::Ignored,
     cells: Some(|object, now| {
         let attachment = VolumeAttachment::of(Node::new(object));
         let spec = attachment.spec();

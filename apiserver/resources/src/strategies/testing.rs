@@ -78,6 +78,7 @@ impl Of {
             now_seconds: 1_767_225_600,
             dry_run: false,
             allow_privileged: true,
+            objections: &[],
         };
         match of(&rehearsal, &cx) {
             Ok(outcome) => Ok(json::parse(&outcome.json()).expect("it was written as JSON")),

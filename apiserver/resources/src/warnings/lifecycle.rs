@@ -134,14 +134,25 @@ const fn ends(
     }
 }
 
-/// The warning of each answer about a resource of a served version.
-#[must_use]
-pub fn warning(resource: &Resource) -> Option<String> {
-    let of = TABLE.iter().find(|of| {
+fn find(resource: &Resource) -> Option<&'static Lifecycle> {
+    TABLE.iter().find(|of| {
         of.group == resource.group
             && of.version == resource.version
             && of.kinds.contains(&resource.kind)
-    })?;
+    })
+}
+
+/// Of a served version that goes away: the release that will not serve it, if that is settled.
+#[must_use]
+pub fn removal(resource: &Resource) -> Option<Option<String>> {
+    let of = find(resource)?;
+    Some(of.removed.map(|minor| format!("1.{minor}")))
+}
+
+/// The warning of each answer about a resource of a served version.
+#[must_use]
+pub fn warning(resource: &Resource) -> Option<String> {
+    let of = find(resource)?;
     let kind = resource.kind;
     let version = group_version(of.group, of.version);
     let mut text = format!("{version} {kind} is deprecated in v1.{}+", of.deprecated);

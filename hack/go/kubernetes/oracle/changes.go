@@ -3,10 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
 	"math/rand"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -16,7 +16,9 @@ import (
 // change is what is done to an object.
 type change struct {
 	label string
-	edits []edit
+	// place is where, without indices, kind what is done there in general, value what in particular.
+	place, kind, value string
+	edits              []edit
 	// metadata is changed, or what says which object is meant.
 	metadata, identity bool
 	// pair is made of two others.
@@ -29,21 +31,6 @@ func (c change) apply(base any) any {
 		v = set(v, e.Path, e.Value)
 	}
 	return v
-}
-
-// isFor says whether a change is tried on a part of the object, by its subresource. Of the changes that
-// are none of the part's business every fifth is: what they say is the same for all.
-func (c change) isFor(subresource string) bool {
-	if c.edits == nil {
-		return true
-	}
-	root, _ := c.edits[0].Path[0].(string)
-	if c.metadata || (root == "status") == (subresource == "status" || subresource == "approval") {
-		return true
-	}
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(c.label))
-	return h.Sum32()%5 == 0
 }
 
 func clone(v any) any {
@@ -95,7 +82,7 @@ func set(v any, path []any, value any) any {
 
 // pairsOf combines changes by chance: order and interplay of errors show where there are several.
 func pairsOf(changes []change, count int, random *rand.Rand) []change {
-	if len(changes) < 2 {
+	if len(changes) < 2 || count == 0 {
 		return nil
 	}
 	pairs := make([]change, 0, count)
@@ -162,12 +149,17 @@ func (w *walker) objectMeta(object map[string]any, meta field) {
 	w.at = w.at[:len(w.at)-1]
 }
 
-func label(path []any) string {
+func label(path []any) string { return print(path, strconv.Itoa) }
+
+// place is a path without its indices.
+func place(path []any) string { return print(path, func(int) string { return "" }) }
+
+func print(path []any, index func(int) string) string {
 	var b strings.Builder
 	for _, p := range path {
 		switch p := p.(type) {
 		case int:
-			fmt.Fprintf(&b, "[%d]", p)
+			b.WriteString("[" + index(p) + "]")
 		case string:
 			if b.Len() > 0 {
 				b.WriteByte('.')
@@ -178,9 +170,12 @@ func label(path []any) string {
 	return b.String()
 }
 
-func (w *walker) add(what string, edits ...edit) {
+// add notes a change of a kind, with the value that is put.
+func (w *walker) add(kind, value string, edits ...edit) {
+	path := edits[len(edits)-1].Path
 	w.found = append(w.found, change{
-		label: label(edits[len(edits)-1].Path) + " " + what, edits: edits, metadata: w.metadata, identity: w.identity,
+		label: strings.TrimSpace(label(path) + " " + kind + " " + value), place: place(path), kind: kind,
+		value: value, edits: edits, metadata: w.metadata, identity: w.identity,
 	})
 }
 
@@ -195,7 +190,7 @@ func shorten(v any) string {
 	return string(b)
 }
 
-func (w *walker) put(path []any, v any) { w.add("= "+shorten(v), edit{path, v}) }
+func (w *walker) put(path []any, v any) { w.add("=", shorten(v), edit{path, v}) }
 
 // field changes one field of a struct of type of.
 func (w *walker) field(m map[string]any, f field, of reflect.Type) {
@@ -208,7 +203,7 @@ func (w *walker) field(m map[string]any, f field, of reflect.Type) {
 		w.swap(m, f, of)
 		return
 	}
-	w.add("removed", edit{Path: path})
+	w.add("removed", "", edit{Path: path})
 	w.at = append(w.at, f.name)
 	w.value(v, f.t, f.enum)
 	w.at = w.at[:len(w.at)-1]
@@ -229,7 +224,7 @@ func (w *walker) swap(m map[string]any, f field, of reflect.Type) {
 		return
 	}
 	for _, sample := range samples(f.t, f.enum) {
-		w.add("instead = "+shorten(sample), append(slices.Clone(edits), edit{w.here(f.name), sample})...)
+		w.add("instead =", shorten(sample), append(slices.Clone(edits), edit{w.here(f.name), sample})...)
 	}
 }
 
@@ -275,32 +270,33 @@ func (w *walker) value(v any, t reflect.Type, enum []string) {
 	}
 }
 
-const (
-	// walked is how many elements of a list of structs are changed one by one.
-	walked = 40
-	// many is more than most lists may have.
-	many = 130
-)
+// walked is how many elements of a list of structs are changed one by one.
+const walked = 40
+
+// sizes are those that lists may have just so, one more than that, and more than most may have.
+var sizes = []int{8, 9, 16, 17, 32, 33, 64, 65, 100, 101, 130}
 
 func (w *walker) list(l []any, t reflect.Type, enum []string) {
 	element := t.Elem()
-	put := func(what string, v []any) { w.add(what, edit{w.here(), v}) }
-	put("empty", []any{})
+	put := func(kind, value string, v []any) { w.add(kind, value, edit{w.here(), v}) }
+	put("empty", "", []any{})
 	if len(l) > 1 {
-		put("without the first", l[1:])
+		put("without the first", "", l[1:])
 		reversed := slices.Clone(l)
 		slices.Reverse(reversed)
-		put("reversed", reversed)
+		put("reversed", "", reversed)
 	}
 	for _, sample := range samples(element, enum) {
-		put("and "+shorten(sample), append(slices.Clone(l), sample))
+		put("and", shorten(sample), append(slices.Clone(l), sample))
 	}
 	if len(l) == 0 {
 		return
 	}
-	put("last one twice", append(slices.Clone(l), l[len(l)-1]))
+	put("last one twice", "", append(slices.Clone(l), l[len(l)-1]))
 	if len(shorten(l[0])) < 60 {
-		put("many", slices.Repeat(l[:1], many))
+		for _, size := range sizes {
+			put("many", strconv.Itoa(size), slices.Repeat(l[:1], size))
+		}
 	}
 	n := min(len(l), walked)
 	if element.Kind() == reflect.String {
@@ -325,7 +321,7 @@ func (w *walker) entries(m map[string]any, t reflect.Type) {
 		}
 	}
 	for i, key := range keys {
-		w.add("removed", edit{Path: w.here(key)})
+		w.add("removed", "", edit{Path: w.here(key)})
 		if i > 2 {
 			continue
 		}

@@ -10,15 +10,19 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 
 	"github.com/go-logr/logr"
+	"github.com/google/uuid"
 	"k8s.io/klog/v2"
 	"k8s.io/kubernetes/pkg/capabilities"
 )
@@ -26,7 +30,8 @@ import (
 func main() {
 	dir := flag.String("seeds", "", "directory of the seeds, one file for each resource")
 	only := flag.String("only", "", "one resource, as RESOURCE.GROUP; all if empty")
-	pairs := flag.Int("pairs", 300, "how many pairs of changes are tried for each seed")
+	pairs := flag.Int("pairs", 20, "how many pairs of changes are tried for each verb and part of a seed")
+	all := flag.Bool("all", false, "try every change, also where others stand for it")
 	flag.Parse()
 	if *dir == "" || flag.NArg() > 0 {
 		flag.Usage()
@@ -35,13 +40,23 @@ func main() {
 	// Upstream logs where its declarative validation is not what it was by hand.
 	klog.SetLogger(logr.Discard())
 	debug.SetGCPercent(400)
-	if err := run(*dir, *only, *pairs, os.Stdout); err != nil {
+	uuid.SetRand(zeros{})
+	if err := run(*dir, *only, depth{*pairs, *all}, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "oracle:", err)
 		os.Exit(1)
 	}
 }
 
-func run(dir, only string, pairs int, out io.Writer) error {
+// zeros are the random bytes of names that are made of them: the same each time.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// run tries the seeds, those of one resource after each other, and writes what comes out in their order.
+func run(dir, only string, deep depth, out io.Writer) error {
 	capabilities.Setup(true, 0) // --allow-privileged, as clusters set it
 	all, err := readResources()
 	if err != nil {
@@ -53,30 +68,26 @@ func run(dir, only string, pairs int, out io.Writer) error {
 	}
 	parts := make([]bytes.Buffer, len(seeds))
 	failures := make([]error, len(seeds))
-	done := make([]chan struct{}, len(seeds))
-	for i := range done {
-		done[i] = make(chan struct{})
+	work := make(chan []int, len(seeds))
+	for _, group := range byResource(seeds) {
+		work <- group
 	}
-	var next int
-	var lock sync.Mutex
-	take := func() int {
-		lock.Lock()
-		defer lock.Unlock()
-		next++
-		return next - 1
-	}
+	close(work)
+	var workers sync.WaitGroup
 	for range runtime.NumCPU() {
-		go func() {
-			for i := take(); i < len(seeds); i = take() {
-				failures[i] = seeds[i].try(&recorder{out: &parts[i], seed: i}, pairs)
-				close(done[i])
+		workers.Go(func() {
+			for group := range work {
+				plan := newPlan(deep)
+				for _, i := range group {
+					failures[i] = seeds[i].try(&recorder{out: &parts[i], seed: i}, plan)
+				}
 			}
-		}()
+		})
 	}
+	workers.Wait()
 	w := bufio.NewWriter(out)
 	failed := 0
 	for i := range seeds {
-		<-done[i]
 		if failures[i] != nil {
 			fmt.Fprintf(os.Stderr, "oracle: %s: %v\n", seeds[i].name, failures[i])
 			failed++
@@ -84,10 +95,20 @@ func run(dir, only string, pairs int, out io.Writer) error {
 		if _, err := parts[i].WriteTo(w); err != nil {
 			return err
 		}
-		parts[i] = bytes.Buffer{}
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d seeds are not what they should be", failed)
 	}
 	return w.Flush()
+}
+
+// byResource lists the seeds of each resource, the most numerous first: nobody waits for them at the end.
+func byResource(seeds []*seed) [][]int {
+	found := map[*resource][]int{}
+	for i, s := range seeds {
+		found[s.resource] = append(found[s.resource], i)
+	}
+	return slices.SortedFunc(maps.Values(found), func(a, b []int) int {
+		return cmp.Or(len(b)-len(a), a[0]-b[0])
+	})
 }

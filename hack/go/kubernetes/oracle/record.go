@@ -12,14 +12,18 @@ import (
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 )
 
-var jsonSerializer = func() runtime.Serializer {
-	for _, info := range legacyscheme.Codecs.SupportedMediaTypes() {
-		if info.MediaType == runtime.ContentTypeJSON {
-			return info.Serializer
-		}
+var (
+	jsonSerializer     = serializerOf(runtime.ContentTypeJSON)
+	protobufSerializer = serializerOf(runtime.ContentTypeProtobuf)
+)
+
+func serializerOf(mediaType string) runtime.Serializer {
+	info, ok := runtime.SerializerInfoForMediaType(legacyscheme.Codecs.SupportedMediaTypes(), mediaType)
+	if !ok {
+		panic("upstream does not speak " + mediaType)
 	}
-	panic("upstream speaks no JSON")
-}()
+	return info.Serializer
+}
 
 // document is a base of others: they are said by what is different.
 type document struct {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -20,10 +22,12 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	"k8s.io/kubernetes/pkg/controlplane"
 	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"navarch/hack/go/kubernetes/storages"
 )
 
 // What every object gets, here and in ours.
@@ -53,9 +57,14 @@ type part struct {
 	strategy rest.RESTUpdateStrategy
 }
 
+func (p part) target() target { return target(cmp.Or(p.name, "update")) }
+
+// writable are the object as a whole and its parts.
+func (r *resource) writable() []part { return append([]part{{"", r.update}}, r.parts...) }
+
 // readResources finds every stored resource of the default API.
 func readResources() ([]*resource, error) {
-	built, err := buildStorages()
+	built, _, err := storages.Build(controlplane.DefaultAPIResourceConfigSource())
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +148,7 @@ func stopClock(v reflect.Value, depth int) {
 type refusal struct {
 	Code    int32       `json:"code"`
 	Reason  string      `json:"reason"`
-	Message string      `json:"message"`
+	Message string      `json:"message,omitempty"`
 	Causes  [][3]string `json:"causes,omitempty"`
 }
 
@@ -157,7 +166,8 @@ func refuse(err error) *refusal {
 	}
 	s := status.Status()
 	r := &refusal{Code: s.Code, Reason: string(s.Reason), Message: s.Message}
-	if s.Details != nil {
+	if s.Details != nil && len(s.Details.Causes) > 0 {
+		r.Message = "" // the causes once more
 		for _, c := range s.Details.Causes {
 			r.Causes = append(r.Causes, [3]string{c.Field, string(c.Type), c.Message})
 		}
@@ -193,6 +203,51 @@ func (r *resource) decode(body []byte) (runtime.Object, error) {
 	gvk := r.gvk
 	object, _, err := decoder.Decode(body, &gvk, nil)
 	return object, err
+}
+
+// restored is an object as it is read from etcd, where it was written: what is empty is nothing then.
+func (r *resource) restored(object runtime.Object) (runtime.Object, error) {
+	setVersion(object)
+	value, err := tree(object, r.stored.GroupVersion())
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	internal := schema.GroupVersion{Group: r.stored.Group, Version: runtime.APIVersionInternal}
+	object, err = runtime.Decode(legacyscheme.Codecs.DecoderToVersion(jsonSerializer, internal), body)
+	if err != nil {
+		return nil, err
+	}
+	body, err = runtime.Encode(legacyscheme.Codecs.EncoderForVersion(protobufSerializer, r.stored.GroupVersion()), object)
+	if err != nil {
+		return nil, err
+	}
+	return runtime.Decode(legacyscheme.Codecs.DecoderToVersion(protobufSerializer, internal), body)
+}
+
+// forced is a new object as if it had been stored without validation.
+func (r *resource) forced(object runtime.Object) (stored runtime.Object, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("upstream panics: %v", p)
+		}
+	}()
+	object = object.DeepCopyObject()
+	m, err := meta.Accessor(object)
+	if err != nil {
+		return nil, err
+	}
+	at, _ := time.Parse(time.RFC3339, now)
+	m.SetCreationTimestamp(metav1.NewTime(at))
+	m.SetUID(types.UID(uid))
+	if r.namespaced {
+		m.SetNamespace(namespace)
+	}
+	r.create.PrepareForCreate(r.context("create", "", m.GetName(), &warnings{}), object)
+	return r.restored(object)
 }
 
 // onCreate is what happens to a new object between its decoding and the storage.
@@ -241,4 +296,30 @@ func recovered(o *outcome) {
 	if p := recover(); p != nil {
 		*o = outcome{refused: &refusal{Code: 500, Reason: "Panic", Message: fmt.Sprint(p)}}
 	}
+}
+
+// storeOf finds the generic store inside a storage, which most wrap in a struct of their own, some in
+// a private field.
+func storeOf(v reflect.Value) *genericregistry.Store {
+	if v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
+		if v.IsNil() {
+			return nil
+		}
+		if v.Type() == reflect.TypeFor[*genericregistry.Store]() {
+			return (*genericregistry.Store)(v.UnsafePointer())
+		}
+		return storeOf(v.Elem())
+	}
+	if v.Kind() != reflect.Struct {
+		return nil
+	}
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if f.Name == "Store" || f.Name == "store" || f.Anonymous {
+			if s := storeOf(v.Field(i)); s != nil {
+				return s
+			}
+		}
+	}
+	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -16,6 +15,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
@@ -60,7 +60,7 @@ func readSeeds(dir string, all []*resource, only string) ([]*seed, error) {
 		}
 	}
 	if len(missing) > 0 {
-		fmt.Fprintf(os.Stderr, "oracle: no seed of\n  %s\n", strings.Join(missing, "\n  "))
+		return nil, fmt.Errorf("no seed of\n  %s", strings.Join(missing, "\n  "))
 	}
 	if len(seeds) == 0 {
 		return nil, fmt.Errorf("no seed of %s in %s", only, dir)
@@ -106,36 +106,34 @@ type trial struct {
 		document int
 		value    any
 	}
-	old  runtime.Object
-	seen map[string]map[[32]byte]bool
+	// old is the stored object, again what a client that read it sends.
+	old, again runtime.Object
+	maps       []string
+	seen       map[string]map[[32]byte]bool
+	// reverted counts what back undid, kept what keep kept.
+	reverted, kept map[string]int
+	*plan
 }
 
-// try writes all cases of a seed.
-func (s *seed) try(r *recorder, pairs int) error {
-	t := &trial{seed: s, recorder: r, seen: map[string]map[[32]byte]bool{}}
+// try writes all cases of a seed that are planned.
+func (s *seed) try(r *recorder, p *plan) error {
+	t := &trial{
+		seed: s, recorder: r, plan: p, seen: map[string]map[[32]byte]bool{}, reverted: map[string]int{},
+		kept: map[string]int{},
+	}
 	if err := t.plant(); err != nil {
 		return err
 	}
-	kind := reflect.TypeOf(newOf(s.resource))
-	changes := changesOf(s.object, kind, s.first)
-	changes = append(changes, pairsOf(changes, pairs, rand.New(rand.NewSource(1)))...)
-	changes = append([]change{{label: "unchanged"}}, changes...)
-	for _, c := range changes {
-		if !c.isFor("") {
-			continue
-		}
+	kind := reflect.TypeOf(newOf(s.resource)).Elem()
+	t.maps = mapPlaces(kind)
+	for _, c := range t.choose(s.name, "create", changesOf(s.object, kind, s.first)) {
 		if err := t.create(c); err != nil {
 			return fmt.Errorf("%s: %w", c.label, err)
 		}
 	}
 	updates := changesOf(t.served.value, kind, s.first)
-	updates = append(updates, pairsOf(updates, pairs, rand.New(rand.NewSource(2)))...)
-	updates = append([]change{{label: "unchanged"}}, updates...)
-	for _, p := range append([]part{{"", s.resource.update}}, s.resource.parts...) {
-		for _, c := range updates {
-			if !c.isFor(p.name) {
-				continue
-			}
+	for _, p := range s.resource.writable() {
+		for _, c := range t.choose(s.name, p.target(), updates) {
 			if err := t.update(p, c); err != nil {
 				return fmt.Errorf("%s: %w", c.label, err)
 			}
@@ -166,6 +164,13 @@ func (t *trial) plant() error {
 	if t.served.value, err = tree(old, t.resource.gvk.GroupVersion()); err != nil {
 		return err
 	}
+	body, err := json.Marshal(t.served.value)
+	if err != nil {
+		return err
+	}
+	if t.again, err = t.resource.decode(body); err != nil {
+		return err
+	}
 	for _, d := range []struct {
 		number *int
 		value  any
@@ -192,17 +197,20 @@ func (t *trial) make(value any) (runtime.Object, error) {
 	if made.refused != nil {
 		return nil, fmt.Errorf("upstream refuses it: %s", made.refused.Message)
 	}
-	setVersion(made.object)
+	stored, err := r.restored(made.object)
+	if err != nil {
+		return nil, err
+	}
 	i := slices.IndexFunc(r.parts, func(p part) bool { return p.name == "status" })
 	if m, _ := value.(map[string]any); i < 0 || m["status"] == nil {
-		return made.object, nil
+		return stored, nil
 	}
 	setVersion(asked)
-	updated := r.onUpdate(r.parts[i], asked, made.object)
+	updated := r.onUpdate(r.parts[i], asked, stored)
 	if updated.refused != nil {
 		return nil, fmt.Errorf("upstream refuses its status: %s", updated.refused.Message)
 	}
-	return updated.object, nil
+	return r.restored(updated.object)
 }
 
 // isNew says whether an object has not been tried like this yet.
@@ -238,7 +246,44 @@ func (t *trial) create(c change) error {
 	if err := t.close(r, func() outcome { return t.resource.onCreate(object.DeepCopyObject()) }); err != nil {
 		return err
 	}
+	if r.Refused != nil && r.Refused.Reason == string(metav1.StatusReasonInvalid) {
+		return t.keep(c, object)
+	}
 	return t.back(c, value)
+}
+
+// keep updates an object that would not be taken any more and stays as it is. Upstream forgives much of
+// what was stored by older servers.
+func (t *trial) keep(c change, object runtime.Object) error {
+	if c.pair || c.metadata || !t.follows(t.kept, "update", c) {
+		return nil
+	}
+	old, err := t.resource.forced(object)
+	if err != nil {
+		return nil // it cannot be stored
+	}
+	was, err := tree(old, t.resource.stored.GroupVersion())
+	if err != nil {
+		return nil
+	}
+	seen, err := tree(old, t.resource.gvk.GroupVersion())
+	if err != nil {
+		return nil
+	}
+	body, err := json.Marshal(seen)
+	if err != nil {
+		return err
+	}
+	again, err := t.resource.decode(body)
+	if err != nil {
+		return nil
+	}
+	r := t.record("update", "", c)
+	r.Change = "kept " + c.label
+	r.Old = &variant{t.stored.document, difference(t.stored.value, was)}
+	r.Object = variant{t.served.document, difference(t.served.value, seen)}
+	whole := t.resource.writable()[0]
+	return t.close(r, func() outcome { return t.resource.onUpdate(whole, again.DeepCopyObject(), old.DeepCopyObject()) })
 }
 
 // back undoes a change: the old object is the changed one, the new one the seed.
@@ -258,15 +303,15 @@ func (t *trial) back(c change, value any) error {
 	if len(edits) == 0 {
 		return nil
 	}
-	for _, p := range append([]part{{"", t.resource.update}}, t.resource.parts...) {
-		if !c.isFor(p.name) {
+	for _, p := range t.resource.writable() {
+		if !t.follows(t.reverted, p.target(), c) {
 			continue
 		}
 		r := t.record("update", p.name, c)
 		r.Change = "back from " + c.label
 		r.Old = &variant{t.stored.document, edits}
 		r.Object = variant{Document: t.served.document}
-		run := func() outcome { return t.resource.onUpdate(p, t.old.DeepCopyObject(), old.DeepCopyObject()) }
+		run := func() outcome { return t.resource.onUpdate(p, t.again.DeepCopyObject(), old.DeepCopyObject()) }
 		if err := t.close(r, run); err != nil {
 			return err
 		}
@@ -301,9 +346,6 @@ func (t *trial) record(verb, subresource string, c change) *record {
 	}
 }
 
-// reruns show whether errors come in the order of a Go map: two of them change places half of the time.
-const reruns = 8
-
 // close runs a case and notes the outcome. Where there is more than one error it asks again, for the
 // order may change.
 func (t *trial) close(r *record, run func() outcome) error {
@@ -317,10 +359,14 @@ func (t *trial) close(r *record, run func() outcome) error {
 		}
 		r.Stored = &variant{t.stored.document, difference(t.stored.value, stored)}
 	}
-	if o.refused != nil && len(o.refused.Causes) > 1 {
-		for range reruns {
-			second := run()
-			r.Shuffled = r.Shuffled || second.refused == nil || !slices.Equal(second.refused.Causes, o.refused.Causes)
+	if o.refused != nil {
+		for range tries(t.maps, o.refused.Causes) {
+			again := run()
+			if again.refused == nil || !slices.Equal(again.refused.Causes, o.refused.Causes) {
+				r.Shuffled = true
+				slices.SortFunc(o.refused.Causes, func(a, b [3]string) int { return slices.Compare(a[:], b[:]) })
+				break
+			}
 		}
 	}
 	return t.line(r)

@@ -229,7 +229,8 @@ func fill(t reflect.Type, enum []string, depth int) any {
 // strange are texts that some rule or other does not take.
 var strange = []string{
 	"", "a", "Bad_Value!", "UPPER", "a b", "é", "-a", "a.b", "a/b", "../a", "/a/b", "a:b", "*.example.com", "10.0.0.1",
-	strings.Repeat("a", 64), strings.Repeat("a", 254), strings.Repeat("a", 2000),
+	strings.Repeat("a", 63), strings.Repeat("a", 64), strings.Repeat("a", 253), strings.Repeat("a", 254),
+	strings.Repeat("a", 2000),
 }
 
 // scalars are other values for one that is there.
@@ -244,9 +245,9 @@ func scalars(v any, t reflect.Type, enum []string) []any {
 			all = append(all, s)
 		}
 	case reflect.Int, reflect.Int32:
-		all = []any{0, 1, -1, 2, 101, 65536, math.MaxInt32}
+		all = []any{0, 1, -1, 2, 100, 101, 65535, 65536, math.MaxInt32}
 	case reflect.Int64:
-		all = []any{0, 1, -1, 2, 101, 65536, math.MaxInt32, int64(math.MaxInt64)}
+		all = []any{0, 1, -1, 2, 100, 101, 65535, 65536, math.MaxInt32, int64(math.MaxInt64)}
 	case reflect.Float32, reflect.Float64:
 		all = []any{0, -1.5, 1.5, 1e9}
 	}

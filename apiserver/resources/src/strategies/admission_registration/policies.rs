@@ -360,16 +360,22 @@ pub(super) fn mutating_binding(object: &Value, old: Option<&Value>, e: &mut Erro
     }
 }
 
-/// That there are actions and the name of a policy, declarative validation asks for.
+/// `validateValidatingAdmissionPolicyBindingSpec`.
 pub(super) fn validating_binding(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
     const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
     let spec = ValidatingAdmissionPolicyBinding::of(Node::new(object)).spec();
-    if !spec.policy_name().is_empty() {
+    if spec.policy_name().is_empty() {
+        e.covered(|e| e.required(Spot::of(spec).field(n::POLICY_NAME), ""));
+    } else {
         let problems = names::subdomain_name(spec.policy_name(), false);
         rules::each(e, spec, n::POLICY_NAME, problems);
     }
     bound(e, spec.param_ref(), spec.match_resources());
     let mut seen = HashSet::new();
+    let at = Spot::of(spec).field(n::VALIDATION_ACTIONS);
+    if spec.validation_actions().is_empty() {
+        e.covered(|e| e.required(at, "at least one validation action is required"));
+    }
     for item in spec.validation_actions() {
         let (at, action) = (Spot::node(item), item.as_str().unwrap_or_default());
         rules::known(e, at, action, &ACTIONS);
@@ -377,7 +383,6 @@ pub(super) fn validating_binding(object: &Value, old: Option<&Value>, e: &mut Er
             e.duplicate(at, Named(action));
         }
     }
-    let at = Spot::of(spec).field(n::VALIDATION_ACTIONS);
     if seen.contains("Deny") && seen.contains("Warn") {
         let shown = rules::json(spec.node().get(n::VALIDATION_ACTIONS));
         let detail = "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)";

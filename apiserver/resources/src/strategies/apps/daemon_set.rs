@@ -22,8 +22,13 @@ use crate::warnings::Warnings;
 const GENERATION: &str = "deprecated.daemonset.template.generation";
 
 pub static DAEMON_SET: Strategy = Strategy {
+    own_annotation: Some(GENERATION),
     default: |object| {
         pod_spec::default_template(object, &TEMPLATE);
+        // Upstream makes a number of it, which is there in any case.
+        if meta::annotation(object, GENERATION).is_none() {
+            count(object, 0);
+        }
         let update = object.ensure(&[n::SPEC, n::UPDATE_STRATEGY]).make_map();
         if update
             .get(n::TYPE)

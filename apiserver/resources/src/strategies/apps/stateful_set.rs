@@ -15,6 +15,7 @@ use super::{
     matches_template, number, percent, strict_selector,
 };
 use crate::equal;
+use crate::metadata;
 use crate::rules;
 use crate::shown::Internal;
 use crate::strategies::pod_spec::{self, Options};
@@ -51,6 +52,7 @@ pub static STATEFUL_SET: Strategy = Strategy {
         }
         name_claims(object);
     },
+    complete: Some(name_claims),
     validate: |cx, object, e| {
         let options = Options::of_template(cx, None);
         validate(object, e, &options, Lenient::default());
@@ -310,6 +312,7 @@ fn status(new: &Value, old: &Value, e: &mut Errors<'_>) {
     at_most(e, status, &of_replicas, n::REPLICAS, text);
     let text = "cannot be greater than status.readyReplicas";
     at_most(e, status, &[n::AVAILABLE_REPLICAS], n::READY_REPLICAS, text);
+    metadata::finalizers(new, e);
     collisions_grow(e, new, old);
 }
 

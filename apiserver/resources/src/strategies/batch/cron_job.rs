@@ -14,11 +14,13 @@ use crate::strategies::pod_spec::Options;
 /// A job gets the name of its cron job, a dash, and ten digits; names of jobs have 63 bytes.
 const MAX_NAME: usize = 52;
 
-/// `validateCronJobSpec`. That the schedule must be given is a declarative rule.
+/// `validateCronJobSpec`.
 pub(super) fn spec(e: &mut Errors<'_>, object: &Value, old: Option<&Value>, options: &Options<'_>) {
     let spec = CronJob::of(Node::new(object)).spec();
     let old = old.map(|old| CronJob::of(Node::new(old)).spec());
-    if !spec.schedule().is_empty() {
+    if spec.schedule().is_empty() {
+        e.covered(|e| e.required(Spot::of(spec).field(n::SCHEDULE), ""));
+    } else {
         schedule(
             e,
             spec,

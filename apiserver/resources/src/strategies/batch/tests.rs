@@ -121,6 +121,21 @@ fn a_job_that_waits_may_be_placed_anew() {
         r#""nodeSelector":{"a":"b"},"restartPolicy""#,
     );
     assert!(JOBS.refused_update("", &placed, &waits).is_empty());
+    for (affinity, may_go) in [
+        ("{}", true),
+        (
+            r#"{"nodeAffinity":{"preferredDuringSchedulingIgnoredDuringExecution":[]}}"#,
+            true,
+        ),
+        (r#"{"podAffinity":{}}"#, false),
+    ] {
+        let near = format!(r#""affinity":{affinity},"restartPolicy""#);
+        let near = waits.replace(r#""restartPolicy""#, &near);
+        for (new, old) in [(&near, &waits), (&waits, &near)] {
+            let refused = JOBS.refused_update("", new, old);
+            assert_eq!(refused.is_empty(), may_go, "{affinity}: {refused:?}");
+        }
+    }
     let other = waits.replace(r#""image":"i""#, r#""image":"k""#);
     let refused = JOBS.refused_update("", &other, &waits);
     assert_eq!(refused.len(), 1, "{refused:?}");
@@ -228,6 +243,10 @@ fn a_cron_job_knows_when_and_where_its_time_is() {
     ] {
         assert_eq!(CRON_JOBS.refused(&object), expected, "{object}");
     }
+    // Of an update of its status, no finalizer is looked at.
+    let held = cron("* * * * *", "").replace(r#""name":"c""#, r#""name":"c","finalizers":["x"]"#);
+    assert!(CRON_JOBS.refused_update("status", &held, &held).is_empty());
+    assert_eq!(CRON_JOBS.refused_update("", &held, &held).len(), 1);
     let old = cron("TZ=UTC * * * * *", "");
     let new = cron("TZ=UTC 1 * * * *", "");
     assert!(CRON_JOBS.refused_update("", &new, &old).is_empty());

@@ -5,7 +5,7 @@ use proto::catalogue::names as n;
 use proto::path::{Errors, Spot};
 use proto::view::batch_v1::{Job, JobSpec};
 use proto::view::{Node, View};
-use proto::{MsgId, NameId, Value};
+use proto::{Map, MsgId, NameId, Value};
 
 use super::{TEMPLATE, is, number};
 use crate::equal;
@@ -87,7 +87,26 @@ fn template(e: &mut Errors<'_>, new: &Value, old: &Value) {
 
 /// Takes over what says where pods may run.
 fn take_directives(template: &mut Value, new: &Value) {
-    let nodes = [n::SPEC, n::AFFINITY, n::NODE_AFFINITY];
+    let (affinity, nodes) = (
+        [n::SPEC, n::AFFINITY],
+        [n::SPEC, n::AFFINITY, n::NODE_AFFINITY],
+    );
+    let there = |object: &Value| object.at(&affinity).is_some_and(|a| !a.is_null());
+    match (there(new), there(template)) {
+        // An affinity to nodes alone may go as a whole, one to nodes may come where there was none.
+        (false, true) => {
+            template.remove(&nodes);
+            if template
+                .at(&affinity)
+                .and_then(Value::as_map)
+                .is_some_and(Map::is_empty)
+            {
+                template.remove(&affinity);
+            }
+        }
+        (true, false) => template.set(&affinity, Value::object()),
+        _ => {}
+    }
     for way in [
         &nodes[..],
         &[n::SPEC, n::NODE_SELECTOR],

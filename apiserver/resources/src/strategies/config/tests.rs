@@ -38,6 +38,15 @@ fn what_is_immutable_stays() {
 }
 
 #[test]
+fn what_must_not_change_is_told_before_the_name() {
+    let old = object(r#""type":"a""#);
+    let new = old.replace(r#""name""#, r#""generateName":"B_","name""#);
+    let told = SECRETS.refused_update("", &new.replace(r#""a""#, r#""b""#), &old);
+    let fields: Vec<_> = told.iter().filter_map(|t| t.split(':').next()).collect();
+    assert_eq!(fields, ["type", "metadata.generateName"]);
+}
+
+#[test]
 fn texts_of_secrets_are_data() {
     let stored = SECRETS.create(&object(r#""data":{"a":"MQ=="},"stringData":{"a":"2"}"#));
     let stored = stored.expect("the secret is fine");

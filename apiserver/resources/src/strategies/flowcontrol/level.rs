@@ -1,5 +1,5 @@
 //! What priority levels must be: `ValidatePriorityLevelConfiguration*` in
-//! `pkg/apis/flowcontrol/validation`. Which parts a level has, declarative validation says.
+//! `pkg/apis/flowcontrol/validation`.
 
 use proto::catalogue::names as n;
 use proto::path::{Errors, Named, Spot};
@@ -36,24 +36,37 @@ pub(super) fn level(object: &Value, e: &mut Errors<'_>) {
 }
 
 fn parts(e: &mut Errors<'_>, name: &str, spec: PriorityLevelConfigurationSpec<'_>) {
-    let (at, kind) = (Spot::of(spec).field(n::TYPE), spec.r#type());
+    let part = |field| Spot::of(spec).field(field);
+    let (at, kind) = (part(n::TYPE), spec.r#type());
     if (name == EXEMPT) != (kind == "Exempt") {
         let detail = "must be 'Exempt' if and only if `name` is 'exempt'";
         e.invalid(at, Named(kind), detail);
     }
     match kind {
         "Exempt" => {
+            if spec.limited().is_some() {
+                let detail = "must be nil if the type is not Limited";
+                e.covered(|e| e.forbidden(part(n::LIMITED), detail));
+            }
             if let Some(exempt) = spec.exempt() {
                 shares(e, exempt.node());
                 percent(e, exempt.node());
             }
         }
         "Limited" => {
-            if let Some(of) = spec.limited() {
-                limited(e, of);
+            if spec.exempt().is_some() {
+                let detail = "must be nil if the type is Limited";
+                e.covered(|e| e.forbidden(part(n::EXEMPT), detail));
+            }
+            match spec.limited() {
+                Some(of) => limited(e, of),
+                None => {
+                    let detail = "must not be empty when type is Limited";
+                    e.covered(|e| e.required(part(n::LIMITED), detail));
+                }
             }
         }
-        "" => {}
+        "" => e.covered(|e| e.required(at, "")),
         _ => rules::known(e, at, kind, &["Exempt", "Limited"]),
     }
 }
@@ -87,19 +100,20 @@ fn limited(e: &mut Errors<'_>, limited: LimitedPriorityLevelConfiguration<'_>) {
 }
 
 fn response(e: &mut Errors<'_>, response: LimitResponse<'_>) {
-    match response.r#type() {
-        "Queue" => {
-            if let Some(of) = response.queuing() {
-                queuing(e, of);
-            }
+    let part = |field| Spot::of(response).field(field);
+    match (response.r#type(), response.queuing()) {
+        ("Queue", Some(of)) => queuing(e, of),
+        ("Queue", None) => {
+            let detail = "must not be empty if limited.limitResponse.type is Limited";
+            e.covered(|e| e.required(part(n::QUEUING), detail));
         }
-        "" | "Reject" => {}
-        other => rules::known(
-            e,
-            Spot::of(response).field(n::TYPE),
-            other,
-            &["Queue", "Reject"],
-        ),
+        ("Reject", Some(_)) => {
+            let detail = "must be nil if limited.limitResponse.type is not Limited";
+            e.covered(|e| e.forbidden(part(n::QUEUING), detail));
+        }
+        ("Reject", None) => {}
+        ("", _) => e.covered(|e| e.required(part(n::TYPE), "")),
+        (other, _) => rules::known(e, part(n::TYPE), other, &["Queue", "Reject"]),
     }
 }
 

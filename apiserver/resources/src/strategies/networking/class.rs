@@ -36,7 +36,7 @@ pub(super) fn class(object: &Value, e: &mut Errors<'_>) {
     }
 }
 
-/// That there are a kind and a name, declarative validation asks for.
+/// `validateIngressClassParametersReference`.
 fn parameters(e: &mut Errors<'_>, parameters: IngressClassParametersReference<'_>) {
     const SCOPES: [&str; 2] = ["Cluster", "Namespace"];
     let at = Spot::of(parameters);
@@ -45,6 +45,9 @@ fn parameters(e: &mut Errors<'_>, parameters: IngressClassParametersReference<'_
         rules::each(e, parameters, n::API_GROUP, problems);
     }
     for field in [n::KIND, n::NAME] {
+        e.covered(|e| {
+            rules::required(e, parameters, field);
+        });
         let problems = names::path_segment_problems(parameters.node().str(field));
         rules::each(e, parameters, field, problems);
     }

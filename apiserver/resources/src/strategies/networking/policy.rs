@@ -120,12 +120,12 @@ fn peer(e: &mut Errors<'_>, peer: NetworkPolicyPeer<'_>, lenient: &Lenient<'_>) 
     }
 }
 
-/// `ValidateIPBlock`. That there is a range, declarative validation asks for.
+/// `ValidateIPBlock`.
 fn block(e: &mut Errors<'_>, block: IPBlock<'_>, lenient: &Lenient<'_>) {
-    if block.cidr().is_empty() {
-        return;
-    }
     let at = Spot::of(block).field(n::CIDR);
+    if block.cidr().is_empty() {
+        return e.covered(|e| e.required(at, ""));
+    }
     let Some(whole) = range(e, at, block.cidr(), lenient) else {
         return;
     };

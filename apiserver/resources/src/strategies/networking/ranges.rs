@@ -62,11 +62,12 @@ pub(super) fn service_cidr_update(new: &Value, old: &Value, e: &mut Errors<'_>) 
     }
 }
 
-/// That there is a parent, and the same as before, declarative validation asks for; of one that changed
-/// it says no more.
+/// That the parent is the same as before, declarative validation asks for; of one that changed it says no
+/// more.
 pub(super) fn ip_address(object: &Value, e: &mut Errors<'_>) {
-    let Some(parent) = IPAddress::of(Node::new(object)).spec().parent_ref() else {
-        return;
+    let spec = IPAddress::of(Node::new(object)).spec();
+    let Some(parent) = spec.parent_ref() else {
+        return e.covered(|e| e.required(Spot::of(spec).field(n::PARENT_REF), ""));
     };
     if !parent.group().is_empty() {
         let problems = names::dns_subdomain_problems(parent.group());

@@ -32,7 +32,7 @@ pub(super) fn node(object: &Value, e: &mut Errors<'_>) {
     {
         // The path is upstream's.
         let field = "metadata.nodeSwapStatus.capacity";
-        let error = FieldError::invalid(field, capacity, "must be greater than 0");
+        let error = FieldError::invalid(field, capacity, "must be greater than zero");
         e.push(error);
     }
     features(object, e);

@@ -2,11 +2,12 @@
 //!
 //! Upstream: `podEphemeralContainersStrategy`, `ValidatePodEphemeralContainersUpdate`.
 
-use proto::Value;
 use proto::catalogue::{messages, names as n};
+use proto::meta::names;
 use proto::path::{Errors, FieldError, Spot, quote};
 use proto::view::View;
 use proto::view::core_v1::PodSpec;
+use proto::{Value, meta};
 
 use super::{count_generation, validation, view};
 use crate::equal;
@@ -38,6 +39,7 @@ pub(super) fn validate(cx: &Cx<'_>, new: &Value, old: &Value, e: &mut Errors<'_>
         e.push(FieldError::forbidden("[]", detail));
         return;
     }
+    meta::validate_object_meta(new, true, names::subdomain_name, e);
     let options = Options::of_pod(cx, new, Some(old));
     validation::specified(new, &options, e);
     pod_spec::updated_annotations(e, new, old, &options);

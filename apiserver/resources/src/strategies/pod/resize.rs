@@ -3,10 +3,11 @@
 //! Upstream: `podResizeStrategy`, `ValidatePodResize`.
 
 use proto::catalogue::{messages::core_v1, names as n};
+use proto::meta::names;
 use proto::path::{Errors, FieldError, Named, Spot};
 use proto::view::core_v1::{Container, PodSpec};
 use proto::view::{List, Node, View};
-use proto::{Map, NameId, Value};
+use proto::{Map, NameId, Value, meta};
 
 use super::{count_generation, qos, validation, view};
 use crate::equal;
@@ -91,6 +92,7 @@ pub(super) fn validate(cx: &Cx<'_>, new: &Value, old: &Value, e: &mut Errors<'_>
             return;
         }
     }
+    meta::validate_object_meta(new, true, names::subdomain_name, e);
     let before = e.len();
     validation::specified(new, &Options::of_pod(cx, new, Some(old)), e);
     let class = match view(old).status().qos_class() {

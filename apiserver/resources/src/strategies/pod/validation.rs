@@ -271,13 +271,14 @@ impl Munging<'_> {
         };
         let count = now.map_or(0, List::len);
         if !was.is_empty() && was.len() != count {
-            let shown: Vec<Value> = now
-                .into_iter()
-                .flat_map(List::iter)
-                .map(|term| term.node().value().clone())
-                .collect();
-            let shown = now.map(|_| Value::List(shown));
-            let shown = Internal(shown.as_ref(), NodeSelectorTerm::MESSAGE);
+            const WAY: [NameId; 4] = [
+                PodSpec::AFFINITY,
+                n::NODE_AFFINITY,
+                n::REQUIRED_DURING_SCHEDULING_IGNORED_DURING_EXECUTION,
+                n::NODE_SELECTOR_TERMS,
+            ];
+            let shown = self.now.node().value().at(&WAY);
+            let shown = Internal(shown, NodeSelectorTerm::MESSAGE);
             let path = rules::beside(e, Spot::of(self.now), PATH);
             let detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
             e.push(FieldError::invalid(path, shown, detail));

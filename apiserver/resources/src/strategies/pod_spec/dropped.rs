@@ -139,6 +139,8 @@ const STATUS_RULES: &[Rule] = &[
 /// Looks for fields, and drops them if it is told to.
 struct Sweep {
     drops: bool,
+    /// An object that is stored uses no list that is empty.
+    stored: bool,
     found: bool,
 }
 
@@ -152,16 +154,12 @@ impl Sweep {
         }
     }
 
-    /// A list that counts as absent when it is empty.
+    /// A list that is not used when it is empty.
     fn list(&mut self, owner: &mut Value, field: NameId) {
-        let used = owner
-            .get(field)
-            .and_then(Value::as_list)
-            .is_some_and(|l| !l.is_empty());
-        if self.drops {
-            owner.remove(&[field]);
+        let list = owner.get(field).and_then(Value::as_list);
+        if list.is_some_and(|list| !(self.stored && list.is_empty())) {
+            self.field(owner, field);
         }
-        self.found |= used;
     }
 }
 
@@ -193,17 +191,18 @@ fn files(source: &mut Value, sweep: &mut Sweep) {
 
 fn sweep(rules: &[Rule], part: &mut Value, old: Option<&Value>) {
     for rule in rules {
-        let look = |part: &mut Value, drops| {
+        let look = |part: &mut Value, drops, stored| {
             let mut sweep = Sweep {
                 drops,
+                stored,
                 found: false,
             };
             rule(part, &mut sweep);
             sweep.found
         };
         // Hardly ever does an object have such a field: the old one is looked at only then.
-        if look(part, false) && !old.is_some_and(|old| look(&mut old.clone(), false)) {
-            look(part, true);
+        if look(part, false, false) && !old.is_some_and(|old| look(&mut old.clone(), false, true)) {
+            look(part, true, false);
         }
     }
 }
@@ -245,6 +244,10 @@ mod tests {
                 {"name":"c","projected":{"sources":[{"serviceAccountToken":{"path":"t","user":3}}]}}],
             "containers":[{"name":"a","lifecycle":{"stopSignal":"SIGINT"},"volumeMounts":[{"name":"a","bindMountOptions":["noexec"]}],
                 "livenessProbe":{"httpGet":{"port":1,"protocol":"HTTP2"}},"readinessProbe":{"grpc":{"port":1,"mode":"TLS"}}}]}}"#;
+        let empty = parse(br#"{"spec":{"evictionResponders":[]}}"#).unwrap();
+        let mut new = empty.clone();
+        from_spec(&mut new, Some(&empty));
+        assert_eq!(new, parse(br#"{"spec":{}}"#).unwrap());
         let all = parse(text.as_bytes()).unwrap();
         let mut new = all.clone();
         from_spec(&mut new, Some(&all));

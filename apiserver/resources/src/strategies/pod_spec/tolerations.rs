@@ -2,11 +2,12 @@
 //!
 //! Upstream: `ValidateTolerations`.
 
+use proto::Value;
 use proto::catalogue::names as n;
 use proto::meta::names;
-use proto::path::{Errors, Named, Spot, quote};
-use proto::view::List;
+use proto::path::{Errors, FieldError, Named, Spot, quote};
 use proto::view::core_v1::Toleration;
+use proto::view::{List, Node, View};
 
 use super::Kept;
 use crate::rules;
@@ -21,6 +22,22 @@ pub(in crate::strategies) fn tolerations(
     for toleration in all {
         one(e, toleration, kept);
     }
+}
+
+/// What is wrong with tolerations that no pod has yet; paths begin with `at`.
+#[must_use]
+pub fn problems(all: &[Value], at: &str) -> Vec<FieldError> {
+    let mut problems = Vec::new();
+    for (i, toleration) in all.iter().enumerate() {
+        let mut errors = Errors::new(toleration);
+        let view = Toleration::of(Node::new(toleration));
+        one(&mut errors, view, Kept::default());
+        problems.extend(errors.into_vec().into_iter().map(|error| FieldError {
+            field: format!("{at}[{i}].{}", error.field),
+            ..error
+        }));
+    }
+    problems
 }
 
 fn one(e: &mut Errors<'_>, t: Toleration<'_>, kept: Kept) {
@@ -70,7 +87,10 @@ fn number(e: &mut Errors<'_>, at: Spot<'_>, value: &str) {
             && !digits.starts_with('0')
             && digits.bytes().all(|b| b.is_ascii_digit());
     if !plain {
-        let detail = "must be a valid decimal integer in canonical form";
+        let detail = match value {
+            "" => "must be non-empty",
+            _ => "must be a valid decimal integer in canonical form",
+        };
         e.invalid(at, value, detail);
     }
     if value.parse::<i64>().is_err() {

@@ -1,11 +1,12 @@
 //! What claims, templates of claims and classes must be: `ValidateResourceClaim`,
 //! `ValidateResourceClaimTemplate*`, `ValidateDeviceClass*` in `pkg/apis/resource/validation`.
 //!
-//! Whether selectors are CEL, and how much they cost, is not looked at. Who asks for administration must
-//! do so in a namespace that allows it; that is not asked for here.
+//! Whether selectors are CEL, and how much they cost, is not looked at. Whether the namespace allows
+//! administration comes as an objection.
 
 use std::collections::{HashMap, HashSet};
 
+use proto::Value;
 use proto::catalogue::names as n;
 use proto::meta::names as text;
 use proto::path::{Errors, Named, Spot};
@@ -15,7 +16,6 @@ use proto::view::resource_v1::{
     ResourceClaimTemplate, ResourceClaimTemplateSpec,
 };
 use proto::view::{List, Node, View};
-use proto::{Value, meta};
 
 use super::names;
 use crate::equal::{alike, alike_in};
@@ -49,14 +49,6 @@ pub(super) fn template_update(new: &Value, old: &Value, e: &mut Errors<'_>) {
         ResourceClaimTemplateSpec::MESSAGE,
     ) {
         e.invalid(Spot::of(spec), Internal::of(spec), rules::IMMUTABLE);
-    }
-}
-
-/// What is wrong with the name, declarative validation finds; but then the registry does not look at it.
-pub(super) fn class_name(object: &Value, e: &mut Errors<'_>) {
-    if let Some(metadata) = object.get(n::METADATA) {
-        let (name, at) = (meta::name(object), Spot::node(metadata).field(n::NAME));
-        e.covered(|e| e.invalid_each(at, name, text::subdomain_name(name, false)));
     }
 }
 

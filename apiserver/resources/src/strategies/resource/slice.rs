@@ -4,9 +4,10 @@
 use std::collections::{HashMap, HashSet};
 
 use proto::NameId;
+use proto::catalogue::messages::resource_v1::DEVICE_ATTRIBUTE;
 use proto::catalogue::names as n;
 use proto::meta::names as text;
-use proto::path::{Errors, Spot};
+use proto::path::{Errors, Show, Spot};
 use proto::view::core_v1::{NodeSelector, NodeSelectorTerm};
 use proto::view::resource_v1::{
     CounterSet, Device, DeviceCounterConsumption, ResourceSlice, ResourceSliceSpec,
@@ -310,7 +311,11 @@ fn attribute(e: &mut Errors<'_>, at: Spot<'_>, attribute: &Value) {
     }
     if given != 1 {
         let detail = "exactly one value must be specified";
-        e.covered(|e| e.invalid(at, "", detail));
+        let shown = match given {
+            0 => "".show(),
+            _ => Internal(Some(node.value()), DEVICE_ATTRIBUTE).show(),
+        };
+        e.covered(|e| e.invalid(at, rules::Printed(shown), detail));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a claim got: `ValidateResourceClaimStatusUpdate` in `pkg/apis/resource/validation`.
 //!
-//! Who binds claims, or reports of devices, must be allowed to; that is not asked for here.
+//! Whether somebody may bind claims, or report of devices, comes as an objection.
 
 use std::collections::HashSet;
 

@@ -9,13 +9,14 @@ use proto::{NameId, Value, meta};
 
 use crate::declarative::NO_OPTIONS;
 use crate::strategy::{
-    Part, Strategy, clear_status, keep_all_but_metadata_and_status, keep_status, reset_metadata,
+    Generation, Part, Strategy, clear_status, keep_all_but_metadata_and_status, keep_status,
+    reset_metadata,
 };
 use crate::table::row;
 
 pub static POD_GROUP: Strategy = Strategy {
     declarative: Some(NO_OPTIONS),
-    generation: false,
+    generation: Generation::Ignored,
     prepare_create: |_, new| {
         clear_status(new);
         drop_gated(new, None, &GATED);
@@ -125,7 +126,7 @@ fn conditions(object: &Value, e: &mut Errors<'_>) {
 
 pub static COMPOSITE_POD_GROUP: Strategy = Strategy {
     declarative: Some(NO_OPTIONS),
-    generation: false,
+    generation: Generation::Ignored,
     prepare_create: |_, new| {
         clear_status(new);
         drop_gated(new, None, &[n::PREEMPTION_POLICY]);

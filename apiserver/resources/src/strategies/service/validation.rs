@@ -194,7 +194,14 @@ pub fn cluster_ips(spec: ServiceSpec<'_>, was: Option<ServiceSpec<'_>>, e: &mut 
     if !valid {
         return;
     }
-    if ips.len() > 1 && !address::is_dual_stack(ips.iter().copied()) {
+    let unread = ips.iter().position(|ip| address::parse(ip).is_none());
+    if let Some(i) = unread.filter(|_| ips.len() > 1) {
+        // An old one that stays.
+        let ip = ips[i];
+        let detail = format!("failed to check for dual stack with error:invalid IP[{i}]: {ip}");
+        e.internal(at, detail);
+    }
+    if ips.len() > 1 && (unread.is_some() || !address::is_dual_stack(ips.iter().copied())) {
         let detail = "may specify no more than one IP for each IP family";
         e.invalid(at, shown(), detail);
     }

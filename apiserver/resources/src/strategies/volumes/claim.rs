@@ -17,7 +17,7 @@ use crate::declarative::NO_OPTIONS;
 use crate::equal::{alike, same_at};
 use crate::strategies::pod_spec;
 use crate::strategy::{
-    Part, Strategy, clear_status, keep_all_but_metadata_and_status, keep_status,
+    Generation, Part, Strategy, clear_status, keep_all_but_metadata_and_status, keep_status,
 };
 use crate::table::row;
 use crate::warnings::Warnings;
@@ -71,7 +71,7 @@ pub static PERSISTENT_VOLUME_CLAIM: Strategy = Strategy {
         validate_update: |_, new, _, e| status(new, e),
         ..Part::STATUS
     }),
-    generation: false,
+    generation: Generation::Ignored,
     // Stored without: upstream's versioned defaults fill it in whenever a claim is read.
     on_read: Some(|object| {
         let phase = object.ensure(&[n::STATUS]).make_map().entry(n::PHASE);

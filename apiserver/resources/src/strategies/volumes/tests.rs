@@ -51,6 +51,7 @@ fn with(now: &str, run: impl FnOnce(&Cx<'_>)) {
         now,
         now_seconds: 0,
         allow_privileged: false,
+        objections: &[],
         dry_run: false,
     });
 }

@@ -11,11 +11,13 @@ use super::{
     class_text, modes_text, phase_text, positive, sources, storage_text,
 };
 use crate::declarative::NO_OPTIONS;
-use crate::equal::{alike, same};
+use crate::equal::alike;
 use crate::rules;
 use crate::shown::{self, Internal};
 use crate::strategies::pod_spec;
-use crate::strategy::{Cx, Part, Strategy, clear_status, keep_all_but_metadata_and_status};
+use crate::strategy::{
+    Cx, Generation, Part, Strategy, clear_status, keep_all_but_metadata_and_status,
+};
 use crate::table::row;
 use crate::warnings::Warnings;
 
@@ -61,7 +63,7 @@ pub static PERSISTENT_VOLUME: Strategy = Strategy {
         },
         ..Part::STATUS
     }),
-    generation: false,
+    generation: Generation::Ignored,
     cells: Some(cells),
     ..Strategy::WITH_STATUS
 };
@@ -237,8 +239,9 @@ pub(super) fn update(new: &Value, old: &Value, e: &mut Errors<'_>) {
     }
     if let Some(before) = was.node().get(n::NODE_AFFINITY) {
         let after = now.node().get(n::NODE_AFFINITY);
-        if !same(&promoted(before, after), after.unwrap_or(&Value::Null)) {
-            let shown = Internal(after, messages::core_v1::VOLUME_NODE_AFFINITY);
+        let of = messages::core_v1::VOLUME_NODE_AFFINITY;
+        if !alike(Some(&promoted(before, after)), after, of) {
+            let shown = Internal(after, of);
             let detail = "field is immutable, except for updating from beta label to GA";
             e.push(FieldError::invalid("nodeAffinity", shown, detail));
         }
@@ -285,7 +288,8 @@ fn promote(old: &mut Value, new: Option<&Value>) {
         Value::Map(map) => {
             let key = |map: &Map| map.get(n::KEY).and_then(Value::as_str).map(str::to_owned);
             let after = new.and_then(Value::as_map);
-            if let (Some(was), Some(is)) = (key(map), after.and_then(key)) {
+            if let (Some(was), Some(is)) = (key(map), after.map(key)) {
+                let is = is.unwrap_or_default();
                 let stable = PROMOTED.iter().find(|(beta, _)| *beta == was);
                 // Upstream's map has the empty name for every key that it does not have.
                 if stable.map_or("", |(_, stable)| stable) == is {
