@@ -7,7 +7,7 @@
 mod metrics;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -28,6 +28,9 @@ pub use metrics::register as register_metrics;
 /// everything else for longer; upstream's (`StorageReadinessHook`).
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long metrics wait for an etcd to say how large it is; upstream's (`monitorCollector`).
+const MEASURE: Duration = Duration::from_secs(1);
+
 /// Where everything is stored.
 pub struct Storage {
     /// The first is for what no override names.
@@ -41,6 +44,8 @@ struct Cluster {
     /// Sorted: the order of servers makes no other cluster.
     servers: Vec<String>,
     store: Store,
+    /// Of its database, as it was when metrics were last asked for; less than 0 if it did not answer.
+    size: Arc<AtomicI64>,
     /// What the last health check found.
     answers: Arc<AtomicBool>,
 }
@@ -144,6 +149,16 @@ impl Storage {
         join_all(asked).await;
     }
 
+    /// Asks every cluster how large its database is; the metrics tell.
+    pub async fn measure(&self) {
+        let asked = self.clusters.iter().map(|cluster| async move {
+            let status = tokio::time::timeout(MEASURE, cluster.store.status()).await;
+            let size = status.ok().and_then(Result::ok).map_or(-1, |s| s.db_size);
+            cluster.size.store(size, Ordering::Relaxed);
+        });
+        join_all(asked).await;
+    }
+
     /// `/livez` tells of each cluster, `/readyz` waits for every collection too.
     pub fn checks(&self, registry: &Registry, health: &Health) {
         for cluster in &self.clusters {
@@ -194,6 +209,7 @@ impl Cluster {
             prefix: config.prefix.clone(),
             compaction_interval: config.compaction_interval,
             check_interval: config.check_interval,
+            lease_reuse: config.lease_reuse,
             ..store::Config::new(etcd)
         };
         let store = Store::open(&config, Arc::new(tasks.clone()))
@@ -202,6 +218,7 @@ impl Cluster {
             name,
             servers: sorted(servers),
             store,
+            size: Arc::new(AtomicI64::new(-1)),
             answers: Arc::default(),
         })
     }

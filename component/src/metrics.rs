@@ -30,7 +30,7 @@ pub use queue::{QueueMetrics, Queues};
 /// The media type of the answer in either form.
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Prometheus' older text form, which is upstream's default.
-pub const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=values";
+pub const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
 /// Label names and values, in the order in which they are printed.
 pub type Labels<const N: usize> = [(&'static str, String); N];

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body_util::{BodyExt, Full};
+use prometheus_client::metrics::counter::Counter;
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -34,16 +35,19 @@ mod health;
 mod listen;
 mod pages;
 mod selfsigned;
+mod stall;
 mod tls;
 mod user;
 mod x509;
 
 pub use authenticate::{Authenticator, RequestHeader, SetupError, Unauthenticated};
 pub use authorize::{Attributes, Authorizer, Decision, Resource};
+pub use connection::{PIECE, Until};
 pub use endpoints::Endpoints;
 pub use health::{Health, Pending};
 pub use pages::Pages;
 pub use selfsigned::{Pair, self_signed};
+pub use stall::Impatient;
 pub use tls::{Identity, Sni, Tls};
 pub use user::User;
 pub use x509::{ClientCa, Untrusted};
@@ -180,6 +184,7 @@ pub struct Server {
     address: SocketAddr,
     options: Options,
     tls: Option<tls::Acceptor>,
+    stalled: Counter,
 }
 
 impl Server {
@@ -203,6 +208,7 @@ impl Server {
             address,
             options,
             tls,
+            stalled: Counter::default(),
         })
     }
 
@@ -210,6 +216,12 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Counts the answers and connections that end because the client takes nothing.
+    #[must_use]
+    pub fn stalled(&self) -> Counter {
+        self.stalled.clone()
     }
 
     /// Starts to answer. A listener of kind [`Task::Server`] goes on until all work has stopped; one
@@ -268,7 +280,7 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
         .boxed_unsync()
 }
 
-/// An answer in plain text, as Go's `http.Error` sends it.
+/// An answer in plain text; one that tells of an error as Go's `http.Error` sends it.
 #[must_use]
 pub fn text(status: StatusCode, text: impl Into<String>) -> Response {
     let mut response = http::Response::new(full(text.into()));
@@ -278,12 +290,14 @@ pub fn text(status: StatusCode, text: impl Into<String>) -> Response {
         CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    headers.insert(
-        "x-content-type-options",
-        HeaderValue::from_static("nosniff"),
-    );
+    if !status.is_success() {
+        headers.insert("x-content-type-options", NO_SNIFF);
+    }
     response
 }
+
+/// Browsers are not to guess what an answer is.
+pub(crate) const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// An answer in JSON.
 #[must_use]

@@ -64,9 +64,35 @@ impl Ca {
     /// A client's certificate.
     #[must_use]
     pub fn client(&self, user: &str, groups: &[&str]) -> Pair {
+        self.client_with(user, groups, |_| {})
+    }
+
+    /// Another authority, that this one vouches for.
+    #[must_use]
+    pub fn below(&self, name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = subject(name, &[]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        Self {
+            pem: cert.pem(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// A client's certificate with something else about it.
+    #[must_use]
+    pub fn client_with(
+        &self,
+        user: &str,
+        groups: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Pair {
         let mut params = CertificateParams::default();
         params.distinguished_name = subject(user, groups);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
         self.sign(params)
     }
 

@@ -13,6 +13,7 @@
 mod api;
 pub mod check;
 mod fault;
+pub mod ledger;
 mod load;
 mod observer;
 pub mod plan;

@@ -199,6 +199,17 @@ impl Cache {
 
     /// Waits until everything up to `revision` is applied.
     pub(crate) async fn reach(&self, revision: i64, deadline: Instant) -> Result<Reach, NotReady> {
+        if revision <= 0 {
+            return self.ready().map(|()| Reach::Reached);
+        }
+        let began = Instant::now();
+        let reached = self.wait_for(revision, deadline).await;
+        let waited = began.elapsed().as_secs_f64();
+        self.metrics.read_wait.0.observe(waited);
+        reached
+    }
+
+    async fn wait_for(&self, revision: i64, deadline: Instant) -> Result<Reach, NotReady> {
         match self.line.reach(revision, deadline).await {
             Reach::Reached => {}
             behind => return Ok(behind),
@@ -276,8 +287,9 @@ impl Cache {
         value: Bytes,
         revision: i64,
     ) -> Result<Arc<Entry>, Undecodable> {
+        let stored = u32::try_from(value.len()).unwrap_or(u32::MAX);
         match self.decoder().entry(key, value, revision) {
-            Ok(entry) => Ok(Arc::new(entry)),
+            Ok(entry) => Ok(Arc::new(Entry { stored, ..entry })),
             Err(Undecodable { reason, .. }) => {
                 self.metrics.decode_errors.inc();
                 Err(Undecodable {
@@ -322,6 +334,7 @@ impl Cache {
     fn measure(&self, state: &State) {
         let clamp = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics.objects.set(clamp(state.objects.len()));
+        self.metrics.stored_bytes.set(clamp(state.stored_bytes));
         self.metrics.object_bytes.set(clamp(state.object_bytes));
         self.metrics.ring_events.set(clamp(state.ring.len()));
         self.metrics.ring_bytes.set(clamp(state.ring.bytes()));

@@ -70,7 +70,9 @@ async fn compare(cache: &Cache) -> Result<(i64, Option<Difference>), Skipped> {
         (state.objects.clone(), cache.frontier(&state))
     };
     let mut cached = objects.iter().map(|e| (e.key.to_string(), e.revision));
-    let mut pages = Pages::new(cache.etcd_key(""), at).keys_only();
+    let mut pages = Pages::new(cache.etcd_key(""), at)
+        .keys_only()
+        .timed(&cache.metrics);
     while let Some(page) = pages.next(&cache.line).await? {
         for kv in page.kvs {
             let Some(key) = cache.own_key(&kv.key) else {

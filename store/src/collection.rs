@@ -235,12 +235,12 @@ impl Collection {
         .await
     }
 
-    /// Deletes an object that cannot be decoded, whatever it is.
+    /// Deletes an object that cannot be opened or decoded, whatever it is; with `dry_run` it is only looked at.
     ///
     /// # Errors
     /// [`WriteError::Decodable`] when it can, [`WriteError::NotFound`] when it does not exist.
-    pub async fn delete_undecodable(&self, key: &str) -> Result<i64, WriteError> {
-        self.cache.delete_undecodable(key).await
+    pub async fn delete_undecodable(&self, key: &str, dry_run: bool) -> Result<(), WriteError> {
+        self.cache.delete_undecodable(key, dry_run).await
     }
 
     /// How many objects the cache holds.
@@ -303,5 +303,23 @@ impl Collection {
     #[must_use]
     pub fn metrics(&self) -> &CollectionMetrics {
         &self.cache.metrics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longer_it_lasts_the_later_clients_come_back() {
+        let after = |seconds| {
+            NotReady {
+                path: "pods".into(),
+                down_for: Duration::from_secs(seconds),
+                failure: None,
+            }
+            .retry_after()
+        };
+        assert_eq!([0, 12, 30, 60, 600].map(after), [1, 2, 6, 30, 30]);
     }
 }

@@ -27,6 +27,8 @@ pub struct Entry {
     pub labels: Labels,
     /// The selectable fields besides `metadata.name` and `metadata.namespace`.
     pub fields: Fields,
+    /// Bytes that etcd holds for it, encryption apart; 0 when it was not read from there.
+    pub(crate) stored: u32,
     pub(crate) forms: FormSlot,
 }
 
@@ -39,6 +41,7 @@ impl Entry {
             body,
             labels,
             fields,
+            stored: 0,
             forms: FormSlot::default(),
         }
     }
@@ -68,15 +71,24 @@ impl Entry {
         }
     }
 
+    /// Whether etcd holds it in so many bytes, encryption apart; true where that is not known.
+    #[must_use]
+    pub fn is_stored_in(&self, bytes: usize) -> bool {
+        self.stored == 0 || usize::try_from(self.stored).is_ok_and(|stored| stored == bytes)
+    }
+
     /// The same object with other bytes at another revision: what a DELETED event shows.
     pub(crate) fn reversioned(&self, revision: i64, body: Bytes) -> Self {
-        Self::new(
-            &self.key,
-            revision,
-            body,
-            self.labels.clone(),
-            self.fields.clone(),
-        )
+        Self {
+            stored: self.stored,
+            ..Self::new(
+                &self.key,
+                revision,
+                body,
+                self.labels.clone(),
+                self.fields.clone(),
+            )
+        }
     }
 
     /// The same object without its bytes, for collections that keep none.

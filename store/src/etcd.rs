@@ -6,7 +6,7 @@
 //! callers for ever. Certificates are read anew for every connection, so that rotation needs no
 //! restart.
 //!
-//! The messages are generated from a trimmed copy of etcd's protocol (`hack/etcd-proto`).
+//! The messages are generated from a trimmed copy of etcd's protocol (`hack/protos`).
 //!
 //! Invariant: every request demands a leader, so that a member cut off from its cluster fails instead
 //! of answering from the past.
@@ -223,7 +223,9 @@ impl Client {
         let (start, mut tries) = (tokio::time::Instant::now(), 0);
         loop {
             let at = *self.inner.current.borrow();
-            match self.attempt(call(self.inner.members[at].clone())).await {
+            // Boxed, as in `writing`: tonic's future takes kilobytes, which every caller's would contain.
+            let call = Box::pin(call(self.inner.members[at].clone()));
+            match self.attempt(call).await {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => {
                     let error = Error::from(status);
@@ -263,7 +265,7 @@ impl Client {
         let mut tries = self.inner.members.len();
         loop {
             let at = *self.inner.current.borrow();
-            match call(self.inner.members[at].clone()).await {
+            match Box::pin(call(self.inner.members[at].clone())).await {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => {
                     let never_sent = member::never_sent(&status);

@@ -84,6 +84,16 @@ impl Forms {
         Ok(bytes)
     }
 
+    /// The entry's `form` if somebody made it. For forms that are made of other forms of the same entry, which
+    /// [`Forms::get`] rules out: look, make, and keep with `get`.
+    #[must_use]
+    pub fn find(&self, entry: &Entry, form: Form) -> Option<Bytes> {
+        let mut made = entry.forms.0.lock();
+        let found = made.iter_mut().find(|m| m.form == form)?;
+        found.used = true;
+        Some(found.bytes.clone())
+    }
+
     /// Bytes held now.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -163,6 +173,8 @@ mod tests {
             get(&forms, &object, 2, &mut made);
         }
         assert_eq!((made, forms.bytes()), (2, 2_000));
+        assert!(forms.find(&object, Form(2)).is_some());
+        assert!(forms.find(&object, Form(3)).is_none());
     }
 
     #[test]

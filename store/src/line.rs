@@ -123,11 +123,16 @@ pub(crate) struct Line {
 
 impl Line {
     /// Starts following etcd.
-    pub(crate) fn start(client: Client, prefix: &str, tasks: &dyn Tasks) -> Arc<Self> {
+    pub(crate) fn start(
+        client: Client,
+        prefix: &str,
+        lease_reuse: i64,
+        tasks: &dyn Tasks,
+    ) -> Arc<Self> {
         let line = Arc::new(Self {
             client,
             prefix: prefix.into(),
-            leases: Leases::default(),
+            leases: Leases::new(lease_reuse),
             metrics: StoreMetrics::default(),
             lone: AtomicUsize::new(0),
             loads: Semaphore::new(PARALLEL_LOADS),

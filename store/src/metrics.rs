@@ -1,7 +1,11 @@
 //! What the store counts. Plain atomics: whoever exports metrics reads them and gives them upstream's
 //! names.
 
+mod timing;
+
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+pub use timing::{Histogram, LeaseObjects, Operation, ReadWait, Reading, Requests};
 
 /// A number that only grows.
 #[derive(Default, Debug)]
@@ -68,6 +72,8 @@ pub struct StoreMetrics {
     pub progress_requests: Counter,
     /// Compactions done by this process.
     pub compactions: Counter,
+    /// How many objects a lease had been given when the next one was granted.
+    pub lease_objects: LeaseObjects,
 }
 
 /// Of one collection.
@@ -89,13 +95,25 @@ pub struct CollectionMetrics {
     /// Linearizable reads that gave up waiting for the cache and went to etcd, and those that failed.
     pub read_fallbacks: Counter,
     pub read_timeouts: Counter,
-    /// Objects held, and bytes of objects and of recent events.
+    /// Lists answered from the cache, and by etcd.
+    pub cache_lists: Counter,
+    pub etcd_lists: Counter,
+    /// Lists as fresh as etcd that the cache answered.
+    pub consistent_reads: Counter,
+    /// How long reads waited for the cache to be fresh enough, in seconds.
+    pub read_wait: ReadWait,
+    /// What was asked of etcd; in the order of [`Operation::ALL`].
+    pub requests: [Requests; Operation::ALL.len()],
+    /// Objects held, bytes of objects as etcd holds them, and bytes of objects and of recent events in memory.
     pub objects: Gauge,
+    pub stored_bytes: Gauge,
     pub object_bytes: Gauge,
     pub ring_events: Gauge,
     pub ring_bytes: Gauge,
     /// Open watches.
     pub watchers: Gauge,
+    /// Objects that watches began with.
+    pub initial_events: Counter,
     /// Watches ended because they fell behind the recent events, and because the history was reset.
     pub watchers_expired: Counter,
     pub watchers_reset: Counter,
@@ -107,4 +125,12 @@ pub struct CollectionMetrics {
     pub checks_equal: Counter,
     pub checks_different: Counter,
     pub checks_failed: Counter,
+}
+
+impl CollectionMetrics {
+    /// Requests of this kind.
+    #[must_use]
+    pub fn of(&self, operation: Operation) -> &Requests {
+        &self.requests[operation as usize]
+    }
 }

@@ -177,6 +177,13 @@ pub enum ReadError {
     /// A stored object cannot be read: 500.
     #[error(transparent)]
     Undecodable(#[from] Undecodable),
+    /// Objects of a list cannot be read: 500. Whoever runs the cluster has to know which.
+    #[error("{} objects cannot be read{}", objects.len(), if *more { " at least" } else { "" })]
+    Unreadable {
+        objects: Vec<Undecodable>,
+        /// There may be others.
+        more: bool,
+    },
     #[error(transparent)]
     Etcd(#[from] etcd::Error),
     /// The same failure answered several readers.

@@ -31,6 +31,8 @@ pub struct Config {
     pub compaction_interval: Duration,
     /// How often each collection is compared with etcd; zero never.
     pub check_interval: Duration,
+    /// `--lease-reuse-duration-seconds`: how long a lease takes new objects.
+    pub lease_reuse: i64,
 }
 
 impl Config {
@@ -42,6 +44,7 @@ impl Config {
             prefix: "/registry".to_owned(),
             compaction_interval: Duration::from_secs(300),
             check_interval: Duration::from_secs(300),
+            lease_reuse: 60,
         }
     }
 }
@@ -76,7 +79,7 @@ impl Store {
             return Err(OpenError::EmptyPrefix);
         }
         let client = Client::new(&config.etcd)?;
-        let line = Line::start(client, &format!("/{prefix}/"), &*tasks);
+        let line = Line::start(client, &format!("/{prefix}/"), config.lease_reuse, &*tasks);
         if !config.compaction_interval.is_zero() {
             let compactor = compact::run(Arc::clone(&line), config.compaction_interval);
             tasks.spawn("etcd-compactor", compactor.boxed());

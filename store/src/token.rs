@@ -41,6 +41,14 @@ struct Encoded {
 
 const VERSION: &str = "meta.k8s.io/v1";
 
+/// As Go says where a text is none in base64: at its first foreign letter, or at a last one that is too many.
+fn not_base64(text: &str) -> String {
+    let foreign = |byte: u8| !byte.is_ascii_alphanumeric() && !b"-_".contains(&byte);
+    let at = text.bytes().position(foreign);
+    let at = at.unwrap_or(text.len().saturating_sub(1));
+    format!("illegal base64 data at input byte {at}")
+}
+
 impl Token {
     pub(crate) fn encode(&self) -> String {
         let encoded = Encoded {
@@ -56,7 +64,7 @@ impl Token {
     pub(crate) fn decode(text: &str) -> Result<Self, Invalid> {
         let bytes = URL_SAFE_NO_PAD
             .decode(text)
-            .map_err(|e| Invalid::Key(e.to_string()))?;
+            .map_err(|_| Invalid::Key(not_base64(text)))?;
         let Encoded { v, rv, start } =
             serde_json::from_slice(&bytes).map_err(|e| Invalid::Key(e.to_string()))?;
         if v != VERSION {

@@ -8,6 +8,7 @@
 
 mod cursor;
 pub(crate) mod initial;
+mod stored;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,11 +21,11 @@ use crate::cache::Cache;
 use crate::cache::ring::Slot;
 use crate::cache::wake::Term;
 use crate::entry::Entry;
-use crate::line::Reach;
-use crate::read::{At, Filter, PATIENCE, Query, ReadError, Scope};
+use crate::read::{At, Filter, ReadError, Scope};
 
 use cursor::{Cursor, Next};
 use initial::{Held, Initial};
+use stored::{gone, initial_list};
 
 /// Between two bookmarks of a watch; upstream's.
 const BOOKMARK: Duration = Duration::from_secs(60);
@@ -248,6 +249,12 @@ impl Watcher {
         }
     }
 
+    /// Whether objects that were there when it began are still to come, or the bookmark that ends them.
+    #[must_use]
+    pub fn is_beginning(&self) -> bool {
+        self.initial.is_some()
+    }
+
     /// The next event if there is one now. It waits only for etcd, and only in a collection that
     /// keeps no bodies.
     ///
@@ -287,7 +294,10 @@ impl Watcher {
         }
         if let Some(initial) = &self.initial {
             let end = match initial.next()? {
-                initial::Step::Object(entry) => return Ok(Step::Event(Event::Added(entry))),
+                initial::Step::Object(entry) => {
+                    cache.metrics.initial_events.inc();
+                    return Ok(Step::Event(Event::Added(entry)));
+                }
                 initial::Step::End(bookmark) => bookmark,
             };
             self.initial = None;
@@ -381,66 +391,6 @@ fn view(slot: &Arc<Slot>, after: i64, scope: &Scope, filter: Option<&dyn Filter>
         (Some(_), Some(new)) => Some(Step::Event(Event::Modified(Arc::clone(new)))),
         (Some(_), None) => Some(Step::Gone(Arc::clone(slot))),
     }
-}
-
-/// The old object of an event with the event's version, made once for all watchers.
-async fn gone(cache: &Cache, slot: &Slot) -> Result<Arc<Entry>, End> {
-    if let Some(entry) = slot.gone.get() {
-        return Ok(Arc::clone(entry));
-    }
-    let old = slot
-        .old
-        .as_ref()
-        .expect("only an object that was there can be gone");
-    let read;
-    let old = if cache.config.keep_bodies {
-        old
-    } else {
-        // Bodies are not kept: etcd has it at the revision before.
-        read = cache
-            .get_stored(&old.key, slot.revision - 1)
-            .await
-            .ok()
-            .and_then(|(e, _)| e)
-            .ok_or(End::Expired)?;
-        &read
-    };
-    let decoder = cache.decoder();
-    let make = || Arc::new(old.reversioned(slot.revision, decoder.body_at(old, slot.revision)));
-    Ok(Arc::clone(slot.gone.get_or_init(make)))
-}
-
-/// The initial objects where the cache cannot give them: without bodies, or when it cannot tell
-/// whether it is fresh enough.
-async fn initial_list(
-    cache: &Cache,
-    scope: &Scope,
-    filter: Option<&Arc<dyn Filter>>,
-    wanted: i64,
-) -> Result<Option<(Vec<Arc<Entry>>, i64)>, ReadError> {
-    let reached = if wanted > 0 {
-        cache.reach(wanted, Instant::now() + PATIENCE).await?
-    } else {
-        Reach::Reached
-    };
-    let at = match reached {
-        Reach::Reached if cache.config.keep_bodies => return Ok(None),
-        Reach::Reached => At::Exact(cache.revision()?),
-        Reach::Silent => At::NotOlder(wanted),
-        Reach::TimedOut => {
-            return Err(ReadError::TooNew {
-                wanted,
-                current: cache.line.frontier(),
-            });
-        }
-    };
-    let page = cache
-        .list_from_etcd(Query {
-            filter: filter.cloned(),
-            ..Query::new(scope.clone(), at)
-        })
-        .await?;
-    Ok(Some((page.entries.into_iter().collect(), page.revision)))
 }
 
 /// The narrowest value that every event of the watch has.

@@ -8,6 +8,7 @@ use crate::cache::Cache;
 use crate::entry::{Entry, TransformError, Undecodable};
 use crate::etcd::{self, pb};
 use crate::line::{Line, revision};
+use crate::metrics::Operation;
 
 /// What an update does with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,7 +211,11 @@ impl Cache {
         }
     }
 
-    pub(crate) async fn delete_undecodable(&self, key: &str) -> Result<i64, WriteError> {
+    pub(crate) async fn delete_undecodable(
+        &self,
+        key: &str,
+        dry_run: bool,
+    ) -> Result<(), WriteError> {
         loop {
             let (found, _) = self.stored(key, 0).await?;
             let kv = found.ok_or_else(|| WriteError::NotFound(self.etcd_key(key)))?;
@@ -219,8 +224,11 @@ impl Cache {
             {
                 return Err(WriteError::Decodable(self.etcd_key(key)));
             }
-            if let Tried::Done(revision) = self.delete(key, kv.mod_revision).await? {
-                return Ok(revision);
+            if dry_run {
+                return Ok(());
+            }
+            if let Tried::Done(_) = self.delete(key, kv.mod_revision).await? {
+                return Ok(());
             }
         }
     }
@@ -291,7 +299,8 @@ impl Cache {
             revision: at,
             ..Default::default()
         };
-        let response = self.line.client.range(request).await?;
+        let read = self.line.client.range(request);
+        let response = self.metrics.of(Operation::Get).time(read).await?;
         let now = revision(response.header.as_ref())?;
         Ok((response.kvs.into_iter().next(), now))
     }
@@ -310,13 +319,15 @@ impl Cache {
             Some(transformer) => transformer.seal(&full, value.clone()).await?,
             None => value.clone(),
         };
+        let operation = if expected == 0 {
+            Operation::Create
+        } else {
+            Operation::Update
+        };
         let mut retried = false;
         loop {
             let lease = match lease {
-                Lease::Ttl(Some(ttl)) if ttl > 0 => {
-                    let lease = self.line.leases.get(&self.line.client, ttl).await;
-                    self.line.noted(lease)?
-                }
+                Lease::Ttl(Some(ttl)) if ttl > 0 => self.line.lease(ttl).await?,
                 Lease::Ttl(_) => 0,
                 Lease::Id(id) => id,
             };
@@ -325,16 +336,9 @@ impl Cache {
                 value: sealed.clone(),
                 lease,
             };
-            match self
-                .line
-                .transact(
-                    &full,
-                    expected,
-                    pb::request_op::Request::RequestPut(put),
-                    look,
-                )
-                .await
-            {
+            let op = pb::request_op::Request::RequestPut(put);
+            let write = self.line.transact(&full, expected, op, look);
+            match self.metrics.of(operation).time(write).await {
                 // Revoked, or etcd was restored: the next one is good.
                 Err(etcd::Error::LeaseNotFound) if !retried => {
                     self.line.leases.forget(lease).await;
@@ -352,7 +356,8 @@ impl Cache {
             ..Default::default()
         };
         let op = pb::request_op::Request::RequestDeleteRange(delete);
-        Ok(self.line.transact(&full, expected, op, true).await?)
+        let write = self.line.transact(&full, expected, op, true);
+        Ok(self.metrics.of(Operation::Delete).time(write).await?)
     }
 
     /// The object as it was written.
@@ -395,6 +400,15 @@ impl Cache {
 }
 
 impl Line {
+    /// A lease of about this many seconds.
+    async fn lease(&self, ttl: i64) -> Result<i64, etcd::Error> {
+        let given = self.noted(self.leases.get(&self.client, ttl).await)?;
+        if let Some(objects) = given.replaced {
+            self.metrics.lease_objects.0.observe(f64::from(objects));
+        }
+        Ok(given.id)
+    }
+
     /// Does `op` if `key` is at `expected` (0: absent). With `look`, a refusal comes with what the key
     /// holds.
     pub(crate) async fn transact(

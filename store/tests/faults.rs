@@ -312,7 +312,7 @@ async fn an_undecodable_object_stalls_its_kind_alone() {
         );
         let whole = pods.list(Query::new(Scope::All, At::Latest)).await;
         assert!(
-            matches!(whole, Err(ReadError::Undecodable(_))),
+            matches!(whole, Err(ReadError::Unreadable { .. })),
             "never silently left out"
         );
         assert!(pods.ready().is_ok());

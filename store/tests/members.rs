@@ -13,7 +13,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
 use store::etcd;
-use store::testing::{Direct, Etcd, Etcds, Rig, TestTasks, Tls, next, pods, watching};
+use store::testing::{
+    Direct, Etcd, Etcds, Rig, TestTasks, Tls, eventually, next, pods, reached, watching,
+};
 use store::{At, Begin, Config, Query, Scope, Store, Tasks};
 
 fn open(etcd: etcd::Config, tasks: &Arc<TestTasks>) -> Store {
@@ -321,4 +323,42 @@ async fn compactors_take_turns_and_keep_one_interval() {
             Err(store::ReadError::Expired)
         ));
     }
+}
+
+/// etcd ends the streams that demand a leader once three of its election timeouts have passed without one.
+const NOTICED: Duration = Duration::from_secs(6);
+
+#[tokio::test]
+async fn a_member_that_has_lost_its_leader_is_not_watched_in_good_faith() {
+    let members = Etcd::cluster(&Etcds::newest(), 3).await;
+    let tasks = Arc::new(TestTasks::default());
+    let servers = vec![members[0].url()];
+    let store = open(
+        etcd::Config {
+            servers,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+        },
+        &tasks,
+    );
+    let collection = store.resource(pods()).unwrap();
+    collection.wait_ready().await;
+    let before = store.metrics().streams.get();
+    for member in &members[1..] {
+        member.freeze();
+    }
+    tokio::time::sleep(NOTICED).await;
+    assert!(store.health(Duration::from_secs(1)).await.is_err());
+    for member in &members[1..] {
+        member.thaw();
+    }
+    // Its watch, which would have stood and told nothing, was ended: there is another one, which goes on.
+    let again = || store.metrics().streams.get() > before;
+    eventually("there is another watch", again).await;
+    let last = Direct::to(&members[1])
+        .put("/registry/pods/a/p", "||")
+        .await;
+    reached(&collection, last).await;
+    assert_eq!(collection.metrics().loads.get(), 1, "nothing was lost");
 }

@@ -8,8 +8,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use store::testing::{Etcds, Label, Rig, list, reached, versions};
-use store::{At, Query, ReadError, Scope};
+use store::metrics::Operation;
+use store::testing::{Etcds, Label, Rig, list, pods, reached, versions};
+use store::{At, Collection, Query, ReadError, ResourceConfig, Scope};
 
 #[tokio::test]
 async fn a_list_holds_every_write_that_finished_before_it() {
@@ -276,5 +277,90 @@ async fn an_index_gives_what_a_scan_gives() {
         };
         assert!(!expected.is_empty());
         assert_eq!(versions(pods.list(query).await.unwrap()), expected);
+    }
+}
+
+/// What the store has asked of etcd: reads of keys for this collection, and of the revision for everybody.
+fn asked(rig: &Rig, collection: &Collection) -> (u64, u64) {
+    let gets = collection.metrics().of(Operation::Get).took.read();
+    (gets.map_or(0, |r| r.count), rig.store.metrics().asks.get())
+}
+
+#[tokio::test]
+async fn a_lone_get_is_one_request_and_many_at_once_share_a_few() {
+    let rig = Rig::newest().await;
+    let pods = rig.pods().await;
+    let last = rig.direct.put("/registry/pods/a/p", "||").await;
+    reached(&pods, last).await;
+    let (gets, asks) = asked(&rig, &pods);
+    for _ in 0..10 {
+        let read = pods.get("a/p", At::Latest).await.unwrap();
+        assert_eq!(read.unwrap().revision, last);
+        assert!(pods.get("a/none", At::Latest).await.unwrap().is_none());
+    }
+    assert_eq!(asked(&rig, &pods), (gets + 20, asks), "one round trip each");
+    let mut reads: Vec<_> = (0..500)
+        .map(|_| Box::pin(pods.get("a/p", At::Latest)))
+        .collect();
+    for read in &mut reads {
+        // All have come before any is answered.
+        assert!(futures::future::poll_immediate(read).await.is_none());
+    }
+    for read in futures::future::join_all(reads).await {
+        assert_eq!(read.unwrap().unwrap().revision, last);
+    }
+    let (more, shared) = asked(&rig, &pods);
+    let sent = (more - gets - 20) + (shared - asks);
+    assert!(sent < 50, "{sent} requests for 500 reads");
+}
+
+#[tokio::test]
+async fn what_a_cache_holds_is_read_without_asking_and_what_it_lacks_is_looked_up_once() {
+    let rig = Rig::newest().await;
+    let pods = rig.pods().await;
+    let last = rig.direct.put("/registry/pods/a/p", "||").await;
+    reached(&pods, last).await;
+    let before = asked(&rig, &pods);
+    for _ in 0..10 {
+        assert!(pods.cached("a/p").await.unwrap().is_some());
+    }
+    assert_eq!(asked(&rig, &pods), before);
+    assert!(pods.cached("a/none").await.unwrap().is_none());
+    assert_eq!(asked(&rig, &pods), (before.0 + 1, before.1));
+    // Its event has not come, and nobody waits for it.
+    rig.wire.cut().await;
+    let newer = rig.direct.put("/registry/pods/a/newer", "||").await;
+    rig.wire.mend();
+    let found = pods.cached("a/newer").await.unwrap();
+    assert_eq!(found.unwrap().revision, newer);
+}
+
+#[tokio::test]
+async fn sizes_are_those_that_etcd_holds_whether_bodies_are_kept_or_not() {
+    let rig = Rig::newest().await;
+    rig.direct
+        .put("/registry/pods/a/old", &format!("||{}", "x".repeat(998)))
+        .await;
+    for keep_bodies in [true, false] {
+        let collection = rig
+            .resource(ResourceConfig {
+                keep_bodies,
+                ..pods()
+            })
+            .await;
+        assert_eq!(collection.metrics().stored_bytes.get(), 1000);
+        let grown = rig
+            .direct
+            .put("/registry/pods/a/new", &format!("||{}", "x".repeat(498)))
+            .await;
+        reached(&collection, grown).await;
+        assert_eq!(collection.metrics().stored_bytes.get(), 1500);
+        let shrunk = rig.direct.put("/registry/pods/a/new", "||").await;
+        reached(&collection, shrunk).await;
+        assert_eq!(collection.metrics().stored_bytes.get(), 1002);
+        let gone = rig.direct.delete("/registry/pods/a/new").await;
+        reached(&collection, gone).await;
+        assert_eq!(collection.metrics().stored_bytes.get(), 1000);
+        collection.close();
     }
 }

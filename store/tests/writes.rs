@@ -12,8 +12,11 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
 use store::entry::{Opened, TransformError};
-use store::testing::{Etcds, Rig, pods, reached};
-use store::{At, Change, Entry, Outcome, ResourceConfig, Transformer, UpdateError, WriteError};
+use store::testing::{Etcds, Rig, eventually, pods, reached};
+use store::{
+    At, Change, Config, Entry, Outcome, ResourceConfig, Store, Tasks, Transformer, UpdateError,
+    WriteError, etcd,
+};
 
 fn put(value: String) -> Change {
     Change::Put {
@@ -216,6 +219,76 @@ async fn objects_that_end_by_themselves_share_leases() {
     }
 }
 
+#[tokio::test]
+async fn how_long_a_lease_takes_objects_is_configured_and_how_many_it_had_is_counted() {
+    let rig = Rig::newest().await;
+    let config = Config {
+        lease_reuse: 0,
+        ..Config::new(rig.etcd.config())
+    };
+    let tasks = Arc::clone(&rig.tasks) as Arc<dyn Tasks>;
+    let store = Store::open(&config, tasks).unwrap();
+    let (shared, own) = (rig.pods().await, store.resource(pods()).unwrap());
+    own.wait_ready().await;
+    for (collection, name) in [(&shared, "s"), (&own, "o")] {
+        for i in 0..3 {
+            let key = format!("a/{name}{i}");
+            collection
+                .create(&key, "||".into(), Some(3600))
+                .await
+                .unwrap();
+        }
+    }
+    let lease = async |key: &str| {
+        let found = rig.direct.get(&format!("/registry/pods/a/{key}")).await;
+        found.unwrap().0
+    };
+    assert_eq!(lease("s0").await, lease("s2").await);
+    assert_ne!(lease("o0").await, lease("o1").await);
+    assert_eq!(
+        rig.store.metrics().lease_objects.0.read(),
+        None,
+        "the first is in use"
+    );
+    let counted = store.metrics().lease_objects.0.read().unwrap();
+    assert_eq!((counted.count, counted.sum), (2, 2.0));
+}
+
+#[tokio::test]
+async fn what_etcd_does_not_take_is_refused_by_its_name_and_leaves_nothing() {
+    for etcd in Etcds::all() {
+        let rig = Rig::start(&etcd).await;
+        let pods = rig.pods().await;
+        // More than etcd takes, and more than its gRPC takes.
+        let of = |size| Bytes::from(format!("||{}", "x".repeat(size)));
+        let large = of(1_700_000);
+        for value in [large.clone(), of(3 << 20)] {
+            let refused = pods.create("a/p", value, None).await;
+            assert!(
+                matches!(refused, Err(WriteError::Etcd(etcd::Error::TooLarge))),
+                "{refused:?}"
+            );
+        }
+        pods.create("a/p", "||".into(), None).await.unwrap();
+        let grow = |_| {
+            ready(Ok::<_, ()>(Change::Put {
+                value: large.clone(),
+                ttl: None,
+            }))
+        };
+        let refused = pods.update("a/p", grow).await;
+        assert!(
+            matches!(
+                refused,
+                Err(UpdateError::Write(WriteError::Etcd(etcd::Error::TooLarge)))
+            ),
+            "{refused:?}"
+        );
+        let kept = pods.get("a/p", At::Latest).await.unwrap().unwrap();
+        assert!(kept.body.len() < 100);
+    }
+}
+
 /// Marks values with a key's name; the other key's are stale; without a key, nothing opens.
 #[derive(Default)]
 struct Keys {
@@ -341,11 +414,11 @@ async fn only_what_cannot_be_decoded_is_deleted_unread() {
     let pods = rig.pods().await;
     rig.direct.put("/registry/pods/a/bad", "garbage").await;
     assert!(matches!(
-        pods.delete_undecodable("a/good").await,
+        pods.delete_undecodable("a/good", false).await,
         Err(WriteError::Decodable(_))
     ));
     assert!(matches!(
-        pods.delete_undecodable("a/none").await,
+        pods.delete_undecodable("a/none", false).await,
         Err(WriteError::NotFound(_))
     ));
     let refused = pods.delete("a/bad", |_| Ok::<_, ()>(())).await;
@@ -353,14 +426,12 @@ async fn only_what_cannot_be_decoded_is_deleted_unread() {
         refused,
         Err(UpdateError::Write(WriteError::Undecodable(_)))
     ));
-    let revision = pods.delete_undecodable("a/bad").await.unwrap();
-    assert!(
-        pods.get("a/bad", At::NotOlder(revision))
-            .await
-            .unwrap()
-            .is_none()
-    );
-    assert!(pods.stalled().is_none());
+    pods.delete_undecodable("a/bad", true).await.unwrap();
+    assert!(rig.direct.get("/registry/pods/a/bad").await.is_some());
+    pods.delete_undecodable("a/bad", false).await.unwrap();
+    assert!(rig.direct.get("/registry/pods/a/bad").await.is_none());
+    assert!(pods.get("a/bad", At::Latest).await.unwrap().is_none());
+    eventually("it goes on", || pods.stalled().is_none()).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! What the stores count, under upstream's names where upstream has them
 //! (`storage/cacher/metrics`, `storage/etcd3/metrics`), `navarch_` where only we have it.
 
+mod requests;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,12 +13,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use store::metrics::{CollectionMetrics, StoreMetrics};
 use store::{Collection, Store};
 
+use requests::Timings;
+
 use super::Storage;
 use crate::registry::Registry;
 
 type Read<T> = fn(&T) -> u64;
 /// A counter of something, by its name and help.
 type Counts<T> = (&'static str, &'static str, Read<T>);
+/// An amount of something now, by its name and help.
 type Amounts<T> = (&'static str, &'static str, fn(&T) -> i64);
 
 const OF_COLLECTIONS: &[Counts<CollectionMetrics>] = &[
@@ -34,6 +39,21 @@ const OF_COLLECTIONS: &[Counts<CollectionMetrics>] = &[
         "apiserver_watch_cache_events_received_total",
         "Events of a resource that were applied",
         |m| m.events.get(),
+    ),
+    (
+        "apiserver_storage_events_received_total",
+        "Events of a resource that etcd told",
+        |m| m.events.get(),
+    ),
+    (
+        "apiserver_watch_cache_events_dispatched_total",
+        "Events of a resource that watches were told, or could have been",
+        |m| m.events.get(),
+    ),
+    (
+        "apiserver_init_events_total",
+        "Objects that watches began with",
+        |m| m.initial_events.get(),
     ),
     (
         "apiserver_terminated_watchers_total",
@@ -72,24 +92,62 @@ const OF_COLLECTIONS: &[Counts<CollectionMetrics>] = &[
     ),
 ];
 
-const AMOUNTS: &[Amounts<CollectionMetrics>] = &[
-    ("apiserver_resource_objects", "Objects of a resource", |m| {
-        m.objects.get()
-    }),
+const AMOUNTS: &[Amounts<Collection>] = &[
+    (
+        "apiserver_resource_objects",
+        "Objects of a resource; -1 while they are not known",
+        objects,
+    ),
+    (
+        "apiserver_resource_size_estimate_bytes",
+        "Bytes that etcd holds for the objects of a resource; -1 while they are not known",
+        |c| known(c, |m| m.stored_bytes.get()),
+    ),
+    (
+        "apiserver_watch_cache_resource_version",
+        "The revision that a cache has reached, without its digits above the fifteenth",
+        |c| c.revision() % 1_000_000_000_000_000,
+    ),
     (
         "navarch_watch_cache_object_bytes",
         "Bytes of the objects in memory",
-        |m| m.object_bytes.get(),
+        |c| c.metrics().object_bytes.get(),
     ),
     (
         "navarch_watch_cache_ring_bytes",
         "Bytes of past objects that recent events hold",
-        |m| m.ring_bytes.get(),
+        |c| c.metrics().ring_bytes.get(),
     ),
-    ("navarch_watch_cache_watchers", "Open watches", |m| {
-        m.watchers.get()
+    ("navarch_watch_cache_watchers", "Open watches", |c| {
+        c.metrics().watchers.get()
     }),
 ];
+
+/// Linearizable reads: whether they were answered, and whether etcd itself had to.
+const CONSISTENT: &[([&str; 2], Read<CollectionMetrics>)] = &[
+    (["false", "true"], |m| m.consistent_reads.get()),
+    (["true", "true"], |m| m.read_fallbacks.get()),
+    (["false", "false"], |m| m.read_timeouts.get()),
+];
+
+/// Where lists came from, in upstream's words.
+const LISTS: &[(&str, Read<CollectionMetrics>)] = &[
+    ("watchcache", |m| m.cache_lists.get()),
+    ("etcd", |m| m.etcd_lists.get()),
+];
+
+fn objects(collection: &Collection) -> i64 {
+    known(collection, |m| m.objects.get())
+}
+
+/// Upstream's number for what cannot be told.
+fn known(collection: &Collection, amount: fn(&CollectionMetrics) -> i64) -> i64 {
+    if collection.ready().is_ok() {
+        amount(collection.metrics())
+    } else {
+        -1
+    }
+}
 
 const OF_STORES: &[Counts<StoreMetrics>] = &[
     (
@@ -162,8 +220,24 @@ pub fn register(metrics: &Metrics, storage: &Storage, registry: &Registry) {
         .iter()
         .map(|c| ([("cluster", c.name.clone())], c.store.clone()))
         .collect();
-    of_collections(metrics, &collections.into());
+    let collections = collections.into();
+    metrics.register_collector(Timings {
+        collections: Arc::clone(&collections),
+        stores: stores.iter().map(|(_, store)| store.clone()).collect(),
+        sizes: storage.clusters.iter().map(|c| c.size.clone()).collect(),
+    });
+    of_collections(metrics, &collections);
+    of_answers(metrics, &collections);
     of_stores(metrics, &stores.into());
+}
+
+/// Upstream's name of a resource in one word: `deployments.apps`.
+fn qualified([(_, group), (_, resource)]: &Labels<2>) -> String {
+    if group.is_empty() {
+        resource.clone()
+    } else {
+        format!("{resource}.{group}")
+    }
 }
 
 fn of_collections(metrics: &Metrics, collections: &Arc<[(Labels<2>, Arc<Collection>)]>) {
@@ -182,12 +256,22 @@ fn of_collections(metrics: &Metrics, collections: &Arc<[(Labels<2>, Arc<Collecti
         metrics.register(name, help, family.clone());
         metrics.before_scrape(move || {
             for (labels, collection) in of.iter() {
-                family
-                    .get_or_create(labels)
-                    .set(amount(collection.metrics()));
+                family.get_or_create(labels).set(amount(collection));
             }
         });
     }
+    let deprecated = metrics.registered(
+        "apiserver_storage_objects",
+        "Objects of a resource; -1 while they are not known. Deprecated: apiserver_resource_objects",
+        Family::<Labels<1>, Gauge>::default(),
+    );
+    let of = Arc::clone(collections);
+    metrics.before_scrape(move || {
+        for (labels, collection) in of.iter() {
+            let labels = [("resource", qualified(labels))];
+            deprecated.get_or_create(&labels).set(objects(collection));
+        }
+    });
     let (checks, of) = (Family64::<3>::default(), Arc::clone(collections));
     metrics.register(
         "apiserver_storage_consistency_checks_total",
@@ -203,6 +287,37 @@ fn of_collections(metrics: &Metrics, collections: &Arc<[(Labels<2>, Arc<Collecti
                     ("status", (*status).to_owned()),
                 ];
                 set(&checks, &labels, count(collection.metrics()));
+            }
+        }
+    });
+}
+
+/// How reads were answered.
+fn of_answers(metrics: &Metrics, collections: &Arc<[(Labels<2>, Arc<Collection>)]>) {
+    let consistent = metrics.registered(
+        "apiserver_watch_cache_consistent_read_total",
+        "Reads as fresh as etcd, by who answered them",
+        Family64::<4>::default(),
+    );
+    let lists = metrics.registered(
+        "apiserver_storage_list_total",
+        "Lists, by where they came from",
+        Family64::<4>::default(),
+    );
+    let of = Arc::clone(collections);
+    metrics.before_scrape(move || {
+        for ([group, resource], collection) in of.iter() {
+            let labels = |third, fourth| [third, group.clone(), resource.clone(), fourth];
+            for ([fallback, success], count) in CONSISTENT {
+                let fallback = ("fallback", (*fallback).to_owned());
+                let labels = labels(fallback, ("success", (*success).to_owned()));
+                set(&consistent, &labels, count(collection.metrics()));
+            }
+            for (storage, count) in LISTS {
+                let storage = ("storage", (*storage).to_owned());
+                let [index, group, resource, storage] = labels(("index", String::new()), storage);
+                let labels = [group, index, resource, storage];
+                set(&lists, &labels, count(collection.metrics()));
             }
         }
     });

@@ -164,3 +164,76 @@ async fn every_cache_is_compared_with_etcd_again_and_again() {
         .filter(|l| l.starts_with(checks) && l.contains("failure") && !l.ends_with(" 0"));
     assert_eq!(different.collect::<Vec<_>>(), Vec::<&str>::new());
 }
+
+#[tokio::test]
+async fn what_is_stored_and_asked_of_etcd_is_told_under_upstreams_names() {
+    let api = Daemon::start_with(|_| vec!["--lease-reuse-duration-seconds=0".into()]).await;
+    let map = config_map("m", json!({"text": "x".repeat(10_000)}));
+    assert_eq!(api.send("POST", MAPS, &map).await.0, 201);
+    assert_eq!(
+        api.send("DELETE", &format!("{MAPS}/none"), &json!({}))
+            .await
+            .0,
+        404
+    );
+    assert_eq!(api.get(MAPS).await.0, 200);
+    let events = "/api/v1/namespaces/default/events";
+    for name in ["a", "b"] {
+        let event = json!({
+            "metadata": {"name": name}, "reason": "Test", "type": "Normal", "message": "m",
+            "involvedObject": {"kind": "ConfigMap", "namespace": "default", "name": "m"},
+        });
+        let (code, event) = api.send("POST", events, &event).await;
+        assert_eq!(code, 201, "{event}");
+    }
+    let metrics = api.text("/metrics").await;
+    let value = |parts: &[&str]| {
+        let found = line(&metrics, parts).and_then(|line| line.rsplit_once(' '));
+        let (_, value) = found.unwrap_or_else(|| panic!("{parts:?} is missing: {metrics}"));
+        value.parse::<f64>().unwrap()
+    };
+    let maps = ["group=\"\"", "resource=\"configmaps\""];
+    let of_maps = |name| value(&[name, maps[0], maps[1]]);
+    let count = of_maps("apiserver_resource_objects{");
+    assert!(count >= 1.0);
+    assert_eq!(
+        value(&["apiserver_storage_objects{resource=\"configmaps\"}"]),
+        count
+    );
+    let size = of_maps("apiserver_resource_size_estimate_bytes{");
+    assert!((10_000.0..30_000.0).contains(&size), "{size}");
+    // Of events, whose bodies are not held in memory, the size is known as well.
+    let told = metrics
+        .lines()
+        .filter(|l| l.starts_with("apiserver_resource_size_estimate_bytes{"));
+    let mut events = told.filter(|l| l.contains("resource=\"events\""));
+    assert!(events.any(|l| !l.ends_with(" 0")), "{metrics}");
+    assert!(of_maps("apiserver_watch_cache_resource_version{") > 1.0);
+    assert!(value(&["apiserver_storage_size_bytes{storage_cluster_id=\"etcd-0\"}"]) > 1000.0);
+    let created = ["etcd_requests_total{", maps[1], "operation=\"create\""];
+    assert!(value(&created) >= 1.0);
+    let took = [
+        "etcd_request_duration_seconds_bucket{",
+        maps[1],
+        "operation=\"create\"",
+        "le=\"0.025\"",
+    ];
+    line(&metrics, &took).unwrap();
+    assert_eq!(
+        value(&[
+            "etcd_request_errors_total{",
+            maps[1],
+            "operation=\"create\""
+        ]),
+        0.0
+    );
+    // Each event has a lease of its own, as told: all but the last have been replaced.
+    assert!(value(&["etcd_lease_object_counts_count"]) >= 1.0);
+    assert!(value(&["apiserver_watch_cache_read_wait_seconds_count{", maps[1]]) >= 1.0);
+    let lists = [
+        "apiserver_storage_list_total{",
+        maps[1],
+        "storage=\"watchcache\"",
+    ];
+    line(&metrics, &lists).unwrap();
+}

@@ -33,9 +33,10 @@ pub(super) async fn run<S: Service>(
         listener,
         options,
         tls,
+        stalled,
         ..
     } = server;
-    let http = Http::new(&options);
+    let http = Http::new(&options, stalled);
     // A connection is of its listener's phase; its failure is its own.
     let kind = if kind == Task::Server {
         Task::Background

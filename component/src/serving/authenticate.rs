@@ -267,6 +267,14 @@ impl RequestHeader {
         })
     }
 
+    /// Whether somebody says for whom he asks, be he a proxy or not. Costs nothing beside [`Self::user`].
+    #[must_use]
+    pub fn is_said(&self, headers: &HeaderMap) -> bool {
+        self.username_headers
+            .iter()
+            .any(|name| headers.contains_key(name.as_str()))
+    }
+
     /// For whom a proxy asks; none if it is no proxy that asks.
     ///
     /// # Errors

@@ -4,19 +4,21 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::gather::Gather;
+use super::stall::{Carriers, Excuse, Impatient, PATIENCE, Waiting, Watched, carry};
 use super::{Body, Connection, DEFAULT_STREAMS, IDLE_TIMEOUT, Options, Request, Response, Service};
 use crate::supervisor::BoxError;
 
@@ -29,22 +31,30 @@ const HTTP1_HEAD_TIMEOUT: Duration = IDLE_TIMEOUT.saturating_add(Duration::from_
 const MAX_HEADERS: usize = 1000;
 /// What a stream may send unasked, and the largest frame: upstream's figure, above 99 % of bodies.
 const STREAM_WINDOW: u32 = 256 * 1024;
+/// What may wait in one HTTP/2 stream before its answer is asked for more: two of the frames that most clients take.
+const SEND_BUFFER: usize = 32 * 1024;
+/// The largest piece that is handed over at once; of what is larger the rest stays here, where it can be let go.
+pub const PIECE: usize = 128 * 1024;
+/// An answer whose last piece is larger than this ends only when the piece has left, so that it can still be given up.
+const LAST_PIECE: usize = 16 * 1024;
 
 /// The HTTP settings of a listener.
 #[derive(Clone)]
 pub(super) struct Http {
-    builder: Arc<auto::Builder<TokioExecutor>>,
+    builder: Arc<auto::Builder<Carriers>>,
     http2: bool,
+    stalled: Counter,
 }
 
 impl Http {
-    pub(super) fn new(options: &Options) -> Self {
+    /// With the count of what ends because the client takes nothing.
+    pub(super) fn new(options: &Options, stalled: Counter) -> Self {
         let streams = if options.max_streams == 0 {
             DEFAULT_STREAMS
         } else {
             options.max_streams
         };
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+        let mut builder = auto::Builder::new(Carriers::new(stalled.clone()));
         builder
             .http1()
             .timer(TokioTimer::new())
@@ -60,15 +70,17 @@ impl Http {
                 STREAM_WINDOW.saturating_mul(streams).min(i32::MAX as u32),
             )
             .max_frame_size(STREAM_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(MAX_HEADER_BYTES);
         Self {
             builder: Arc::new(builder),
             http2: options.http2,
+            stalled,
         }
     }
 }
 
-/// Serves a connection until it ends, is idle for too long, or has to stop. `http2` is what the
+/// Serves a connection until it ends, is idle for too long, takes nothing for too long, or has to stop. `http2` is what the
 /// handshake agreed on; without one the first bytes tell.
 pub(super) async fn drive<I, S>(
     io: I,
@@ -83,52 +95,91 @@ where
     S: Service,
 {
     let close = connection.close.clone();
-    let activity = Arc::new(Activity::default());
-    let service =
-        hyper::service::service_fn(answer(service, Arc::new(connection), Arc::clone(&activity)));
+    let (activity, socket) = (Arc::new(Activity::default()), Arc::new(Waiting::default()));
+    let answering = Answering {
+        connection: Arc::new(connection),
+        activity: Arc::clone(&activity),
+        socket: Arc::clone(&socket),
+    };
+    let service = hyper::service::service_fn(answer(service, answering));
     let builder = match http2 {
         Some(true) => (*http.builder).clone().http2_only(),
         Some(false) => (*http.builder).clone().http1_only(),
         None if http.http2 => (*http.builder).clone(),
         None => (*http.builder).clone().http1_only(),
     };
+    let io = Watched::new(io, Arc::clone(&socket));
     let io = TokioIo::new(Gather::new(io, http2 == Some(true)));
     let mut served = pin!(builder.serve_connection_with_upgrades(io, service));
-    let mut ending = false;
-    loop {
-        let idle = activity.idle_in(IDLE_TIMEOUT);
-        tokio::select! {
-            ended = served.as_mut() => return ended.map_err(io::Error::other),
-            () = stop.cancelled(), if !ending => {}
-            () = close.cancelled(), if !ending => {}
-            () = tokio::time::sleep(idle), if !ending => {
-                if !activity.is_idle(IDLE_TIMEOUT) {
-                    continue;
+    let mut ending: Option<Instant> = None;
+    let work = async {
+        loop {
+            let quiet = activity.quiet();
+            let left = match ending {
+                None => IDLE_TIMEOUT.saturating_sub(quiet),
+                Some(since) => PATIENCE.saturating_sub(quiet.min(since.elapsed())),
+            };
+            tokio::select! {
+                ended = served.as_mut() => return ended.map_err(io::Error::other),
+                () = stop.cancelled(), if ending.is_none() => {}
+                () = close.cancelled(), if ending.is_none() => {}
+                () = tokio::time::sleep(left) => match ending {
+                    None if !activity.is_idle(IDLE_TIMEOUT) => continue,
+                    None => {}
+                    // The client was told, has had all its answers, and does not go.
+                    Some(since) if since.elapsed() >= PATIENCE && activity.is_idle(PATIENCE) => {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    Some(_) => continue,
                 }
             }
+            ending = Some(Instant::now());
+            served.as_mut().graceful_shutdown();
         }
-        ending = true;
-        served.as_mut().graceful_shutdown();
+    };
+    match carry(work, Arc::default(), Some(socket)).await {
+        Ok(ended) => ended,
+        Err(stalled) => {
+            http.stalled.inc();
+            Err(io::Error::new(io::ErrorKind::TimedOut, stalled))
+        }
     }
+}
+
+/// What the answers of a connection share.
+struct Answering {
+    connection: Arc<Connection>,
+    activity: Arc<Activity>,
+    /// Since when the connection's socket takes nothing.
+    socket: Arc<Waiting>,
 }
 
 /// Hands a request on with its connection, and keeps the count of answers under way.
 fn answer<S: Service>(
     service: S,
-    connection: Arc<Connection>,
-    activity: Arc<Activity>,
+    answering: Answering,
 ) -> impl Fn(Request) -> Pin<Box<dyn Future<Output = Result<Response, std::convert::Infallible>> + Send>>
 {
     move |mut request| {
-        request.extensions_mut().insert(Arc::clone(&connection));
-        let under_way = activity.begin();
-        let mut service = service.clone();
+        request
+            .extensions_mut()
+            .insert(Arc::clone(&answering.connection));
+        let under_way = answering.activity.begin();
+        let (mut service, socket) = (service.clone(), Arc::clone(&answering.socket));
         Box::pin(async move {
             std::future::poll_fn(|cx| service.poll_ready(cx)).await?;
-            let response = service.call(request).await?;
+            let mut response = service.call(request).await?;
+            let marks = response.extensions_mut();
+            let until = marks.remove::<Until>();
+            let impatient = marks.remove::<Impatient>().is_some();
             Ok(response.map(|body| {
                 Tracked {
                     body,
+                    rest: Bytes::new(),
+                    last: 0,
+                    waiting: Waiting::carried().filter(|_| impatient),
+                    until,
+                    _excuse: (!impatient).then(|| socket.excuse()),
                     _under_way: under_way,
                 }
                 .boxed_unsync()
@@ -174,11 +225,6 @@ impl Activity {
     fn is_idle(&self, limit: Duration) -> bool {
         self.quiet() >= limit
     }
-
-    /// The earliest time from now at which it can be idle.
-    fn idle_in(&self, limit: Duration) -> Duration {
-        limit.saturating_sub(self.quiet())
-    }
 }
 
 /// An answer under way, until its body was sent or dropped.
@@ -192,10 +238,55 @@ impl Drop for UnderWay {
     }
 }
 
-/// A body that is under way as long as it lives.
+/// Among the extensions of an answer: when it is broken off, wherever it stands.
+#[derive(Clone)]
+pub struct Until {
+    pub at: Instant,
+    /// Called then.
+    pub cut: Arc<dyn Fn() + Send + Sync>,
+}
+
+#[derive(thiserror::Error, Debug)]
+#[error("the answer was not taken within its time")]
+struct TooSlow;
+
+/// A body that is under way as long as it lives, and goes out in pieces.
 struct Tracked {
     body: Body,
+    /// Of a piece that was too large.
+    rest: Bytes,
+    /// How long the last piece was.
+    last: usize,
+    /// Since when the last piece waits for the client.
+    waiting: Option<Arc<Waiting>>,
+    until: Option<Until>,
+    /// One that waits for its client keeps the connection.
+    _excuse: Option<Excuse>,
     _under_way: UnderWay,
+}
+
+impl Tracked {
+    /// Hands a piece over, and keeps what is too much of it.
+    fn hand_over(&mut self, mut piece: Bytes) -> Frame<Bytes> {
+        self.rest = if piece.len() > PIECE {
+            piece.split_off(PIECE)
+        } else {
+            Bytes::new()
+        };
+        self.last = piece.len();
+        if let Some(waiting) = &self.waiting {
+            waiting.begin();
+        }
+        Frame::data(piece)
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        if let Some(waiting) = &self.waiting {
+            waiting.end();
+        }
+    }
 }
 
 impl hyper::body::Body for Tracked {
@@ -206,14 +297,41 @@ impl hyper::body::Body for Tracked {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        if let Some(waiting) = &self.waiting {
+            waiting.end();
+        }
+        let over = self.until.take_if(|until| Instant::now() >= until.at);
+        if let Some(over) = over.filter(|_| !self.rest.is_empty() || !self.body.is_end_stream()) {
+            (over.cut)();
+            self.rest = Bytes::new();
+            self.body = super::full(Bytes::new());
+            return Poll::Ready(Some(Err(TooSlow.into())));
+        }
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            return Poll::Ready(Some(Ok(self.hand_over(rest))));
+        }
+        self.last = 0;
+        let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        Poll::Ready(polled.map(|frame| {
+            frame.map(|frame| match frame.into_data() {
+                Ok(piece) => self.hand_over(piece),
+                Err(trailers) => trailers,
+            })
+        }))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.last <= LAST_PIECE && self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut with_rest = SizeHint::new();
+        with_rest.set_lower(hint.lower() + rest);
+        if let Some(upper) = hint.upper() {
+            with_rest.set_upper(upper + rest);
+        }
+        with_rest
     }
 }

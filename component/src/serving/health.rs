@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::StatusCode;
 use parking_lot::RwLock;
 
-use super::{Response, text};
+use super::{NO_SNIFF, Response, text};
 use crate::supervisor::Supervisor;
 
 /// The checks of a daemon; cheap to clone.
@@ -21,8 +21,8 @@ pub struct Health {
 
 struct Check {
     name: String,
-    /// Whether it is part of `/livez` and `/healthz`; all checks are part of `/readyz`.
-    live: bool,
+    /// The paths that it is part of, beside `/readyz`.
+    of: &'static [&'static str],
     run: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
@@ -59,11 +59,16 @@ impl Health {
 
     /// A check of `/livez`, `/healthz` and `/readyz`: without it the process should be restarted.
     pub fn live(&self, name: &str, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
-        self.checks.write().push(Check {
-            name: name.to_owned(),
-            live: true,
-            run: Arc::new(check),
-        });
+        self.add(name, &["livez", "healthz"], check);
+    }
+
+    /// A check of `/healthz` and `/readyz`: a new process would find it no better.
+    pub fn healthy(
+        &self,
+        name: &str,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) {
+        self.add(name, &["healthz"], check);
     }
 
     /// A check of `/readyz` only.
@@ -72,9 +77,18 @@ impl Health {
         name: &str,
         check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) {
+        self.add(name, &[], check);
+    }
+
+    fn add(
+        &self,
+        name: &str,
+        of: &'static [&'static str],
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) {
         self.checks.write().push(Check {
             name: name.to_owned(),
-            live: false,
+            of,
             run: Arc::new(check),
         });
     }
@@ -100,14 +114,14 @@ impl Health {
             Some((endpoint, one)) => (endpoint, Some(one)),
             None => (path.strip_prefix('/')?, None),
         };
-        let only_live = match endpoint {
-            "healthz" | "livez" => true,
-            "readyz" => false,
-            _ => return None,
-        };
+        if !["healthz", "livez", "readyz"].contains(&endpoint) {
+            return None;
+        }
         let checks: Vec<_> = {
             let all = self.checks.read();
-            let wanted = all.iter().filter(|c| c.live || !only_live);
+            let wanted = all
+                .iter()
+                .filter(|c| endpoint == "readyz" || c.of.contains(&endpoint));
             wanted
                 .map(|c| (c.name.clone(), Arc::clone(&c.run)))
                 .collect()
@@ -177,10 +191,14 @@ fn answer_all(endpoint: &str, checks: &Checks, query: &str) -> Response {
             format!("{said}{endpoint} check failed\n"),
         );
     }
-    if values("verbose").is_empty() {
-        return text(StatusCode::OK, "ok");
-    }
-    text(StatusCode::OK, format!("{said}{endpoint} check passed\n"))
+    let mut response = if values("verbose").is_empty() {
+        text(StatusCode::OK, "ok")
+    } else {
+        text(StatusCode::OK, format!("{said}{endpoint} check passed\n"))
+    };
+    let headers = response.headers_mut();
+    headers.insert("x-content-type-options", NO_SNIFF);
+    response
 }
 
 #[cfg(test)]
@@ -216,6 +234,20 @@ mod tests {
             ask(&health, "/healthz", "verbose").await,
             (200, "[+]ping ok\nhealthz check passed\n".into())
         );
+    }
+
+    #[tokio::test]
+    async fn what_a_new_process_would_not_mend_does_not_end_this_one() {
+        let health = Health::new(&Supervisor::current());
+        health.healthy("plugin", || Err("away".to_owned()));
+        assert_eq!(ask(&health, "/livez", "").await.0, 200);
+        assert_eq!(ask(&health, "/healthz", "").await.0, 500);
+        assert_eq!(ask(&health, "/readyz", "").await.0, 500);
+        assert_eq!(
+            ask(&health, "/healthz/plugin", "").await,
+            (500, "internal server error: away\n".into())
+        );
+        assert!(health.answer("/livez/plugin", "").is_none());
     }
 
     #[tokio::test]

@@ -285,7 +285,7 @@ async fn pieces_are_messages_of_a_websocket_until_somebody_says_goodbye() {
         (Form::Base64, 0x81, ["", "bG9n", "Cg=="]),
     ] {
         let (mut ours, theirs) = pair();
-        let driver = websocket::one_way(theirs, form, pieces());
+        let driver = websocket::one_way(theirs, form, pieces(), None);
         let client = async move {
             // What a client says is dropped.
             ours.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x'])
@@ -308,7 +308,7 @@ async fn pieces_are_messages_of_a_websocket_until_somebody_says_goodbye() {
     // The client goes first, from a log that has no end.
     let (mut ours, theirs) = pair();
     let endless = futures::StreamExt::chain(pieces(), futures::stream::pending());
-    let driver = websocket::one_way(theirs, Form::Binary, endless);
+    let driver = websocket::one_way(theirs, Form::Binary, endless, None);
     let client = async move {
         ours.write_all(&[0x88, 0x80, 0, 0, 0, 0]).await.unwrap();
         let mut all = Vec::new();
@@ -317,6 +317,15 @@ async fn pieces_are_messages_of_a_websocket_until_somebody_says_goodbye() {
     };
     let (ended, ()) = tokio::join!(driver, client);
     ended.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn pieces_that_nobody_takes_end_a_websocket() {
+    let (ours, theirs) = tokio::io::duplex(10_000);
+    let endless = futures::stream::repeat(bytes::Bytes::from_static(&[7; 1000]));
+    let ended = websocket::one_way(theirs, websocket::Form::Binary, endless, Some(LINGER)).await;
+    assert!(matches!(ended, Err(Error::Idle(_))), "{ended:?}");
+    drop(ours);
 }
 
 #[tokio::test]

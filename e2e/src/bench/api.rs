@@ -195,6 +195,12 @@ impl Run<'_> {
             .await?;
         self.scenario("list x16 JSON", CALLERS, lists * 2, list)
             .await?;
+        self.scenario("list x1 JSON, gzip", 1, lists, |n| list(n).gzip())
+            .await?;
+        self.scenario("list x1 protobuf, gzip", 1, lists, |n| {
+            list(n).accept(PROTOBUF).gzip()
+        })
+        .await?;
         self.scenario("list 1 % by label x1", 1, lists, |_| {
             let path = objects::collection("configmaps");
             Call::get(format!("{path}?labelSelector=hundredth%3D7"))

@@ -57,6 +57,8 @@ pub(crate) struct Call {
     pub path: String,
     pub content: &'static str,
     pub accept: &'static str,
+    /// Whether the answer may come compressed, as client-go's may.
+    pub gzip: bool,
     pub body: Bytes,
 }
 
@@ -71,6 +73,7 @@ impl Call {
             path: path.into(),
             content: JSON,
             accept: JSON,
+            gzip: false,
             body: body.into(),
         }
     }
@@ -81,6 +84,10 @@ impl Call {
 
     pub(crate) fn accept(self, accept: &'static str) -> Self {
         Self { accept, ..self }
+    }
+
+    pub(crate) fn gzip(self) -> Self {
+        Self { gzip: true, ..self }
     }
 }
 
@@ -144,6 +151,9 @@ impl Connection {
             .uri(format!("https://{}{}", self.authority, call.path))
             .header("accept", call.accept)
             .header("user-agent", "navarch-bench");
+        if call.gzip {
+            request = request.header("accept-encoding", "gzip");
+        }
         if !call.body.is_empty() {
             request = request.header("content-type", call.content);
         }

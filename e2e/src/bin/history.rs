@@ -1,25 +1,19 @@
 //! `navarch-history`: clients, faults and a checker around local clusters. `hack/history` wraps it.
 
-use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use e2e::cluster::{Daemon, Upstream};
+use e2e::history::ledger::{CLEAN, Kind, Ledger, Line};
 use e2e::history::plan::{self, Shape};
 use e2e::history::proxy::{self, Lie};
 use e2e::history::run::{self, Options, Report};
 use e2e::init;
 use e2e::progress::Progress;
 use e2e::workshop::{self, Workshop};
-
-/// Below the clone: a line per run.
-const RUNS: &str = "e2e/history/runs.tsv";
-const HEAD: &str =
-    "when\tseed\tseconds\tetcd\tapiservers\tfaults\toperations\tchanges\tunobserved\tverdict\n";
 
 fn main() -> ExitCode {
     let args = command().get_matches();
@@ -37,14 +31,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn command() -> Command {
+fn command() -> clap::Command {
     let number = |name: &'static str, value: &'static str| {
         Arg::new(name)
             .long(name)
             .value_parser(value_parser!(u64).range(1..))
             .default_value(value)
     };
-    Command::new("navarch-history")
+    clap::Command::new("navarch-history")
         .about("Records what clients of API servers are told while faults are injected, and checks it")
         .arg(number("runs", "1").help("How many, each with the next seed"))
         .arg(number("minutes", "3").help("How long load and faults of a run last"))
@@ -109,28 +103,6 @@ fn check(dir: &Path) -> anyhow::Result<bool> {
     Ok(report.is_clean())
 }
 
-/// What all runs share, as it is written into their lines.
-struct Kind {
-    seconds: u64,
-    shape: Shape,
-    servers: String,
-    faults: String,
-}
-
-impl Kind {
-    /// What tells this run's line from those of others, the time apart.
-    fn key(&self, seed: u64) -> String {
-        let Self {
-            seconds,
-            shape,
-            servers,
-            faults,
-        } = self;
-        let members = shape.etcd_members;
-        format!("{seed}\t{seconds}\t{members}\t{servers}\t{faults}")
-    }
-}
-
 /// Which API servers are upstream's.
 fn upstream(servers: &str) -> anyhow::Result<(usize, Upstream)> {
     let words: Vec<&str> = servers.split(',').collect();
@@ -173,22 +145,17 @@ fn runs(args: &ArgMatches) -> anyhow::Result<bool> {
         seconds,
         shape,
         servers,
-        faults: names(&faults),
+        faults: faults.clone(),
     };
     let workshop = Workshop::new(text("profile"));
     build(&workshop, &upstream)?;
     let dir: &PathBuf = args.get_one("dir").expect("it has a default");
     let dir = std::path::absolute(dir)?;
     let launcher = std::env::current_exe()?.with_file_name("navarch-cluster");
-    let known = fs::read_to_string(workshop.root().join(RUNS)).unwrap_or_default();
+    let (ledger, commit) = (Ledger::of(workshop.root()), commit(workshop.root()));
     let mut clean = true;
     for seed in number("seed")..number("seed") + number("runs") {
-        let wanted = format!("{}\t", kind.key(seed));
-        let is_it = |line: &str| {
-            line.split_once('\t')
-                .is_some_and(|(_, rest)| rest.starts_with(&wanted))
-        };
-        if args.get_flag("resume") && known.lines().any(is_it) {
+        if args.get_flag("resume") && ledger.knows(&kind, seed) {
             continue;
         }
         let options = Options {
@@ -214,23 +181,13 @@ fn runs(args: &ArgMatches) -> anyhow::Result<bool> {
             options.dir.display()
         );
         if lies.is_empty() {
-            record(workshop.root(), &kind, seed, &report)?;
+            ledger
+                .add(&kind, &line(seed, &report, &commit)?)
+                .context("the run cannot be written down")?;
         }
         clean &= report.is_clean();
     }
     Ok(clean)
-}
-
-fn names(faults: &[plan::Kind]) -> String {
-    if plan::parse_kinds("all").is_ok_and(|all| all == faults) {
-        return "all".to_owned();
-    }
-    let names: Vec<String> = faults.iter().map(plan::Kind::to_string).collect();
-    if names.is_empty() {
-        "none".to_owned()
-    } else {
-        names.join(",")
-    }
 }
 
 fn build(workshop: &Workshop, upstream: &Upstream) -> anyhow::Result<()> {
@@ -255,7 +212,7 @@ fn verdict(report: &Report) -> String {
         words.push("did not come back".to_owned());
     }
     if words.is_empty() {
-        words.push("clean".to_owned());
+        words.push(CLEAN.to_owned());
     }
     if !report.failed.is_empty() {
         words.push(format!("{} faults failed", report.failed.len()));
@@ -263,20 +220,38 @@ fn verdict(report: &Report) -> String {
     words.join(", ")
 }
 
-fn record(root: &Path, kind: &Kind, seed: u64, report: &Report) -> anyhow::Result<()> {
-    let path = root.join(RUNS);
-    let mut text = fs::read_to_string(&path).unwrap_or_else(|_| HEAD.to_owned());
-    let when = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    text.push_str(&format!(
-        "{when}\t{}\t{}\t{}\t{}\t{}\n",
-        kind.key(seed),
-        report.history.operations.len(),
-        report.history.truth.changes.len(),
-        report.verdict.unobserved,
-        verdict(report)
-    ));
-    let beside = path.with_extension("part");
-    let mut file = fs::File::create(&beside).with_context(|| beside.display().to_string())?;
-    file.write_all(text.as_bytes())?;
-    fs::rename(&beside, &path).with_context(|| path.display().to_string())
+fn line(seed: u64, report: &Report, commit: &str) -> anyhow::Result<Line> {
+    Ok(Line {
+        when: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+        seed,
+        operations: report.history.operations.len(),
+        changes: report.history.truth.changes.len(),
+        unobserved: report.verdict.unobserved,
+        verdict: verdict(report),
+        commit: commit.to_owned(),
+    })
+}
+
+/// What the programs were made from, as far as the clone can tell: its commit, and whether it differs from that.
+fn commit(root: &Path) -> String {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(root).args(args).output();
+        let text = output.ok().filter(|o| o.status.success())?.stdout;
+        Some(String::from_utf8_lossy(&text).trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else {
+        return "unknown".to_owned();
+    };
+    let changed = git(&[
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        ":!e2e/history",
+    ]);
+    if changed.is_none_or(|files| files.is_empty()) {
+        commit
+    } else {
+        format!("{commit}+")
+    }
 }

@@ -160,7 +160,7 @@ impl Cache {
     async fn fetch(&self, known: &Entries) -> Result<(i64, Vec<Arc<Entry>>), LoadError> {
         let at = self.line.ask().await.map_err(LoadError::Shared)?;
         let (mut entries, mut strange) = (Vec::new(), Strange::default());
-        let mut pages = Pages::new(self.etcd_key(""), at);
+        let mut pages = Pages::new(self.etcd_key(""), at).timed(&self.metrics);
         while let Some(page) = pages.next(&self.line).await? {
             self.take(page.kvs, known, &mut entries, &mut strange)
                 .await?;
@@ -231,6 +231,7 @@ impl Cache {
 impl State {
     fn rebuild(&mut self, fields: &[Box<str>]) {
         self.object_bytes = self.objects.iter().map(|e| e.weight()).sum();
+        self.stored_bytes = self.objects.iter().map(|e| e.stored as usize).sum();
         for (index, field) in self.indexes.iter_mut().zip(fields) {
             index.clear();
             for entry in &self.objects {

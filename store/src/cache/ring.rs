@@ -231,6 +231,25 @@ mod tests {
         assert_eq!(ring.resume(5), Err(6), "one event of revision 6 is gone");
     }
 
+    #[test]
+    fn what_is_fresh_stays_and_of_what_is_old_a_spare_remains() {
+        let start = Instant::now();
+        let mut ring = Ring::new(usize::MAX);
+        ring.reset(0);
+        for r in 1..=1000 {
+            let at = start + if r <= 500 { Duration::ZERO } else { FRESH / 2 };
+            ring.push(r, Some(entry("k", r)), None, Box::default(), at);
+        }
+        let mut left = |after| {
+            ring.trim(start + after, &mut Vec::new());
+            ring.len()
+        };
+        assert_eq!(left(FRESH), 1000, "bookmarks come every minute");
+        let a_moment = Duration::from_millis(1);
+        assert_eq!(left(FRESH + a_moment), 500);
+        assert_eq!(left(FRESH * 10), SPARE_EVENTS);
+    }
+
     proptest! {
         #[test]
         fn undoing_gives_the_state_at_each_past_revision(ops in prop::collection::vec(("[a-d]", any::<bool>()), 1..40)) {

@@ -26,7 +26,9 @@ pub(crate) struct State {
     pub(crate) draining: bool,
     /// The collection is to be listed again: it was found to differ, or its decoder is another one.
     pub(crate) relist: bool,
+    /// Of the objects: in memory, and as etcd holds them.
     pub(super) object_bytes: usize,
+    pub(super) stored_bytes: usize,
 }
 
 /// Whether reads and watches are answered.
@@ -65,6 +67,7 @@ impl State {
             draining: false,
             relist: false,
             object_bytes: 0,
+            stored_bytes: 0,
         }
     }
 
@@ -100,7 +103,7 @@ impl State {
         self.objects = Entries::new();
         self.indexes.iter_mut().for_each(HashMap::clear);
         self.ring.reset(i64::MAX);
-        self.object_bytes = 0;
+        (self.object_bytes, self.stored_bytes) = (0, 0);
     }
 
     /// Applies one event.
@@ -127,12 +130,14 @@ impl State {
         let old = match &kept {
             Some(kept) => {
                 self.object_bytes += kept.weight();
+                self.stored_bytes += kept.stored as usize;
                 self.objects.insert(Arc::clone(kept))
             }
             None => self.objects.remove(&key),
         };
         if let Some(old) = &old {
             self.object_bytes -= old.weight();
+            self.stored_bytes -= old.stored as usize;
         }
         if old.is_none() && entry.is_none() {
             return; // deleted before we knew it

@@ -30,7 +30,7 @@ fn still() -> (Arc<Line>, Arc<Cache>) {
         key_file: None,
     };
     let client = Client::new(&config).unwrap();
-    let line = Line::start(client, "/registry/", &Still);
+    let line = Line::start(client, "/registry/", 60, &Still);
     let cache = Arc::new(Cache::new(pods(), Arc::clone(&line)));
     line.route("pods", Arc::clone(&cache) as Arc<dyn Sink>)
         .unwrap();

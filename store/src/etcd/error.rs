@@ -64,6 +64,8 @@ impl From<Status> for Error {
             Code::ResourceExhausted if text.contains("database space exceeded") => Self::NoSpace,
             Code::ResourceExhausted if text.contains("too many requests") => Self::TooManyRequests,
             Code::InvalidArgument if text.contains("request is too large") => Self::TooLarge,
+            // Half a megabyte more, and gRPC does not even take it in.
+            Code::ResourceExhausted if text.contains("message larger than max") => Self::TooLarge,
             Code::NotFound if text.contains("lease not found") => Self::LeaseNotFound,
             Code::PermissionDenied => Self::PermissionDenied,
             Code::Unimplemented => Self::Unimplemented,

@@ -8,16 +8,22 @@ use tokio::time::Instant;
 
 use super::{Client, Error};
 
-/// A lease is handed out for at most this long after it was granted, or a twentieth of the time to
-/// live where that is shorter.
-const REUSE: Duration = Duration::from_secs(60);
 /// One lease takes at most this many objects, since all end in one revision.
 const MAX_OBJECTS: u32 = 1000;
 
 /// Hands out leases.
-#[derive(Default)]
 pub(crate) struct Leases {
+    /// A lease is handed out for at most so many seconds after it was granted, or a twentieth of the time to live where that
+    /// is shorter.
+    reuse: i64,
     last: Mutex<Option<Granted>>,
+}
+
+/// A lease for one object.
+pub(crate) struct Given {
+    pub(crate) id: i64,
+    /// It is a new one, and the one before had so many objects.
+    pub(crate) replaced: Option<u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -28,24 +34,39 @@ struct Granted {
 }
 
 impl Leases {
+    /// Leases that are handed out for so many seconds.
+    pub(crate) fn new(reuse: i64) -> Self {
+        Self {
+            reuse,
+            last: Mutex::default(),
+        }
+    }
+
     /// A lease that lives at least `ttl` seconds and not much longer.
-    pub(crate) async fn get(&self, client: &Client, ttl: i64) -> Result<i64, Error> {
+    pub(crate) async fn get(&self, client: &Client, ttl: i64) -> Result<Given, Error> {
         let mut last = self.last.lock().await;
         let now = Instant::now();
+        let spare = spare(ttl, self.reuse);
         if let Some(lease) = last.as_mut()
-            && lease.serves(ttl, now)
+            && lease.serves(ttl, spare, now)
         {
             lease.objects += 1;
-            return Ok(lease.id);
+            return Ok(Given {
+                id: lease.id,
+                replaced: None,
+            });
         }
-        let granted = ttl + reuse(ttl);
+        let granted = ttl + spare;
         let id = client.grant(granted).await?;
-        *last = Some(Granted {
+        let before = last.replace(Granted {
             id,
             ends: now + seconds(granted),
             objects: 1,
         });
-        Ok(id)
+        Ok(Given {
+            id,
+            replaced: before.map(|lease| lease.objects),
+        })
     }
 
     /// Forgets a lease that etcd does not know any more.
@@ -58,15 +79,16 @@ impl Leases {
 }
 
 impl Granted {
-    fn serves(&self, ttl: i64, now: Instant) -> bool {
+    fn serves(&self, ttl: i64, spare: i64, now: Instant) -> bool {
         let long_enough = now + seconds(ttl) < self.ends;
-        let not_too_long = now + seconds(ttl + reuse(ttl)) > self.ends;
+        let not_too_long = now + seconds(ttl + spare) > self.ends;
         long_enough && not_too_long && self.objects < MAX_OBJECTS
     }
 }
 
-fn reuse(ttl: i64) -> i64 {
-    (ttl / 20).min(REUSE.as_secs() as i64)
+/// The seconds that a lease lives longer than its first object needs.
+fn spare(ttl: i64, reuse: i64) -> i64 {
+    (ttl / 20).min(reuse).max(0)
 }
 
 fn seconds(n: i64) -> Duration {
@@ -82,20 +104,23 @@ mod tests {
         let now = Instant::now();
         let lease = |objects| Granted {
             id: 1,
-            ends: now + seconds(3600 + reuse(3600)),
+            ends: now + seconds(3600 + spare(3600, 60)),
             objects,
         };
         let after = |s| now + seconds(s);
-        assert!(lease(1).serves(3600, after(1)));
-        assert!(lease(1).serves(3600, after(59)));
-        assert!(
-            !lease(1).serves(3600, after(60)),
-            "an object would end early"
-        );
-        assert!(
-            !lease(1).serves(60, after(1)),
-            "a short-lived object would stay"
-        );
-        assert!(!lease(MAX_OBJECTS).serves(3600, after(1)), "full");
+        let serves = |objects, ttl, now| lease(objects).serves(ttl, spare(ttl, 60), now);
+        assert!(serves(1, 3600, after(1)));
+        assert!(serves(1, 3600, after(59)));
+        assert!(!serves(1, 3600, after(60)), "an object would end early");
+        assert!(!serves(1, 60, after(1)), "a short-lived object would stay");
+        assert!(!serves(MAX_OBJECTS, 3600, after(1)), "full");
+    }
+
+    #[test]
+    fn a_lease_lives_longer_by_what_is_configured_and_never_by_more_than_a_twentieth() {
+        assert_eq!(spare(3600, 60), 60);
+        assert_eq!(spare(3600, 600), 180);
+        assert_eq!(spare(100, 60), 5);
+        assert_eq!((spare(3600, 0), spare(3600, -7)), (0, 0));
     }
 }

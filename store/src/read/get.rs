@@ -11,6 +11,7 @@ use crate::cache::Cache;
 use crate::entry::Entry;
 use crate::etcd::pb;
 use crate::line::{Reach, revision};
+use crate::metrics::Operation;
 
 /// How long a read that etcd can answer as well waits for the cache.
 const SHORT: std::time::Duration = std::time::Duration::from_millis(50);
@@ -24,7 +25,8 @@ impl<'a> Lone<'a> {
         count
             .compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
-            .then_some(Self(count))
+            // Not made otherwise: its end would be that of whoever is on his way.
+            .then(|| Self(count))
     }
 }
 
@@ -104,7 +106,8 @@ impl Cache {
             keys_only: true,
             ..Default::default()
         };
-        let response = self.line.client.range(request).await?;
+        let read = self.line.client.range(request);
+        let response = self.metrics.of(Operation::Get).time(read).await?;
         let now = revision(response.header.as_ref())?;
         Ok((response.kvs.first().map_or(0, |kv| kv.mod_revision), now))
     }

@@ -15,6 +15,8 @@ use crate::token::Token;
 
 /// Events that may be undone for a list of the past; more, and etcd is faster.
 const MAX_UNDO: usize = 10_000;
+/// Objects that cannot be read and are named, of one list; upstream's (`maxCorruptObjErrsToAggregate`).
+const MAX_BROKEN: usize = 100;
 /// How often a list of the newest state begins anew because etcd compacted it while it was read; the
 /// next compaction is minutes away.
 const RESTARTS: usize = 3;
@@ -98,6 +100,10 @@ impl Cache {
                 Ok(()) => match self.list_cached(&plan).await? {
                     Some(page) => {
                         self.metrics.cache_reads.inc();
+                        self.metrics.cache_lists.inc();
+                        if plan.at == At::Latest {
+                            self.metrics.consistent_reads.inc();
+                        }
                         return Ok(page);
                     }
                     None => self.metrics.read_fallbacks.inc(),
@@ -108,12 +114,14 @@ impl Cache {
             }
         }
         self.metrics.etcd_reads.inc();
+        self.metrics.etcd_lists.inc();
         self.list_stored(&plan).await
     }
 
     /// From etcd, whatever the cache could tell.
     pub(crate) async fn list_from_etcd(&self, query: Query) -> Result<Page, ReadError> {
         self.metrics.etcd_reads.inc();
+        self.metrics.etcd_lists.inc();
         self.list_stored(&Plan::of(query)?).await
     }
 
@@ -212,7 +220,8 @@ impl Cache {
     }
 
     async fn all_stored(&self, plan: &Plan) -> Result<Page, ReadError> {
-        let mut pages = Pages::new(self.etcd_key(&plan.scope.prefix()), plan.pinned());
+        let mut pages =
+            Pages::new(self.etcd_key(&plan.scope.prefix()), plan.pinned()).timed(&self.metrics);
         if let Some(start) = &plan.start {
             pages = pages.from(self.etcd_key(start));
         }
@@ -221,6 +230,7 @@ impl Cache {
         }
         let mut list = Stored {
             entries: Vec::new(),
+            broken: Vec::new(),
             last: None,
             more: false,
             count: 0,
@@ -236,6 +246,12 @@ impl Cache {
             if plan.limit > 0 {
                 pages.widen();
             }
+        }
+        if !list.broken.is_empty() {
+            return Err(ReadError::Unreadable {
+                more: list.broken.len() >= MAX_BROKEN,
+                objects: list.broken,
+            });
         }
         Ok(list.page(plan))
     }
@@ -255,8 +271,17 @@ impl Cache {
             let Some(key) = self.own_key(&kv.key) else {
                 continue;
             };
-            let entry = self.entry_of(key, &kv).await?;
             list.last = Some(key.to_owned());
+            let entry = match self.entry_of(key, &kv).await {
+                Ok(entry) => entry,
+                Err(broken) => {
+                    list.broken.push(broken);
+                    if list.broken.len() >= MAX_BROKEN {
+                        return Ok(true);
+                    }
+                    continue;
+                }
+            };
             if plan.filter.as_ref().is_none_or(|f| f.matches(&entry)) {
                 list.entries.push(entry);
             }
@@ -336,6 +361,8 @@ fn cut(mut snapshot: Snapshot, plan: &Plan, revision: i64) -> Page {
 /// A list while it is read from etcd.
 struct Stored {
     entries: Vec<Arc<Entry>>,
+    /// What cannot be read.
+    broken: Vec<Undecodable>,
     last: Option<String>,
     more: bool,
     count: i64,
@@ -350,6 +377,7 @@ impl Stored {
             more,
             count,
             revision,
+            ..
         } = self;
         let next = last
             .filter(|_| more)

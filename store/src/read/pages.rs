@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::Streaming;
 use tracing::debug;
 
 use crate::etcd::{Error, pb, prefix_end};
 use crate::line::{Line, revision};
+use crate::metrics::{CollectionMetrics, Operation};
 
 /// Keys of the first page when all are wanted; the next ones grow and shrink towards [`PAGE_BYTES`],
 /// since an object may have a hundred bytes or a megabyte.
@@ -23,7 +24,7 @@ pub(crate) const MAX_PAGE: i64 = 10_000;
 const CHUNK: Duration = Duration::from_secs(30);
 
 /// The pages of the range below a prefix.
-pub(crate) struct Pages {
+pub(crate) struct Pages<'m> {
     key: Bytes,
     end: Bytes,
     /// 0 until the first page has told it.
@@ -33,12 +34,15 @@ pub(crate) struct Pages {
     /// Somebody wants all of it.
     whole: bool,
     state: State,
+    /// Where requests are recorded.
+    metrics: Option<&'m CollectionMetrics>,
 }
 
 enum State {
     First,
     Paging,
-    Streaming(Box<Streaming<pb::RangeStreamResponse>>),
+    /// Since when.
+    Streaming(Box<Streaming<pb::RangeStreamResponse>>, Instant),
     Done,
 }
 
@@ -51,7 +55,7 @@ pub(crate) struct RawPage {
     pub(crate) more: bool,
 }
 
-impl Pages {
+impl<'m> Pages<'m> {
     /// At `revision`, or at the newest if it is 0.
     pub(crate) fn new(prefix: String, revision: i64) -> Self {
         let key = Bytes::from(prefix);
@@ -63,7 +67,14 @@ impl Pages {
             keys_only: false,
             whole: true,
             state: State::First,
+            metrics: None,
         }
+    }
+
+    /// Records its requests.
+    pub(crate) fn timed(mut self, metrics: &'m CollectionMetrics) -> Self {
+        self.metrics = Some(metrics);
+        self
     }
 
     /// Begins at this full key instead of the prefix.
@@ -94,11 +105,20 @@ impl Pages {
         loop {
             match &mut self.state {
                 State::Done => return Ok(None),
-                State::Streaming(stream) => match chunk(stream).await {
-                    Ok(chunk) => return self.took(chunk).map(Some),
+                State::Streaming(stream, since) => match chunk(stream).await {
+                    Ok(chunk) => {
+                        let since = *since;
+                        let page = self.took(chunk);
+                        if page.as_ref().map_or(true, |page| !page.more) {
+                            self.record(Operation::ListStream, since, page.is_err());
+                        }
+                        return page.map(Some);
+                    }
                     // From behind the last key that came.
                     Err(broken) if broken.is_unavailable() => {
                         debug!(error = %broken, "streamed list goes on in pages");
+                        let since = *since;
+                        self.record(Operation::ListStream, since, true);
                         self.state = State::First;
                     }
                     Err(Error::Unimplemented) => {
@@ -111,17 +131,30 @@ impl Pages {
                     match line.client.range_stream(self.request(0)).await {
                         Ok(stream) => {
                             line.metrics.list_streams.inc();
-                            self.state = State::Streaming(Box::new(stream));
+                            self.state = State::Streaming(Box::new(stream), Instant::now());
                         }
                         Err(Error::Unimplemented) => line.no_range_stream(),
                         Err(other) => return Err(other),
                     }
                 }
                 State::First | State::Paging => {
-                    let response = line.client.range(self.request(self.limit)).await?;
-                    return self.took(response).map(Some);
+                    let began = Instant::now();
+                    let response = line.client.range(self.request(self.limit)).await;
+                    let operation = if self.keys_only {
+                        Operation::ListOnlyKeys
+                    } else {
+                        Operation::List
+                    };
+                    self.record(operation, began, response.is_err());
+                    return self.took(response?).map(Some);
                 }
             }
+        }
+    }
+
+    fn record(&self, operation: Operation, began: Instant, failed: bool) {
+        if let Some(metrics) = self.metrics {
+            metrics.of(operation).record(began.elapsed(), failed);
         }
     }
 
@@ -138,7 +171,7 @@ impl Pages {
 
     /// Moves behind what came.
     fn took(&mut self, response: pb::RangeResponse) -> Result<RawPage, Error> {
-        let streamed = matches!(self.state, State::Streaming(_));
+        let streamed = matches!(self.state, State::Streaming(..));
         if self.whole && !streamed {
             self.limit = adapted(self.limit, &response.kvs);
         }

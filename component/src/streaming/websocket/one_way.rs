@@ -1,6 +1,7 @@
 //! Messages from the server alone: logs and watches, as browsers take them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -26,16 +27,16 @@ pub enum Form {
 }
 
 /// Sends a message for each piece, and says goodbye after the last one or when the peer does. What the
-/// peer sends otherwise is dropped.
-pub fn one_way<I, S>(io: I, form: Form, pieces: S) -> Driver
+/// peer sends otherwise is dropped. A peer that takes nothing is given up after `patience`, if there is a limit to it.
+pub fn one_way<I, S>(io: I, form: Form, pieces: S, patience: Option<Duration>) -> Driver
 where
     I: AsyncRead + AsyncWrite + Send + 'static,
     S: Stream<Item = Bytes> + Send + 'static,
 {
-    Box::pin(run(io, form, pieces))
+    Box::pin(run(io, form, pieces, patience))
 }
 
-async fn run<I, S>(io: I, form: Form, pieces: S) -> Result<(), Error>
+async fn run<I, S>(io: I, form: Form, pieces: S, patience: Option<Duration>) -> Result<(), Error>
 where
     I: AsyncRead + AsyncWrite + Send + 'static,
     S: Stream<Item = Bytes> + Send + 'static,
@@ -44,7 +45,10 @@ where
     let (pongs, to_pong) = mpsc::channel(ANSWERS);
     let (_streams, wire) = Hub::open(0);
     let messages = Messages::new(read, Side::Server, Arc::clone(&wire.hub), pongs);
-    let sender = Sender::new(write, Side::Server);
+    let sender = Patient {
+        sender: Sender::new(write, Side::Server),
+        patience,
+    };
     let closed = CancellationToken::new();
     let mut inwards = Box::pin(ignore(messages));
     let mut outwards = Box::pin(send(sender, form, pieces, to_pong, closed.clone()));
@@ -67,7 +71,7 @@ async fn ignore<R: AsyncRead + Unpin>(mut messages: Messages<R>) -> Result<(), E
 }
 
 async fn send<W, S>(
-    mut sender: Sender<W>,
+    mut to: Patient<W>,
     form: Form,
     pieces: S,
     mut pongs: mpsc::Receiver<Bytes>,
@@ -79,21 +83,56 @@ where
 {
     let mut pieces = std::pin::pin!(pieces);
     loop {
-        tokio::select! {
+        let (opcode, message) = tokio::select! {
             () = closed.cancelled() => break,
-            Some(pong) = pongs.recv() => sender.send(Opcode::Pong, &[&pong]).await?,
+            Some(pong) = pongs.recv() => (Opcode::Pong, pong),
             piece = pieces.next() => match (piece, form) {
                 (None, _) => break,
-                (Some(piece), Form::Binary) => sender.send(Opcode::Binary, &[&piece]).await?,
-                (Some(piece), Form::Text) => sender.send(Opcode::Text, &[&piece]).await?,
+                (Some(piece), Form::Binary) => (Opcode::Binary, piece),
+                (Some(piece), Form::Text) => (Opcode::Text, piece),
                 (Some(piece), Form::Base64) => {
-                    let text = BASE64_STANDARD.encode(&piece);
-                    sender.send(Opcode::Text, &[text.as_bytes()]).await?;
+                    (Opcode::Text, BASE64_STANDARD.encode(&piece).into())
                 }
             },
-        }
-        sender.flush().await?;
+        };
+        to.send(opcode, &message).await?;
     }
-    sender.close().await?;
-    sender.shutdown().await
+    to.close().await
+}
+
+/// Sends to a peer that may take nothing for so long.
+struct Patient<W> {
+    sender: Sender<W>,
+    patience: Option<Duration>,
+}
+
+impl<W: AsyncWrite + Unpin> Patient<W> {
+    async fn send(&mut self, opcode: Opcode, message: &[u8]) -> Result<(), Error> {
+        let sent = async {
+            self.sender.send(opcode, &[message]).await?;
+            self.sender.flush().await
+        };
+        taken(self.patience, sent).await
+    }
+
+    async fn close(mut self) -> Result<(), Error> {
+        let closed = async {
+            self.sender.close().await?;
+            self.sender.shutdown().await
+        };
+        taken(self.patience, closed).await
+    }
+}
+
+async fn taken(
+    patience: Option<Duration>,
+    sent: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
+    let Some(patience) = patience else {
+        return sent.await;
+    };
+    let late = |_| Err(Error::Idle(patience));
+    tokio::time::timeout(patience, sent)
+        .await
+        .unwrap_or_else(late)
 }

@@ -71,6 +71,7 @@ fn each_kind_of_bug_is_found_wherever_it_is_put() {
             );
         }
         assert!(places >= 20, "{} found only {places} places", bug.name);
+        println!("{}: {} in each of {places} histories", bug.name, bug.rule);
     }
 }
 
