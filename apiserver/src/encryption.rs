@@ -3,17 +3,23 @@
 //! The file of `--encryption-provider-config` names providers for resources, with wildcards
 //! ([`config`]). A provider and its keys mark what they write by a prefix ([`Choice`]), and the first
 //! whose prefix a value has opens it; a value that the first key of the first provider did not write is
-//! stale, and is written anew by the next update ([`store::Transformer`]). The envelopes are upstream's
-//! byte for byte (`apiserver/pkg/storage/value`), so that servers of both kinds share one etcd.
+//! stale, and is written anew by the next update ([`store::Transformer`]). Keys are in the file
+//! ([`cipher`]), or a plugin has them ([`kms`]); whoever needs the plugin waits for it, and nobody else.
+//! The envelopes are upstream's byte for byte (`apiserver/pkg/storage/value`), so that servers of both
+//! kinds share one etcd.
+//!
+//! A file that changes takes effect once all its plugins are well ([`reload`]).
 //!
 //! What is kept beside objects (allocations of addresses and ports, leases of servers) is not encrypted,
 //! here as upstream: no resource of the API stands for it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use component::files::FromFiles;
+use component::Supervisor;
+use component::features::Features;
+use component::metrics::Metrics;
+use component::serving::Health;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use proto::path::FieldError;
@@ -25,19 +31,27 @@ use crate::config::EncryptionConfig;
 mod choice;
 mod cipher;
 mod config;
+mod kms;
+mod metrics;
+mod reload;
 
-use choice::{Choice, Identity, Layer};
+use choice::{Choice, Identity, Layer, Opening};
+use config::Means;
+use kms::{KmsMetrics, Probing, Provider};
+use metrics::{Counted, OfResource as Counts};
+use reload::Current;
 
 /// Why a configuration cannot be used.
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
     #[error(transparent)]
-    File(#[from] component::config::Error),
-    #[error("{file}: {}", proto::path::aggregate(.errors))]
-    Invalid {
-        file: PathBuf,
-        errors: Vec<FieldError>,
-    },
+    Read(#[from] std::io::Error),
+    #[error(transparent)]
+    File(#[from] component::config::Unplaced),
+    #[error("{}", proto::path::aggregate(.0))]
+    Invalid(Vec<FieldError>),
+    #[error("health check for new transformers failed: {0}")]
+    Ill(String),
 }
 
 /// A resource as the configuration names it; `*` stands for any.
@@ -74,49 +88,56 @@ impl std::fmt::Display for GroupResource {
 
 /// What a file says, ready for use: the providers of each resource that it names.
 #[derive(Default)]
-struct Rules(Vec<(GroupResource, Choice)>);
+struct Rules {
+    of: Vec<(GroupResource, Choice)>,
+    /// The plugins among the providers.
+    providers: Vec<Arc<Provider>>,
+    /// The same, once they are asked how they are.
+    probing: Vec<Probing>,
+}
 
 impl Rules {
-    /// The providers of a resource: those of the resource itself, of its group, or of all.
-    fn of(&self, group: &str, resource: &str) -> &dyn Layer {
+    /// The providers of a resource: those of the resource itself, of its group, or of all. None if
+    /// nobody names it.
+    fn of(&self, group: &str, resource: &str) -> Option<&Choice> {
         let named = |group: &str, resource: &str| {
-            let found = self.0.iter().find(|(of, _)| of.is(group, resource));
-            found.map(|(_, choice)| choice as &dyn Layer)
+            let found = self.of.iter().find(|(of, _)| of.is(group, resource));
+            found.map(|(_, choice)| choice)
         };
         named(group, resource)
             .or_else(|| named(group, "*"))
             .or_else(|| named("*", "*"))
-            .unwrap_or(&Identity)
     }
 }
 
-/// The encryption that a server was told to use.
+/// The encryption that a server was told to use; cheap to clone.
+#[derive(Clone)]
 pub struct Encryption {
-    rules: Arc<Source>,
-}
-
-enum Source {
-    Fixed(Rules),
-    Reloaded(FromFiles<Rules>),
+    current: Arc<Current>,
+    counted: Counted,
 }
 
 impl Encryption {
-    /// Reads the configuration.
+    /// Reads the configuration and asks its plugins how they are; those that are not there may come
+    /// later. `server` is this server's identity.
     ///
     /// # Errors
     /// If it cannot be read or used. Later, if it is to be read again, the old one stays in use then,
     /// and the failure is logged.
-    pub fn load(given: &EncryptionConfig) -> Result<Self, Error> {
-        let file = given.file.clone();
-        let rules = if given.reload {
-            Source::Reloaded(FromFiles::new(vec![file.clone()], move || {
-                config::load(&file)
-            })?)
-        } else {
-            Source::Fixed(config::load(&file)?)
+    pub async fn load(
+        given: &EncryptionConfig,
+        features: &Features,
+        tasks: &Supervisor,
+        metrics: &Metrics,
+        server: &str,
+    ) -> Result<Self, Error> {
+        let means = Means {
+            kms: KmsMetrics::register(metrics, server),
+            kms_v1: features.enabled("KMSv1"),
         };
         Ok(Self {
-            rules: Arc::new(rules),
+            current: Current::open(given, means, tasks, metrics, server).await?,
+            counted: Counted::register(metrics),
         })
     }
 
@@ -126,26 +147,33 @@ impl Encryption {
     #[must_use]
     pub fn of(&self, group: &'static str, resource: &'static str) -> Arc<dyn Transformer> {
         Arc::new(OfResource {
-            rules: self.rules.clone(),
+            current: Arc::clone(&self.current),
+            counts: self.counted.of(group, resource),
             group,
             resource,
         })
     }
+
+    /// Asks the plugins how they are; the health check tells.
+    pub async fn ask(&self) {
+        self.current.ask().await;
+    }
+
+    /// `/healthz` and `/readyz` tell of plugins, if there are any or may be.
+    pub fn checks(&self, health: &Health) {
+        if !self.current.may_have_plugins() {
+            return;
+        }
+        let current = Arc::clone(&self.current);
+        health.healthy("kms-providers", move || current.found());
+    }
 }
 
 struct OfResource {
-    rules: Arc<Source>,
+    current: Arc<Current>,
+    counts: Counts,
     group: &'static str,
     resource: &'static str,
-}
-
-impl OfResource {
-    fn with<T>(&self, f: impl FnOnce(&dyn Layer) -> T) -> T {
-        match &*self.rules {
-            Source::Fixed(rules) => f(rules.of(self.group, self.resource)),
-            Source::Reloaded(files) => f(files.current().of(self.group, self.resource)),
-        }
-    }
 }
 
 impl Transformer for OfResource {
@@ -154,7 +182,32 @@ impl Transformer for OfResource {
         key: &'a str,
         value: Bytes,
     ) -> BoxFuture<'a, Result<Opened, TransformError>> {
-        ready(self.with(|layer| layer.open(key, &value))).boxed()
+        let rules = self.current.rules();
+        let Some(choice) = rules.of(self.group, self.resource) else {
+            let opened = Identity.open(key, &value).and_then(Opening::at_once);
+            return ready(opened).boxed();
+        };
+        let started = self.counts.start();
+        let (by, opening) = choice.open_by(key, &value);
+        match opening {
+            Ok(Opening::Open(opened)) => {
+                self.counts.opened(by, started, true);
+                ready(Ok(opened)).boxed()
+            }
+            Err(refusal) => {
+                self.counts.opened(by, started, false);
+                ready(Err(refusal)).boxed()
+            }
+            Ok(Opening::Locked(locked)) => {
+                let by = by.cloned();
+                let open = async move {
+                    let opened = locked.open(key).await;
+                    self.counts.opened(by.as_ref(), started, opened.is_ok());
+                    opened
+                };
+                open.boxed()
+            }
+        }
     }
 
     fn seal<'a>(
@@ -162,8 +215,13 @@ impl Transformer for OfResource {
         key: &'a str,
         value: Bytes,
     ) -> BoxFuture<'a, Result<Bytes, TransformError>> {
-        let mut sealed = Vec::new();
-        let done = self.with(|layer| layer.seal(key, &value, &mut sealed));
+        let rules = self.current.rules();
+        let Some(choice) = rules.of(self.group, self.resource) else {
+            return ready(Ok(value)).boxed();
+        };
+        let (started, mut sealed) = (self.counts.start(), Vec::new());
+        let done = choice.seal(key, &value, &mut sealed);
+        self.counts.sealed(choice.first(), started, done.is_ok());
         ready(done.map(|()| Bytes::from(sealed))).boxed()
     }
 }

@@ -2,26 +2,22 @@
 //!
 //! A token is a JWT signed with the cluster's key. Beside its time it is bound to its account and often
 //! to a pod, a node or a secret: it is good only while those exist with the same UID, which is looked
-//! up in the caches at every use. Tokens of the old kind are in [`legacy`]. Upstream:
+//! up in the caches at every use. A plugin may have the key instead ([`external`]). Tokens of the old kind
+//! are in [`legacy`]. Upstream:
 //! `pkg/serviceaccount` (`claims.go`, `jwt.go`).
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use component::serving::User;
 use proto::{Value, meta};
-use ring::rand::SystemRandom;
-use ring::signature::RSA_PKCS1_SHA256;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
+pub use self::issuer::Issuer;
 pub(crate) use self::keys::pem_blocks;
-use self::keys::{Signer, VerifyingKey, jwk, key_id, read_public_keys, read_signer, verifying};
-use crate::config::Tokens;
 use crate::server::Server;
 
+mod external;
+mod issuer;
 mod keys;
 pub mod legacy;
 
@@ -29,8 +25,6 @@ pub const USER_PREFIX: &str = "system:serviceaccount:";
 const ALL: &str = "system:serviceaccounts";
 /// In the extras of a user: the node of the pod that its token is bound to.
 pub const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
-/// Old clients that never read their token again get a year (`--service-account-extend-token-expiration`).
-pub const EXTENDED: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Tokens asked for a little over an hour are the ones that upstream's admission projects into pods.
 pub const PROJECTED_SECONDS: i64 = 3607;
 /// How far clocks may differ; upstream's leeway is a minute.
@@ -138,196 +132,6 @@ pub enum Invalid {
     Unreadable(String),
 }
 
-/// Who a token says has signed it, unverified.
-fn issuer_of(token: &str) -> Option<String> {
-    let claims = token.split('.').nth(1)?;
-    let json = URL_SAFE_NO_PAD.decode(claims).ok()?;
-    Some(serde_json::from_slice::<Claims>(&json).ok()?.iss)
-}
-
-/// Signs and verifies the cluster's tokens.
-pub struct Issuer {
-    signer: Signer,
-    id: String,
-    keys: Vec<VerifyingKey>,
-    config: Tokens,
-    random: SystemRandom,
-}
-
-impl Issuer {
-    /// Reads the keys.
-    pub fn new(config: &Tokens) -> anyhow::Result<Self> {
-        let path = config
-            .signing_key_file
-            .as_deref()
-            .context("--service-account-signing-key-file is required")?;
-        let (signer, spki) = read_signer(path)?;
-        let mut keys = vec![verifying(&spki)?];
-        for path in &config.key_files {
-            for spki in read_public_keys(path)? {
-                let key = verifying(&spki)?;
-                if !keys.iter().any(|k| k.id == key.id) {
-                    keys.push(key);
-                }
-            }
-        }
-        Ok(Self {
-            signer,
-            id: key_id(&spki),
-            keys,
-            config: config.clone(),
-            random: SystemRandom::new(),
-        })
-    }
-
-    /// The first issuer, which signs.
-    #[must_use]
-    pub fn issuer(&self) -> &str {
-        &self.config.issuers[0]
-    }
-
-    #[must_use]
-    pub fn audiences(&self) -> &[String] {
-        &self.config.audiences
-    }
-
-    #[must_use]
-    pub fn config(&self) -> &Tokens {
-        &self.config
-    }
-
-    /// The signed token of these claims.
-    pub fn sign(&self, claims: &Claims) -> Result<String, String> {
-        let algorithm = match &self.signer {
-            Signer::Rsa(_) => "RS256",
-            Signer::Ecdsa(_, algorithm) => algorithm,
-        };
-        let header = json!({"alg": algorithm, "kid": self.id});
-        let encode = |v: &serde_json::Value| URL_SAFE_NO_PAD.encode(v.to_string());
-        let claims = serde_json::to_value(claims).map_err(|e| e.to_string())?;
-        let text = format!("{}.{}", encode(&header), encode(&claims));
-        let signature = match &self.signer {
-            Signer::Rsa(key) => {
-                let mut signature = vec![0; key.public().modulus_len()];
-                key.sign(
-                    &RSA_PKCS1_SHA256,
-                    &self.random,
-                    text.as_bytes(),
-                    &mut signature,
-                )
-                .map_err(|e| e.to_string())?;
-                signature
-            }
-            Signer::Ecdsa(key, _) => key
-                .sign(&self.random, text.as_bytes())
-                .map_err(|e| e.to_string())?
-                .as_ref()
-                .to_vec(),
-        };
-        Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
-    }
-
-    /// Whether a bearer token claims to be one of ours: only then a wrong one is an error.
-    #[must_use]
-    pub fn is_ours(&self, token: &str) -> bool {
-        issuer_of(token)
-            .is_some_and(|issuer| self.config.issuers.contains(&issuer) || issuer == legacy::ISSUER)
-    }
-
-    /// Whether a token says that it is one of those in secrets.
-    #[must_use]
-    pub fn is_legacy(&self, token: &str) -> bool {
-        issuer_of(token).as_deref() == Some(legacy::ISSUER)
-    }
-
-    /// The claims of a token whose signature is right, as JSON.
-    fn signed(&self, token: &str) -> Result<Vec<u8>, Invalid> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(Invalid::Malformed)?;
-        let (header, body) = signed.split_once('.').ok_or(Invalid::Malformed)?;
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Invalid::Malformed);
-        let header: serde_json::Value =
-            serde_json::from_slice(&decode(header)?).map_err(|_| Invalid::Malformed)?;
-        let (algorithm, id) = (
-            header["alg"].as_str().unwrap_or_default(),
-            header["kid"].as_str(),
-        );
-        let signature = decode(signature)?;
-        let mut candidates = self
-            .keys
-            .iter()
-            .filter(|k| k.algorithm == algorithm && id.is_none_or(|id| id == k.id));
-        if !candidates.any(|k| k.key.verify(signed.as_bytes(), &signature).is_ok()) {
-            return Err(Invalid::Signature);
-        }
-        decode(body)
-    }
-
-    /// What a token is for of what is wanted.
-    fn shared(&self, given: Vec<String>, wanted: &[String]) -> Result<Vec<String>, Invalid> {
-        let shared: Vec<String> = given
-            .iter()
-            .filter(|a| wanted.contains(a))
-            .cloned()
-            .collect();
-        if shared.is_empty() {
-            let wanted = wanted.to_vec();
-            return Err(Invalid::Audience { given, wanted });
-        }
-        Ok(shared)
-    }
-
-    /// The claims of a token in a secret, which is for this server, and the audiences that it shares
-    /// with those wanted.
-    pub fn verify_legacy(
-        &self,
-        token: &str,
-        wanted: &[String],
-    ) -> Result<(legacy::Claims, Vec<String>), Invalid> {
-        let json = self.signed(token)?;
-        let claims: legacy::Claims =
-            serde_json::from_slice(&json).map_err(|_| Invalid::Malformed)?;
-        if claims.iss != legacy::ISSUER {
-            return Err(Invalid::Signature);
-        }
-        let given = if claims.aud.is_empty() {
-            self.config.audiences.clone()
-        } else {
-            claims.aud.clone()
-        };
-        Ok((claims, self.shared(given, wanted)?))
-    }
-
-    /// The claims of a token whose signature and times are right and which is for one of `wanted`;
-    /// the audiences that it shares with them come back as well.
-    pub fn verify(
-        &self,
-        token: &str,
-        wanted: &[String],
-        now: i64,
-    ) -> Result<(Claims, Vec<String>), Invalid> {
-        let json = self.signed(token)?;
-        let claims: Claims = serde_json::from_slice(&json).map_err(|_| Invalid::Malformed)?;
-        if !self.config.issuers.contains(&claims.iss) {
-            return Err(Invalid::Signature);
-        }
-        if claims.exp.saturating_add(LEEWAY) < now {
-            return Err(Invalid::Expired);
-        }
-        if claims.nbf.saturating_sub(LEEWAY) > now {
-            return Err(Invalid::NotYet);
-        }
-        let shared = self.shared(claims.aud.clone(), wanted)?;
-        Ok((claims, shared))
-    }
-
-    /// The published keys, as a JSON Web Key Set.
-    #[must_use]
-    pub fn key_set(&self) -> serde_json::Value {
-        let keys: Vec<serde_json::Value> = self.keys.iter().filter_map(jwk).collect();
-        json!({ "keys": keys })
-    }
-}
-
 /// The user of verified claims, if everything that the token is bound to is still there.
 pub async fn user(server: &Server, claims: &Claims) -> Result<User, Invalid> {
     let private = &claims.private;
@@ -379,6 +183,18 @@ pub async fn user(server: &Server, claims: &Claims) -> Result<User, Invalid> {
         extra,
         ..of_account(namespace, &account.name, &account.uid)
     })
+}
+
+/// What is recorded of the use of a token that its pod should have replaced.
+#[must_use]
+pub fn stale(claims: &Claims, now: i64) -> Option<(&'static str, String)> {
+    let after = claims.private.warnafter.filter(|after| *after != 0)?;
+    let late = now.saturating_sub(after);
+    let text = format!(
+        "subject: {}, seconds after warning threshold: {late}",
+        claims.sub
+    );
+    (late > 0).then_some(("authentication.k8s.io/stale-token", text))
 }
 
 /// A service account as a user.

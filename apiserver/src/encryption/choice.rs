@@ -5,13 +5,41 @@ use std::sync::Arc;
 use bytes::Bytes;
 use store::entry::{Opened, TransformError};
 
+use super::kms::Locked;
+
 /// Something that seals values, and opens what it sealed.
 pub(super) trait Layer: Send + Sync {
     /// Opens what was stored under `key`, the whole etcd key.
-    fn open(&self, key: &str, sealed: &Bytes) -> Result<Opened, TransformError>;
+    fn open(&self, key: &str, sealed: &Bytes) -> Result<Opening, TransformError>;
 
     /// Appends the sealed value to `out`.
     fn seal(&self, key: &str, value: &[u8], out: &mut Vec<u8>) -> Result<(), TransformError>;
+}
+
+/// What came of opening a value.
+pub(super) enum Opening {
+    Open(Opened),
+    /// A plugin has to be asked first.
+    Locked(Box<Locked>),
+}
+
+impl Opening {
+    /// The value, where all keys are at hand.
+    pub(super) fn at_once(self) -> Result<Opened, TransformError> {
+        match self {
+            Self::Open(opened) => Ok(opened),
+            Self::Locked(_) => Err(refusal("a plugin has to be asked for the key")),
+        }
+    }
+
+    /// The same, stale if this is.
+    fn stale_if(mut self, stale: bool) -> Self {
+        match &mut self {
+            Self::Open(opened) => opened.stale |= stale,
+            Self::Locked(locked) => locked.stale |= stale,
+        }
+        self
+    }
 }
 
 /// A refusal to open or seal.
@@ -25,17 +53,17 @@ pub(super) fn refusal(reason: impl Into<String>) -> TransformError {
 pub(super) struct Identity;
 
 impl Layer for Identity {
-    fn open(&self, _key: &str, sealed: &Bytes) -> Result<Opened, TransformError> {
+    fn open(&self, _key: &str, sealed: &Bytes) -> Result<Opening, TransformError> {
         // Reserved: neither JSON nor the envelope of protobuf begins so.
         if sealed.starts_with(b"k8s:enc:") {
             return Err(refusal(
                 "the value is encrypted, the identity provider cannot open it",
             ));
         }
-        Ok(Opened {
+        Ok(Opening::Open(Opened {
             value: sealed.clone(),
             stale: false,
-        })
+        }))
     }
 
     fn seal(&self, _key: &str, value: &[u8], out: &mut Vec<u8>) -> Result<(), TransformError> {
@@ -70,35 +98,51 @@ pub(super) struct Choice {
     pub(super) none: &'static str,
 }
 
-impl Layer for Choice {
-    fn open(&self, key: &str, sealed: &Bytes) -> Result<Opened, TransformError> {
-        let mut reasons: Vec<String> = Vec::new();
-        for (i, Marked { prefix, layer }) in self.of.iter().enumerate() {
+impl Choice {
+    /// Opens a value, and says which layer did or was the last to refuse.
+    pub(super) fn open_by(
+        &self,
+        key: &str,
+        sealed: &Bytes,
+    ) -> (Option<&Marked>, Result<Opening, TransformError>) {
+        let (mut asked, mut reasons) = (None, Vec::new());
+        for (i, marked) in self.of.iter().enumerate() {
+            let Marked { prefix, layer } = marked;
             if !sealed.starts_with(prefix) {
                 continue;
             }
             match layer.open(key, &sealed.slice(prefix.len()..)) {
-                Ok(opened) => {
-                    return Ok(Opened {
-                        stale: opened.stale || i > 0,
-                        ..opened
-                    });
-                }
+                Ok(opening) => return (Some(marked), Ok(opening.stale_if(i > 0))),
                 // Another one may have the same prefix and the right key, such as a provider that is
                 // named twice while its key is replaced.
-                Err(refusal) if !prefix.is_empty() => reasons.push(refusal.reason),
+                Err(refusal) if !prefix.is_empty() => {
+                    asked = Some(marked);
+                    reasons.push(refusal.reason);
+                }
                 Err(_) => {}
             }
         }
-        Err(refusal(match reasons.as_slice() {
+        let reason = match reasons.as_slice() {
             [] => self.none.to_owned(),
             [one] => one.clone(),
             all => format!("[{}]", all.join(", ")),
-        }))
+        };
+        (asked, Err(refusal(reason)))
+    }
+
+    /// Who seals.
+    pub(super) fn first(&self) -> Option<&Marked> {
+        self.of.first()
+    }
+}
+
+impl Layer for Choice {
+    fn open(&self, key: &str, sealed: &Bytes) -> Result<Opening, TransformError> {
+        self.open_by(key, sealed).1
     }
 
     fn seal(&self, key: &str, value: &[u8], out: &mut Vec<u8>) -> Result<(), TransformError> {
-        let Some(first) = self.of.first() else {
+        let Some(first) = self.first() else {
             return Err(refusal(self.none));
         };
         out.extend_from_slice(&first.prefix);

@@ -23,18 +23,18 @@ use salsa20::XSalsa20;
 use store::entry::{Opened, TransformError};
 use subtle::ConstantTimeEq;
 
-use super::choice::{Layer, refusal};
+use super::choice::{Layer, Opening, refusal};
 
 /// A block of AES.
 const BLOCK: usize = 16;
-const GCM_NONCE: usize = 12;
+pub(super) const GCM_NONCE: usize = 12;
 const BOX_NONCE: usize = 24;
 /// The tags of AES-GCM and of Poly1305.
-const TAG: usize = 16;
+pub(super) const TAG: usize = 16;
 /// The key of Poly1305.
 const MAC_KEY: usize = 32;
 
-fn too_short() -> TransformError {
+pub(super) fn too_short() -> TransformError {
     refusal("the stored data was shorter than the required size")
 }
 
@@ -43,21 +43,27 @@ fn not_authentic() -> TransformError {
     refusal("the stored data was not sealed with this key, or not for this place")
 }
 
-/// Appends `N` random bytes.
-fn random<const N: usize>(out: &mut Vec<u8>) -> Result<[u8; N], TransformError> {
+/// `N` random bytes.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], TransformError> {
     let mut bytes = [0; N];
     SystemRandom::new()
         .fill(&mut bytes)
         .map_err(|_| refusal("the system gives no random bytes"))?;
+    Ok(bytes)
+}
+
+/// The same, appended as well.
+fn nonce<const N: usize>(out: &mut Vec<u8>) -> Result<[u8; N], TransformError> {
+    let bytes = random()?;
     out.extend_from_slice(&bytes);
     Ok(bytes)
 }
 
-fn opened(value: Vec<u8>) -> Opened {
-    Opened {
+fn opened(value: Vec<u8>) -> Opening {
+    Opening::Open(Opened {
         value: value.into(),
         stale: false,
-    }
+    })
 }
 
 /// AES in CBC mode: nothing proves that the value was not changed.
@@ -82,13 +88,18 @@ pub(super) fn aes_gcm(key: &[u8]) -> Option<Box<dyn Layer>> {
     Some(layer)
 }
 
+/// The same with a key of 32 bytes.
+pub(super) fn aes_256_gcm(key: &[u8; 32]) -> impl Layer + use<> {
+    Gcm(AesGcm::<Aes256, U12>::new(GenericArray::from_slice(key)))
+}
+
 /// NaCl's secretbox: XSalsa20 and Poly1305.
 pub(super) fn secretbox(key: &[u8]) -> Option<Box<dyn Layer>> {
     Some(Box::new(SecretBox(key.try_into().ok()?)))
 }
 
 impl Layer for Box<dyn Layer> {
-    fn open(&self, key: &str, sealed: &Bytes) -> Result<Opened, TransformError> {
+    fn open(&self, key: &str, sealed: &Bytes) -> Result<Opening, TransformError> {
         (**self).open(key, sealed)
     }
 
@@ -103,7 +114,7 @@ impl<C> Layer for Cbc<C>
 where
     C: BlockEncryptMut + BlockDecryptMut + BlockCipher + Clone + Send + Sync,
 {
-    fn open(&self, _key: &str, sealed: &Bytes) -> Result<Opened, TransformError> {
+    fn open(&self, _key: &str, sealed: &Bytes) -> Result<Opening, TransformError> {
         let (iv, blocks) = sealed.split_at_checked(BLOCK).ok_or_else(too_short)?;
         let mut value = blocks.to_vec();
         let (chunks, rest) = InOutBuf::from(value.as_mut_slice()).into_chunks();
@@ -127,7 +138,7 @@ where
     }
 
     fn seal(&self, _key: &str, value: &[u8], out: &mut Vec<u8>) -> Result<(), TransformError> {
-        let iv = random::<BLOCK>(out)?;
+        let iv = nonce::<BLOCK>(out)?;
         let start = out.len();
         let pad = BLOCK - value.len() % BLOCK;
         out.extend_from_slice(value);
@@ -150,7 +161,7 @@ where
         + Send
         + Sync,
 {
-    fn open(&self, key: &str, sealed: &Bytes) -> Result<Opened, TransformError> {
+    fn open(&self, key: &str, sealed: &Bytes) -> Result<Opening, TransformError> {
         let (nonce, rest) = sealed.split_at_checked(GCM_NONCE).ok_or_else(too_short)?;
         let size = rest.len().checked_sub(TAG).ok_or_else(not_authentic)?;
         let (text, tag) = rest.split_at(size);
@@ -167,7 +178,7 @@ where
     }
 
     fn seal(&self, key: &str, value: &[u8], out: &mut Vec<u8>) -> Result<(), TransformError> {
-        let nonce = random::<GCM_NONCE>(out)?;
+        let nonce = nonce::<GCM_NONCE>(out)?;
         let start = out.len();
         out.extend_from_slice(value);
         let nonce = GenericArray::from_slice(&nonce);
@@ -199,7 +210,7 @@ impl SecretBox {
 }
 
 impl Layer for SecretBox {
-    fn open(&self, _key: &str, sealed: &Bytes) -> Result<Opened, TransformError> {
+    fn open(&self, _key: &str, sealed: &Bytes) -> Result<Opening, TransformError> {
         let (nonce, rest) = sealed.split_at_checked(BOX_NONCE).ok_or_else(too_short)?;
         let (tag, text) = rest.split_at_checked(TAG).ok_or_else(too_short)?;
         let (mut stream, mac) = self.start(nonce);
@@ -212,7 +223,7 @@ impl Layer for SecretBox {
     }
 
     fn seal(&self, _key: &str, value: &[u8], out: &mut Vec<u8>) -> Result<(), TransformError> {
-        let nonce = random::<BOX_NONCE>(out)?;
+        let nonce = nonce::<BOX_NONCE>(out)?;
         let at = out.len();
         let (mut stream, mac) = self.start(&nonce);
         out.extend_from_slice(&[0; TAG]);

@@ -1,7 +1,7 @@
 //! The file: `EncryptionConfiguration`, checked as upstream checks it
 //! (`apiserver/pkg/apis/apiserver/validation`), and what is made of it.
 
-use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -11,8 +11,12 @@ use proto::path::{FieldError, Reason};
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::kms::KmsConfiguration;
 use super::choice::{Choice, Identity, Layer, Marked};
+use super::kms::{Kms, KmsMetrics, PREFIX, Provider};
 use super::{Error, GroupResource, Rules, cipher};
+
+mod kms;
 
 /// Go's decoder, which does not mind bits after the last byte.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -56,8 +60,7 @@ struct ProviderConfiguration {
     aescbc: Option<Keys>,
     secretbox: Option<Keys>,
     identity: Option<NoSettings>,
-    /// Read so that it can be refused as what it is.
-    kms: Option<Value>,
+    kms: Option<KmsConfiguration>,
 }
 
 #[derive(Deserialize)]
@@ -113,54 +116,128 @@ const SECRETBOX: Cipher = Cipher {
     no_such_key: "no matching key was found for the provided Secretbox transformer",
 };
 
-/// Reads the file.
-pub(super) fn load(file: &Path) -> Result<Rules, Error> {
-    let config = component::config::load::<EncryptionConfiguration>(file).or_else(|e| {
-        let legacy = component::config::load::<EncryptionConfig>(file);
-        legacy.map(|legacy| legacy.0).map_err(|_| e)
-    })?;
-    rules(&config).map_err(|errors| Error::Invalid {
-        file: file.to_owned(),
-        errors,
-    })
+/// What is made of a file beside what it says.
+pub(super) struct Means {
+    pub(super) kms: KmsMetrics,
+    /// Whether the gate of the first version of key management services is open.
+    pub(super) kms_v1: bool,
 }
 
-/// The rules that the file makes, or all that is wrong with it.
-fn rules(config: &EncryptionConfiguration) -> Result<Rules, Vec<FieldError>> {
-    let (mut errors, mut entries) = (Vec::new(), Vec::new());
-    if config.resources.is_empty() {
-        errors.push(at_least_one("resources", "resources"));
+/// The rules that a file makes.
+pub(super) fn read(text: &str, means: &Means) -> Result<Rules, Error> {
+    let text = text.as_bytes();
+    let config = component::config::read::<EncryptionConfiguration>(text).or_else(|e| {
+        let legacy = component::config::read::<EncryptionConfig>(text);
+        legacy.map(|legacy| legacy.0).map_err(|_| e)
+    })?;
+    Reader {
+        means,
+        errors: Vec::new(),
+        names: Vec::new(),
+        providers: Vec::new(),
     }
-    for (i, of) in config.resources.iter().enumerate() {
-        let resources = format!("resources[{i}].resources");
-        let providers = format!("resources[{i}].providers");
-        if of.resources.is_empty() {
-            errors.push(at_least_one(&resources, &resources));
+    .rules(&config)
+}
+
+/// What was found while a file is read.
+struct Reader<'a> {
+    means: &'a Means,
+    errors: Vec<FieldError>,
+    /// Of key management services.
+    names: Vec<String>,
+    providers: Vec<Arc<Provider>>,
+}
+
+impl Reader<'_> {
+    /// The rules, or all that is wrong.
+    fn rules(mut self, config: &EncryptionConfiguration) -> Result<Rules, Error> {
+        let mut entries = Vec::new();
+        if config.resources.is_empty() {
+            self.errors.push(at_least_one("resources", "resources"));
         }
-        overlaps(&of.resources, &resources, &mut errors);
-        for (j, text) in of.resources.iter().enumerate() {
-            let at = format!("{resources}[{j}]");
-            errors
-                .extend(refused_name(text).map(|why| FieldError::invalid(at, text.as_str(), why)));
+        for (i, of) in config.resources.iter().enumerate() {
+            let resources = format!("resources[{i}].resources");
+            let providers = format!("resources[{i}].providers");
+            self.check_names(&of.resources, &resources);
+            if of.providers.is_empty() {
+                self.errors.push(at_least_one(&providers, &providers));
+            }
+            let providers: Vec<_> = { of.providers.iter().enumerate() }
+                .filter_map(|(j, p)| self.provider(p, &format!("{providers}[{j}]")))
+                .collect();
+            let named = of.resources.iter().enumerate();
+            entries.extend(
+                named.map(|(j, text)| (format!("{resources}[{j}]"), text, providers.clone())),
+            );
         }
-        if of.providers.is_empty() {
-            errors.push(at_least_one(&providers, &providers));
+        if !self.errors.is_empty() {
+            return Err(Error::Invalid(self.errors));
         }
-        let providers: Vec<_> = { of.providers.iter().enumerate() }
-            .filter_map(|(j, p)| provider(p, &format!("{providers}[{j}]"), &mut errors))
-            .collect();
-        let named = of.resources.iter().enumerate();
-        entries
-            .extend(named.map(|(j, text)| (format!("{resources}[{j}]"), text, providers.clone())));
+        let mut rules = Rules {
+            providers: self.providers,
+            ..Rules::default()
+        };
+        for (at, text, providers) in entries {
+            rules
+                .add(text, &at, &providers)
+                .map_err(|e| Error::Invalid(vec![e]))?;
+        }
+        Ok(rules)
     }
-    if !errors.is_empty() {
-        return Err(errors);
+
+    fn check_names(&mut self, resources: &[String], at: &str) {
+        if resources.is_empty() {
+            self.errors.push(at_least_one(at, at));
+        }
+        overlaps(resources, at, &mut self.errors);
+        for (j, text) in resources.iter().enumerate() {
+            let refused = refused_name(text);
+            let error =
+                refused.map(|why| FieldError::invalid(format!("{at}[{j}]"), text.as_str(), why));
+            self.errors.extend(error);
+        }
     }
-    let mut rules = Rules::default();
-    for (at, text, providers) in entries {
-        rules.add(text, &at, &providers).map_err(|e| vec![e])?;
+
+    /// The provider of an element of the list; none if something is wrong with it.
+    fn provider(&mut self, of: &ProviderConfiguration, at: &str) -> Option<Marked> {
+        let ciphers = [
+            (&of.aesgcm, &AESGCM),
+            (&of.aescbc, &AESCBC),
+            (&of.secretbox, &SECRETBOX),
+        ];
+        let given = ciphers.iter().filter(|(keys, _)| keys.is_some()).count()
+            + usize::from(of.identity.is_some())
+            + usize::from(of.kms.is_some());
+        if given != 1 {
+            let why = if given == 0 {
+                "provider does not contain any of the expected providers: KMS, AESGCM, AESCBC, \
+                 Secretbox, Identity"
+            } else {
+                "more than one provider specified in a single element, should split into different \
+                 list elements"
+            };
+            // The value is not shown: it may hold secrets.
+            let error = FieldError::new(Reason::Invalid, at, String::new(), why);
+            self.errors.push(error);
+            return None;
+        }
+        if let Some(kms) = &of.kms {
+            let at = format!("{at}.kms");
+            let settings =
+                kms.settings(&at, &mut self.names, self.means.kms_v1, &mut self.errors)?;
+            let prefix = format!("{PREFIX}{}:", settings.name);
+            let provider = Provider::new(settings, &self.means.kms);
+            self.providers.push(Arc::clone(&provider));
+            return Some(Marked::new(&prefix, Kms(provider)));
+        }
+        for (keys, cipher) in ciphers {
+            if let Some(keys) = keys {
+                let at = format!("{at}.{}.keys", cipher.name);
+                return cipher.provider(&keys.keys, &at, &mut self.errors);
+            }
+        }
+        Some(Marked::new("", Identity))
     }
-    Ok(rules)
 }
 
 impl Rules {
@@ -171,15 +248,15 @@ impl Rules {
             .into_iter()
             .find_map(|group| {
                 let all = |of: &&GroupResource| of.is(group, "*");
-                self.0.iter().map(|(of, _)| of).find(all)
+                self.of.iter().map(|(of, _)| of).find(all)
             });
         if let Some(earlier) = earlier {
             let said = format!("resource \"{resource}\" is masked by earlier rule \"{earlier}\"");
             return Err(FieldError::invalid(at, text, said));
         }
-        match self.0.iter_mut().find(|(of, _)| *of == resource) {
+        match self.of.iter_mut().find(|(of, _)| *of == resource) {
             Some((_, choice)) => choice.of.extend_from_slice(providers),
-            None => self.0.push((
+            None => self.of.push((
                 resource,
                 Choice {
                     of: providers.to_vec(),
@@ -240,51 +317,6 @@ fn refused_name(text: &str) -> Option<&'static str> {
         }
         _ => return None,
     })
-}
-
-/// The provider of an element of the list; none if something is wrong with it.
-fn provider(of: &ProviderConfiguration, at: &str, errors: &mut Vec<FieldError>) -> Option<Marked> {
-    let ciphers = [
-        (&of.aesgcm, &AESGCM),
-        (&of.aescbc, &AESCBC),
-        (&of.secretbox, &SECRETBOX),
-    ];
-    let mut refuse = |at: &str, why| {
-        // The value is not shown: it may hold secrets.
-        errors.push(FieldError::new(Reason::Invalid, at, String::new(), why));
-        None
-    };
-    let given = ciphers.iter().filter(|(keys, _)| keys.is_some()).count();
-    match given + usize::from(of.identity.is_some()) + usize::from(of.kms.is_some()) {
-        0 => {
-            return refuse(
-                at,
-                "provider does not contain any of the expected providers: KMS, AESGCM, AESCBC, \
-                 Secretbox, Identity",
-            );
-        }
-        1 => {}
-        _ => {
-            return refuse(
-                at,
-                "more than one provider specified in a single element, should split into different \
-                 list elements",
-            );
-        }
-    }
-    if of.kms.is_some() {
-        return refuse(
-            &format!("{at}.kms"),
-            "key management services are not supported yet",
-        );
-    }
-    for (keys, cipher) in ciphers {
-        if let Some(keys) = keys {
-            let at = format!("{at}.{}.keys", cipher.name);
-            return cipher.provider(&keys.keys, &at, errors);
-        }
-    }
-    Some(Marked::new("", Identity))
 }
 
 impl Cipher {

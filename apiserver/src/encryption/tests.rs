@@ -31,27 +31,34 @@ fn providers(given: &[(&str, &[(&str, String)])]) -> String {
     text
 }
 
+/// What is made of files in tests.
+pub(super) fn means() -> Means {
+    Means {
+        kms: KmsMetrics::register(&Metrics::new(), "server"),
+        kms_v1: false,
+    }
+}
+
 fn rules(resources: &str, given: &[(&str, &[(&str, String)])]) -> Rules {
-    let file = tempfile::NamedTempFile::new().unwrap();
     let text = format!(
         "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources:\n\
          - resources: {resources}\n  providers:\n{}",
         providers(given)
     );
-    std::fs::write(&file, text).unwrap();
-    config::load(file.path()).unwrap()
+    config::read(&text, &means()).unwrap()
 }
 
 fn seal(rules: &Rules, value: &[u8]) -> Bytes {
     let mut sealed = Vec::new();
-    let layer = rules.of("", "secrets");
-    layer.seal(KEY, value, &mut sealed).unwrap();
+    let choice = rules.of("", "secrets").unwrap();
+    choice.seal(KEY, value, &mut sealed).unwrap();
     sealed.into()
 }
 
 /// The value, and whether it is stale; or the reason.
 fn open_at(rules: &Rules, key: &str, sealed: &Bytes) -> Result<(Bytes, bool), String> {
-    let opened = rules.of("", "secrets").open(key, sealed);
+    let choice = rules.of("", "secrets").unwrap();
+    let opened = choice.open(key, sealed).and_then(Opening::at_once);
     opened.map(|o| (o.value, o.stale)).map_err(|e| e.reason)
 }
 
@@ -162,7 +169,6 @@ fn what_the_first_key_of_the_first_provider_did_not_seal_is_stale() {
 
 #[test]
 fn the_nearest_rule_is_that_of_a_resource() {
-    let file = tempfile::NamedTempFile::new().unwrap();
     let entry = |resources: &str, key: &str| {
         let key = (key, secret(0, 32));
         format!(
@@ -177,12 +183,12 @@ fn the_nearest_rule_is_that_of_a_resource() {
         entry("deployments.apps", "deployments"),
         entry("*.*", "all")
     );
-    std::fs::write(&file, text).unwrap();
-    let rules = config::load(file.path()).unwrap();
+    let rules = config::read(&text, &means()).unwrap();
     let key = |group: &str, resource: &str| {
         let mut sealed = Vec::new();
         rules
             .of(group, resource)
+            .unwrap()
             .seal(KEY, b"", &mut sealed)
             .unwrap();
         let text = String::from_utf8_lossy(&sealed).into_owned();
@@ -197,15 +203,42 @@ fn the_nearest_rule_is_that_of_a_resource() {
         ],
         ["secrets", "core", "deployments", "all"]
     );
-    let some = self::rules("[secrets]", &[("secretbox", &[("a", secret(0, 32))])]);
-    let mut sealed = Vec::new();
-    some.of("", "pods").seal(KEY, b"pod", &mut sealed).unwrap();
-    assert_eq!(sealed, b"pod");
+}
+
+#[tokio::test]
+async fn who_is_not_named_is_stored_as_it_is() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources:\n\
+                - {resources: [secrets], providers: [{identity: {}}]}\n";
+    std::fs::write(&file, text).unwrap();
+    let given = EncryptionConfig {
+        file: file.path().to_owned(),
+        reload: false,
+    };
+    let (tasks, metrics) = (Supervisor::current(), Metrics::new());
+    let all = Encryption::load(&given, &Features::defaults(), &tasks, &metrics, "server")
+        .await
+        .unwrap();
+    let pods = all.of("", "pods");
+    let value = Bytes::from_static(b"pod");
+    assert_eq!(pods.seal(KEY, value.clone()).await, Ok(value.clone()));
+    assert_eq!(pods.open(KEY, value.clone()).await.unwrap().value, value);
     // Once it was encrypted: it is not taken for an object.
     assert!(
-        some.of("", "pods")
-            .open(KEY, &Bytes::from_static(b"k8s:enc:x"))
+        pods.open(KEY, Bytes::from_static(b"k8s:enc:x"))
+            .await
             .is_err()
+    );
+    // Of what is named it is counted.
+    all.of("", "secrets").seal(KEY, value).await.unwrap();
+    let (_, told) = metrics.answer("");
+    let done: Vec<&str> = { told.lines() }
+        .filter(|l| l.starts_with("apiserver_storage_transformation_operations_total{"))
+        .collect();
+    assert_eq!(done.len(), 1, "{done:?}");
+    assert!(
+        done[0].contains("resource=\"secrets\"") && done[0].contains("status=\"OK\""),
+        "{done:?}"
     );
 }
 

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED,
-    ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256, RsaKeyPair,
-    UnparsedPublicKey,
+    ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -26,8 +26,37 @@ pub(super) struct VerifyingKey {
     pub(super) id: String,
     pub(super) algorithm: &'static str,
     pub(super) key: UnparsedPublicKey<Vec<u8>>,
+    /// Whether it is not published.
+    pub(super) hidden: bool,
     /// The subject public key info, for the published key set.
-    spki: Vec<u8>,
+    pub(super) spki: Vec<u8>,
+}
+
+impl Signer {
+    /// As a token's header names it.
+    pub(super) fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Rsa(_) => "RS256",
+            Self::Ecdsa(_, algorithm) => algorithm,
+        }
+    }
+
+    /// The signature of a text.
+    pub(super) fn sign(&self, text: &[u8]) -> Result<Vec<u8>, String> {
+        let random = SystemRandom::new();
+        match self {
+            Self::Rsa(key) => {
+                let mut signature = vec![0; key.public().modulus_len()];
+                key.sign(&RSA_PKCS1_SHA256, &random, text, &mut signature)
+                    .map_err(|e| e.to_string())?;
+                Ok(signature)
+            }
+            Self::Ecdsa(key, _) => {
+                let signature = key.sign(&random, text).map_err(|e| e.to_string())?;
+                Ok(signature.as_ref().to_vec())
+            }
+        }
+    }
 }
 
 /// The blocks of a PEM text: label and content.
@@ -163,7 +192,7 @@ fn spki(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
 }
 
 /// Upstream's key id: the digest of the public key in DER.
-pub(super) fn key_id(spki: &[u8]) -> String {
+fn key_id(spki: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(spki))
 }
 
@@ -195,6 +224,7 @@ pub(super) fn verifying(spki: &[u8]) -> anyhow::Result<VerifyingKey> {
         id: key_id(spki),
         algorithm,
         key,
+        hidden: false,
         spki: spki.to_vec(),
     })
 }

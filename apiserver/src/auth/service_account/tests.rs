@@ -1,7 +1,13 @@
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::FutureExt;
 
 use super::*;
+use crate::config::tokens::{EXTENDED, Signing, Tokens};
 
 const ISSUER: &str = "https://issuer.example";
 
@@ -43,14 +49,15 @@ impl Keys {
         let config = Tokens {
             issuers: vec![ISSUER.into(), "https://old.example".into()],
             key_files: verifies.iter().map(|name| self.path(name)).collect(),
-            signing_key_file: Some(self.path(signs)),
+            signing: Signing::Key(self.path(signs)),
             audiences: vec!["api".into()],
             lookup: true,
             max_expiration: Duration::ZERO,
             extend_expiration: true,
+            extended: EXTENDED,
             jwks_uri: String::new(),
         };
-        Issuer::new(&config).unwrap()
+        Issuer::with_key(&config, &self.path(signs)).unwrap()
     }
 }
 
@@ -63,6 +70,12 @@ fn claims() -> Claims {
         iat: 1000,
         ..Claims::default()
     }
+}
+
+/// A token signed by a key at hand.
+fn sign(issuer: &Issuer, claims: &Claims) -> String {
+    let signed = issuer.sign(claims).now_or_never();
+    signed.expect("nobody is asked").unwrap()
 }
 
 fn api() -> Vec<String> {
@@ -78,7 +91,7 @@ fn a_token_of_every_kind_of_key_is_verified_with_its_public_half() {
         ("p256.pem", "p256.pub"),
         ("p384.pem", "p384.pub"),
     ] {
-        let token = keys.issuer(signs, &[]).sign(&claims()).unwrap();
+        let token = sign(&keys.issuer(signs, &[]), &claims());
         let other = if signs == "p256.pem" {
             "rsa.pem"
         } else {
@@ -121,7 +134,7 @@ fn a_token_that_others_signed_with_the_key_is_verified() {
 fn time_audience_and_issuer_must_be_right() {
     let keys = Keys::new();
     let issuer = keys.issuer("p256.pem", &[]);
-    let token = issuer.sign(&claims()).unwrap();
+    let token = sign(&issuer, &claims());
     let at = |now| issuer.verify(&token, &api(), now).map(drop);
     assert_eq!(at(2000 + LEEWAY), Ok(()));
     assert_eq!(at(2000 + LEEWAY + 1), Err(Invalid::Expired));
@@ -137,23 +150,25 @@ fn time_audience_and_issuer_must_be_right() {
         issuer.verify(&token, &other, 1500),
         Err(Invalid::Audience { .. })
     ));
-    let foreign = issuer
-        .sign(&Claims {
+    let foreign = sign(
+        &issuer,
+        &Claims {
             iss: "https://else.example".into(),
             ..claims()
-        })
-        .unwrap();
+        },
+    );
     assert_eq!(
         issuer.verify(&foreign, &api(), 1500),
         Err(Invalid::Signature)
     );
     assert!(!issuer.is_ours(&foreign) && issuer.is_ours(&token));
-    let old = issuer
-        .sign(&Claims {
+    let old = sign(
+        &issuer,
+        &Claims {
             iss: "https://old.example".into(),
             ..claims()
-        })
-        .unwrap();
+        },
+    );
     assert!(
         issuer.verify(&old, &api(), 1500).is_ok(),
         "former issuers are still accepted"
@@ -164,7 +179,7 @@ fn time_audience_and_issuer_must_be_right() {
 fn a_token_that_was_changed_is_refused() {
     let keys = Keys::new();
     let issuer = keys.issuer("p256.pem", &[]);
-    let token = issuer.sign(&claims()).unwrap();
+    let token = sign(&issuer, &claims());
     let parts: Vec<&str> = token.split('.').collect();
     let body = serde_json::to_string(&Claims {
         exp: 9000,

@@ -3,12 +3,8 @@
 use super::*;
 
 fn read(kind: &str, body: &str) -> Result<Rules, String> {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(&file, format!("{kind}\n{body}")).unwrap();
-    load(file.path()).map_err(|e| match e {
-        Error::Invalid { errors, .. } => proto::path::aggregate(&errors),
-        Error::File(e) => e.to_string(),
-    })
+    let text = format!("{kind}\n{body}");
+    super::read(&text, &super::super::tests::means()).map_err(|e| e.to_string())
 }
 
 const KIND: &str = "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1";
@@ -39,9 +35,9 @@ fn what_upstream_accepts_is_accepted() {
         - resources: ['*.*']\n\
         \u{20} providers: [{identity: {}}]\n";
     let rules = read(KIND, all).unwrap();
-    let names: Vec<_> = rules.0.iter().map(|(of, _)| of.to_string()).collect();
+    let names: Vec<_> = rules.of.iter().map(|(of, _)| of.to_string()).collect();
     assert_eq!(names, ["secrets", "configmaps", "*.apps", "*.*"]);
-    let providers: Vec<_> = rules.0.iter().map(|(_, choice)| choice.of.len()).collect();
+    let providers: Vec<_> = rules.of.iter().map(|(_, choice)| choice.of.len()).collect();
     assert_eq!(providers, [4, 4, 1, 1]);
     assert!(read("kind: EncryptionConfig\napiVersion: v1", all).is_ok());
 }
@@ -50,7 +46,7 @@ fn what_upstream_accepts_is_accepted() {
 fn a_resource_that_is_named_again_has_the_later_providers_as_well() {
     let one = "{resources: [secrets], providers: [{identity: {}}]}";
     let rules = read(KIND, &format!("resources: [{one}, {one}]")).unwrap();
-    assert_eq!((rules.0.len(), rules.0[0].1.of.len()), (1, 2));
+    assert_eq!((rules.of.len(), rules.of[0].1.of.len()), (1, 2));
 }
 
 fn said(all: &[(String, &str)]) {
@@ -157,10 +153,6 @@ fn problems_of_providers_have_upstreams_words() {
              the expected length, got 3, expected one of [16 24 32]",
         ),
         (
-            with("{kms: {apiVersion: v2, name: k, endpoint: 'unix:///k.sock'}}"),
-            "resources[0].providers[0].kms: Invalid value: key management services are not supported yet",
-        ),
-        (
             "resources: [{resources: ['*.'], providers: [{identity: {}}]}, \
              {resources: [secrets], providers: [{identity: {}}]}]"
                 .to_owned(),
@@ -185,5 +177,89 @@ fn unknown_fields_and_kinds_are_refused() {
     assert!(
         other.contains("kind: must be EncryptionConfiguration"),
         "{other}"
+    );
+}
+
+fn kms(fields: &str) -> String {
+    with(&format!("{{kms: {{{fields}}}}}"))
+}
+
+const GOOD: &str = "apiVersion: v2, name: k, endpoint: 'unix:///k.sock'";
+
+#[tokio::test]
+async fn services_that_upstream_accepts_are_accepted() {
+    for fields in [
+        GOOD,
+        &format!("{GOOD}, timeout: 10s"),
+        "apiVersion: v2, name: k, endpoint: 'unix:///@k'",
+    ] {
+        let rules = read(KIND, &kms(fields)).unwrap();
+        assert_eq!(rules.providers.len(), 1);
+        assert_eq!(&*rules.of[0].1.of[0].prefix, b"k8s:enc:kms:v2:k:");
+    }
+    let both = format!(
+        "resources: [{{resources: [secrets, configmaps], providers: [{{kms: {{{GOOD}}}}}, {{identity: {{}}}}]}}, \
+         {{resources: [pods], providers: [{{kms: {{apiVersion: v2, name: l, endpoint: 'unix:///k.sock'}}}}]}}]"
+    );
+    let rules = read(KIND, &both).unwrap();
+    assert_eq!(
+        (rules.providers.len(), rules.of.len()),
+        (2, 3),
+        "one for each entry"
+    );
+}
+
+#[tokio::test]
+async fn problems_of_services_have_upstreams_words() {
+    let at = "resources[0].providers[0].kms";
+    for (fields, said) in [
+        (
+            "apiVersion: v2, endpoint: 'unix:///k.sock'",
+            ".name: Required value: name is a mandatory field for a provider",
+        ),
+        (
+            "apiVersion: v2, name: 'a:b', endpoint: 'unix:///k.sock'",
+            ".name: Invalid value: \"a:b\": invalid KMS provider name a:b, must not contain ':'",
+        ),
+        (
+            "apiVersion: v2, name: k",
+            ".endpoint: Invalid value: \"\": endpoint is a mandatory field for a kms",
+        ),
+        (
+            "apiVersion: v2, name: k, endpoint: 'https://k'",
+            ".endpoint: Invalid value: \"https://k\": unsupported scheme \"https\" for KMS provider, only unix is \
+             supported",
+        ),
+        (
+            "apiVersion: v2, name: k, endpoint: 'unix:///k', timeout: 0s",
+            ".timeout: Invalid value: \"0s\": timeout should be a positive value",
+        ),
+        (
+            "apiVersion: v2, name: k, endpoint: 'unix:///k', timeout: -1s",
+            ".timeout: Invalid value: \"-1s\": timeout should be a positive value",
+        ),
+        (
+            "apiVersion: v2, name: k, endpoint: 'unix:///k', cachesize: 10",
+            ".cachesize: Invalid value: 10: cachesize is not supported in v2",
+        ),
+        (
+            "apiVersion: v3, name: k, endpoint: 'unix:///k'",
+            ".apiVersion: Invalid value: \"v3\": unsupported apiVersion apiVersion for KMS provider, only v1 and v2 are \
+             supported",
+        ),
+        (
+            "name: k, endpoint: 'unix:///k'",
+            ".apiVersion: Invalid value: \"v1\": KMSv1 is deprecated and will only receive security updates going \
+             forward. Use KMSv2 instead.  Set --feature-gates=KMSv1=true to use the deprecated KMSv1 feature.",
+        ),
+    ] {
+        assert_eq!(problems(&kms(fields)), format!("{at}{said}"));
+    }
+    let twice = format!(
+        "resources: [{{resources: [secrets], providers: [{{kms: {{{GOOD}}}}}, {{kms: {{{GOOD}}}}}]}}]"
+    );
+    assert_eq!(
+        problems(&twice),
+        "resources[0].providers[1].kms.name: Invalid value: \"k\": duplicate KMS provider name k, names must be unique"
     );
 }

@@ -1,0 +1,18 @@
+//! The messages of plugins, generated from `hack/protos`.
+
+macro_rules! generated {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        $($(#[$doc])*
+        #[allow(clippy::all, clippy::pedantic, unreachable_pub, unused_qualifications, dead_code, missing_docs, reason = "generated code")]
+        pub mod $name;)*
+    };
+}
+
+generated! {
+    /// Values that are sealed by way of a key management service, as etcd has them.
+    envelope;
+    /// Key management services.
+    kms;
+    /// Signers of tokens.
+    signer;
+}

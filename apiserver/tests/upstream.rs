@@ -1,0 +1,169 @@
+//! Ours beside upstream's API server on one etcd, with the same plugins: each opens what the other
+//! sealed, and takes the tokens that the other had signed.
+//!
+//! Not among the tests that run by themselves: upstream's has to be built first (`hack/test swap`).
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[allow(dead_code, reason = "each program of tests has a use for a part")]
+#[path = "apply/daemon.rs"]
+mod daemon;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use apiserver::plugin::testing::{Kms, Served, Signer, SigningKey};
+use component::testing::Files;
+use serde_json::{Value, json};
+
+use daemon::{Daemon, Second, User};
+
+const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
+const SOON: Duration = Duration::from_secs(90);
+
+/// Upstream's API server, which `hack/tools` builds.
+fn theirs() -> PathBuf {
+    let cache = std::env::var("NAVARCH_CACHE").map_or_else(
+        |_| PathBuf::from(std::env::var("HOME").unwrap()).join(".cache/navarch"),
+        PathBuf::from,
+    );
+    let program = cache.join("tools/kube-apiserver");
+    assert!(program.exists(), "run: hack/tools kube-apiserver");
+    program
+}
+
+fn beside(files: &Files, name: &str) -> PathBuf {
+    files.write("here", "").with_file_name(name)
+}
+
+async fn both(more: impl FnOnce(&Files) -> Vec<String>) -> (Daemon, Second) {
+    let ours = Daemon::start_with(more).await;
+    let theirs = ours.second_when(&theirs(), "/readyz").await;
+    (ours, theirs)
+}
+
+fn secret(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "stringData": {"password": "in the clear"}})
+}
+
+async fn good(api: &User, method: &str, path: &str, body: &Value) -> Value {
+    let (code, answer) = api.send(method, path, body).await;
+    assert!(code < 300, "{method} {path}: {answer}");
+    answer
+}
+
+async fn read(api: &User, name: &str) -> Value {
+    let (code, answer) = api.get(&format!("{SECRETS}/{name}")).await;
+    assert_eq!(code, 200, "{answer}");
+    answer
+}
+
+fn version(object: &Value) -> &str {
+    object["metadata"]["resourceVersion"].as_str().unwrap()
+}
+
+/// Writes an object back as it is, until that makes a new version of it; that one.
+async fn written_anew(api: &User, name: &str) -> Value {
+    let start = Instant::now();
+    let old = read(api, name).await;
+    loop {
+        let now = good(api, "PUT", &format!("{SECRETS}/{name}"), &old).await;
+        if version(&now) != version(&old) {
+            return now;
+        }
+        assert!(start.elapsed() < SOON, "{name} is not stale");
+        // Whoever asks for health has the service asked.
+        api.asked("/healthz").await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+#[tokio::test]
+async fn each_opens_what_the_other_sealed_by_way_of_a_service() {
+    let kms = Kms::new("key-1");
+    let mut served: Option<Served> = None;
+    let (ours, theirs) = both(|files| {
+        let socket = beside(files, "kms.sock");
+        served = Some(kms.serve(&socket));
+        let endpoint = format!("unix://{}", socket.display());
+        let provider = json!({"kms": {"apiVersion": "v2", "name": "test", "endpoint": endpoint}});
+        let config = json!({
+            "apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": "EncryptionConfiguration",
+            "resources": [{"resources": ["secrets"], "providers": [provider]}],
+        });
+        let path = files.write("encryption.json", &config.to_string());
+        vec![format!("--encryption-provider-config={}", path.display())]
+    })
+    .await;
+    let (us, them) = (&*ours, &theirs.admin);
+    good(us, "POST", SECRETS, &secret("ours")).await;
+    good(them, "POST", SECRETS, &secret("theirs")).await;
+    for name in ["ours", "theirs"] {
+        let (_, stored, _) = ours
+            .etcd()
+            .get(&format!("/registry/secrets/default/{name}"))
+            .await
+            .unwrap();
+        assert!(stored.starts_with("k8s:enc:kms:v2:test:"), "{stored}");
+        assert_eq!(read(us, name).await, read(them, name).await);
+    }
+    // Nothing is stale: each takes the other's seed for as good as its own.
+    for api in [us, them] {
+        for name in ["ours", "theirs"] {
+            let old = read(api, name).await;
+            let same = good(api, "PUT", &format!("{SECRETS}/{name}"), &old).await;
+            assert_eq!(version(&same), version(&old), "{name}");
+        }
+    }
+    kms.rotate("key-2");
+    let anew = [
+        written_anew(us, "theirs").await,
+        written_anew(them, "ours").await,
+    ];
+    for (name, anew) in ["theirs", "ours"].into_iter().zip(anew) {
+        assert_eq!(read(us, name).await, anew);
+        assert_eq!(read(them, name).await, anew);
+    }
+    for api in [us, them] {
+        assert_eq!(api.asked("/readyz").await, 200);
+        assert_eq!(api.asked("/healthz/kms-providers").await, 200);
+        assert_eq!(api.asked("/livez/kms-providers").await, 404);
+    }
+}
+
+#[tokio::test]
+async fn each_takes_the_tokens_that_a_plugin_signed_for_the_other() {
+    let signer = Signer::new(&[SigningKey::new("new"), SigningKey::new("old").hidden()]);
+    let mut served: Option<Served> = None;
+    let (ours, theirs) = both(|files| {
+        let socket = beside(files, "signer.sock");
+        served = Some(signer.serve(&socket));
+        vec![format!(
+            "--service-account-signing-endpoint={}",
+            socket.display()
+        )]
+    })
+    .await;
+    let (us, them) = (&*ours, &theirs.admin);
+    good(us, "POST", ACCOUNTS, &json!({"metadata": {"name": "a"}})).await;
+    for (signs, verifies) in [(us, them), (them, us)] {
+        let request = json!({"spec": {"expirationSeconds": 7200}});
+        let answer = good(signs, "POST", &format!("{ACCOUNTS}/a/token"), &request).await;
+        assert_eq!(answer["spec"]["expirationSeconds"], 3600, "{answer}");
+        let review = json!({"spec": {"token": answer["status"]["token"]}});
+        let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+        let review = good(verifies, "POST", path, &review).await;
+        assert_eq!(review["status"]["authenticated"], true, "{review}");
+    }
+    let (code, keys) = us.get("/openid/v1/jwks").await;
+    assert_eq!((code, keys), them.get("/openid/v1/jwks").await);
+    let document = async |api: &User| {
+        let (_, mut document) = api.get("/.well-known/openid-configuration").await;
+        // It names the port of who says it.
+        document["jwks_uri"] = Value::Null;
+        document
+    };
+    assert_eq!(document(us).await, document(them).await);
+}
