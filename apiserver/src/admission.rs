@@ -2,34 +2,59 @@
 //!
 //! A table of plugins in upstream's order. On a write all that change objects run first, then all that
 //! only look. Plugins read caches; what they do not find there they look up once live. Webhooks and
-//! policies take their places in the same table.
+//! policies take their places in the same table; their names are known already, so that command lines
+//! which name them work, but they do nothing yet.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
 
+use component::Supervisor;
+use component::metrics::Metrics;
 use proto::catalogue::Resource;
 use proto::{Value, meta};
 use resources::status::Failure;
 
+use crate::audit::Trail;
 use crate::auth::User;
+use crate::config::AdmissionConfig;
 use crate::server::{Server, read_failure};
 
 mod amounts;
 mod certificates;
+pub mod config;
+mod declared_features;
 mod default_tolerations;
+mod event_rate_limit;
+mod image_policy;
+mod later;
 mod limit_ranger;
+mod metrics;
 mod namespace_lifecycle;
 mod network;
 mod node_restriction;
 mod owner_references;
+mod pod_groups;
+mod pod_node_selector;
+mod pod_resize;
 mod pod_security;
+mod pod_tolerations;
 mod pods;
 mod priority;
 mod quota;
 mod runtime_class;
 mod service_account;
+mod state;
 mod storage;
 mod taint_nodes;
+#[cfg(test)]
+mod testing;
+mod tolerations;
+
+use config::{File, Refused};
+use metrics::{Durations, Series};
+use state::{Around, State};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operation {
@@ -40,6 +65,8 @@ pub enum Operation {
 }
 
 impl Operation {
+    pub const ALL: [Self; 4] = [Self::Create, Self::Update, Self::Delete, Self::Connect];
+
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
@@ -47,6 +74,31 @@ impl Operation {
             Self::Update => "UPDATE",
             Self::Delete => "DELETE",
             Self::Connect => "CONNECT",
+        }
+    }
+}
+
+/// What most plugins look at.
+const CREATE: &[Operation] = &[Operation::Create];
+const UPDATE: &[Operation] = &[Operation::Update];
+const WRITES: &[Operation] = &[Operation::Create, Operation::Update];
+const CHANGES: &[Operation] = &[Operation::Create, Operation::Update, Operation::Delete];
+
+/// A half of admission.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Plugins may change the object.
+    Mutate,
+    /// They only look at it.
+    Validate,
+}
+
+impl Phase {
+    /// Upstream's name for it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Mutate => "admit",
+            Self::Validate => "validate",
         }
     }
 }
@@ -67,6 +119,8 @@ pub struct Attributes<'a> {
     pub dry_run: bool,
     /// Texts that are sent to the client as warnings.
     pub warnings: &'a mut Vec<String>,
+    /// What is recorded of the request, if anything is.
+    pub trail: Option<&'a Trail>,
 }
 
 impl Attributes<'_> {
@@ -86,14 +140,23 @@ impl Attributes<'_> {
     /// what its name will begin with.
     #[must_use]
     pub fn forbid(&self, why: &str) -> Failure {
+        let of_object = |object| match (meta::name(object), meta::generate_name(object)) {
+            ("", "") => "Unknown",
+            ("", prefix) => prefix,
+            (name, _) => name,
+        };
         let name = match (self.name, self.object.as_deref()) {
-            ("", Some(object)) if !meta::generate_name(object).is_empty() => {
-                meta::generate_name(object)
-            }
-            ("", Some(_)) => "Unknown",
+            ("", object) => object.map_or("Unknown", of_object),
             (name, _) => name,
         };
         Failure::forbidden(self.resource.group, self.resource.name, name, why)
+    }
+
+    /// Notes something in the audit event of the request.
+    pub fn annotate(&self, key: &str, value: &str) {
+        if let Some(trail) = self.trail {
+            trail.annotate(key, value);
+        }
     }
 
     /// The key of a namespaced object in the namespace of the write.
@@ -144,24 +207,41 @@ fn in_namespace(server: &Server, group: &str, resource: &str, namespace: &str) -
 
 pub type Outcome<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
 /// A plugin's function: the server with its caches, and the write.
-pub type Step = for<'a> fn(&'a Server, &'a mut Attributes<'_>) -> Outcome<'a>;
+pub type Step = for<'a> fn(&'a Arc<Server>, &'a mut Attributes<'_>) -> Outcome<'a>;
+/// Reads what the configuration file has for a plugin, which may be nothing.
+type Configure = fn(&mut State, Option<&[u8]>, &Around<'_>) -> Result<(), Refused>;
 
 pub struct Plugin {
     /// The name in `--enable-admission-plugins`.
     pub name: &'static str,
     pub on_by_default: bool,
+    /// What it looks at; the chain passes it over on others.
+    pub operations: &'static [Operation],
+    configure: Option<Configure>,
     pub mutate: Option<Step>,
     pub validate: Option<Step>,
 }
 
-/// Upstream's order (`pkg/kubeapiserver/options/plugins.go`).
-pub const PLUGINS: &[Plugin] = &[
-    Plugin {
-        name: "AlwaysAdmit",
+impl Plugin {
+    /// One that does nothing unless it is said.
+    const OFF: Self = Self {
+        name: "",
         on_by_default: false,
+        operations: &[],
+        configure: None,
         mutate: None,
         validate: None,
+    };
+}
+
+/// Upstream's order (`pkg/kubeapiserver/options/plugins.go`).
+pub static PLUGINS: &[Plugin] = &[
+    Plugin {
+        name: "AlwaysAdmit",
+        operations: &Operation::ALL,
+        ..Plugin::OFF
     },
+    namespace_lifecycle::AUTO_PROVISION,
     namespace_lifecycle::PLUGIN,
     namespace_lifecycle::EXISTS,
     pods::ANTI_AFFINITY,
@@ -170,12 +250,17 @@ pub const PLUGINS: &[Plugin] = &[
     node_restriction::PLUGIN,
     taint_nodes::PLUGIN,
     pods::ALWAYS_PULL,
+    image_policy::PLUGIN,
     pod_security::PLUGIN,
+    pod_node_selector::PLUGIN,
     priority::PLUGIN,
     default_tolerations::PLUGIN,
+    pod_tolerations::PLUGIN,
+    event_rate_limit::PLUGIN,
     pods::EXTENDED_RESOURCES,
     storage::DEFAULT_CLASS,
     storage::IN_USE_PROTECTION,
+    pod_groups::PROTECTION,
     owner_references::PLUGIN,
     storage::CLAIM_RESIZE,
     runtime_class::PLUGIN,
@@ -186,78 +271,135 @@ pub const PLUGINS: &[Plugin] = &[
     network::DEFAULT_INGRESS_CLASS,
     network::DENY_EXTERNAL_IPS,
     pods::TOPOLOGY_LABELS,
+    declared_features::PLUGIN,
+    pod_resize::PLUGIN,
+    later::MUTATING_POLICIES,
+    later::MUTATING_WEBHOOKS,
+    later::VALIDATING_POLICIES,
+    later::VALIDATING_WEBHOOKS,
     quota::PLUGIN,
     Plugin {
         name: "AlwaysDeny",
-        on_by_default: false,
-        mutate: None,
+        operations: &Operation::ALL,
         validate: Some(|_, write| {
             Box::pin(std::future::ready(Err(
                 write.forbid("admission control is denying all modifications")
             )))
         }),
+        ..Plugin::OFF
     },
 ];
 
-/// The plugins that run in this server, in order, and what they remember between writes.
+/// The plugins that run in this server, in order, with what they know.
 pub struct Chain {
-    plugins: Vec<&'static Plugin>,
-    doomed: namespace_lifecycle::Doomed,
-    quotas: quota::Locks,
+    plugins: Vec<Running>,
+    steps: [Series; 2],
+    state: State,
+}
+
+/// A plugin with its series in both phases.
+struct Running {
+    plugin: &'static Plugin,
+    series: [Series; 2],
+}
+
+impl Running {
+    /// What the plugin does in a phase.
+    fn step(&self, phase: Phase) -> Option<Step> {
+        match phase {
+            Phase::Mutate => self.plugin.mutate,
+            Phase::Validate => self.plugin.validate,
+        }
+    }
 }
 
 impl Chain {
-    /// The default set with the flags' changes; an unknown name is an error.
-    pub fn new(enable: &[String], disable: &[String]) -> Result<Self, String> {
-        for name in enable.iter().chain(disable) {
-            if !PLUGINS.iter().any(|p| p.name == name) {
-                return Err(format!("unknown admission plugin {name:?}"));
-            }
-        }
-        let on = |p: &&Plugin| {
-            (p.on_by_default && !disable.iter().any(|d| d == p.name))
-                || enable.iter().any(|e| e == p.name)
+    /// The plugins of the flags, told what the file has for them.
+    ///
+    /// # Errors
+    /// If the file, or what it tells a plugin, cannot be used.
+    pub fn open(
+        config: &AdmissionConfig,
+        tasks: &Supervisor,
+        metrics: &Metrics,
+    ) -> Result<Self, config::Error> {
+        let file = match &config.file {
+            Some(path) => File::read(path)?,
+            None => File::default(),
         };
+        let around = Around { tasks, metrics };
+        let state = State::configure(&config.plugins, &file, &around)?;
+        let durations = Durations::register(metrics);
+        let phases = [Phase::Mutate, Phase::Validate];
+        let running = |plugin: &&'static Plugin| Running {
+            plugin,
+            series: phases.map(|phase| durations.plugin(plugin.name, phase)),
+        };
+        let plugins: Vec<Running> = config.plugins.iter().map(running).collect();
+        for phase in phases {
+            let works = plugins.iter().filter(|p| p.step(phase).is_some());
+            let names: Vec<&str> = works.map(|p| p.plugin.name).collect();
+            tracing::info!(phase = phase.name(), plugins = names.join(","), "Admission");
+        }
         Ok(Self {
-            plugins: PLUGINS.iter().filter(on).collect(),
-            doomed: namespace_lifecycle::Doomed::default(),
-            quotas: quota::Locks::default(),
+            plugins,
+            steps: phases.map(|phase| durations.step(phase)),
+            state,
         })
     }
 
-    pub async fn mutate(&self, server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
-        for step in self.plugins.iter().filter_map(|p| p.mutate) {
-            step(server, write).await?;
-        }
-        Ok(())
-    }
-
-    pub async fn validate(
+    /// Lets plugins change the object of a write, or refuse it.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub async fn mutate(
         &self,
-        server: &Server,
+        server: &Arc<Server>,
         write: &mut Attributes<'_>,
     ) -> Result<(), Failure> {
-        for step in self.plugins.iter().filter_map(|p| p.validate) {
-            step(server, write).await?;
+        self.run(Phase::Mutate, server, write).await
+    }
+
+    /// Lets plugins refuse a write as it would be stored.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub async fn validate(
+        &self,
+        server: &Arc<Server>,
+        write: &mut Attributes<'_>,
+    ) -> Result<(), Failure> {
+        self.run(Phase::Validate, server, write).await
+    }
+
+    async fn run(
+        &self,
+        phase: Phase,
+        server: &Arc<Server>,
+        write: &mut Attributes<'_>,
+    ) -> Result<(), Failure> {
+        let operation = write.operation;
+        let begun = Instant::now();
+        let mut outcome = Ok(());
+        let mut last = begun;
+        for running in &self.plugins {
+            let concerned = running.plugin.operations.contains(&operation);
+            let Some(step) = running.step(phase).filter(|_| concerned) else {
+                continue;
+            };
+            outcome = step(server, write).await;
+            let now = Instant::now();
+            let series = &running.series[phase as usize];
+            series.observe(operation, outcome.is_err(), now - last);
+            last = now;
+            if outcome.is_err() {
+                break;
+            }
         }
-        Ok(())
+        self.steps[phase as usize].observe(operation, outcome.is_err(), last - begun);
+        outcome
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flags_switch_plugins_on_and_off() {
-        let chain = Chain::new(&["NodeRestriction".into()], &["Priority".into()]).unwrap();
-        let has = |name: &str| chain.plugins.iter().any(|p| p.name == name);
-        assert!(
-            has("NodeRestriction")
-                && has("NamespaceLifecycle")
-                && !has("Priority")
-                && !has("AlwaysPullImages")
-        );
-        assert!(Chain::new(&["Nonsense".into()], &[]).is_err());
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use proto::{NameId, Value, meta};
 use resources::equal::same_at;
 use resources::status::Failure;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, CREATE, Operation, Plugin, UPDATE, WRITES};
 use crate::auth::User;
 use crate::auth::service_account::pem_blocks;
 use crate::authz::{self, Decision};
@@ -18,29 +18,33 @@ use crate::server::Server;
 pub(super) const APPROVAL: Plugin = Plugin {
     name: "CertificateApproval",
     on_by_default: true,
-    mutate: None,
+    operations: UPDATE,
     validate: Some(|server, write| Box::pin(approval(server, write))),
+    ..Plugin::OFF
 };
 
 pub(super) const SIGNING: Plugin = Plugin {
     name: "CertificateSigning",
     on_by_default: true,
-    mutate: None,
+    operations: UPDATE,
     validate: Some(|server, write| Box::pin(signing(server, write))),
+    ..Plugin::OFF
 };
 
 pub(super) const ATTEST: Plugin = Plugin {
     name: "ClusterTrustBundleAttest",
     on_by_default: true,
-    mutate: None,
+    operations: WRITES,
     validate: Some(|server, write| Box::pin(attest(server, write))),
+    ..Plugin::OFF
 };
 
 pub(super) const SUBJECT: Plugin = Plugin {
     name: "CertificateSubjectRestriction",
     on_by_default: true,
-    mutate: None,
+    operations: CREATE,
     validate: Some(|_, write| Box::pin(std::future::ready(subject(write)))),
+    ..Plugin::OFF
 };
 
 const GROUP: &str = "certificates.k8s.io";

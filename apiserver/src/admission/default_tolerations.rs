@@ -7,14 +7,15 @@ use proto::view::core_v1::Toleration;
 use proto::view::{Node, View};
 use resources::status::Failure;
 
-use super::{Attributes, Plugin};
+use super::{Attributes, Plugin, WRITES};
 use crate::server::Server;
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "DefaultTolerationSeconds",
     on_by_default: true,
+    operations: WRITES,
     mutate: Some(|server, write| Box::pin(async move { admit(server, write) })),
-    validate: None,
+    ..Plugin::OFF
 };
 
 fn admit(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
@@ -22,7 +23,7 @@ fn admit(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     if let Some(pod) = &mut write.object {
-        let config = &server.config;
+        let config = &server.config.admission;
         let seconds = [
             ("node.kubernetes.io/not-ready", config.not_ready_toleration),
             (

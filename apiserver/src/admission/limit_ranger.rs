@@ -9,14 +9,16 @@ use proto::{NameId, Value, meta};
 use resources::status::Failure;
 
 use super::amounts::{Amounts, amounts, containers_mut, of, of_pod};
-use super::{Attributes, Operation, Plugin, in_namespace};
+use super::{Attributes, Operation, Plugin, WRITES, in_namespace};
 use crate::server::Server;
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "LimitRanger",
     on_by_default: true,
+    operations: WRITES,
     mutate: Some(|server, write| Box::pin(std::future::ready(mutate(server, write)))),
     validate: Some(|server, write| Box::pin(std::future::ready(validate(server, write)))),
+    ..Plugin::OFF
 };
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";

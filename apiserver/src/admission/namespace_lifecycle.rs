@@ -4,29 +4,40 @@
 //! Upstream: `apiserver/pkg/admission/plugin/namespace/lifecycle`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use proto::Value;
 use proto::catalogue::names as n;
+use proto::{Value, meta};
 use resources::status::Failure;
 
-use super::{Attributes, Operation, Plugin, newest};
+use super::{Attributes, CHANGES, CREATE, Operation, Plugin, newest};
+use crate::bootstrap::Own;
 use crate::server::Server;
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "NamespaceLifecycle",
     on_by_default: true,
+    operations: CHANGES,
     mutate: Some(|server, write| Box::pin(admit(server, write))),
-    validate: None,
+    ..Plugin::OFF
+};
+
+/// The older plugin that makes the namespace of what is created.
+pub(super) const AUTO_PROVISION: Plugin = Plugin {
+    name: "NamespaceAutoProvision",
+    operations: CREATE,
+    mutate: Some(|server, write| Box::pin(provision(server, write))),
+    ..Plugin::OFF
 };
 
 /// The older plugin that only looks whether the namespace is there.
 pub(super) const EXISTS: Plugin = Plugin {
     name: "NamespaceExists",
-    on_by_default: false,
-    mutate: None,
+    operations: CHANGES,
     validate: Some(|server, write| Box::pin(exists(server, write))),
+    ..Plugin::OFF
 };
 
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -63,7 +74,7 @@ impl Doomed {
 }
 
 async fn admit(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
-    let doomed = &server.admission.doomed;
+    let doomed = &server.admission.state.doomed;
     if write.is_any("", "namespaces") {
         if write.operation == Operation::Delete {
             if IMMORTAL.contains(&write.name) {
@@ -101,6 +112,21 @@ async fn admit(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failur
         ));
     }
     Ok(())
+}
+
+async fn provision(server: &Arc<Server>, write: &mut Attributes<'_>) -> Result<(), Failure> {
+    let name = write.namespace;
+    if write.dry_run || name.is_empty() || write.is_any("", "namespaces") {
+        return Ok(());
+    }
+    let mut namespace = Value::object();
+    meta::set(&mut namespace, n::NAME, name);
+    let own = Own::new(server, "", "namespaces", name)?;
+    match own.create_if_absent(namespace).await {
+        Ok(_) => Ok(()),
+        Err(failure) if failure.code() == 403 => Err(failure),
+        Err(failure) => Err(write.forbid(failure.message())),
+    }
 }
 
 async fn exists(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use proto::{NameId, Value, meta};
 use resources::equal::{same, same_at};
 use resources::status::Failure;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, CHANGES, Operation, Plugin};
 use crate::authz::node::{identity, references};
 use crate::server::Server;
 
@@ -22,9 +22,9 @@ mod labels;
 /// Off by default as upstream's; clusters with nodes of several tenants' trust switch it on.
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "NodeRestriction",
-    on_by_default: false,
+    operations: CHANGES,
     mutate: Some(|server, write| Box::pin(admit(server, write))),
-    validate: None,
+    ..Plugin::OFF
 };
 
 /// Nothing, or why not.
@@ -73,7 +73,10 @@ async fn admit(server: &Server, write: &mut Attributes<'_>) -> Verdict {
             }
         }
         ("coordination.k8s.io", "leases", _) => refuse(write, lease(node, write)),
-        ("storage.k8s.io", "csinodes", _) => refuse(write, csi_node(node, write)),
+        ("storage.k8s.io", "csinodes", _) => {
+            let health = server.config.features.enabled("CSIVolumeHealth");
+            refuse(write, csi_node(node, write, health))
+        }
         ("resource.k8s.io", "resourceslices", _) => refuse(write, slice(node, write)),
         _ => Ok(()),
     }
@@ -88,10 +91,10 @@ fn node_of(pod: &Value) -> &str {
     Pod::of(Node::new(pod)).spec().node_name()
 }
 
-/// A pod that must be there.
+/// A pod that must be there. Upstream's listers name what they do not find by the singular.
 async fn existing(server: &Server, write: &Attributes<'_>, name: &str) -> Result<Value, Failure> {
     let pod = server.lookup("", "pods", write.namespace, name).await?;
-    pod.ok_or_else(|| Failure::not_found("", "pods", name))
+    pod.ok_or_else(|| Failure::not_found("", "pod", name))
 }
 
 async fn pod(server: &Server, node: &str, write: &Attributes<'_>) -> Verdict {
@@ -100,7 +103,7 @@ async fn pod(server: &Server, node: &str, write: &Attributes<'_>) -> Verdict {
         (Operation::Create, Some(pod)) => {
             refuse(write, mirror_pod(node, pod))?;
             let found = server.lookup("", "nodes", "", node).await?;
-            let found = found.ok_or_else(|| Failure::not_found("", "nodes", node))?;
+            let found = found.ok_or_else(|| Failure::not_found("", "node", node))?;
             let owner = meta::owner_references(pod)
                 .first()
                 .and_then(|o| o.get(n::UID))
@@ -300,14 +303,24 @@ fn lease(node: &str, write: &Attributes<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn csi_node(node: &str, write: &Attributes<'_>) -> Result<(), String> {
+fn csi_node(node: &str, write: &Attributes<'_>, health: bool) -> Result<(), String> {
     if name(write) != node {
         return Err("can only access CSINode with the same name as the requesting node".into());
     }
-    if write.subresource == "status" {
+    if write.subresource != "status" {
+        return Ok(());
+    }
+    if !health {
         return Err("CSIVolumeHealth feature gate is disabled".into());
     }
-    Ok(())
+    match (write.operation, write.old, write.object.as_deref()) {
+        (Operation::Update, Some(old), Some(new)) if same_at(old, new, &[n::SPEC]) => Ok(()),
+        (Operation::Update, Some(_), Some(_)) => Err(format!(
+            "node {} is not allowed to modify CSINode spec via status",
+            quote(node)
+        )),
+        (operation, ..) => Err(format!("unexpected operation {}", quote(operation.text()))),
+    }
 }
 
 fn slice(node: &str, write: &Attributes<'_>) -> Result<(), String> {

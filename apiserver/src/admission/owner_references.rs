@@ -8,15 +8,15 @@ use proto::{Value, meta};
 use resources::equal::same;
 use resources::status::Failure;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, Operation, Plugin, WRITES};
 use crate::authz::{self, Decision};
 use crate::server::Server;
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "OwnerReferencesPermissionEnforcement",
-    on_by_default: false,
-    mutate: None,
+    operations: WRITES,
     validate: Some(|server, write| Box::pin(validate(server, write))),
+    ..Plugin::OFF
 };
 
 async fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {

@@ -2,137 +2,41 @@
 //!
 //! A namespace enforces a level, and warns of what a stricter one would refuse; a version pins the
 //! rules to those of a release. Workloads that hold a template are only warned about, their pods are
-//! what is refused. Levels for audit are read and checked, but nothing is audited yet.
+//! what is refused. Whoever is exempt by the configuration is not looked at.
 //!
 //! Upstream: `k8s.io/pod-security-admission`.
 
 use std::collections::{BTreeMap, HashSet};
 
 use proto::catalogue::names as n;
-use proto::path::{FieldError, quote};
+use proto::path::quote;
 use proto::{NameId, Value, meta};
 use resources::status::Failure;
 
 use self::checks::Subject;
-use super::{Attributes, Operation, Plugin, in_namespace};
+use self::policy::{Policy, Standard};
+use super::{Attributes, Plugin, WRITES, in_namespace};
 use crate::server::Server;
 
 mod checks;
+mod policy;
+mod settings;
+
+pub(super) use settings::Settings;
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "PodSecurity",
     on_by_default: true,
-    mutate: None,
+    operations: WRITES,
+    configure: Some(|state, told, _| state.pod_security.configure(told)),
     validate: Some(|server, write| Box::pin(validate(server, write))),
+    ..Plugin::OFF
 };
 
 /// Existing pods that are looked at when a namespace becomes stricter; upstream's default.
 const PODS_CHECKED: usize = 3000;
 /// The release whose rules are the latest.
 const NEWEST: u32 = 37;
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Level {
-    Privileged,
-    Baseline,
-    Restricted,
-}
-
-/// A level, as of the release 1.`minor`; none is the latest.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Standard {
-    level: Level,
-    minor: Option<u32>,
-}
-
-impl std::fmt::Display for Standard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let level = match self.level {
-            Level::Privileged => "privileged",
-            Level::Baseline => "baseline",
-            Level::Restricted => "restricted",
-        };
-        match self.minor {
-            Some(minor) => write!(f, "{level}:v1.{minor}"),
-            None => write!(f, "{level}:latest"),
-        }
-    }
-}
-
-/// What a namespace asks for.
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Policy {
-    enforce: Standard,
-    warn: Standard,
-}
-
-fn level(text: &str) -> Result<Level, &'static str> {
-    match text {
-        "privileged" => Ok(Level::Privileged),
-        "baseline" => Ok(Level::Baseline),
-        "restricted" => Ok(Level::Restricted),
-        _ => Err("must be one of privileged, baseline, restricted"),
-    }
-}
-
-fn version(text: &str) -> Result<Option<u32>, &'static str> {
-    const PROBLEM: &str = "must be \"latest\" or \"v1.x\"";
-    if text == "latest" {
-        return Ok(None);
-    }
-    let minor = text
-        .strip_prefix("v1.")
-        .filter(|m| *m == "0" || !m.starts_with('0') && m.bytes().all(|b| b.is_ascii_digit()));
-    minor.and_then(|m| m.parse().ok()).map(Some).ok_or(PROBLEM)
-}
-
-/// The policy in a namespace's labels, and what is wrong with them. What cannot be read enforces the
-/// most and warns of nothing.
-fn policy(namespace: &Value) -> (Policy, Vec<FieldError>) {
-    let mut errors = Vec::new();
-    let mut standard = |mode: &str, otherwise: Level| {
-        let mut standard = Standard {
-            level: Level::Privileged,
-            minor: None,
-        };
-        let mut problem = |key: &str, value: &str, why: &str| {
-            errors.push(FieldError::invalid(
-                format!("metadata.labels[{key}]"),
-                value,
-                why,
-            ))
-        };
-        let key = format!("pod-security.kubernetes.io/{mode}");
-        let given = meta::label(namespace, &key);
-        if let Some(text) = given {
-            standard.level = level(text).unwrap_or_else(|why| {
-                problem(&key, text, why);
-                otherwise
-            });
-        }
-        let key = format!("{key}-version");
-        let versioned = meta::label(namespace, &key);
-        if let Some(text) = versioned {
-            standard.minor = version(text).unwrap_or_else(|why| {
-                problem(&key, text, why);
-                None
-            });
-        }
-        let understood = given.is_some_and(|text| level(text).is_ok());
-        (standard, given.is_some(), understood, versioned.is_some())
-    };
-    let (enforce, _, understood, _) = standard("enforce", Level::Restricted);
-    standard("audit", Level::Privileged);
-    let (mut warn, given, _, versioned) = standard("warn", Level::Privileged);
-    // Who enforces a level should see what his workloads' pods will meet.
-    if !given && understood && enforce.level > warn.level {
-        warn.level = enforce.level;
-        if !versioned {
-            warn.minor = enforce.minor;
-        }
-    }
-    (Policy { enforce, warn }, errors)
-}
 
 /// What a pod does that a standard forbids, reason and detail of each.
 fn violations(standard: Standard, subject: Subject<'_>) -> Vec<(String, String)> {
@@ -154,50 +58,40 @@ fn detailed(violations: &[(String, String)]) -> String {
 }
 
 async fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
-    if !matches!(write.operation, Operation::Create | Operation::Update) {
-        return Ok(());
-    }
     if write.is_any("", "namespaces") {
-        return if write.subresource.is_empty() {
-            namespace(server, write)
-        } else {
-            Ok(())
+        return match write.subresource {
+            "" => namespace(server, write),
+            _ => Ok(()),
         };
     }
     let is_pod = write.is_any("", "pods");
-    let ignored = [
-        "exec",
-        "attach",
-        "binding",
-        "eviction",
-        "log",
-        "portforward",
-        "proxy",
-        "status",
-    ];
-    if is_pod && ignored.contains(&write.subresource) || !is_pod && !write.subresource.is_empty() {
+    let Some(path) = subject(write) else {
+        return Ok(());
+    };
+    let settings = &server.admission.state.pod_security;
+    let exempt = if settings.is_exempt_namespace(write.namespace) {
+        Some("namespace")
+    } else if settings.is_exempt_user(&write.user.name) {
+        Some("user")
+    } else {
+        None
+    };
+    if let Some(why) = exempt {
+        settings.exempted(write);
+        note(write, "exempt", why);
         return Ok(());
     }
-    let template = if is_pod {
-        Some(&[][..])
-    } else {
-        template(write.resource.group, write.resource.name)
-    };
-    let Some(path) = template else { return Ok(()) };
     let Some(of) = server.lookup("", "namespaces", "", write.namespace).await? else {
-        return if is_pod {
-            Err(Failure::internal(format!(
-                "failed to lookup namespace {}",
-                quote(write.namespace)
-            )))
-        } else {
-            Ok(())
-        };
+        return missing(settings, write, is_pod);
     };
-    let (policy, _) = policy(&of);
-    if policy.warn.level == Level::Privileged
-        && (!is_pod || policy.enforce.level == Level::Privileged)
-    {
+    let (policy, errors) = Policy::of(&of, settings.defaults);
+    if errors.is_empty() && is_pod && policy.is_privileged() {
+        note(write, "enforce-policy", &Standard::PRIVILEGED.to_string());
+        settings.evaluated(true, policy.enforce, "enforce", write);
+        return Ok(());
+    }
+    let (audit, warn) = (policy.audit, policy.warn);
+    if errors.is_empty() && !is_pod && audit.is_privileged() && warn.is_privileged() {
         return Ok(());
     }
     let Some(pod) = write.object.as_deref().and_then(|o| o.at(path)) else {
@@ -209,26 +103,122 @@ async fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Fai
     let Some(subject) = Subject::of(pod) else {
         return Ok(());
     };
-    let refused = if is_pod {
-        violations(policy.enforce, subject)
-    } else {
-        Vec::new()
-    };
-    if !refused.is_empty() {
+    if settings.is_exempt_pod(pod) {
+        settings.exempted(write);
+        note(write, "exempt", "runtimeClass");
+        return Ok(());
+    }
+    if !errors.is_empty() {
+        settings.failed(false, write);
         let why = format!(
-            "violates PodSecurity \"{}\": {}",
-            policy.enforce,
-            detailed(&refused)
+            "Failed to parse policy: {}",
+            proto::path::aggregate(&errors)
         );
+        note(write, "error", &why);
+    }
+    let judged = judge(policy, subject, is_pod);
+    tell(settings, policy, judged, write)
+}
+
+/// Where what is judged is in the object of a write, if anything is.
+fn subject(write: &Attributes<'_>) -> Option<&'static [NameId]> {
+    const IGNORED: [&str; 8] = [
+        "exec",
+        "attach",
+        "binding",
+        "eviction",
+        "log",
+        "portforward",
+        "proxy",
+        "status",
+    ];
+    if write.is_any("", "pods") {
+        return (!IGNORED.contains(&write.subresource)).then_some(&[]);
+    }
+    let of_itself = write.subresource.is_empty();
+    template(write.resource.group, write.resource.name).filter(|_| of_itself)
+}
+
+fn note(write: &Attributes<'_>, key: &str, value: &str) {
+    write.annotate(&format!("pod-security.kubernetes.io/{key}"), value);
+}
+
+/// Without its namespace nothing is known of a pod; a workload is only warned of.
+fn missing(settings: &Settings, write: &Attributes<'_>, is_pod: bool) -> Result<(), Failure> {
+    let name = quote(write.namespace);
+    settings.failed(true, write);
+    let not_found = Failure::not_found("", "namespaces", write.namespace);
+    let not_found = not_found.message();
+    if is_pod {
+        let failure = Failure::internal(format!("failed to lookup namespace {name}"));
+        note(
+            write,
+            "error",
+            &format!("{}: {not_found}", failure.message()),
+        );
+        return Err(failure);
+    }
+    let why = format!("failed to lookup namespace {name}: {not_found}");
+    note(write, "error", &why);
+    Ok(())
+}
+
+/// What a pod or a template does that is forbidden, in words; none where it does nothing.
+#[derive(PartialEq, Debug)]
+struct Judged {
+    /// None if nothing is enforced.
+    enforce: Option<Verdict>,
+    audit: Verdict,
+    warn: Verdict,
+}
+
+type Verdict = Option<String>;
+
+fn judge(policy: Policy, subject: Subject<'_>, enforces: bool) -> Judged {
+    let mut known: Vec<(Standard, Verdict)> = Vec::new();
+    let mut verdict = |standard: Standard| {
+        if let Some((_, verdict)) = known.iter().find(|(of, _)| *of == standard) {
+            return verdict.clone();
+        }
+        let found = violations(standard, subject);
+        let said = (!found.is_empty()).then(|| detailed(&found));
+        known.push((standard, said.clone()));
+        said
+    };
+    Judged {
+        enforce: enforces.then(|| verdict(policy.enforce)),
+        audit: verdict(policy.audit),
+        warn: verdict(policy.warn),
+    }
+}
+
+/// Refuses, notes and warns of what was found.
+fn tell(
+    settings: &Settings,
+    policy: Policy,
+    judged: Judged,
+    write: &mut Attributes<'_>,
+) -> Result<(), Failure> {
+    let mut refused = None;
+    if let Some(verdict) = judged.enforce {
+        note(write, "enforce-policy", &policy.enforce.to_string());
+        settings.evaluated(verdict.is_none(), policy.enforce, "enforce", write);
+        refused = verdict;
+    }
+    let would = |standard: Standard, what: &str| {
+        format!("would violate PodSecurity \"{standard}\": {what}")
+    };
+    if let Some(what) = &judged.audit {
+        note(write, "audit-violations", &would(policy.audit, what));
+        settings.evaluated(false, policy.audit, "audit", write);
+    }
+    if let Some(what) = refused {
+        let why = format!("violates PodSecurity \"{}\": {what}", policy.enforce);
         return Err(write.forbid(&why));
     }
-    let warned = violations(policy.warn, subject);
-    if !warned.is_empty() {
-        write.warnings.push(format!(
-            "would violate PodSecurity \"{}\": {}",
-            policy.warn,
-            detailed(&warned)
-        ));
+    if let Some(what) = &judged.warn {
+        write.warnings.push(would(policy.warn, what));
+        settings.evaluated(false, policy.warn, "warn", write);
     }
     Ok(())
 }
@@ -277,26 +267,37 @@ fn namespace(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure>
     let Some(new) = write.object.as_deref() else {
         return Ok(());
     };
-    let (after, errors) = policy(new);
-    let before = write.old.map(policy);
+    let settings = &server.admission.state.pod_security;
+    let name = meta::name(new).to_owned();
+    let (after, errors) = Policy::of(new, settings.defaults);
+    let before = write.old.map(|old| Policy::of(old, settings.defaults));
     let unchanged = before.as_ref().is_some_and(|(_, had)| *had == errors);
     if !errors.is_empty() && !unchanged {
-        return Err(Failure::invalid("", "Namespace", meta::name(new), &errors));
+        return Err(Failure::invalid("", "Namespace", &name, &errors));
     }
-    let Some((before, _)) = before else {
-        return Ok(());
-    };
-    let (now, was) = (after.enforce, before.enforce);
-    if now == was
-        || now.level == Level::Privileged
-        || now.minor == was.minor && now.level <= was.level
-    {
+    if before.is_some_and(|(before, _)| !is_stricter(after.enforce, before.enforce)) {
         return Ok(());
     }
-    let name = meta::name(new).to_owned();
-    let pods = in_namespace(server, "", "pods", &name);
-    write.warnings.extend(existing(&name, now, pods));
+    if settings.is_exempt_namespace(&name) {
+        if !after.is_privileged() && !after.is_like(&settings.defaults) {
+            let warning = format!(
+                "namespace {} is exempt from Pod Security, and the policy ({}) will be ignored",
+                quote(&name),
+                after.asked(new)
+            );
+            write.warnings.push(warning);
+        }
+    } else if write.old.is_some() {
+        let mut pods = in_namespace(server, "", "pods", &name);
+        pods.retain(|pod| !settings.is_exempt_pod(pod));
+        write.warnings.extend(existing(&name, after.enforce, pods));
+    }
     Ok(())
+}
+
+/// Whether pods may be there that a standard forbids and the one before allowed.
+fn is_stricter(now: Standard, was: Standard) -> bool {
+    now != was && !now.is_privileged() && !(now.minor == was.minor && now.level <= was.level)
 }
 
 /// Warnings of pods that are there already.

@@ -13,35 +13,37 @@ use proto::{NameId, Value, meta};
 use resources::equal::same;
 use resources::status::Failure;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, CREATE, Operation, Plugin, WRITES};
 use crate::server::Server;
 
 pub(super) const ALWAYS_PULL: Plugin = Plugin {
     name: "AlwaysPullImages",
-    on_by_default: false,
+    operations: WRITES,
     mutate: Some(|_, write| Box::pin(std::future::ready(pull(write)))),
     validate: Some(|_, write| Box::pin(std::future::ready(check_pull(write)))),
+    ..Plugin::OFF
 };
 
 pub(super) const ANTI_AFFINITY: Plugin = Plugin {
     name: "LimitPodHardAntiAffinityTopology",
-    on_by_default: false,
-    mutate: None,
+    operations: WRITES,
     validate: Some(|_, write| Box::pin(std::future::ready(anti_affinity(write)))),
+    ..Plugin::OFF
 };
 
 pub(super) const EXTENDED_RESOURCES: Plugin = Plugin {
     name: "ExtendedResourceToleration",
-    on_by_default: false,
+    operations: WRITES,
     mutate: Some(|_, write| Box::pin(std::future::ready(tolerate(write)))),
-    validate: None,
+    ..Plugin::OFF
 };
 
 pub(super) const TOPOLOGY_LABELS: Plugin = Plugin {
     name: "PodTopologyLabels",
     on_by_default: true,
+    operations: CREATE,
     mutate: Some(|server, write| Box::pin(topology(server, write))),
-    validate: None,
+    ..Plugin::OFF
 };
 
 const CONTAINERS: [NameId; 3] = [n::CONTAINERS, n::INIT_CONTAINERS, n::EPHEMERAL_CONTAINERS];
@@ -234,48 +236,114 @@ fn toleration(resource: &str) -> Value {
     toleration
 }
 
-/// A pod on a node has the labels of the node's zone and region. A binding is written into its pod:
-/// it is treated as the pod's update.
+/// A pod on a node has the labels of the node's zone and region. A binding brings its labels to the pod.
 async fn topology(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
     const LABELS: [&str; 2] = [
         "topology.kubernetes.io/zone",
         "topology.kubernetes.io/region",
     ];
-    if !write.is_any("", "pods")
-        || !matches!(write.subresource, "" | "binding")
-        || !server.config.features.enabled("PodTopologyLabelsAdmission")
-    {
+    if !write.is_any("", "pods") || !server.config.features.enabled("PodTopologyLabelsAdmission") {
         return Ok(());
     }
-    let Some(pod) = write.object.as_deref_mut() else {
+    let Some(name) = node_of(write) else {
         return Ok(());
     };
-    let name = Pod::of(Node::new(pod)).spec().node_name();
-    if name.is_empty() {
+    let Some(node) = server.lookup("", "nodes", "", &name).await? else {
         return Ok(());
-    }
-    let Some(node) = server.lookup("", "nodes", "", name).await? else {
+    };
+    let Some(object) = write.object.as_deref_mut() else {
         return Ok(());
     };
     for label in LABELS {
         if let Some(value) = meta::label(&node, label) {
-            meta::set_label(pod, label, value);
+            meta::set_label(object, label, value);
         }
     }
     Ok(())
 }
 
+/// The node that a pod, or a binding, names.
+fn node_of(write: &Attributes<'_>) -> Option<String> {
+    let object = write.object.as_deref()?;
+    let text = |path: &[NameId]| object.at(path).and_then(Value::as_str).unwrap_or_default();
+    let name = match write.subresource {
+        "" => text(&[n::SPEC, n::NODE_NAME]),
+        "binding" if text(&[n::TARGET, n::KIND]) == "Node" => text(&[n::TARGET, n::NAME]),
+        _ => "",
+    };
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
-    use proto::catalogue::messages::core_v1;
-    use proto::codec::json::{self, Strictness};
-
+    use super::super::testing::{Asked, decode, pod};
     use super::*;
 
-    fn pod(text: &str) -> Value {
-        json::decode(text.as_bytes(), core_v1::POD, Strictness::Strict)
-            .expect("the test's JSON is valid")
-            .value
+    #[test]
+    fn every_image_of_a_new_pod_is_always_pulled() {
+        let text = r#"{"spec":{"containers":[{"name":"a","image":"x"}],"initContainers":[{"name":"b","image":"y","imagePullPolicy":"Never"}],
+            "volumes":[{"name":"v","image":{"reference":"z"}}]}}"#;
+        let mut create = Asked::create("pods", pod(text));
+        create.ask(pull).unwrap();
+        assert_eq!(unpulled(create.object.as_ref().unwrap()), [""; 0]);
+        create.ask(check_pull).unwrap();
+        // A pod from before the plugin can be updated, as long as it brings no image.
+        let mut update = Asked::update("pods", pod(text), pod(text));
+        update.ask(pull).unwrap();
+        assert_eq!(update.object, Some(pod(text)));
+        update.ask(check_pull).unwrap();
+        let mut brings = Asked::update("pods", pod(&text.replace('x', "new")), pod(text));
+        assert!(brings.ask(check_pull).is_err());
+    }
+
+    #[test]
+    fn pods_keep_others_off_their_node_and_not_off_a_zone() {
+        let says = |key: &str| {
+            let pod = pod(&format!(
+                r#"{{"spec":{{"affinity":{{"podAntiAffinity":{{"requiredDuringSchedulingIgnoredDuringExecution":[{{"topologyKey":"{key}"}}]}}}}}}}}"#
+            ));
+            let refused = Asked::create("pods", pod).ask(anti_affinity).err();
+            refused.map_or_else(String::new, |f| f.message().to_owned())
+        };
+        assert_eq!(says("kubernetes.io/hostname"), "");
+        assert_eq!(
+            says("topology.kubernetes.io/zone"),
+            "pods \"name\" is forbidden: affinity.PodAntiAffinity.RequiredDuringScheduling has TopologyKey topology.kubernetes.io/zone but only key kubernetes.io/hostname is allowed"
+        );
+    }
+
+    #[test]
+    fn who_asks_for_special_resources_tolerates_their_nodes() {
+        let text = r#"{"spec":{"containers":[{"name":"a","resources":{"requests":{"cpu":"1","example.com/gpu":"1"}}}]}}"#;
+        let mut write = Asked::create("pods", pod(text));
+        for _ in 0..2 {
+            write.ask(tolerate).unwrap();
+        }
+        let list = write
+            .object
+            .as_ref()
+            .and_then(|p| p.at(&[n::SPEC, n::TOLERATIONS]));
+        let wanted = toleration("example.com/gpu");
+        assert_eq!(list.and_then(Value::as_list), Some(&[wanted][..]));
+    }
+
+    #[test]
+    fn a_pod_and_a_binding_name_their_node() {
+        let names = |mut write: Asked, subresource| {
+            write.subresource = subresource;
+            write.ask(|write| node_of(write))
+        };
+        let bound = pod(r#"{"spec":{"nodeName":"n"}}"#);
+        let of = || Asked::create("pods", bound.clone());
+        assert_eq!(names(of(), "").as_deref(), Some("n"));
+        assert_eq!(names(of(), "status"), None);
+        let binding = |kind: &str| {
+            let text = format!(r#"{{"target":{{"kind":"{kind}","name":"n"}}}}"#);
+            let message = proto::catalogue::messages::core_v1::BINDING;
+            Asked::create("pods", decode(&text, message))
+        };
+        assert_eq!(names(binding("Node"), "binding").as_deref(), Some("n"));
+        assert_eq!(names(binding("Shelf"), "binding"), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use proto::view::{Node, View};
 use proto::{Value, meta};
 use resources::status::Failure;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, CHANGES, Operation, Plugin};
 use crate::server::Server;
 
 const GROUP: &str = "scheduling.k8s.io";
@@ -18,8 +18,10 @@ const DEFAULT_POLICY: &str = "PreemptLowerPriority";
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "Priority",
     on_by_default: true,
+    operations: CHANGES,
     mutate: Some(|server, write| Box::pin(admit(server, write))),
     validate: Some(|server, write| Box::pin(std::future::ready(validate(server, write)))),
+    ..Plugin::OFF
 };
 
 /// What a class gives to a pod.

@@ -13,23 +13,33 @@ use parking_lot::Mutex;
 use proto::catalogue::names as n;
 use proto::quantity::Quantity;
 use proto::{NameId, Value, meta};
+use resources::clock::Clock;
 use resources::object;
 use resources::status::Failure;
 use store::{Change, UpdateError};
 
 use self::usage::Measure;
 use super::amounts::{Amounts, add, amounts};
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, Operation, Plugin, WRITES};
+use crate::managed;
 use crate::server::{Server, read_failure, write_failure};
 
+mod limited;
 mod scope;
 mod usage;
+
+pub(super) use limited::Limited;
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "ResourceQuota",
     on_by_default: true,
-    mutate: None,
+    operations: WRITES,
+    configure: Some(|state, told, _| {
+        state.limited = Limited::read(told)?;
+        Ok(())
+    }),
     validate: Some(|server, write| Box::pin(validate(server, write))),
+    ..Plugin::OFF
 };
 
 const RESOURCE: &str = "resourcequotas";
@@ -56,14 +66,19 @@ async fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Fai
     if write.namespace.is_empty() || write.is_any("", "namespaces") {
         return Ok(());
     }
+    let state = &server.admission.state;
+    let quotas = super::in_namespace(server, "", RESOURCE, write.namespace);
+    if quotas.is_empty() && state.limited.is_empty() {
+        return Ok(());
+    }
     let Some(asked) = Asked::of(server, write) else {
         return Ok(());
     };
-    let quotas = super::in_namespace(server, "", RESOURCE, write.namespace);
+    asked.covered(&state.limited, &quotas, write)?;
     if quotas.is_empty() {
         return Ok(());
     }
-    let lock = server.admission.quotas.of(write.namespace);
+    let lock = state.quotas.of(write.namespace);
     let _held = lock.lock().await;
     // Those that look exhausted first: nothing is charged in vain when they are.
     let (refusing, open): (Vec<_>, Vec<_>) = quotas
@@ -105,6 +120,9 @@ async fn current(
         .transpose()
 }
 
+/// Whose request it is in managed fields: upstream's client of the server itself.
+const MANAGER: &str = "kube-apiserver";
+
 /// Charges one quota. Its current state decides; one that is gone asks nothing.
 async fn charge(
     server: &Server,
@@ -125,7 +143,15 @@ async fn charge(
         match asked.charge(&quota).map_err(|why| write.forbid(&why))? {
             None => Ok(Change::Nothing),
             Some(used) => {
+                let old = quota.clone();
                 set_used(&mut quota, &used);
+                let target = managed::Target {
+                    registry: &server.registry,
+                    endpoint,
+                    subresource: "status",
+                };
+                let now = Clock::now().text;
+                target.record(Some(&old), &mut quota, MANAGER, &now);
                 Ok(Change::Put {
                     value: object::to_stored(&quota, &hub),
                     ttl: None,
@@ -176,7 +202,7 @@ impl<'a> Asked<'a> {
         if !measure.handles(write.operation, write.subresource, object, write.old) {
             return None;
         }
-        let now = resources::clock::Clock::now().seconds;
+        let now = Clock::now().seconds;
         let old = write
             .old
             .filter(|_| write.operation == Operation::Update)
@@ -189,6 +215,63 @@ impl<'a> Asked<'a> {
             old,
             is_status: write.subresource == "status",
         })
+    }
+
+    /// What of a quota is about this write; none if nothing is.
+    fn restricted(&self, quota: &Value) -> Option<Vec<String>> {
+        let hard = quota.at(&[n::STATUS, n::HARD]).and_then(Value::as_map);
+        let names = hard.into_iter().flat_map(|hard| hard.iter());
+        let names = names.map(|(name, _)| name.as_str());
+        let counted: Vec<String> = names
+            .filter(|name| self.measure.counts(name))
+            .map(str::to_owned)
+            .collect();
+        let concerned = !counted.is_empty() && scope::matches(quota, &self.measure, self.object);
+        concerned.then_some(counted)
+    }
+
+    /// What the write adds to a quota, or to none in particular.
+    fn added(&self, quota: Option<&Value>) -> Amounts {
+        let mut added = match &self.old {
+            Some((old, before))
+                if quota.is_none_or(|quota| scope::matches(quota, &self.measure, old)) =>
+            {
+                grown(&self.usage, before)
+            }
+            _ => self.usage.clone(),
+        };
+        added.retain(|_, amount| !amount.is_zero());
+        added
+    }
+
+    /// # Errors
+    /// If something is consumed that must be covered by a quota, and is not.
+    fn covered(
+        &self,
+        limited: &Limited,
+        quotas: &[Value],
+        write: &Attributes<'_>,
+    ) -> Result<(), Failure> {
+        let (measure, object) = (&self.measure, self.object);
+        let mut uncovered = limited.asked(write.resource, measure, object, &self.usage);
+        if uncovered.is_empty() {
+            return Ok(());
+        }
+        let mut adds = None;
+        for quota in quotas {
+            for scope in scope::of(quota).filter(|scope| scope::holds(*scope, measure, object)) {
+                uncovered.cover_scope(scope.0);
+            }
+            if let Some(names) = self.restricted(quota) {
+                uncovered.cover_names(&names);
+                *adds.get_or_insert(false) |= !self.added(Some(quota)).is_empty();
+            }
+        }
+        if adds.unwrap_or_else(|| !self.added(None).is_empty()) {
+            uncovered.refuse(write)
+        } else {
+            Ok(())
+        }
     }
 
     /// What is used of a quota after this write; none if the write is not the quota's matter.
@@ -204,14 +287,10 @@ impl<'a> Asked<'a> {
                 .unwrap_or_default()
         };
         let (hard, used) = (listed(n::HARD), listed(n::USED));
-        let restricted: Vec<&str> = hard
-            .keys()
-            .map(String::as_str)
-            .filter(|name| self.measure.counts(name))
-            .collect();
-        if restricted.is_empty() || !scope::matches(quota, &self.measure, self.object) {
+        let Some(restricted) = self.restricted(quota) else {
             return Ok(None);
-        }
+        };
+        let restricted: Vec<&str> = restricted.iter().map(String::as_str).collect();
         let name = meta::name(quota);
         if let Some(why) = self.measure.missing(&restricted, self.object) {
             return Err(format!("failed quota: {name}: {why}"));
@@ -237,13 +316,8 @@ impl<'a> Asked<'a> {
                 negative.join(",")
             ));
         }
-        let mut requested = match &self.old {
-            Some((old, before)) if scope::matches(quota, &self.measure, old) => {
-                grown(&self.usage, before)
-            }
-            _ => self.usage.clone(),
-        };
-        requested.retain(|resource, quantity| !quantity.is_zero() && hard.contains_key(resource));
+        let mut requested = self.added(Some(quota));
+        requested.retain(|resource, _| hard.contains_key(resource));
         if requested.is_empty() {
             return Ok(None);
         }

@@ -7,14 +7,16 @@ use proto::path::quote;
 use resources::equal::same;
 use resources::status::Failure;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, CREATE, Operation, Plugin, tolerations};
 use crate::server::Server;
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "RuntimeClass",
     on_by_default: true,
+    operations: CREATE,
     mutate: Some(|server, write| Box::pin(admit(server, write))),
     validate: Some(|server, write| Box::pin(validate(server, write))),
+    ..Plugin::OFF
 };
 
 const MISMATCH: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
@@ -27,6 +29,10 @@ async fn class(server: &Server, write: &Attributes<'_>) -> Result<Option<Value>,
         .and_then(|p| p.at(&[n::SPEC, n::RUNTIME_CLASS_NAME]))
         .and_then(Value::as_str);
     let Some(name) = name else { return Ok(None) };
+    if name.is_empty() {
+        // What upstream's client says, and nothing gives a code to.
+        return Err(Failure::new(500, "", "resource name may not be empty"));
+    }
     match server
         .lookup("node.k8s.io", "runtimeclasses", "", name)
         .await?
@@ -106,62 +112,11 @@ fn apply(pod: &mut Value, class: &Value) -> Result<(), String> {
         .get(n::TOLERATIONS)
         .and_then(Value::as_list)
         .unwrap_or_default();
-    let merged = merge_tolerations(own, more);
+    let merged = tolerations::merge(own, more);
     if !merged.is_empty() {
         spec.set(&[n::TOLERATIONS], merged);
     }
     Ok(())
-}
-
-/// Both lists, without what another one of them tolerates as well.
-fn merge_tolerations(own: &[Value], more: &[Value]) -> Vec<Value> {
-    let all: Vec<&Value> = own.iter().chain(more).collect();
-    let mut merged: Vec<Value> = Vec::new();
-    for (i, t) in all.iter().enumerate() {
-        let before = merged.iter().any(|other| covers(other, t));
-        // Of equal ones the first stays.
-        let after = all[i + 1..]
-            .iter()
-            .any(|other| !same(t, other) && covers(other, t));
-        if !before && !after {
-            merged.push((*t).clone());
-        }
-    }
-    merged
-}
-
-/// Whether one toleration tolerates everything that another does.
-fn covers(wide: &Value, narrow: &Value) -> bool {
-    let text = |v: &Value, name| {
-        v.get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let seconds = |v: &Value| v.get(n::TOLERATION_SECONDS).and_then(Value::as_int);
-    let (operator, effect) = (text(wide, n::OPERATOR), text(wide, n::EFFECT));
-    if same(wide, narrow) {
-        return true;
-    }
-    let any_key = text(wide, n::KEY).is_empty() && operator == "Exists";
-    if text(wide, n::KEY) != text(narrow, n::KEY) && !any_key {
-        return false;
-    }
-    if effect != text(narrow, n::EFFECT) && !effect.is_empty() {
-        return false;
-    }
-    if let Some(most) = seconds(wide).filter(|_| effect == "NoExecute")
-        && seconds(narrow).is_none_or(|s| s > most)
-    {
-        return false;
-    }
-    match operator.as_str() {
-        "Equal" | "" => {
-            text(narrow, n::OPERATOR) == "Equal" && text(wide, n::VALUE) == text(narrow, n::VALUE)
-        }
-        "Exists" => true,
-        _ => false,
-    }
 }
 
 async fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
 use resources::status::Failure;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, Operation, Plugin, WRITES};
 use crate::auth::service_account::PROJECTED_SECONDS;
 use crate::authz::node::references::{self, Environment, is_mirror};
 use crate::server::Server;
@@ -19,8 +19,10 @@ use crate::server::Server;
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "ServiceAccount",
     on_by_default: true,
+    operations: WRITES,
     mutate: Some(|server, write| Box::pin(admit(server, write))),
     validate: Some(|server, write| Box::pin(validate(server, write))),
+    ..Plugin::OFF
 };
 
 const DEFAULT: &str = "default";

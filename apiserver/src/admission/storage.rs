@@ -11,28 +11,31 @@ use proto::{Value, meta};
 use resources::status::Failure;
 use resources::strategies::storage::default_among;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, CREATE, Operation, Plugin, UPDATE};
 use crate::server::Server;
 
 pub(super) const DEFAULT_CLASS: Plugin = Plugin {
     name: "DefaultStorageClass",
     on_by_default: true,
+    operations: CREATE,
     mutate: Some(|server, write| Box::pin(std::future::ready(default_class(server, write)))),
-    validate: None,
+    ..Plugin::OFF
 };
 
 pub(super) const IN_USE_PROTECTION: Plugin = Plugin {
     name: "StorageObjectInUseProtection",
     on_by_default: true,
+    operations: CREATE,
     mutate: Some(|_, write| Box::pin(std::future::ready(protect(write)))),
-    validate: None,
+    ..Plugin::OFF
 };
 
 pub(super) const CLAIM_RESIZE: Plugin = Plugin {
     name: "PersistentVolumeClaimResize",
     on_by_default: true,
-    mutate: None,
+    operations: UPDATE,
     validate: Some(|server, write| Box::pin(resize(server, write))),
+    ..Plugin::OFF
 };
 
 const GROUP: &str = "storage.k8s.io";

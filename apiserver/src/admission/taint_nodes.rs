@@ -5,13 +5,14 @@ use proto::Value;
 use proto::catalogue::names as n;
 use resources::status::Failure;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, CREATE, Operation, Plugin};
 
 pub(super) const PLUGIN: Plugin = Plugin {
     name: "TaintNodesByCondition",
     on_by_default: true,
+    operations: CREATE,
     mutate: Some(|_, write| Box::pin(std::future::ready(admit(write)))),
-    validate: None,
+    ..Plugin::OFF
 };
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";

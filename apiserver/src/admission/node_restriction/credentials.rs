@@ -3,7 +3,7 @@
 use proto::catalogue::names as n;
 use proto::path::quote;
 use proto::view::authentication_v1::TokenRequest;
-use proto::view::core_v1::{PersistentVolume, Pod, Volume};
+use proto::view::core_v1::{PersistentVolume, Pod, ProjectedVolumeSource, Volume};
 use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
 use resources::status::Failure;
@@ -66,16 +66,13 @@ pub(super) async fn token(server: &Server, node: &str, write: &Attributes<'_>) -
         [one] => one.as_str().unwrap_or_default(),
         _ => return Err(write.forbid("node may only request 0 or 1 audiences")),
     };
-    if uses_audience(server, &pod, audience).await
-        || may(
-            server,
-            write,
-            "request-serviceaccounts-token-audience",
-            audience,
-            write.name,
-        )
-        .await
-    {
+    let used = uses_audience(server, &pod, audience).await;
+    let used = used.map_err(|why| {
+        let audience = quote(audience);
+        write.forbid(&format!("error validating audience {audience}: {why}"))
+    })?;
+    let verb = "request-serviceaccounts-token-audience";
+    if used || may(server, write, verb, audience, write.name).await {
         return Ok(());
     }
     let (user, audience) = (&write.user.name, quote(audience));
@@ -108,72 +105,84 @@ async fn may(
 }
 
 /// Whether a pod projects a token for an audience, or has a volume whose driver wants one.
-async fn uses_audience(server: &Server, pod: &Value, audience: &str) -> bool {
-    let view = Pod::of(Node::new(pod));
-    let mut projected = view
-        .spec()
-        .volumes()
-        .iter()
-        .filter_map(|v| v.projected())
-        .flat_map(|p| p.sources().iter());
-    if projected.any(|s| {
-        s.service_account_token()
-            .is_some_and(|t| t.audience() == audience)
-    }) {
-        return true;
-    }
-    for volume in view.spec().volumes() {
-        let Some(driver) = driver(server, pod, volume).await else {
-            continue;
+///
+/// # Errors
+/// If it is not found, but something that a volume refers to is not there, either.
+async fn uses_audience(server: &Server, pod: &Value, audience: &str) -> Result<bool, String> {
+    let mut missing = Vec::new();
+    for volume in Pod::of(Node::new(pod)).spec().volumes() {
+        let projects = |projected: ProjectedVolumeSource<'_>| {
+            let mut tokens =
+                { projected.sources().iter() }.filter_map(|source| source.service_account_token());
+            tokens.any(|token| token.audience() == audience)
         };
-        // A driver that is not there wants nothing.
-        let found = server
-            .lookup("storage.k8s.io", "csidrivers", "", &driver)
-            .await
-            .ok()
-            .flatten();
-        let requests = found
-            .as_ref()
-            .and_then(|d| d.at(&[n::SPEC, n::TOKEN_REQUESTS]))
-            .and_then(Value::as_list);
-        let wants = |r: &Value| {
-            r.get(n::AUDIENCE)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                == audience
-        };
-        if requests.is_some_and(|all| all.iter().any(wants)) {
-            return true;
+        if volume.projected().is_some_and(projects) {
+            return Ok(true);
+        }
+        match wants(server, pod, volume, audience).await {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(failure) => missing.push(failure.message().to_owned()),
         }
     }
-    false
+    if missing.is_empty() {
+        Ok(false)
+    } else {
+        Err(authz::joined(&missing))
+    }
+}
+
+/// Whether the driver of a volume wants tokens for an audience.
+async fn wants(
+    server: &Server,
+    pod: &Value,
+    volume: Volume<'_>,
+    audience: &str,
+) -> Result<bool, Failure> {
+    let Some(name) = driver(server, pod, volume).await? else {
+        return Ok(false);
+    };
+    let group = "storage.k8s.io";
+    let driver = server.lookup(group, "csidrivers", "", &name).await?;
+    let driver = driver.ok_or_else(|| Failure::not_found(group, "csidriver", &name))?;
+    let requests = driver.at(&[n::SPEC, n::TOKEN_REQUESTS]);
+    let requests = requests.and_then(Value::as_list).unwrap_or_default();
+    let of = |request: &Value| {
+        let audience = request.get(n::AUDIENCE).and_then(Value::as_str);
+        audience.unwrap_or_default().to_owned()
+    };
+    Ok(requests.iter().any(|request| of(request) == audience))
 }
 
 /// The driver of a volume, if it has one.
-async fn driver(server: &Server, pod: &Value, volume: Volume<'_>) -> Option<String> {
+async fn driver(
+    server: &Server,
+    pod: &Value,
+    volume: Volume<'_>,
+) -> Result<Option<String>, Failure> {
     if let Some(csi) = volume.csi() {
-        return Some(csi.driver().to_owned());
+        return Ok(Some(csi.driver().to_owned()));
     }
-    let claim = match (volume.persistent_volume_claim(), volume.ephemeral()) {
+    let name = match (volume.persistent_volume_claim(), volume.ephemeral()) {
         (Some(claim), _) => claim.claim_name().to_owned(),
         (None, Some(_)) => format!("{}-{}", meta::name(pod), volume.name()),
-        (None, None) => return taken_over(volume.node()),
+        (None, None) => return Ok(taken_over(volume.node())),
     };
-    let claim = server
-        .lookup("", "persistentvolumeclaims", meta::namespace(pod), &claim)
-        .await
-        .ok()??;
-    let name = claim
-        .at(&[n::SPEC, n::VOLUME_NAME])
-        .and_then(Value::as_str)?;
-    let pv = server
-        .lookup("", "persistentvolumes", "", name)
-        .await
-        .ok()??;
-    let spec = PersistentVolume::of(Node::new(&pv)).spec();
-    spec.csi()
-        .map(|csi| csi.driver().to_owned())
-        .or_else(|| taken_over(spec.node()))
+    let namespace = meta::namespace(pod);
+    let claim = server.lookup("", "persistentvolumeclaims", namespace, &name);
+    let missing = || Failure::not_found("", "persistentvolumeclaim", &name);
+    let claim = claim.await?.ok_or_else(missing)?;
+    let name = claim.at(&[n::SPEC, n::VOLUME_NAME]).and_then(Value::as_str);
+    let name = name.unwrap_or_default();
+    let missing = || Failure::not_found("", "persistentvolume", name);
+    let volume = match name {
+        "" => None,
+        name => server.lookup("", "persistentvolumes", "", name).await?,
+    };
+    let volume = volume.ok_or_else(missing)?;
+    let spec = PersistentVolume::of(Node::new(&volume)).spec();
+    let own = spec.csi().map(|csi| csi.driver().to_owned());
+    Ok(own.or_else(|| taken_over(spec.node())))
 }
 
 fn taken_over(source: Node<'_>) -> Option<String> {
@@ -193,18 +202,13 @@ pub(super) async fn pod_certificate(
     if !server.config.features.enabled("PodCertificateRequest") {
         return Err(write.forbid("PodCertificateRequest feature gate is disabled"));
     }
-    let (Operation::Create, Some(request)) = (write.operation, write.object.as_deref()) else {
+    if write.operation != Operation::Create {
         return Err(write.forbid(&format!("unexpected operation {}", write.operation.text())));
-    };
+    }
     if !write.subresource.is_empty() {
         return Err(write.forbid(&format!("unexpected subresource {}", write.subresource)));
     }
-    let of = |name: NameId| {
-        request
-            .at(&[n::SPEC, name])
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
+    let of = |name: NameId| of(write, name);
     if of(n::NODE_NAME) != node {
         let why = format!(
             "PodCertificateRequest.Spec.NodeName={}, which is not the requesting node {}",
@@ -214,42 +218,16 @@ pub(super) async fn pod_certificate(
         return Err(write.forbid(&why));
     }
     let pod_key = quote(&write.key(of(n::POD_NAME)));
-    known(server, ("nodes", "", node), of(n::NODE_UID), "node").await?;
-    let pod = known(
-        server,
-        ("pods", write.namespace, of(n::POD_NAME)),
-        of(n::POD_UID),
-        "pod",
-    )
-    .await?;
-    if node_of(&pod) != node {
-        let why = format!(
-            "pod {pod_key} is not running on node {} named in the PodCertificateRequest",
-            quote(node)
-        );
-        return Err(write.forbid(&why));
+    let found = named(server, ("nodes", "", node), "node").await?;
+    let (asked, have) = (of(n::NODE_UID), meta::uid(&found));
+    if asked != have {
+        let (asked, have) = (quote(asked), quote(have));
+        return Err(again(format!(
+            "PodCertificateRequest for pod {pod_key} names node UID {asked}, inconsistent with the running node ({have})"
+        )));
     }
-    if is_mirror(&pod) {
-        return Err(write.forbid(&format!("pod {pod_key} is a mirror pod")));
-    }
-    let (asked, runs_as) = (
-        of(n::SERVICE_ACCOUNT_NAME),
-        Pod::of(Node::new(&pod)).spec().service_account_name(),
-    );
-    if asked != runs_as {
-        let (asked, runs_as) = (quote(asked), quote(runs_as));
-        let why = format!(
-            "PodCertificateRequest for pod {pod_key} contains serviceAccountName ({asked}) that differs from running pod ({runs_as})"
-        );
-        return Err(write.forbid(&why));
-    }
-    known(
-        server,
-        ("serviceaccounts", write.namespace, asked),
-        of(n::SERVICE_ACCOUNT_UID),
-        "service account",
-    )
-    .await?;
+    let pod = running(server, node, write, &pod_key).await?;
+    account(server, write, &pod, &pod_key).await?;
     let signer = of(n::SIGNER_NAME);
     // Rules of access cannot name what has a slash.
     let resource = signer.replace('/', ":");
@@ -259,7 +237,7 @@ pub(super) async fn pod_certificate(
             write,
             "request-serviceaccounts-podcertificate-signer",
             &resource,
-            asked,
+            of(n::SERVICE_ACCOUNT_NAME),
         )
         .await
     {
@@ -272,23 +250,95 @@ pub(super) async fn pod_certificate(
     Err(write.forbid(&why))
 }
 
-/// An object of the core group with the UID that the request says. The cache may lag behind: what
-/// differs is an error that a client tries again after, not a refusal.
-async fn known(
+/// The pod that a request for a certificate is for: it runs on the node, and not on the node's own
+/// account.
+async fn running(
+    server: &Server,
+    node: &str,
+    write: &Attributes<'_>,
+    pod_key: &str,
+) -> Result<Value, Failure> {
+    let at = ("pods", write.namespace, of(write, n::POD_NAME));
+    let pod = named(server, at, "pod").await?;
+    let (asked, have) = (of(write, n::POD_UID), meta::uid(&pod));
+    if asked != have {
+        let (asked, have) = (quote(asked), quote(have));
+        return Err(again(format!(
+            "PodCertificateRequest for pod {pod_key} contains pod UID ({asked}) which differs from running pod {have}"
+        )));
+    }
+    if node_of(&pod) != node {
+        let why = format!(
+            "pod {pod_key} is not running on node {} named in the PodCertificateRequest",
+            quote(node)
+        );
+        return Err(write.forbid(&why));
+    }
+    if is_mirror(&pod) {
+        return Err(write.forbid(&format!("pod {pod_key} is a mirror pod")));
+    }
+    Ok(pod)
+}
+
+/// The account that the request names is the pod's.
+async fn account(
+    server: &Server,
+    write: &Attributes<'_>,
+    pod: &Value,
+    pod_key: &str,
+) -> Result<(), Failure> {
+    let name = of(write, n::SERVICE_ACCOUNT_NAME);
+    let runs_as = Pod::of(Node::new(pod)).spec().service_account_name();
+    if name != runs_as {
+        let (asked, runs_as) = (quote(name), quote(runs_as));
+        let why = format!(
+            "PodCertificateRequest for pod {pod_key} contains serviceAccountName ({asked}) that differs from running pod ({runs_as})"
+        );
+        return Err(write.forbid(&why));
+    }
+    let at = ("serviceaccounts", write.namespace, name);
+    let account = named(server, at, "service account").await?;
+    let (asked, have) = (of(write, n::SERVICE_ACCOUNT_UID), meta::uid(&account));
+    if asked != have {
+        let (asked, have) = (quote(asked), quote(have));
+        return Err(again(format!(
+            "PodCertificateRequest for pod {pod_key} names service account UID {asked}, which differs from the running service account ({have})"
+        )));
+    }
+    Ok(())
+}
+
+/// A text in the spec of the object of a write.
+fn of<'a>(write: &'a Attributes<'_>, name: NameId) -> &'a str {
+    let object = write.object.as_deref();
+    let text = object.and_then(|o| o.at(&[n::SPEC, name])?.as_str());
+    text.unwrap_or_default()
+}
+
+/// An object that a request for a certificate names. The cache may lag behind: what is not there, or is
+/// another one, is an error that a client tries again after, not a refusal.
+async fn named(
     server: &Server,
     (resource, namespace, name): (&str, &str, &str),
-    uid: &str,
     what: &str,
 ) -> Result<Value, Failure> {
     let found = server.lookup("", resource, namespace, name).await?;
-    let found = found.ok_or_else(|| Failure::not_found("", resource, name))?;
-    if meta::uid(&found) == uid {
-        return Ok(found);
-    }
-    let (asked, have) = (quote(uid), quote(meta::uid(&found)));
-    Err(Failure::internal(format!(
-        "PodCertificateRequest names {what} UID {asked}, inconsistent with the running {what} ({have})"
-    )))
+    found.ok_or_else(|| {
+        let shown = match namespace {
+            "" => quote(name),
+            namespace => quote(&format!("{namespace}/{name}")),
+        };
+        // Upstream's listers name what they do not find by the singular.
+        let singular = Failure::not_found("", resource.trim_end_matches('s'), name);
+        let why = singular.message();
+        again(format!(
+            "while retrieving {what} {shown} named in the PodCertificateRequest: {why}"
+        ))
+    })
+}
+
+fn again(why: String) -> Failure {
+    Failure::new(500, "", why)
 }
 
 fn mounts_certificate(pod: &Value, signer: &str) -> bool {

@@ -39,6 +39,7 @@ fn judge(
         user: &User::default(),
         dry_run: false,
         warnings: &mut Vec::new(),
+        trail: None,
     };
     rule("node1", &write).err().unwrap_or_default()
 }
@@ -211,13 +212,15 @@ fn a_node_changes_its_own_node_and_no_taint() {
     assert!(update("node1", r#"{"metadata":{"ownerReferences":[{"name":"x","kind":"A","apiVersion":"v1","uid":"u"}]}}"#, "{}").contains("ownerReferences"));
 }
 
+/// An object of a name, made anew.
+fn named(name: &str) -> (Option<Value>, Option<Value>) {
+    let mut object = Value::object();
+    meta::set(&mut object, n::NAME, name);
+    (Some(object), None)
+}
+
 #[test]
 fn leases_csi_nodes_and_slices_are_the_nodes_own() {
-    let named = |name: &str| {
-        let mut object = Value::object();
-        meta::set(&mut object, n::NAME, name);
-        (Some(object), None)
-    };
     let leases = resource("leases");
     assert_eq!(
         judge(
@@ -262,7 +265,7 @@ fn leases_csi_nodes_and_slices_are_the_nodes_own() {
     let csi = resource("csinodes");
     assert_eq!(
         judge(
-            csi_node,
+            |node, write| csi_node(node, write, false),
             Operation::Update,
             csi,
             ("", "node1"),
@@ -272,7 +275,7 @@ fn leases_csi_nodes_and_slices_are_the_nodes_own() {
     );
     assert_ne!(
         judge(
-            csi_node,
+            |node, write| csi_node(node, write, false),
             Operation::Update,
             csi,
             ("", "node2"),

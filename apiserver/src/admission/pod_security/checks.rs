@@ -15,7 +15,7 @@ use self::baseline::{
 use self::restricted::{
     capabilities_restricted, non_root, privilege_escalation, root_user, volumes,
 };
-use super::Level;
+use super::policy::Level;
 
 mod baseline;
 mod restricted;

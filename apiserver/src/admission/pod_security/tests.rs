@@ -1,6 +1,7 @@
 use proto::catalogue::messages::core_v1;
 use proto::codec::json::{self, Strictness};
 
+use super::policy::Level;
 use super::*;
 
 fn pod(text: &str) -> Value {
@@ -133,61 +134,36 @@ fn a_version_pins_the_rules() {
     assert_eq!(says(Level::Restricted, Some(35), own_users), "");
 }
 
-fn labelled(labels: &[(&str, &str)]) -> (String, String, Vec<String>) {
-    let mut namespace = Value::object();
-    for (key, value) in labels {
-        meta::set_label(
-            &mut namespace,
-            &format!("pod-security.kubernetes.io/{key}"),
-            value,
-        );
-    }
-    let (policy, errors) = policy(&namespace);
-    (
-        policy.enforce.to_string(),
-        policy.warn.to_string(),
-        errors.iter().map(ToString::to_string).collect(),
-    )
+#[test]
+fn each_mode_has_its_own_standard() {
+    let of = |level| Standard { level, minor: None };
+    let policy = Policy {
+        enforce: of(Level::Privileged),
+        audit: of(Level::Baseline),
+        warn: of(Level::Restricted),
+    };
+    let pod = pod(r#"{"spec":{"hostNetwork":true,"containers":[{"name":"a"}]}}"#);
+    let judged = judge(policy, Subject::of(&pod).unwrap(), true);
+    assert_eq!(judged.enforce, Some(None));
+    let host = "host namespaces (hostNetwork=true)";
+    assert_eq!(judged.audit.as_deref(), Some(host));
+    assert!(judged.warn.unwrap().starts_with(&format!("{host}, ")));
+    let unenforced = judge(policy, Subject::of(&pod).unwrap(), false);
+    assert_eq!(unenforced.enforce, None, "a template is refused by nobody");
 }
 
 #[test]
-fn labels_name_the_standard() {
-    let (privileged, none) = ("privileged:latest".to_owned(), Vec::new());
-    assert_eq!(
-        labelled(&[]),
-        (privileged.clone(), privileged.clone(), none.clone())
-    );
-    let enforced = labelled(&[("enforce", "baseline"), ("enforce-version", "v1.30")]);
-    assert_eq!(
-        enforced,
-        (
-            "baseline:v1.30".into(),
-            "baseline:v1.30".into(),
-            none.clone()
-        )
-    );
-    let warned = labelled(&[("enforce", "restricted"), ("warn", "privileged")]);
-    assert_eq!(
-        warned,
-        ("restricted:latest".into(), privileged.clone(), none)
-    );
-    let (enforce, warn, errors) = labelled(&[
-        ("enforce", "loose"),
-        ("audit-version", "1.30"),
-        ("warn", "x"),
-    ]);
-    assert_eq!((enforce.as_str(), warn), ("restricted:latest", privileged));
-    assert_eq!(errors.len(), 3);
-    let first = r#"metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: "loose": must be one of privileged, baseline, restricted"#;
-    assert_eq!(errors[0], first);
-}
-
-#[test]
-fn versions_are_read_strictly() {
-    assert_eq!(version("latest"), Ok(None));
-    assert_eq!(version("v1.0"), Ok(Some(0)));
-    for wrong in ["", "1.30", "v1.", "v1.030", "v2.1", "v1.x", "v1.+3"] {
-        assert!(version(wrong).is_err(), "{wrong}");
+fn a_version_can_make_a_standard_stricter() {
+    let of = |level, minor| Standard { level, minor };
+    let (low, high) = (Level::Baseline, Level::Restricted);
+    for (now, was, expected) in [
+        (of(high, None), of(low, None), true),
+        (of(low, None), of(high, None), false),
+        (of(low, None), of(low, Some(20)), true),
+        (of(low, None), of(low, None), false),
+        (of(Level::Privileged, None), of(low, Some(20)), false),
+    ] {
+        assert_eq!(is_stricter(now, was), expected, "{now} {was}");
     }
 }
 

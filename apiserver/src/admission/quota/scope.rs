@@ -7,8 +7,11 @@ use proto::{Map, NameId, Value};
 
 use super::usage::Measure;
 
-/// Whether all scopes of a quota hold for an object. Scopes that are not about its kind never do.
-pub(super) fn matches(quota: &Value, measure: &Measure, object: &Value) -> bool {
+/// A scope: its name, how its values are meant, and the values.
+pub(super) type Requirement<'a> = (&'a str, &'a str, &'a [Value]);
+
+/// The scopes of a quota.
+pub(super) fn of(quota: &Value) -> impl Iterator<Item = Requirement<'_>> {
     let spec = ResourceQuota::of(Node::new(quota)).spec();
     let plain = spec
         .scopes()
@@ -20,18 +23,28 @@ pub(super) fn matches(quota: &Value, measure: &Measure, object: &Value) -> bool 
         .into_iter()
         .flat_map(|s| s.match_expressions().iter());
     let selected = selected.map(|r| (r.scope_name(), r.operator(), r.values()));
-    plain
-        .chain(selected)
-        .all(|(name, operator, values)| match measure {
-            Measure::Pods { .. } => {
-                of_pod(name, operator, values, Pod::of(Node::new(object)).spec())
-            }
-            Measure::Claims => {
-                name == "VolumeAttributesClass"
-                    && of_classes(operator, values, &attributes_classes(object))
-            }
-            _ => false,
-        })
+    plain.chain(selected)
+}
+
+/// Whether all scopes of a quota hold for an object.
+pub(super) fn matches(quota: &Value, measure: &Measure, object: &Value) -> bool {
+    of(quota).all(|scope| holds(scope, measure, object))
+}
+
+/// Whether a scope holds for an object. One that is not about its kind never does.
+pub(super) fn holds(
+    (name, operator, values): Requirement<'_>,
+    measure: &Measure,
+    object: &Value,
+) -> bool {
+    match measure {
+        Measure::Pods { .. } => of_pod(name, operator, values, Pod::of(Node::new(object)).spec()),
+        Measure::Claims => {
+            name == "VolumeAttributesClass"
+                && of_classes(operator, values, &attributes_classes(object))
+        }
+        _ => false,
+    }
 }
 
 /// Whether a pod has a deadline and ends by itself.

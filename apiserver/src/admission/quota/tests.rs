@@ -2,6 +2,7 @@ use proto::MsgId;
 use proto::catalogue::messages::core_v1;
 use proto::codec::json::{self, Strictness};
 
+use super::super::testing::Asked as Asking;
 use super::*;
 
 fn decode(text: &str, message: MsgId) -> Value {
@@ -216,4 +217,66 @@ fn a_namespace_has_one_lock_while_somebody_holds_it() {
     drop(first);
     let _other = locks.of("c");
     assert_eq!(locks.0.lock().len(), 1, "locks that nobody holds go");
+}
+
+fn limited(rules: &str) -> Limited {
+    let text = format!(
+        r#"{{"apiVersion":"apiserver.config.k8s.io/v1","kind":"ResourceQuotaConfiguration","limitedResources":{rules}}}"#
+    );
+    Limited::read(Some(text.as_bytes())).unwrap()
+}
+
+#[test]
+fn what_is_limited_needs_a_quota_that_covers_it() {
+    let says = |rules: &str, object: &Value, old: Option<&Value>, quotas: &[Value]| {
+        let mut write = Asking::create("pods", object.clone());
+        let limited = limited(rules);
+        let asked = asked("pods", object, old);
+        let outcome = write.ask(|write| asked.covered(&limited, quotas, write));
+        outcome
+            .err()
+            .map_or_else(String::new, |f| f.message().to_owned())
+    };
+    let pod = pod(CPU);
+    let gpus = r#"[{"resource":"pods","matchContains":["nvidia.com/"]}]"#;
+    let cpu = quota("{}", r#"{"cpu":"9"}"#, r#"{"cpu":"0"}"#);
+    let gpu = quota("{}", r#"{"requests.nvidia.com/gpu":"9"}"#, "{}");
+    let said = "pods \"name\" is forbidden: insufficient quota to consume: requests.nvidia.com/gpu";
+    assert_eq!(says(gpus, &pod, None, &[]), said);
+    assert_eq!(says(gpus, &pod, None, std::slice::from_ref(&cpu)), said);
+    assert_eq!(says(gpus, &pod, None, &[cpu, gpu]), "");
+    assert_eq!(says(gpus, &pod, Some(&pod), &[]), "", "it takes no more");
+    let others = gpus.replace("pods", "services");
+    assert_eq!(says(&others, &pod, None, &[]), "");
+
+    let high = self::pod(r#"{"priorityClassName":"high"}"#);
+    let class = r#"{"scopeName":"PriorityClass","operator":"In","values":["high"]}"#;
+    let classes = format!(r#"[{{"resource":"pods","matchScopes":[{class}]}}]"#);
+    assert_eq!(
+        says(&classes, &high, None, &[]),
+        "insufficient quota to match these scopes: [{PriorityClass In [high]}]"
+    );
+    let scoped = |class: &str| {
+        let spec = format!(r#"{{"scopeSelector":{{"matchExpressions":[{class}]}}}}"#);
+        quota(&spec, r#"{"pods":"1"}"#, "{}")
+    };
+    assert_eq!(says(&classes, &high, None, &[scoped(class)]), "");
+    let low = scoped(&class.replace("high", "low"));
+    assert!(says(&classes, &high, None, &[low]).contains("PriorityClass"));
+    assert_eq!(says(&classes, &pod, None, &[]), "");
+}
+
+#[test]
+fn a_rule_names_its_resource() {
+    let read = |text: &str| Limited::read(Some(text.as_bytes())).map(|limited| limited.is_empty());
+    let older = "apiVersion: resourcequota.admission.k8s.io/v1beta1\nkind: Configuration\n";
+    assert!(read(older).unwrap());
+    assert!(!read(&format!("{older}limitedResources: [{{resource: pods}}]")).unwrap());
+    let nameless = read(&format!("{older}limitedResources: [{{}}]")).unwrap_err();
+    assert_eq!(
+        nameless.to_string(),
+        "limitedResources[0].resource: Required value"
+    );
+    assert!(read("apiVersion: v1\nkind: Configuration\n").is_err());
+    assert!(Limited::read(None).unwrap().is_empty());
 }

@@ -1,0 +1,62 @@
+//! What plugins are told by the configuration file, and what they remember between writes.
+
+use component::Supervisor;
+use component::metrics::Metrics;
+
+use super::config::{Error, File};
+use super::{
+    Plugin, event_rate_limit, image_policy, later, namespace_lifecycle, pod_node_selector,
+    pod_security, pod_tolerations, quota,
+};
+
+/// What is around plugins while they are configured.
+pub(super) struct Around<'a> {
+    pub(super) tasks: &'a Supervisor,
+    pub(super) metrics: &'a Metrics,
+}
+
+/// The state of all plugins.
+pub(super) struct State {
+    pub(super) doomed: namespace_lifecycle::Doomed,
+    pub(super) quotas: quota::Locks,
+    pub(super) limited: quota::Limited,
+    pub(super) pod_security: pod_security::Settings,
+    pub(super) event_limits: Vec<event_rate_limit::Limit>,
+    pub(super) node_selectors: pod_node_selector::Selectors,
+    pub(super) tolerations: pod_tolerations::Lists,
+    /// Only if the plugin is on.
+    pub(super) images: Option<image_policy::Policy>,
+    pub(super) later: later::Later,
+}
+
+impl State {
+    /// Tells the plugins what the file has for them.
+    pub(super) fn configure(
+        plugins: &[&'static Plugin],
+        file: &File,
+        around: &Around<'_>,
+    ) -> Result<Self, Error> {
+        let mut state = Self {
+            doomed: namespace_lifecycle::Doomed::default(),
+            quotas: quota::Locks::default(),
+            limited: quota::Limited::default(),
+            pod_security: pod_security::Settings::new(around.metrics),
+            event_limits: Vec::new(),
+            node_selectors: pod_node_selector::Selectors::new(),
+            tolerations: pod_tolerations::Lists::default(),
+            images: None,
+            later: later::Later::default(),
+        };
+        for plugin in plugins {
+            let told = file.of(plugin.name)?;
+            let Some(configure) = plugin.configure else {
+                continue;
+            };
+            configure(&mut state, told.as_deref(), around).map_err(|cause| Error::Init {
+                plugin: plugin.name,
+                cause,
+            })?;
+        }
+        Ok(state)
+    }
+}
