@@ -1,44 +1,51 @@
 //! Auditing: who did what, when, and how it was answered, written down as events.
 //!
 //! A [`Policy`] says how much of a request is recorded. What is known of one is gathered in its
-//! [`Trail`] on the way through the chain, and goes to the [`Sink`] at each stage: once the user is
+//! [`Trail`] on the way through the chain, and goes to the backends at each stage: once the user is
 //! known, when a long-running answer starts, and when the answer is there. The order and the texts are
 //! upstream's (`apiserver/pkg/audit`, `pkg/endpoints/filters/audit.go`). Without a policy there is no
 //! trail, and nothing is done but to give the request an id.
 //!
-//! Invariant: whoever gets an answer in a blocking mode gets it after its event was written. A request
-//! that is dropped on its way still has its last event, which nobody waits for.
+//! ```text
+//! policy -> trail (event, latency) -> queue -> log
+//!                                 \-> queue -> webhook
+//! ```
+//!
+//! Invariant: whoever gets an answer in a blocking mode gets it after its event was delivered. A
+//! request that is dropped on its way still has its last event, which nobody waits for.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use component::Supervisor;
 use component::metrics::Metrics;
+use futures::future::join_all;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use http_body_util::BodyExt;
-use parking_lot::Mutex;
-use resources::object::Type;
-use resources::status::Failure;
-use serde_json::Value;
 
 use crate::auth::User;
 use crate::authz::Attributes;
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::chain::Exchange;
 use crate::config::AuditConfig;
 
+mod backend;
 mod event;
+mod latency;
 mod log;
 mod metrics;
 mod policy;
+mod trail;
+mod webhook;
 
-use event::{Event, Status};
-pub use log::{Batch, LogConfig, Mode, Rotation, Throttle};
+pub use backend::{Batch, Delivery, Mode, Throttle};
+pub use latency::Part;
+pub use log::{LogConfig, Rotation};
+pub use trail::{Ending, Trail};
+pub use webhook::WebhookConfig;
+
+use backend::Queue;
+use event::Event;
 use metrics::Counters;
-use policy::{Level, Policy, Stage, Verdict};
-
-const DECISION: &str = "authorization.k8s.io/decision";
-const REASON: &str = "authorization.k8s.io/reason";
+use policy::{Level, Policy};
 
 /// The request's id, in both directions.
 pub static ID: HeaderName = HeaderName::from_static("audit-id");
@@ -48,7 +55,10 @@ pub static ID: HeaderName = HeaderName::from_static("audit-id");
 pub fn id(headers: &HeaderMap) -> String {
     match headers.get(&ID).and_then(|v| v.to_str().ok()) {
         Some(given) if !given.is_empty() => given.to_owned(),
-        _ => uuid::Uuid::new_v4().to_string(),
+        // `new_v4` asks the kernel each time.
+        _ => uuid::Builder::from_random_bytes(rand::random())
+            .into_uuid()
+            .to_string(),
     }
 }
 
@@ -62,37 +72,47 @@ pub fn add_id(response: &mut Response<Body>, id: &str) {
 /// A policy and where its events go.
 pub struct Audit {
     policy: Policy,
-    sink: log::Sink,
-    counters: Counters,
+    backends: Arc<Backends>,
 }
 
 impl Audit {
     /// None without a policy, or if its events have nowhere to go.
     ///
     /// # Errors
-    /// If the policy is refused or the log cannot be opened.
+    /// If the policy is refused, or a backend cannot be opened.
     pub fn open(
         config: &AuditConfig,
         tasks: &Supervisor,
         metrics: &Metrics,
     ) -> anyhow::Result<Option<Self>> {
-        let Some(file) = &config.policy else {
-            if config.log.is_some() {
+        let AuditConfig {
+            policy,
+            log,
+            webhook,
+        } = config;
+        let Some(file) = policy else {
+            if log.is_some() || webhook.is_some() {
                 tracing::info!("no audit policy file is given, no events are recorded");
             }
             return Ok(None);
         };
         let policy = Policy::load(file)
             .map_err(|e| anyhow::Error::new(e).context("loading audit policy file"))?;
-        let Some(log) = &config.log else {
+        if log.is_none() && webhook.is_none() {
             return Ok(None);
-        };
+        }
         let counters = Counters::register(metrics);
-        let sink = log::Sink::open(log, tasks, counters.clone())?;
+        let mut queues = Vec::new();
+        if let Some(config) = log {
+            queues.push(log::open(config, tasks, counters.clone())?);
+        }
+        if let Some(config) = webhook {
+            let counters = counters.clone();
+            queues.push(webhook::open(config, tasks, metrics, counters)?);
+        }
         Ok(Some(Self {
             policy,
-            sink,
-            counters,
+            backends: Arc::new(Backends { queues, counters }),
         }))
     }
 
@@ -102,293 +122,41 @@ impl Audit {
         let nobody = User::default();
         let asked = Attributes::of(user.unwrap_or(&nobody), &x.info);
         let verdict = self.policy.verdict(user, &asked);
-        self.counters
-            .level(verdict.map_or(Level::None, |v| v.level));
+        let level = verdict.map_or(Level::None, |v| v.level);
+        self.backends.counters.level(level);
         let verdict = verdict?;
-        Some(Trail(Arc::new(Inner {
-            verdict: verdict.clone(),
-            sink: self.sink.clone(),
-            state: Mutex::new(State {
-                event: Event::new(x, user, verdict.level),
-                started: false,
-            }),
-        })))
+        let event = Event::new(x, user, verdict.level);
+        Some(Trail::new(verdict, &self.backends, event))
     }
 }
 
-/// What is known of one request; cheap to clone.
-#[derive(Clone)]
-pub struct Trail(Arc<Inner>);
-
-struct Inner {
-    verdict: Verdict,
-    sink: log::Sink,
-    state: Mutex<State>,
+/// All that events go to.
+struct Backends {
+    queues: Vec<Queue>,
+    counters: Counters,
 }
 
-struct State {
-    event: Event,
-    /// Whether `ResponseStarted` was recorded.
-    started: bool,
-}
+/// An event as each backend takes it, in their order.
+type Formed = Vec<Option<Vec<u8>>>;
 
-impl Trail {
-    /// Records that the request is there.
-    ///
-    /// # Errors
-    /// 500 if that could not be written and the log is strict.
-    pub async fn received(&self) -> Result<(), Failure> {
-        if self.stage(Stage::RequestReceived).await {
-            return Ok(());
-        }
-        self.0.sink.counters.rejected();
-        Err(Failure::internal("failed to store audit event"))
+impl Backends {
+    fn form(&self, event: &Event) -> Formed {
+        self.counters.event();
+        self.queues.iter().map(|queue| queue.form(event)).collect()
     }
 
-    /// What the authorizers said, and why.
-    pub fn authorized(&self, decision: &str, reason: String) {
-        let annotations = &mut self.0.state.lock().event.annotations;
-        annotations.insert(DECISION, decision.to_owned());
-        annotations.insert(REASON, reason);
+    /// Delivers an event as the modes have it; whether the request may go on.
+    async fn write(&self, formed: Formed) -> bool {
+        let each = self.queues.iter().zip(formed);
+        let all = each.filter_map(|(queue, event)| event.map(|event| queue.write(event)));
+        join_all(all).await.into_iter().all(|well| well)
     }
 
-    /// The authorizers came to no decision.
-    pub fn undecided(&self) {
-        let annotations = &mut self.0.state.lock().event.annotations;
-        annotations.insert(REASON, "internal error".to_owned());
-    }
-
-    pub fn impersonates(&self, user: &User, constraint: &str) {
-        self.0.state.lock().event.impersonates(user, constraint);
-    }
-
-    /// The object that the client sent, in the version of the request.
-    pub fn request_object(&self, object: &proto::Value, of: &Type) {
-        let mut state = self.0.state.lock();
-        state.event.refer_to(object);
-        if self.0.verdict.level >= Level::Request {
-            let json = crate::render::tree(object, of, resources::negotiate::Media::JSON);
-            state.event.request_object = self.body(&json);
-        }
-    }
-
-    /// What the client sent, as it is: patches and options.
-    pub fn request_body(&self, body: &[u8]) {
-        if self.0.verdict.level >= Level::Request {
-            let tree = self.body(body);
-            self.0.state.lock().event.request_object = tree;
-        }
-    }
-
-    /// The `Status` that the request is answered with.
-    pub fn answered_with(&self, status: &proto::Value) {
-        let message = proto::catalogue::messages::meta_v1::STATUS;
-        let mut json = Vec::new();
-        proto::codec::json::encode(status, message, &mut json);
-        let tree: Value = serde_json::from_slice(&json).unwrap_or_default();
-        let text = |name: &str| tree[name].as_str().unwrap_or_default().to_owned();
-        let mut state = self.0.state.lock();
-        state.event.response_status = Some(Status {
-            status: text("status"),
-            message: text("message"),
-            reason: text("reason"),
-            details: tree.get("details").cloned(),
-            ..Status::default()
-        });
-        if self.0.verdict.level >= Level::RequestResponse {
-            let mut object = tree;
-            object["kind"] = "Status".into();
-            object["apiVersion"] = "v1".into();
-            state.event.response_object = Some(object);
-        }
-    }
-
-    /// Records the head of a long-running answer.
-    pub async fn started(&self, code: u16) {
-        if self.begins(code) {
-            self.stage(Stage::ResponseStarted).await;
-        }
-    }
-
-    /// The same where nobody can wait: a connection is handed over.
-    pub fn switched(&self, code: u16) {
-        if self.begins(code) {
-            self.offer(Stage::ResponseStarted);
-        }
-    }
-
-    fn begins(&self, code: u16) -> bool {
-        self.coded(code);
-        !std::mem::replace(&mut self.0.state.lock().started, true)
-    }
-
-    /// Notes the code of the answer.
-    fn coded(&self, code: u16) {
-        let mut state = self.0.state.lock();
-        state.event.response_status.get_or_insert_default().code = code;
-    }
-
-    /// Holds the answer's body back until it is read whole, as upstream does at this level.
-    async fn response_object(&self, response: Response<Body>) -> Response<Body> {
-        if self.0.verdict.level < Level::RequestResponse {
-            return response;
-        }
-        let (head, incoming) = response.into_parts();
-        let bytes = match incoming.collect().await {
-            Ok(whole) => whole.to_bytes(),
-            Err(error) => {
-                // The client must see it broken, too.
-                let broken = futures::stream::iter([Err(error)]);
-                let body = http_body_util::StreamBody::new(broken).boxed_unsync();
-                return Response::from_parts(head, body);
-            }
-        };
-        // Schemas, versions and texts are no objects.
-        let object = self.body(&bytes).filter(|o| o["kind"].is_string());
-        self.0.state.lock().event.response_object = object;
-        Response::from_parts(head, body::full(bytes))
-    }
-
-    /// A body of any encoding as a tree; none if it is no object.
-    fn body(&self, bytes: &[u8]) -> Option<Value> {
-        let mut tree: Value = if proto::codec::protobuf::is_sealed(bytes) {
-            serde_json::from_slice(&opened(bytes)?).ok()?
-        } else {
-            let json = serde_json::from_slice(bytes).ok();
-            json.or_else(|| {
-                let (json, _) = proto::codec::yaml::to_json(bytes).ok()?;
-                serde_json::from_slice(&json).ok()
-            })?
-        };
-        // A JSON patch is a list.
-        if !tree.is_object() && !tree.is_array() {
-            return None;
-        }
-        if self.0.verdict.omit_managed_fields {
-            omit_managed_fields(&mut tree);
-        }
-        Some(tree)
-    }
-
-    /// Records a stage, as the log's mode has it; whether that may be relied upon.
-    async fn stage(&self, stage: Stage) -> bool {
-        match self.line(stage) {
-            Some(line) => self.0.sink.write(line).await,
-            None => true,
-        }
-    }
-
-    /// The same without waiting.
-    fn offer(&self, stage: Stage) {
-        if let Some(line) = self.line(stage) {
-            self.0.sink.offer(line);
-        }
-    }
-
-    fn line(&self, stage: Stage) -> Option<Vec<u8>> {
-        if self.0.verdict.omit_stages.contains(&stage) {
-            return None;
-        }
-        let mut state = self.0.state.lock();
-        let event = &mut state.event;
-        event.stage = stage;
-        event.stage_timestamp = match stage {
-            Stage::RequestReceived => event.request_received_timestamp,
-            _ => SystemTime::now(),
-        };
-        self.0.sink.line(event)
-    }
-}
-
-/// Held as long as a request lasts. One that is dropped before it was answered, or whose answer ends
-/// with its body, has its last event then.
-pub struct Ending(Option<Trail>);
-
-impl Ending {
-    #[must_use]
-    pub fn of(trail: &Trail) -> Self {
-        Self(Some(trail.clone()))
-    }
-
-    /// Records the answer, with its body if the policy wants it.
-    pub async fn completed(mut self, response: Response<Body>) -> Response<Body> {
-        let Some(trail) = self.0.clone() else {
-            return response;
-        };
-        trail.coded(response.status().as_u16());
-        let response = trail.response_object(response).await;
-        // From here on the event is on its way.
-        self.0 = None;
-        trail.stage(Stage::ResponseComplete).await;
-        response
-    }
-
-    /// The connection is handed over.
-    pub fn switched(&self, code: u16) {
-        if let Some(trail) = &self.0 {
-            trail.switched(code);
-        }
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        let Some(trail) = self.0.take() else { return };
-        if std::thread::panicking() {
-            let failure = Failure::internal("a handler panicked");
-            trail.answered_with(&failure.to_value());
-            trail.coded(failure.code());
-            trail.offer(Stage::Panic);
-            return;
-        }
-        {
-            let mut state = trail.0.state.lock();
-            state.event.response_status.get_or_insert_with(|| Status {
-                status: "Success".to_owned(),
-                message: "Connection closed early".to_owned(),
-                code: 200,
-                ..Status::default()
-            });
-        }
-        trail.offer(Stage::ResponseComplete);
-    }
-}
-
-/// The JSON of protobuf in an envelope.
-fn opened(bytes: &[u8]) -> Option<Vec<u8>> {
-    use proto::codec::{protobuf, transcode};
-    let open = protobuf::open(bytes).ok()?;
-    let (group, version) = open
-        .api_version
-        .split_once('/')
-        .unwrap_or(("", open.api_version));
-    let message = proto::catalogue::message_of(group, version, open.kind)?;
-    let of = transcode::TypeMeta {
-        api_version: open.api_version,
-        kind: open.kind,
-    };
-    let mut json = Vec::new();
-    transcode::to_json(open.raw, message, Some(of), &mut json).ok()?;
-    Some(json)
-}
-
-/// Of an object, of the items of a list, and of the objects in the rows of a table.
-fn omit_managed_fields(tree: &mut Value) {
-    if let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-    }
-    for items in ["items", "rows"] {
-        let Some(list) = tree.get_mut(items).and_then(Value::as_array_mut) else {
-            continue;
-        };
-        for item in list {
-            let object = match items {
-                "rows" => item.get_mut("object"),
-                _ => Some(item),
-            };
-            let metadata = object.and_then(|o| o.get_mut("metadata"));
-            if let Some(metadata) = metadata.and_then(Value::as_object_mut) {
-                metadata.remove("managedFields");
+    /// Hands over an event without waiting.
+    fn offer(&self, formed: Formed) {
+        for (queue, event) in self.queues.iter().zip(formed) {
+            if let Some(event) = event {
+                queue.offer(event);
             }
         }
     }

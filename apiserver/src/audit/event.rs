@@ -19,13 +19,13 @@ use crate::chain::Exchange;
 const MAX_USER_AGENT: usize = 1024;
 /// Says that the bodies of an event were dropped, because it was too large.
 const TRUNCATED: &str = "audit.k8s.io/truncated";
+/// How an event begins that stands by itself. Members of a list do not say what they are.
+const HEAD: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","#;
 
 /// What is known of a request so far.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Event {
-    kind: &'static str,
-    api_version: &'static str,
     pub(super) level: Level,
     #[serde(rename = "auditID")]
     id: String,
@@ -55,7 +55,7 @@ pub(super) struct Event {
     #[serde(serialize_with = "micro_time")]
     pub(super) stage_timestamp: SystemTime,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) annotations: BTreeMap<&'static str, String>,
+    pub(super) annotations: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Default, Debug, Serialize)]
@@ -165,8 +165,6 @@ impl Event {
     pub(super) fn new(x: &Exchange, user: Option<&User>, level: Level) -> Self {
         let uri = x.uri.path_and_query().map_or("/", |p| p.as_str());
         Self {
-            kind: "Event",
-            api_version: "audit.k8s.io/v1",
             level,
             id: x.audit_id.clone(),
             stage: Stage::RequestReceived,
@@ -217,25 +215,46 @@ impl Event {
         }
     }
 
-    /// As one line of JSON. Too large a one goes without bodies; none if it is too large even then.
+    /// Says something about the request. What was said first stays.
+    pub(super) fn annotate(&mut self, key: &str, value: &str) {
+        match self.annotations.get(key) {
+            Some(said) if said != value => {
+                tracing::warn!(key, value, said, "an audit annotation is already there");
+            }
+            Some(_) => {}
+            None => {
+                self.annotations.insert(key.to_owned(), value.to_owned());
+            }
+        }
+    }
+
+    /// As JSON, a member of a list. Too large a one goes without bodies; none if it is too large even
+    /// then.
     #[must_use]
     pub(super) fn to_json(&self, max: Option<usize>) -> Option<Vec<u8>> {
-        let mut line = self.line()?;
-        let too_large = |line: &Vec<u8>| max.is_some_and(|max| line.len() > max);
-        if too_large(&line) && self.level >= Level::Request {
+        let mut json = serde_json::to_vec(self).ok()?;
+        // As it is by itself, on a line of its own.
+        let too_large = |json: &Vec<u8>| max.is_some_and(|max| HEAD.len() + json.len() > max);
+        if too_large(&json) && self.level >= Level::Request {
             let mut bare = Self {
                 request_object: None,
                 response_object: None,
                 ..self.clone()
             };
-            bare.annotations.insert(TRUNCATED, "true".to_owned());
-            line = bare.line()?;
+            bare.annotations
+                .insert(TRUNCATED.to_owned(), "true".to_owned());
+            json = serde_json::to_vec(&bare).ok()?;
         }
-        (!too_large(&line)).then_some(line)
+        (!too_large(&json)).then_some(json)
     }
 
-    fn line(&self) -> Option<Vec<u8>> {
-        let mut line = serde_json::to_vec(self).ok()?;
+    /// The same by itself, on a line of its own.
+    #[must_use]
+    pub(super) fn to_line(&self, max: Option<usize>) -> Option<Vec<u8>> {
+        let json = self.to_json(max)?;
+        let mut line = Vec::with_capacity(HEAD.len() + json.len());
+        line.extend_from_slice(HEAD);
+        line.extend_from_slice(json.get(1..)?);
         line.push(b'\n');
         Some(line)
     }

@@ -50,9 +50,10 @@ impl Counters {
         self.events.inc();
     }
 
-    /// An event was lost in `plugin`: `log`, `buffered` or `truncate`.
-    pub(super) fn error(&self, plugin: &'static str) {
-        self.errors.get_or_create(&[("plugin", plugin)]).inc();
+    /// Events were lost in `plugin`: `log`, `webhook`, `buffered` or `truncate`.
+    pub(super) fn lost(&self, plugin: &'static str, events: usize) {
+        let counter = self.errors.get_or_create(&[("plugin", plugin)]);
+        counter.inc_by(events as u64);
     }
 
     pub(super) fn rejected(&self) {

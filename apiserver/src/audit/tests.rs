@@ -1,6 +1,11 @@
 use serde_json::json;
 
+use super::backend::Delivery;
+use super::policy::Verdict;
+use super::trail::omit_managed_fields;
 use super::*;
+use crate::body;
+use serde_json::Value;
 
 #[test]
 fn managed_fields_are_left_out_of_objects_lists_and_tables() {
@@ -41,28 +46,29 @@ fn trail(path: &std::path::Path, mode: Mode) -> Trail {
             compress: false,
         },
         legacy: false,
-        mode,
-        max_event: None,
+        delivery: Delivery {
+            mode,
+            max_event: None,
+        },
     };
     let counters = Counters::register(&Metrics::new());
-    let sink = log::Sink::open(&config, &Supervisor::current(), counters).unwrap();
-    Trail(Arc::new(Inner {
-        verdict: Verdict {
-            level: Level::Metadata,
-            omit_stages: vec![],
-            omit_managed_fields: false,
-        },
-        sink,
-        state: Mutex::new(State {
-            event: event::tests::sample(Level::Metadata),
-            started: false,
-        }),
-    }))
+    let log = log::open(&config, &Supervisor::current(), counters.clone()).unwrap();
+    let backends = Arc::new(Backends {
+        queues: vec![log],
+        counters,
+    });
+    let verdict = Verdict {
+        level: Level::Metadata,
+        omit_stages: vec![],
+        omit_managed_fields: false,
+    };
+    let event = event::tests::sample(Level::Metadata);
+    Trail::new(&verdict, &backends, event)
 }
 
 /// Waits for what stands before it in the queue.
 async fn recorded(trail: &Trail, path: &std::path::Path) -> Vec<Value> {
-    assert!(trail.0.sink.write(Vec::new()).await);
+    assert!(trail.backends().write(vec![Some(Vec::new())]).await);
     let text = std::fs::read_to_string(path).unwrap();
     text.lines()
         .map(|l| serde_json::from_str(l).unwrap())
@@ -104,4 +110,9 @@ async fn a_request_that_is_dropped_or_panics_has_a_last_event() {
         events[0]["responseStatus"]["message"],
         "Connection closed early"
     );
+    let panicked = json!({
+        "metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500,
+        "message": "APIServer panic'd: a handler panicked",
+    });
+    assert_eq!(events[1]["responseStatus"], panicked);
 }

@@ -5,8 +5,6 @@ use super::*;
 /// An event of somebody's list of pods.
 pub(in crate::audit) fn sample(level: Level) -> Event {
     Event {
-        kind: "Event",
-        api_version: "audit.k8s.io/v1",
         level,
         id: "id".into(),
         stage: Stage::ResponseComplete,
@@ -51,6 +49,32 @@ fn an_event_that_is_too_large_goes_without_bodies_or_not_at_all() {
     let mut bare = sample(Level::Metadata);
     bare.user_agent = "x".repeat(1000);
     assert!(bare.to_json(Some(1000)).is_none());
+}
+
+#[test]
+fn an_event_by_itself_says_what_it_is_and_a_member_of_a_list_does_not() {
+    let event = sample(Level::Metadata);
+    let line = event.to_line(None).unwrap();
+    assert!(line.ends_with(b"}\n"));
+    let mut alone: Value = serde_json::from_slice(&line).unwrap();
+    let member: Value = serde_json::from_slice(&event.to_json(None).unwrap()).unwrap();
+    assert_eq!(alone["kind"], "Event");
+    assert_eq!(alone["apiVersion"], "audit.k8s.io/v1");
+    for field in ["kind", "apiVersion"] {
+        alone.as_object_mut().unwrap().remove(field);
+    }
+    assert_eq!(alone, member);
+    // The largest event is as large as its line, whatever takes it.
+    assert!(event.to_json(Some(line.len())).is_some());
+    assert!(event.to_json(Some(line.len() - 1)).is_none());
+}
+
+#[test]
+fn what_was_said_first_stays() {
+    let mut event = sample(Level::Metadata);
+    event.annotate("k", "first");
+    event.annotate("k", "second");
+    assert_eq!(event.annotations["k"], "first");
 }
 
 #[test]

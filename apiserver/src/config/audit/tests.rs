@@ -1,5 +1,7 @@
 use super::*;
 
+const HOOK: &str = "--audit-webhook-config-file=/x";
+
 fn config(line: &[&str]) -> anyhow::Result<AuditConfig> {
     let args = Args::parse("kube-apiserver", "", &[group()], line.iter().copied());
     AuditConfig::from_args(&args.unwrap())
@@ -9,19 +11,36 @@ fn config(line: &[&str]) -> anyhow::Result<AuditConfig> {
 fn defaults_are_upstreams() {
     assert!(config(&[]).unwrap().log.is_none());
     let log = config(&["--audit-log-path=-"]).unwrap().log.unwrap();
-    assert_eq!((log.path, log.legacy, log.max_event), (None, false, None));
-    assert!(matches!(log.mode, Mode::Blocking { strict: false }));
+    let delivery = log.delivery;
+    assert_eq!((log.path, log.legacy), (None, false));
+    assert_eq!(delivery.max_event, None);
+    assert!(matches!(delivery.mode, Mode::Blocking { strict: false }));
     let r = log.rotation;
     assert_eq!(
         (r.max_size, r.max_age, r.max_backups, r.compress),
         (100 << 20, 366, 100, false)
     );
     let batch = ["--audit-log-path=/log", "--audit-log-mode=batch"];
-    let Mode::Batch(batch) = config(&batch).unwrap().log.unwrap().mode else {
+    let log = config(&batch).unwrap().log.unwrap();
+    let Mode::Batch(batch) = log.delivery.mode else {
         panic!("batches were asked for")
     };
     assert_eq!((batch.buffer, batch.max_size), (10_000, 1));
     assert!(batch.throttle.is_none());
+
+    assert!(config(&[]).unwrap().webhook.is_none());
+    let webhook = config(&[HOOK]).unwrap().webhook.unwrap();
+    assert_eq!(webhook.initial_backoff, Duration::from_secs(10));
+    let Mode::Batch(batch) = webhook.delivery.mode else {
+        panic!("batches go without saying")
+    };
+    assert_eq!((batch.buffer, batch.max_size), (10_000, 400));
+    assert_eq!(batch.max_wait, Duration::from_secs(30));
+    let throttle = batch.throttle.unwrap();
+    assert_eq!((throttle.qps, throttle.burst), (10.0, 15));
+    let older = [HOOK, "--audit-webhook-batch-initial-backoff=3s"];
+    let webhook = config(&older).unwrap().webhook.unwrap();
+    assert_eq!(webhook.initial_backoff, Duration::from_secs(3));
 }
 
 #[test]
@@ -66,7 +85,37 @@ fn what_makes_no_sense_is_refused_in_upstreams_words() {
         &["--audit-log-truncate-max-batch-size=1"],
         "invalid audit truncate log max batch size 1, must be greater than max event size (102400)",
     );
-    // Whatever else is given.
-    let webhook = config(&["--audit-webhook-config-file=/x"]).unwrap_err();
-    assert!(webhook.to_string().contains("is not supported yet"));
+}
+
+#[test]
+fn a_webhooks_flags_are_checked_as_the_logs_are() {
+    for (flag, why) in [
+        (
+            "--audit-webhook-mode=fast",
+            "invalid audit webhook mode fast, allowed modes are \"batch,blocking,blocking-strict\"",
+        ),
+        (
+            "--audit-webhook-version=audit.k8s.io/v1beta1",
+            "invalid group version, allowed versions are [\"audit.k8s.io/v1\"]",
+        ),
+        (
+            "--audit-webhook-batch-max-size=0",
+            "invalid audit batch webhook max batch size 0, must be a positive number",
+        ),
+        (
+            "--audit-webhook-batch-throttle-burst=0",
+            "invalid audit batch webhook throttle burst 0, must be a positive number",
+        ),
+        (
+            "--audit-webhook-truncate-max-batch-size=1",
+            "invalid audit truncate webhook max batch size 1, must be greater than max event size (102400)",
+        ),
+    ] {
+        let error = config(&[HOOK, flag]).unwrap_err().to_string();
+        assert_eq!(error, why);
+        assert!(config(&[flag]).is_ok(), "{flag}");
+    }
+    let blocking = config(&[HOOK, "--audit-webhook-mode=blocking-strict"]).unwrap();
+    let mode = blocking.webhook.unwrap().delivery.mode;
+    assert!(matches!(mode, Mode::Blocking { strict: true }));
 }

@@ -1,0 +1,88 @@
+//! What the time of a request was spent on, which is told of one that took long.
+//!
+//! Upstream: `apiserver/pkg/endpoints/request/webhook_duration.go`, `writeLatencyToAnnotation`.
+
+use std::time::Duration;
+
+/// A request that takes longer says what its time was spent on.
+const LONG: Duration = Duration::from_millis(500);
+const TOTAL: &str = "apiserver.latency.k8s.io/total";
+
+/// A part of the work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    Authentication,
+    Impersonation,
+    /// Until it was the request's turn.
+    Queue,
+    Authorization,
+    /// Until etcd, or a cache that follows it, had answered.
+    Storage,
+}
+
+/// In the order of the parts.
+const KEYS: [&str; 5] = [
+    "apiserver.latency.k8s.io/authentication",
+    "apiserver.latency.k8s.io/impersonation",
+    "apiserver.latency.k8s.io/apf-queue-wait",
+    "apiserver.latency.k8s.io/authorization",
+    "apiserver.latency.k8s.io/etcd",
+];
+
+/// How long each part took so far.
+#[derive(Default)]
+pub(super) struct Spent([Duration; KEYS.len()]);
+
+impl Spent {
+    pub(super) fn add(&mut self, part: Part, took: Duration) {
+        self.0[part as usize] += took;
+    }
+
+    /// The annotations of a request that took `total`: of a short one, none.
+    pub(super) fn told(&self, total: Duration) -> Vec<(&'static str, String)> {
+        if total <= LONG {
+            return Vec::new();
+        }
+        let parts = KEYS.into_iter().zip(self.0);
+        let mut told: Vec<_> = parts
+            .filter(|(_, took)| !took.is_zero())
+            .chain([(TOTAL, total)])
+            .map(|(key, took)| (key, text(took)))
+            .collect();
+        if told.len() == 1 {
+            told.clear();
+        }
+        told
+    }
+}
+
+/// As Go prints durations.
+fn text(of: Duration) -> String {
+    proto::time::Duration(i64::try_from(of.as_nanos()).unwrap_or(i64::MAX)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_took_long_says_what_took_it() {
+        let mut spent = Spent::default();
+        let ms = Duration::from_millis;
+        assert!(spent.told(ms(900)).is_empty(), "nothing is known");
+        spent.add(Part::Storage, ms(300));
+        spent.add(Part::Storage, ms(300));
+        spent.add(Part::Authentication, ms(1));
+        assert!(spent.told(ms(500)).is_empty());
+        let told = spent.told(ms(1501));
+        let told: Vec<_> = told.iter().map(|(key, took)| (*key, &**took)).collect();
+        assert_eq!(
+            told,
+            [
+                ("apiserver.latency.k8s.io/authentication", "1ms"),
+                ("apiserver.latency.k8s.io/etcd", "600ms"),
+                ("apiserver.latency.k8s.io/total", "1.501s"),
+            ]
+        );
+    }
+}
