@@ -7,6 +7,7 @@ pub mod abac;
 pub mod bootstrap;
 pub mod chain;
 pub mod config;
+pub mod devices;
 pub mod escalation;
 pub mod node;
 pub mod rbac;
@@ -155,6 +156,12 @@ pub fn refusal(asked: &Attributes<'_>, reason: &str) -> String {
     } else {
         text += &format!("{} path {}", asked.verb, quote(asked.path));
     }
+    // What the client chose must not look like a page to its browser.
+    for (letter, harmless) in [('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;")] {
+        if text.contains(letter) {
+            text = text.replace(letter, harmless);
+        }
+    }
     if !reason.is_empty() {
         text += ": ";
         text += reason;
@@ -190,5 +197,27 @@ impl Authorizer for Always {
             rules: vec![resources, paths],
             ..Rules::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_does_not_look_like_a_page() {
+        let user = User {
+            name: "<b>&</b>".to_owned(),
+            ..User::default()
+        };
+        let asked = Attributes {
+            is_resource: false,
+            path: "/<i>",
+            ..Attributes::about(&user, "get", "", "", "")
+        };
+        assert_eq!(
+            refusal(&asked, "<why>"),
+            "User \"&lt;b&gt;&amp;&lt;/b&gt;\" cannot get path \"/&lt;i&gt;\": <why>"
+        );
     }
 }

@@ -1,10 +1,15 @@
 //! Response bodies: whole, or streamed piece by piece as the client takes them.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use bytes::Bytes;
-use futures::Stream;
+use component::serving::{PIECE, Until};
+use component::supervisor::BoxError;
+use futures::{Stream, StreamExt};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Body as _, Frame};
 use resources::negotiate::Media;
 use resources::status::Failure;
 
@@ -14,8 +19,29 @@ pub use component::serving::{Body, full};
 
 /// A body that is made while it is sent; nothing is made before the connection asks for it.
 pub fn stream(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
-    use futures::StreamExt;
-    StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
+    try_stream(pieces.map(Ok))
+}
+
+/// The same of pieces that can fail, which breaks the answer off.
+pub fn try_stream(pieces: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Body {
+    StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync()
+}
+
+/// The answer, broken off when its time is over: what it holds must not be held for as long as a client likes. `cut` is called
+/// then.
+#[must_use]
+pub fn until(
+    mut response: Response<Body>,
+    deadline: Instant,
+    cut: impl Fn() + Send + Sync + 'static,
+) -> Response<Body> {
+    let exact = response.body().size_hint().exact();
+    if exact.is_none_or(|length| length > PIECE as u64) {
+        let at = deadline.into();
+        let cut = Arc::new(cut);
+        response.extensions_mut().insert(Until { at, cut });
+    }
+    response
 }
 
 /// An answer with a body of a known type.
@@ -27,6 +53,18 @@ pub fn answer(code: u16, content_type: &'static str, body: Body) -> Response<Bod
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+/// The answer to a HEAD: that to a GET, without its body.
+#[must_use]
+pub fn head_alone(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+        parts
+            .headers
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, full(Bytes::new()))
 }
 
 /// The answer to a path that nothing serves.

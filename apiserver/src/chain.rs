@@ -9,8 +9,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use component::serving::Connection;
+use component::serving::{Connection, Impatient};
 use futures::FutureExt;
+use http::header::X_CONTENT_TYPE_OPTIONS;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -21,7 +22,7 @@ use resources::object::Type;
 use resources::request::{Query, RequestInfo};
 use resources::status::Failure;
 
-use crate::audit::{self, Ending, Trail};
+use crate::audit::{self, Ending, Part, Trail};
 use crate::auth::{self, User, impersonate};
 use crate::authz::{Attributes, Decision, refusal};
 use crate::body::{self, Body};
@@ -53,6 +54,10 @@ pub struct Exchange {
     pub received: SystemTime,
     /// What is recorded of the request, if anything is.
     pub trail: Option<Trail>,
+    /// Annotations of its events, from before there is a trail.
+    pub noted: Vec<(&'static str, String)>,
+    /// The release that will not serve what is asked for, if that is known, of a version that goes away.
+    pub deprecated: Option<Option<String>>,
     /// Until the answer is there, or whoever carries the connection on has it.
     pub(crate) counted: Option<Running>,
     /// Its place among the requests that are worked on.
@@ -80,7 +85,10 @@ impl Exchange {
     /// The answer that tells of a failure, which is recorded.
     #[must_use]
     pub fn failed(&self, failure: &Failure) -> Response<Body> {
-        self.record_status(&failure.to_value());
+        // Upstream writes these past its recorder.
+        if failure.reason() != "NotAcceptable" {
+            self.record_status(&failure.to_value());
+        }
         body::failure(failure, self.failure_media())
     }
 
@@ -105,10 +113,17 @@ impl Exchange {
         }
     }
 
+    /// A part of the work took from then until now.
+    pub fn spent(&self, part: Part, since: Instant) {
+        if let Some(trail) = &self.trail {
+            trail.spent(part, since.elapsed());
+        }
+    }
+
     /// Failures are sent in the form that the client takes, JSON if it takes none.
     #[must_use]
     pub fn failure_media(&self) -> Media {
-        negotiate::output(&self.headers, &self.query, Offers::Object).unwrap_or(Media::JSON)
+        negotiate::output(&self.headers, &self.query, Offers::Plain).unwrap_or(Media::JSON)
     }
 }
 
@@ -118,6 +133,7 @@ pub async fn serve(server: Arc<Server>, request: Request<Incoming>) -> Response<
     let config = &server.config;
     let origin = config.browsers.origin(request.headers());
     send_elsewhere(&request, config.goaway_chance);
+    let bodiless = request.method() == Method::HEAD;
     let passed = async {
         match config.browsers.preflight(request.method(), origin.as_ref()) {
             Some(response) => response,
@@ -134,7 +150,11 @@ pub async fn serve(server: Arc<Server>, request: Request<Incoming>) -> Response<
     };
     config.browsers.mark(response.headers_mut(), origin);
     audit::add_id(&mut response, &id);
-    response
+    if bodiless {
+        body::head_alone(response)
+    } else {
+        response
+    }
 }
 
 /// Now and then a client is asked to open another connection, which a load balancer may lead to
@@ -183,6 +203,8 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>, audit_id: String)
         audit_id,
         received,
         trail: None,
+        noted: Vec::new(),
+        deprecated: None,
         counted: None,
         place: Place::default(),
     };
@@ -202,6 +224,9 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>, audit_id: String)
         Err(failure) => body::failure(&failure, x.failure_media()),
     };
     add_warnings(&mut response, &x.warnings);
+    if !dispatch::is_stream(&x.info) {
+        response.extensions_mut().insert(Impatient);
+    }
     match x.counted.take() {
         Some(counted) => counted.answered(response),
         None => response,
@@ -220,6 +245,7 @@ fn limit_nobody(x: &Exchange) {
 /// Finds the user, and records that the request is there.
 async fn identified(x: &mut Exchange) -> Result<(), Failure> {
     let server = x.server.clone();
+    let started = Instant::now();
     x.user = match server.authenticators.authenticate(x).await {
         Ok(user) => user,
         Err(failure) => {
@@ -232,10 +258,14 @@ async fn identified(x: &mut Exchange) -> Result<(), Failure> {
         return Ok(());
     };
     x.trail = audit.begin(x, Some(&x.user));
-    match &x.trail {
-        Some(trail) => trail.received().await,
-        None => Ok(()),
+    let Some(trail) = &x.trail else {
+        return Ok(());
+    };
+    trail.spent(Part::Authentication, started.elapsed());
+    for (key, value) in &x.noted {
+        trail.annotate(key, value);
     }
+    trail.received().await
 }
 
 /// Records a request that nobody is known for.
@@ -261,6 +291,12 @@ async fn recorded(x: &mut Exchange, route: Route<'_>, incoming: Incoming) -> Res
     if long_running {
         trail.started(response.status().as_u16()).await;
     }
+    if let Some(removed) = &x.deprecated {
+        trail.annotate("k8s.io/deprecated", "true");
+        if let Some(release) = removed {
+            trail.annotate("k8s.io/removed-release", release);
+        }
+    }
     match ending {
         Some(ending) => ending.completed(response).await,
         None => response,
@@ -270,19 +306,36 @@ async fn recorded(x: &mut Exchange, route: Route<'_>, incoming: Incoming) -> Res
 /// The user becomes who he wants to be; once it is the request's turn, it is answered.
 async fn handled(x: &mut Exchange, route: Route<'_>, incoming: Incoming) -> Response<Body> {
     if let Err(failure) = impersonate(x).await {
-        return x.failed(&failure);
+        return refused(x, &failure);
     }
     let server = x.server.clone();
-    x.place = match server.flow_control.enter(x, route).await {
+    let started = Instant::now();
+    let entered = server.flow_control.enter(x, route).await;
+    // Less is the way past the queues, not a wait in one.
+    if started.elapsed() > Duration::from_millis(1) {
+        x.spent(Part::Queue, started);
+    }
+    x.place = match entered {
         Ok(place) => place,
         Err(refused) => return refused.response(),
     };
     let response = match authorize(x).await {
         Ok(()) => dispatch::dispatch(x, route, incoming).await,
+        Err(failure) if failure.code() == 403 => refused(x, &failure),
         Err(failure) => x.failed(&failure),
     };
     let place = std::mem::take(&mut x.place);
     place.leave(response, &server.flow_control, x.deadline)
+}
+
+/// Who may not do it is told so, and his browser not to guess what the answer is.
+fn refused(x: &Exchange, failure: &Failure) -> Response<Body> {
+    let mut response = x.failed(failure);
+    if matches!(failure.code(), 400 | 403) {
+        let headers = response.headers_mut();
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
+    response
 }
 
 /// The user becomes who he wants to be, if he may.
@@ -311,6 +364,7 @@ async fn impersonate(x: &mut Exchange) -> Result<(), Failure> {
         .map(|(_, constraint)| constraint.as_str());
     let counted = &server.authenticators.impersonations;
     counted.attempted(constraint, started);
+    x.spent(Part::Impersonation, started);
     let (user, constraint) = found?;
     tracing::debug!(user = x.user.name, acting_as = user.name, "Impersonation");
     if let Some(trail) = &x.trail {
@@ -322,10 +376,12 @@ async fn impersonate(x: &mut Exchange) -> Result<(), Failure> {
 
 async fn authorize(x: &Exchange) -> Result<(), Failure> {
     let asked = Attributes::of(&x.user, &x.info);
+    let started = Instant::now();
     let outcome = x.server.authorizers.admit(&asked, x.trail.is_some()).await;
+    x.spent(Part::Authorization, started);
     let record = |decision: &str, reason: &str| {
         if let Some(trail) = &x.trail {
-            trail.authorized(decision, reason.to_owned());
+            trail.authorized(decision, reason);
         }
     };
     match (outcome.decision, outcome.error) {
@@ -390,6 +446,49 @@ fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
             response.headers_mut().append(http::header::WARNING, value);
             room -= text.len();
             sent.push(text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::handler::{
+        collection, create, delete, get, list, patch, subresource, update, watch,
+    };
+    use crate::registry::Endpoint;
+
+    /// What a future may take: it is moved a few times on the way to the connection's task.
+    const ROOM: usize = 8 * 1024;
+
+    fn whole<F: Future>(_: impl Fn(Arc<Server>, Request<Incoming>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn read<'a, F: Future>(_: impl Fn(&'a mut Exchange, &'a Endpoint) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn write<'a, F: Future>(_: impl Fn(&'a mut Exchange, &'a Endpoint, Incoming) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_is_small_enough_to_be_moved() {
+        for (what, room) in [
+            ("all around handlers", whole(serve)),
+            ("get", read(get::serve)),
+            ("list", read(list::serve)),
+            ("watch", read(watch::serve)),
+            ("create", write(create::serve)),
+            ("update", write(update::serve)),
+            ("patch", write(patch::serve)),
+            ("delete", write(delete::serve)),
+            ("deletecollection", write(collection::serve)),
+            ("subresources", write(subresource::serve)),
+        ] {
+            assert!(room <= ROOM, "{what}: {room} bytes");
         }
     }
 }

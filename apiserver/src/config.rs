@@ -21,17 +21,21 @@ macro_rules! flags {
     };
 }
 
+pub mod admission;
 pub mod audit;
 pub mod authentication;
 pub mod authorization;
 mod etcd;
 mod in_flight;
+pub mod tokens;
 
+pub use admission::AdmissionConfig;
 pub use audit::AuditConfig;
 use authentication::Authentication;
 pub use authentication::RequestHeader;
 use authorization::Authorization;
 pub use etcd::{EncryptionConfig, Etcd, Override};
+pub use tokens::Tokens;
 
 /// Why a flag of upstream has no effect here.
 const NO_EFFECT: &str = "this server needs no such tuning";
@@ -55,10 +59,10 @@ flags! {
     ETCD_KEYFILE: Option<PathBuf> = "etcd-keyfile", "", "The key of --etcd-certfile.";
     ETCD_COMPACTION_INTERVAL: Duration = "etcd-compaction-interval", "5m0s", "How often old revisions are compacted; 0 leaves it to others.";
     ETCD_COUNT_METRIC_POLL_PERIOD: Duration = "etcd-count-metric-poll-period", "1m0s", "How often objects are counted.", ignored("objects are counted as they come and go");
-    ETCD_DB_METRIC_POLL_INTERVAL: Duration = "etcd-db-metric-poll-interval", "30s", "How often etcd is asked for its size.", ignored(NO_EFFECT);
+    ETCD_DB_METRIC_POLL_INTERVAL: Duration = "etcd-db-metric-poll-interval", "30s", "How often etcd is asked for its size.", ignored("etcd is asked when metrics are asked for");
     ETCD_HEALTHCHECK_TIMEOUT: Duration = "etcd-healthcheck-timeout", "2s", "How long etcd's health check may take.";
     ETCD_READYCHECK_TIMEOUT: Duration = "etcd-readycheck-timeout", "2s", "How long etcd's readiness check may take.";
-    LEASE_REUSE_DURATION: i64 = "lease-reuse-duration-seconds", "60", "How long an etcd lease takes new keys.", ignored(NO_EFFECT);
+    LEASE_REUSE_DURATION: i64 = "lease-reuse-duration-seconds", "60", "How long an etcd lease takes new keys.";
     STORAGE_BACKEND: String = "storage-backend", "etcd3", "The storage: etcd3.";
     STORAGE_MEDIA_TYPE: String = "storage-media-type", "application/vnd.kubernetes.protobuf", "The form of stored objects.";
     WATCH_CACHE: bool = "watch-cache", "true", "Serve reads and watches from memory.", ignored("reads are always served from memory");
@@ -69,20 +73,7 @@ flags! {
     ENCRYPTION_PROVIDER_CONFIG_RELOAD: bool = "encryption-provider-config-automatic-reload", "false", "Read --encryption-provider-config again when it changes.";
 
     ANONYMOUS_AUTH: bool = "anonymous-auth", "true", "Serve requests without credentials as system:anonymous.";
-    SERVICE_ACCOUNT_ISSUER: args::Array = "service-account-issuer", "", "The issuer of tokens; further ones are accepted as well.";
-    SERVICE_ACCOUNT_KEY_FILE: args::Array = "service-account-key-file", "", "Public keys that verify tokens, in PEM.";
-    SERVICE_ACCOUNT_SIGNING_KEY_FILE: Option<PathBuf> = "service-account-signing-key-file", "", "The private key that signs tokens.";
-    SERVICE_ACCOUNT_LOOKUP: bool = "service-account-lookup", "true", "Check that the account and what the token is bound to still exist.";
-    SERVICE_ACCOUNT_MAX_EXPIRATION: Duration = "service-account-max-token-expiration", "0s", "The longest life of a token; 0 means no bound.";
-    SERVICE_ACCOUNT_EXTEND_EXPIRATION: bool = "service-account-extend-token-expiration", "true", "Give projected tokens a year, so that old clients that never read them again keep working.";
-    SERVICE_ACCOUNT_JWKS_URI: String = "service-account-jwks-uri", "", "The address of the key set in the discovery document.";
-    API_AUDIENCES: Vec<String> = "api-audiences", "", "Audiences of tokens that this server takes; defaults to the issuers.";
 
-    ENABLE_ADMISSION_PLUGINS: Vec<String> = "enable-admission-plugins", "", "Admission plugins beside the default ones.";
-    DISABLE_ADMISSION_PLUGINS: Vec<String> = "disable-admission-plugins", "", "Default admission plugins that are off.";
-    ADMISSION_CONTROL_CONFIG_FILE: Option<PathBuf> = "admission-control-config-file", "", "The configuration of admission plugins.";
-    DEFAULT_NOT_READY_TOLERATION: i64 = "default-not-ready-toleration-seconds", "300", "How long pods stay on a node that is not ready.";
-    DEFAULT_UNREACHABLE_TOLERATION: i64 = "default-unreachable-toleration-seconds", "300", "How long pods stay on a node that is unreachable.";
 
     KUBELET_CA: Option<PathBuf> = "kubelet-certificate-authority", "", "The authorities of kubelets' certificates.";
     KUBELET_CLIENT_CERT: Option<PathBuf> = "kubelet-client-certificate", "", "The client certificate for kubelets.";
@@ -120,7 +111,7 @@ pub fn groups() -> Vec<Group> {
             .with_default(&args::CERT_DIR, "/var/run/kubernetes"),
         authentication::group(),
         Group::new(
-            "Authorization and admission",
+            "Authorization",
             &[
                 &authorization::AUTHORIZATION_MODE,
                 &authorization::AUTHORIZATION_CONFIG,
@@ -129,13 +120,9 @@ pub fn groups() -> Vec<Group> {
                 &authorization::WEBHOOK_VERSION,
                 &authorization::WEBHOOK_AUTHORIZED_TTL,
                 &authorization::WEBHOOK_UNAUTHORIZED_TTL,
-                &ENABLE_ADMISSION_PLUGINS,
-                &DISABLE_ADMISSION_PLUGINS,
-                &ADMISSION_CONTROL_CONFIG_FILE,
-                &DEFAULT_NOT_READY_TOLERATION,
-                &DEFAULT_UNREACHABLE_TOLERATION,
             ],
         ),
+        admission::group(),
         Group::new(
             "Kubelets and aggregated servers",
             &[
@@ -235,10 +222,7 @@ pub struct Config {
     pub authentication: Authentication,
     pub tokens: Tokens,
     pub authorization: Authorization,
-    pub enable_admission: Vec<String>,
-    pub disable_admission: Vec<String>,
-    pub not_ready_toleration: i64,
-    pub unreachable_toleration: i64,
+    pub admission: AdmissionConfig,
     pub service_ranges: Vec<IpNet>,
     pub node_ports: (u16, u16),
     pub event_ttl: Duration,
@@ -255,19 +239,6 @@ pub struct Config {
     pub browsers: Browsers,
     pub pages: Pages,
     pub audit: AuditConfig,
-}
-
-/// Service account tokens.
-#[derive(Clone, Debug)]
-pub struct Tokens {
-    pub issuers: Vec<String>,
-    pub key_files: Vec<PathBuf>,
-    pub signing_key_file: Option<PathBuf>,
-    pub audiences: Vec<String>,
-    pub lookup: bool,
-    pub max_expiration: Duration,
-    pub extend_expiration: bool,
-    pub jwks_uri: String,
 }
 
 /// How kubelets are reached.
@@ -294,11 +265,6 @@ fn pair(
 impl Config {
     /// Completes what the flags say.
     pub fn from_args(args: &Args) -> anyhow::Result<Self> {
-        if args.get(&ADMISSION_CONTROL_CONFIG_FILE).is_some() {
-            // Starting without it would be less safe than what was asked for.
-            let flag = ADMISSION_CONTROL_CONFIG_FILE.name();
-            bail!("--{flag} is not supported yet");
-        }
         let bind = args.get(&args::BIND_ADDRESS);
         let listen = SocketAddr::new(bind, args.get(&args::SECURE_PORT));
         let ranges: Vec<IpNet> = args
@@ -324,12 +290,9 @@ impl Config {
             client_ca: args.get(&args::CLIENT_CA_FILE),
             request_header: RequestHeader::from_args(args)?,
             authentication: Authentication::from_args(args, authorization.allows_all())?,
-            tokens: tokens(args)?,
+            tokens: Tokens::from_args(args)?,
             authorization,
-            enable_admission: args.get(&ENABLE_ADMISSION_PLUGINS),
-            disable_admission: args.get(&DISABLE_ADMISSION_PLUGINS),
-            not_ready_toleration: args.get(&DEFAULT_NOT_READY_TOLERATION),
-            unreachable_toleration: args.get(&DEFAULT_UNREACHABLE_TOLERATION),
+            admission: AdmissionConfig::from_args(args)?,
             service_ranges: ranges,
             node_ports: port_range(&args.get(&SERVICE_NODE_PORT_RANGE))?,
             event_ttl: args.get(&EVENT_TTL),
@@ -420,34 +383,6 @@ fn port_range(text: &str) -> anyhow::Result<(u16, u16)> {
         (Some(a), Some(b)) if a <= b && a > 0 => Ok((a, b)),
         _ => bail!(bad()),
     }
-}
-
-fn tokens(args: &Args) -> anyhow::Result<Tokens> {
-    let issuers = args.get(&SERVICE_ACCOUNT_ISSUER).0;
-    let signing = args.get(&SERVICE_ACCOUNT_SIGNING_KEY_FILE);
-    if issuers.is_empty() || signing.is_none() {
-        bail!("--service-account-issuer and --service-account-signing-key-file are required");
-    }
-    let audiences = args.get(&API_AUDIENCES);
-    Ok(Tokens {
-        audiences: if audiences.is_empty() {
-            issuers.clone()
-        } else {
-            audiences
-        },
-        issuers,
-        key_files: args
-            .get(&SERVICE_ACCOUNT_KEY_FILE)
-            .0
-            .into_iter()
-            .map(PathBuf::from)
-            .collect(),
-        signing_key_file: signing,
-        lookup: args.get(&SERVICE_ACCOUNT_LOOKUP),
-        max_expiration: args.get(&SERVICE_ACCOUNT_MAX_EXPIRATION),
-        extend_expiration: args.get(&SERVICE_ACCOUNT_EXTEND_EXPIRATION),
-        jwks_uri: args.get(&SERVICE_ACCOUNT_JWKS_URI),
-    })
 }
 
 /// The address that others use: as given, or the one bound to, or the one that the default route takes.

@@ -19,6 +19,7 @@ use crate::auth::service_account::Issuer;
 use crate::authz::Authorizers;
 use crate::bootstrap;
 use crate::chain;
+use crate::compress::gzip::Pool;
 use crate::config::{self, Config};
 use crate::discovery::Documents;
 use crate::encryption::Encryption;
@@ -78,6 +79,11 @@ pub(crate) async fn start(
     let address = listener.address();
     let health = Health::new(tasks);
     let metrics = Metrics::new();
+    metrics.register(
+        "navarch_stalled_answers_total",
+        "Answers and connections that were ended because the client took nothing",
+        listener.stalled(),
+    );
     let server = Arc::new(build(config, address, tasks, &health, &metrics).await?);
     bootstrap::start(&server, tasks, &health);
     FlowControl::start(&server, tasks);
@@ -104,10 +110,11 @@ async fn build(
 ) -> anyhow::Result<Server> {
     config.listen.set_port(address.port());
     let storage = Storage::open(&config.etcd, tasks)?;
-    let encryption = match &config.etcd.encryption {
-        Some(given) => Some(Encryption::load(given).context("--encryption-provider-config")?),
-        None => None,
-    };
+    let identity = Identity::of_this_process();
+    let encryption = encryption(&config, &identity, tasks, metrics).await?;
+    if let Some(encryption) = &encryption {
+        encryption.checks(health);
+    }
     let forms = Arc::new(store::Forms::new(FORMS));
     let registry = {
         let enabled = |resource: &Resource| enabled(&config, resource);
@@ -117,10 +124,8 @@ async fn build(
     };
     storage.checks(&registry, health);
     storage::register_metrics(metrics, &storage, &registry);
-    let tokens = Arc::new(Issuer::new(&config.tokens)?);
-    let admission = admission::Chain::new(&config.enable_admission, &config.disable_admission)
-        .map_err(anyhow::Error::msg)?;
-    let identity = Identity::of_this_process();
+    let tokens = Arc::new(Issuer::open(&config.tokens, tasks, metrics).await?);
+    let admission = admission::Chain::open(&config.admission, tasks, metrics)?;
     let server = identity.lease.as_str();
     let authenticators = Authenticators::new(&config, &tokens, tasks, metrics, server)?;
     let authorizers = Authorizers::open(&config.authorization, &registry, tasks, metrics, server)?;
@@ -131,6 +136,7 @@ async fn build(
         endpoints: Endpoints::open(health.clone(), metrics.clone())
             .with_pages(config.pages.clone()),
         requests: Requests::register(metrics, &flow_control),
+        gzip: Arc::new(Pool::register(metrics)),
         flow_control,
         kubelets: Kubelets::new(&config.kubelet, tasks)?,
         allocators: Allocators::new(&config),
@@ -138,6 +144,7 @@ async fn build(
         openapi: crate::openapi::Documents::new(|resource| enabled(&config, resource)),
         store: storage.main().clone(),
         storage,
+        encryption,
         registry,
         authenticators,
         authorizers,
@@ -146,6 +153,22 @@ async fn build(
         tokens,
         config,
     })
+}
+
+/// What is encrypted at rest, if anything is.
+async fn encryption(
+    config: &Config,
+    identity: &Identity,
+    tasks: &Supervisor,
+    metrics: &Metrics,
+) -> anyhow::Result<Option<Encryption>> {
+    let Some(given) = &config.etcd.encryption else {
+        return Ok(None);
+    };
+    let (features, server) = (&config.features, identity.lease.as_str());
+    let loaded = Encryption::load(given, features, tasks, metrics, server).await;
+    let what = || format!("--encryption-provider-config {}", given.file.display());
+    Ok(Some(loaded.with_context(what)?))
 }
 
 /// Whether a group version is served: by default, or as `--runtime-config` says.

@@ -7,14 +7,16 @@ use std::collections::HashMap;
 
 use base64::Engine;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use proto::catalogue::{self, Resource, Subresource, group_version, messages, names as n};
 use proto::{MsgId, Value};
 use resources::negotiate::{self, Encoding, Media, Offers};
+use resources::status::Failure;
 use sha2::{Digest, Sha256};
 
 use crate::body::{self, Body};
 use crate::chain::Exchange;
+use crate::dispatch::router;
 use crate::render;
 
 /// Groups in the order in which upstream lists them: by the priorities of its API services.
@@ -112,6 +114,14 @@ impl Documents {
             plain,
             aggregated: aggregated.into(),
         }
+    }
+}
+
+impl Documents {
+    /// Whether anything of a group is served.
+    #[must_use]
+    pub fn has_group(&self, group: &str) -> bool {
+        group.is_empty() || self.plain.contains_key(&format!("/apis/{group}"))
     }
 }
 
@@ -370,22 +380,29 @@ pub fn serve(x: &Exchange, path: &str) -> Option<Response<Body>> {
         }
         _ => documents.plain.get(path)?,
     };
+    // The list of groups alone has a handler that nothing leads to but its path.
+    if path != "/apis" {
+        if x.method != Method::GET {
+            return Some(x.failed(&Failure::no_such_method()));
+        }
+        if let Err(failure) = router::accept(&x.headers, router::OBJECT) {
+            return Some(x.failed(&failure));
+        }
+    }
     let media = match negotiate::output(&x.headers, &x.query, Offers::Plain) {
         Ok(media) => media,
         Err(failure) => return Some(body::failure(&failure, Media::JSON)),
     };
+    // What is said of the core group is older than versions of it, and says none.
+    let version = if path.starts_with("/apis") { "v1" } else { "" };
     let bytes = render::encode(
         &document.value,
         document.message,
         document.kind,
-        "v1",
+        version,
         media,
     );
-    let mut response = body::answer(200, media.content_type(), body::full(bytes));
-    response
-        .headers_mut()
-        .insert(VARY, HeaderValue::from_static("Accept"));
-    Some(response)
+    Some(body::answer(200, media.content_type(), body::full(bytes)))
 }
 
 /// `/api` names the address that the client should use: the one it used.
@@ -462,7 +479,9 @@ fn aggregated(
         _ => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
     };
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if !known {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
     headers.insert(ETAG, etag.clone());
     headers.insert(VARY, HeaderValue::from_static("Accept"));

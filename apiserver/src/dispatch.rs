@@ -1,18 +1,26 @@
 //! From a path to its handler.
 
-use http::{Method, Response};
+use futures::future::BoxFuture;
+use http::Response;
 use hyper::body::Incoming;
+use proto::catalogue::{self, Resource};
 use resources::request::RequestInfo;
 use resources::status::Failure;
 use resources::warnings::lifecycle;
 
 use crate::body::{self, Body};
 use crate::chain::Exchange;
+use crate::compress;
 use crate::handler::review::{self, Review};
-use crate::handler::{self, subresource};
+use crate::handler::{self, binding, subresource};
 use crate::registry::Endpoint;
 use crate::server::Server;
 use crate::{auth, discovery, flowcontrol, health, openapi};
+
+pub mod router;
+
+/// Group, version and name of the resource that is a pod's `binding` under another path.
+const BINDINGS: (&str, &str, &str) = ("", "v1", "bindings");
 
 /// Subresources whose requests last as long as the client likes.
 const STREAMS: [&str; 5] = ["exec", "attach", "portforward", "log", "proxy"];
@@ -28,6 +36,8 @@ pub fn is_stream(info: &RequestInfo) -> bool {
 pub enum Route<'a> {
     Stored(&'a Endpoint),
     Computed(&'static Review),
+    /// Bindings, which are written into pods.
+    Bound(&'a Endpoint),
     /// A resource that is not served.
     Unknown,
     /// What is not about a resource.
@@ -37,14 +47,31 @@ pub enum Route<'a> {
 impl<'a> Route<'a> {
     #[must_use]
     pub fn find(server: &'a Server, info: &RequestInfo) -> Self {
-        if !info.is_resource {
+        // What begins with two slashes is below no version of the API.
+        if !info.is_resource || info.path.starts_with("//") {
             return Self::Path;
         }
         let (group, version, resource) = (&info.group, &info.version, &info.resource);
         if let Some(endpoint) = server.registry.find(group, version, resource) {
             return Self::Stored(endpoint);
         }
+        if (group.as_str(), version.as_str(), resource.as_str()) == BINDINGS
+            && let Some(pods) = server.registry.find("", "v1", "pods")
+        {
+            return Self::Bound(pods);
+        }
         review::find(group, version, resource).map_or(Self::Unknown, Self::Computed)
+    }
+
+    /// The resource that is asked for, if it is served.
+    #[must_use]
+    pub fn resource(self, info: &RequestInfo) -> Option<&'static Resource> {
+        match self {
+            Self::Stored(endpoint) => Some(endpoint.resource),
+            Self::Computed(review) => review.resource(&info.version),
+            Self::Bound(_) => bindings(),
+            Self::Unknown | Self::Path => None,
+        }
     }
 }
 
@@ -52,20 +79,60 @@ impl<'a> Route<'a> {
 pub async fn dispatch(x: &mut Exchange, route: Route<'_>, incoming: Incoming) -> Response<Body> {
     let outcome = match route {
         Route::Path => return paths(x).await,
-        Route::Unknown => return body::not_found(),
-        Route::Computed(review) => review.serve(x, incoming).await,
+        Route::Unknown => match x.server.discovery.has_group(&x.info.group) {
+            true => Err(Failure::no_such_resource()),
+            false => return body::not_found(),
+        },
+        Route::Computed(review) => Box::pin(review.serve(x, incoming)).await,
+        Route::Bound(pods) => Box::pin(bind(x, pods, incoming)).await,
         Route::Stored(endpoint) => {
             let deadline = tokio::time::Instant::from_std(x.deadline);
             let work = endpoint_request(x, endpoint, incoming);
             match tokio::time::timeout_at(deadline, work).await {
                 Ok(outcome) => outcome,
-                Err(_) => Err(Failure::timeout(
-                    "request did not complete within the allotted timeout",
-                )),
+                Err(_) => {
+                    if let Some(counted) = &x.counted {
+                        counted.termination()();
+                    }
+                    Err(Failure::timeout(
+                        "request did not complete within the allotted timeout",
+                    ))
+                }
             }
         }
     };
-    outcome.unwrap_or_else(|failure| x.failed(&failure))
+    match outcome {
+        Ok(response) => sent(x, response).await,
+        Err(failure) => x.failed(&failure),
+    }
+}
+
+/// An answer on its way. One that takes long is compressed if the client likes, and has the time that its request had.
+async fn sent(x: &Exchange, response: Response<Body>) -> Response<Body> {
+    if x.info.verb == "watch" || is_stream(&x.info) {
+        return response;
+    }
+    let response = compress::answer(x, response).await;
+    match &x.counted {
+        Some(counted) => body::until(response, x.deadline, counted.termination()),
+        None => response,
+    }
+}
+
+fn bindings() -> Option<&'static Resource> {
+    let mut all = catalogue::resources().iter();
+    all.find(|r| (r.group, r.version, r.name) == BINDINGS)
+}
+
+/// POST of a binding.
+async fn bind(
+    x: &mut Exchange,
+    pods: &Endpoint,
+    incoming: Incoming,
+) -> Result<Response<Body>, Failure> {
+    let bindings = bindings().ok_or_else(Failure::no_such_resource)?;
+    router::check(bindings, &x.info, &x.method, &x.headers)?;
+    binding::serve(x, pods, incoming).await
 }
 
 /// What is not about a resource: health, discovery, schemas, versions, metrics.
@@ -75,7 +142,7 @@ async fn paths(x: &mut Exchange) -> Response<Body> {
         return response;
     }
     if let Some(response) = discovery::serve(x, &path) {
-        return response;
+        return compress::answer(x, response).await;
     }
     if let Some(response) = openapi::serve(x, &path) {
         return response;
@@ -86,6 +153,16 @@ async fn paths(x: &mut Exchange) -> Response<Body> {
     if let Some(response) = flowcontrol::dump::serve(x, &path) {
         return response;
     }
+    // What a group that there is has not.
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    let group = match parts[..] {
+        ["api", _] => Some(""),
+        ["apis", group, _] => Some(group),
+        _ => None,
+    };
+    if group.is_some_and(|group| x.server.discovery.has_group(group)) {
+        return x.failed(&Failure::no_such_resource());
+    }
     body::not_found()
 }
 
@@ -95,51 +172,36 @@ async fn endpoint_request(
     incoming: Incoming,
 ) -> Result<Response<Body>, Failure> {
     let resource = endpoint.resource;
-    if resource.namespaced
-        && x.info.namespace.is_empty()
-        && !matches!(x.info.verb.as_str(), "list" | "watch")
-    {
-        // `POST /api/v1/pods` is routed nowhere by upstream.
-        return Err(not_supported(x));
-    }
-    if !resource.namespaced && !x.info.namespace.is_empty() && resource.name != "namespaces" {
-        return Err(Failure::no_such_resource());
-    }
+    router::check(resource, &x.info, &x.method, &x.headers)?;
     // A subresource of the object's own kind goes away with it.
     if matches!(x.info.subresource.as_str(), "" | "status") {
         x.warnings.extend(lifecycle::warning(resource));
+        x.deprecated = lifecycle::removal(resource);
+        if let Some(removed) = &x.deprecated {
+            x.server.requests.deprecated(x, removed.as_deref());
+        }
     }
-    if !x.info.subresource.is_empty() {
-        return subresource::serve(x, endpoint, incoming).await;
-    }
-    if !resource.can(&x.info.verb) {
-        return Err(not_supported(x));
-    }
-    match x.info.verb.as_str() {
-        "get" => handler::get::serve(x, endpoint).await,
-        "list" => handler::list::serve(x, endpoint).await,
-        "watch" => handler::watch::serve(x, endpoint).await,
-        "create" => handler::create::serve(x, endpoint, incoming).await,
-        "update" => handler::update::serve(x, endpoint, incoming).await,
-        "patch" => handler::patch::serve(x, endpoint, incoming).await,
-        "delete" => handler::delete::serve(x, endpoint, incoming).await,
-        "deletecollection" => handler::collection::serve(x, endpoint, incoming).await,
-        _ => Err(not_supported(x)),
-    }
+    handle(x, endpoint, incoming).await
 }
 
-/// 405 as upstream's router words it.
-fn not_supported(x: &Exchange) -> Failure {
-    let verb = match x.method {
-        Method::POST => "create",
-        Method::PUT => "update",
-        Method::PATCH => "patch",
-        Method::DELETE => "delete",
-        _ => "get",
-    };
-    Failure::new(
-        405,
-        "MethodNotAllowed",
-        format!("the server does not allow this method on the requested resource ({verb})"),
-    )
+/// The handler at work. Boxed: a request has the room of its own verb, and what is around it is moved cheaply.
+fn handle<'a>(
+    x: &'a mut Exchange,
+    endpoint: &'a Endpoint,
+    incoming: Incoming,
+) -> BoxFuture<'a, Result<Response<Body>, Failure>> {
+    if !x.info.subresource.is_empty() {
+        return Box::pin(subresource::serve(x, endpoint, incoming));
+    }
+    match x.info.verb.as_str() {
+        "get" => Box::pin(handler::get::serve(x, endpoint)),
+        "list" => Box::pin(handler::list::serve(x, endpoint)),
+        "watch" => Box::pin(handler::watch::serve(x, endpoint)),
+        "create" => Box::pin(handler::create::serve(x, endpoint, incoming)),
+        "update" => Box::pin(handler::update::serve(x, endpoint, incoming)),
+        "patch" => Box::pin(handler::patch::serve(x, endpoint, incoming)),
+        "delete" => Box::pin(handler::delete::serve(x, endpoint, incoming)),
+        "deletecollection" => Box::pin(handler::collection::serve(x, endpoint, incoming)),
+        _ => Box::pin(std::future::ready(Err(Failure::no_such_method()))),
+    }
 }

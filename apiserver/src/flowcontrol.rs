@@ -290,7 +290,7 @@ fn stored(route: Route<'_>) -> Option<Stored> {
     let number = |n: i64| u64::try_from(n).unwrap_or(0);
     Some(Stored {
         objects: number(metrics.objects.get()),
-        bytes: number(metrics.object_bytes.get()),
+        bytes: number(metrics.stored_bytes.get()),
     })
 }
 

@@ -24,6 +24,7 @@ pub mod review;
 pub mod scale;
 pub mod subresource;
 pub mod token;
+pub mod unread;
 pub mod update;
 pub mod watch;
 
@@ -73,6 +74,8 @@ pub fn write<'a>(x: &'a Exchange, endpoint: &'a Endpoint, manager: &'a str) -> W
     };
     let mut write = Write::new(&x.server, endpoint, &x.user, namespace, manager);
     write.subresource = &x.info.subresource;
+    write.verb = &x.info.verb;
+    write.trail = x.trail.as_ref();
     write
 }
 

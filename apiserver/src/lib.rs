@@ -14,6 +14,7 @@ pub mod server;
 
 pub mod body;
 pub mod chain;
+pub mod compress;
 pub mod dispatch;
 pub mod flowcontrol;
 pub mod metrics;
@@ -21,6 +22,7 @@ pub mod metrics;
 pub mod audit;
 pub mod auth;
 pub mod authz;
+pub mod plugin;
 pub mod reload;
 pub mod webhook;
 

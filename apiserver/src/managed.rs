@@ -7,7 +7,7 @@
 use proto::apply::{self, Applied, Configuration, Filter, Managed, Subject, Version};
 use proto::catalogue::{Resource, names as n};
 use proto::{Value, meta};
-use resources::object;
+use resources::object::{self, Type};
 use resources::status::{Cause, Details, Failure};
 
 use crate::handler::create;
@@ -20,6 +20,29 @@ pub struct Target<'a> {
     pub endpoint: &'a Endpoint,
     /// Empty for the object itself.
     pub subresource: &'a str,
+}
+
+/// Records who sent an object that is never stored (reviews, requests for tokens).
+pub fn record_sent(of: &Type, subresource: &str, object: &mut Value, manager: &str, now: &str) {
+    object.remove(&[n::METADATA, n::MANAGED_FIELDS]);
+    let own = of.api_version();
+    let subject = Subject {
+        kind: of.kind,
+        api_version: &own,
+        subresource,
+        message: of.message,
+        version: &|version| {
+            (version == own).then(|| Version {
+                message: of.message,
+                filter: Filter::default(),
+            })
+        },
+    };
+    let nothing = Value::object();
+    let recorded = apply::update(&subject, &nothing, object, Managed::default(), manager, now);
+    if let Ok(managed) = recorded {
+        set(object, managed);
+    }
 }
 
 impl Target<'_> {

@@ -3,12 +3,14 @@
 //! Only requests for resources that are served are counted: the number of series is bounded by what
 //! the server knows, not by what clients ask for.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use component::metrics::{Buckets, Gauges, Metrics};
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -36,10 +38,47 @@ struct Families {
     total: Family<Labels, Counter>,
     duration: Family<Labels, Histogram, Buckets>,
     long_running: Family<Labels, Gauge>,
+    /// By group, version, resource, subresource and release.
+    deprecated: Gauges<5>,
+    terminations: Family<Labels, Counter>,
 }
 
-/// Names and values, in the order of the names.
-type Labels = Vec<(&'static str, String)>;
+/// What requests are counted by. Every part is a name that the server knows, never a client's: nobody makes more series than
+/// there are such names, and none of a request's is copied.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Labels {
+    code: Option<u16>,
+    dry_run: Option<&'static str>,
+    group: &'static str,
+    resource: &'static str,
+    scope: &'static str,
+    subresource: &'static str,
+    verb: &'static str,
+    version: &'static str,
+}
+
+impl EncodeLabelSet for Labels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        if let Some(code) = self.code {
+            ("code", u32::from(code)).encode(encoder.encode_label())?;
+        }
+        ("component", "apiserver").encode(encoder.encode_label())?;
+        if let Some(dry_run) = self.dry_run {
+            ("dry_run", dry_run).encode(encoder.encode_label())?;
+        }
+        for label in [
+            ("group", self.group),
+            ("resource", self.resource),
+            ("scope", self.scope),
+            ("subresource", self.subresource),
+            ("verb", self.verb),
+            ("version", self.version),
+        ] {
+            label.encode(encoder.encode_label())?;
+        }
+        Ok(())
+    }
+}
 
 impl Requests {
     /// Registers the families, and how many requests are in flight.
@@ -61,6 +100,16 @@ impl Requests {
                 "Watches and streams that are open",
                 Family::default(),
             ),
+            deprecated: metrics.registered(
+                "apiserver_requested_deprecated_apis",
+                "Versions that go away and that somebody asked for, with the release that will not serve them",
+                Gauges::default(),
+            ),
+            terminations: metrics.registered(
+                "apiserver_request_terminations_total",
+                "Requests that were given up because their time was over",
+                Family::default(),
+            ),
         };
         register_in_flight(metrics, control);
         Self {
@@ -68,21 +117,35 @@ impl Requests {
         }
     }
 
+    /// Notes that a version was asked for that goes away.
+    pub(crate) fn deprecated(&self, x: &Exchange, removed: Option<&str>) {
+        let info = &x.info;
+        let labels = [
+            ("group", info.group.clone()),
+            ("version", info.version.clone()),
+            ("resource", info.resource.clone()),
+            ("subresource", info.subresource.clone()),
+            ("removed_release", removed.unwrap_or_default().to_owned()),
+        ];
+        self.families.deprecated.get_or_create(&labels).set(1);
+    }
+
     /// Counts a request from now on; none if it is for nothing that is served.
     pub(crate) fn begin(&self, x: &Exchange, route: Route<'_>) -> Option<Running> {
-        if !matches!(route, Route::Stored(_) | Route::Computed(_)) {
-            return None;
-        }
         let info = &x.info;
-        let labels = vec![
-            ("component", "apiserver".to_owned()),
-            ("group", info.group.clone()),
-            ("resource", info.resource.clone()),
-            ("scope", scope(x).to_owned()),
-            ("subresource", info.subresource.clone()),
-            ("verb", verb(x).to_owned()),
-            ("version", info.version.clone()),
-        ];
+        let resource = route.resource(info)?;
+        let mut subresources = resource.subresources.iter();
+        let subresource = subresources.find(|s| s.name == info.subresource);
+        let labels = Labels {
+            code: None,
+            dry_run: None,
+            group: resource.group,
+            resource: resource.name,
+            scope: scope(x),
+            subresource: subresource.map_or("", |s| s.name),
+            verb: verb(x),
+            version: resource.version,
+        };
         let long_running = Class::of(info) == Class::LongRunning;
         if long_running {
             self.families.long_running.get_or_create(&labels).inc();
@@ -135,6 +198,18 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// What counts that the request's time was over before its answer was sent.
+    pub(crate) fn termination(&self) -> impl Fn() + Send + Sync + use<> {
+        let families = Arc::clone(&self.families);
+        let labels = Labels {
+            code: Some(StatusCode::GATEWAY_TIMEOUT.as_u16()),
+            ..self.labels
+        };
+        move || {
+            families.terminations.get_or_create(&labels).inc();
+        }
+    }
+
     /// The connection is handed over. The request ends when this is dropped.
     pub(crate) fn switched(mut self) -> Self {
         let code = StatusCode::SWITCHING_PROTOCOLS.as_u16();
@@ -167,12 +242,16 @@ impl Drop for Running {
             self.families.long_running.get_or_create(&self.labels).dec();
         }
         let Some(code) = self.code else { return };
-        let dry_run = if self.dry_run { "All" } else { "" };
-        let mut labels = std::mem::take(&mut self.labels);
-        labels.insert(1, ("dry_run", dry_run.to_owned()));
+        let labels = Labels {
+            dry_run: Some(if self.dry_run { "All" } else { "" }),
+            ..self.labels
+        };
         let took = self.started.elapsed().as_secs_f64();
         self.families.duration.get_or_create(&labels).observe(took);
-        labels.insert(0, ("code", code.to_string()));
+        let labels = Labels {
+            code: Some(code),
+            ..labels
+        };
         self.families.total.get_or_create(&labels).inc();
     }
 }

@@ -16,11 +16,12 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, ETAG, HeaderValue, IF_NONE_MATCH,
-    LOCATION, VARY,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderValue,
+    IF_NONE_MATCH, LOCATION, VARY,
 };
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use proto::catalogue::{self, Resource};
+use resources::negotiate;
 use serde_json::json;
 use sha2::{Digest, Sha512};
 
@@ -54,6 +55,9 @@ struct Document {
 }
 
 const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+const PROTOBUF_V3: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+const OLD_PROTOBUF_V3: &str = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
 const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 /// What clients call it that are older than the rules of such names.
 const OLD_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
@@ -99,7 +103,7 @@ impl Documents {
             let text = json.text().unwrap_or_default();
             let document = serde_json::from_slice(&text).unwrap_or_default();
             Document {
-                gzip: gzip(&gnostic::document(&document)),
+                gzip: gzip(&gnostic::v2(&document)),
                 digest: json.digest.clone(),
             }
         })
@@ -132,33 +136,33 @@ impl Document {
         Ok(text)
     }
 
+    /// A v3 document in protobuf, under the tag of the one in JSON. Hardly anybody asks: it is not kept.
+    fn in_protobuf(&self) -> Self {
+        let text = self.text().unwrap_or_default();
+        let document = serde_json::from_slice(&text).unwrap_or_default();
+        Self {
+            gzip: gzip(&gnostic::v3(&document)),
+            digest: self.digest.clone(),
+        }
+    }
+
     /// Where clients find the v3 document of that name.
     fn address(&self, name: &str) -> String {
         format!("/openapi/v3/{name}?hash={}", self.digest)
     }
 
-    fn answer(&self, x: &Exchange, content_type: &'static str) -> Response<Body> {
+    /// The document, or that the client has it; compressed where `gzipped`.
+    fn answer(&self, x: &Exchange, content_type: &'static str, gzipped: bool) -> Response<Body> {
         let tag = format!("\"{}\"", self.digest);
-        let known = x
-            .headers
-            .get(IF_NONE_MATCH)
-            .is_some_and(|v| v.as_bytes() == tag.as_bytes());
-        let compressed = takes_gzip(x);
-        let mut response = if known {
-            let mut response = body::answer(304, content_type, body::full(Vec::new()));
-            response.headers_mut().remove(http::header::CONTENT_TYPE);
-            response
-        } else if compressed {
+        let mut response = if has(x, &tag) {
+            not_modified()
+        } else if gzipped {
             body::answer(200, content_type, body::full(self.gzip.clone()))
         } else {
-            match self.text() {
-                Ok(text) => body::answer(200, content_type, body::full(text)),
-                Err(_) => body::answer(500, "text/plain", body::full("the document is damaged\n")),
-            }
+            self.whole(content_type)
         };
         let headers = response.headers_mut();
-        headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
-        if compressed && !known {
+        if gzipped && headers.contains_key(CONTENT_TYPE) {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         if let Ok(tag) = HeaderValue::from_str(&tag) {
@@ -166,6 +170,34 @@ impl Document {
         }
         response
     }
+
+    fn whole(&self, content_type: &'static str) -> Response<Body> {
+        match self.text() {
+            Ok(text) => body::answer(200, content_type, body::full(text)),
+            Err(_) => body::answer(500, "text/plain", body::full("the document is damaged\n")),
+        }
+    }
+}
+
+/// Whether the client has what the tag names, or would have whatever there is (RFC 9110, section 13.1.2).
+fn has(x: &Exchange, tag: &str) -> bool {
+    let known = x.headers.get_all(IF_NONE_MATCH).iter();
+    let known = known.filter_map(|value| value.to_str().ok());
+    let mut tags = known.flat_map(|value| value.split(',')).map(str::trim);
+    tags.any(|known| known == "*" || (!tag.is_empty() && known.trim_start_matches("W/") == tag))
+}
+
+/// Not found, and not a word of it.
+fn nothing() -> Response<Body> {
+    let mut response = Response::new(body::full(Vec::new()));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
+
+fn not_modified() -> Response<Body> {
+    let mut response = Response::new(body::full(Vec::new()));
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response
 }
 
 /// The answer, if the path is one of them.
@@ -173,79 +205,84 @@ pub fn serve(x: &Exchange, path: &str) -> Option<Response<Body>> {
     if !path.starts_with("/openapi/") || !matches!(x.method, Method::GET | Method::HEAD) {
         return None;
     }
-    let documents = &x.server.openapi;
-    match path {
-        "/openapi/v3" => return Some(documents.made().index.answer(x, JSON)),
-        "/openapi/v2" => {
-            return Some(
-                match preferred(&x.headers, &[JSON, OLD_PROTOBUF, PROTOBUF]) {
-                    Some(JSON) => documents.made().v2.answer(x, JSON),
-                    Some(_) => documents.v2_protobuf().answer(x, PROTOBUF),
-                    None => not_acceptable(),
-                },
-            );
-        }
-        _ if preferred(&x.headers, &[JSON]).is_none() => return Some(not_acceptable()),
-        _ => {}
+    let mut response = match path {
+        "/openapi/v2" => v2(x),
+        // The index has no tag: it is made of those of all documents.
+        "/openapi/v3" if x.info.path.ends_with('/') => return Some(nothing()),
+        "/openapi/v3" if has(x, "") => not_modified(),
+        // Nobody says what it is: Go guesses.
+        "/openapi/v3" => x.server.openapi.made().index.whole(TEXT),
+        _ => match v3(x, path.strip_prefix("/openapi/v3/")?) {
+            Some(response) => response,
+            None => return Some(nothing()),
+        },
+    };
+    if path != "/openapi/v3" {
+        let accept = HeaderValue::from_static("Accept");
+        response.headers_mut().append(VARY, accept);
     }
-    let name = path.strip_prefix("/openapi/v3/")?;
-    let document = documents.made().v3.get(name)?;
+    Some(response)
+}
+
+fn v2(x: &Exchange) -> Response<Body> {
+    let documents = &x.server.openapi;
+    let gzipped = takes_gzip(x);
+    let mut response = match negotiate::first(&x.headers, &[JSON, OLD_PROTOBUF, PROTOBUF]) {
+        Some(JSON) => documents.made().v2.answer(x, JSON, gzipped),
+        Some(_) => documents.v2_protobuf().answer(x, PROTOBUF, gzipped),
+        None => not_acceptable(),
+    };
+    let encoding = HeaderValue::from_static("Accept-Encoding");
+    response.headers_mut().append(VARY, encoding);
+    response
+}
+
+fn v3(x: &Exchange, name: &str) -> Option<Response<Body>> {
+    let document = x.server.openapi.made().v3.get(name)?;
+    let media = match negotiate::first(&x.headers, &[JSON, PROTOBUF_V3, OLD_PROTOBUF_V3]) {
+        Some(JSON) => JSON,
+        Some(_) => PROTOBUF_V3,
+        None => return Some(not_acceptable()),
+    };
     let asked = x.query.get("hash").filter(|hash| !hash.is_empty());
     if asked.is_some_and(|hash| hash != document.digest) {
-        let mut response = Response::new(body::full(Vec::new()));
-        *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
-        let address = HeaderValue::from_str(&document.address(name)).ok()?;
-        response.headers_mut().insert(LOCATION, address);
+        let mut response = body::answer(301, media, body::full(Vec::new()));
+        let headers = response.headers_mut();
+        headers.insert(
+            LOCATION,
+            HeaderValue::from_str(&document.address(name)).ok()?,
+        );
+        let tag = format!("\"{}\"", document.digest);
+        headers.insert(ETAG, HeaderValue::from_str(&tag).ok()?);
         return Some(response);
     }
-    let mut response = document.answer(x, JSON);
+    let mut response = if media == JSON {
+        document.answer(x, JSON, false)
+    } else {
+        document.in_protobuf().answer(x, PROTOBUF_V3, false)
+    };
     if asked.is_some() {
-        let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
+        let forever = HeaderValue::from_static("public, immutable");
         response.headers_mut().insert(CACHE_CONTROL, forever);
     }
     Some(response)
 }
 
 fn takes_gzip(x: &Exchange) -> bool {
-    list(&x.headers, &ACCEPT_ENCODING)
-        .any(|(name, quality)| matches!(name, "gzip" | "*") && quality > 0.0)
-}
-
-fn not_acceptable() -> Response<Body> {
-    let text = "406 not acceptable: application/json is served\n";
-    component::serving::text(StatusCode::NOT_ACCEPTABLE, text)
-}
-
-/// The type that the client likes best, the first of those that it likes as well.
-fn preferred(headers: &HeaderMap, offered: &[&'static str]) -> Option<&'static str> {
-    let mut clauses: Vec<(&str, f32)> = list(headers, &ACCEPT).collect();
-    if clauses.is_empty() {
-        return offered.first().copied();
-    }
-    clauses.retain(|(_, quality)| *quality > 0.0);
-    clauses.sort_by(|a, b| b.1.total_cmp(&a.1));
-    clauses.iter().find_map(|(name, _)| match *name {
-        "*/*" | "application/*" => offered.first().copied(),
-        name => offered.iter().find(|o| **o == name).copied(),
+    let accepted = x.headers.get_all(ACCEPT_ENCODING).iter();
+    let accepted = accepted.filter_map(|v| v.to_str().ok());
+    accepted.flat_map(|v| v.split(',')).any(|clause| {
+        let mut pieces = clause.split(';').map(str::trim);
+        let name = pieces.next().unwrap_or_default();
+        let quality = pieces.find_map(|p| p.strip_prefix("q=")?.parse::<f32>().ok());
+        matches!(name, "gzip" | "*") && quality.unwrap_or(1.0) > 0.0
     })
 }
 
-/// The alternatives of a header, with the quality of each.
-fn list<'a>(
-    headers: &'a HeaderMap,
-    header: &http::HeaderName,
-) -> impl Iterator<Item = (&'a str, f32)> {
-    headers
-        .get_all(header)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .map(|clause| {
-            let mut pieces = clause.split(';').map(str::trim);
-            let name = pieces.next().unwrap_or_default();
-            let quality = pieces.find_map(|p| p.strip_prefix("q=")?.parse().ok());
-            (name, quality.unwrap_or(1.0))
-        })
+fn not_acceptable() -> Response<Body> {
+    let mut response = Response::new(body::full(Vec::new()));
+    *response.status_mut() = StatusCode::NOT_ACCEPTABLE;
+    response
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proto::catalogue::{Resource, names as n};
+use proto::catalogue::{Column, Resource, names as n};
 use proto::{MsgId, Value, codec};
 use resources::negotiate::{Encoding, Form, Media, Rows};
 use resources::object::{self, Type};
@@ -17,8 +17,10 @@ use store::Entry;
 
 use crate::registry::Endpoint;
 
+mod member;
 mod wire;
 
+pub(crate) use member::member;
 pub(crate) use wire::FRAME_HEAD;
 
 /// The forms that the store keeps per entry. Each endpoint (group version) has its own.
@@ -30,11 +32,19 @@ enum Kept {
     MetadataJson,
     /// Protobuf in another version than the hub's.
     Protobuf,
+    /// Frames of watches, compressed; numbered by [`member`](self::member()).
+    Member(u8),
 }
 
 impl Kept {
     fn of(self, endpoint: &Endpoint) -> store::Form {
-        store::Form(u32::from(endpoint.index) << 2 | self as u32)
+        let number = match self {
+            Self::Json => 0,
+            Self::MetadataJson => 1,
+            Self::Protobuf => 2,
+            Self::Member(n) => 3 + u32::from(n),
+        };
+        store::Form(u32::from(endpoint.index) << 8 | number)
     }
 }
 
@@ -42,15 +52,16 @@ impl Kept {
 pub fn json_body(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failure> {
     endpoint.forms.get(entry, Kept::Json.of(endpoint), |entry| {
         let mut out = Vec::with_capacity(entry.body.len() * 5 / 4);
-        if endpoint.served.message == endpoint.hub.message {
+        let complete = endpoint.strategy.complete;
+        if endpoint.served.message == endpoint.hub.message && complete.is_none() {
             codec::transcode::to_json(&entry.body, endpoint.hub.message, None, &mut out)
                 .map_err(Failure::internal)?;
         } else {
-            let object = object::convert(
-                object::from_body(&entry.body, &endpoint.hub)?,
-                &endpoint.hub,
-                &endpoint.served,
-            )?;
+            let mut object = object::from_body(&entry.body, &endpoint.hub)?;
+            if let Some(complete) = complete {
+                complete(&mut object);
+            }
+            let object = object::convert(object, &endpoint.hub, &endpoint.served)?;
             codec::json::encode(&object, endpoint.served.message, &mut out);
         }
         Ok(out.into())
@@ -93,16 +104,37 @@ fn metadata_json(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failu
 /// Protobuf of an entry's metadata alone: every object has its metadata at tag 1, and so has
 /// `PartialObjectMetadata`.
 fn metadata_protobuf(endpoint: &Endpoint, entry: &Entry) -> Result<Bytes, Failure> {
-    wire::only_metadata(&entry.body)
-        .ok_or_else(|| Failure::internal(format!("{}: {}", endpoint.resource.name, entry.key)))
+    let metadata = wire::only_metadata(&entry.body)
+        .ok_or_else(|| Failure::internal(format!("{}: {}", endpoint.resource.name, entry.key)))?;
+    match endpoint.strategy.own_annotation {
+        Some(own) => without_annotation(&metadata, own),
+        None => Ok(metadata),
+    }
+}
+
+fn without_annotation(metadata: &[u8], name: &str) -> Result<Bytes, Failure> {
+    let message = proto::catalogue::messages::meta_v1::PARTIAL_OBJECT_METADATA;
+    let mut partial = codec::protobuf::decode(metadata, message).map_err(Failure::internal)?;
+    let annotations = partial.at_mut(&[n::METADATA, n::ANNOTATIONS]);
+    if let Some(annotations) = annotations.and_then(Value::as_map_mut) {
+        annotations.remove(name);
+        if annotations.is_empty() {
+            partial.remove(&[n::METADATA, n::ANNOTATIONS]);
+        }
+    }
+    let mut out = Vec::with_capacity(metadata.len());
+    codec::protobuf::encode(&partial, message, &mut out);
+    Ok(out.into())
 }
 
 /// `{"kind":...,"apiVersion":...,` in front of a JSON body.
-fn with_type(kind: &str, api_version: &str, body: &[u8], out: &mut Vec<u8>) {
+pub fn with_type(kind: &str, api_version: &str, body: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"kind\":\"");
     out.extend_from_slice(kind.as_bytes());
-    out.extend_from_slice(b"\",\"apiVersion\":\"");
-    out.extend_from_slice(api_version.as_bytes());
+    if !api_version.is_empty() {
+        out.extend_from_slice(b"\",\"apiVersion\":\"");
+        out.extend_from_slice(api_version.as_bytes());
+    }
     out.push(b'"');
     // An object without a field is `{}`.
     if body.len() > 2 {
@@ -127,6 +159,8 @@ pub fn entry(
     entry: &Arc<Entry>,
     now: i64,
 ) -> Result<Bytes, Failure> {
+    let kind = || object::internal(endpoint.resource.group, endpoint.served.kind);
+    media.check(false, kind)?;
     match (media.form, media.encoding) {
         (Form::Table { beta, rows }, _) => {
             let mut table = table_of(endpoint.resource, meta_of(entry));
@@ -137,11 +171,11 @@ pub fn entry(
             );
             Ok(sent_table(&table, beta, media))
         }
-        (Form::Metadata { beta }, Encoding::Protobuf) => {
+        (Form::Metadata { beta, .. }, Encoding::Protobuf) => {
             let body = metadata_protobuf(endpoint, entry)?;
             Ok(wire::sealed(meta_version(beta), "PartialObjectMetadata", &body).into())
         }
-        (Form::Metadata { beta }, _) => {
+        (Form::Metadata { beta, .. }, _) => {
             let body = metadata_json(endpoint, entry)?;
             let mut out = Vec::with_capacity(body.len() + 64);
             with_type("PartialObjectMetadata", meta_version(beta), &body, &mut out);
@@ -210,6 +244,61 @@ pub fn tree(object: &Value, of: &Type, media: Media) -> Bytes {
     encode(object, of.message, of.kind, &of.api_version(), media)
 }
 
+/// A tree's metadata alone.
+#[must_use]
+pub fn partial(object: &Value, beta: bool, media: Media) -> Bytes {
+    let mut partial = Value::object();
+    partial.set(
+        &[n::METADATA],
+        object.get(n::METADATA).cloned().unwrap_or_default(),
+    );
+    let message = proto::catalogue::messages::meta_v1::PARTIAL_OBJECT_METADATA;
+    encode(
+        &partial,
+        message,
+        "PartialObjectMetadata",
+        meta_version(beta),
+        media,
+    )
+}
+
+/// A table of one tree.
+#[must_use]
+pub fn table_of_one(
+    object: &Value,
+    of: &Type,
+    columns: &[Column],
+    cells: &[Value],
+    media: Media,
+) -> Bytes {
+    let Form::Table { beta, rows } = media.form else {
+        return tree(object, of, media);
+    };
+    let mut row = Value::object();
+    row.set(&[n::CELLS], Value::List(cells.iter().map(cell).collect()));
+    let plain = Media {
+        form: media.form,
+        ..Media::JSON
+    };
+    let held = match rows {
+        Rows::Nothing => None,
+        Rows::Metadata => Some(partial(object, beta, plain)),
+        Rows::Object => Some(tree(object, of, plain)),
+    };
+    if let Some(held) = held {
+        row.set(&[n::OBJECT], Value::Raw(held.as_ref().into()));
+    }
+    let mut table = Value::object();
+    let meta = ListMeta {
+        resource_version: proto::meta::resource_version(object).to_owned(),
+        ..ListMeta::default()
+    };
+    table.set(&[n::METADATA], meta.to_value());
+    table.set(&[n::COLUMN_DEFINITIONS], table::definitions(columns));
+    table.set(&[n::ROWS], vec![row]);
+    sent_table(&table, beta, media)
+}
+
 /// `metadata` of a list.
 #[derive(Clone, Debug, Default)]
 pub struct ListMeta {
@@ -256,8 +345,30 @@ fn sent_table(table: &Value, beta: bool, media: Media) -> Bytes {
     encode(table, message, "Table", meta_version(beta), media)
 }
 
-/// The rows of a list. Only lists can tell which of their objects is the default.
+/// The rows of a list. Only lists can tell the order of rows, and which of their objects is the default.
 fn list_rows(
+    endpoint: &Endpoint,
+    entries: &[Arc<Entry>],
+    how: (bool, Rows),
+    now: i64,
+) -> Result<Value, Failure> {
+    let Some(order) = endpoint.strategy.row_order else {
+        return marked_rows(endpoint, entries, how, now);
+    };
+    let decoded = |entry: &Arc<Entry>| {
+        let object = object::from_body(&entry.body, &endpoint.hub)?;
+        Ok((object, Arc::clone(entry)))
+    };
+    let mut sorted: Vec<_> = entries
+        .iter()
+        .map(decoded)
+        .collect::<Result<_, Failure>>()?;
+    sorted.sort_by(|(a, _), (b, _)| order(a, b));
+    let entries: Vec<_> = sorted.into_iter().map(|(_, entry)| entry).collect();
+    rows(endpoint, &entries, how, now)
+}
+
+fn marked_rows(
     endpoint: &Endpoint,
     entries: &[Arc<Entry>],
     how: (bool, Rows),
@@ -378,7 +489,7 @@ impl<'a> List<'a> {
 
     fn kind(&self) -> (String, String) {
         match self.media.form {
-            Form::Metadata { beta } => (
+            Form::Metadata { beta, .. } => (
                 "PartialObjectMetadataList".into(),
                 meta_version(beta).into(),
             ),
@@ -418,7 +529,7 @@ impl<'a> List<'a> {
             out.push(b',');
         }
         match self.media.form {
-            Form::Metadata { beta } => {
+            Form::Metadata { beta, .. } => {
                 with_type(
                     "PartialObjectMetadata",
                     meta_version(beta),
@@ -451,6 +562,10 @@ impl<'a> List<'a> {
     pub fn tail(&self, out: &mut Vec<u8>) {
         if self.media.encoding == Encoding::Protobuf {
             wire::list_tail(out);
+        } else if self.first && matches!(self.media.form, Form::Metadata { .. }) {
+            // Upstream makes a list of metadata of what there is, and nothing of nothing.
+            out.pop();
+            out.extend_from_slice(b"null}");
         } else {
             out.extend_from_slice(b"]}");
         }
@@ -460,7 +575,11 @@ impl<'a> List<'a> {
     pub fn whole(mut self, entries: &[Arc<Entry>], now: i64) -> Result<Bytes, Failure> {
         if let Form::Table { beta, rows } = self.media.form {
             let mut table = table_of(self.endpoint.resource, self.meta);
-            let rows = list_rows(self.endpoint, entries, (beta, rows), now)?;
+            // Upstream's table of a kind without a printer is made of what there is, and nothing of nothing.
+            let rows = match entries {
+                [] if table::is_plain(self.endpoint.resource) => Value::Null,
+                _ => list_rows(self.endpoint, entries, (beta, rows), now)?,
+            };
             table.set(&[n::ROWS], rows);
             return Ok(sent_table(&table, beta, self.media));
         }
@@ -493,6 +612,11 @@ pub fn watch_frame(
 ) -> Result<Bytes, Failure> {
     let plain = Media {
         pretty: false,
+        form: match media.form {
+            // An event cannot be refused any more: upstream sends what it has.
+            Form::Metadata { list: true, .. } => Form::Full,
+            form => form,
+        },
         ..media
     };
     if let Form::Table { beta, rows } = media.form {
@@ -538,7 +662,7 @@ pub fn bookmark(endpoint: &Endpoint, media: Media, revision: i64, initial_done: 
     };
     let body = match media.form {
         Form::Full => tree(&object, &endpoint.served, plain),
-        Form::Metadata { beta } => {
+        Form::Metadata { beta, .. } => {
             let message = proto::catalogue::messages::meta_v1::PARTIAL_OBJECT_METADATA;
             encode(
                 &object,

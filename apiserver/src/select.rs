@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use proto::catalogue::Resource;
 use proto::selector::{FieldSelector, LabelSelector};
 use resources::options::ListOptions;
 use resources::status::Failure;
@@ -39,11 +40,28 @@ impl Select {
                     .find(|(l, _)| *l == other)
                     .map(|(_, attr)| *attr),
             })
-            .map_err(|label| Failure::bad_request(format!("field label not supported: {label}")))?;
+            .map_err(|label| Failure::bad_request(unknown_field(resource, &label)))?;
         if labels.is_everything() && fields.is_everything() {
             return Ok(None);
         }
         Ok(Some(Arc::new(Self { labels, fields })))
+    }
+}
+
+/// Kinds that have labels of their own say so in words of their own
+/// (`pkg/apis/*/conversion.go`, `runtime.DefaultMetaV1FieldSelectorConversion`).
+fn unknown_field(resource: &Resource, label: &str) -> String {
+    let quoted = proto::path::quote(label);
+    match (resource.group, resource.name) {
+        ("batch", "jobs") => format!("field label {quoted} not supported for Job"),
+        ("resource.k8s.io", "resourceslices") => format!(
+            "field label not supported for resource.k8s.io/{}, Kind=ResourceSlice: {label}",
+            resource.version
+        ),
+        _ if resource.field_labels.is_empty() => format!(
+            "{quoted} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+        ),
+        _ => format!("field label not supported: {label}"),
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use resources::status::Failure;
-use store::{ReadError, Store, WriteError};
+use resources::status::{Details, Failure};
+use store::{ReadError, Store, Undecodable, WriteError};
 
 use crate::admission;
 use crate::auth::Authenticators;
@@ -19,6 +19,8 @@ pub struct Server {
     /// Where everything is stored that `--etcd-servers-overrides` does not name.
     pub store: Store,
     pub storage: crate::storage::Storage,
+    /// None if everything is stored as it is.
+    pub encryption: Option<crate::encryption::Encryption>,
     pub registry: Registry,
     pub authenticators: Authenticators,
     pub authorizers: Authorizers,
@@ -30,6 +32,8 @@ pub struct Server {
     pub kubelets: crate::kubelet::Kubelets,
     pub endpoints: component::serving::Endpoints,
     pub requests: crate::metrics::Requests,
+    /// Compresses answers.
+    pub gzip: Arc<crate::compress::gzip::Pool>,
     pub flow_control: Arc<FlowControl>,
     /// None if nothing is recorded.
     pub audit: Option<crate::audit::Audit>,
@@ -146,8 +150,52 @@ pub fn read_failure(error: ReadError) -> Failure {
         ReadError::InvalidContinue(_) | ReadError::RevisionWithContinue => {
             Failure::bad_request(text)
         }
+        ReadError::Undecodable(object) => Failure::internal(corrupt(&object)),
         other => store_failure(&other),
     }
+}
+
+/// A failed list, as clients see it: which objects cannot be read is told, so that somebody can mend or delete them
+/// (`storage/etcd3/corrupt_obj_deleter.go`).
+#[must_use]
+pub fn list_failure(error: ReadError, group: &str, resource: &str) -> Failure {
+    const UNEXPECTED: &str = "UnexpectedServerResponse";
+    let ReadError::Unreadable { objects, more } = error else {
+        return read_failure(error);
+    };
+    let first = objects.first().map(corrupt).unwrap_or_default();
+    let others = match objects.len() {
+        0 | 1 => String::new(),
+        many => format!(" (and {} more)", many - 1),
+    };
+    let what = if group.is_empty() {
+        resource.to_owned()
+    } else {
+        format!("{resource}.{group}")
+    };
+    let message = format!("failed to read one or more {what} from the storage: {first}{others}");
+    let mut failure = Failure::new(500, "StoreReadError", message).with_details(Details {
+        group: group.to_owned(),
+        kind: resource.to_owned(),
+        name: "list".to_owned(),
+        ..Details::default()
+    });
+    for object in &objects {
+        failure = failure.with_cause(UNEXPECTED, &corrupt(object), &object.key);
+    }
+    if more {
+        let why = "too many errors, the list is truncated";
+        failure = failure.with_cause("FieldValueTooMany", why, "");
+    }
+    failure
+}
+
+/// An object that cannot be read, as upstream's storage says it.
+fn corrupt(object: &Undecodable) -> String {
+    let Undecodable { key, reason } = object;
+    format!(
+        "StorageError: corrupt object, Code: 7, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {reason}"
+    )
 }
 
 /// A failed write, as clients see it.

@@ -15,6 +15,7 @@ use proto::view::{Node, View};
 use resources::object;
 use resources::status::Failure;
 
+use crate::admission::{self, Operation};
 use crate::authz::{Attributes, Decision, refusal};
 use crate::body::Body;
 use crate::chain::Exchange;
@@ -43,6 +44,7 @@ pub async fn pod(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>
         return Err(not_allowed(x));
     }
     may_create(x).await?;
+    admit(x, endpoint).await?;
     let object = read_pod(x, endpoint).await?;
     let pod = Pod::of(Node::new(&object));
     let path = location::of_stream(&subresource, pod, &x.query)?;
@@ -82,6 +84,26 @@ async fn may_create(x: &Exchange) -> Result<(), Failure> {
             ))
         }
     }
+}
+
+/// Admission of a connection, which has no object.
+async fn admit(x: &mut Exchange, endpoint: &Endpoint) -> Result<(), Failure> {
+    let server = x.server.clone();
+    let mut connection = admission::Attributes {
+        operation: Operation::Connect,
+        resource: endpoint.resource,
+        subresource: &x.info.subresource,
+        namespace: &x.info.namespace,
+        name: &x.info.name,
+        object: None,
+        old: None,
+        user: &x.user,
+        dry_run: false,
+        warnings: &mut x.warnings,
+        trail: x.trail.as_ref(),
+    };
+    server.admission.mutate(&server, &mut connection).await?;
+    server.admission.validate(&server, &mut connection).await
 }
 
 /// The pod that the path names, as it is now.

@@ -18,7 +18,7 @@ use serde_json::Value;
 /// How long one call may take if nothing else is said.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls for one question, the wait after the first, and by how much each wait is longer.
-const CALLS: u32 = 5;
+const CALLS: usize = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const GROWTH: f64 = 1.5;
 const JITTER: f64 = 0.2;
@@ -34,6 +34,8 @@ pub enum Error {
     Timeout(Duration),
     #[error("{}", component::supervisor::chain(.0))]
     Body(#[from] client::TransportError),
+    #[error("the answer's code is {0}")]
+    Code(StatusCode),
     #[error("the answer is no {expected}: {problem}")]
     Answer { expected: String, problem: String },
 }
@@ -67,6 +69,8 @@ pub struct Webhook {
     /// With the query.
     path: String,
     timeout: Duration,
+    /// After the first call.
+    wait: Duration,
 }
 
 impl Webhook {
@@ -90,7 +94,14 @@ impl Webhook {
             client: Client::new(config, "kube-apiserver", tasks, metrics)?,
             path,
             timeout,
+            wait: FIRST_WAIT,
         })
+    }
+
+    /// The same with another wait after the first call.
+    #[must_use]
+    pub fn waiting(self, wait: Duration) -> Self {
+        Self { wait, ..self }
     }
 
     /// Posts a review and reads it back. Calls that may pass are repeated a few times.
@@ -103,10 +114,11 @@ impl Webhook {
         mut each: impl FnMut(&Call),
     ) -> Result<Value, Error> {
         let body = Bytes::from(review.to_json());
-        let mut wait = FIRST_WAIT;
-        for calls in 1.. {
+        let mut waits = waits(self.wait);
+        loop {
             let started = std::time::Instant::now();
-            let answer = self.call(review, body.clone()).await;
+            let posted = self.post(body.clone()).await;
+            let answer = posted.and_then(|answer| review.read(&answer));
             each(&Call {
                 took: started.elapsed(),
                 result: match &answer {
@@ -115,20 +127,20 @@ impl Webhook {
                     Err(_) => "error",
                 },
             });
-            match answer {
-                Err(error) if error.may_pass() && calls < CALLS => {
-                    tracing::debug!(%error, "A webhook is asked again");
-                    let spread = 1.0 + JITTER * rand::rng().random::<f64>();
-                    tokio::time::sleep(wait.mul_f64(spread)).await;
-                    wait = wait.mul_f64(GROWTH);
-                }
-                done => return done,
-            }
+            let again = answer.as_ref().err().filter(|error| error.may_pass());
+            let Some((error, wait)) = again.and_then(|error| Some((error, waits.next()?))) else {
+                return answer;
+            };
+            tracing::debug!(%error, "A webhook is asked again");
+            tokio::time::sleep(wait).await;
         }
-        Err(Error::Timeout(self.timeout))
     }
 
-    async fn call(&self, review: &Review<'_>, body: Bytes) -> Result<Value, Error> {
+    /// Posts a body once; the answer's.
+    ///
+    /// # Errors
+    /// If there is no answer, or its code says that the body was not taken.
+    pub async fn post(&self, body: Bytes) -> Result<Bytes, Error> {
         let content = Some(("application/json", body));
         let whole = async {
             let sent = self
@@ -136,16 +148,21 @@ impl Webhook {
                 .raw(Method::POST, &self.path, "application/json, */*", content);
             let response = sent.await?;
             if response.status() > StatusCode::PARTIAL_CONTENT {
-                let problem = format!("the code is {}", response.status());
-                return Err(review.unlike(problem));
+                return Err(Error::Code(response.status()));
             }
             let (_head, body) = response.into_parts();
-            let bytes = client::read_all(body, MAX_ANSWER).await?;
-            review.read(&bytes)
+            Ok(client::read_all(body, MAX_ANSWER).await?)
         };
         let answer = tokio::time::timeout(self.timeout, whole).await;
         answer.unwrap_or(Err(Error::Timeout(self.timeout)))
     }
+}
+
+/// The waits between calls: each longer than the one before, and a little of it by chance.
+pub fn waits(first: Duration) -> impl Iterator<Item = Duration> {
+    let growing = std::iter::successors(Some(first), |wait| Some(wait.mul_f64(GROWTH)));
+    let spread = |wait: Duration| wait.mul_f64(1.0 + JITTER * rand::rng().random::<f64>());
+    growing.map(spread).take(CALLS - 1)
 }
 
 /// One call, for who counts them.

@@ -19,6 +19,7 @@ pub mod corpus;
 pub mod etcd;
 pub mod golden;
 pub mod known;
+pub mod later;
 pub mod mask;
 pub mod record;
 pub mod report;

@@ -19,6 +19,9 @@ use crate::server::Server;
 /// Why an address cannot be had.
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
+    #[error("the provided network does not match the current range")]
+    OtherNetwork,
+    /// What a dry run says of it.
     #[error("the provided IP ({0}) is not in the valid range. The range of valid IPs is {1}")]
     NotInRange(IpAddr, String),
     #[error("provided IP is already allocated")]
@@ -118,8 +121,11 @@ impl Addresses {
     ) -> Result<IpAddr, Error> {
         let ranges = self.ranges(server, family);
         if !ranges.iter().any(|r| Range::new(*r).contains(address)) {
-            let text: Vec<String> = ranges.iter().map(ToString::to_string).collect();
-            return Err(Error::NotInRange(address, text.join(", ")));
+            let first = ranges.first().map(ToString::to_string);
+            return Err(match dry_run {
+                true => Error::NotInRange(address, first.unwrap_or_default()),
+                false => Error::OtherNetwork,
+            });
         }
         if !dry_run {
             create(server, service, address, family).await?;

@@ -101,8 +101,8 @@ impl Authenticators {
     /// The user of a request; none if it does not say, and must.
     async fn user(&self, x: &mut Exchange) -> Result<Option<User>, String> {
         let mut refused = None;
-        // A certificate that is no proxy's may still be a user's.
-        if let Some(proxies) = &self.proxies
+        // A certificate that is no proxy's may still be a user's: it is not verified for nothing.
+        if let Some(proxies) = self.proxies.as_ref().filter(|p| p.is_said(&x.headers))
             && let Ok(Some(user)) = proxies.user(&x.connection, &x.headers)
         {
             return Ok(Some(user.authenticated()));
@@ -118,6 +118,7 @@ impl Authenticators {
             let found = self.tokens.of_request(&x.server, &token).await;
             let verified = found.map_err(|refused| refused.to_string())?;
             x.warnings.extend(verified.warnings.iter().cloned());
+            x.noted.extend(verified.annotations.iter().cloned());
             return Ok(Some(verified.user.clone().authenticated()));
         }
         match refused {

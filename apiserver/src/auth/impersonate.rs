@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 use http::HeaderMap;
 use proto::meta::names;
+use proto::path::quote;
 use resources::request::percent_decode;
 use resources::status::Failure;
 
@@ -76,7 +77,8 @@ pub fn wanted(headers: &mut HeaderMap) -> Result<Option<User>, Failure> {
     if user.name.is_empty() {
         let others = !user.uid.is_empty() || !user.groups.is_empty() || !user.extra.is_empty();
         return if others {
-            let why = "requested to impersonate groups, a uid or extras without a user name";
+            let who = in_go(&user);
+            let why = format!("requested {who} without impersonating a user name");
             Err(Failure::bad_request(why))
         } else {
             Ok(None)
@@ -94,6 +96,26 @@ pub fn wanted(headers: &mut HeaderMap) -> Result<Option<User>, Failure> {
         headers.remove(name);
     }
     Ok(Some(user))
+}
+
+/// Somebody without a name as Go prints him, which clients are told.
+fn in_go(user: &User) -> String {
+    let list = |texts: &[String]| {
+        let all: Vec<String> = texts.iter().map(|text| quote(text)).collect();
+        format!("[]string{{{}}}", all.join(", "))
+    };
+    let groups = match user.groups.as_slice() {
+        [] => "[]string(nil)".to_owned(),
+        groups => list(groups),
+    };
+    let keys = user.extra.iter();
+    let keys = keys.map(|(key, values)| format!("{}:{}", quote(key), list(values)));
+    let extra = match keys.collect::<Vec<_>>().as_slice() {
+        [] => "map[string][]string(nil)".to_owned(),
+        keys => format!("map[string][]string{{{}}}", keys.join(", ")),
+    };
+    let uid = quote(&user.uid);
+    format!("&user.DefaultInfo{{Name:\"\", UID:{uid}, Groups:{groups}, Extra:{extra}}}")
 }
 
 /// Who asks from now on, and under which constraint: the verb that allowed it, empty in the old way.

@@ -35,10 +35,10 @@ pub fn serve(server: &Server, path: &str) -> Option<Response<Body>> {
         content_type,
         body::full(document.to_string()),
     );
-    response.headers_mut().insert(
-        CACHE_CONTROL,
-        HeaderValue::from_static("public, max-age=3600"),
-    );
+    let seconds = server.tokens.keys_stay().as_secs();
+    if let Ok(value) = HeaderValue::from_str(&format!("public, max-age={seconds}")) {
+        response.headers_mut().insert(CACHE_CONTROL, value);
+    }
     Some(response)
 }
 

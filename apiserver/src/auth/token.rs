@@ -35,7 +35,12 @@ pub struct Verified {
     pub audiences: Vec<String>,
     /// What whoever uses it should know.
     pub warnings: Vec<String>,
+    /// What the events of a request with it should say.
+    pub annotations: Vec<Annotation>,
 }
+
+/// An annotation of audit events.
+pub type Annotation = (&'static str, String);
 
 /// Nobody knows the token: what those said who should.
 #[derive(thiserror::Error, Clone, Debug)]
@@ -144,6 +149,7 @@ impl Tokens {
             user,
             audiences: shared.clone(),
             warnings: Vec::new(),
+            annotations: Vec::new(),
         };
         let for_us = !shared.is_empty();
         let mut errors = Vec::new();
@@ -191,6 +197,7 @@ impl Tokens {
         if !self.accounts.is_ours(token) {
             return Ok(None);
         }
+        self.accounts.learn(token).await;
         if self.accounts.is_legacy(token) {
             let old = self.legacy(server, token, audiences).await;
             // The cluster's issuer may have that name.
@@ -205,6 +212,7 @@ impl Tokens {
             user: service_account::user(server, &claims).await?,
             audiences,
             warnings: Vec::new(),
+            annotations: service_account::stale(&claims, now).into_iter().collect(),
         }))
     }
 
@@ -215,11 +223,12 @@ impl Tokens {
         audiences: &[String],
     ) -> Result<Verified, Invalid> {
         let (claims, audiences) = self.accounts.verify_legacy(token, audiences)?;
-        let (user, warnings) = service_account::legacy::user(server, token, &claims).await?;
+        let (user, kind) = service_account::legacy::user(server, token, &claims).await?;
         Ok(Verified {
             user,
             audiences,
-            warnings,
+            warnings: kind.warning().map(str::to_owned).into_iter().collect(),
+            annotations: claims.annotations(kind),
         })
     }
 }

@@ -17,6 +17,8 @@ use crate::server::Server;
 const INTERVAL: Duration = Duration::from_secs(10);
 const SECONDS: i64 = 3600;
 const NAMESPACE: &str = "kube-system";
+/// Where others find this server with requests that they cannot serve (KEP-4020).
+const PEER: &str = "kubernetes.io/peer-advertise-address";
 const LABEL: &str = "apiserver.kubernetes.io/identity";
 
 pub(super) const HOOK: Hook = Hook {
@@ -46,6 +48,11 @@ async fn remove(server: &Arc<Server>) -> Result<(), Failure> {
 async fn renew(server: &Arc<Server>) -> Result<(), Failure> {
     let id = server.identity.clone();
     let host = id.host.clone();
+    let config = &server.config;
+    let peer = std::net::SocketAddr::new(config.advertise, config.listen.port()).to_string();
+    let is_peer = config
+        .features
+        .enabled("UnknownVersionInteroperabilityProxy");
     Own::new(server, "coordination.k8s.io", "leases", NAMESPACE)?
         .ensure(&id.lease, |object| {
             let clock = Clock::now();
@@ -53,6 +60,10 @@ async fn renew(server: &Arc<Server>) -> Result<(), Failure> {
             let labels = object.ensure(&[n::METADATA, n::LABELS]).make_map();
             labels.insert(LABEL, "kube-apiserver");
             labels.insert("kubernetes.io/hostname", host.as_str());
+            if is_peer {
+                let annotations = object.ensure(&[n::METADATA, n::ANNOTATIONS]).make_map();
+                annotations.insert(PEER, peer.as_str());
+            }
             object.set(&[n::SPEC, n::HOLDER_IDENTITY], id.holder.as_str());
             object.set(&[n::SPEC, n::LEASE_DURATION_SECONDS], SECONDS);
             object.set(

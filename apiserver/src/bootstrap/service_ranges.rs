@@ -8,6 +8,7 @@ use std::time::Duration;
 use proto::Value;
 use proto::catalogue::names as n;
 use proto::meta;
+use resources::clock::Clock;
 use resources::status::Failure;
 
 use super::{Hook, Own};
@@ -37,20 +38,25 @@ async fn ensure(server: &Arc<Server>) -> Result<(), Failure> {
         .collect();
     object.set(&[n::SPEC, n::CIDRS], ranges);
     if own.create_if_absent(object).await? || !is_ready(&own).await? {
-        own.set_status(NAME, |object| {
-            let now = resources::clock::Clock::now().text;
-            let message = "Kubernetes Service CIDR is ready";
-            let ready = meta::Condition {
-                kind: "Ready",
-                status: "True",
-                message,
-                ..meta::Condition::default()
-            };
-            meta::set_condition(object.ensure(&[n::STATUS, n::CONDITIONS]), ready, &now);
-        })
-        .await?;
+        let own = own.managed_by("kubernetes-service-cidr-controller");
+        own.apply_status(NAME, &ready()).await?;
     }
     Ok(())
+}
+
+/// The configuration that says so, as upstream applies it.
+fn ready() -> Value {
+    let mut object = Value::object();
+    object.set(&["apiVersion"], "networking.k8s.io/v1");
+    object.set(&["kind"], "ServiceCIDR");
+    object.set(&[n::METADATA, n::NAME], NAME);
+    let mut condition = Value::object();
+    condition.set(&[n::TYPE], "Ready");
+    condition.set(&[n::STATUS], "True");
+    condition.set(&[n::MESSAGE], "Kubernetes default Service CIDR is ready");
+    condition.set(&[n::LAST_TRANSITION_TIME], Clock::now().text);
+    object.set(&[n::STATUS, n::CONDITIONS], vec![condition]);
+    object
 }
 
 async fn is_ready(own: &Own<'_>) -> Result<bool, Failure> {

@@ -36,7 +36,10 @@ async fn ensure(server: &Arc<Server>) -> Result<(), Failure> {
             ("requestheader-uid-headers", &proxy.uid),
             ("requestheader-username-headers", &proxy.username),
         ] {
-            data.push((key, serde_json::to_string(list).map_err(Failure::internal)?));
+            // Who tells no uid by a header says nothing of it: older readers know no such key.
+            if key != "requestheader-uid-headers" || !list.is_empty() {
+                data.push((key, serde_json::to_string(list).map_err(Failure::internal)?));
+            }
         }
     }
     Own::new(server, "", "configmaps", "kube-system")?

@@ -13,6 +13,7 @@ use component::args::{self, Args, Array, Flag, Group};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::tokens;
 use crate::auth::jwt::config::{Anonymous, JwtSettings, Mapping, Settings};
 use crate::auth::jwt::jws::Algorithm;
 
@@ -40,14 +41,15 @@ pub(super) fn group() -> Group {
         &[
             &super::ANONYMOUS_AUTH,
             &args::CLIENT_CA_FILE,
-            &super::SERVICE_ACCOUNT_ISSUER,
-            &super::SERVICE_ACCOUNT_KEY_FILE,
-            &super::SERVICE_ACCOUNT_SIGNING_KEY_FILE,
-            &super::SERVICE_ACCOUNT_LOOKUP,
-            &super::SERVICE_ACCOUNT_MAX_EXPIRATION,
-            &super::SERVICE_ACCOUNT_EXTEND_EXPIRATION,
-            &super::SERVICE_ACCOUNT_JWKS_URI,
-            &super::API_AUDIENCES,
+            &tokens::SERVICE_ACCOUNT_ISSUER,
+            &tokens::SERVICE_ACCOUNT_KEY_FILE,
+            &tokens::SERVICE_ACCOUNT_SIGNING_KEY_FILE,
+            &tokens::SERVICE_ACCOUNT_SIGNING_ENDPOINT,
+            &tokens::SERVICE_ACCOUNT_LOOKUP,
+            &tokens::SERVICE_ACCOUNT_MAX_EXPIRATION,
+            &tokens::SERVICE_ACCOUNT_EXTEND_EXPIRATION,
+            &tokens::SERVICE_ACCOUNT_JWKS_URI,
+            &tokens::API_AUDIENCES,
             &AUTHENTICATION_CONFIG,
             &OIDC_ISSUER_URL,
             &OIDC_CLIENT_ID,

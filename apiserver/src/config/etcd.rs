@@ -9,7 +9,8 @@ use component::args::Args;
 use super::{
     CertKey, ENCRYPTION_PROVIDER_CONFIG, ENCRYPTION_PROVIDER_CONFIG_RELOAD, ETCD_CAFILE,
     ETCD_CERTFILE, ETCD_COMPACTION_INTERVAL, ETCD_HEALTHCHECK_TIMEOUT, ETCD_KEYFILE, ETCD_PREFIX,
-    ETCD_READYCHECK_TIMEOUT, ETCD_SERVERS, ETCD_SERVERS_OVERRIDES, STORAGE_BACKEND, pair,
+    ETCD_READYCHECK_TIMEOUT, ETCD_SERVERS, ETCD_SERVERS_OVERRIDES, LEASE_REUSE_DURATION,
+    STORAGE_BACKEND, pair,
 };
 
 /// Upstream's variable, by which test clusters have their caches compared with etcd all the time.
@@ -28,6 +29,8 @@ pub struct Etcd {
     pub client: Option<CertKey>,
     pub compaction_interval: Duration,
     pub check_interval: Duration,
+    /// Seconds that a lease takes new objects.
+    pub lease_reuse: i64,
     /// How long it may take to answer `/livez` and `/healthz`, and `/readyz`.
     pub live_timeout: Duration,
     pub ready_timeout: Duration,
@@ -81,6 +84,7 @@ impl Etcd {
             } else {
                 CHECK_INTERVAL
             },
+            lease_reuse: args.get(&LEASE_REUSE_DURATION),
             live_timeout: args.get(&ETCD_HEALTHCHECK_TIMEOUT),
             ready_timeout: args.get(&ETCD_READYCHECK_TIMEOUT),
             encryption: encryption(args)?,

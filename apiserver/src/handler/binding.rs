@@ -10,7 +10,7 @@ use proto::path::{FieldError, Reason, quote};
 use proto::{Map, meta};
 use resources::negotiate::{self, Offers};
 use resources::object::{self, Type};
-use resources::options::WriteOptions;
+use resources::options::{FieldValidation, WriteOptions};
 use resources::status::Failure;
 use resources::strategy::Part;
 
@@ -28,9 +28,10 @@ const PART: Part = Part {
     ..Part::STATUS
 };
 
+/// POST to a pod's `binding`, or to the `bindings` of a namespace, which name their pod themselves.
 pub async fn serve(
     x: &mut Exchange,
-    endpoint: &Endpoint,
+    pods: &Endpoint,
     incoming: Incoming,
 ) -> Result<Response<Body>, Failure> {
     let media = negotiate::output(&x.headers, &x.query, Offers::Plain)?;
@@ -44,11 +45,26 @@ pub async fn serve(
         kind: "Binding",
         message,
     };
-    let binding = object::decode(&body, encoding, &expected, options.field_validation)?.object;
+    let decoded = object::decode(&body, encoding, &expected, options.field_validation)?;
+    if options.field_validation == FieldValidation::Warn {
+        x.warnings.extend(decoded.problems);
+    }
+    let mut binding = decoded.object;
     x.record_object(&binding, &expected);
-    check(x, &binding)?;
+    resources::before::match_namespace(&mut binding, &x.info.namespace)?;
+    let name = match x.info.subresource.as_str() {
+        "" => meta::name(&binding).to_owned(),
+        _ => x.info.name.clone(),
+    };
+    check(&name, &binding)?;
     let manager = manager(x, &options.field_manager);
-    let name = x.info.name.clone();
+    let mut asking = write(x, pods, &manager);
+    asking.subresource = "binding";
+    let admitted = asking.admit_body(&name, &mut binding, options.dry_run);
+    let admitted = admitted.await;
+    let mut warnings = asking.into_warnings();
+    x.warnings.append(&mut warnings);
+    admitted?;
     let change = |pod: Option<&Value>| match pod {
         Some(pod) => bind(pod, &binding),
         None => Err(Failure::not_found("", "pods", &name)),
@@ -57,9 +73,10 @@ pub async fn serve(
         part: Some(PART),
         // A binding is not recorded: nobody applies one.
         recorded: true,
+        admitted: true,
         ..Update::default()
     };
-    let outcome = write(x, endpoint, &manager)
+    let outcome = write(x, pods, &manager)
         .update(&name, &options, how, change)
         .await;
     outcome?;
@@ -73,39 +90,42 @@ pub async fn serve(
     Ok(body::answer(201, media.content_type(), body::full(bytes)))
 }
 
-/// The binding itself: it names this pod and a node.
-fn check(x: &Exchange, binding: &Value) -> Result<(), Failure> {
-    let given = meta::name(binding);
-    if !given.is_empty() && given != x.info.name {
+/// The binding itself: it names this pod and a node. What is wrong with it has no code of its own upstream, so that it is
+/// answered with 500.
+fn check(name: &str, binding: &Value) -> Result<(), Failure> {
+    if name != meta::name(binding) {
         return Err(Failure::bad_request(
             "name in URL does not match name in Binding object",
         ));
     }
-    let mut errors = Vec::new();
     let kind = binding
         .at(&[n::TARGET, n::KIND])
         .and_then(Value::as_str)
         .unwrap_or_default();
-    if !kind.is_empty() && kind != "Node" {
-        errors.push(FieldError {
-            reason: Reason::NotSupported,
-            field: "target.kind".into(),
-            value: quote(kind),
-            detail: "supported values: \"Node\", \"<empty>\"".into(),
-        });
+    let is_node = matches!(kind, "" | "Node");
+    let mut errors = Vec::new();
+    if !is_node {
+        errors.push(FieldError::new(
+            Reason::NotSupported,
+            "target.kind",
+            quote(kind),
+            "supported values: \"Node\", \"<empty>\"",
+        ));
     }
-    if target(binding).is_empty() {
-        errors.push(FieldError {
-            reason: Reason::Required,
-            field: "target.name".into(),
-            value: String::new(),
-            detail: String::new(),
-        });
+    let node = target(binding);
+    if node.is_empty() {
+        errors.push(FieldError::required("target.name", ""));
+    } else if is_node {
+        let problems = meta::names::subdomain_name(node, false).into_iter();
+        let invalid = |why| FieldError::new(Reason::Invalid, "target.name", quote(node), why);
+        errors.extend(problems.map(invalid));
     }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::invalid("", "Binding", given, &errors))
+    let mut texts: Vec<String> = errors.iter().map(FieldError::to_string).collect();
+    texts.dedup();
+    match texts.as_slice() {
+        [] => Ok(()),
+        [one] => Err(Failure::new(500, "", one.as_str())),
+        many => Err(Failure::new(500, "", format!("[{}]", many.join(", ")))),
     }
 }
 

@@ -1,20 +1,22 @@
 //! DELETE of a collection: a list, then a delete of each, as upstream does it.
 
+use std::sync::Arc;
+
 use http::Response;
 use hyper::body::Incoming;
+use proto::path::FieldError;
 use resources::clock::Clock;
 use resources::negotiate::{self, Offers};
-use resources::options::ListOptions;
+use resources::object;
+use resources::options::{ListOptions, UNREAD};
 use resources::status::Failure;
-use store::{At, Query};
+use store::Entry;
 
-use super::list::scope;
-use super::write;
+use super::{list, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
 use crate::render::{self, ListMeta};
-use crate::select::Select;
 use crate::server::read_failure;
 
 pub async fn serve(
@@ -25,47 +27,54 @@ pub async fn serve(
     let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
     let list_options = ListOptions::read(&x.query, false)?;
     let options = super::delete::options(x, incoming).await?;
+    if options.unread && super::unread::is_served(x) {
+        options.check_unread()?;
+        let why = "is not allowed with DELETECOLLECTION, try again after removing the option";
+        let error = FieldError::invalid(UNREAD.text(), true, why);
+        return Err(Failure::invalid(
+            "meta.k8s.io",
+            "DeleteOptions",
+            "",
+            &[error],
+        ));
+    }
+    let query = list::query(x, endpoint, &list_options)?;
     let warning = (endpoint.strategy.delete_warning)(&options);
     x.warnings.extend(warning.map(str::to_owned));
-    let query = Query {
-        scope: scope(x, endpoint),
-        filter: Select::read(endpoint, &list_options)?,
-        at: At::Latest,
-        limit: 0,
-        continue_token: None,
-    };
     let page = endpoint
         .collection
         .list(query)
         .await
         .map_err(read_failure)?;
-    let mut deleted = Vec::new();
+    let listed: Vec<Arc<Entry>> = page.entries.into_iter().collect();
     let mut warnings = Vec::new();
     let mut failed = None;
-    let revision = page.revision;
-    for entry in page.entries {
+    for entry in &listed {
         let namespace = entry.namespace().to_owned();
         let mut write = write(x, endpoint, "");
         write.namespace = &namespace;
-        match write.delete(entry.name(), &options).await {
-            Ok((entry, _)) => deleted.push(entry),
-            // Somebody else was faster.
-            Err(failure) if failure.reason() == "NotFound" => {}
-            Err(failure) => {
-                failed = Some(failure);
-                break;
-            }
-        }
+        let outcome = write.delete(entry.name(), &options).await;
         warnings.append(&mut write.into_warnings());
+        // Not found: somebody else was faster.
+        failed = outcome
+            .err()
+            .filter(|failure| failure.reason() != "NotFound");
+        if failed.is_some() {
+            break;
+        }
     }
     x.warnings.append(&mut warnings);
     if let Some(failure) = failed {
         return Err(failure);
     }
+    let r = endpoint.resource;
+    media.check(true, || object::internal(r.group, &r.list_kind()))?;
     let meta = ListMeta {
-        resource_version: revision.to_string(),
-        ..ListMeta::default()
+        resource_version: page.revision.to_string(),
+        continue_token: page.next.unwrap_or_default(),
+        remaining: page.remaining,
     };
-    let bytes = render::List::new(endpoint, media, meta).whole(&deleted, Clock::now().seconds)?;
+    // The objects are shown as they were when they were listed.
+    let bytes = render::List::new(endpoint, media, meta).whole(&listed, Clock::now().seconds)?;
     Ok(body::answer(200, media.content_type(), body::full(bytes)))
 }

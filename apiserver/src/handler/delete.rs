@@ -11,7 +11,7 @@ use resources::object::{self, Type};
 use resources::options::DeleteOptions;
 use resources::status::Failure;
 
-use super::{read_body, write};
+use super::{read_body, unread, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
@@ -24,6 +24,12 @@ pub async fn serve(
 ) -> Result<Response<Body>, Failure> {
     let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
     let options = options(x, incoming).await?;
+    if options.unread && unread::is_served(x) {
+        let status = unread::delete(x, endpoint, &options).await?;
+        x.record_status(&status);
+        let bytes = status_bytes(&status, media);
+        return Ok(body::answer(200, media.content_type(), body::full(bytes)));
+    }
     let warning = (endpoint.strategy.delete_warning)(&options);
     x.warnings.extend(warning.map(str::to_owned));
     let name = x.info.name.clone();

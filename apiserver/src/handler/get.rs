@@ -1,19 +1,24 @@
 //! GET of one object.
 
+use std::time::Instant;
+
 use http::Response;
 use resources::clock::Clock;
-use resources::negotiate::{self, Offers};
+use resources::negotiate;
 use resources::status::Failure;
 use store::At;
 
+use super::subresource::offers;
+use crate::audit::Part;
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
+use crate::registry::generic::check_segment;
 use crate::render;
 use crate::server::read_failure;
 
 pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>, Failure> {
-    let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
+    let media = negotiate::output(&x.headers, &x.query, offers(&x.info))?;
     let at = at(x.query.get("resourceVersion").unwrap_or_default())?;
     let entry = entry(x, endpoint, at).await?;
     let bytes = render::entry(endpoint, media, &entry, Clock::now().seconds)?;
@@ -27,16 +32,16 @@ pub async fn entry(
     at: At,
 ) -> Result<std::sync::Arc<store::Entry>, Failure> {
     let r = endpoint.resource;
+    check_segment(&x.info.name)?;
     let key = if r.namespaced {
         format!("{}/{}", x.info.namespace, x.info.name)
     } else {
         x.info.name.clone()
     };
-    let found = endpoint
-        .collection
-        .get(&key, at)
-        .await
-        .map_err(read_failure)?;
+    let started = Instant::now();
+    let found = endpoint.collection.get(&key, at).await;
+    x.spent(Part::Storage, started);
+    let found = found.map_err(read_failure)?;
     found.ok_or_else(|| Failure::not_found(r.group, r.name, &x.info.name))
 }
 

@@ -1,24 +1,27 @@
 //! GET of a collection.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::stream;
 use http::Response;
 use resources::clock::Clock;
 use resources::negotiate::{self, Offers};
+use resources::object;
 use resources::options::ListOptions;
 use resources::status::Failure;
 use store::read::Match;
 use store::{At, Entry, Query, Scope};
 
 use super::get::parse_version;
+use crate::audit::Part;
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
 use crate::render::{self, ListMeta};
 use crate::select::Select;
-use crate::server::read_failure;
+use crate::server::list_failure;
 
 /// How much of a list is made before it is handed to the connection.
 const PIECE: usize = 64 * 1024;
@@ -26,19 +29,13 @@ const PIECE: usize = 64 * 1024;
 pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>, Failure> {
     let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
     let options = ListOptions::read(&x.query, false)?;
-    let query = Query {
-        scope: scope(x, endpoint),
-        filter: Select::read(endpoint, &options)?,
-        at: at(&options)?,
-        limit: usize::try_from(options.limit).unwrap_or(0),
-        continue_token: (!options.continue_token.is_empty())
-            .then(|| options.continue_token.clone()),
-    };
-    let page = endpoint
-        .collection
-        .list(query)
-        .await
-        .map_err(read_failure)?;
+    let r = endpoint.resource;
+    let query = query(x, endpoint, &options)?;
+    let started = Instant::now();
+    let page = endpoint.collection.list(query).await;
+    x.spent(Part::Storage, started);
+    let page = page.map_err(|error| list_failure(error, r.group, r.name))?;
+    media.check(true, || object::internal(r.group, &r.list_kind()))?;
     let meta = ListMeta {
         resource_version: page.revision.to_string(),
         continue_token: page.next.unwrap_or_default(),
@@ -54,6 +51,18 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
     Ok(body::answer(200, media.content_type(), body))
 }
 
+/// What the options ask for.
+pub fn query(x: &Exchange, endpoint: &Endpoint, options: &ListOptions) -> Result<Query, Failure> {
+    Ok(Query {
+        scope: scope(x, endpoint),
+        filter: Select::read(endpoint, options)?,
+        at: at(options, !x.info.name.is_empty())?,
+        limit: usize::try_from(options.limit).unwrap_or(0),
+        continue_token: (!options.continue_token.is_empty())
+            .then(|| options.continue_token.clone()),
+    })
+}
+
 /// What of the resource the path is about.
 #[must_use]
 pub fn scope(x: &Exchange, endpoint: &Endpoint) -> Scope {
@@ -64,18 +73,26 @@ pub fn scope(x: &Exchange, endpoint: &Endpoint) -> Scope {
     }
 }
 
-/// Which version is asked for.
-fn at(options: &ListOptions) -> Result<At, Failure> {
+/// Which version is asked for. One object, chosen by its name, is no page of others.
+fn at(options: &ListOptions, one: bool) -> Result<At, Failure> {
     let revision = match options.resource_version.as_str() {
         "" => None,
-        text => Some(parse_version(text)?),
+        text => Some(match parse_version(text) {
+            Ok(version) => version,
+            // Which version it would be does not matter where none may be given.
+            Err(_) if !options.continue_token.is_empty() => 1,
+            Err(failure) => return Err(failure.prefixed("invalid resource version: ")),
+        }),
     };
     let matching = match options.resource_version_match.as_str() {
         "Exact" => Some(Match::Exact),
         "NotOlderThan" => Some(Match::NotOlderThan),
         _ => None,
     };
-    let limit = usize::try_from(options.limit).unwrap_or(0);
+    let limit = match one {
+        true => 0,
+        false => usize::try_from(options.limit).unwrap_or(0),
+    };
     Ok(At::of_list(
         revision,
         matching,
@@ -116,7 +133,7 @@ fn pieces(
         endpoint.resource.name,
     );
     let state = (head, entries.into_iter(), true, false);
-    Ok(body::stream(stream::unfold(
+    Ok(body::try_stream(stream::unfold(
         state,
         move |(mut out, mut rest, first, done)| {
             let (server, meta) = (server.clone(), meta.clone());
@@ -129,9 +146,9 @@ fn pieces(
                 let mut ended = true;
                 for entry in rest.by_ref() {
                     if let Err(failure) = list.item(&entry, &mut out) {
-                        // The head is gone already: end the stream short, so that the client sees it broken.
+                        // The head is gone already: break off, so that nobody takes this for all of it.
                         tracing::error!(error = %failure, "an entry of a list cannot be rendered");
-                        return None;
+                        return Some((Err(failure.into()), (Vec::new(), rest, first, true)));
                     }
                     if out.len() >= PIECE {
                         ended = false;
@@ -143,7 +160,7 @@ fn pieces(
                 }
                 let first = list.is_first();
                 Some((
-                    Bytes::from(out),
+                    Ok(Bytes::from(out)),
                     (Vec::with_capacity(PIECE + PIECE / 4), rest, first, ended),
                 ))
             }

@@ -7,21 +7,24 @@ use http::Response;
 use http::header::CONTENT_TYPE;
 use hyper::body::Incoming;
 use proto::catalogue::{self, Shape};
-use proto::path::{FieldError, Reason};
+use proto::path::{FieldError, Reason, quote};
 use proto::{MsgId, Value, codec, meta, patch};
 use resources::clock::Clock;
-use resources::negotiate::{self, Encoding, Offers};
+use resources::negotiate;
 use resources::object;
 use resources::options::{FieldValidation, WriteOptions};
-use resources::status::Failure;
+use resources::status::{Details, Failure};
 use resources::strategy::Part;
 
+use super::subresource::offers;
 use super::{apply, create, manager, read_body, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
 use crate::registry::generic::Update;
 use crate::render;
+
+mod shown;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
@@ -67,7 +70,7 @@ pub async fn part(
     incoming: Incoming,
 ) -> Result<Response<Body>, Failure> {
     let kind = kind(x)?;
-    let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
+    let media = negotiate::output(&x.headers, &x.query, offers(&x.info))?;
     let body = read_body(&x.headers, incoming).await?;
     let options = WriteOptions::read(&x.query, "PatchOptions")?;
     check_options(kind, &options)?;
@@ -75,7 +78,10 @@ pub async fn part(
     if kind == Kind::Apply {
         return apply::serve(x, endpoint, part, media, &body, &options).await;
     }
-    let prepared = Patch::new(kind, &body, &options)?;
+    if codec::json::parse(&body).is_err() {
+        return Err(Failure::bad_request("invalid JSON patch"));
+    }
+    let prepared = Patch::new(kind, &body, &options);
     let manager = manager(x, &options.field_manager);
     let name = x.info.name.clone();
     let problems = parking_lot::Mutex::new(Vec::new());
@@ -88,7 +94,9 @@ pub async fn part(
                 &name,
             ));
         };
-        let (object, found) = prepared.apply(endpoint, old)?;
+        // A patch that cannot be read is read once there is something to patch.
+        let patch = prepared.as_ref().map_err(Clone::clone)?;
+        let (object, found) = patch.apply(endpoint, old)?;
         *problems.lock() = found;
         check_name(&object, &name)?;
         Ok(object)
@@ -117,6 +125,11 @@ fn check_name(object: &Value, name: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let given = meta::name(object);
+    if given.is_empty() {
+        return Err(Failure::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )));
+    }
     Err(Failure::bad_request(format!(
         "the name of the object ({given}) does not match the name on the URL ({name})"
     )))
@@ -166,32 +179,53 @@ struct Patch {
 
 impl Patch {
     fn new(kind: Kind, body: &[u8], options: &WriteOptions) -> Result<Self, Failure> {
-        let unreadable = |e| Failure::bad_request(format!("error decoding patch: {e}"));
+        let validation = options.field_validation;
+        let lenient = validation == FieldValidation::Ignore;
+        let head = match kind {
+            Kind::Strategic => "",
+            _ if lenient => "",
+            _ => "error decoding patch: ",
+        };
+        let unreadable = |e: &dyn std::fmt::Display| Failure::bad_request(format!("{head}{e}"));
         let codec::json::Decoded {
             value: patch,
-            problems,
-        } = codec::json::parse_strict(body).map_err(unreadable)?;
+            mut problems,
+        } = codec::json::parse_strict(body).map_err(|e| unreadable(&e))?;
         let operations = match kind {
-            Kind::Json => Some(patch::json::Patch::read(&patch).map_err(failure)?),
+            Kind::Json => {
+                let read = patch::json::Patch::read(&patch);
+                let read = read.map_err(|e| match e.code() {
+                    400 => failure(e).prefixed(head),
+                    _ => failure(e),
+                })?;
+                let unknown = read.unknown_fields().iter();
+                let unknown = unknown.map(|path| format!("unknown field {}", quote(path)));
+                problems.extend(unknown);
+                for problem in &mut problems {
+                    problem.insert_str(0, "json patch ");
+                }
+                Some(read)
+            }
             _ => None,
         };
-        if kind != Kind::Json && patch.as_map().is_none() {
-            return Err(Failure::bad_request(
-                "invalid JSON document: a patch of this type is an object",
-            ));
+        if kind != Kind::Json && !matches!(patch, Value::Map(_) | Value::Null) {
+            let given = match patch {
+                Value::Bool(_) => "bool",
+                Value::List(_) => "array",
+                Value::Int(_) | Value::Float(_) => "number",
+                _ => "string",
+            };
+            let why = format!(
+                "json: cannot unmarshal {given} into Go value of type map[string]interface {{}}"
+            );
+            return Err(unreadable(&why));
         }
-        let validation = options.field_validation;
-        let problems = if validation == FieldValidation::Ignore {
-            Vec::new()
-        } else {
-            problems
-        };
         Ok(Self {
             kind,
             patch,
             operations,
             validation,
-            problems,
+            problems: if lenient { Vec::new() } else { problems },
         })
     }
 
@@ -211,19 +245,21 @@ impl Patch {
                     .expect("read in `new` for this kind");
                 operations.apply(&mut document).map_err(failure)?;
             }
+            Kind::Merge if self.patch.is_null() => {
+                return Err(Failure::bad_request("Invalid JSON Patch"));
+            }
             Kind::Merge => patch::merge::apply(&mut document, &self.patch),
             _ => patch::strategic::apply(&mut document, &self.patch, endpoint.served.message)
                 .map_err(failure)?,
         }
         let mut patched = Vec::with_capacity(json.len() + 64);
         codec::json::write(&document, &mut patched);
-        let decoded = object::decode(
-            &patched,
-            Encoding::Json,
-            &endpoint.served,
-            FieldValidation::Warn,
-        )
-        .map_err(|f| invalid(&patched, f.message()))?;
+        let refused = |why: &str| match self.kind {
+            Kind::Strategic => invalid(&shown::go(&self.patch), &shown::restored(why)),
+            _ => invalid(&shown::patched(&document, &typed(endpoint, &json)), why),
+        };
+        let decoded =
+            object::decode_patched(&patched, &endpoint.served).map_err(|why| refused(&why))?;
         let mut object = decoded.object;
         if self.kind != Kind::Strategic {
             keep_raw(&mut object, &served, endpoint.served.message);
@@ -233,10 +269,8 @@ impl Patch {
         match self.validation {
             FieldValidation::Ignore => problems.clear(),
             FieldValidation::Strict if !problems.is_empty() => {
-                return Err(invalid(
-                    &patched,
-                    &format!("strict decoding error: {}", problems.join(", ")),
-                ));
+                let problems = problems.join(", ");
+                return Err(refused(&format!("strict decoding error: {problems}")));
             }
             _ => {}
         }
@@ -293,12 +327,24 @@ fn keep_bytes(new: &mut Value, old: &Value) {
     }
 }
 
+/// The JSON of an object with its type, as patches are worked on it.
+fn typed(endpoint: &Endpoint, body: &[u8]) -> Vec<u8> {
+    let mut json = Vec::with_capacity(body.len() + 64);
+    render::with_type(
+        endpoint.served.kind,
+        &endpoint.served.api_version(),
+        body,
+        &mut json,
+    );
+    json
+}
+
 /// A patched object that is not one, as upstream answers it.
-fn invalid(patched: &[u8], why: &str) -> Failure {
+fn invalid(shown: &str, why: &str) -> Failure {
     let error = FieldError {
         reason: Reason::Invalid,
         field: "patch".into(),
-        value: proto::path::quote(&String::from_utf8_lossy(patched)),
+        value: quote(shown),
         detail: why.into(),
     };
     Failure::invalid("", "", "", &[error])
@@ -316,7 +362,8 @@ pub(super) fn failure(error: patch::Error) -> Failure {
             422,
             "Invalid",
             "the server rejected our request due to an error in our request",
-        ),
+        )
+        .with_details(Details::default()),
         code => Failure::new(code, "", text),
     }
 }

@@ -6,20 +6,22 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use http::{Method, Response};
+use http::Response;
 use hyper::body::Incoming;
 use proto::Value;
 use proto::catalogue::{self, Resource, names as n};
+use resources::clock::Clock;
 use resources::negotiate::{self, Offers};
 use resources::object::{self, Type};
 use resources::options::{FieldValidation, WriteOptions};
 use resources::status::Failure;
 
-use super::read_body;
+use super::{manager, read_body};
 use crate::admission::{self, Operation};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
-use crate::render;
+use crate::dispatch::router;
+use crate::{managed, render};
 
 mod access;
 mod identity;
@@ -85,7 +87,7 @@ pub fn find(group: &str, version: &str, resource: &str) -> Option<&'static Revie
 
 impl Review {
     /// The resource in a version; none if that is not served by default.
-    fn resource(&self, version: &str) -> Option<&'static Resource> {
+    pub(crate) fn resource(&self, version: &str) -> Option<&'static Resource> {
         let mut all = catalogue::resources().iter();
         all.find(|r| {
             r.group == self.group
@@ -107,17 +109,7 @@ impl Review {
         let resource = self
             .resource(&x.info.version)
             .ok_or_else(Failure::no_such_resource)?;
-        let misplaced = resource.namespaced == x.info.namespace.is_empty();
-        if misplaced || !x.info.name.is_empty() || !x.info.subresource.is_empty() {
-            return Err(Failure::no_such_resource());
-        }
-        if x.method != Method::POST {
-            return Err(Failure::method_not_allowed(
-                resource.group,
-                resource.name,
-                &x.info.verb,
-            ));
-        }
+        router::check(resource, &x.info, &x.method, &x.headers)?;
         let media = negotiate::output(&x.headers, &x.query, Offers::Plain)?;
         let encoding = negotiate::input(&x.headers)?;
         let body = read_body(&x.headers, incoming).await?;
@@ -142,6 +134,9 @@ impl Review {
         let mut object = decoded.object;
         x.record_object(&object, &expected);
         resources::before::match_namespace(&mut object, &x.info.namespace)?;
+        let manager = manager(x, &options.field_manager);
+        let now = Clock::now().text;
+        managed::record_sent(&expected, "", &mut object, &manager, &now);
         admit(x, resource, &mut object, options.dry_run).await?;
         let answered = (self.answer)(x, object).await?;
         let bytes = render::tree(&answered, &expected, media);
@@ -167,6 +162,7 @@ async fn admit(
         user: &x.user,
         dry_run,
         warnings: &mut x.warnings,
+        trail: x.trail.as_ref(),
     };
     server.admission.mutate(&server, &mut write).await?;
     server.admission.validate(&server, &mut write).await

@@ -5,18 +5,19 @@ use http::Response;
 use hyper::body::Incoming;
 use proto::Value;
 use proto::apply::{self, Configuration, Filter, Managed, Subject, Version};
-use proto::catalogue::{messages, names as n};
+use proto::catalogue::{Column, messages, names as n};
 use proto::patch::{json, merge};
 use proto::path::{FieldError, Reason};
 use proto::{codec, meta, selector};
 use resources::clock::Clock;
-use resources::negotiate::{self, Encoding, Media, Offers};
+use resources::negotiate::{self, Encoding, Form, Media, Offers};
 use resources::object::{self, Type};
 use resources::options::{FieldValidation, WriteOptions};
 use resources::status::Failure;
+use resources::table;
 
 use super::apply::Applying;
-use super::{get, manager, patch, read_body, write};
+use super::{get, manager, patch, read_body, update, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::managed;
@@ -31,12 +32,29 @@ const SCALE: Type = Type {
     message: messages::autoscaling_v1::SCALE,
 };
 
+/// As upstream prints it (`pkg/printers/internalversion/printers.go`).
+const COLUMNS: &[Column] = &[
+    column("Name", "string"),
+    column("Desired", "integer"),
+    column("Available", "integer"),
+    column("Age", "string"),
+];
+
+const fn column(name: &'static str, kind: &'static str) -> Column {
+    Column {
+        name,
+        kind,
+        format: "",
+        priority: 0,
+    }
+}
+
 pub async fn serve(
     x: &mut Exchange,
     endpoint: &Endpoint,
     incoming: Incoming,
 ) -> Result<Response<Body>, Failure> {
-    let media = negotiate::output(&x.headers, &x.query, Offers::Plain)?;
+    let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
     match x.info.verb.as_str() {
         "get" => {
             let entry = get::entry(
@@ -46,23 +64,31 @@ pub async fn serve(
             )
             .await?;
             let object = object::from_body(&entry.body, &endpoint.hub)?;
-            Ok(answer(&of(&object), media))
+            answer(&of(&object), media)
         }
         "update" | "patch" => change(x, endpoint, media, incoming).await,
-        _ => Err(Failure::new(
-            405,
-            "MethodNotAllowed",
-            "the server does not allow this method on the requested resource",
-        )),
+        _ => Err(Failure::no_such_method()),
     }
 }
 
-fn answer(scale: &Value, media: Media) -> Response<Body> {
-    body::answer(
-        200,
-        media.content_type(),
-        body::full(render::tree(scale, &SCALE, media)),
-    )
+fn answer(scale: &Value, media: Media) -> Result<Response<Body>, Failure> {
+    media.check(false, || object::internal(SCALE.group, SCALE.kind))?;
+    let bytes = match media.form {
+        Form::Full => render::tree(scale, &SCALE, media),
+        Form::Metadata { beta, .. } => render::partial(scale, beta, media),
+        Form::Table { .. } => {
+            let number = |path| scale.at(path).and_then(Value::as_int).unwrap_or(0);
+            let created = table::age(meta::creation_timestamp(scale), Clock::now().seconds);
+            let cells = [
+                meta::name(scale).into(),
+                number(&[n::SPEC, n::REPLICAS]).into(),
+                number(&[n::STATUS, n::REPLICAS]).into(),
+                created.into(),
+            ];
+            render::table_of_one(scale, &SCALE, COLUMNS, &cells, media)
+        }
+    };
+    Ok(body::answer(200, media.content_type(), body::full(bytes)))
 }
 
 async fn change(
@@ -93,6 +119,7 @@ async fn change(
             let encoding = negotiate::input(&x.headers)?;
             let decoded = object::decode(&body, encoding, &SCALE, options.field_validation)?;
             x.record_object(&decoded.object, &SCALE);
+            update::check_name(x, &decoded.object)?;
             Given::Whole(decoded.object)
         }
     };
@@ -117,7 +144,7 @@ async fn change(
         x.warnings.push(problem.to_owned());
     }
     let object = object::from_body(&written.entry.body, &endpoint.hub)?;
-    Ok(answer(&of(&object), media))
+    answer(&of(&object), media)
 }
 
 /// What the client sent.

@@ -2,6 +2,8 @@
 
 use http::Response;
 use hyper::body::Incoming;
+use resources::negotiate::Offers;
+use resources::request::RequestInfo;
 use resources::status::Failure;
 
 use super::{binding, eviction, get, patch, scale, token, update};
@@ -10,15 +12,35 @@ use crate::chain::Exchange;
 use crate::registry::Endpoint;
 use crate::stream;
 
+/// Subresources of their resource's kind whose handlers upstream gave no tables.
+const UNTABLED: [(&str, &str); 8] = [
+    ("certificatesigningrequests", "approval"),
+    ("compositepodgroups", "status"),
+    ("devicetaintrules", "status"),
+    ("podgroups", "status"),
+    ("pods", "ephemeralcontainers"),
+    ("pods", "resize"),
+    ("resourceclaims", "status"),
+    ("resourcepoolstatusrequests", "status"),
+];
+
+/// What answers about an object can be had in.
+#[must_use]
+pub fn offers(info: &RequestInfo) -> Offers {
+    let at = (info.resource.as_str(), info.subresource.as_str());
+    if UNTABLED.contains(&at) {
+        Offers::Untabled
+    } else {
+        Offers::Object
+    }
+}
+
 pub async fn serve(
     x: &mut Exchange,
     endpoint: &Endpoint,
     incoming: Incoming,
 ) -> Result<Response<Body>, Failure> {
     let name = x.info.subresource.clone();
-    let Some(subresource) = endpoint.resource.subresource(&name) else {
-        return Err(Failure::no_such_resource());
-    };
     let verb = x.info.verb.clone();
     match (endpoint.resource.name, name.as_str()) {
         ("pods", "binding") if verb == "create" => {
@@ -38,13 +60,6 @@ pub async fn serve(
         }
         (_, "scale") => return scale::serve(x, endpoint, incoming).await,
         _ => {}
-    }
-    if !subresource.verbs.contains(&verb.as_str()) {
-        return Err(Failure::new(
-            405,
-            "MethodNotAllowed",
-            "the server does not allow this method on the requested resource",
-        ));
     }
     let part = endpoint.strategy.part(&name);
     let part = part.ok_or_else(Failure::no_such_resource)?;

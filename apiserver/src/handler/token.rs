@@ -10,23 +10,24 @@ use proto::path::FieldError;
 use proto::view::authentication_v1::{BoundObjectReference, TokenRequest};
 use proto::view::{Node, View};
 use proto::{Value, meta};
-use resources::defaults;
+use resources::clock::Clock;
 use resources::negotiate::{self, Offers};
 use resources::object::{self, Type};
 use resources::options::{FieldValidation, WriteOptions};
 use resources::status::Failure;
+use resources::{before, defaults};
 
-use super::read_body;
+use super::{manager, read_body};
 use crate::admission::{self, Operation};
 use crate::auth::service_account::{
-    Claims, EXTENDED, PROJECTED_SECONDS, Private, Reference, USER_PREFIX, now,
+    Claims, PROJECTED_SECONDS, Private, Reference, USER_PREFIX, now,
 };
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::config::Tokens;
 use crate::registry::Endpoint;
-use crate::render;
 use crate::server::{Server, read_failure};
+use crate::{managed, render};
 
 const TYPE: Type = Type {
     group: "authentication.k8s.io",
@@ -60,6 +61,10 @@ pub async fn serve(
     let mut request = decoded.object;
     defaults::apply(&mut request, TYPE.message);
     x.record_object(&request, &TYPE);
+    before::match_namespace(&mut request, &x.info.namespace)?;
+    let manager = manager(x, &options.field_manager);
+    let now = Clock::now().text;
+    managed::record_sent(&TYPE, &x.info.subresource, &mut request, &manager, &now);
     request = admit(x, endpoint, request, options.dry_run, Step::Mutate).await?;
     let account = identify(x, &mut request).await?;
     let mut request = admit(x, endpoint, request, options.dry_run, Step::Validate).await?;
@@ -96,6 +101,7 @@ async fn admit(
         user: &x.user,
         dry_run,
         warnings: &mut x.warnings,
+        trail: x.trail.as_ref(),
     };
     match step {
         Step::Mutate => server.admission.mutate(&server, &mut write).await?,
@@ -253,10 +259,13 @@ async fn issue(x: &mut Exchange, account: &Value, request: &mut Value) -> Result
             warnafter: lasts.warn.map(|after| begins + after),
         },
     };
-    server
-        .tokens
-        .sign(&claims)
-        .map_err(|e| Failure::internal(format!("failed to generate token: {e}")))
+    let signed = server.tokens.sign(&claims).await;
+    let token = signed.map_err(|e| Failure::internal(format!("failed to generate token: {e}")))?;
+    if let Some(trail) = &x.trail {
+        let id = format!("JTI={}", claims.jti);
+        trail.annotate("authentication.kubernetes.io/issued-credential-id", &id);
+    }
+    Ok(token)
 }
 
 /// How long a token lasts, in seconds.
@@ -278,7 +287,7 @@ fn lifetime(asked: i64, for_pod: bool, audiences: &[String], config: &Tokens) ->
     let ours = audiences.iter().all(|a| config.audiences.contains(a));
     let extended = config.extend_expiration && for_pod && granted == PROJECTED_SECONDS && ours;
     let signed = if extended {
-        i64::try_from(EXTENDED.as_secs()).unwrap_or(i64::MAX)
+        i64::try_from(config.extended.as_secs()).unwrap_or(i64::MAX)
     } else {
         granted
     };
@@ -417,16 +426,18 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::tokens::{EXTENDED, Signing};
 
     fn config(max: u64, extend: bool) -> Tokens {
         Tokens {
             issuers: vec!["https://issuer".into()],
             key_files: Vec::new(),
-            signing_key_file: None,
+            signing: Signing::Plugin("/s".into()),
             audiences: vec!["api".into(), "https://issuer".into()],
             lookup: true,
             max_expiration: Duration::from_secs(max),
             extend_expiration: extend,
+            extended: EXTENDED,
             jwks_uri: String::new(),
         }
     }

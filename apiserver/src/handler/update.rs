@@ -5,12 +5,13 @@ use hyper::body::Incoming;
 use proto::Value;
 use resources::before;
 use resources::clock::Clock;
-use resources::negotiate::{self, Offers};
+use resources::negotiate;
 use resources::object;
 use resources::options::{FieldValidation, WriteOptions};
 use resources::status::Failure;
 use resources::strategy::Part;
 
+use super::subresource::offers;
 use super::{create, manager, read_body, record, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
@@ -33,7 +34,7 @@ pub async fn part(
     part: Option<Part>,
     incoming: Incoming,
 ) -> Result<Response<Body>, Failure> {
-    let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
+    let media = negotiate::output(&x.headers, &x.query, offers(&x.info))?;
     let encoding = negotiate::input(&x.headers)?;
     let body = read_body(&x.headers, incoming).await?;
     let options = WriteOptions::read(&x.query, "UpdateOptions")?;
@@ -71,7 +72,9 @@ pub async fn part(
 /// Name and namespace of the object must be the path's.
 pub fn check_name(x: &Exchange, object: &Value) -> Result<(), Failure> {
     let (asked, namespace) = (&x.info.name, proto::meta::namespace(object));
-    if !namespace.is_empty() && !x.info.namespace.is_empty() && namespace != x.info.namespace {
+    // A namespace is asked for as one that its objects are in.
+    let within = x.info.resource != "namespaces" && !x.info.namespace.is_empty();
+    if !namespace.is_empty() && within && namespace != x.info.namespace {
         return Err(Failure::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));

@@ -3,8 +3,13 @@
 //! Nothing is buffered here: the next event is taken from the store when the connection has room for
 //! it. A watch ends at its time limit, or when the store ends it. Browsers may have it over a WebSocket,
 //! an event in each message.
+//!
+//! A watch that begins with the objects as they are goes out in gzip members if the client takes them (gate
+//! `WatchListCompression`): those objects together, then each event as a member that all watchers share. Between two members
+//! nothing is kept, so that an idle watch holds no compressor.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,19 +22,23 @@ use resources::negotiate::{self, Encoding, Media, Offers};
 use resources::options::ListOptions;
 use resources::status::Failure;
 use store::watch::Begin;
-use store::{End, Event, WatchQuery, Watcher};
+use store::{End, Entry, Event, WatchQuery, Watcher};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::get::parse_version;
 use super::list::scope;
 use crate::body::{self, Body};
 use crate::chain::Exchange;
+use crate::compress;
 use crate::flowcontrol::Opening;
 use crate::registry::Endpoint;
 use crate::render;
 use crate::select::Select;
 use crate::server::{Server, read_failure};
 use crate::stream::websocket;
+
+/// How much of the objects that a watch begins with is compressed together.
+const BATCH: usize = 64 * 1024;
 
 pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>, Failure> {
     let media = negotiate::output(&x.headers, &x.query, Offers::Stream)?;
@@ -42,7 +51,8 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
     let until = Instant::now() + length;
     let revision = match options.resource_version.as_str() {
         "" => None,
-        text => Some(parse_version(text)?),
+        // An error of upstream's cache that nothing gives a code to.
+        text => Some(parse_version(text).map_err(|e| Failure::new(500, "", e.message()))?),
     };
     let query = WatchQuery {
         scope: scope(x, endpoint),
@@ -56,6 +66,12 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
         .watch(query)
         .await
         .map_err(read_failure)?;
+    let end = websocket::wanted(x);
+    let gzip = end.is_none()
+        && options.send_initial_events == Some(true)
+        && options.bookmarks
+        && x.server.config.features.enabled("WatchListCompression")
+        && compress::is_accepted(&x.headers);
     let server = x.server.clone();
     let mut opening = x.place.opening(&server.flow_control);
     let ready = watcher.try_next().await;
@@ -71,6 +87,7 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
             endpoint.resource.name,
         ),
         media,
+        gzip,
         watcher,
         ready: Some(ready),
         opening,
@@ -82,8 +99,12 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
         let (frame, go_on) = watch.next().await?;
         Some((frame, go_on.then_some(watch)))
     });
-    let Some(end) = websocket::wanted(x) else {
-        return Ok(body::answer(200, media.stream_type(), body::stream(frames)));
+    let Some(end) = end else {
+        let mut answer = body::answer(200, media.stream_type(), body::stream(frames));
+        if gzip {
+            compress::mark(answer.headers_mut());
+        }
+        return Ok(answer);
     };
     // What tells frames apart in a body is not needed between messages.
     let (form, head) = match media.encoding {
@@ -95,9 +116,10 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
 }
 
 struct Watch {
-    server: std::sync::Arc<Server>,
+    server: Arc<Server>,
     place: (&'static str, &'static str, &'static str),
     media: Media,
+    gzip: bool,
     watcher: Watcher,
     /// What there was when the watch began, until it is sent.
     ready: Option<Result<Option<Event>, End>>,
@@ -109,31 +131,32 @@ struct Watch {
 }
 
 impl Watch {
-    /// The next frame, and whether another may follow; none at the end of the stream.
+    /// The next frames, and whether others may follow; none at the end of the stream.
     async fn next(&mut self) -> Option<(Bytes, bool)> {
-        if self.opening.is_open() && self.until.deadline() <= Instant::now() {
-            return None;
-        }
-        let event = match self.initial().await {
-            Some(event) => event,
-            None => tokio::select! {
-                // First, or events without a pause would keep it open.
-                biased;
-                () = self.until.as_mut() => return None,
-                event = self.watcher.next() => event,
-            },
-        };
+        let event = self.event().await?;
         let server = self.server.clone();
         let (group, version, resource) = self.place;
         let endpoint = server.registry.find(group, version, resource)?;
-        let frame = match event {
-            Ok(event) => self.frame(endpoint, event),
-            Err(End::Expired) => Err(Failure::gone(End::Expired.to_string())),
-            Err(End::Reset) => return None,
-        };
-        match frame {
-            Ok(frame) => Some((frame, true)),
-            Err(failure) => Some((render::error_frame(&failure, self.media), false)),
+        if self.gzip {
+            self.member(endpoint, event).await
+        } else {
+            self.frame(endpoint, event)
+        }
+    }
+
+    /// What happens next; none when the time is over.
+    async fn event(&mut self) -> Option<Result<Event, End>> {
+        if self.opening.is_open() && self.until.deadline() <= Instant::now() {
+            return None;
+        }
+        match self.initial().await {
+            Some(event) => Some(event),
+            None => tokio::select! {
+                // First, or events without a pause would keep it open.
+                biased;
+                () = self.until.as_mut() => None,
+                event = self.watcher.next() => Some(event),
+            },
         }
     }
 
@@ -150,31 +173,85 @@ impl Watch {
         ready.transpose()
     }
 
-    fn frame(&mut self, endpoint: &Endpoint, event: Event) -> Result<Bytes, Failure> {
+    /// The event as it is sent.
+    fn frame(&mut self, endpoint: &Endpoint, event: Result<Event, End>) -> Option<(Bytes, bool)> {
         let (kind, entry) = match event {
-            Event::Added(entry) => ("ADDED", entry),
-            Event::Modified(entry) => ("MODIFIED", entry),
-            Event::Deleted(entry) => ("DELETED", entry),
-            Event::Bookmark {
+            Ok(Event::Bookmark {
                 revision,
                 initial_end,
-            } => {
-                return Ok(render::bookmark(
-                    endpoint,
-                    self.media,
-                    revision,
-                    initial_end,
-                ));
+            }) => {
+                let bookmark = render::bookmark(endpoint, self.media, revision, initial_end);
+                return Some((bookmark, true));
             }
+            Ok(event) => object(event)?,
+            Err(End::Expired) => {
+                let failure = Failure::gone(End::Expired.to_string());
+                return Some((render::error_frame(&failure, self.media), false));
+            }
+            Err(End::Reset) => return None,
         };
-        let first = std::mem::replace(&mut self.first, false);
-        render::watch_frame(
-            endpoint,
-            self.media,
-            kind,
-            &entry,
-            Clock::now().seconds,
-            first,
-        )
+        let (now, first) = (Clock::now().seconds, std::mem::take(&mut self.first));
+        let frame = render::watch_frame(endpoint, self.media, kind, &entry, now, first);
+        Some(self.or_the_end(frame))
+    }
+
+    /// The event compressed, and all objects that are there already with it.
+    async fn member(
+        &mut self,
+        endpoint: &Endpoint,
+        event: Result<Event, End>,
+    ) -> Option<(Bytes, bool)> {
+        let gzip = Arc::clone(&self.server.gzip);
+        let event = match event {
+            Ok(event) if !self.watcher.is_beginning() && !is_bookmark(&event) => {
+                let (kind, entry) = object(event)?;
+                let (now, first) = (Clock::now().seconds, std::mem::take(&mut self.first));
+                let made = render::member(endpoint, self.media, kind, &entry, now, first, &gzip);
+                let (member, go_on) = self.or_the_end(made);
+                let whole = if go_on {
+                    member
+                } else {
+                    gzip.whole(&member).into()
+                };
+                return Some((whole, go_on));
+            }
+            other => other,
+        };
+        let (frame, mut go_on) = self.frame(endpoint, event)?;
+        let mut plain = Vec::from(frame);
+        while go_on && plain.len() < BATCH && self.watcher.is_beginning() {
+            let Some(event) = self.watcher.try_next().await.transpose() else {
+                break;
+            };
+            let Some((frame, more)) = self.frame(endpoint, event) else {
+                go_on = false;
+                break;
+            };
+            plain.extend_from_slice(&frame);
+            go_on = more;
+        }
+        Some((gzip.whole(&plain).into(), go_on))
+    }
+
+    /// The frames, or an error as the last one.
+    fn or_the_end(&self, made: Result<Bytes, Failure>) -> (Bytes, bool) {
+        match made {
+            Ok(frames) => (frames, true),
+            Err(failure) => (render::error_frame(&failure, self.media), false),
+        }
+    }
+}
+
+fn is_bookmark(event: &Event) -> bool {
+    matches!(event, Event::Bookmark { .. })
+}
+
+/// The type and the object of an event that has one.
+fn object(event: Event) -> Option<(&'static str, Arc<Entry>)> {
+    match event {
+        Event::Added(entry) => Some(("ADDED", entry)),
+        Event::Modified(entry) => Some(("MODIFIED", entry)),
+        Event::Deleted(entry) => Some(("DELETED", entry)),
+        Event::Bookmark { .. } => None,
     }
 }

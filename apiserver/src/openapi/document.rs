@@ -46,7 +46,7 @@ pub(super) fn all(resources: &[&'static Resource]) -> Set {
             .or_default()
             .extend(paths::of_resource(r));
     }
-    let v2 = v2(parts.values().flatten(), &versions);
+    let v2 = v2(parts.values().flatten(), &every_version());
     let v3 = parts
         .into_iter()
         .map(|(name, of)| {
@@ -58,6 +58,14 @@ pub(super) fn all(resources: &[&'static Resource]) -> Set {
     Set { v3, v2 }
 }
 
+/// The versions that the v2 document shows for kinds of every group version: all whose kinds a client can send.
+fn every_version() -> Vec<(&'static str, &'static str)> {
+    const OTHERS: &[&str] = &["apidiscovery.k8s.io", "audit.k8s.io", "meta.k8s.io"];
+    let mut all = proto::catalogue::versions_of_kinds();
+    all.retain(|(group, _)| !OTHERS.contains(group));
+    all
+}
+
 /// Kinds of every group version are shown in a document as those of the core group and of its own.
 fn own_versions(name: &str) -> Vec<(&str, &str)> {
     let mut own = vec![("", "v1")];
@@ -66,6 +74,39 @@ fn own_versions(name: &str) -> Vec<(&str, &str)> {
     }
     own
 }
+
+/// Paths that are about the server: the name, a tag, the operation, what it answers with.
+type OfServer = (
+    &'static str,
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+    Produces,
+);
+
+const OF_SERVER: &[OfServer] = &[
+    (
+        ".well-known/openid-configuration",
+        "WellKnown",
+        "getServiceAccountIssuerOpenIDConfiguration",
+        None,
+        Produces::Json,
+    ),
+    (
+        "openid/v1/jwks",
+        "openid",
+        "getServiceAccountIssuerOpenIDKeyset",
+        None,
+        Produces::Keys,
+    ),
+    (
+        "version",
+        "version",
+        "getCodeVersion",
+        Some(schema::VERSION_INFO),
+        Produces::Json,
+    ),
+];
 
 /// The paths of discovery, each with the document that it belongs to.
 fn discovery(versions: &[(&'static str, &'static str)]) -> Vec<(String, Path)> {
@@ -86,6 +127,10 @@ fn discovery(versions: &[(&'static str, &'static str)]) -> Vec<(String, Path)> {
         GROUPS,
     );
     let mut all = vec![("api".to_owned(), core), ("apis".to_owned(), groups)];
+    for (name, tag, id, answer, produces) in OF_SERVER {
+        let path = paths::of_server(name, tag, id, *answer, *produces);
+        all.push(((*name).to_owned(), path));
+    }
     for (i, (group, version)) in versions.iter().enumerate() {
         let root = paths::root(group, version);
         let id = format!("get{}APIResources", paths::id_of(group, version));
@@ -108,20 +153,27 @@ fn discovery(versions: &[(&'static str, &'static str)]) -> Vec<(String, Path)> {
     all
 }
 
+/// The release without its patches, `1.37`, as upstream shows the version that it emulates.
+fn version() -> &'static str {
+    let version = component::version::KUBERNETES.trim_start_matches('v');
+    version.rsplit_once('.').map_or(version, |(minor, _)| minor)
+}
+
 fn v3(of: &[Path], versions: &[(&str, &str)]) -> Value {
     let dialect = Dialect::V3;
     let paths = items(of.iter(), dialect);
+    let mut components = Map::new();
     let schemas = schema::reachable(&paths, dialect, versions);
+    if !schemas.is_empty() {
+        components.insert("schemas".into(), Value::Object(schemas));
+    }
+    let token = json!({"type": "apiKey", "name": "authorization", "in": "header"});
+    components.insert("securitySchemes".into(), json!({"BearerToken": token}));
     json!({
         "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": component::version::KUBERNETES},
+        "info": {"title": "Kubernetes", "version": version()},
         "paths": paths,
-        "components": {
-            "schemas": schemas,
-            "securitySchemes": {
-                "BearerToken": {"type": "apiKey", "name": "authorization", "in": "header"},
-            },
-        },
+        "components": components,
     })
 }
 
@@ -131,7 +183,7 @@ fn v2<'a>(of: impl Iterator<Item = &'a Path>, versions: &[(&str, &str)]) -> Valu
     let definitions = schema::reachable(&paths, dialect, versions);
     json!({
         "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": component::version::KUBERNETES},
+        "info": {"title": "Kubernetes", "version": version()},
         "paths": paths,
         "definitions": definitions,
         "securityDefinitions": {
@@ -209,7 +261,10 @@ fn operation(o: &Operation, tag: &str, own: Vec<Value>, dialect: Dialect) -> Map
         }
         Dialect::V2 => {
             shown.insert("schemes".into(), json!(["https"]));
-            shown.insert("consumes".into(), json!(consumes(o)));
+            let consumes = consumes(o);
+            if !consumes.is_empty() {
+                shown.insert("consumes".into(), json!(consumes));
+            }
             shown.insert("produces".into(), json!(types));
         }
     }
@@ -229,6 +284,8 @@ fn request_body(o: &Operation) -> Option<Value> {
 fn consumes(o: &Operation) -> &'static [&'static str] {
     match o.body {
         Some(PATCH) => PATCHES,
+        None if o.produces == Produces::Json && o.answer.is_some() => &OBJECT[..1],
+        None if matches!(o.produces, Produces::Json | Produces::Keys) => &[],
         None if o.action.is_empty() => OBJECT,
         _ => &["*/*"],
     }
@@ -240,6 +297,8 @@ fn produces(of: Produces) -> Vec<&'static str> {
         Produces::List => [OBJECT, STREAM].concat(),
         Produces::Log => [&["text/plain"], OBJECT].concat(),
         Produces::Anything => vec!["*/*"],
+        Produces::Json => vec!["application/json"],
+        Produces::Keys => vec!["application/jwk-set+json"],
     }
 }
 

@@ -1,9 +1,12 @@
-//! The v2 document in protobuf, which older clients ask for: `openapi.v2.Document` of
-//! `google/gnostic-models` (`openapiv2/OpenAPIv2.proto`), made of the document in JSON.
+//! Documents in protobuf, which some clients ask for: `openapi.v2.Document` and `openapi.v3.Document` of
+//! `google/gnostic-models`, made of the documents in JSON.
 //!
-//! Only what our documents have is in the tables here; a test holds that nothing is left out.
+//! Only what our documents have is in the tables of the two; a test holds that nothing is left out.
 
 use serde_json::{Map, Value};
+
+mod v2;
+mod v3;
 
 /// A message: its fields by their JSON names, in the order of their numbers.
 struct Message {
@@ -17,6 +20,12 @@ struct Message {
 enum Kind {
     Text,
     Flag,
+    /// Alternatives of a `oneof`, which are written be they empty.
+    GivenText,
+    GivenFlag,
+    GivenNumber,
+    /// That there is something; gnostic has no place for what it is.
+    Something,
     /// Whatever it is, as YAML.
     Any,
     One(&'static Message),
@@ -26,142 +35,23 @@ enum Kind {
     In(u32, &'static Kind),
     /// A message with an entry under that number for each name: the name and a value.
     Named(u32, &'static Kind),
-    /// A parameter: where it is tells its kind.
-    Parameter,
+    /// What the value itself tells.
+    By(fn(&Value) -> &'static Kind),
 }
 
 const TEXTS: Kind = Kind::Each(&Kind::Text);
 
-static DOCUMENT: Message = Message {
-    fields: &[
-        ("swagger", 1, Kind::Text),
-        ("info", 2, Kind::One(&INFO)),
-        ("paths", 8, Kind::Named(2, &Kind::One(&PATH))),
-        ("definitions", 9, Kind::Named(1, &Kind::One(&SCHEMA))),
-        (
-            "security",
-            12,
-            Kind::Each(&Kind::Named(1, &Kind::In(1, &TEXTS))),
-        ),
-        (
-            "securityDefinitions",
-            13,
-            Kind::Named(1, &Kind::In(2, &Kind::One(&API_KEY))),
-        ),
-    ],
-    extensions: 16,
-};
-static INFO: Message = Message {
-    fields: &[
-        ("title", 1, Kind::Text),
-        ("version", 2, Kind::Text),
-        ("description", 3, Kind::Text),
-    ],
-    extensions: 7,
-};
-static PATH: Message = Message {
-    fields: &[
-        ("get", 2, Kind::One(&OPERATION)),
-        ("put", 3, Kind::One(&OPERATION)),
-        ("post", 4, Kind::One(&OPERATION)),
-        ("delete", 5, Kind::One(&OPERATION)),
-        ("options", 6, Kind::One(&OPERATION)),
-        ("head", 7, Kind::One(&OPERATION)),
-        ("patch", 8, Kind::One(&OPERATION)),
-        ("parameters", 9, Kind::Each(&Kind::Parameter)),
-    ],
-    extensions: 10,
-};
-static OPERATION: Message = Message {
-    fields: &[
-        ("tags", 1, TEXTS),
-        ("description", 3, Kind::Text),
-        ("operationId", 5, Kind::Text),
-        ("produces", 6, TEXTS),
-        ("consumes", 7, TEXTS),
-        ("parameters", 8, Kind::Each(&Kind::Parameter)),
-        (
-            "responses",
-            9,
-            Kind::Named(1, &Kind::In(1, &Kind::One(&RESPONSE))),
-        ),
-        ("schemes", 10, TEXTS),
-    ],
-    extensions: 13,
-};
-static RESPONSE: Message = Message {
-    fields: &[
-        ("description", 1, Kind::Text),
-        ("schema", 2, Kind::In(1, &Kind::One(&SCHEMA))),
-    ],
-    extensions: 5,
-};
-static SCHEMA: Message = Message {
-    fields: &[
-        ("$ref", 1, Kind::Text),
-        ("format", 2, Kind::Text),
-        ("description", 4, Kind::Text),
-        ("uniqueItems", 16, Kind::Flag),
-        ("required", 19, TEXTS),
-        ("enum", 20, Kind::Each(&Kind::Any)),
-        ("additionalProperties", 21, Kind::In(1, &Kind::One(&SCHEMA))),
-        ("type", 22, Kind::In(1, &Kind::Text)),
-        ("items", 23, Kind::In(1, &Kind::One(&SCHEMA))),
-        ("allOf", 24, Kind::Each(&Kind::One(&SCHEMA))),
-        ("properties", 25, Kind::Named(1, &Kind::One(&SCHEMA))),
-    ],
-    extensions: 31,
-};
-static API_KEY: Message = Message {
-    fields: &[
-        ("type", 1, Kind::Text),
-        ("name", 2, Kind::Text),
-        ("in", 3, Kind::Text),
-        ("description", 4, Kind::Text),
-    ],
-    extensions: 5,
-};
-static BODY: Message = Message {
-    fields: &[
-        ("description", 1, Kind::Text),
-        ("name", 2, Kind::Text),
-        ("in", 3, Kind::Text),
-        ("required", 4, Kind::Flag),
-        ("schema", 5, Kind::One(&SCHEMA)),
-    ],
-    extensions: 6,
-};
-static IN_PATH: Message = Message {
-    fields: &[
-        ("required", 1, Kind::Flag),
-        ("in", 2, Kind::Text),
-        ("description", 3, Kind::Text),
-        ("name", 4, Kind::Text),
-        ("type", 5, Kind::Text),
-        ("uniqueItems", 19, Kind::Flag),
-    ],
-    extensions: 22,
-};
-static IN_QUERY: Message = Message {
-    fields: &[
-        ("required", 1, Kind::Flag),
-        ("in", 2, Kind::Text),
-        ("description", 3, Kind::Text),
-        ("name", 4, Kind::Text),
-        ("type", 6, Kind::Text),
-        ("uniqueItems", 20, Kind::Flag),
-    ],
-    extensions: 23,
-};
-/// A body is one alternative of a parameter; the others are alternatives of the second.
-static OF_BODY: Kind = Kind::In(1, &Kind::In(1, &Kind::One(&BODY)));
-static OF_QUERY: Kind = Kind::In(1, &Kind::In(2, &Kind::In(3, &Kind::One(&IN_QUERY))));
-static OF_PATH: Kind = Kind::In(1, &Kind::In(2, &Kind::In(4, &Kind::One(&IN_PATH))));
-
-/// The document's bytes.
-pub(super) fn document(json: &Value) -> Vec<u8> {
+/// The bytes of the v2 document.
+pub(super) fn v2(json: &Value) -> Vec<u8> {
     let mut out = Vec::new();
-    message(&DOCUMENT, json, &mut out);
+    message(&v2::DOCUMENT, json, &mut out);
+    out
+}
+
+/// The bytes of a v3 document.
+pub(super) fn v3(json: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    message(&v3::DOCUMENT, json, &mut out);
     out
 }
 
@@ -194,6 +84,7 @@ fn field(number: u32, kind: Kind, value: &Value, out: &mut Vec<u8>) {
                 out.push(1);
             }
         }
+        Kind::Something => bytes(number, &[], out),
         Kind::Any => below(number, out, |out| bytes(2, &yaml(value), out)),
         Kind::One(of) => below(number, out, |out| message(of, value, out)),
         Kind::Each(kind) => {
@@ -207,13 +98,15 @@ fn field(number: u32, kind: Kind, value: &Value, out: &mut Vec<u8>) {
                 named(entry, name, *kind, value, out);
             }
         }),
-        Kind::Parameter => {
-            let kind = match value["in"].as_str() {
-                Some("body") => OF_BODY,
-                Some("path") => OF_PATH,
-                _ => OF_QUERY,
-            };
-            field(number, kind, value, out);
+        Kind::By(kind) => field(number, *kind(value), value, out),
+        Kind::GivenText => bytes(number, value.as_str().unwrap_or_default().as_bytes(), out),
+        Kind::GivenFlag => {
+            varint(u64::from(number) << 3, out);
+            out.push(u8::from(value.as_bool() == Some(true)));
+        }
+        Kind::GivenNumber => {
+            varint(u64::from(number) << 3 | 1, out);
+            out.extend_from_slice(&value.as_f64().unwrap_or_default().to_le_bytes());
         }
     }
 }

@@ -22,6 +22,9 @@ pub(super) enum Produces {
     Log,
     /// Whatever the other end sends.
     Anything,
+    /// JSON alone, or the keys of tokens in it.
+    Json,
+    Keys,
 }
 
 pub(super) struct Operation {
@@ -133,6 +136,26 @@ pub(super) fn discovery(path: String, tag: String, id: String, answer: Definitio
         path,
         tag,
         operations: vec![operation],
+    }
+}
+
+/// A path that is about the server, with the document that it belongs to.
+pub(super) fn of_server(
+    name: &str,
+    tag: &str,
+    id: &str,
+    answer: Option<Definition>,
+    produces: Produces,
+) -> Path {
+    let path = discovery(format!("/{name}/"), tag.to_owned(), id.to_owned(), "");
+    let change = |operation| Operation {
+        answer,
+        produces,
+        ..operation
+    };
+    Path {
+        operations: path.operations.into_iter().map(change).collect(),
+        ..path
     }
 }
 
@@ -388,7 +411,9 @@ impl Make {
         let mut parameters = self.parameters(&[connect_parameters(s.name), &["name"]]);
         parameters.retain(|p| *p != "pretty");
         if with_path {
-            parameters.push(PATH_IN_PATH);
+            // By name and where they are.
+            let at = parameters.iter().position(|p| *p == "path");
+            parameters.insert(at.unwrap_or(parameters.len()), PATH_IN_PATH);
         }
         let version = id_of(self.r.group, self.r.version);
         let namespaced = if self.namespaced { "Namespaced" } else { "" };

@@ -33,6 +33,7 @@ impl Dialect {
 
 /// Definitions that have no message of their own in the catalogue.
 pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+pub(super) const VERSION_INFO: &str = "io.k8s.apimachinery.pkg.version.Info";
 const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
 const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
 const FIELDS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1";
@@ -42,10 +43,41 @@ const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 /// What the unions of a CRD's schema are called, behind the package of its version.
 const SCHEMAS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.";
 
+/// The fields of `/version` that are always there, as Go has them.
+const OF_VERSION: &[&str] = &[
+    "major",
+    "minor",
+    "gitVersion",
+    "gitCommit",
+    "gitTreeState",
+    "buildDate",
+    "goVersion",
+    "compiler",
+    "platform",
+];
+
+fn version_info(dialect: Dialect) -> Value {
+    let mut properties = Map::new();
+    for field in OF_VERSION {
+        let always = match dialect {
+            Dialect::V2 => json!({"type": "string"}),
+            Dialect::V3 => json!({"type": "string", "default": ""}),
+        };
+        properties.insert((*field).to_owned(), always);
+    }
+    for of in ["emulation", "minCompatibility"] {
+        for part in ["Major", "Minor"] {
+            properties.insert(format!("{of}{part}"), json!({"type": "string"}));
+        }
+    }
+    json!({"type": "object", "properties": properties, "required": OF_VERSION})
+}
+
 /// The definition behind a name, if it is one of those without a message.
 fn leaf(name: &str, dialect: Dialect) -> Option<Value> {
     let v3 = dialect == Dialect::V3;
     Some(match name {
+        VERSION_INFO => version_info(dialect),
         PATCH | FIELDS | RAW => json!({"type": "object"}),
         TIME | MICRO_TIME => json!({"type": "string", "format": "date-time"}),
         QUANTITY if v3 => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
@@ -92,14 +124,14 @@ fn by_definition(name: &str) -> Option<MsgId> {
 
 fn of_message(message: MsgId, dialect: Dialect, versions: &[(&str, &str)]) -> Value {
     let mut properties = Map::new();
-    let mut required = BTreeSet::new();
+    let mut required = Vec::new();
     for field in message.fields() {
         properties.insert(
             field.name.text().to_owned(),
             property(message, field, dialect),
         );
         if field.has(Flags::REQUIRED) {
-            required.insert(field.name.text());
+            required.push(field.name.text());
         }
     }
     let mut schema = Map::new();
@@ -110,6 +142,9 @@ fn of_message(message: MsgId, dialect: Dialect, versions: &[(&str, &str)]) -> Va
     if !required.is_empty() {
         schema.insert("required".into(), json!(required));
     }
+    if let Some(union) = union(message) {
+        schema.insert("x-kubernetes-unions".into(), union);
+    }
     if message.is_atomic() {
         schema.insert("x-kubernetes-map-type".into(), json!("atomic"));
     }
@@ -119,6 +154,93 @@ fn of_message(message: MsgId, dialect: Dialect, versions: &[(&str, &str)]) -> Va
     }
     Value::Object(schema)
 }
+
+/// Types of which one of several fields is set: the field that says which one, and those.
+type Union = (&'static str, &'static str, &'static [&'static str]);
+
+const UNIONS: &[Union] = &[
+    ("core.v1.AppArmorProfile", "type", &["localhostProfile"]),
+    ("core.v1.PodSchedulingGroup", "", &["podGroupName"]),
+    ("core.v1.SeccompProfile", "type", &["localhostProfile"]),
+    ("flowcontrol.v1.LimitResponse", "type", &["queuing"]),
+    (
+        "flowcontrol.v1.PriorityLevelConfigurationSpec",
+        "type",
+        &["exempt", "limited"],
+    ),
+    (
+        "flowcontrol.v1.Subject",
+        "kind",
+        &["group", "serviceAccount", "user"],
+    ),
+    ("lifecycle.v1alpha1.EvictionRequestTarget", "", &["pod"]),
+    ("lifecycle.v1alpha1.EvictionTarget", "", &["pod"]),
+    (
+        "scheduling.v1alpha3.CompositeDisruptionMode",
+        "",
+        &["all", "single"],
+    ),
+    (
+        "scheduling.v1alpha3.CompositePodGroupSchedulingPolicy",
+        "",
+        &["basic", "gang"],
+    ),
+    ("scheduling.v1alpha3.DisruptionMode", "", &["all", "single"]),
+    (
+        "scheduling.v1alpha3.PodGroupSchedulingPolicy",
+        "",
+        &["basic", "gang"],
+    ),
+    (
+        "scheduling.v1alpha3.WorkloadPodGroupDisruptionMode",
+        "",
+        &["all", "single"],
+    ),
+    (
+        "scheduling.v1alpha3.WorkloadPodGroupSchedulingPolicy",
+        "",
+        &["basic", "gang"],
+    ),
+    (
+        "scheduling.v1beta1.CompositeDisruptionMode",
+        "",
+        &["all", "single"],
+    ),
+    (
+        "scheduling.v1beta1.CompositePodGroupSchedulingPolicy",
+        "",
+        &["basic", "gang"],
+    ),
+    ("scheduling.v1beta1.DisruptionMode", "", &["all", "single"]),
+    (
+        "scheduling.v1beta1.PodGroupSchedulingPolicy",
+        "",
+        &["basic", "gang"],
+    ),
+];
+
+fn union(message: MsgId) -> Option<Value> {
+    let name = message.openapi().strip_prefix("io.k8s.api.")?;
+    let (_, discriminator, fields) = UNIONS.iter().find(|(of, ..)| *of == name)?;
+    let fields = fields
+        .iter()
+        .map(|field| ((*field).to_owned(), json!(super::paths::capital(field))));
+    let mut union = Map::new();
+    if !discriminator.is_empty() {
+        union.insert("discriminator".into(), json!(discriminator));
+    }
+    union.insert(
+        "fields-to-discriminateBy".into(),
+        Value::Object(fields.collect()),
+    );
+    Some(json!([union]))
+}
+
+/// Maps that the types say are merged key by key, as maps are anyway.
+const GRANULAR: &[(&str, &str)] = &[
+    ("PersistentVolumeClaimStatus", "allocatedResourceStatuses"),
+    ("PersistentVolumeSpec", "claimRef"),
+];
 
 /// The kinds that a message is. Those that belong to every group version are shown for `versions` only.
 fn kinds(message: MsgId, versions: &[(&str, &str)]) -> Vec<Value> {
@@ -145,14 +267,21 @@ fn kinds(message: MsgId, versions: &[(&str, &str)]) -> Vec<Value> {
 }
 
 fn property(of: MsgId, field: &Field, dialect: Dialect) -> Value {
+    let member = || {
+        let mut member = element(of, field.kind, dialect);
+        if !field.enumeration().is_empty() {
+            member["enum"] = json!(field.enumeration());
+        }
+        member
+    };
     let mut schema = match field.shape {
         Shape::One => one(of, field, dialect),
         Shape::List => {
-            let items = element(of, field.kind, dialect);
+            let items = member();
             Map::from_iter([("type".into(), json!("array")), ("items".into(), items)])
         }
         Shape::Map => {
-            let values = element(of, field.kind, dialect);
+            let values = member();
             Map::from_iter([
                 ("type".into(), json!("object")),
                 ("additionalProperties".into(), values),
@@ -160,6 +289,10 @@ fn property(of: MsgId, field: &Field, dialect: Dialect) -> Value {
         }
     };
     extensions(field, &mut schema);
+    let kind = of.name().rsplit('.').next().unwrap_or_default();
+    if GRANULAR.contains(&(kind, field.name.text())) {
+        schema.insert("x-kubernetes-map-type".into(), json!("granular"));
+    }
     Value::Object(schema)
 }
 

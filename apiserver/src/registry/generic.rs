@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::catalogue::{ResourceFlags, names as n};
+use proto::path::FieldError;
 use proto::{Value, meta};
 use resources::before;
 use resources::clock::Clock;
@@ -21,12 +22,14 @@ use store::{Change, Entry, UpdateError, WriteError};
 use super::Endpoint;
 use super::hooks::Finish;
 use crate::admission::{self, Operation};
+use crate::audit::Trail;
 use crate::auth::User;
 use crate::authz::{self, Attributes, Decision, refusal};
 use crate::managed;
 use crate::server::{Server, read_failure, write_failure};
 
 mod delete;
+mod timed;
 
 /// The code of an object that etcd does not take. It is tried once more without managed fields, which
 /// can be large.
@@ -44,6 +47,10 @@ pub struct Write<'a> {
     /// Who is recorded in managed fields: the option, or the user agent's first part.
     pub manager: &'a str,
     pub subresource: &'a str,
+    /// Of the request that the write belongs to, if there is one.
+    pub verb: &'a str,
+    /// What is recorded of the request that the write belongs to, if anything is.
+    pub trail: Option<&'a Trail>,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -66,6 +73,8 @@ pub struct Update {
     pub whole: bool,
     /// Managed fields are left out: with them the object is too large for etcd.
     pub untracked: bool,
+    /// What the client sent has passed admission, and this is what comes of it.
+    pub admitted: bool,
 }
 
 impl<'a> Write<'a> {
@@ -84,6 +93,8 @@ impl<'a> Write<'a> {
             namespace,
             manager,
             subresource: "",
+            verb: "",
+            trail: None,
             warnings: Mutex::default(),
         }
     }
@@ -94,7 +105,7 @@ impl<'a> Write<'a> {
         self.warnings.into_inner()
     }
 
-    fn cx<'b>(&'b self, clock: &'b Clock, dry_run: bool) -> Cx<'b> {
+    fn cx<'b>(&'b self, clock: &'b Clock, dry_run: bool, objections: &'b [FieldError]) -> Cx<'b> {
         Cx {
             user: self.user,
             namespace: self.namespace,
@@ -102,6 +113,7 @@ impl<'a> Write<'a> {
             now_seconds: clock.seconds,
             dry_run,
             allow_privileged: self.server.config.allow_privileged,
+            objections,
         }
     }
 
@@ -162,6 +174,7 @@ impl<'a> Write<'a> {
             user: self.user,
             dry_run,
             warnings: &mut warnings,
+            trail: self.trail,
         };
         let chain = &self.server.admission;
         let outcome = match step {
@@ -173,6 +186,24 @@ impl<'a> Write<'a> {
         };
         self.warnings.lock().append(&mut warnings);
         outcome
+    }
+
+    /// What speaks against a write and is no matter of the object alone.
+    async fn objections(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        if self.endpoint.resource.group != authz::devices::GROUP {
+            return Vec::new();
+        }
+        let asked = authz::devices::Asked {
+            server: self.server,
+            user: self.user,
+            verb: self.verb,
+            resource: self.endpoint.resource,
+            subresource: self.subresource,
+            namespace: self.namespace,
+            new,
+            old,
+        };
+        Box::pin(authz::devices::objections(asked)).await
     }
 
     /// Admission of the body of a subresource that is not stored.
@@ -208,17 +239,12 @@ impl<'a> Write<'a> {
     fn imagined(&self, key: &str, value: Bytes, revision: i64) -> Result<Arc<Entry>, Failure> {
         use store::Decoder;
         let decoder = &self.endpoint.decoder;
-        let entry = decoder
-            .entry(key, value.clone(), revision)
-            .map_err(Failure::internal)?;
-        if revision != 0 {
-            return Ok(Arc::new(entry));
-        }
-        // What was never stored has no version.
-        let open = proto::codec::protobuf::open(&value).map_err(Failure::internal)?;
-        let body = Bytes::copy_from_slice(open.raw);
-        let (labels, fields) = (entry.labels, entry.fields);
-        Ok(Arc::new(Entry::new(key, 0, body, labels, fields)))
+        // What was never stored has no version, or that which its client sent.
+        let entry = match revision {
+            0 => decoder.unversioned(key, &value),
+            revision => decoder.entry(key, value, revision),
+        };
+        Ok(Arc::new(entry.map_err(Failure::internal)?))
     }
 
     /// Stores a new object. `object` is decoded, defaulted, in the hub's version.
@@ -233,12 +259,12 @@ impl<'a> Write<'a> {
         let attempts = if generated { NAME_ATTEMPTS } else { 1 };
         let mut last = None;
         for _ in 0..attempts {
-            match self.create_once(object.clone(), generated, options).await {
+            match Box::pin(self.create_once(object.clone(), generated, options)).await {
                 Err(f) if generated && f.reason() == "AlreadyExists" => last = Some(f),
                 Err(f) if f.code() == TOO_LARGE => {
                     let mut bare = object;
                     bare.remove(&[n::METADATA, n::MANAGED_FIELDS]);
-                    return self.create_once(bare, generated, options).await;
+                    return Box::pin(self.create_once(bare, generated, options)).await;
                 }
                 other => return other,
             }
@@ -283,7 +309,11 @@ impl<'a> Write<'a> {
         options: &WriteOptions,
     ) -> Result<Written, Failure> {
         if generated {
-            let name = meta::generated_name(meta::generate_name(&object), &mut || rand::random());
+            let prefix = meta::generate_name(&object).to_owned();
+            let name = match self.endpoint.strategy.draws_names {
+                true => meta::generated_name(&prefix, &mut || rand::random()),
+                false => prefix,
+            };
             object.set(&[n::METADATA, n::NAME], name);
         }
         let held = self.prepare(&mut object, options).await?;
@@ -301,8 +331,11 @@ impl<'a> Write<'a> {
         let clock = Clock::now();
         before::fill_system_fields(object, &clock.text, &uuid::Uuid::new_v4().to_string());
         let held = self.begin(Some(object), None, options.dry_run).await?;
+        let objections = self.objections(object, None).await;
+        // A client is told of these even if the object is refused.
+        let early = (strategy.early_warnings)(object);
         let checked = match before::create(
-            &self.cx(&clock, options.dry_run),
+            &self.cx(&clock, options.dry_run, &objections),
             resource,
             strategy,
             object,
@@ -313,7 +346,10 @@ impl<'a> Write<'a> {
                 self.admit(Step::Validate, &name, Some(object), None, options.dry_run)
                     .await
             }
-            Err(failure) => Err(failure),
+            Err(failure) => {
+                self.warnings.lock().extend(early);
+                Err(failure)
+            }
         };
         match checked {
             Ok(()) => Ok(held),
@@ -338,26 +374,26 @@ impl<'a> Write<'a> {
         } = self.endpoint;
         let name = meta::name(object);
         let key = self.key(name);
-        let value = object::to_stored(object, hub);
         if !options.dry_run && has_version(object) {
             let why = "resourceVersion should not be set on objects to be created";
             return Err(Failure::new(500, "", why));
         }
         if options.dry_run {
-            if collection
-                .get(&key, store::At::Latest)
-                .await
-                .map_err(read_failure)?
-                .is_some()
-            {
-                return Err(Failure::already_exists(resource.group, resource.name, name));
+            let current = collection.get(&key, store::At::Latest).await;
+            if current.map_err(read_failure)?.is_some() {
+                return Err(self.exists(name, &key).await);
             }
+            // It keeps the version that the client sent, whatever that is.
+            let (mut sent, of) = (Vec::with_capacity(1024), hub.message);
+            proto::codec::protobuf::seal(object, of, &hub.api_version(), hub.kind, &mut sent);
             return Ok(Written {
-                entry: self.imagined(&key, value, 0)?,
+                entry: self.imagined(&key, sent.into(), 0)?,
                 created: true,
             });
         }
-        match collection.create(&key, value, self.ttl()).await {
+        let value = object::to_stored(object, hub);
+        let created = self.stored(collection.create(&key, value, self.ttl()));
+        match created.await {
             Ok(written) => self.written(written, true),
             Err(WriteError::AlreadyExists(_)) if generated => Err(Failure::generate_name_conflict(
                 resource.group,
@@ -410,11 +446,12 @@ impl<'a> Write<'a> {
     where
         C: Fn(Option<&Value>) -> Result<Value, Failure> + Sync,
     {
-        match self.update_once(name, options, how, &change).await {
+        // A write is many steps deep: on the heap it costs one allocation, on the stack the reserve of a thread.
+        match Box::pin(self.update_once(name, options, how, &change)).await {
             Err(f) if f.code() == TOO_LARGE && !how.recorded => {
                 let untracked = true;
                 let how = Update { untracked, ..how };
-                self.update_once(name, options, how, &change).await
+                Box::pin(self.update_once(name, options, how, &change)).await
             }
             other => other,
         }
@@ -430,6 +467,7 @@ impl<'a> Write<'a> {
     where
         C: Fn(Option<&Value>) -> Result<Value, Failure> + Sync,
     {
+        check_segment(name)?;
         let key = self.key(name);
         let run = Run {
             name,
@@ -439,11 +477,8 @@ impl<'a> Write<'a> {
             change,
             state: Mutex::default(),
         };
-        let outcome = self
-            .endpoint
-            .collection
-            .update(&key, |current| self.attempt(&run, current))
-            .await;
+        let attempt = |current| self.attempt(&run, current);
+        let outcome = self.updated(&key, attempt).await;
         let state = run.state.into_inner();
         let success = outcome.is_ok() && !options.dry_run;
         state.held.finish(success).await;
@@ -536,7 +571,10 @@ impl<'a> Write<'a> {
         C: Fn(Option<&Value>) -> Result<Value, Failure> + Sync,
     {
         let hub = &self.endpoint.hub;
-        let old = object::from_body(&current.body, hub)?;
+        let mut old = object::from_body(&current.body, hub)?;
+        if let Some(complete) = self.endpoint.strategy.complete {
+            complete(&mut old);
+        }
         let mut new = (run.change)(Some(&old))?;
         self.check_version(run.name, &mut new, &old, run.how)?;
         if run.how.untracked {
@@ -544,14 +582,16 @@ impl<'a> Write<'a> {
         } else if !run.how.recorded {
             self.record(Some(&old), &mut new);
         }
-        self.admit(
-            Step::Mutate,
-            run.name,
-            Some(&mut new),
-            Some(&old),
-            run.options.dry_run,
-        )
-        .await?;
+        if !run.how.admitted {
+            self.admit(
+                Step::Mutate,
+                run.name,
+                Some(&mut new),
+                Some(&old),
+                run.options.dry_run,
+            )
+            .await?;
+        }
         self.dedup_owners(&mut new, before::AFTER_ADMISSION);
         let held = self
             .begin(Some(&mut new), Some(&old), run.options.dry_run)
@@ -575,7 +615,9 @@ impl<'a> Write<'a> {
             state.removes = Some(old);
             return Ok(Change::Delete);
         }
-        if value == object::to_stored(&old, hub) {
+        // What was mended when it was read is written as it is now.
+        let mended = self.endpoint.strategy.on_read.is_some() && !current.is_stored_in(value.len());
+        if !mended && value == object::to_stored(&old, hub) {
             return Ok(Change::Nothing);
         }
         Ok(Change::Put {
@@ -594,10 +636,14 @@ impl<'a> Write<'a> {
             resource, strategy, ..
         } = self.endpoint;
         let clock = Clock::now();
-        let cx = self.cx(&clock, run.options.dry_run);
+        let objections = self.objections(new, Some(old)).await;
+        let cx = self.cx(&clock, run.options.dry_run, &objections);
         let mut warnings = before::update(&cx, resource, strategy, run.how.part, new, old)?;
         self.warnings.lock().append(&mut warnings);
         managed::keep_time_if_nothing_else_changed(new, old, self.endpoint);
+        if run.how.admitted {
+            return Ok(());
+        }
         self.admit(
             Step::Validate,
             run.name,
@@ -635,9 +681,22 @@ impl<'a> Write<'a> {
         }
         let asked = meta::resource_version(new);
         let current = meta::resource_version(old);
-        if asked.is_empty() || asked == "0" {
-            if !r.has(ResourceFlags::UNCONDITIONAL_UPDATE) && how.part.is_none() {
-                let error = proto::path::FieldError {
+        // An error of upstream's store that nothing gives a code to.
+        let not_a_version = |_| {
+            let text = proto::path::quote(asked);
+            Failure::new(
+                500,
+                "",
+                format!("strconv.ParseUint: parsing {text}: invalid syntax"),
+            )
+        };
+        let number = match asked {
+            "" => 0,
+            asked => asked.parse::<u64>().map_err(not_a_version)?,
+        };
+        if number == 0 {
+            if !r.has(ResourceFlags::UNCONDITIONAL_UPDATE) {
+                let error = FieldError {
                     reason: proto::path::Reason::Invalid,
                     field: "metadata.resourceVersion".into(),
                     value: "0".into(),
@@ -686,6 +745,18 @@ struct Attempted {
     answer: Option<Arc<Entry>>,
     /// The object that the update removes.
     removes: Option<Value>,
+}
+
+/// A name that can stand in a key (`genericregistry.NamespaceKeyFunc`).
+pub fn check_segment(name: &str) -> Result<(), Failure> {
+    let problems = meta::path_segment_problems(name);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let (name, problems) = (proto::path::quote(name), problems.join(";"));
+    Err(Failure::bad_request(format!(
+        "Name parameter invalid: {name}: {problems}"
+    )))
 }
 
 /// Whether an object says which version it is; upstream's store only knows numbers.

@@ -6,7 +6,7 @@ use proto::path::{FieldError, Reason, quote};
 use proto::view::core_v1::Pod;
 use proto::view::{Node, View};
 use resources::request::Query;
-use resources::status::Failure;
+use resources::status::{Details, Failure};
 
 use super::{kubelet, location, read_pod, websocket};
 use crate::body::{self, Body};
@@ -94,7 +94,12 @@ async fn refused(code: u16, incoming: hyper::body::Incoming, name: &str) -> Fail
             404,
             "NotFound",
             format!("the server could not find the requested resource ( pods/log {name})"),
-        ),
+        )
+        .with_details(Details {
+            name: name.into(),
+            kind: "pods/log".into(),
+            ..Details::default()
+        }),
         500 => Failure::internal(text),
         503 => Failure::unavailable(text),
         _ => Failure::new(
@@ -138,7 +143,7 @@ fn options(query: &Query, name: &str) -> Result<Options, Failure> {
         let detail = "at most one of `sinceTime` or `sinceSeconds` may be specified";
         errors.push(FieldError::new(
             Reason::Forbidden,
-            "",
+            "[]",
             String::new(),
             detail,
         ));

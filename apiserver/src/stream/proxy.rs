@@ -45,6 +45,7 @@ pub async fn serve(
     if !methods.contains(&x.method) {
         return Err(not_allowed(x));
     }
+    super::admit(x, endpoint).await?;
     let target = target(x, endpoint).await?;
     let (prefix, rest) = split(x.uri.path(), x.info.parts.len());
     let query = x.uri.query().map(|q| format!("?{q}")).unwrap_or_default();

@@ -4,10 +4,12 @@
 //! `streaming/pkg/httpstream/wsstream` (`Reader`), `apiserver/pkg/endpoints/handlers/watch.go`
 //! (`HandleWS`).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use component::Task;
-use component::streaming::upgrade;
 use component::streaming::websocket::{Form, one_way};
+use component::streaming::{LINGER, upgrade};
 use futures::{Stream, StreamExt, stream};
 use http::header::{HeaderValue, ORIGIN};
 use http::{Response, StatusCode, Uri};
@@ -46,7 +48,7 @@ pub(super) fn bytes(x: &mut Exchange, end: OnUpgrade, body: Body) -> Response<Bo
         .take_while(|piece| std::future::ready(piece.is_ok()))
         .filter_map(|piece| std::future::ready(piece.ok()));
     let pieces = stream::once(std::future::ready(Bytes::new())).chain(pieces);
-    drive(x, end, form, pieces);
+    drive(x, end, form, pieces, None);
     answer
 }
 
@@ -69,7 +71,7 @@ pub fn events(
     }
     match upgrade::websocket(&x.method, &x.headers, &theirs, true) {
         Ok((_, answer)) => {
-            drive(x, end, form, events);
+            drive(x, end, form, events, Some(LINGER));
             answer
         }
         Err(refused) => *refused,
@@ -88,13 +90,14 @@ fn drive(
     end: OnUpgrade,
     form: Form,
     pieces: impl Stream<Item = Bytes> + Send + 'static,
+    patience: Option<Duration>,
 ) {
     let counted = x.counted.take().map(Running::switched);
     let run = async move {
         let _until_here = counted;
         match end.await {
             Ok(io) => {
-                if let Err(error) = one_way(TokioIo::new(io), form, pieces).await {
+                if let Err(error) = one_way(TokioIo::new(io), form, pieces, patience).await {
                     let error = component::supervisor::chain(&error);
                     tracing::debug!(error, "A WebSocket broke");
                 }

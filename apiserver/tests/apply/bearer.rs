@@ -7,13 +7,24 @@ use super::wire::Wire;
 
 /// Code and body of a request with a token.
 pub(crate) async fn ask(api: &Daemon, token: &str, line: &str, body: &str) -> (u16, Value) {
-    let mut wire = Wire::anonymous(api).await;
     let authorization = format!("Authorization: Bearer {token}");
-    let mut headers = vec!["Connection: close", "Content-Type: application/json"];
-    if !token.is_empty() {
-        headers.push(&authorization);
-    }
-    let head = wire.ask(line, &headers, body).await;
+    let headers: &[&str] = if token.is_empty() {
+        &[]
+    } else {
+        &[&authorization]
+    };
+    ask_over(Wire::anonymous(api).await, line, headers, body).await
+}
+
+/// Code and body of a request over a connection that is closed then.
+pub(crate) async fn ask_over(
+    mut wire: Wire,
+    line: &str,
+    headers: &[&str],
+    body: &str,
+) -> (u16, Value) {
+    let own = ["Connection: close", "Content-Type: application/json"];
+    let head = wire.ask(line, &[&own, headers].concat(), body).await;
     let code = head.split(' ').nth(1).unwrap().parse().unwrap();
     let rest = wire.rest().await;
     // Chunks have their lengths before them.

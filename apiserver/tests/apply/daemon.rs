@@ -1,5 +1,6 @@
 //! The daemon as a process, with its etcd and certificates.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,43 @@ pub(crate) struct Daemon {
     files: Files,
     port: u16,
     key: String,
+    /// All but the port.
+    flags: Vec<String>,
     process: Child,
     etcd: Etcd,
+}
+
+/// A server beside a [`Daemon`].
+pub(crate) struct Second {
+    pub(crate) admin: User,
+    process: Child,
+}
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0");
+    listener.and_then(|l| l.local_addr()).unwrap().port()
+}
+
+/// The daemon.
+pub(crate) const OURS: &str = env!("CARGO_BIN_EXE_kube-apiserver");
+
+fn spawn(program: &Path, flags: &[String], port: u16) -> Child {
+    Command::new(program)
+        .args(flags)
+        .arg(format!("--secure-port={port}"))
+        // All the time its caches are compared with etcd.
+        .env("KUBE_WATCHCACHE_CONSISTENCY_CHECKER", "true")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Daemon {
@@ -51,38 +87,38 @@ impl Daemon {
         let file = |name: &str, text: &str| files.write(name, text).display().to_string();
         let cert = file("server.crt", &server.cert);
         let key_file = file("server.key", &server.key);
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|l| l.local_addr())
-            .unwrap()
-            .port();
+        let port = free_port();
         let more = more(&files);
         // A file names all authorizers or none.
         let roles = !more
             .iter()
             .any(|flag| flag.starts_with("--authorization-config="));
-        let process = Command::new(env!("CARGO_BIN_EXE_kube-apiserver"))
-            .args([
-                format!("--etcd-servers={}", etcd.url()),
-                format!("--secure-port={port}"),
-                format!("--tls-cert-file={cert}"),
-                format!("--tls-private-key-file={key_file}"),
-                format!("--client-ca-file={}", file("ca.crt", &ca.pem)),
-                format!("--service-account-key-file={cert}"),
-                format!("--service-account-signing-key-file={key_file}"),
-                "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-                "--bind-address=127.0.0.1".to_owned(),
-                "--advertise-address=10.1.2.3".to_owned(),
-                "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
-                "--disable-admission-plugins=ServiceAccount".to_owned(),
-            ])
-            .args(roles.then_some("--authorization-mode=RBAC"))
-            .args(more)
-            // All the time its caches are compared with etcd.
-            .env("KUBE_WATCHCACHE_CONSISTENCY_CHECKER", "true")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        // Pods need no accounts where nothing is said of accounts.
+        let accounts = more
+            .iter()
+            .any(|flag| flag.ends_with("-admission-plugins=ServiceAccount"));
+        let mut flags = vec![
+            format!("--etcd-servers={}", etcd.url()),
+            format!("--tls-cert-file={cert}"),
+            format!("--tls-private-key-file={key_file}"),
+            format!("--client-ca-file={}", file("ca.crt", &ca.pem)),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            "--bind-address=127.0.0.1".to_owned(),
+            "--advertise-address=10.1.2.3".to_owned(),
+            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+        ];
+        // A plugin signs tokens, or a key.
+        if !more
+            .iter()
+            .any(|flag| flag.starts_with("--service-account-signing-endpoint="))
+        {
+            flags.push(format!("--service-account-key-file={cert}"));
+            flags.push(format!("--service-account-signing-key-file={key_file}"));
+        }
+        flags.extend((!accounts).then(|| "--disable-admission-plugins=ServiceAccount".to_owned()));
+        flags.extend(roles.then(|| "--authorization-mode=RBAC".to_owned()));
+        flags.extend(more);
+        let process = spawn(Path::new(OURS), &flags, port);
         let admin = User::new(&ca, &files, port, "admin", &["system:masters"]);
         let daemon = Self {
             admin,
@@ -90,20 +126,27 @@ impl Daemon {
             files,
             port,
             key: server.key,
+            flags,
             process,
             etcd,
         };
-        daemon.ready().await;
+        daemon.admin.found_well("/readyz").await;
         daemon
     }
 
-    /// The port is known before it is served.
-    async fn ready(&self) {
-        let start = Instant::now();
-        while self.admin.call(Method::GET, "/readyz", None).await.is_err() {
-            assert!(start.elapsed() < Duration::from_secs(30), "not ready");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    /// Another server with the same flags on the same etcd.
+    pub(crate) async fn second(&self) -> Second {
+        self.second_when(Path::new(OURS), "/readyz").await
+    }
+
+    /// The same of this program, waited for until this path says that it is well.
+    pub(crate) async fn second_when(&self, program: &Path, path: &str) -> Second {
+        let port = free_port();
+        let process = spawn(program, &self.flags, port);
+        let admin = User::new(&self.ca, &self.files, port, "admin", &["system:masters"]);
+        let second = Second { admin, process };
+        second.admin.found_well(path).await;
+        second
     }
 
     /// Asks for its end, and waits for it.
@@ -145,6 +188,11 @@ impl Daemon {
         (self.port, &self.ca)
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The key that signs tokens, in PEM.
     pub(crate) fn signing_key(&self) -> &str {
         &self.key
@@ -152,7 +200,12 @@ impl Daemon {
 
     /// Somebody else.
     pub(crate) fn user(&self, name: &str) -> User {
-        User::new(&self.ca, &self.files, self.port, name, &[])
+        self.member(name, &[])
+    }
+
+    /// Somebody else, of some groups.
+    pub(crate) fn member(&self, name: &str, groups: &[&str]) -> User {
+        User::new(&self.ca, &self.files, self.port, name, groups)
     }
 }
 
@@ -184,6 +237,15 @@ impl User {
         };
         let tasks = Supervisor::current();
         Self(Client::new(config, "test", &tasks, &Metrics::new()).unwrap())
+    }
+
+    /// The port is known before it is served.
+    async fn found_well(&self, path: &str) {
+        let start = Instant::now();
+        while self.call(Method::GET, path, None).await.is_err() {
+            assert!(start.elapsed() < Duration::from_secs(30), "not ready");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn call(
@@ -219,6 +281,14 @@ impl User {
         self.json(Method::GET, path, None).await
     }
 
+    /// The code of an answer that need not be an object.
+    pub(crate) async fn asked(&self, path: &str) -> u16 {
+        match self.call(Method::GET, path, None).await {
+            Ok((code, _)) => code,
+            Err(error) => error.code().unwrap_or_default(),
+        }
+    }
+
     pub(crate) async fn text(&self, path: &str) -> String {
         let (_, body) = self.call(Method::GET, path, None).await.unwrap();
         String::from_utf8(body.to_vec()).unwrap()
@@ -234,5 +304,14 @@ impl User {
     pub(crate) async fn patch(&self, path: &str, kind: &'static str, body: &Value) -> (u16, Value) {
         let body = Bytes::from(body.to_string());
         self.json(Method::PATCH, path, Some((kind, body))).await
+    }
+}
+
+/// Waits for what the server does on its own account, or sees in its caches a moment after it was written.
+pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so().await {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -8,20 +8,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::config_map;
-use super::daemon::{Daemon, User};
+use super::daemon::{Daemon, User, eventually};
 use super::wire::Wire;
 
 const GROUP: &str = "/apis/flowcontrol.apiserver.k8s.io/v1";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
-
-/// Waits for what the server does on its own account.
-async fn eventually(what: &str, seconds: u64, mut is: impl AsyncFnMut() -> bool) {
-    let start = Instant::now();
-    while !is().await {
-        assert!(start.elapsed() < Duration::from_secs(seconds), "{what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
 
 /// Users who may do everything, but are not exempt.
 async fn allow(api: &Daemon, names: &[&str]) {
@@ -73,7 +64,7 @@ async fn level(api: &Daemon, users: &[&str], limited: Value) -> (String, String)
     assert_eq!(code, 201, "{schema}");
     let uid = |o: &Value| o["metadata"]["uid"].as_str().unwrap().to_owned();
     let uids = (uid(&schema), uid(&level));
-    eventually("the schema is in use", 20, async || {
+    eventually("the schema is in use", async || {
         header(&head(api, users[0], MAPS).await, MARKS[0]).as_deref() == Some(&uids.0)
     })
     .await;
@@ -202,7 +193,7 @@ async fn a_cluster_has_upstreams_schemas_and_levels() {
             }],
         })
     );
-    eventually("the status is written", 20, async || {
+    eventually("the status is written", async || {
         condition(&api.get(&path).await.1)["status"] == "False"
     })
     .await;
@@ -238,16 +229,16 @@ async fn what_is_deleted_comes_back_and_schemas_tell_of_it_meanwhile() {
     let level = format!("{GROUP}/prioritylevelconfigurations/workload-low");
     let schema = format!("{GROUP}/flowschemas/service-accounts");
     let dangling = async |status: &str| condition(&api.get(&schema).await.1)["status"] == status;
-    eventually("it does not dangle", 20, async || dangling("False").await).await;
+    eventually("it does not dangle", async || dangling("False").await).await;
     let (_, before) = api.get(&level).await;
     let (code, _) = api.send("DELETE", &level, &json!({})).await;
     assert_eq!(code, 200);
-    eventually("it dangles", 20, async || dangling("True").await).await;
-    eventually("it comes back", 60, async || api.get(&level).await.0 == 200).await;
+    eventually("it dangles", async || dangling("True").await).await;
+    eventually("it comes back", async || api.get(&level).await.0 == 200).await;
     let (_, after) = api.get(&level).await;
     assert_ne!(after["metadata"]["uid"], before["metadata"]["uid"]);
     assert_eq!(after["spec"], before["spec"]);
-    eventually("it does not dangle any more", 20, async || {
+    eventually("it does not dangle any more", async || {
         dangling("False").await
     })
     .await;
@@ -270,7 +261,7 @@ async fn a_request_without_a_seat_is_refused_and_told_when_to_come_again() {
     let answer = head(&api, "tenant", MAPS).await;
     assert!(answer.starts_with("http/1.1 200"), "{answer}");
     let held = unfinished(&api, "tenant").await;
-    eventually("the write has its seat", 20, async || {
+    eventually("the write has its seat", async || {
         metric(&api, "current_executing_requests").await == Some(1.0)
     })
     .await;
@@ -314,7 +305,7 @@ async fn a_request_without_a_seat_is_refused_and_told_when_to_come_again() {
     );
     // Who goes away gives the seat back.
     drop(held);
-    eventually("the seat is free", 20, async || {
+    eventually("the seat is free", async || {
         head(&api, "tenant", MAPS).await.starts_with("http/1.1 200")
     })
     .await;
@@ -340,7 +331,7 @@ async fn a_request_waits_for_a_quarter_of_its_time() {
     for _ in 0..seats {
         held.push(unfinished(&api, "tenant").await);
     }
-    eventually("all seats are taken", 20, async || {
+    eventually("all seats are taken", async || {
         metric(&api, "current_executing_requests").await == Some(seats as f64)
     })
     .await;
@@ -352,7 +343,7 @@ async fn a_request_waits_for_a_quarter_of_its_time() {
     assert!(waited < Duration::from_secs(3), "{waited:?}");
     // One that waits gets the first seat that comes free.
     let (answer, ()) = tokio::join!(head(&api, "tenant", MAPS), async {
-        eventually("it waits", 10, async || {
+        eventually("it waits", async || {
             metric(&api, "current_inqueue_requests").await == Some(1.0)
         })
         .await;
@@ -391,7 +382,7 @@ async fn watches_have_seats_until_they_have_sent_what_there_is() {
         assert!(answer.starts_with("http/1.1 200"), "{answer}");
         assert!(header(&answer, MARKS[0]).is_some(), "{answer}");
         watches.push(wire);
-        eventually("its seat is free", 10, async || {
+        eventually("its seat is free", async || {
             metric(&api, "current_executing_seats").await == Some(0.0)
         })
         .await;
@@ -463,7 +454,7 @@ async fn a_tenant_that_floods_does_not_slow_another() {
             all
         }
     }));
-    eventually("requests wait", 20, async || {
+    eventually("requests wait", async || {
         metric(&api, "current_inqueue_requests").await > Some(20.0)
     })
     .await;
@@ -509,7 +500,7 @@ async fn without_fairness_there_are_two_limits() {
         let body = config_map("b", json!({})).to_string();
         wire.ask(&format!("POST {MAPS}"), &headers, &body).await
     };
-    eventually("the write is worked on", 20, async || {
+    eventually("the write is worked on", async || {
         let text = api.text("/metrics").await;
         text.contains("apiserver_current_inflight_requests{request_kind=\"mutating\"} 1\n")
     })
@@ -524,7 +515,7 @@ async fn without_fairness_there_are_two_limits() {
     let (code, _) = api.send("POST", MAPS, &config_map("c", json!({}))).await;
     assert_eq!(code, 201);
     drop(held);
-    eventually("the limit is free", 20, async || {
+    eventually("the limit is free", async || {
         write().await.starts_with("http/1.1 201")
     })
     .await;

@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
 use super::remote::{Remote, json as answer};
@@ -36,6 +38,17 @@ impl Key {
         Self {
             id: id.to_owned(),
             pair: Arc::new(pair),
+        }
+    }
+
+    /// The key in a PEM.
+    pub(crate) fn read(id: &str, pem: &str) -> Self {
+        let key = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let pkcs8 = key.secret_pkcs8_der();
+        let (random, of) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
+        Self {
+            id: id.to_owned(),
+            pair: Arc::new(EcdsaKeyPair::from_pkcs8(of, pkcs8, &random).unwrap()),
         }
     }
 

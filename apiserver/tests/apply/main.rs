@@ -1,24 +1,36 @@
-//! Managed fields, apply, evictions, streams, tokens, encryption at rest, auditing and what is counted, through the daemon, on a real etcd.
+//! Managed fields, apply, evictions, streams, tokens, encryption at rest, auditing, attacks and what is counted, through the daemon, on a real etcd.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod access;
+mod admission;
+mod annotations;
+mod attacks;
 mod audit;
+mod audit_webhook;
 mod bearer;
+mod compression;
 mod credentials;
 mod daemon;
 mod deletion;
+mod devices;
 mod encryption;
 mod escalation;
 mod fairness;
 mod issuer;
 mod kinds;
+mod kms;
+mod node_restriction;
 mod oidc;
+mod quota;
 mod remote;
 mod serving;
+mod signer;
+mod slow;
 mod storage;
 mod streams;
 mod tokens;
+mod unread;
 mod warnings;
 mod wire;
 

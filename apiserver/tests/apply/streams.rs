@@ -15,7 +15,7 @@ const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
 
 /// A pod on a node whose kubelet answers what the test wants.
-async fn pod_on(api: &Daemon) -> FakeApi {
+pub(crate) async fn pod_on(api: &Daemon) -> FakeApi {
     let ca = Ca::new("kubelets");
     let kubelet = FakeApi::secure(Identity::Memory(ca.server(&["127.0.0.1"])));
     let port: u16 = kubelet.url.rsplit_once(':').unwrap().1.parse().unwrap();

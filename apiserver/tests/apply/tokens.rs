@@ -9,7 +9,7 @@ use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
 use super::MERGE;
-use super::daemon::Daemon;
+use super::daemon::{Daemon, eventually};
 use super::wire::Wire;
 
 const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
@@ -117,25 +117,24 @@ async fn a_token_in_a_secret_is_good_as_long_as_the_secret_is_there() {
         json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}}});
     api.patch(&format!("{SECRETS}/generated"), MERGE, &invalid)
         .await;
-    let status = review(&api, &generated).await;
-    assert!(status["authenticated"].is_null(), "{status}");
-    assert!(
-        status["error"]
-            .as_str()
-            .unwrap()
-            .contains("has been marked invalid"),
-        "{status}"
-    );
+    // Secrets are read from the cache.
+    eventually("a token that is marked", async || {
+        let status = review(&api, &generated).await;
+        let error = status["error"].as_str().unwrap_or_default();
+        status["authenticated"].is_null() && error.contains("has been marked invalid")
+    })
+    .await;
+    let is_good = async || review(&api, &by_hand).await["authenticated"] == true;
     let other = json!({"data": {"token": BASE64_STANDARD.encode("other")}});
     api.patch(&format!("{SECRETS}/by-hand"), MERGE, &other)
         .await;
-    assert!(review(&api, &by_hand).await["authenticated"].is_null());
+    eventually("another token", async || !is_good().await).await;
     let own = json!({"data": {"token": BASE64_STANDARD.encode(&by_hand)}});
     api.patch(&format!("{SECRETS}/by-hand"), MERGE, &own).await;
-    assert_eq!(review(&api, &by_hand).await["authenticated"], true);
+    eventually("the token again", is_good).await;
     let (code, _) = api
         .send("DELETE", &format!("{SECRETS}/by-hand"), &json!({}))
         .await;
     assert_eq!(code, 200);
-    assert!(review(&api, &by_hand).await["authenticated"].is_null());
+    eventually("no secret", async || !is_good().await).await;
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use component::serving::Pair;
 use component::testing::Ca;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
@@ -13,13 +14,17 @@ use tokio_rustls::client::TlsStream;
 
 use crate::daemon::Daemon;
 
+fn administrator(ca: &Ca) -> Pair {
+    ca.client("admin", &["system:masters"])
+}
+
 /// A connection, as the administrator unless the request says otherwise.
 pub(crate) struct Wire(TlsStream<TcpStream>);
 
 impl Wire {
     pub(crate) async fn admin(api: &Daemon) -> Self {
         let (port, ca) = api.place();
-        Self::open(port, ca, Some(&["system:masters"])).await
+        Self::open(port, ca, Some(&administrator(ca))).await
     }
 
     /// Without a certificate.
@@ -28,21 +33,33 @@ impl Wire {
         Self::open(port, ca, None).await
     }
 
+    /// With a certificate, behind which its issuers may stand.
+    pub(crate) async fn with(api: &Daemon, pair: &Pair) -> Self {
+        let (port, ca) = api.place();
+        Self::open(port, ca, Some(pair)).await
+    }
+
     /// For a client of HTTP/2, as the administrator.
     pub(crate) async fn http2(api: &Daemon) -> TlsStream<TcpStream> {
         let (port, ca) = api.place();
-        Self::open_for("h2", port, ca, Some(&["system:masters"])).await
+        Self::open_for("h2", port, ca, Some(&administrator(ca))).await
     }
 
-    async fn open(port: u16, ca: &Ca, groups: Option<&[&str]>) -> Self {
-        Self(Self::open_for("http/1.1", port, ca, groups).await)
+    /// For a client of HTTP/2 that does not say who it is.
+    pub(crate) async fn http2_anonymous(api: &Daemon) -> TlsStream<TcpStream> {
+        let (port, ca) = api.place();
+        Self::open_for("h2", port, ca, None).await
+    }
+
+    async fn open(port: u16, ca: &Ca, pair: Option<&Pair>) -> Self {
+        Self(Self::open_for("http/1.1", port, ca, pair).await)
     }
 
     async fn open_for(
         protocol: &str,
         port: u16,
         ca: &Ca,
-        groups: Option<&[&str]>,
+        pair: Option<&Pair>,
     ) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         roots
@@ -53,13 +70,13 @@ impl Wire {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots);
-        let mut config = match groups {
+        let mut config = match pair {
             None => builder.with_no_client_auth(),
-            Some(groups) => {
-                let pair = ca.client("admin", groups);
-                let cert = CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
+            Some(pair) => {
+                let chain = CertificateDer::pem_slice_iter(pair.cert.as_bytes());
+                let chain = chain.collect::<Result<_, _>>().unwrap();
                 let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(vec![cert], key).unwrap()
+                builder.with_client_auth_cert(chain, key).unwrap()
             }
         };
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];

@@ -25,6 +25,9 @@ const EXCEPTIONS: &str = "e2e/diff/exceptions.tsv";
 /// Below the cache: clusters, upstream's recorded answers and what the last run found.
 const DIR: &str = "diff";
 const RECORDED: &str = "recorded.jsonl.gz";
+/// Below the clone: upstream's answers to a part of the cases, and the minutes that this part takes.
+const PART: &str = "e2e/diff/recorded.jsonl.gz";
+const PART_MINUTES: usize = 2;
 const FOUND: &str = "found.json";
 
 fn main() -> ExitCode {
@@ -51,7 +54,7 @@ fn command() -> Command {
         .arg(
             number("part")
                 .value_name("MINUTES")
-                .help("As much as fits in these minutes, against upstream's recorded answers"),
+                .help("As much as fits in these minutes, against the recorded answers in the tree"),
         )
         .arg(
             Arg::new("only")
@@ -60,8 +63,8 @@ fn command() -> Command {
                 .action(ArgAction::Append)
                 .help("Cases with this in their name"),
         )
-        .arg(flag("recorded").help("All cases, against upstream's recorded answers"))
-        .arg(flag("record").help("Keeps upstream's answers"))
+        .arg(flag("recorded").help("All cases, against upstream's answers as --record kept them"))
+        .arg(flag("record").help("Keeps upstream's answers: all in the cache, a part in the tree"))
         .arg(
             flag("list")
                 .help("Names the cases that were recorded, with the number of their requests"),
@@ -176,7 +179,11 @@ fn compare(args: &ArgMatches) -> anyhow::Result<bool> {
     let only: Vec<&String> = args.get_many("only").unwrap_or_default().collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|text| name.contains(*text));
     let outcome = if from_record {
-        let (mut cases, answers) = record::split(record::read(&site.path(RECORDED))?);
+        let kept = match part {
+            Some(_) => site.workshop.root().join(PART),
+            None => site.path(RECORDED),
+        };
+        let (mut cases, answers) = record::split(record::read(&kept)?);
         cases.retain(|case| wanted(&case.name));
         if let Some(minutes) = part {
             cases = record::part(cases, minutes);
@@ -200,6 +207,8 @@ fn compare(args: &ArgMatches) -> anyhow::Result<bool> {
         seen(&theirs)?;
         if keep {
             record::write(&site.path(RECORDED), &outcome.recorded)?;
+            let part = record::part(outcome.recorded.clone(), PART_MINUTES);
+            record::write(&site.workshop.root().join(PART), &part)?;
         }
         outcome
     };
@@ -241,7 +250,7 @@ fn live_cases(cluster: &Cluster, workshop: &Workshop) -> anyhow::Result<Vec<Case
 fn judge(args: &ArgMatches, site: &Site, outcome: Outcome, whole: bool) -> anyhow::Result<bool> {
     let exceptions = site.workshop.root().join(EXCEPTIONS);
     let text = fs::read_to_string(&exceptions).with_context(|| exceptions.display().to_string())?;
-    let known = Known::parse(&text).with_context(|| exceptions.display().to_string())?;
+    let known = Known::meant(&text).with_context(|| exceptions.display().to_string())?;
     let (found, gone) = report::judge(outcome.found, &known, whole);
     fs::write(site.path(FOUND), serde_json::to_vec(&found)?)?;
     let groups = report::groups(&found);

@@ -73,6 +73,9 @@ pub struct Step {
     /// That the answer's body is compared elsewhere.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bodiless: bool,
+    /// That it is asked again until it is allowed: rights reach who decides a moment after they are written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub until_allowed: bool,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -130,6 +133,13 @@ impl Step {
         }
     }
 
+    pub fn until_allowed(self) -> Self {
+        Self {
+            until_allowed: true,
+            ..self
+        }
+    }
+
     pub fn cleanup(self) -> Self {
         Self {
             cleanup: true,
@@ -140,6 +150,17 @@ impl Step {
     /// Whether it asks for OpenAPI documents, by their path or by the address of their hash.
     pub fn is_of_schemas(&self) -> bool {
         self.path.starts_with("/openapi/") || self.path.contains("serverRelativeURL")
+    }
+
+    /// Whether it is about the server, not about a resource.
+    pub fn is_of_no_resource(&self) -> bool {
+        let path = self.path.split('?').next().unwrap_or_default();
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        match parts.as_slice() {
+            ["api", rest @ ..] => rest.len() < 2,
+            ["apis", rest @ ..] => rest.len() < 3,
+            _ => true,
+        }
     }
 
     /// All that it says itself, as it was written: what came with earlier answers is not its own.
@@ -272,6 +293,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_is_about_a_resource_is_told_by_its_path() {
+        let is = |path: &str| Step::get(path, "").is_of_no_resource();
+        assert!(
+            [
+                "/",
+                "/apis",
+                "/apis/apps/v1",
+                "/openapi/v2?a=/b/c",
+                "/readyz"
+            ]
+            .map(is)
+            .iter()
+            .all(|of| *of)
+        );
+        assert!(!is("/api/v1/pods") && !is("/apis/apps/v1/deployments/a"));
+    }
 
     #[test]
     fn names_stand_for_what_was_answered() {

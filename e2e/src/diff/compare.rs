@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::case::{Case, OF, Step};
+use super::later;
 use super::seen::Seen;
 use super::value::{self, differences, list, text};
 
@@ -128,7 +129,14 @@ fn headers(ours: &Seen, theirs: &Seen) -> Vec<Told> {
 
 /// Two refusals of one status: causes by field and reason; the words only where all else is the same.
 fn refusals(ours: &Value, theirs: &Value) -> Vec<Told> {
-    let [a, b] = [ours, theirs].map(causes);
+    let [mut a, mut b] = [ours, theirs].map(causes);
+    let all = a.len() + b.len();
+    for of in [&mut a, &mut b] {
+        of.retain(|(field, _), _| !later::is_expression(field));
+    }
+    // What is said as a whole says what was left out as well, and what is said of one field in the order of Go's maps.
+    let told = |of: &Value| list(&of["details"]["causes"]).len();
+    let whole = all == a.len() + b.len() && told(ours) == a.len();
     let mut all = Vec::new();
     for (cause, said) in &b {
         let place = value::pattern(&cause.0);
@@ -152,6 +160,7 @@ fn refusals(ours: &Value, theirs: &Value) -> Vec<Told> {
             theirs: "none".to_owned(),
         });
     }
+    let (ours_said, theirs_said) = (ours, theirs);
     let [mut ours, mut theirs] = [ours.clone(), theirs.clone()];
     let order = [&ours, &theirs].map(|of| {
         let causes = list(&of["details"]["causes"]).iter();
@@ -168,7 +177,8 @@ fn refusals(ours: &Value, theirs: &Value) -> Vec<Told> {
         [&mut ours, &mut theirs].map(|of| of.as_object_mut().and_then(|of| of.remove("message")));
     let rest = differences(&ours, &theirs);
     all.extend(rest.iter().map(plain));
-    if all.is_empty() && words[0] != words[1] {
+    let chance = order[0] != order[1] && siblings(ours_said) == siblings(theirs_said);
+    if whole && !chance && all.is_empty() && words[0] != words[1] {
         let [ours, theirs] = words.map(|of| message(&serde_json::json!({"message": of})));
         let kind = if order[0] == order[1] {
             format!("text like {}", alike(&theirs))
@@ -183,6 +193,18 @@ fn refusals(ours: &Value, theirs: &Value) -> Vec<Told> {
         });
     }
     all
+}
+
+/// Causes without the last names of their fields: where a field is one of several that may not be there together, Go's maps say
+/// which comes first.
+fn siblings(status: &Value) -> Vec<(&str, &str)> {
+    let all = list(&status["details"]["causes"]).iter();
+    all.map(|cause| {
+        let field = text(&cause["field"]);
+        let parent = field.rsplit_once('.').map_or("", |(parent, _)| parent);
+        (parent, text(&cause["message"]))
+    })
+    .collect()
 }
 
 /// What messages of one kind have in common: names, numbers and what stands in quotes are left out.
@@ -208,19 +230,19 @@ fn alike(message: &str) -> String {
 
 /// What is said of each field for each reason.
 fn causes(status: &Value) -> BTreeMap<(String, String), String> {
-    let mut all: BTreeMap<(String, String), String> = BTreeMap::new();
+    let mut all: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
     for cause in list(&status["details"]["causes"]) {
         let key = (
             text(&cause["field"]).to_owned(),
             text(&cause["reason"]).to_owned(),
         );
-        let said = all.entry(key).or_default();
-        if !said.is_empty() {
-            said.push_str("; ");
-        }
-        said.push_str(text(&cause["message"]));
+        all.entry(key).or_default().push(text(&cause["message"]));
     }
-    all
+    let told = |(key, mut said): (_, Vec<&str>)| {
+        said.sort_unstable();
+        (key, said.join("; "))
+    };
+    all.into_iter().map(told).collect()
 }
 
 fn stored(ours: &Seen, theirs: &Seen) -> Vec<Told> {

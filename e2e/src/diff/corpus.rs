@@ -5,6 +5,7 @@ mod each;
 mod fields;
 mod lists;
 mod lives;
+mod matrix;
 mod reads;
 mod source;
 mod target;
@@ -51,6 +52,7 @@ pub fn all(source: &Source, root: &Path) -> Result<Vec<Case>, Error> {
     all.extend(lives::cases(source));
     all.extend(lists::cases());
     all.extend(fields::cases(source));
+    all.extend(matrix::cases());
     all.extend(scripts(&root.join(SCRIPTS))?);
     Ok(all)
 }

@@ -2,10 +2,19 @@
 //!
 //! A line is a kind or `*`, a part of what is told of the difference, and why it is there, between tabs.
 
+/// So many differences may be meant.
+pub const MOST: usize = 20;
+
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
     #[error("line {0} is not three fields between tabs")]
     Malformed(usize),
+    #[error("{0} differences are meant, at most {MOST} may be")]
+    TooMany(usize),
+    #[error("{0}: no field is named that differs")]
+    NoField(String),
+    #[error("{0}: no source of upstream's, KEP, RFC or issue says why")]
+    NoReference(String),
 }
 
 /// What differs and how: a kind of object or an area, and the text of the difference.
@@ -30,6 +39,28 @@ impl<'a> Known<'a> {
         let lines = text.lines().enumerate();
         let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
         lines.map(line).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The differences that are meant: few, each with the field that differs and what the reason rests on.
+    ///
+    /// # Errors
+    /// If they are more, or say less.
+    pub fn meant(text: &'a str) -> Result<Self, Error> {
+        let known = Self::parse(text)?;
+        if known.0.len() > MOST {
+            return Err(Error::TooMany(known.0.len()));
+        }
+        for [area, part, why] in &known.0 {
+            let line = || format!("{area}: {part}");
+            if part.len() < 3 {
+                return Err(Error::NoField(line()));
+            }
+            let rests = [".go", "KEP-", "RFC ", "kubernetes/kubernetes#"];
+            if !rests.iter().any(|on| why.contains(on)) {
+                return Err(Error::NoReference(line()));
+            }
+        }
+        Ok(known)
     }
 
     /// Which line explains this, by its place in the file.
@@ -76,6 +107,22 @@ mod tests {
 
     fn faults(found: &[Difference], known: &str) -> String {
         Known::parse(known).unwrap().faults(found)
+    }
+
+    #[test]
+    fn few_differences_are_meant_and_each_says_why() {
+        let line = "a\t.spec.b\tpkg/apis/core/types.go\n";
+        assert!(Known::meant(&line.repeat(MOST)).is_ok());
+        let meant = |text: &str| Known::meant(text).err();
+        let too_many = line.repeat(MOST + 1);
+        assert!(matches!(meant(&too_many), Some(Error::TooMany(_))));
+        assert!(matches!(
+            meant("a\t.spec.b\tso it is\n"),
+            Some(Error::NoReference(_))
+        ));
+        assert!(matches!(meant("a\t\ttypes.go\n"), Some(Error::NoField(_))));
+        let own = include_str!("../../diff/exceptions.tsv");
+        assert_eq!(Known::meant(own).err().map(|error| error.to_string()), None);
     }
 
     #[test]

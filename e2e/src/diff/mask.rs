@@ -5,9 +5,53 @@
 
 use std::net::IpAddr;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::value::text;
+
+/// What names are drawn from: upstream's `apimachinery/pkg/util/rand`.
+const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+/// How many letters are drawn, and how long a prefix may be (`apiserver/pkg/storage/names/generate.go`).
+const DRAWN: usize = 5;
+const LONGEST_PREFIX: usize = 63 - DRAWN;
+
+/// All that was sent, and the prefixes in it for which a server draws names.
+struct Sent<'a> {
+    all: &'a str,
+    prefixes: Vec<&'a str>,
+}
+
+impl<'a> Sent<'a> {
+    fn new(all: &'a str) -> Self {
+        let prefix = |rest: &'a str| {
+            let rest = rest.trim_start_matches([':', ' ']).strip_prefix('"')?;
+            let prefix = rest.split('"').next()?;
+            Some(prefix.get(..LONGEST_PREFIX).unwrap_or(prefix))
+        };
+        let prefixes = all.split("\"generateName\"").skip(1).filter_map(prefix);
+        Self {
+            all,
+            prefixes: prefixes.filter(|prefix| !prefix.is_empty()).collect(),
+        }
+    }
+
+    fn contains(&self, text: &str) -> bool {
+        self.all.contains(text)
+    }
+
+    /// A name that was drawn: how long that is, and what is written for it.
+    fn drawn(&self, said: &str) -> Option<(usize, String)> {
+        let fitting = self
+            .prefixes
+            .iter()
+            .filter(|prefix| said.starts_with(**prefix));
+        fitting.into_iter().find_map(|prefix| {
+            let rest = said[prefix.len()..].bytes();
+            let length = rest.take_while(|byte| ALPHABET.contains(byte)).count();
+            (length == DRAWN).then(|| (prefix.len() + DRAWN, format!("{prefix}<generated>")))
+        })
+    }
+}
 
 /// What is true of one server while it is asked.
 #[derive(Clone, Debug)]
@@ -34,8 +78,18 @@ impl Mask {
 
     /// Masks a value; `sent` is all that was sent to get it.
     pub fn value(&self, value: &mut Value, sent: &str) {
+        self.within(value, &Sent::new(sent));
+    }
+
+    /// Masks a text.
+    pub fn text(&self, said: &str, sent: &str) -> String {
+        self.words(said, &Sent::new(sent))
+    }
+
+    fn within(&self, value: &mut Value, sent: &Sent<'_>) {
         match value {
             Value::Object(fields) => {
+                self.keys(fields, sent);
                 for (name, field) in fields.iter_mut() {
                     match field {
                         Value::String(said) => *said = self.field(name, said, sent),
@@ -47,15 +101,25 @@ impl Mask {
                         Value::Array(cells) if name == "cells" => {
                             cells.iter_mut().for_each(|cell| self.cell(cell, sent));
                         }
-                        _ => self.value(field, sent),
+                        Value::Array(members) if is_number_of_field(name) => {
+                            members.iter_mut().for_each(|of| port(of, sent));
+                            members.iter_mut().for_each(|of| self.within(of, sent));
+                            in_order(name, members);
+                        }
+                        _ => self.within(field, sent),
                     }
                 }
-                generated(value);
+                without_other_bindings(value);
                 unordered(value);
                 protobuf_version(value);
+                key_of_tokens(value);
             }
-            Value::Array(members) => members.iter_mut().for_each(|of| self.value(of, sent)),
-            Value::String(said) => *said = self.text(said, sent),
+            Value::Array(members) => {
+                // A watch of a second has bookmarks or not, as the moment is.
+                members.retain(|of| !is_mere_bookmark(of));
+                members.iter_mut().for_each(|of| self.within(of, sent));
+            }
+            Value::String(said) => *said = self.words(said, sent),
             // A time in protobuf.
             Value::Number(number)
                 if number
@@ -68,20 +132,35 @@ impl Mask {
         }
     }
 
+    /// The names of fields, which hold names of objects where they say who manages what.
+    fn keys(&self, fields: &mut Map<String, Value>, sent: &Sent<'_>) {
+        let masked =
+            |name: &String| (name.contains('-') && name.len() > 8).then(|| self.words(name, sent));
+        let differs = |name: &String| masked(name).is_some_and(|masked| masked != *name);
+        if fields.keys().any(differs) {
+            let all = std::mem::take(fields).into_iter();
+            fields.extend(all.map(|(name, field)| (masked(&name).unwrap_or(name), field)));
+        }
+    }
+
     /// A cell of a table: how long ago something was is said in seconds or minutes.
-    fn cell(&self, cell: &mut Value, sent: &str) {
+    fn cell(&self, cell: &mut Value, sent: &Sent<'_>) {
         let young = |said: &str| {
             let rest = said.trim_end_matches(|of: char| of.is_ascii_digit() || "sm".contains(of));
             rest.is_empty() && said.ends_with(['s', 'm'])
         };
         match cell {
             Value::String(said) if young(said) => *cell = "<age>".into(),
-            other => self.value(other, sent),
+            // The ports of a service, with those that nodes have for them.
+            Value::String(said) if said.contains("/TCP") || said.contains("/UDP") => {
+                *said = ports(said, sent);
+            }
+            other => self.within(other, sent),
         }
     }
 
     /// The text of a field.
-    fn field(&self, name: &str, said: &str, sent: &str) -> String {
+    fn field(&self, name: &str, said: &str, sent: &Sent<'_>) -> String {
         let digits = !said.is_empty() && said.bytes().all(|byte| byte.is_ascii_digit());
         match name {
             "resourceVersion"
@@ -90,12 +169,11 @@ impl Mask {
                 "<version>".to_owned()
             }
             "continue" if !said.is_empty() => "<continue>".to_owned(),
-            _ => self.text(said, sent),
+            _ => self.words(said, sent),
         }
     }
 
-    /// Masks a text.
-    pub fn text(&self, said: &str, sent: &str) -> String {
+    fn words(&self, said: &str, sent: &Sent<'_>) -> String {
         let mut out = String::with_capacity(said.len());
         let mut rest = said;
         while let Some(first) = rest.chars().next() {
@@ -115,7 +193,7 @@ impl Mask {
     }
 
     /// What stands at the beginning of this text: how long it is, and what is written for it.
-    fn at(&self, said: &str, boundary: bool, sent: &str) -> Option<(usize, String)> {
+    fn at(&self, said: &str, boundary: bool, sent: &Sent<'_>) -> Option<(usize, String)> {
         let first = *said.as_bytes().first()?;
         let mut found = None;
         if boundary && first.is_ascii_hexdigit() {
@@ -123,6 +201,9 @@ impl Mask {
                 .time(said)
                 .or_else(|| uuid(said))
                 .or_else(|| self.address(said));
+        }
+        if boundary && let Some(name) = sent.drawn(said) {
+            return Some(name);
         }
         found
             .or_else(|| words(said))
@@ -167,6 +248,77 @@ fn is_port(field: &str) -> bool {
     matches!(field, "nodePort" | "healthCheckNodePort")
 }
 
+/// Whether a field is one of a message in protobuf.
+fn is_number_of_field(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// A number that can only be a port of nodes.
+fn port(value: &mut Value, sent: &Sent<'_>) {
+    let drawn = value
+        .as_u64()
+        .is_some_and(|number| (30000..=32767).contains(&number));
+    if drawn && !sent.contains(&value.to_string()) {
+        *value = "<port>".into();
+    }
+}
+
+/// A bookmark that does not end the first events.
+fn is_mere_bookmark(event: &Value) -> bool {
+    let metadata = &event["object"]["metadata"];
+    event["type"] == "BOOKMARK" && metadata["annotations"].is_null()
+}
+
+/// Reasons name the bindings of other cases, whose roles are not there; how many of them there are is chance.
+fn without_other_bindings(status: &mut Value) {
+    const OF_ROLES: &str = "rbac: RBAC: clusterrole.rbac.authorization.k8s.io ";
+    let Some(reason) = status.get("reason").and_then(Value::as_str) else {
+        return;
+    };
+    if !reason.contains(OF_ROLES) {
+        return;
+    }
+    let kept = reason.lines().filter(|line| !line.starts_with(OF_ROLES));
+    let kept = kept.collect::<Vec<_>>().join("\n");
+    match status.as_object_mut() {
+        Some(status) if kept.is_empty() => drop(status.remove("reason")),
+        _ => status["reason"] = kept.into(),
+    }
+}
+
+/// `80:30123/TCP`, without the port of nodes that was drawn.
+fn ports(said: &str, sent: &Sent<'_>) -> String {
+    let one = |said: &str| -> Option<String> {
+        let (port, rest) = said.split_once(':')?;
+        let (drawn, protocol) = rest.split_once('/')?;
+        (!sent.contains(drawn)).then(|| format!("{port}:<port>/{protocol}"))
+    };
+    let all = said.split(',');
+    let all = all.map(|said| one(said).unwrap_or_else(|| said.to_owned()));
+    all.collect::<Vec<_>>().join(",")
+}
+
+/// Field 17 of metadata holds the managed fields, whose order is chance as in JSON.
+fn in_order(field: &str, members: &mut [Value]) {
+    if field == "17"
+        && members
+            .iter()
+            .all(|of| of["3"].is_array() && of["6"].is_array())
+    {
+        members.sort_by_key(|of| ["2", "1", "8", "3"].map(|field| of[field].to_string()));
+    }
+}
+
+/// The public key with which tokens are checked (RFC 7517): each server has its own.
+fn key_of_tokens(key: &mut Value) {
+    let is_key = key["kty"].is_string();
+    for field in ["kid", "n", "x", "y"] {
+        if is_key && key[field].is_string() {
+            key[field] = "<key>".into();
+        }
+    }
+}
+
 /// `8-4-4-4-12` hexadecimal digits.
 fn uuid(said: &str) -> Option<(usize, String)> {
     let shape = said.as_bytes().get(..36)?;
@@ -203,12 +355,33 @@ const AFTER: &[After] = &[
         "<version>",
     ),
     ("current: ", |byte| byte.is_ascii_digit(), "<version>"),
+    // Within a JSON text that is quoted.
+    (
+        "resourceVersion\\\":\\\"",
+        |byte| byte.is_ascii_digit(),
+        "<version>",
+    ),
+    (
+        "the ResourceVersion in record (",
+        |byte| byte.is_ascii_digit(),
+        "<version>",
+    ),
+    (
+        "ResourceVersion in object meta: ",
+        |byte| byte.is_ascii_digit(),
+        "<version>",
+    ),
     ("?hash=", |byte| byte.is_ascii_alphanumeric(), "<hash>"),
 ];
 
 fn words(said: &str) -> Option<(usize, String)> {
     const PEM: &str = "-----BEGIN ";
     const PEM_END: &str = "-----END CERTIFICATE-----";
+    // Of the bindings that every cluster has, several give some rights; upstream names one by chance.
+    const GIVEN: &str = "RBAC: allowed by ClusterRoleBinding \"system:";
+    if said.starts_with(GIVEN) {
+        return Some((said.len(), "RBAC: allowed by <a binding>".to_owned()));
+    }
     if said.starts_with(PEM) {
         let end = said.find(PEM_END)? + PEM_END.len();
         return Some((end, "<certificate>".to_owned()));
@@ -227,12 +400,30 @@ fn words(said: &str) -> Option<(usize, String)> {
     (length > 0).then(|| (before.len() + length, format!("{before}{word}")))
 }
 
-/// Managed fields are in the order of their times, which is chance where they are of one second or of two.
+/// Who writes the status of flow schemas, at a time of his own.
+const FLOWS: &str = "api-priority-and-fairness-config-consumer-v1";
+
+/// Managed fields are in the order of their times, which is chance where they are of one second or of two. Rules that a review
+/// found are in that of upstream's caches.
 fn unordered(object: &mut Value) {
+    for field in ["resourceRules", "nonResourceRules"] {
+        if let Some(rules) = object.get_mut(field).and_then(Value::as_array_mut) {
+            rules.sort_by_key(Value::to_string);
+        }
+    }
+    let conditions = object.get_mut("conditions").and_then(Value::as_array_mut);
+    if let Some(conditions) = conditions {
+        let before = conditions.len();
+        conditions.retain(|of| of["type"] != "Dangling");
+        if conditions.is_empty() && before > 0 {
+            object.as_object_mut().map(|of| of.remove("conditions"));
+        }
+    }
     let entries = object
         .get_mut("managedFields")
         .and_then(Value::as_array_mut);
     if let Some(entries) = entries {
+        entries.retain(|of| of["manager"] != FLOWS);
         let name = |entry: &Value| {
             ["operation", "manager", "subresource", "apiVersion"]
                 .map(|of| text(&entry[of]).to_owned())
@@ -241,19 +432,9 @@ fn unordered(object: &mut Value) {
     }
 }
 
-/// A name that the server made out of another.
-fn generated(object: &mut Value) {
-    const RANDOM: usize = 5;
-    let (prefix, name) = (text(&object["generateName"]), text(&object["name"]));
-    let random = name
-        .strip_prefix(prefix)
-        .filter(|rest| rest.len() == RANDOM);
-    if !prefix.is_empty() && random.is_some() {
-        object["name"] = format!("{prefix}<generated>").into();
-    }
-}
-
 /// The resource version in the metadata of an object (field 6, beside the uid) or of a list (field 2, beside an empty link).
+///
+/// A time of the moment (field 1) has its part of a second in field 2.
 fn protobuf_version(message: &mut Value) {
     let only = |message: &Value, field: &str| -> Option<String> {
         match message.get(field)?.as_array()?.as_slice() {
@@ -262,6 +443,10 @@ fn protobuf_version(message: &mut Value) {
         }
     };
     let digits = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if only(message, "1").is_some_and(|time| time == "<now>") && message["2"][0].as_u64() > Some(0)
+    {
+        message["2"] = Value::from(vec!["<part>"]);
+    }
     let object = only(message, "5")
         .is_some_and(|uid| uid == "<uid>")
         .then_some("6");
@@ -307,77 +492,4 @@ pub fn unix(time: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    /// 2024-02-29T00:00:00Z
-    const NOW: u64 = 1_709_164_800;
-
-    fn masked(mut value: Value, sent: &str) -> Value {
-        let server = "172.31.100.1".parse().unwrap();
-        Mask::new(vec![server], NOW).value(&mut value, sent);
-        value
-    }
-
-    #[test]
-    fn times_are_read_by_the_civil_calendar() {
-        assert_eq!(unix("2026-11-29T03:44:54Z"), Some(1_795_923_894));
-        assert_eq!(unix("2024-02-29T00:00:00Z"), Some(NOW));
-        assert_eq!(unix("nothing of a date at"), None);
-        assert_eq!(unix("0000-00-00T00:00:00Z"), None);
-    }
-
-    #[test]
-    fn what_differs_by_nature_is_masked_and_nothing_else() {
-        let uid = "01234567-89ab-cdef-0123-456789abcdef";
-        let object = json!({
-            "metadata": {"uid": uid, "resourceVersion": "77", "creationTimestamp": "2024-02-29T00:00:01Z"},
-            "spec": {"at": "2020-01-01T00:00:00Z", "micro": "2024-02-29T00:00:01.123456Z", "clusterIP": "10.96.3.4"},
-            "ports": [{"nodePort": 30123, "port": 80}],
-            "message": format!("UID {uid} of https://172.31.100.1:6443, 77"),
-        });
-        let wanted = json!({
-            "metadata": {"uid": "<uid>", "resourceVersion": "<version>", "creationTimestamp": "<now>"},
-            "spec": {"at": "2020-01-01T00:00:00Z", "micro": "<now .6>", "clusterIP": "<service address>"},
-            "ports": [{"nodePort": "<port>", "port": 80}],
-            "message": "UID <uid> of https://<server>:6443, 77",
-        });
-        assert_eq!(masked(object, ""), wanted);
-    }
-
-    #[test]
-    fn what_was_sent_is_not_masked() {
-        let sent = r#"{"clusterIP": "10.96.3.4", "nodePort": 30123}"#;
-        let object = json!({"clusterIP": "10.96.3.4", "nodePort": 30123});
-        assert_eq!(masked(object.clone(), sent), object);
-    }
-
-    #[test]
-    fn generated_names_and_tokens_are_masked() {
-        let object = json!({"metadata": {"generateName": "a-", "name": "a-x2x4x"}, "token": "eyJh.eyJi.c-_"});
-        let wanted = json!({"metadata": {"generateName": "a-", "name": "a-<generated>"}, "token": "<token>"});
-        assert_eq!(masked(object, ""), wanted);
-    }
-
-    #[test]
-    fn ages_and_the_order_of_times_are_masked() {
-        let table = json!({"cells": ["5s", "1m2s", "2d", "10", "ms"]});
-        let wanted = json!({"cells": ["<age>", "<age>", "2d", "10", "<age>"]});
-        assert_eq!(masked(table, ""), wanted);
-        let two = |first: &str, second: &str| json!({"managedFields": [{"manager": first}, {"manager": second}]});
-        assert_eq!(masked(two("b", "a"), ""), two("a", "b"));
-    }
-
-    #[test]
-    fn versions_in_protobuf_are_masked() {
-        let object = json!({"5": ["01234567-89ab-cdef-0123-456789abcdef"], "6": ["77"], "8": [{"1": [NOW]}]});
-        let wanted = json!({"5": ["<uid>"], "6": ["<version>"], "8": [{"1": ["<now>"]}]});
-        assert_eq!(masked(object, ""), wanted);
-        assert_eq!(
-            masked(json!({"1": [""], "2": ["9"]}), ""),
-            json!({"1": [""], "2": ["<version>"]})
-        );
-    }
-}
+mod tests;

@@ -79,18 +79,36 @@ pub fn split(all: Vec<Recorded>) -> (Vec<Case>, BTreeMap<String, Vec<Seen>>) {
     all.into_iter().map(pair).unzip()
 }
 
+/// A case, with or without what was answered.
+pub trait Kept {
+    fn case(&self) -> &Case;
+}
+
+impl Kept for Case {
+    fn case(&self) -> &Case {
+        self
+    }
+}
+
+impl Kept for Recorded {
+    fn case(&self) -> &Case {
+        &self.case
+    }
+}
+
 /// As many cases as fit in these minutes: the same ones every time, of every area.
-pub fn part(mut cases: Vec<Case>, minutes: usize) -> Vec<Case> {
-    cases.sort_by_cached_key(|case| Sha256::digest(&case.name).to_vec());
+pub fn part<T: Kept>(mut all: Vec<T>, minutes: usize) -> Vec<T> {
+    all.sort_by_cached_key(|kept| Sha256::digest(&kept.case().name).to_vec());
     let mut left = minutes * A_MINUTE;
-    cases.retain(|case| {
-        let fits = case.steps.len() <= left;
+    all.retain(|kept| {
+        let steps = kept.case().steps.len();
+        let fits = steps <= left;
         if fits {
-            left -= case.steps.len();
+            left -= steps;
         }
         fits
     });
-    cases
+    all
 }
 
 #[cfg(test)]

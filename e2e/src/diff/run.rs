@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -11,12 +12,14 @@ use super::case::{Case, JSON, Names, Namespace, Phase, Step};
 use super::compare::{Found, compare};
 use super::record::Recorded;
 use super::seen::{Seen, revision};
-use super::server::{Caller, Server};
+use super::server::{Caller, Raw, Server};
 use crate::progress::Progress;
 
 /// Threads that ask, and cases that each has open at once. Watches wait more than they work.
 const THREADS: usize = 2;
 const AT_ONCE: usize = 12;
+/// How long rights may take to reach who decides.
+const SETTLED: Duration = Duration::from_secs(10);
 const SHARED: &str = "shared";
 /// What pods of the corpus run as.
 const ACCOUNTS: &[&str] = &["default", "runner"];
@@ -215,6 +218,19 @@ async fn namespace(caller: &mut Caller<'_>, name: &str) {
     }
 }
 
+/// Sends a request: one that waits for rights to arrive again and again.
+async fn settled(step: &Step, names: &Names, caller: &mut Caller<'_>) -> Raw {
+    let began = Instant::now();
+    loop {
+        let raw = caller.send(step, names).await;
+        let waits = step.until_allowed && began.elapsed() < SETTLED;
+        if !waits || raw.answer().json["status"]["allowed"] == true {
+            return raw;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Sends a case's requests to one server.
 async fn play(case: &Case, caller: &mut Caller<'_>) -> Vec<Seen> {
     let mut names = Names {
@@ -227,7 +243,7 @@ async fn play(case: &Case, caller: &mut Caller<'_>) -> Vec<Seen> {
     let mut sent = String::new();
     let mut all = Vec::with_capacity(case.steps.len());
     for step in &case.steps {
-        let raw = caller.send(step, &names).await;
+        let raw = settled(step, &names, caller).await;
         sent.push_str(&step.says());
         let writes = match revision(&raw) {
             Some(revision)

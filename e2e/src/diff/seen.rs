@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::case::Step;
+use super::later;
 use super::mask::Mask;
 use super::server::Raw;
 use super::value::text;
@@ -68,7 +69,10 @@ impl Seen {
             body(media, &raw.body)
         };
         if step.is_of_schemas() {
-            without_descriptions(&mut body);
+            structure(&mut body);
+        }
+        if step.is_of_no_resource() {
+            later::without(&mut body);
         }
         mask.value(&mut body, sent);
         let stored = writes.into_iter().map(|(key, value)| {
@@ -131,7 +135,36 @@ fn body(media: &str, bytes: &[u8]) -> Value {
     }
 }
 
-/// Texts for people, which clients do not act on.
+/// What programs see of schemas: without the texts for people, and with each parameter where it is referred to, since the names
+/// under which a document shares them are made of those texts (`kube-openapi/pkg/builder/parameters.go`).
+fn structure(document: &mut Value) {
+    without_descriptions(document);
+    let shared = document
+        .as_object_mut()
+        .and_then(|of| of.remove("parameters"));
+    if let Some(Value::Object(shared)) = shared {
+        in_place(document, &shared);
+    }
+}
+
+fn in_place(value: &mut Value, shared: &Map<String, Value>) {
+    match value {
+        Value::Object(fields) => {
+            let name = fields.get("$ref").and_then(Value::as_str);
+            let name = name.and_then(|of| of.strip_prefix("#/parameters/"));
+            if let Some(parameter) = name.and_then(|name| shared.get(name)) {
+                *value = parameter.clone();
+                return;
+            }
+            fields
+                .values_mut()
+                .for_each(|field| in_place(field, shared));
+        }
+        Value::Array(members) => members.iter_mut().for_each(|of| in_place(of, shared)),
+        _ => {}
+    }
+}
+
 fn without_descriptions(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -167,10 +200,21 @@ mod tests {
     #[test]
     fn descriptions_do_not_count_in_schemas() {
         let mut schema = json!({"description": "a", "properties": {"description": {"description": "b", "type": "string"}}});
-        without_descriptions(&mut schema);
+        structure(&mut schema);
         assert_eq!(
             schema,
             json!({"properties": {"description": {"type": "string"}}})
         );
+    }
+
+    #[test]
+    fn a_shared_parameter_is_seen_where_it_is_used() {
+        let mut schema = json!({
+            "parameters": {"limit-x": {"in": "query", "name": "limit"}},
+            "paths": {"/a": {"parameters": [{"$ref": "#/parameters/limit-x"}]}},
+        });
+        structure(&mut schema);
+        let wanted = json!({"paths": {"/a": {"parameters": [{"in": "query", "name": "limit"}]}}});
+        assert_eq!(schema, wanted);
     }
 }

@@ -57,13 +57,27 @@ fn headers_say_who_is_wanted_and_are_gone_afterwards() {
     assert_eq!(user.extra["acme.com/project"], ["p"]);
     assert_eq!(given.len(), 1);
     assert_eq!(wanted(&mut given).unwrap(), None);
-    for alone in [
-        "impersonate-group",
-        "impersonate-uid",
-        "impersonate-extra-a",
+    let none = "[]string(nil)";
+    let nothing = "map[string][]string(nil)";
+    for (alone, uid, groups, extra) in [
+        ("impersonate-group", "", "[]string{\"x\"}", nothing),
+        ("impersonate-uid", "x", none, nothing),
+        (
+            "impersonate-extra-a",
+            "",
+            none,
+            "map[string][]string{\"a\":[]string{\"x\"}}",
+        ),
     ] {
         let failure = wanted(&mut headers(&[(alone, "x")])).unwrap_err();
         assert_eq!(failure.code(), 400, "{alone}");
+        let who = format!(
+            "&user.DefaultInfo{{Name:\"\", UID:\"{uid}\", Groups:{groups}, Extra:{extra}}}"
+        );
+        assert_eq!(
+            failure.message(),
+            format!("requested {who} without impersonating a user name")
+        );
     }
 }
 

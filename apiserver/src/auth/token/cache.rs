@@ -195,6 +195,7 @@ mod tests {
             },
             audiences: Vec::new(),
             warnings: Vec::new(),
+            annotations: Vec::new(),
         }
     }
 

@@ -145,6 +145,7 @@ fn judge(status: Status, audiences: &[String], own: &[String]) -> Result<Option<
         },
         audiences: shared,
         warnings: Vec::new(),
+        annotations: Vec::new(),
     }))
 }
 

@@ -1,13 +1,14 @@
 //! `SubjectAccessReview` and its kin: may somebody do this.
 
-use proto::catalogue::names as n;
+use proto::catalogue::{messages, names as n};
 use proto::path::{FieldError, Show};
 use proto::selector::{FieldSelector, LabelSelector};
 use proto::view::authorization_v1::{
     NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
 };
 use proto::view::{Node, View};
-use proto::{Map, Value, meta};
+use proto::{Map, Value, codec, meta};
+use resources::shown::Internal;
 use resources::status::Failure;
 
 use super::{texts, with_status};
@@ -18,19 +19,19 @@ use crate::chain::Exchange;
 /// May the user in the review do this.
 pub(super) async fn subject(x: &Exchange, object: Value) -> Result<Value, Failure> {
     let errors = problems(&object, Kind::Subject);
-    answer(x, object, "SubjectAccessReview", Kind::Subject, &errors).await
+    answer(x, object, Kind::Subject, &errors).await
 }
 
 /// The same, about one namespace.
 pub(super) async fn local(x: &Exchange, object: Value) -> Result<Value, Failure> {
     let errors = problems(&object, Kind::Local);
-    answer(x, object, "LocalSubjectAccessReview", Kind::Local, &errors).await
+    answer(x, object, Kind::Local, &errors).await
 }
 
 /// May whoever asks do this.
 pub(super) async fn own(x: &Exchange, object: Value) -> Result<Value, Failure> {
     let errors = problems(&object, Kind::Own);
-    answer(x, object, "SelfSubjectAccessReview", Kind::Own, &errors).await
+    answer(x, object, Kind::Own, &errors).await
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,12 +44,11 @@ pub(super) enum Kind {
 async fn answer(
     x: &Exchange,
     object: Value,
-    kind: &str,
     of: Kind,
     errors: &[FieldError],
 ) -> Result<Value, Failure> {
     if !errors.is_empty() {
-        return Err(Failure::invalid(super::AUTHORIZATION, kind, "", errors));
+        return Err(Failure::invalid(super::AUTHORIZATION, "", "", errors));
     }
     let spec = SubjectAccessReview::of(Node::new(&object)).spec();
     let user = if of == Kind::Own {
@@ -248,7 +248,7 @@ pub(super) fn problems(object: &Value, of: Kind) -> Vec<FieldError> {
     let (resource, path) = (spec.resource_attributes(), spec.non_resource_attributes());
     let mut errors = Vec::new();
     if resource.is_some() == path.is_some() {
-        let shown = path.map_or_else(|| "null".to_owned(), |p| p.node().value().show());
+        let shown = path.map_or_else(|| "null".to_owned(), |p| Internal::of(p).show());
         let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
         errors.push(FieldError::new(
             proto::path::Reason::Invalid,
@@ -274,10 +274,11 @@ pub(super) fn problems(object: &Value, of: Kind) -> Vec<FieldError> {
         } else {
             "must be empty"
         };
-        let shown = object
-            .get(n::METADATA)
-            .map(|m| m.show())
-            .unwrap_or_default();
+        let mut shown = Vec::new();
+        if let Some(metadata) = object.get(n::METADATA) {
+            codec::json::encode(metadata, messages::meta_v1::OBJECT_META, &mut shown);
+        }
+        let shown = String::from_utf8_lossy(&shown).into_owned();
         errors.push(FieldError::new(
             proto::path::Reason::Invalid,
             "metadata",
@@ -297,7 +298,7 @@ pub(super) fn problems(object: &Value, of: Kind) -> Vec<FieldError> {
             ));
         }
         if let Some(path) = path {
-            let shown = path.node().value().show();
+            let shown = Internal::of(path).show();
             let detail = "disallowed on this kind of request";
             errors.push(FieldError::new(
                 proto::path::Reason::Invalid,

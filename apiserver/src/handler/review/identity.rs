@@ -32,7 +32,12 @@ pub(super) async fn token(x: &Exchange, object: Value) -> Result<Value, Failure>
             status.set(&[n::USER], user_info(&verified.user.authenticated()));
             set_texts(&mut status, n::AUDIENCES, &verified.audiences);
         }
-        Err(refused) => status.set(&[n::ERROR], refused.to_string()),
+        Err(refused) => {
+            // What was sent beside that stays.
+            status = object.get(n::STATUS).cloned().unwrap_or_default();
+            status.set(&[n::AUTHENTICATED], false);
+            status.set(&[n::ERROR], refused.to_string());
+        }
     }
     Ok(with_status(object, status))
 }

@@ -37,7 +37,7 @@ const EXPECTED: &str = "\
 fn a_document_is_what_gnostic_makes_of_it() {
     let json: Value = serde_json::from_str(SMALL).expect("JSON");
     let expected = BASE64_STANDARD.decode(EXPECTED).expect("base64");
-    let ours = document(&json);
+    let ours = v2(&json);
     let (ours, expected) = (
         String::from_utf8_lossy(&ours),
         String::from_utf8_lossy(&expected),
@@ -69,39 +69,78 @@ fn unknown(at: &str, kind: Kind, value: &Value, into: &mut Vec<String>) {
                 .for_each(|value| unknown(at, *kind, value, into)),
             None => into.push(format!("{at}: no map")),
         },
-        Kind::Parameter => {
-            let kind = match value["in"].as_str() {
-                Some("body") => OF_BODY,
-                Some("path") => OF_PATH,
-                Some("query") => OF_QUERY,
-                other => return into.push(format!("{at} in {other:?}")),
-            };
-            unknown(at, kind, value, into);
+        Kind::By(kind) => unknown(at, *kind(value), value, into),
+        Kind::Text | Kind::GivenText if value.is_string() => {}
+        Kind::Flag | Kind::GivenFlag if value.is_boolean() => {}
+        Kind::GivenNumber if value.is_number() => {}
+        Kind::Text | Kind::Flag | Kind::GivenText | Kind::GivenFlag | Kind::GivenNumber => {
+            into.push(format!("{at}: {value}"));
         }
-        Kind::Text if value.is_string() => {}
-        Kind::Flag if value.is_boolean() => {}
-        Kind::Text | Kind::Flag => into.push(format!("{at}: {value}")),
-        Kind::Any => {}
+        Kind::Any | Kind::Something => {}
     }
 }
 
 #[test]
 fn everything_that_our_documents_have_is_written() {
     let all: Vec<_> = proto::catalogue::resources().iter().collect();
-    let document = super::super::document::all(&all).v2;
+    let set = super::super::document::all(&all);
     let mut lost = Vec::new();
-    unknown("", Kind::One(&DOCUMENT), &document, &mut lost);
+    unknown("", Kind::One(&v2::DOCUMENT), &set.v2, &mut lost);
+    for document in set.v3.values() {
+        unknown("", Kind::One(&v3::DOCUMENT), document, &mut lost);
+    }
     lost.sort_unstable();
     lost.dedup();
     assert!(lost.is_empty(), "{lost:?}");
 }
 
+/// A schema whose property has a default, under a reference to another.
+#[test]
+fn defaults_and_references_are_alternatives() {
+    let json = serde_json::json!({"components": {"schemas": {"A": {
+        "properties": {"b": {"allOf": [{"$ref": "#/B"}], "default": {}}, "c": {"default": ""}, "d": {"default": 0}},
+    }}}});
+    let schema = |body: &[u8]| [&[0x0a, body.len() as u8][..], body].concat();
+    let named = |name: u8, value: &[u8]| {
+        [
+            &[
+                0x0a,
+                value.len() as u8 + 5,
+                0x0a,
+                1,
+                name,
+                0x12,
+                value.len() as u8,
+            ][..],
+            value,
+        ]
+        .concat()
+    };
+    let reference = [&[0x12, 5, 0x0a, 3][..], b"#/B"].concat();
+    let b = [
+        &[0xd2, 1, reference.len() as u8][..],
+        &reference,
+        &[0x8a, 2, 0],
+    ]
+    .concat();
+    let c = [0x8a, 2, 2, 0x1a, 0];
+    let d = [0x8a, 2, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0];
+    let properties = [
+        named(b'b', &schema(&b)),
+        named(b'c', &schema(&c)),
+        named(b'd', &schema(&d)),
+    ];
+    let properties = properties.concat();
+    let a = [&[0xfa, 1, properties.len() as u8][..], &properties].concat();
+    let schemas = named(b'A', &schema(&a));
+    let components = [&[0x0a, schemas.len() as u8][..], &schemas].concat();
+    let expected = [&[0x2a, components.len() as u8][..], &components].concat();
+    assert_eq!(v3(&json), expected);
+}
+
 #[test]
 fn fields_are_in_the_order_of_their_numbers() {
-    for of in [
-        &DOCUMENT, &INFO, &PATH, &OPERATION, &RESPONSE, &SCHEMA, &API_KEY, &BODY, &IN_PATH,
-        &IN_QUERY,
-    ] {
+    for of in v2::ALL.iter().chain(v3::ALL) {
         let numbers = of.fields.iter().map(|(_, number, _)| *number);
         assert!(numbers.chain([of.extensions]).is_sorted());
     }

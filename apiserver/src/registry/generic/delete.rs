@@ -27,16 +27,12 @@ impl Write<'_> {
         name: &str,
         options: &DeleteOptions,
     ) -> Result<(Arc<Entry>, bool), Failure> {
+        super::check_segment(name)?;
         let key = self.key(name);
         let r = self.endpoint.resource;
         let state: Mutex<Deleting> = Mutex::default();
-        let outcome = self
-            .endpoint
-            .collection
-            .update(&key, |current| {
-                self.attempt_delete(&key, name, current, options, &state)
-            })
-            .await;
+        let attempt = |current| self.attempt_delete(&key, name, current, options, &state);
+        let outcome = self.updated(&key, attempt).await;
         let state = state.into_inner();
         match outcome {
             Ok(written) => {

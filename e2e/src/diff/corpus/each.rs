@@ -31,6 +31,10 @@ pub(super) fn cases(source: &Source, scripts: &Path) -> Result<Vec<Case>, super:
         let subs: Vec<(&str, &Resource)> = source.subresources(resource).filter(readable).collect();
         for template in &templates {
             let about = &*template.area;
+            // The server writes their status at a time of its own: what a client has is old then, or not.
+            if resource.kind == "FlowSchema" && about == "update" {
+                continue;
+            }
             if about == EVERY_SUBRESOURCE {
                 all.extend(subs.iter().map(|(sub, _)| bind(template, seed, sub)));
             } else if resource.can(about) || subs.iter().any(|(sub, _)| *sub == about) {

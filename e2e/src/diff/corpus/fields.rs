@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_json::{Value, json};
 
 use super::super::case::{Case, JSON, OF, Phase, Step};
+use super::super::later;
 use super::super::value::{list, text};
 use super::source::{Seed, Source};
 use super::target::{Target, area};
@@ -53,6 +54,8 @@ pub(super) fn cases(source: &Source) -> Vec<Case> {
                 ),
                 area: area(resource),
                 phase: Phase::Beside,
+                // What is created elsewhere under the name is in the way.
+                lane: (!resource.namespaced).then(|| resource.name.clone()),
                 steps: changes.iter().map(step).collect(),
                 ..Case::default()
             });
@@ -173,6 +176,9 @@ fn changes(schemas: &Value, root: &str, seed: &Seed, tried: &mut Tried) -> Vec<C
         own(with("noSuchField"), Some(json!(1)), "unknown");
         for (field, property) in schema["properties"].as_object().into_iter().flatten() {
             if path.is_empty() && matches!(field.as_str(), "apiVersion" | "kind") {
+                continue;
+            }
+            if later::is_expression(field) {
                 continue;
             }
             let at = with(field);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::super::case::name;
 use super::super::resource::Resource;
 use super::super::value::text;
-use super::super::{golden, samples, yaml};
+use super::super::{golden, later, samples, yaml};
 use crate::cluster::Cluster;
 use crate::workshop::Workshop;
 use crate::{files, https};
@@ -66,6 +66,9 @@ impl Source {
         let mut source = Self::default();
         let groups = get(cluster, "/apis")?;
         for version in Resource::versions(&groups) {
+            if later::is_later(&version) {
+                continue;
+            }
             let root = Resource::root(&version);
             source
                 .resources
