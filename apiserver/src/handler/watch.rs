@@ -100,10 +100,13 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
         Some((frame, go_on.then_some(watch)))
     });
     let Some(end) = end else {
-        let mut answer = body::answer(200, media.stream_type(), body::stream(frames));
-        if gzip {
-            compress::mark(answer.headers_mut());
+        if !gzip {
+            let frames = body::stream(frames);
+            return Ok(body::answer(200, media.stream_type(), frames));
         }
+        let frames = body::stream(compress::gzip::chain(frames));
+        let mut answer = body::answer(200, media.stream_type(), frames);
+        compress::mark(answer.headers_mut());
         return Ok(answer);
     };
     // What tells frames apart in a body is not needed between messages.
@@ -211,7 +214,7 @@ impl Watch {
                 let whole = if go_on {
                     member
                 } else {
-                    gzip.whole(&member).into()
+                    gzip.link(&member).into()
                 };
                 return Some((whole, go_on));
             }
@@ -230,7 +233,7 @@ impl Watch {
             plain.extend_from_slice(&frame);
             go_on = more;
         }
-        Some((gzip.whole(&plain).into(), go_on))
+        Some((gzip.link(&plain).into(), go_on))
     }
 
     /// The frames, or an error as the last one.

@@ -14,7 +14,7 @@ use super::{Kept, watch_frame};
 use crate::compress::gzip::Pool;
 use crate::registry::Endpoint;
 
-/// One frame of a watch, compressed.
+/// One frame of a watch, compressed: a link of the watch's chain.
 pub(crate) fn member(
     endpoint: &Endpoint,
     media: Media,
@@ -24,7 +24,7 @@ pub(crate) fn member(
     first: bool,
     pool: &Pool,
 ) -> Result<Bytes, Failure> {
-    let make = || watch_frame(endpoint, media, kind, entry, now, first).map(|f| pool.whole(&f));
+    let make = || watch_frame(endpoint, media, kind, entry, now, first).map(|f| pool.link(&f));
     let Some(form) = shared(media, kind).map(|n| Kept::Member(n).of(endpoint)) else {
         return Ok(make()?.into());
     };

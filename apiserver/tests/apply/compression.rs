@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use bytes::Bytes;
+use flate2::bufread::GzDecoder;
 use flate2::read::MultiGzDecoder;
 use http::HeaderMap;
 use http_body_util::{BodyExt, Empty};
@@ -163,10 +164,25 @@ impl Watching {
         (head, Self { body, raw, frames })
     }
 
-    /// Reads until the plain text of whole members has this in it.
+    /// What Go's reader gives out: a member once the head of the next one is there (`Reader.Read` of `compress/gzip`).
+    fn given_out(&self) -> Vec<u8> {
+        const HEAD: usize = 10;
+        let (mut plain, mut rest) = (Vec::new(), self.raw.as_slice());
+        loop {
+            let (mut decoder, mut member) = (GzDecoder::new(rest), Vec::new());
+            let is_whole = decoder.read_to_end(&mut member).is_ok();
+            rest = decoder.into_inner();
+            if !is_whole || rest.len() < HEAD {
+                return plain;
+            }
+            plain.extend(member);
+        }
+    }
+
+    /// Reads until what a client is given has this in it.
     async fn until(&mut self, text: &str) -> Vec<u8> {
         loop {
-            let plain = inflate(&self.raw).unwrap_or_default();
+            let plain = self.given_out();
             if plain.windows(text.len()).any(|w| w == text.as_bytes()) {
                 return plain;
             }
