@@ -225,9 +225,9 @@ async fn without_stdin_once_the_input_stays_open() {
 async fn a_container_with_a_terminal_is_attached_and_resized() {
     let node = Node::start().await;
     let sandbox = node.sandbox().await;
-    // The size goes another way than the input, which may come first.
+    // The size goes another way than the input, which may come first. Without one, stty says so and ends well.
     let mut config = node.shell(
-        "read go; tty; until stty size 2>/dev/null; do :; done; ls -l /dev/console | cut -c1; read end; exit 3",
+        "read go; tty; until stty size 2>/dev/null | grep .; do :; done; ls -l /dev/console | cut -c1; read end; exit 3",
     );
     config.tty = true;
     config.stdin = true;
