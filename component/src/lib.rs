@@ -39,6 +39,7 @@ pub mod leader;
 pub mod volumes;
 
 mod backoff;
+pub mod bucket;
 pub mod recent;
 pub mod testing;
 

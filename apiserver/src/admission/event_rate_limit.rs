@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use component::bucket::{Bucket, Rate};
 use component::config::Versioned;
 use component::recent::Recent;
 use parking_lot::Mutex;
@@ -108,14 +109,9 @@ struct LimitConfiguration {
 /// One limit, with a bucket for each key that was seen lately.
 pub(super) struct Limit {
     of: Of,
-    qps: f64,
-    burst: f64,
+    rate: Rate,
+    start: Instant,
     buckets: Mutex<Recent<String, Bucket>>,
-}
-
-struct Bucket {
-    tokens: f64,
-    at: Instant,
 }
 
 /// # Errors
@@ -169,8 +165,8 @@ fn check(of: &LimitConfiguration, at: &str, errors: &mut Vec<FieldError>) -> Opt
     };
     Some(Limit {
         of: kind?,
-        qps: of.qps.into(),
-        burst: of.burst.into(),
+        rate: Rate::new(of.qps.into(), of.burst.unsigned_abs()),
+        start: Instant::now(),
         buckets: Mutex::new(Recent::new(most)),
     })
 }
@@ -179,18 +175,11 @@ impl Limit {
     /// Takes a token; whether there was one.
     fn take(&self, key: &str, now: Instant) -> bool {
         let mut buckets = self.buckets.lock();
-        let bucket = buckets.entry(&key.to_owned(), || Bucket {
-            tokens: self.burst,
-            at: now,
-        });
-        let since = now.saturating_duration_since(bucket.at).as_secs_f64();
-        bucket.tokens = (bucket.tokens + since * self.qps).min(self.burst);
-        bucket.at = now;
-        let there = bucket.tokens >= 1.0;
-        if there {
-            bucket.tokens -= 1.0;
-        }
-        there
+        let now = now.saturating_duration_since(self.start);
+        let full = || Bucket::full(self.rate, now);
+        buckets
+            .entry(&key.to_owned(), full)
+            .try_take(self.rate, now)
     }
 }
 

@@ -6,9 +6,10 @@
 //! their way. Upstream: `plugin/pkg/audit/{buffered,truncate}`, which does not bound the latter.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use component::Supervisor;
+use component::client::RateLimit;
 use component::supervisor::Task;
 use futures::{StreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
@@ -53,6 +54,12 @@ pub struct Batch {
 pub struct Throttle {
     pub qps: f32,
     pub burst: usize,
+}
+
+impl Throttle {
+    fn limit(self) -> RateLimit {
+        RateLimit::new(self.qps, i32::try_from(self.burst).unwrap_or(i32::MAX))
+    }
 }
 
 /// What an event looks like to a backend.
@@ -188,20 +195,19 @@ async fn run<O: Output>(
     items: mpsc::Receiver<Item>,
     stop: CancellationToken,
 ) {
-    let bucket = match mode {
-        Mode::Batch(batch) => batch.throttle.map(Bucket::new),
+    let throttle = match mode {
+        Mode::Batch(batch) => batch.throttle.map(Throttle::limit),
         Mode::Blocking { .. } => None,
     };
+    let throttle = throttle.unwrap_or_else(RateLimit::none);
     let (output, stop) = (&output, &stop);
-    let batches = stream::unfold((items, bucket), |(mut items, mut bucket)| async move {
+    let batches = stream::unfold((items, throttle), |(mut items, throttle)| async move {
         let batch = collect(&mut items, mode, O::WAITED_FOR, stop).await;
         if batch.is_empty() {
             return None;
         }
-        if let Some(bucket) = &mut bucket {
-            bucket.take().await;
-        }
-        Some((batch, (items, bucket)))
+        throttle.wait().await;
+        Some((batch, (items, throttle)))
     });
     let deliver = |batch| output.deliver(batch, stop);
     batches.for_each_concurrent(O::AT_ONCE, deliver).await;
@@ -235,45 +241,6 @@ async fn collect(
         () = stop.cancelled() => {}
     }
     batch
-}
-
-/// A token bucket.
-struct Bucket {
-    of: Throttle,
-    tokens: f32,
-    filled: Instant,
-}
-
-impl Bucket {
-    fn new(of: Throttle) -> Self {
-        Self {
-            of,
-            tokens: as_f32(of.burst),
-            filled: Instant::now(),
-        }
-    }
-
-    /// How long until there is a token, which is taken.
-    fn wait(&mut self, now: Instant) -> Duration {
-        let since = now.duration_since(self.filled).as_secs_f32();
-        self.filled = now;
-        self.tokens = (self.tokens + since * self.of.qps).min(as_f32(self.of.burst)) - 1.0;
-        if self.tokens >= 0.0 {
-            Duration::ZERO
-        } else {
-            let seconds = -self.tokens / self.of.qps;
-            Duration::try_from_secs_f32(seconds).unwrap_or(Duration::MAX)
-        }
-    }
-
-    async fn take(&mut self) {
-        tokio::time::sleep(self.wait(Instant::now())).await;
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a burst is a small number")]
-fn as_f32(burst: usize) -> f32 {
-    burst as f32
 }
 
 #[cfg(test)]

@@ -6,20 +6,19 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::bucket::{Bucket, Rate};
+
 /// So many requests per second, and so many at once; clones share the bucket.
 #[derive(Clone, Debug)]
 pub struct RateLimit {
-    bucket: Option<Arc<Bucket>>,
+    shared: Option<Arc<Shared>>,
 }
 
 #[derive(Debug)]
-struct Bucket {
-    /// Between two tokens.
-    interval: Duration,
-    /// How far the bucket may be ahead: the time in which it fills.
-    burst: Duration,
-    /// When the bucket would be full again.
-    full_at: Mutex<Instant>,
+struct Shared {
+    rate: Rate,
+    start: Instant,
+    bucket: Mutex<Bucket>,
 }
 
 impl RateLimit {
@@ -31,29 +30,26 @@ impl RateLimit {
         }
         let qps = if qps == 0.0 { 5.0 } else { qps };
         let burst = if burst <= 0 { 10 } else { burst };
-        let interval = Duration::from_secs_f32(1.0 / qps);
-        let bucket = Bucket {
-            interval,
-            burst: interval * burst.unsigned_abs(),
-            full_at: Mutex::new(Instant::now()),
+        let rate = Rate::new(qps.into(), burst.unsigned_abs());
+        let shared = Shared {
+            rate,
+            start: Instant::now(),
+            bucket: Mutex::new(Bucket::full(rate, Duration::ZERO)),
         };
         Self {
-            bucket: Some(Arc::new(bucket)),
+            shared: Some(Arc::new(shared)),
         }
     }
 
     #[must_use]
     pub fn none() -> Self {
-        Self { bucket: None }
+        Self { shared: None }
     }
 
     /// Takes a token, waiting for it if there is none; returns how long that took. Those who wait are
     /// served in the order in which they came.
     pub async fn wait(&self) -> Duration {
-        let Some(bucket) = &self.bucket else {
-            return Duration::ZERO;
-        };
-        let delay = bucket.take(Instant::now());
+        let delay = self.take();
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
@@ -63,17 +59,11 @@ impl RateLimit {
     /// How long whoever takes a token now has to wait for it.
     #[must_use]
     pub fn take(&self) -> Duration {
-        self.bucket
-            .as_ref()
-            .map_or(Duration::ZERO, |b| b.take(Instant::now()))
-    }
-}
-
-impl Bucket {
-    fn take(&self, now: Instant) -> Duration {
-        let mut full_at = self.full_at.lock();
-        *full_at = (*full_at).max(now) + self.interval;
-        (*full_at).saturating_duration_since(now + self.burst)
+        let Some(shared) = &self.shared else {
+            return Duration::ZERO;
+        };
+        let mut bucket = shared.bucket.lock();
+        bucket.take(shared.rate, shared.start.elapsed())
     }
 }
 

@@ -12,6 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::{Event, Source, event_name, event_namespace};
+use crate::bucket::{Bucket, Rate};
 use crate::recent::{ENTRIES, Recent};
 
 /// Events that differ only in their message, so many of them within that time, become one.
@@ -36,11 +37,6 @@ struct Counted {
     count: i32,
     first: Timestamp,
     name: String,
-}
-
-struct Bucket {
-    tokens: f64,
-    filled: Timestamp,
 }
 
 /// What to write.
@@ -77,11 +73,10 @@ impl Correlator {
         let counted = self.counted.entry(&key, fresh);
         counted.count = counted.count.saturating_add(1);
         let counted = counted.clone();
-        if !self
-            .spam
-            .entry(&spam_key(event, source), || Bucket::full(now))
-            .take(now)
-        {
+        let (rate, at) = (spam_rate(), since(Timestamp::UNIX_EPOCH, now));
+        let full = || Bucket::full(rate, at);
+        let spam = self.spam.entry(&spam_key(event, source), full);
+        if !spam.try_take(rate, at) {
             return None;
         }
         let patch = (counted.count > 1).then(
@@ -123,24 +118,9 @@ impl Correlator {
     }
 }
 
-impl Bucket {
-    fn full(now: Timestamp) -> Self {
-        Self {
-            tokens: SPAM.0.into(),
-            filled: now,
-        }
-    }
-
-    fn take(&mut self, now: Timestamp) -> bool {
-        let gained = since(self.filled, now).as_secs_f64() / SPAM.1.as_secs_f64();
-        self.tokens = (self.tokens + gained).min(SPAM.0.into());
-        self.filled = now;
-        let has = self.tokens >= 1.0;
-        if has {
-            self.tokens -= 1.0;
-        }
-        has
-    }
+/// At which rate events about one object are written.
+fn spam_rate() -> Rate {
+    Rate::new(1.0 / SPAM.1.as_secs_f64(), SPAM.0)
 }
 
 fn since(then: Timestamp, now: Timestamp) -> Duration {

@@ -38,15 +38,14 @@ async fn a_batch_waits_until_it_is_full_or_the_end_comes() {
     assert!(collect(&mut items, mode, 1, &stop).await.is_empty());
 }
 
-#[test]
-fn batches_come_at_the_rate_that_is_allowed() {
-    let mut bucket = Bucket::new(Throttle { qps: 2.0, burst: 2 });
-    let start = bucket.filled;
-    assert_eq!(bucket.wait(start), Duration::ZERO);
-    assert_eq!(bucket.wait(start), Duration::ZERO);
-    assert_eq!(bucket.wait(start), Duration::from_millis(500));
-    let later = start + Duration::from_secs(60);
-    assert_eq!(bucket.wait(later), Duration::ZERO);
+#[tokio::test(start_paused = true)]
+async fn batches_come_at_the_rate_that_is_allowed() {
+    let limit = Throttle { qps: 2.0, burst: 2 }.limit();
+    assert_eq!(limit.take(), Duration::ZERO);
+    assert_eq!(limit.take(), Duration::ZERO);
+    assert_eq!(limit.take(), Duration::from_millis(500));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(limit.take(), Duration::ZERO);
 }
 
 /// Takes a batch when it is let.
