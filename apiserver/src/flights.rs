@@ -51,6 +51,14 @@ impl<K: Clone + Eq + Hash, T: Clone> Flights<K, T> {
     }
 }
 
+#[cfg(test)]
+impl<K, T: Clone> Flights<K, T> {
+    /// Whether nobody waits for anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+}
+
 /// One that waits. The last that goes takes the call with it.
 struct Waiting<'a, K: Clone + Eq + Hash, T: Clone> {
     all: &'a Flights<K, T>,
@@ -97,7 +105,7 @@ mod tests {
         assert_eq!(all, [0; 10]);
         // Who comes later makes another.
         assert_eq!(flights.join(&0, call).await, 1);
-        assert!(flights.0.lock().is_empty());
+        assert!(flights.is_empty());
     }
 
     #[tokio::test]
@@ -109,7 +117,7 @@ mod tests {
                 .await
                 .is_err()
         );
-        assert!(flights.0.lock().is_empty());
+        assert!(flights.is_empty());
         flights.join(&0, || async {}).await;
     }
 }

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod audit;
 pub mod auth;
 pub mod authz;
+mod flights;
 pub mod plugin;
 pub mod reload;
 pub mod webhook;

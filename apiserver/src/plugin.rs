@@ -12,7 +12,6 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
-pub(crate) mod flights;
 pub mod pb;
 pub mod testing;
 

@@ -25,7 +25,7 @@ use self::metrics::{Counted, Direction, Uses};
 use self::probe::Probed;
 use self::service::Service;
 use super::choice::{Layer, Opening, refusal};
-use crate::plugin::flights::Flights;
+use crate::flights::Flights;
 use crate::reload::hash;
 
 mod dek;

@@ -19,7 +19,7 @@ use tonic::transport::Channel;
 
 use self::metrics::Counted;
 use super::keys::{VerifyingKey, verifying};
-use crate::plugin::flights::Flights;
+use crate::flights::Flights;
 use crate::plugin::pb::signer::external_jwt_signer_client::ExternalJwtSignerClient;
 use crate::plugin::pb::signer::{
     FetchKeysRequest, FetchKeysResponse, MetadataRequest, SignJwtRequest, SignJwtResponse,

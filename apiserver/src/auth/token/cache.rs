@@ -4,22 +4,19 @@
 //! that fall together. Only good tokens are remembered. Upstream:
 //! `apiserver/pkg/authentication/token/cache`.
 
-use std::collections::HashMap;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use component::metrics::{Counters, Metrics};
 use component::recent::Recent;
-use futures::FutureExt;
-use futures::future::{Shared, WeakShared};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use ring::hmac;
 use ring::rand::SystemRandom;
 
 use super::{Refused, Verified};
+use crate::flights::Flights;
 
 /// How long a good token is believed; upstream's figure.
 const BELIEVED: Duration = Duration::from_secs(10);
@@ -28,13 +25,12 @@ const SHARDS: usize = 32;
 const PER_SHARD: usize = 1024;
 
 type Answer = Result<Arc<Verified>, Arc<Refused>>;
-type Look = Pin<Box<dyn Future<Output = Answer> + Send>>;
 type Digest = [u8; 32];
 
 /// The cache.
 pub struct Cache {
     key: hmac::Key,
-    shards: Vec<Mutex<Shard>>,
+    shards: Vec<Shard>,
     hits: Counter,
     misses: Counter,
     fetched: Counter,
@@ -42,19 +38,26 @@ pub struct Cache {
 }
 
 struct Shard {
-    known: Recent<Digest, (Arc<Verified>, Instant)>,
+    known: Mutex<Recent<Digest, (Arc<Verified>, Instant)>>,
     /// Looks that somebody waits for.
-    running: HashMap<Digest, WeakShared<Look>>,
+    running: Flights<Digest, Answer>,
+}
+
+impl Shard {
+    /// What a token was a few seconds ago.
+    fn known(&self, digest: &Digest) -> Option<Arc<Verified>> {
+        let known = self.known.lock();
+        let (verified, until) = known.get(digest)?;
+        (*until > Instant::now()).then(|| Arc::clone(verified))
+    }
 }
 
 impl Cache {
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
-        let shard = || {
-            Mutex::new(Shard {
-                known: Recent::new(PER_SHARD),
-                running: HashMap::new(),
-            })
+        let shard = || Shard {
+            known: Mutex::new(Recent::new(PER_SHARD)),
+            running: Flights::default(),
         };
         let requests = metrics.registered(
             "authentication_token_cache_request_total",
@@ -102,79 +105,40 @@ impl Cache {
         F: Future<Output = Result<Verified, Refused>> + Send + 'static,
     {
         let digest = self.digest(token);
-        let shard = &self.shards[usize::from(digest[0]) % SHARDS];
-        let running = {
-            let mut shard = shard.lock();
-            if let Some((verified, until)) = shard.known.get(&digest)
-                && *until > Instant::now()
-            {
-                self.hits.inc();
-                return Ok(Arc::clone(verified));
-            }
-            let joined = shard.running.get(&digest).and_then(WeakShared::upgrade);
-            match joined {
-                Some(running) => running,
-                None => {
-                    let running = self.start(digest, look());
-                    if let Some(weak) = running.downgrade() {
-                        shard.running.insert(digest, weak);
-                    }
-                    running
-                }
-            }
-        };
+        if let Some(verified) = self.shard(&digest).known(&digest) {
+            self.hits.inc();
+            return Ok(verified);
+        }
         self.misses.inc();
-        let waiting = Waiting {
-            shard,
-            digest,
-            running: Some(running.clone()),
-        };
-        let answer = running.await;
-        drop(waiting);
+        let start = || Arc::clone(self).look(digest, look());
+        let answer = self.shard(&digest).running.join(&digest, start).await;
         answer.map_err(|refused| (*refused).clone())
     }
 
-    fn start<F>(self: &Arc<Self>, digest: Digest, look: F) -> Shared<Look>
+    fn shard(&self, digest: &Digest) -> &Shard {
+        &self.shards[usize::from(digest[0]) % SHARDS]
+    }
+
+    async fn look<F>(self: Arc<Self>, digest: Digest, look: F) -> Answer
     where
         F: Future<Output = Result<Verified, Refused>> + Send + 'static,
     {
-        let this = Arc::clone(self);
-        let look: Look = Box::pin(async move {
-            match look.await {
-                Ok(verified) => {
-                    this.fetched.inc();
-                    let verified = Arc::new(verified);
-                    let until = Instant::now() + BELIEVED;
-                    let shard = &this.shards[usize::from(digest[0]) % SHARDS];
-                    let known = (Arc::clone(&verified), until);
-                    shard.lock().known.insert(digest, known);
-                    Ok(verified)
-                }
-                Err(refused) => {
-                    this.failed.inc();
-                    Err(Arc::new(refused))
-                }
+        // The look before may have just ended.
+        if let Some(verified) = self.shard(&digest).known(&digest) {
+            return Ok(verified);
+        }
+        match look.await {
+            Ok(verified) => {
+                self.fetched.inc();
+                let verified = Arc::new(verified);
+                let known = (Arc::clone(&verified), Instant::now() + BELIEVED);
+                self.shard(&digest).known.lock().insert(digest, known);
+                Ok(verified)
             }
-        });
-        look.shared()
-    }
-}
-
-/// One that waits for a look. The last that goes takes the look with it.
-struct Waiting<'a> {
-    shard: &'a Mutex<Shard>,
-    digest: Digest,
-    running: Option<Shared<Look>>,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        // Outside the lock: what the look holds is dropped with it.
-        drop(self.running.take());
-        let mut shard = self.shard.lock();
-        let gone = |of: &WeakShared<Look>| of.upgrade().is_none_or(|look| look.peek().is_some());
-        if shard.running.get(&self.digest).is_some_and(gone) {
-            shard.running.remove(&self.digest);
+            Err(refused) => {
+                self.failed.inc();
+                Err(Arc::new(refused))
+            }
         }
     }
 }
@@ -222,7 +186,7 @@ mod tests {
         assert_eq!(looks.load(Ordering::Relaxed), 1);
         cache.get("other", look).await.unwrap();
         assert_eq!(looks.load(Ordering::Relaxed), 2);
-        assert!(cache.shards.iter().all(|s| s.lock().running.is_empty()));
+        assert!(cache.shards.iter().all(|s| s.running.is_empty()));
     }
 
     #[tokio::test]
@@ -235,7 +199,7 @@ mod tests {
         let never = || futures::future::pending();
         let given_up = tokio::time::timeout(Duration::from_millis(10), cache.get("slow", never));
         assert!(given_up.await.is_err());
-        assert!(cache.shards.iter().all(|s| s.lock().running.is_empty()));
+        assert!(cache.shards.iter().all(|s| s.running.is_empty()));
         assert!(cache.get("slow", yes).await.is_ok());
     }
 }
