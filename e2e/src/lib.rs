@@ -11,6 +11,7 @@ pub mod command;
 pub mod conformance;
 pub mod diff;
 pub mod files;
+mod gateway;
 pub mod history;
 pub mod https;
 pub mod image;

@@ -8,28 +8,22 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use http_body_util::BodyExt;
-use hyper::Method;
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::value::{list, text};
-use crate::bench::client::{Call, Connection, Error as ClientError};
-use crate::lines::Lines;
+use crate::bench::client::Connection;
+use crate::gateway::{self, Watch};
 
 /// How long a write that was answered may stay unseen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
-    #[error("etcd")]
-    Client(#[from] ClientError),
-    #[error("etcd")]
-    Body(#[source] hyper::Error),
-    #[error("etcd's answer cannot be read")]
-    Malformed,
+    #[error(transparent)]
+    Etcd(#[from] gateway::Error),
     #[error("etcd ended the watch")]
     Ended,
 }
@@ -68,39 +62,28 @@ impl Writes {
         address: SocketAddr,
         tls: Arc<rustls::ClientConfig>,
     ) -> Result<(), Error> {
-        let everything = BASE64.encode([0]);
-        let asked = json!({"create_request": {
-            "key": everything, "range_end": everything, "start_revision": "1",
-        }});
-        let call = Call::new(Method::POST, "/v3/watch", asked.to_string());
-        let mut connection = Connection::open(address, tls).await?;
-        let mut body = connection.begin(&call).await?.into_body();
-        let mut lines = Lines::default();
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(Error::Body)?.into_data() else {
-                continue;
-            };
-            for line in lines.push(&data) {
-                let message: Value = serde_json::from_slice(&line).map_err(|_| Error::Malformed)?;
-                self.see(list(&message["result"]["events"]))?;
-            }
+        let opened = Connection::open(address, tls).await;
+        let mut connection = opened.map_err(gateway::Error::from)?;
+        let mut watch = Watch::begin(&mut connection, 1).await?;
+        while let Some(result) = watch.next().await? {
+            self.see(list(&result["events"]))?;
         }
         Err(Error::Ended)
     }
 
-    fn see(&self, events: &[Value]) -> Result<(), Error> {
+    fn see(&self, events: &[Value]) -> Result<(), gateway::Error> {
         let mut last = None;
         for event in events {
             let kv = &event["kv"];
             let bytes = |field: &str| {
                 BASE64
                     .decode(text(&kv[field]))
-                    .map_err(|_| Error::Malformed)
+                    .map_err(|_| gateway::Error::Malformed)
             };
             let revision: u64 = text(&kv["mod_revision"])
                 .parse()
-                .map_err(|_| Error::Malformed)?;
-            let key = String::from_utf8(bytes("key")?).map_err(|_| Error::Malformed)?;
+                .map_err(|_| gateway::Error::Malformed)?;
+            let key = String::from_utf8(bytes("key")?).map_err(|_| gateway::Error::Malformed)?;
             let value = match text(&event["type"]) {
                 "DELETE" => None,
                 _ => Some(bytes("value")?),
@@ -139,6 +122,8 @@ impl Writes {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[tokio::test]

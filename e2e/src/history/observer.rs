@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::record::{Change, Gap, Object, Revision, Truth};
 use super::stored;
 use crate::bench::client::{Call, Connection, Error as ClientError};
-use crate::lines::Lines;
+use crate::gateway::{self, Watch};
 
 /// Something is written all the time: a member that says nothing for this long is asked no more for now.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -28,14 +28,16 @@ const AGAIN: Duration = Duration::from_millis(50);
 
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
-    #[error("etcd")]
-    Client(#[from] ClientError),
-    #[error("etcd")]
-    Body(#[source] hyper::Error),
+    #[error(transparent)]
+    Etcd(#[from] gateway::Error),
     #[error("etcd does not answer in time")]
     Silent,
-    #[error("etcd's answer cannot be read")]
-    Malformed,
+}
+
+impl From<ClientError> for Error {
+    fn from(error: ClientError) -> Self {
+        gateway::Error::from(error).into()
+    }
 }
 
 /// Where etcd is.
@@ -77,27 +79,15 @@ impl Observer {
     }
 
     async fn watch(&self, etcd: &Etcd, member: usize) -> Result<(), Error> {
-        let everything = BASE64.encode([0]);
-        let body = json!({"create_request": {
-            "key": everything, "range_end": everything, "start_revision": (self.upto() + 1).to_string(),
-        }});
-        let call = Call::new(Method::POST, "/v3/watch", body.to_string());
         let mut connection = etcd.connect(member).await?;
-        let response = within(connection.begin(&call)).await??;
-        let mut body = response.into_body();
-        let mut lines = Lines::default();
-        while let Ok(Some(frame)) = timeout(SILENCE, body.frame()).await {
-            let Ok(data) = frame.map_err(Error::Body)?.into_data() else {
-                continue;
-            };
-            for line in lines.push(&data) {
-                let message: Value = serde_json::from_slice(&line).map_err(|_| Error::Malformed)?;
-                let result = &message["result"];
-                if number(&result["compact_revision"]) > 0 {
-                    return self.jump(etcd, member).await;
-                }
-                self.see(etcd, result)?;
+        let begun = Watch::begin(&mut connection, self.upto() + 1);
+        let mut watch = within(begun).await??;
+        while let Ok(next) = timeout(SILENCE, watch.next()).await {
+            let Some(result) = next? else { break };
+            if number(&result["compact_revision"]) > 0 {
+                return self.jump(etcd, member).await;
             }
+            self.see(etcd, &result)?;
         }
         Err(Error::Silent)
     }
@@ -246,12 +236,13 @@ impl Etcd {
         let response = within(connection.begin(&call)).await??;
         let answer = within(response.into_body().collect())
             .await?
-            .map_err(Error::Body)?;
+            .map_err(gateway::Error::Body)?;
         let answer: Value =
-            serde_json::from_slice(&answer.to_bytes()).map_err(|_| Error::Malformed)?;
+            serde_json::from_slice(&answer.to_bytes()).map_err(|_| gateway::Error::Malformed)?;
         let revision = number(&answer["header"]["revision"]);
         let kvs = answer["kvs"].as_array().into_iter().flatten();
-        let objects = kvs.map(|kv| object(&self.own(&kv["key"]).ok_or(Error::Malformed)?, kv));
+        let objects =
+            kvs.map(|kv| object(&self.own(&kv["key"]).ok_or(gateway::Error::Malformed)?, kv));
         Ok((revision, objects.collect::<Result<_, _>>()?))
     }
 }
@@ -260,9 +251,9 @@ async fn within<T>(work: impl Future<Output = T>) -> Result<T, Error> {
     timeout(ANSWER, work).await.map_err(|_| Error::Silent)
 }
 
-fn object(key: &str, kv: &Value) -> Result<Object, Error> {
-    let value = bytes(&kv["value"]).ok_or(Error::Malformed)?;
-    stored::config_map(key, number(&kv["mod_revision"]), &value).ok_or(Error::Malformed)
+fn object(key: &str, kv: &Value) -> Result<Object, gateway::Error> {
+    let value = bytes(&kv["value"]).ok_or(gateway::Error::Malformed)?;
+    stored::config_map(key, number(&kv["mod_revision"]), &value).ok_or(gateway::Error::Malformed)
 }
 
 fn bytes(text: &Value) -> Option<Vec<u8>> {
