@@ -30,9 +30,20 @@ pub fn required<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId) -> 
 
 /// A string that, if given, must be one of a list.
 pub fn one_of<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId, allowed: &[&str]) {
+    shown_one_of(e, view, field, allowed, |text| text);
+}
+
+/// The same, with what is shown of another one.
+fn shown_one_of<'a, V: View<'a>, S: Show + 'a>(
+    e: &mut Errors<'_>,
+    view: V,
+    field: NameId,
+    allowed: &[&str],
+    shown: impl FnOnce(&'a str) -> S,
+) {
     let text = view.node().str(field);
     if !text.is_empty() && !allowed.contains(&text) {
-        e.not_supported(Spot::of(view).field(field), text, allowed);
+        e.not_supported(Spot::of(view).field(field), shown(text), allowed);
     }
 }
 
@@ -184,10 +195,7 @@ pub fn json(value: Option<&Value>) -> Printed {
 
 /// [`one_of`] for a field whose Go type is a string with a name of its own.
 pub fn named_one_of<'a, V: View<'a>>(e: &mut Errors<'_>, view: V, field: NameId, allowed: &[&str]) {
-    let text = view.node().str(field);
-    if !text.is_empty() && !allowed.contains(&text) {
-        e.not_supported(Spot::of(view).field(field), Named(text), allowed);
-    }
+    shown_one_of(e, view, field, allowed, Named);
 }
 
 /// [`required_one_of`] for a field whose Go type is a string with a name of its own.
