@@ -18,6 +18,15 @@ use store::testing::{
 };
 use store::{At, Begin, Config, Query, Scope, Store, Tasks};
 
+fn plain(servers: Vec<String>) -> etcd::Config {
+    etcd::Config {
+        servers,
+        ca_file: None,
+        cert_file: None,
+        key_file: None,
+    }
+}
+
 fn open(etcd: etcd::Config, tasks: &Arc<TestTasks>) -> Store {
     let config = Config {
         compaction_interval: Duration::ZERO,
@@ -32,15 +41,7 @@ async fn a_dead_member_and_a_silent_one_are_left_for_another() {
         let mut members = Etcd::cluster(&binary, 3).await;
         let tasks = Arc::new(TestTasks::default());
         let servers = members.iter().map(Etcd::url).collect();
-        let store = open(
-            etcd::Config {
-                servers,
-                ca_file: None,
-                cert_file: None,
-                key_file: None,
-            },
-            &tasks,
-        );
+        let store = open(plain(servers), &tasks);
         let collection = store.resource(pods()).unwrap();
         collection.wait_ready().await;
         let mut watcher = collection
@@ -99,12 +100,7 @@ async fn a_write_that_was_never_sent_goes_to_the_next_member() {
     let mut dead = Etcd::start(&Etcds::newest()).await;
     dead.kill();
     let servers = vec![dead.url(), live.url()];
-    let config = etcd::Config {
-        servers,
-        ca_file: None,
-        cert_file: None,
-        key_file: None,
-    };
+    let config = plain(servers);
     let tasks = Arc::new(TestTasks::default());
     // Its first request, before anything else has found out that the member is dead.
     let written = open(config, &tasks)
@@ -333,15 +329,7 @@ async fn a_member_that_has_lost_its_leader_is_not_watched_in_good_faith() {
     let members = Etcd::cluster(&Etcds::newest(), 3).await;
     let tasks = Arc::new(TestTasks::default());
     let servers = vec![members[0].url()];
-    let store = open(
-        etcd::Config {
-            servers,
-            ca_file: None,
-            cert_file: None,
-            key_file: None,
-        },
-        &tasks,
-    );
+    let store = open(plain(servers), &tasks);
     let collection = store.resource(pods()).unwrap();
     collection.wait_ready().await;
     let before = store.metrics().streams.get();
