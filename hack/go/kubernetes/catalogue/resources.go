@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -181,7 +180,7 @@ func (c *catalogue) readResource(gv schema.GroupVersion, d apidiscoveryv2.APIRes
 		r.subresources = append(r.subresources, c.readSubresource(gv, s, paths[d.Resource+"/"+s.Subresource]))
 	}
 	slices.SortFunc(r.subresources, func(a, b subresource) int { return cmp.Compare(a.name, b.name) })
-	if s := storeOf(reflect.ValueOf(st)); s != nil {
+	if s := storages.StoreOf(st); s != nil {
 		if err := c.readStore(&r, s, st); err != nil {
 			return r, err
 		}
@@ -234,32 +233,6 @@ func resetFields(st rest.Storage, gv schema.GroupVersion) []string {
 	set.Iterate(func(p fieldpath.Path) { paths = append(paths, strings.TrimPrefix(p.String(), ".")) })
 	slices.Sort(paths)
 	return paths
-}
-
-// storeOf finds the generic store inside a storage, which most wrap in a struct of their own, some in
-// a private field.
-func storeOf(v reflect.Value) *genericregistry.Store {
-	if v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
-		if v.IsNil() {
-			return nil
-		}
-		if v.Type() == reflect.TypeFor[*genericregistry.Store]() {
-			return (*genericregistry.Store)(v.UnsafePointer())
-		}
-		return storeOf(v.Elem())
-	}
-	if v.Kind() != reflect.Struct {
-		return nil
-	}
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		if f.Name == "Store" || f.Name == "store" || f.Anonymous {
-			if s := storeOf(v.Field(i)); s != nil {
-				return s
-			}
-		}
-	}
-	return nil
 }
 
 // readStore reads what the generic store and its strategies were told.

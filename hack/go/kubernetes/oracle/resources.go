@@ -71,7 +71,7 @@ func readResources() ([]*resource, error) {
 	var all []*resource
 	for gv, paths := range built {
 		for path, st := range paths {
-			store := storeOf(reflect.ValueOf(st))
+			store := storages.StoreOf(st)
 			if store == nil || strings.Contains(path, "/") {
 				continue
 			}
@@ -111,7 +111,7 @@ func readResource(gvr schema.GroupVersionResource, st rest.Storage, store *gener
 			continue
 		}
 		_, updates := st.(rest.Updater)
-		below := storeOf(reflect.ValueOf(st))
+		below := storages.StoreOf(st)
 		if !updates || below == nil || below.UpdateStrategy == nil || reflect.TypeOf(st.New()) != reflect.TypeOf(store.NewFunc()) {
 			continue
 		}
@@ -296,30 +296,4 @@ func recovered(o *outcome) {
 	if p := recover(); p != nil {
 		*o = outcome{refused: &refusal{Code: 500, Reason: "Panic", Message: fmt.Sprint(p)}}
 	}
-}
-
-// storeOf finds the generic store inside a storage, which most wrap in a struct of their own, some in
-// a private field.
-func storeOf(v reflect.Value) *genericregistry.Store {
-	if v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
-		if v.IsNil() {
-			return nil
-		}
-		if v.Type() == reflect.TypeFor[*genericregistry.Store]() {
-			return (*genericregistry.Store)(v.UnsafePointer())
-		}
-		return storeOf(v.Elem())
-	}
-	if v.Kind() != reflect.Struct {
-		return nil
-	}
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		if f.Name == "Store" || f.Name == "store" || f.Anonymous {
-			if s := storeOf(v.Field(i)); s != nil {
-				return s
-			}
-		}
-	}
-	return nil
 }
