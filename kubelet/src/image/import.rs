@@ -154,10 +154,7 @@ impl Import<'_> {
             let bytes = self.blob(&target.digest)?;
             match Document::parse(&bytes)? {
                 Document::Index(inner) => target = choose(&inner, self.platform)?.clone(),
-                Document::Manifest(manifest) => {
-                    self.store.write_blob(&target.digest, &bytes)?;
-                    return self.image(&manifest, names(entry));
-                }
+                Document::Manifest(manifest) => return self.image(&manifest, names(entry)),
             }
         }
         Err(Error::TooDeep)
@@ -171,7 +168,7 @@ impl Import<'_> {
             .iter()
             .map(|layer| blob_name(&layer.digest))
             .collect();
-        self.commit(&manifest.config.digest, &bytes, config, layers, names)
+        self.commit(&manifest.config.digest, config, layers, names)
     }
 
     fn docker(&self, list: &[u8]) -> Result<Vec<Arc<Image>>> {
@@ -200,13 +197,12 @@ impl Import<'_> {
             tags,
             ..Names::default()
         };
-        self.commit(&Digest::of(&bytes), &bytes, config, layers, names)
+        self.commit(&Digest::of(&bytes), config, layers, names)
     }
 
     fn commit(
         &self,
         id: &Digest,
-        bytes: &[u8],
         config: ImageConfig,
         layers: Vec<String>,
         names: Names,
@@ -226,7 +222,6 @@ impl Import<'_> {
             };
             pins.push(pin);
         }
-        self.store.write_blob(id, bytes)?;
         let image = NewImage {
             id: id.clone(),
             config,

@@ -291,7 +291,7 @@ enum Fetched {
 impl One<'_> {
     async fn run(&self) -> Result<Arc<Image>, Error> {
         let target = self.ask(|| self.session.resolve()).await?;
-        let (manifest, bytes, digest) = self.manifest(target.digest.clone(), target.bytes).await?;
+        let manifest = self.manifest(&target.bytes).await?;
         let config_digest = &manifest.config.digest;
         let config = self.ask(|| self.session.config(config_digest)).await?;
         let parsed = ImageConfig::parse(&config.bytes, &manifest)?;
@@ -311,11 +311,7 @@ impl One<'_> {
             access: [(repository, Access::of(self.credential.as_ref()))].into(),
         };
         let store = self.puller.store.clone();
-        let committed = blocking(move || {
-            store.write_blob(&digest, &bytes)?;
-            store.write_blob(&image.id, &config.bytes)?;
-            Ok(store.commit(image, &pins)?)
-        });
+        let committed = blocking(move || Ok(store.commit(image, &pins)?));
         let image = committed.await?;
         let store = self.puller.store.clone();
         // The image can be used at once; what makes it last does not concern who waits for it.
@@ -328,18 +324,14 @@ impl One<'_> {
     }
 
     /// The manifest for this platform: the document itself, or the one that it points to.
-    async fn manifest(
-        &self,
-        digest: Digest,
-        bytes: bytes::Bytes,
-    ) -> Result<(Manifest, bytes::Bytes, Digest), Error> {
-        match Document::parse(&bytes)? {
-            Document::Manifest(manifest) => Ok((manifest, bytes, digest)),
+    async fn manifest(&self, bytes: &[u8]) -> Result<Manifest, Error> {
+        match Document::parse(bytes)? {
+            Document::Manifest(manifest) => Ok(manifest),
             Document::Index(index) => {
                 let entry = choose(&index, &self.puller.config.platform)?;
                 let found = self.ask(|| self.session.manifest(&entry.digest)).await?;
                 match Document::parse(&found.bytes)? {
-                    Document::Manifest(manifest) => Ok((manifest, found.bytes, found.digest)),
+                    Document::Manifest(manifest) => Ok(manifest),
                     Document::Index(_) => Err(Error::NestedIndex),
                 }
             }

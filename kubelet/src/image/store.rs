@@ -1,7 +1,6 @@
 //! Images on disk.
 //!
 //! ```text
-//! <root>/content/<algorithm>/<hex>     manifests and configurations
 //! <root>/content/ingest/<hex>          layers being downloaded
 //! <root>/layers/<key>/fs               a layer, unpacked once, shared by all images that have it
 //! <root>/layers/<key>/{layer.json,synced}
@@ -203,7 +202,6 @@ impl Store {
             index.remove(id);
             self.bury_unused(&index, &image.layers)?
         };
-        file::remove_all(&self.blob_path(id)).map_err(at("remove", &self.root))?;
         self.delete(doomed)
     }
 
@@ -258,10 +256,6 @@ impl Store {
         self.root.join(parts.iter().collect::<PathBuf>())
     }
 
-    fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.path(&["content", digest.algorithm().as_str(), digest.hex()])
-    }
-
     fn record_path(&self, id: &Digest) -> PathBuf {
         self.path(&["images", &format!("{}.json", id.hex())])
     }
@@ -286,12 +280,6 @@ impl Store {
         let path = self.record_path(&image.id);
         let json = serde_json::to_vec(image).map_err(|err| at("encode", &path)(err.into()))?;
         file::write_atomic(&path, &json, 0o600, Durability::Disk).map_err(at("write", &path))
-    }
-
-    /// Keeps a small document. Its digest was checked by the caller.
-    pub(super) fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
-        let path = self.blob_path(digest);
-        file::write_atomic(&path, bytes, 0o600, Durability::Disk).map_err(at("write", &path))
     }
 
     /// The layer that lies on top of `diff_ids`' others, if it is here. Held until the pin is

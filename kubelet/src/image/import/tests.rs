@@ -158,8 +158,26 @@ fn archives_that_lie_are_refused() {
     assert!(store.images().is_empty());
 }
 
+/// A pull and an import, or two imports, may bring the same image at the same moment.
+#[test]
+fn the_same_archive_can_be_imported_by_many_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let path = dir.path().join("a.tar");
+    fs::write(&path, layout("example.com/app:1", "f").tar()).unwrap();
+    for _ in 0..8 {
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| import(&store, &path, &here(), false).unwrap());
+            }
+        });
+        let image = store.image("example.com/app:1").unwrap();
+        store.remove(&image.id).unwrap();
+    }
+}
+
 #[tokio::test]
-async fn an_archive_dropped_into_the_directory_is_imported_once() {
+async fn an_archive_dropped_into_the_directory_is_imported() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store")).unwrap();
     let path = dir.path().join("images");
@@ -183,7 +201,16 @@ async fn an_archive_dropped_into_the_directory_is_imported_once() {
         () = drop_one => {}
     }
     assert_ne!(*was_read.borrow(), Reading::Archives(0));
-    // Removed by hand, it comes back with the next look, because its archive still lies there.
+}
+
+#[test]
+fn an_image_removed_by_hand_comes_back_while_its_archive_lies_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let path = dir.path().join("images");
+    fs::create_dir(&path).unwrap();
+    let archive = layout("example.com/app:1", "f").tar();
+    fs::write(path.join("app.tar"), archive).unwrap();
     let directory = Directory {
         store: store.clone(),
         path,

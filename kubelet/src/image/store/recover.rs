@@ -12,8 +12,6 @@ use crate::sys::{file, mount};
 
 /// Directories of a store. `empty` is the lower layer of an image that has none.
 const DIRECTORIES: &[&str] = &[
-    "content/sha256",
-    "content/sha512",
     "content/ingest",
     "layers/empty/fs",
     "images",
