@@ -174,12 +174,13 @@ async fn endpoint_request(
     let resource = endpoint.resource;
     router::check(resource, &x.info, &x.method, &x.headers)?;
     // A subresource of the object's own kind goes away with it.
-    if matches!(x.info.subresource.as_str(), "" | "status") {
-        x.warnings.extend(lifecycle::warning(resource));
-        x.deprecated = lifecycle::removal(resource);
-        if let Some(removed) = &x.deprecated {
-            x.server.requests.deprecated(x, removed.as_deref());
-        }
+    if matches!(x.info.subresource.as_str(), "" | "status")
+        && let Some(end) = lifecycle::of(resource)
+    {
+        let removed = end.removal();
+        x.server.requests.deprecated(x, removed.as_deref());
+        x.warnings.push(end.warning(resource.kind));
+        x.deprecated = Some(removed);
     }
     handle(x, endpoint, incoming).await
 }

@@ -6,7 +6,7 @@
 use proto::catalogue::{Resource, group_version};
 
 /// Kinds of a served version that go away, and what takes their place.
-struct Lifecycle {
+pub struct Lifecycle {
     group: &'static str,
     version: &'static str,
     kinds: &'static [&'static str],
@@ -134,7 +134,9 @@ const fn ends(
     }
 }
 
-fn find(resource: &Resource) -> Option<&'static Lifecycle> {
+/// What there is to say of a served version that goes away.
+#[must_use]
+pub fn of(resource: &Resource) -> Option<&'static Lifecycle> {
     TABLE.iter().find(|of| {
         of.group == resource.group
             && of.version == resource.version
@@ -142,29 +144,28 @@ fn find(resource: &Resource) -> Option<&'static Lifecycle> {
     })
 }
 
-/// Of a served version that goes away: the release that will not serve it, if that is settled.
-#[must_use]
-pub fn removal(resource: &Resource) -> Option<Option<String>> {
-    let of = find(resource)?;
-    Some(of.removed.map(|minor| format!("1.{minor}")))
-}
+impl Lifecycle {
+    /// The release that will not serve it, if that is settled.
+    #[must_use]
+    pub fn removal(&self) -> Option<String> {
+        self.removed.map(|minor| format!("1.{minor}"))
+    }
 
-/// The warning of each answer about a resource of a served version.
-#[must_use]
-pub fn warning(resource: &Resource) -> Option<String> {
-    let of = find(resource)?;
-    let kind = resource.kind;
-    let version = group_version(of.group, of.version);
-    let mut text = format!("{version} {kind} is deprecated in v1.{}+", of.deprecated);
-    if let Some(removed) = of.removed {
-        text.push_str(&format!(", unavailable in v1.{removed}+"));
+    /// The warning of each answer about a resource of this kind.
+    #[must_use]
+    pub fn warning(&self, kind: &str) -> String {
+        let version = group_version(self.group, self.version);
+        let mut text = format!("{version} {kind} is deprecated in v1.{}+", self.deprecated);
+        if let Some(removed) = self.removed {
+            text.push_str(&format!(", unavailable in v1.{removed}+"));
+        }
+        match self.replacement {
+            Replacement::None => {}
+            Replacement::Stable => text.push_str(&format!("; use {}/v1 {kind}", self.group)),
+            Replacement::Other(other) => text.push_str(&format!("; use {other}")),
+        }
+        text
     }
-    match of.replacement {
-        Replacement::None => {}
-        Replacement::Stable => text.push_str(&format!("; use {}/v1 {kind}", of.group)),
-        Replacement::Other(other) => text.push_str(&format!("; use {other}")),
-    }
-    Some(text)
 }
 
 #[cfg(test)]
@@ -176,7 +177,7 @@ mod tests {
         let of = |group: &str, version: &str, name: &str| {
             let mut all = proto::catalogue::resources().iter();
             all.find(|r| (r.group, r.version, r.name) == (group, version, name))
-                .and_then(warning)
+                .and_then(|r| Some(super::of(r)?.warning(r.kind)))
         };
         assert_eq!(
             of("", "v1", "endpoints").as_deref(),
