@@ -78,10 +78,10 @@ pub async fn part(
     if kind == Kind::Apply {
         return apply::serve(x, endpoint, part, media, &body, &options).await;
     }
-    if codec::json::parse(&body).is_err() {
+    let Ok(read) = codec::json::parse_strict(&body) else {
         return Err(Failure::bad_request("invalid JSON patch"));
-    }
-    let prepared = Patch::new(kind, &body, &options);
+    };
+    let prepared = Patch::new(kind, read, &options);
     let manager = manager(x, &options.field_manager);
     let name = x.info.name.clone();
     let problems = parking_lot::Mutex::new(Vec::new());
@@ -178,7 +178,11 @@ struct Patch {
 }
 
 impl Patch {
-    fn new(kind: Kind, body: &[u8], options: &WriteOptions) -> Result<Self, Failure> {
+    fn new(
+        kind: Kind,
+        read: codec::json::Decoded,
+        options: &WriteOptions,
+    ) -> Result<Self, Failure> {
         let validation = options.field_validation;
         let lenient = validation == FieldValidation::Ignore;
         let head = match kind {
@@ -190,7 +194,7 @@ impl Patch {
         let codec::json::Decoded {
             value: patch,
             mut problems,
-        } = codec::json::parse_strict(body).map_err(|e| unreadable(&e))?;
+        } = read;
         let operations = match kind {
             Kind::Json => {
                 let read = patch::json::Patch::read(&patch);
