@@ -601,6 +601,14 @@ impl<'a> List<'a> {
     }
 }
 
+/// What of its object an event of a watch shows. It cannot be refused any more: upstream sends what it has.
+fn event_form(form: Form) -> Form {
+    match form {
+        Form::Metadata { list: true, .. } => Form::Full,
+        form => form,
+    }
+}
+
 /// One frame of a watch: the event's type and the object in the stream's form.
 pub fn watch_frame(
     endpoint: &Endpoint,
@@ -612,11 +620,7 @@ pub fn watch_frame(
 ) -> Result<Bytes, Failure> {
     let plain = Media {
         pretty: false,
-        form: match media.form {
-            // An event cannot be refused any more: upstream sends what it has.
-            Form::Metadata { list: true, .. } => Form::Full,
-            form => form,
-        },
+        form: event_form(media.form),
         ..media
     };
     if let Form::Table { beta, rows } = media.form {

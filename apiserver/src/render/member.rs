@@ -10,7 +10,7 @@ use resources::negotiate::{Encoding, Form, Media};
 use resources::status::Failure;
 use store::Entry;
 
-use super::{Kept, watch_frame};
+use super::{Kept, event_form, watch_frame};
 use crate::compress::gzip::Pool;
 use crate::registry::Endpoint;
 
@@ -44,7 +44,7 @@ fn shared(media: Media, kind: &str) -> Option<u8> {
         "DELETED" => 2,
         _ => return None,
     };
-    let form = match media.form {
+    let form = match event_form(media.form) {
         Form::Full => 0,
         Form::Metadata { beta: false, .. } => 1,
         Form::Metadata { beta: true, .. } => 2,
@@ -69,7 +69,7 @@ mod tests {
         let mut numbers = Vec::new();
         for kind in ["ADDED", "MODIFIED", "DELETED"] {
             for encoding in [Encoding::Json, Encoding::Protobuf] {
-                let metadata = |beta| Form::Metadata { beta, list: true };
+                let metadata = |beta| Form::Metadata { beta, list: false };
                 for form in [Form::Full, metadata(false), metadata(true)] {
                     let media = Media {
                         encoding,
@@ -82,6 +82,19 @@ mod tests {
         }
         numbers.sort_unstable();
         assert_eq!(numbers, (0..18).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn what_is_shown_as_it_is_has_the_number_of_that() {
+        let list = Form::Metadata {
+            beta: false,
+            list: true,
+        };
+        let media = Media {
+            form: list,
+            ..Media::JSON
+        };
+        assert_eq!(shared(media, "ADDED"), shared(Media::JSON, "ADDED"));
     }
 
     #[test]
