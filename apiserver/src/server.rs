@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use resources::status::{Details, Failure};
+use resources::status::{Details, Failure, qualified};
 use store::{ReadError, Store, Undecodable, WriteError};
 
 use crate::admission;
@@ -168,11 +168,7 @@ pub fn list_failure(error: ReadError, group: &str, resource: &str) -> Failure {
         0 | 1 => String::new(),
         many => format!(" (and {} more)", many - 1),
     };
-    let what = if group.is_empty() {
-        resource.to_owned()
-    } else {
-        format!("{resource}.{group}")
-    };
+    let what = qualified(group, resource);
     let message = format!("failed to read one or more {what} from the storage: {first}{others}");
     let mut failure = Failure::new(500, "StoreReadError", message).with_details(Details {
         group: group.to_owned(),

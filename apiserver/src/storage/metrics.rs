@@ -10,6 +10,7 @@ use component::metrics::{Labels, Metrics};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use resources::status::qualified;
 use store::metrics::{CollectionMetrics, StoreMetrics};
 use store::{Collection, Store};
 
@@ -231,15 +232,6 @@ pub fn register(metrics: &Metrics, storage: &Storage, registry: &Registry) {
     of_stores(metrics, &stores.into());
 }
 
-/// Upstream's name of a resource in one word: `deployments.apps`.
-fn qualified([(_, group), (_, resource)]: &Labels<2>) -> String {
-    if group.is_empty() {
-        resource.clone()
-    } else {
-        format!("{resource}.{group}")
-    }
-}
-
 fn of_collections(metrics: &Metrics, collections: &Arc<[(Labels<2>, Arc<Collection>)]>) {
     for (name, help, count) in OF_COLLECTIONS {
         let (family, of) = (Family64::<2>::default(), Arc::clone(collections));
@@ -268,7 +260,8 @@ fn of_collections(metrics: &Metrics, collections: &Arc<[(Labels<2>, Arc<Collecti
     let of = Arc::clone(collections);
     metrics.before_scrape(move || {
         for (labels, collection) in of.iter() {
-            let labels = [("resource", qualified(labels))];
+            let [(_, group), (_, resource)] = labels;
+            let labels = [("resource", qualified(group, resource))];
             deprecated.get_or_create(&labels).set(objects(collection));
         }
     });
