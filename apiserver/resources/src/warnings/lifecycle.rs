@@ -170,7 +170,6 @@ impl Lifecycle {
 
 #[cfg(test)]
 mod tests {
-
     #[test]
     fn versions_that_go_away_should_say_so() {
         let of = |group: &str, version: &str, name: &str| {
