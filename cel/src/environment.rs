@@ -1,0 +1,176 @@
+//! What an expression can use: functions of a version, variables, object types.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::ast::{Ast, Id};
+use crate::check::{self, Declarations};
+use crate::cost;
+use crate::library::Functions;
+use crate::parser::{self, Macros, Syntax};
+use crate::plan;
+use crate::program::Program;
+use crate::schema::{Field, Fields, Schema};
+use crate::source::{Issues, Report, Source};
+use crate::types::Type;
+use crate::validate;
+
+/// How deep a tree may be. The parser's own limit leaves about 250 levels of what is written, but macros
+/// make several of one. Everything walks the tree by recursion, on threads of 2 MiB. Upstream has no such
+/// limit, and no use for so many.
+const DEEPEST: u32 = 260;
+
+/// A version of Kubernetes: major and minor.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Version(pub u32, pub u32);
+
+impl Version {
+    /// For expressions that are new or changed: so old that the version before can read them
+    /// (`DefaultCompatibilityVersion` of 1.37).
+    pub const DEFAULT: Self = Self(1, 36);
+    /// For expressions that are stored already: whatever any version has allowed.
+    pub const STORED: Self = Self(u32::MAX, u32::MAX);
+}
+
+/// Declarations that expressions are compiled against. Cheap to clone; `with_*` make a new one.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    version: Version,
+    syntax: Syntax,
+    functions: Arc<Functions>,
+    variables: BTreeMap<Box<str>, Type>,
+    objects: BTreeMap<Arc<str>, Arc<Fields>>,
+    /// `Object{...}` and `JSONPatch{...}` can be made.
+    patches: bool,
+    /// What is estimated by: the schema of the value that every variable is taken for.
+    sizes: Option<Arc<Schema>>,
+}
+
+impl Environment {
+    /// The base environment of a compatibility version: no variables, no object types.
+    #[must_use]
+    pub fn new(version: Version) -> Self {
+        let macros = Macros {
+            optional: version >= Version(1, 28),
+            two_variables: version >= Version(1, 32),
+            sort_by: version >= Version(1, 34),
+            bind: false,
+        };
+        let optionals = version >= Version(1, 28);
+        Self {
+            version,
+            syntax: Syntax { macros, optionals },
+            functions: Arc::new(Functions::of(version)),
+            variables: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            patches: false,
+            sizes: None,
+        }
+    }
+
+    /// With a variable; its name may have dots (`authorizer.requestResource`).
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, ty: Type) -> Self {
+        self.variables.insert(name.into(), ty);
+        self
+    }
+
+    /// With the object types in a schema, whose objects have names (see [`Schema::named`]), and a
+    /// variable of its type.
+    #[must_use]
+    pub fn with_schema(mut self, variable: &str, schema: &Schema) -> Self {
+        schema.collect(&mut self.objects);
+        self.with_variable(variable, schema.ty().clone())
+    }
+
+    /// With an object type whose fields have these types, and no variable: for types that are made of
+    /// what other expressions give, as `variables` of admission policies.
+    #[must_use]
+    pub fn with_object(mut self, schema: &Schema) -> Self {
+        schema.collect(&mut self.objects);
+        self
+    }
+
+    /// Adds a field to an object type that the environment has: for types that grow with what was
+    /// compiled, as `variables` of admission policies.
+    pub fn declare_field(&mut self, object: &str, name: &str, ty: Type) {
+        if let Some(fields) = self.objects.get_mut(object) {
+            Arc::make_mut(fields).insert(name.into(), Field::new(name, Schema::of(ty)));
+        }
+    }
+
+    /// With `cel.bind`, which only selectors of devices have.
+    #[must_use]
+    pub fn with_bindings(mut self) -> Self {
+        self.syntax.macros.bind = true;
+        self
+    }
+
+    /// With what mutating policies can make: `Object{...}`, `JSONPatch{...}`, `jsonpatch.escapeKey`.
+    #[must_use]
+    pub fn with_patches(mut self) -> Self {
+        let mut functions = Functions::of(self.version);
+        functions.add_json_patch();
+        self.functions = Arc::new(functions);
+        self.patches = true;
+        self
+    }
+
+    /// Estimates go by the limits in this schema, whatever the variable (upstream estimates rules of
+    /// custom resources so). Without it sizes are unknown.
+    #[must_use]
+    pub fn with_sizes(mut self, schema: &Schema) -> Self {
+        self.sizes = Some(Arc::new(schema.clone()));
+        self
+    }
+
+    /// Compiles an expression.
+    ///
+    /// # Errors
+    /// What is wrong with it, as upstream's `Issues.String` tells it; or, without a place, that a
+    /// constant part of it cannot be evaluated.
+    pub fn compile(&self, expression: &str) -> Result<Program, Rejected> {
+        let source = Source::new(expression);
+        let mut report = Report::new(&source);
+        let Some((ast, root)) = parser::parse(&source, self.syntax, &mut report) else {
+            report.finish()?;
+            return Err(Rejected::Program("no expression".into()));
+        };
+        if ast.depth() > DEEPEST {
+            report.nowhere(format!("expression nesting limit exceeded: {DEEPEST}"));
+            report.finish()?;
+        }
+        let checked = self.check(&source, ast, root)?;
+        let estimate = cost::estimate(&checked, self.sizes.as_deref());
+        plan::plan(&checked, &self.functions, estimate).map_err(Rejected::Program)
+    }
+
+    fn check(&self, source: &Source, ast: Ast, root: Id) -> Result<check::Checked, Issues> {
+        let mut report = Report::new(source);
+        let declarations = Declarations {
+            variables: &self.variables,
+            objects: &self.objects,
+            functions: &self.functions,
+            patches: self.patches,
+            optionals: self.syntax.optionals,
+            addresses: self.version >= Version(1, 30),
+        };
+        let checked = check::check(&declarations, ast, root, &mut report);
+        report.finish()?;
+        let mut report = Report::new(source);
+        validate::validate(&checked, self.version >= Version(1, 29), &mut report);
+        report.finish()?;
+        Ok(checked)
+    }
+}
+
+/// Why there is no program for an expression.
+#[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
+pub enum Rejected {
+    /// The expression is wrong: upstream says "compilation failed: ..." before it.
+    #[error(transparent)]
+    Issues(#[from] Issues),
+    /// A constant part of it cannot be evaluated: upstream says "program instantiation failed: ...".
+    #[error("{0}")]
+    Program(String),
+}

@@ -1,0 +1,211 @@
+//! Quantities and versions: `apiserver/pkg/cel/library/{quantity,semverlib}.go`.
+
+use std::cmp::Ordering;
+use std::str::FromStr;
+
+use proto::quantity::{Format, Quantity};
+
+use super::{Functions, int, opaque, text};
+use crate::error::Error;
+use crate::types::Type;
+use crate::value::{Opaque, Outcome, Semver, Value};
+
+fn quantity_type() -> Type {
+    Type::object("kubernetes.Quantity")
+}
+
+fn quantity(args: &[Value<'_>], index: usize) -> Result<Quantity, Error> {
+    amount(args, index).map(|(quantity, _)| quantity)
+}
+
+/// A quantity, and whether upstream has it as a decimal.
+fn amount(args: &[Value<'_>], index: usize) -> Result<(Quantity, bool), Error> {
+    match opaque(args, index)? {
+        Opaque::Quantity(quantity, decimal) => Ok((*quantity, *decimal)),
+        _ => Err(Error::no_such_overload()),
+    }
+}
+
+fn made<'a>(quantity: Quantity, decimal: bool) -> Outcome<'a> {
+    Ok(Value::opaque(Opaque::Quantity(quantity, decimal)))
+}
+
+/// Whether upstream reads a quantity into a decimal: with a binary suffix and a fraction, or with more
+/// digits than surely fit (`ParseQuantity` of `apimachinery/pkg/api/resource/quantity.go`).
+fn is_decimal(text: &str) -> bool {
+    let unsigned = text.trim_start_matches(['-', '+']).trim_start_matches('0');
+    let digits = |text: &str| {
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len())
+    };
+    let whole = digits(unsigned);
+    let (fraction, suffix) = match unsigned[whole..].strip_prefix('.') {
+        Some(rest) => rest.split_at(digits(rest)),
+        None => ("", &unsigned[whole..]),
+    };
+    let whole = whole.max(1);
+    let binary = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]
+        .iter()
+        .position(|known| *known == suffix);
+    match binary {
+        // 2^10 has about three digits, 2^20 six, and so on.
+        Some(n) => !fraction.is_empty() || whole + 3 * (n + 1) + 1 > 15,
+        None => whole + fraction.len() > 18,
+    }
+}
+
+fn order<'a>(ordering: Ordering) -> Value<'a> {
+    Value::Int(ordering as i64)
+}
+
+pub(super) fn add(f: &mut Functions) {
+    let q = quantity_type;
+    f.function("quantity", "string_to_quantity", [Type::String], q(), |a| {
+        let text = text(a, 0)?;
+        let read = Quantity::from_str(text).map_err(|e| Error::new(e.to_string()))?;
+        made(read, is_decimal(text))
+    });
+    f.function(
+        "isQuantity",
+        "is_quantity_string",
+        [Type::String],
+        Type::Bool,
+        |a| Ok(Value::Bool(Quantity::from_str(text(a, 0)?).is_ok())),
+    );
+    f.function("sign", "quantity_sign", [q()], Type::Int, |a| {
+        Ok(Value::Int(quantity(a, 0)?.signum().into()))
+    });
+    f.method(
+        "isGreaterThan",
+        "quantity_is_greater_than",
+        [q(), q()],
+        Type::Bool,
+        |a| Ok(Value::Bool(quantity(a, 0)? > quantity(a, 1)?)),
+    );
+    f.method(
+        "isLessThan",
+        "quantity_is_less_than",
+        [q(), q()],
+        Type::Bool,
+        |a| Ok(Value::Bool(quantity(a, 0)? < quantity(a, 1)?)),
+    );
+    f.method(
+        "compareTo",
+        "quantity_compare_to",
+        [q(), q()],
+        Type::Int,
+        |a| Ok(order(quantity(a, 0)?.cmp(&quantity(a, 1)?))),
+    );
+    f.method(
+        "asApproximateFloat",
+        "quantity_get_float",
+        [q()],
+        Type::Double,
+        |a| Ok(Value::Double(quantity(a, 0)?.as_f64())),
+    );
+    f.method("asInteger", "quantity_get_int", [q()], Type::Int, |a| {
+        whole(amount(a, 0)?)
+            .map(Value::Int)
+            .ok_or_else(|| Error::new("cannot convert value to integer"))
+    });
+    f.method("isInteger", "quantity_is_integer", [q()], Type::Bool, |a| {
+        Ok(Value::Bool(whole(amount(a, 0)?).is_some()))
+    });
+    f.method("add", "quantity_add", [q(), q()], q(), |a| {
+        let ((left, first), (right, second)) = (amount(a, 0)?, amount(a, 1)?);
+        made(left.plus(right), first || second)
+    });
+    f.method("add", "quantity_add_int", [q(), Type::Int], q(), |a| {
+        let (left, decimal) = amount(a, 0)?;
+        made(left.plus(whole_number(int(a, 1)?)), decimal)
+    });
+    f.method("sub", "quantity_sub", [q(), q()], q(), |a| {
+        let ((left, first), (right, second)) = (amount(a, 0)?, amount(a, 1)?);
+        made(left.minus(right), first || second)
+    });
+    f.method("sub", "quantity_sub_int", [q(), Type::Int], q(), |a| {
+        let (left, decimal) = amount(a, 0)?;
+        made(left.minus(whole_number(int(a, 1)?)), decimal)
+    });
+}
+
+fn whole_number(value: i64) -> Quantity {
+    Quantity::new(value, Format::DecimalExponent)
+}
+
+fn whole((quantity, decimal): (Quantity, bool)) -> Option<i64> {
+    (!decimal && quantity.is_whole())
+        .then(|| quantity.checked_scaled_value(0))
+        .flatten()
+}
+
+fn semver(args: &[Value<'_>], index: usize) -> Result<Semver, Error> {
+    match opaque(args, index)? {
+        Opaque::Semver(version) => Ok(version.clone()),
+        _ => Err(Error::no_such_overload()),
+    }
+}
+
+fn parse_semver(args: &[Value<'_>]) -> Result<Result<Semver, String>, Error> {
+    let text = text(args, 0)?;
+    Ok(match args.get(1) {
+        Some(Value::Bool(true)) => Semver::normalize(text),
+        Some(Value::Bool(false)) | None => Semver::parse(text),
+        Some(_) => return Err(Error::no_such_overload()),
+    })
+}
+
+fn component<'a>(value: u64) -> Outcome<'a> {
+    // Go converts without a look.
+    Ok(Value::Int(value.cast_signed()))
+}
+
+pub(super) fn add_semver(f: &mut Functions) {
+    let v = || Type::object("kubernetes.Semver");
+    let both = || [Type::String, Type::Bool];
+    let read: super::Body = |a| {
+        let version = parse_semver(a)?.map_err(Error::new)?;
+        Ok(Value::opaque(Opaque::Semver(version)))
+    };
+    f.function("semver", "string_to_semver", [Type::String], v(), read);
+    f.function("semver", "string_bool_to_semver", both(), v(), read);
+    let is: super::Body = |a| Ok(Value::Bool(parse_semver(a)?.is_ok()));
+    f.function(
+        "isSemver",
+        "is_semver_string",
+        [Type::String],
+        Type::Bool,
+        is,
+    );
+    f.function("isSemver", "is_semver_string_bool", both(), Type::Bool, is);
+    f.method(
+        "isGreaterThan",
+        "semver_is_greater_than",
+        [v(), v()],
+        Type::Bool,
+        |a| Ok(Value::Bool(semver(a, 0)?.cmp(&semver(a, 1)?).is_gt())),
+    );
+    f.method(
+        "isLessThan",
+        "semver_is_less_than",
+        [v(), v()],
+        Type::Bool,
+        |a| Ok(Value::Bool(semver(a, 0)?.cmp(&semver(a, 1)?).is_lt())),
+    );
+    f.method(
+        "compareTo",
+        "semver_compare_to",
+        [v(), v()],
+        Type::Int,
+        |a| Ok(order(semver(a, 0)?.cmp(&semver(a, 1)?))),
+    );
+    f.method("major", "semver_major", [v()], Type::Int, |a| {
+        component(semver(a, 0)?.major)
+    });
+    f.method("minor", "semver_minor", [v()], Type::Int, |a| {
+        component(semver(a, 0)?.minor)
+    });
+    f.method("patch", "semver_patch", [v()], Type::Int, |a| {
+        component(semver(a, 0)?.patch)
+    });
+}
