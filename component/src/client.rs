@@ -35,7 +35,7 @@ mod send;
 mod tls;
 mod transport;
 mod uri;
-mod watch;
+pub(crate) mod watch;
 
 pub(crate) use api::Objects;
 pub use api::{Api, ListParams, ResourceVersionMatch, WatchParams};
@@ -49,7 +49,7 @@ pub use limit::RateLimit;
 pub use object::{Kind, Object, PartialObjectMetadata, Target};
 pub use patch::Patch;
 pub use transport::TransportError;
-pub use uri::{path_escape, percent_decode, query_escape};
+pub use uri::{path_decode, path_escape, percent_decode, query_escape};
 pub use watch::{WatchEvent, WatchStream};
 
 /// A handle to the API server; cheap to clone.

@@ -1,21 +1,21 @@
 //! Feature gates: which of upstream's features are on.
 //!
-//! Names, stages, defaults and locks are those of [`proto::catalogue::gates`]. A gate that this
-//! project does not implement yet is accepted like any other; what reads it decides.
+//! Names, stages, defaults and locks are those of [`proto::catalogue::gates`], in the release that is emulated.
+//! A gate that this project does not implement yet is accepted like any other; what reads it decides.
+//!
+//! Upstream: `component-base/featuregate`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use proto::catalogue::{Gate, GateStage, gates};
+use proto::catalogue::{GateId, GateStage, Gates, Release, gates};
 
-use crate::args;
+use crate::args::{self, Args};
+use crate::compatibility::{self, COMPONENT, EffectiveVersion};
 
 /// The settings of `--feature-gates` or of a `featureGates` map, in the order given.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Assignments(pub Vec<(String, bool)>);
-
-/// The component that a gate without prefix belongs to.
-const COMPONENT: &str = "kube";
 
 impl args::Value for Assignments {
     const TYPE: &'static str = "colonSeparatedMultimapStringString";
@@ -41,11 +41,13 @@ impl args::Value for Assignments {
             let value = <bool as args::Value>::parse(&[value.trim().to_owned()]).map_err(|_| {
                 format!("invalid value of {name}={value}, err: expect true or false")
             })?;
-            all.push((name.trim().to_owned(), value));
+            let name = name.trim();
+            // What a gate may be set to depends on the release, which other flags say.
+            if whole_stage(name).is_none() && GateId::find(name).is_none() {
+                return Err(Error::Unknown(name.to_owned()).to_string());
+            }
+            all.push((name.to_owned(), value));
         }
-        Features::defaults()
-            .with(all.iter().map(|(n, v)| (n.as_str(), *v)))
-            .map_err(|e| e.to_string())?;
         Ok(Self(all))
     }
 }
@@ -67,13 +69,29 @@ pub enum Error {
         asked: bool,
         locked: bool,
     },
+    #[error(
+        "cannot set feature gate {gate} to {asked}, feature is PreAlpha at emulated version {emulation}, min compatibility version {min_compatibility}"
+    )]
+    PreAlpha {
+        gate: String,
+        asked: bool,
+        emulation: Release,
+        min_compatibility: Release,
+    },
+    #[error("{gate} is enabled, but depends on features that are disabled: [{}]", .off.join(" "))]
+    Needs {
+        gate: &'static str,
+        off: Vec<&'static str>,
+    },
+    #[error(transparent)]
+    Version(#[from] compatibility::Error),
 }
 
 /// Which features are on; cheap to clone.
 #[derive(Clone)]
 pub struct Features {
-    /// Gates that differ from their defaults.
-    changed: Arc<BTreeSet<&'static str>>,
+    version: EffectiveVersion,
+    on: Gates,
     /// Gates that were named, for the log and for metrics.
     given: Arc<BTreeMap<&'static str, bool>>,
 }
@@ -88,21 +106,57 @@ impl Features {
     /// Upstream's defaults.
     #[must_use]
     pub fn defaults() -> Self {
+        Self::of(EffectiveVersion::default())
+    }
+
+    /// The defaults of a release.
+    #[must_use]
+    pub fn of(version: EffectiveVersion) -> Self {
         Self {
-            changed: Arc::default(),
+            version,
+            on: Gates::at(version.emulation, version.min_compatibility),
             given: Arc::default(),
         }
+    }
+
+    /// What `--emulated-version`, `--min-compatibility-version` and `--feature-gates` say.
+    ///
+    /// # Errors
+    /// If there is no such release, or a gate cannot be set so in it.
+    pub fn from_args(args: &Args) -> Result<Self, Error> {
+        let asked = args.get(&args::FEATURE_GATES);
+        let asked = asked.0.iter().map(|(gate, on)| (gate.as_str(), *on));
+        let features = Self::of(EffectiveVersion::from_args(args)?).with(asked)?;
+        let version = features.version;
+        let alpha: Vec<_> = gates()
+            .iter()
+            .filter(|gate| features.enabled(gate.name))
+            .filter(|gate| {
+                let spec = gate.at(version.emulation, version.min_compatibility);
+                spec.is_some_and(|spec| spec.stage == GateStage::Alpha)
+            })
+            .map(|gate| gate.name)
+            .collect();
+        if version.emulates() && !alpha.is_empty() {
+            tracing::warn!(features = ?alpha, "Alpha features are on in an emulated version, which is unsupported");
+        }
+        Ok(features)
     }
 
     /// These features with some gates set. `AllAlpha` and `AllBeta` set the gates of their stage that
     /// are not named themselves.
     ///
     /// # Errors
-    /// If a gate does not exist, or is locked to the other value.
+    /// If a gate does not exist, or not yet in the release that is emulated, or is locked to the other value, or
+    /// needs one that is off.
     pub fn with<'a>(
         &self,
         assignments: impl IntoIterator<Item = (&'a str, bool)>,
     ) -> Result<Self, Error> {
+        let EffectiveVersion {
+            emulation,
+            min_compatibility,
+        } = self.version;
         let mut given = (*self.given).clone();
         let mut stages = Vec::new();
         for (name, asked) in assignments {
@@ -110,15 +164,24 @@ impl Features {
                 stages.push((stage, asked));
                 continue;
             }
-            let gate = find(name).ok_or_else(|| Error::Unknown(name.to_owned()))?;
-            if gate.locked && gate.default != asked {
+            let gate = GateId::find(name).map(GateId::gate);
+            let gate = gate.ok_or_else(|| Error::Unknown(name.to_owned()))?;
+            let Some(spec) = gate.at(emulation, min_compatibility) else {
+                return Err(Error::PreAlpha {
+                    gate: name.to_owned(),
+                    asked,
+                    emulation,
+                    min_compatibility,
+                });
+            };
+            if spec.locked && spec.default != asked {
                 return Err(Error::Locked {
                     gate: name.to_owned(),
                     asked,
-                    locked: gate.default,
+                    locked: spec.default,
                 });
             }
-            if matches!(gate.stage, GateStage::Stable | GateStage::Deprecated) {
+            if matches!(spec.stage, GateStage::Stable | GateStage::Deprecated) {
                 tracing::warn!(
                     gate = name,
                     value = asked,
@@ -128,16 +191,22 @@ impl Features {
             given.insert(gate.name, asked);
         }
         for (stage, asked) in stages {
-            for gate in gates().iter().filter(|g| g.stage == stage && !g.locked) {
+            let of_stage = gates().iter().filter(|gate| {
+                let spec = gate.at(emulation, min_compatibility);
+                whole_stage(gate.name).is_none() && spec.is_some_and(|spec| spec.stage == stage)
+            });
+            for gate in of_stage {
                 given.entry(gate.name).or_insert(asked);
             }
         }
-        let changed = given
-            .iter()
-            .filter(|(n, v)| find(n).is_some_and(|g| g.default != **v))
-            .map(|(n, _)| *n);
+        let set = |all: Gates, (name, on): (&&str, &bool)| {
+            GateId::find(name).map_or(all, |id| all.with(id, *on))
+        };
+        let on = given.iter().fold(self.on, set);
+        needs_met(on)?;
         Ok(Self {
-            changed: Arc::new(changed.collect()),
+            version: self.version,
+            on,
             given: Arc::new(given),
         })
     }
@@ -145,9 +214,21 @@ impl Features {
     /// Whether the feature is on. A name that is no gate of this version is off.
     #[must_use]
     pub fn enabled(&self, name: &str) -> bool {
-        let gate = find(name);
+        let gate = GateId::find(name);
         debug_assert!(gate.is_some(), "{name} is a gate");
-        gate.is_some_and(|g| g.default != self.changed.contains(g.name))
+        gate.is_some_and(|gate| self.on.has(gate))
+    }
+
+    /// All that are on.
+    #[must_use]
+    pub fn gates(&self) -> Gates {
+        self.on
+    }
+
+    /// The release that they are of.
+    #[must_use]
+    pub fn version(&self) -> EffectiveVersion {
+        self.version
     }
 
     /// Gates that were set, with their values.
@@ -156,9 +237,18 @@ impl Features {
     }
 }
 
-fn find(name: &str) -> Option<&'static Gate> {
-    let i = gates().binary_search_by(|g| g.name.cmp(name)).ok()?;
-    gates().get(i)
+/// What is on has what it needs.
+fn needs_met(on: Gates) -> Result<(), Error> {
+    let is_on = |name| GateId::find(name).is_some_and(|id| on.has(id));
+    for gate in gates().iter().filter(|gate| is_on(gate.name)) {
+        let missing = gate.needs.iter().filter(|other| !on.has(**other));
+        let off: Vec<_> = missing.map(|other| other.gate().name).collect();
+        if !off.is_empty() {
+            let gate = gate.name;
+            return Err(Error::Needs { gate, off });
+        }
+    }
+    Ok(())
 }
 
 fn whole_stage(name: &str) -> Option<GateStage> {
@@ -171,26 +261,34 @@ fn whole_stage(name: &str) -> Option<GateStage> {
 
 #[cfg(test)]
 mod tests {
+    use proto::catalogue::Gate;
+
     use super::*;
 
     fn a(stage: GateStage, locked: bool) -> &'static Gate {
-        gates()
-            .iter()
-            .find(|g| g.stage == stage && g.locked == locked)
-            .expect("1.37 has one")
+        let fits = |gate: &&Gate| {
+            let spec = gate.now();
+            gate.needs.is_empty() && spec.is_some_and(|s| s.stage == stage && s.locked == locked)
+        };
+        gates().iter().find(fits).expect("1.37 has one")
+    }
+
+    fn refused(features: &Features, gates: &[(&str, bool)]) -> String {
+        let refused = features.with(gates.iter().copied()).err();
+        refused.expect("it cannot be").to_string()
     }
 
     #[test]
     fn a_named_gate_wins_over_its_stage() {
         let alpha = a(GateStage::Alpha, false);
         let features = Features::defaults()
-            .with([("AllAlpha", true), (alpha.name, false)])
+            .with([("AllAlpha", true), ("AllBeta", true), (alpha.name, false)])
             .unwrap();
         assert!(!features.enabled(alpha.name));
-        let other = gates()
-            .iter()
-            .find(|g| g.stage == GateStage::Alpha && g.name != alpha.name)
-            .unwrap();
+        let of_stage = |g: &&Gate| g.now().is_some_and(|s| s.stage == GateStage::Alpha);
+        let mut others = gates().iter().filter(of_stage);
+        let other = others.find(|g| g.name != alpha.name && whole_stage(g.name).is_none());
+        let other = other.unwrap();
         assert!(features.enabled(other.name));
         assert!(!Features::defaults().enabled(other.name));
     }
@@ -198,19 +296,11 @@ mod tests {
     #[test]
     fn a_locked_gate_may_only_be_set_to_what_it_is() {
         let locked = a(GateStage::Stable, true);
-        assert!(
-            Features::defaults()
-                .with([(locked.name, locked.default)])
-                .is_ok()
-        );
-        let refused = Features::defaults()
-            .with([(locked.name, !locked.default)])
-            .err()
-            .unwrap();
-        assert!(
-            refused.to_string().contains("feature is locked to"),
-            "{refused}"
-        );
+        let default = locked.now().unwrap().default;
+        let features = Features::defaults();
+        assert!(features.with([(locked.name, default)]).is_ok());
+        let refused = refused(&features, &[(locked.name, !default)]);
+        assert!(refused.contains("feature is locked to"), "{refused}");
     }
 
     #[test]
@@ -219,5 +309,42 @@ mod tests {
         let refused = <Assignments as args::Value>::parse(&line).unwrap_err();
         assert_eq!(refused, "unrecognized feature gate: NoSuchGate");
         assert!(<Assignments as args::Value>::parse(&["wardle:X=true".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn an_emulated_release_has_its_own_gates() {
+        let old = Features::of(EffectiveVersion::emulating(Release::new(1, 34)));
+        let now = Features::defaults();
+        assert!(now.enabled("ClusterTrustBundle") && !old.enabled("ClusterTrustBundle"));
+        assert!(now.with([("InPlacePodVerticalScaling", false)]).is_err());
+        let off = [("InPlacePodVerticalScaling", false), ("AllBeta", false)];
+        assert!(old.with(off).is_ok());
+        assert_eq!(
+            refused(&old, &[("NodeDeclaredFeatures", true)]),
+            "cannot set feature gate NodeDeclaredFeatures to true, feature is PreAlpha at emulated version 1.34, \
+             min compatibility version 1.34"
+        );
+    }
+
+    #[test]
+    fn a_gate_does_not_go_without_what_it_needs() {
+        let features = Features::defaults();
+        assert_eq!(
+            refused(&features, &[("PodGroupPreemptionPolicy", true)]),
+            "PodGroupPreemptionPolicy is enabled, but depends on features that are disabled: [GenericWorkload]"
+        );
+        let both = [
+            ("PodGroupPreemptionPolicy", true),
+            ("GenericWorkload", true),
+        ];
+        assert!(features.with(both).is_ok());
+    }
+
+    #[test]
+    fn the_defaults_of_every_release_go_together() {
+        for minor in 34..=37 {
+            let version = EffectiveVersion::emulating(Release::new(1, minor));
+            assert_eq!(needs_met(Features::of(version).on), Ok(()), "1.{minor}");
+        }
     }
 }

@@ -14,6 +14,7 @@ pub mod daemon;
 
 pub mod args;
 pub mod clock;
+pub mod compatibility;
 pub mod config;
 pub mod features;
 pub mod files;
@@ -37,6 +38,9 @@ pub mod events;
 pub mod leader;
 
 pub mod volumes;
+
+#[doc(hidden)]
+pub mod parsers;
 
 mod backoff;
 pub mod bucket;

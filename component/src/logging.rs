@@ -5,16 +5,19 @@
 //! underneath say is shown from warnings on, and all of it from 8 on.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto::time::civil::Civil;
 use tracing::field::Field;
-use tracing::{Event, Level, Subscriber};
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
@@ -38,7 +41,8 @@ pub enum Error {
 /// # Errors
 /// If the format is unknown, or there is a log already.
 pub fn install(config: &Logging) -> Result<(), Error> {
-    let filter = filter(config.verbosity);
+    let filter = Verbosity::new(config.verbosity);
+    let handle = filter.clone();
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     match config.format.as_str() {
@@ -50,7 +54,72 @@ pub fn install(config: &Logging) -> Result<(), Error> {
             .try_init(),
         other => return Err(Error::Format(other.to_owned())),
     }
-    .map_err(Error::Installed)
+    .map_err(Error::Installed)?;
+    // Only one log can be installed.
+    let _ = INSTALLED.set(handle);
+    Ok(())
+}
+
+/// Of the process's log.
+static INSTALLED: OnceLock<Verbosity> = OnceLock::new();
+
+/// Sets how much the process logs from now on.
+pub fn set_verbosity(verbosity: u32) {
+    if let Some(installed) = INSTALLED.get() {
+        installed.set(verbosity);
+    }
+}
+
+/// The least verbosity of each step; between two of them nothing changes.
+const STEPS: [u32; 4] = [0, 4, 6, 8];
+
+/// What is let through, by a verbosity that can be changed.
+///
+/// Not `tracing_subscriber::reload`, whose lock every span would take.
+#[derive(Clone)]
+struct Verbosity {
+    filters: Arc<[Targets; STEPS.len()]>,
+    step: Arc<AtomicUsize>,
+}
+
+impl Verbosity {
+    fn new(verbosity: u32) -> Self {
+        Self {
+            filters: Arc::new(STEPS.map(filter)),
+            step: Arc::new(AtomicUsize::new(step(verbosity))),
+        }
+    }
+
+    fn set(&self, verbosity: u32) {
+        self.step.store(step(verbosity), Ordering::Relaxed);
+        // What is off is not looked at again otherwise.
+        tracing_core::callsite::rebuild_interest_cache();
+    }
+
+    fn now(&self) -> &Targets {
+        &self.filters[self.step.load(Ordering::Relaxed)]
+    }
+}
+
+fn step(verbosity: u32) -> usize {
+    STEPS
+        .iter()
+        .rposition(|least| *least <= verbosity)
+        .unwrap_or(0)
+}
+
+impl<S: Subscriber> Layer<S> for Verbosity {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        Layer::<S>::register_callsite(self.now(), metadata)
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
+        Layer::<S>::enabled(self.now(), metadata, context)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Layer::<S>::max_level_hint(self.now())
+    }
 }
 
 /// Crates underneath whose details are of interest to few.

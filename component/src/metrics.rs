@@ -16,6 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
+use crate::compatibility::EffectiveVersion;
 use crate::features::Features;
 use crate::version;
 
@@ -149,8 +150,13 @@ impl Metrics {
     /// `kubernetes_feature_enabled`: the gates that are on.
     pub fn features(&self, features: &Features) {
         let enabled = Gauges::<2>::default();
+        let version = features.version();
         for gate in proto::catalogue::gates() {
-            let stage = match gate.stage {
+            // Before there is such a gate, nothing is said of it.
+            let Some(spec) = gate.at(version.emulation, version.min_compatibility) else {
+                continue;
+            };
+            let stage = match spec.stage {
                 proto::catalogue::GateStage::Alpha => "ALPHA",
                 proto::catalogue::GateStage::Beta => "BETA",
                 proto::catalogue::GateStage::Stable => "",
@@ -168,20 +174,30 @@ impl Metrics {
         );
     }
 
+    /// `version_info`: the release that the daemon is of, and the one that it behaves like.
+    pub fn compatibility(&self, version: EffectiveVersion) {
+        let info = Gauges::<4>::default();
+        let labels = [
+            ("component", crate::compatibility::COMPONENT.to_owned()),
+            (
+                "binary",
+                version::KUBERNETES.trim_start_matches('v').to_owned(),
+            ),
+            ("emulation", version.emulation.to_string()),
+            ("min_compat", version.min_compatibility.to_string()),
+        ];
+        info.get_or_create(&labels).set(1);
+        let help = "Which release the daemon is of, behaves like, and is compatible with";
+        self.register("version_info", help, info);
+    }
+
     /// All metrics in the form that the `Accept` header asks for, and its media type.
     #[must_use]
     pub fn answer(&self, accept: &str) -> (&'static str, String) {
         for refresh in self.inner.refresh.lock().iter() {
             refresh();
         }
-        let mut text = String::new();
-        // Writing to a string does not fail, and a metric that cannot say itself is left out.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &self.inner.registry.lock());
-        if accept.contains("application/openmetrics-text") {
-            (OPENMETRICS, text)
-        } else {
-            (TEXT, text::classic(&text))
-        }
+        exposition(&self.inner.registry.lock(), accept)
     }
 
     /// What clients of this process ask.
@@ -209,6 +225,23 @@ impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Metrics")
     }
+}
+
+/// What is in a registry, in the form that the `Accept` header asks for, and its media type.
+pub(crate) fn exposition(registry: &Registry, accept: &str) -> (&'static str, String) {
+    let mut text = String::new();
+    // Writing to a string does not fail, and a metric that cannot say itself is left out.
+    let _ = prometheus_client::encoding::text::encode(&mut text, registry);
+    if accept.contains("application/openmetrics-text") {
+        (OPENMETRICS, text)
+    } else {
+        (TEXT, text::classic(&text))
+    }
+}
+
+/// Registers since when the process runs, and nothing else of it.
+pub(crate) fn register_start_time(registry: &mut Registry) {
+    registry.register_collector(Box::new(process::Start));
 }
 
 fn build_info() -> Gauges<9> {

@@ -29,24 +29,30 @@ mod accept;
 mod authenticate;
 mod authorize;
 mod connection;
+mod debug;
 mod endpoints;
 mod gather;
 mod health;
 mod listen;
 mod pages;
 mod selfsigned;
+mod slis;
+mod socket;
 mod stall;
 mod tls;
 mod user;
-mod x509;
+pub(crate) mod x509;
 
 pub use authenticate::{Authenticator, RequestHeader, SetupError, Unauthenticated};
 pub use authorize::{Attributes, Authorizer, Decision, Resource};
 pub use connection::{PIECE, Until};
+pub use debug::Debug;
 pub use endpoints::Endpoints;
 pub use health::{Health, Pending};
 pub use pages::Pages;
 pub use selfsigned::{Pair, self_signed};
+pub use slis::Results;
+pub use socket::debug_socket;
 pub use stall::Impatient;
 pub use tls::{Identity, Sni, Tls};
 pub use user::User;
@@ -88,6 +94,12 @@ pub enum Error {
     Tls(#[from] tls::Error),
     #[error("cannot make a self-signed certificate")]
     SelfSigned(#[source] rcgen::Error),
+    #[error("cannot listen on {path}")]
+    Socket {
+        path: std::path::PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
     #[error("cannot write {path}")]
     Write {
         path: std::path::PathBuf,

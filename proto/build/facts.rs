@@ -69,6 +69,8 @@ pub(crate) struct Resource {
     pub(crate) on: bool,
     pub(crate) message: String,
     pub(crate) list: Option<String>,
+    pub(crate) introduced: Release,
+    pub(crate) removed: Option<Release>,
     pub(crate) verbs: Vec<String>,
     pub(crate) short: Vec<String>,
     pub(crate) categories: Vec<String>,
@@ -109,10 +111,20 @@ pub(crate) struct Subresource {
 
 pub(crate) struct Gate {
     pub(crate) name: String,
+    pub(crate) history: Vec<GateSpec>,
+    pub(crate) needs: Vec<String>,
+}
+
+pub(crate) struct GateSpec {
+    pub(crate) since: Release,
+    pub(crate) min_compatibility: Option<Release>,
     pub(crate) stage: String,
     pub(crate) on: bool,
     pub(crate) locked: bool,
 }
+
+/// Major and minor.
+pub(crate) type Release = (u8, u8);
 
 /// A line of a file: how far it is indented, its words, and where it is.
 struct Line {
@@ -187,10 +199,7 @@ impl Facts {
             .map(read_kind)
             .collect();
         kinds.sort();
-        let mut gates: Vec<_> = lines(&dir.join("gates.txt"))
-            .iter()
-            .map(read_gate)
-            .collect();
+        let mut gates = read_gates(&lines(&dir.join("gates.txt")));
         gates.sort_by(|a, b| a.name.cmp(&b.name));
         Self {
             messages: read_messages(lines(&dir.join("messages.txt"))),
@@ -214,13 +223,59 @@ fn read_kind(line: &Line) -> (String, String, String, String) {
     )
 }
 
-fn read_gate(line: &Line) -> Gate {
-    Gate {
-        name: line.word(0).to_owned(),
-        stage: line.word(1).to_owned(),
-        on: line.choice(2, "on", "off"),
-        locked: line.words.len() > 3 && line.choice(3, "locked", ""),
+fn read_gates(lines: &[Line]) -> Vec<Gate> {
+    let mut gates: Vec<Gate> = Vec::new();
+    for line in lines {
+        if line.indent == 0 {
+            let specs = line.rest(1);
+            gates.push(Gate {
+                name: line.word(0).to_owned(),
+                history: specs.iter().map(|spec| read_spec(line, spec)).collect(),
+                needs: Vec::new(),
+            });
+            continue;
+        }
+        let gate = gates.last_mut();
+        let gate = gate.unwrap_or_else(|| line.fail("a fact without a gate"));
+        match line.word(0) {
+            "needs" => gate.needs = line.rest(1),
+            _ => line.fail("a fact that the build does not know"),
+        }
     }
+    gates
+}
+
+fn read_spec(line: &Line, spec: &str) -> GateSpec {
+    let mut parts = spec.split(':');
+    let mut part = || parts.next().unwrap_or_else(|| line.fail("too few parts"));
+    let since = read_release(line, part());
+    let stage = part().to_owned();
+    let on = match part() {
+        "on" => true,
+        "off" => false,
+        _ => line.fail("neither on nor off"),
+    };
+    let (mut locked, mut min_compatibility) = (false, None);
+    for part in parts {
+        match part.strip_prefix("min=") {
+            Some(least) => min_compatibility = Some(read_release(line, least)),
+            None if part == "locked" => locked = true,
+            None => line.fail("a part that the build does not know"),
+        }
+    }
+    GateSpec {
+        since,
+        min_compatibility,
+        stage,
+        on,
+        locked,
+    }
+}
+
+fn read_release(line: &Line, text: &str) -> Release {
+    let (major, minor) = text.split_once('.').unwrap_or((text, ""));
+    let number = |text: &str| text.parse().unwrap_or_else(|_| line.fail("no release"));
+    (number(major), number(minor))
 }
 
 fn read_messages(lines: Vec<Line>) -> BTreeMap<String, Message> {
@@ -342,6 +397,8 @@ fn new_resource(line: &Line) -> Resource {
         on: line.choice(6, "on", "off"),
         message: line.word(7).to_owned(),
         list: line.optional(8),
+        introduced: (0, 0),
+        removed: None,
         verbs: Vec::new(),
         short: Vec::new(),
         categories: Vec::new(),
@@ -358,6 +415,8 @@ fn new_resource(line: &Line) -> Resource {
 
 fn add_to_resource(r: &mut Resource, line: &Line) {
     match line.word(0) {
+        "introduced" => r.introduced = read_release(line, line.word(1)),
+        "removed" => r.removed = Some(read_release(line, line.word(1))),
         "verbs" => r.verbs = line.rest(1),
         "short" => r.short = line.rest(1),
         "categories" => r.categories = line.rest(1),

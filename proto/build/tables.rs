@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::facts::{Attributes, Facts, Field, Resource, Shape, Storage, Subresource};
+use crate::facts::{
+    Attributes, Facts, Field, GateSpec, Release, Resource, Shape, Storage, Subresource,
+};
 use crate::names::{Names, upper_snake};
 
 /// What the renderers share.
@@ -297,7 +299,7 @@ impl<'a> Tables<'a> {
              short_names: &{short:?}, categories: &{categories:?}, namespaced: {namespaced}, on_by_default: {on}, \
              verbs: &{verbs:?}, message: {message}, list: {list}, storage: {storage}, subresources: &[{subs}], \
              columns: &[{columns}], field_labels: &{labels:?}, flags: ResourceFlags({flags}), gc: GcPolicy::{gc}, \
-             ttl_seconds: {ttl:?}, reset_fields: &{reset:?} }}",
+             ttl_seconds: {ttl:?}, reset_fields: &{reset:?}, introduced: {introduced}, removed: {removed} }}",
             message = self.id(&r.message),
             list = self.optional_id(r.list.as_ref()),
             storage = r
@@ -309,6 +311,8 @@ impl<'a> Tables<'a> {
             labels = r.labels,
             flags = r.flags.iter().map(|f| resource_flag(f)).sum::<u32>(),
             ttl = r.ttl,
+            introduced = release(r.introduced),
+            removed = optional(r.removed),
         )
     }
 
@@ -344,19 +348,50 @@ impl<'a> Tables<'a> {
     }
 
     fn gates(&self, out: &mut String) {
-        let rows = self.facts.gates.iter().map(|g| {
-            let stage = match g.stage.as_str() {
-                "alpha" => "Alpha",
-                "beta" => "Beta",
-                "stable" => "Stable",
-                "deprecated" => "Deprecated",
-                other => panic!("no stage {other}"),
-            };
-            let (name, on, locked) = (&g.name, g.on, g.locked);
-            format!("Gate {{ name: {name:?}, stage: GateStage::{stage}, default: {on}, locked: {locked} }}")
+        let gates = &self.facts.gates;
+        let id = |name: &String| {
+            let i = gates.iter().position(|g| g.name == *name);
+            let i = i.unwrap_or_else(|| panic!("no gate {name}"));
+            u8::try_from(i).expect("a set of gates has 256 places")
+        };
+        let rows = gates.iter().map(|g| {
+            let name = &g.name;
+            let history = join(g.history.iter().map(spec));
+            let needs = join(g.needs.iter().map(|other| format!("GateId({})", id(other))));
+            format!("Gate {{ name: {name:?}, history: &[{history}], needs: &[{needs}] }}")
         });
         list(out, "static GATES: &[Gate; {}]", rows);
+        line(out, "/// One constant for each feature gate.");
+        line(out, "pub mod gate {\nuse super::GateId;");
+        for gate in gates {
+            let (name, id) = (upper_snake(&gate.name), id(&gate.name));
+            line(out, &format!("pub const {name}: GateId = GateId({id});"));
+        }
+        line(out, "}");
     }
+}
+
+fn spec(spec: &GateSpec) -> String {
+    let stage = match spec.stage.as_str() {
+        "alpha" => "Alpha",
+        "beta" => "Beta",
+        "stable" => "Stable",
+        "deprecated" => "Deprecated",
+        other => panic!("no stage {other}"),
+    };
+    let GateSpec { on, locked, .. } = spec;
+    let (since, min) = (release(spec.since), optional(spec.min_compatibility));
+    format!(
+        "GateSpec {{ since: {since}, min_compatibility: {min}, stage: GateStage::{stage}, default: {on}, locked: {locked} }}"
+    )
+}
+
+fn release((major, minor): Release) -> String {
+    format!("Release::new({major}, {minor})")
+}
+
+fn optional(of: Option<Release>) -> String {
+    of.map_or("None".to_owned(), |of| format!("Some({})", release(of)))
 }
 
 /// The rows of `EXTRAS`; equal ones are shared.

@@ -5,7 +5,7 @@
 //!   byte as upstream stores it.
 //! - [`Managed`] is `metadata.managedFields`, decoded.
 //! - [`update`] records a create, an update or a patch; [`apply`] merges an applied configuration into
-//!   an object and records it; [`scale`] carries ownership between an object and its scale.
+//!   an object and records it; [`overlay`] merges a part into an object and records nobody; [`scale`] carries ownership between an object and its scale.
 //!
 //! Two forms of trees are worked on. Writes that come with a whole object compare *conformed* trees
 //! (see [`crate::value`]): what is absent there but always shown by Go is taken for shown, so nothing
@@ -23,6 +23,7 @@ mod filter;
 mod last_applied;
 mod managed;
 mod merge;
+mod overlay;
 mod remove;
 pub mod scale;
 mod schema;
@@ -35,6 +36,7 @@ pub use element::Element;
 pub use engine::{Applied, Configuration, Error, apply, conformed};
 pub use filter::Filter;
 pub use managed::{Conflict, Conflicts, Entry, Malformed, Managed, Operation};
+pub use overlay::overlay;
 pub use set::Set;
 pub use track::{Subject, Version, is_reset, update};
 

@@ -10,6 +10,10 @@
 
 use crate::name::NameId;
 
+mod gates;
+
+pub use gates::{Gate, GateId, GateSpec, GateStage, Gates, Release, gates};
+
 /// A message (a Go struct of the API), by its place in the table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MsgId(pub(crate) u16);
@@ -292,6 +296,10 @@ pub struct Resource {
     /// Dotted paths that a write to the resource itself takes from the stored object whatever the
     /// client sends, and that server-side apply therefore does not record for the client.
     pub reset_fields: &'static [&'static str],
+    /// The first release that has this version of the kind (`APILifecycleIntroduced`).
+    pub introduced: Release,
+    /// The first that has it no more (`APILifecycleRemoved`).
+    pub removed: Option<Release>,
 }
 
 impl Resource {
@@ -430,28 +438,6 @@ pub fn versions_of_kinds() -> Vec<(&'static str, &'static str)> {
     all.sort_unstable();
     all.dedup();
     all
-}
-
-/// A feature gate of 1.37.
-pub struct Gate {
-    pub name: &'static str,
-    pub stage: GateStage,
-    pub default: bool,
-    pub locked: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum GateStage {
-    Alpha,
-    Beta,
-    Stable,
-    Deprecated,
-}
-
-/// Every feature gate, sorted by name.
-#[must_use]
-pub fn gates() -> &'static [Gate] {
-    GATES
 }
 
 /// The rules of declarative validation, as the text that `hack/catalogue` writes: its head says how to

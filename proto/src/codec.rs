@@ -5,6 +5,7 @@
 //!   with the omissions of Go's structs.
 //! - [`transcode`] turns stored protobuf into JSON without a tree between them.
 //! - [`scan`] reads single fields out of stored protobuf and splices the resource version into it.
+//! - [`settled`] says of stored protobuf that reading has nothing to mend in it.
 //!
 //! The rules of Go's structs show in a conformed tree in two more ways than [`crate::value`] says:
 //! what a Go struct holds by value and has its zero value (an empty string, 0, `false`, the quantity
@@ -22,6 +23,7 @@ pub(crate) mod spans;
 pub mod json;
 pub mod protobuf;
 pub mod scan;
+pub mod settled;
 pub mod transcode;
 pub mod yaml;
 

@@ -1,16 +1,21 @@
 //! Objects from one version of their kind to another.
 //!
-//! Most kinds have one shape in all their versions; what is here are the others, between each served
-//! version and the one that is stored. Upstream goes through internal types on the way, and what that
-//! does to an object shows: those round trips are part of the functions.
+//! Most kinds have one shape in all their versions; what is here are the others: between each served version and the one
+//! that is stored, and from each version that upstream's scheme still decodes to the one that is stored. Upstream goes
+//! through internal types on the way, and what that does to an object shows: those round trips are part of the functions.
 //!
-//! Invariant, held by a test: every pair of a served and a stored version of the catalogue has equal
-//! shapes, or an entry in [`PAIRS`], or is refused by name.
+//! Invariant, held by tests: every such pair of the catalogue has equal shapes, or an entry in [`PAIRS`].
 
+pub mod apps;
 mod autoscaling;
 mod crd;
+mod networking;
+mod old;
+mod resource;
 
-use crate::catalogue::{MsgId, messages, names as n};
+pub use autoscaling::drop_annotations as drop_autoscaler_annotations;
+
+use crate::catalogue::{MsgId, messages as m, names as n};
 use crate::name::NameId;
 use crate::value::{Map, Value};
 
@@ -26,55 +31,141 @@ pub struct Error {
 type Pair = (MsgId, MsgId, fn(&mut Map));
 
 const PAIRS: &[Pair] = &[
+    (m::events_v1::EVENT, m::core_v1::EVENT, event_to_core),
+    (m::events_v1beta1::EVENT, m::core_v1::EVENT, event_to_core),
+    (m::core_v1::EVENT, m::events_v1::EVENT, event_from_core),
     (
-        messages::events_v1::EVENT,
-        messages::core_v1::EVENT,
-        event_to_core,
-    ),
-    (
-        messages::core_v1::EVENT,
-        messages::events_v1::EVENT,
-        event_from_core,
-    ),
-    (
-        messages::autoscaling_v1::HORIZONTAL_POD_AUTOSCALER,
-        messages::autoscaling_v2::HORIZONTAL_POD_AUTOSCALER,
+        m::autoscaling_v1::HORIZONTAL_POD_AUTOSCALER,
+        m::autoscaling_v2::HORIZONTAL_POD_AUTOSCALER,
         autoscaling::v1_to_v2,
     ),
     (
-        messages::autoscaling_v2::HORIZONTAL_POD_AUTOSCALER,
-        messages::autoscaling_v1::HORIZONTAL_POD_AUTOSCALER,
+        m::autoscaling_v2::HORIZONTAL_POD_AUTOSCALER,
+        m::autoscaling_v1::HORIZONTAL_POD_AUTOSCALER,
         autoscaling::v2_to_v1,
     ),
     (
-        messages::apiextensions_v1::CUSTOM_RESOURCE_DEFINITION,
-        messages::apiextensions_v1beta1::CUSTOM_RESOURCE_DEFINITION,
+        m::apiextensions_v1::CUSTOM_RESOURCE_DEFINITION,
+        m::apiextensions_v1beta1::CUSTOM_RESOURCE_DEFINITION,
         crd::v1_to_v1beta1,
     ),
     (
-        messages::apiextensions_v1beta1::CUSTOM_RESOURCE_DEFINITION,
-        messages::apiextensions_v1::CUSTOM_RESOURCE_DEFINITION,
+        m::apiextensions_v1beta1::CUSTOM_RESOURCE_DEFINITION,
+        m::apiextensions_v1::CUSTOM_RESOURCE_DEFINITION,
         crd::v1beta1_to_v1,
     ),
     (
-        messages::certificates_v1beta1::POD_CERTIFICATE_REQUEST,
-        messages::certificates_v1::POD_CERTIFICATE_REQUEST,
+        m::certificates_v1beta1::POD_CERTIFICATE_REQUEST,
+        m::certificates_v1::POD_CERTIFICATE_REQUEST,
         pod_certificate_request_from_v1beta1,
     ),
-];
-
-/// Kinds of `resource.k8s.io/v1beta1` (off by default) that are stored as v1 in another shape.
-const REFUSED: &[MsgId] = &[
-    messages::resource_v1beta1::RESOURCE_CLAIM,
-    messages::resource_v1beta1::RESOURCE_CLAIM_TEMPLATE,
-    messages::resource_v1beta1::RESOURCE_SLICE,
+    (
+        m::certificates_v1beta1::CERTIFICATE_SIGNING_REQUEST,
+        m::certificates_v1::CERTIFICATE_SIGNING_REQUEST,
+        old::signing_request,
+    ),
+    (
+        m::resource_v1beta1::RESOURCE_CLAIM,
+        m::resource_v1::RESOURCE_CLAIM,
+        resource::claim_from_v1beta1,
+    ),
+    (
+        m::resource_v1::RESOURCE_CLAIM,
+        m::resource_v1beta1::RESOURCE_CLAIM,
+        resource::claim_to_v1beta1,
+    ),
+    (
+        m::resource_v1beta1::RESOURCE_CLAIM_TEMPLATE,
+        m::resource_v1::RESOURCE_CLAIM_TEMPLATE,
+        resource::template_from_v1beta1,
+    ),
+    (
+        m::resource_v1::RESOURCE_CLAIM_TEMPLATE,
+        m::resource_v1beta1::RESOURCE_CLAIM_TEMPLATE,
+        resource::template_to_v1beta1,
+    ),
+    (
+        m::resource_v1beta1::RESOURCE_SLICE,
+        m::resource_v1::RESOURCE_SLICE,
+        resource::slice_from_v1beta1,
+    ),
+    (
+        m::resource_v1::RESOURCE_SLICE,
+        m::resource_v1beta1::RESOURCE_SLICE,
+        resource::slice_to_v1beta1,
+    ),
+    (
+        m::apps_v1beta1::DEPLOYMENT,
+        m::apps_v1::DEPLOYMENT,
+        apps::deployment,
+    ),
+    (
+        m::extensions_v1beta1::DEPLOYMENT,
+        m::apps_v1::DEPLOYMENT,
+        apps::deployment,
+    ),
+    (
+        m::extensions_v1beta1::DAEMON_SET,
+        m::apps_v1::DAEMON_SET,
+        apps::daemon_set,
+    ),
+    (
+        m::networking_v1beta1::INGRESS,
+        m::networking_v1::INGRESS,
+        networking::ingress,
+    ),
+    (
+        m::extensions_v1beta1::INGRESS,
+        m::networking_v1::INGRESS,
+        networking::ingress,
+    ),
+    (
+        m::discovery_v1beta1::ENDPOINT_SLICE,
+        m::discovery_v1::ENDPOINT_SLICE,
+        networking::endpoint_slice,
+    ),
+    (
+        m::node_v1alpha1::RUNTIME_CLASS,
+        m::node_v1::RUNTIME_CLASS,
+        old::runtime_class,
+    ),
+    (
+        m::policy_v1beta1::POD_DISRUPTION_BUDGET,
+        m::policy_v1::POD_DISRUPTION_BUDGET,
+        old::disruption_budget,
+    ),
+    (
+        m::rbac_v1alpha1::ROLE_BINDING,
+        m::rbac_v1::ROLE_BINDING,
+        old::binding,
+    ),
+    (
+        m::rbac_v1alpha1::CLUSTER_ROLE_BINDING,
+        m::rbac_v1::CLUSTER_ROLE_BINDING,
+        old::binding,
+    ),
+    (
+        m::flowcontrol_v1beta1::PRIORITY_LEVEL_CONFIGURATION,
+        m::flowcontrol_v1::PRIORITY_LEVEL_CONFIGURATION,
+        old::assured_shares,
+    ),
+    (
+        m::flowcontrol_v1beta2::PRIORITY_LEVEL_CONFIGURATION,
+        m::flowcontrol_v1::PRIORITY_LEVEL_CONFIGURATION,
+        old::assured_shares,
+    ),
+    (
+        m::flowcontrol_v1beta3::PRIORITY_LEVEL_CONFIGURATION,
+        m::flowcontrol_v1::PRIORITY_LEVEL_CONFIGURATION,
+        old::nominal_shares,
+    ),
 ];
 
 /// Converts an object. Its `kind` and `apiVersion`, if they are in the tree, stay as they are: the
 /// caller knows what it will call the result.
 ///
 /// # Errors
-/// If the two are not versions of one kind, or there is no conversion between them.
+/// If the two are not versions of one kind.
 pub fn convert(mut object: Value, from: MsgId, to: MsgId) -> Result<Value, Error> {
     if from == to {
         return Ok(object);
@@ -84,32 +175,13 @@ pub fn convert(mut object: Value, from: MsgId, to: MsgId) -> Result<Value, Error
         return Ok(object);
     }
     let kind = |m: MsgId| m.name().rsplit('.').next().unwrap_or_default();
-    if kind(from) != kind(to) || REFUSED.contains(&from) || REFUSED.contains(&to) {
+    if kind(from) != kind(to) {
         return Err(Error {
             from: from.name(),
             to: to.name(),
         });
     }
     Ok(object)
-}
-
-/// Writes the `stringData` of a Secret over its `data`, as upstream does on the way to its internal
-/// type, and takes it away.
-pub fn merge_string_data(secret: &mut Value) {
-    let Some(secret) = secret.as_map_mut() else {
-        return;
-    };
-    let Some(Value::Map(texts)) = secret.remove(n::STRING_DATA) else {
-        return;
-    };
-    if texts.is_empty() {
-        return;
-    }
-    let bytes = |v: Value| Value::Bytes(v.as_str().unwrap_or_default().as_bytes().into());
-    secret
-        .entry(n::DATA)
-        .make_map()
-        .extend(texts.into_iter().map(|(name, v)| (name, bytes(v))));
 }
 
 /// The names that events have in `events.k8s.io` and in the core group.
@@ -146,6 +218,12 @@ fn rename(map: &mut Map, from: NameId, to: NameId) {
     if let Some(value) = map.remove(from) {
         map.insert(to, value);
     }
+}
+
+/// Changes every map of a list.
+fn each(list: Option<&mut Value>, change: impl FnMut(&mut Map)) {
+    let items = list.and_then(Value::as_list_mut).into_iter().flatten();
+    items.filter_map(Value::as_map_mut).for_each(change);
 }
 
 #[cfg(test)]

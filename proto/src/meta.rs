@@ -186,6 +186,17 @@ pub fn set_annotation(object: &mut Value, key: &str, value: &str) {
         .insert(key, value);
 }
 
+/// Takes an annotation away; without any left there are none.
+pub fn remove_annotation(object: &mut Value, key: &str) {
+    let metadata = metadata_mut(object);
+    if let Some(annotations) = metadata.get_mut(n::ANNOTATIONS).and_then(Value::as_map_mut) {
+        annotations.remove(key);
+        if annotations.is_empty() {
+            metadata.remove(n::ANNOTATIONS);
+        }
+    }
+}
+
 /// Adds a finalizer unless it is there.
 pub fn add_finalizer(object: &mut Value, finalizer: &str) {
     if !finalizers(object).contains(&finalizer) {

@@ -66,6 +66,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a `test` of a JSON patch found another value than it wanted.
+    #[must_use]
+    pub fn is_failed_test(&self) -> bool {
+        matches!(self, Self::Operation(text) if text.starts_with("testing value ") && text.ends_with(": test failed"))
+    }
+}
+
+impl Error {
     /// The HTTP status that upstream answers with. It says 500 to most patches whose shape does not fit
     /// the schema.
     #[must_use]

@@ -249,6 +249,8 @@ impl<'a, V: View<'a>> From<(V, NameId)> for Spot<'a> {
 pub struct Errors<'a> {
     root: &'a Value,
     index: Option<Index<'a>>,
+    /// Maps whose keys are no fields, by address.
+    keyed: HashSet<*const Value>,
     found: Vec<FieldError>,
     /// Places of what other rules may find too.
     covered: Vec<usize>,
@@ -260,9 +262,16 @@ impl<'a> Errors<'a> {
         Self {
             root,
             index: None,
+            keyed: HashSet::new(),
             found: Vec::new(),
             covered: Vec::new(),
         }
+    }
+
+    /// Says that this is a map of keys: a tree cannot tell one that is called like a field from that. Where paths lead through it,
+    /// they have the key in brackets.
+    pub fn keyed(&mut self, map: &Value) {
+        self.keyed.insert(std::ptr::from_ref(map));
     }
 
     /// What `find` adds, declarative rules may find as well: then [`Errors::supersede`] drops it.
@@ -330,7 +339,7 @@ impl<'a> Errors<'a> {
         let mut path = String::new();
         self.index
             .get_or_insert_with(|| Index::new(self.root))
-            .push(spot.node, &mut path);
+            .push(spot.node, &self.keyed, &mut path);
         for segment in spot.tail.into_iter().flatten() {
             segment.push(&mut path);
         }
@@ -469,11 +478,14 @@ impl<'a> Index<'a> {
     }
 
     /// Appends the path to the node at the address of `to`; nothing if it is not in the tree.
-    fn push(&self, to: &Value, path: &mut String) {
+    fn push(&self, to: &Value, keyed: &HashSet<*const Value>, path: &mut String) {
         let mut segments = Vec::new();
         let mut at = std::ptr::from_ref(to);
         while let Some((parent, segment)) = self.0.get(&at) {
-            segments.push(*segment);
+            segments.push(match segment {
+                Segment::Field(name) if keyed.contains(parent) => Segment::Key(name.text()),
+                other => *other,
+            });
             at = *parent;
         }
         segments.iter().rev().for_each(|s| s.push(path));

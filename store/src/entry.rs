@@ -29,6 +29,8 @@ pub struct Entry {
     pub fields: Fields,
     /// Bytes that etcd holds for it, encryption apart; 0 when it was not read from there.
     pub(crate) stored: u32,
+    /// What is served is not what is stored: an update that changes nothing writes it all the same.
+    pub mended: bool,
     pub(crate) forms: FormSlot,
 }
 
@@ -42,6 +44,7 @@ impl Entry {
             labels,
             fields,
             stored: 0,
+            mended: false,
             forms: FormSlot::default(),
         }
     }
@@ -71,16 +74,11 @@ impl Entry {
         }
     }
 
-    /// Whether etcd holds it in so many bytes, encryption apart; true where that is not known.
-    #[must_use]
-    pub fn is_stored_in(&self, bytes: usize) -> bool {
-        self.stored == 0 || usize::try_from(self.stored).is_ok_and(|stored| stored == bytes)
-    }
-
     /// The same object with other bytes at another revision: what a DELETED event shows.
     pub(crate) fn reversioned(&self, revision: i64, body: Bytes) -> Self {
         Self {
             stored: self.stored,
+            mended: self.mended,
             ..Self::new(
                 &self.key,
                 revision,

@@ -17,6 +17,9 @@
 //! Reading order: [`entry`], [`collection`] (the API), [`read`], [`watch`], [`write`]; then how it
 //! works: `etcd` (the client), `line`, `cache`.
 
+#[doc(hidden)]
+pub mod parsers;
+
 mod backoff;
 pub mod entry;
 pub mod objects;

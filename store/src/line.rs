@@ -13,7 +13,7 @@
 //! - Receiving never waits for a collection: it only splits events by path.
 
 mod ask;
-mod assemble;
+pub(crate) mod assemble;
 mod mark;
 mod routes;
 mod stream;

@@ -2,7 +2,7 @@
 //! `BeforeUpdate` and `BeforeDelete`, as pure functions.
 
 use proto::catalogue::names as n;
-use proto::catalogue::{GcPolicy, Resource, ResourceFlags};
+use proto::catalogue::{Gates, GcPolicy, Resource, ResourceFlags};
 use proto::path::{Errors, FieldError};
 use proto::{NameId, Value, meta, time};
 
@@ -98,7 +98,7 @@ pub fn create(
         cx.objections.iter().for_each(|e| errors.push(e.clone()));
         (strategy.validate)(cx, object, &mut errors);
         errors.dedup();
-        declared(resource, strategy, object, None, &mut errors);
+        declared(cx.gates, resource, strategy, object, None, &mut errors);
         if errors.is_empty() {
             let namespaced = resource.namespaced;
             let name = meta::names::path_segment_name;
@@ -167,7 +167,7 @@ pub fn update(
             None => (strategy.validate_update)(cx, new, old, &mut errors),
         }
         errors.dedup();
-        declared(resource, strategy, new, Some(old), &mut errors);
+        declared(cx.gates, resource, strategy, new, Some(old), &mut errors);
         errors.into_vec()
     };
     refuse(resource, new, errors)?;
@@ -181,6 +181,7 @@ pub fn update(
 
 /// What the tags of the stored type say, where the strategy leaves it to them.
 fn declared<'a>(
+    gates: Gates,
     resource: &Resource,
     strategy: &Strategy,
     new: &'a Value,
@@ -189,7 +190,7 @@ fn declared<'a>(
 ) {
     if let (Some(options), Some(storage)) = (strategy.declarative, &resource.storage) {
         let found = errors.len();
-        declarative::validate(storage.message, new, old, options, errors);
+        declarative::validate(gates, storage.message, new, old, options, errors);
         errors.supersede(found);
     }
 }

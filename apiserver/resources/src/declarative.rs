@@ -9,7 +9,7 @@
 //! What an update leaves as it was is not looked at again here. Strategies look, so what is wrong with it
 //! they alone say.
 
-use proto::catalogue::{Field, Kind, Shape};
+use proto::catalogue::{Field, GateId, Gates, Kind, Shape};
 use proto::codec::json;
 use proto::path::{Errors, FieldError, Spot};
 use proto::{MsgId, NameId, Value};
@@ -27,13 +27,21 @@ use table::{Check, Match, Rule};
 
 /// The options that rules ask for and that are on for an object and the one it replaces. Upstream's
 /// strategies make them of feature gates and of what the old object uses already.
-pub type Options = fn(&Value, Option<&Value>) -> Vec<&'static str>;
+pub type Options = fn(Gates, &Value, Option<&Value>) -> Vec<&'static str>;
 
 /// No rule of the type asks for an option.
-pub const NO_OPTIONS: Options = |_, _| Vec::new();
+pub const NO_OPTIONS: Options = |_, _, _| Vec::new();
+
+/// Those of some gates that are on, whatever the objects are.
+#[must_use]
+pub fn of_gates(gates: Gates, asked: &[GateId]) -> Vec<&'static str> {
+    let on = asked.iter().filter(|gate| gates.has(**gate));
+    on.map(|gate| gate.gate().name).collect()
+}
 
 /// Validates an object of a message, and what an update makes of the old one.
 pub fn validate<'a>(
+    gates: Gates,
     message: MsgId,
     new: &'a Value,
     old: Option<&'a Value>,
@@ -46,7 +54,7 @@ pub fn validate<'a>(
     }
     let mut walk = Walk {
         errors,
-        options: options(new, old),
+        options: options(gates, new, old),
         update: old.is_some(),
         quiet: false,
         failures: 0,

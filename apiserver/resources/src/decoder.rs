@@ -1,24 +1,31 @@
 //! From stored bytes to cache entries: the way in of every object.
 //!
-//! The common case touches no tree: the envelope is opened, labels and selectable fields are read by a
-//! scan over the protobuf, and the resource version is spliced in. Objects whose stored version differs
-//! from the hub's, or whose strategy has an `on_read`, take the slow path through a tree.
+//! The common case touches no tree: the envelope is opened, one walk over the protobuf finds that there is nothing to mend
+//! ([`reading`]), labels and selectable fields are read by a scan, and the resource version is spliced in. Everything else
+//! takes the way that upstream's decoder takes: out of the version in which it is stored, whichever upstream's scheme still
+//! knows, with defaults, into the hub's. Objects in JSON do so too: `--storage-media-type` may have been that.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use proto::catalogue;
+use proto::catalogue::{self, Gates, names as n};
+use proto::codec::settled::Form;
 use proto::codec::{self, scan};
+use proto::{MsgId, Value, meta};
 use store::{Decoder, Entry, Fields, Labels, Undecodable};
 
 use super::Strategy;
-use crate::object::Type;
+use crate::object::{Type, strip_type};
+use crate::{defaults, reading};
 
 /// Decodes the entries of one stored resource.
 pub struct Objects {
     hub: Type,
     strategy: &'static Strategy,
+    gates: Gates,
+    /// What objects look like in which there is nothing to mend; made with the first of them.
+    form: OnceLock<Form>,
     /// Selectable attributes, and the ways to each through the message: the first that leads to
     /// something counts.
     names: Arc<[Box<str>]>,
@@ -27,7 +34,12 @@ pub struct Objects {
 
 impl Objects {
     #[must_use]
-    pub fn new(hub: Type, strategy: &'static Strategy, resource: &catalogue::Resource) -> Self {
+    pub fn new(
+        hub: Type,
+        strategy: &'static Strategy,
+        resource: &catalogue::Resource,
+        gates: Gates,
+    ) -> Self {
         let mut attrs: Vec<&'static str> = resource
             .field_labels
             .iter()
@@ -43,6 +55,8 @@ impl Objects {
         Self {
             hub,
             strategy,
+            gates,
+            form: OnceLock::new(),
             names: names.into(),
             ways,
         }
@@ -56,22 +70,69 @@ impl Objects {
         self.read(key, value, None)
     }
 
-    fn slow(&self, api_version: &str, kind: &str, raw: &[u8]) -> Result<Vec<u8>, String> {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let message = catalogue::message_of(group, version, kind)
-            .ok_or_else(|| format!("{api_version} {kind} is not known to this server"))?;
-        let mut object = codec::protobuf::decode(raw, message).map_err(|e| e.to_string())?;
-        if message != self.hub.message {
-            object = proto::convert::convert(object, message, self.hub.message)
-                .map_err(|e| e.to_string())?;
-        }
+    /// Whether there is nothing to mend in an object of the hub's version.
+    fn is_settled(&self, raw: &[u8]) -> bool {
+        let make = || Form::new(self.hub.message, &reading::rules(self.gates));
+        self.form.get_or_init(make).holds(raw)
+    }
+
+    /// The message of the hub's version, as upstream reads it out of what is stored.
+    fn mend(&self, stored: &Stored<'_>) -> Result<Vec<u8>, String> {
+        let (object, from) = stored.decode()?;
+        let hub = self.hub.message;
+        let object = defaults::into_hub(self.gates, self.strategy, from, hub, object);
+        let mut object = object.map_err(|e| e.to_string())?;
         if let Some(on_read) = self.strategy.on_read {
             on_read(&mut object);
         }
-        let mut out = Vec::with_capacity(raw.len());
-        codec::protobuf::encode(&object, self.hub.message, &mut out);
+        let mut out = Vec::with_capacity(1024);
+        codec::protobuf::encode(&object, hub, &mut out);
         Ok(out)
     }
+}
+
+/// A stored value.
+enum Stored<'a> {
+    Protobuf(codec::protobuf::Envelope<'a>),
+    Json(&'a [u8]),
+}
+
+impl<'a> Stored<'a> {
+    fn open(value: &'a [u8]) -> Result<Self, codec::DecodeError> {
+        if value.starts_with(b"{") {
+            return Ok(Self::Json(value));
+        }
+        codec::protobuf::open(value).map(Self::Protobuf)
+    }
+
+    /// The object without version and kind, and its message.
+    fn decode(&self) -> Result<(Value, MsgId), String> {
+        let text = |e: codec::DecodeError| e.to_string();
+        match self {
+            Self::Protobuf(open) => {
+                let from = message_of(open.api_version, open.kind)?;
+                let object = codec::protobuf::decode(open.raw, from).map_err(text)?;
+                Ok((object, from))
+            }
+            Self::Json(json) => {
+                let head = codec::json::parse(json).map_err(text)?;
+                let of = |name| head.get(name).and_then(Value::as_str).unwrap_or_default();
+                let from = message_of(of(n::API_VERSION), of(n::KIND))?;
+                let lenient = codec::json::Strictness::Lenient;
+                let decoded = codec::json::decode(json, from, lenient).map_err(text)?;
+                let mut object = decoded.value;
+                strip_type(&mut object);
+                Ok((object, from))
+            }
+        }
+    }
+}
+
+/// The message of a kind, in any version that upstream's scheme has.
+fn message_of(api_version: &str, kind: &str) -> Result<MsgId, String> {
+    meta::parse_api_version(api_version)
+        .and_then(|(group, version)| catalogue::message_of(group, version, kind))
+        .ok_or_else(|| format!("{api_version} {kind} is not known to this server"))
 }
 
 /// The ways to an attribute; none to one that is always empty.
@@ -91,19 +152,24 @@ impl Objects {
             key: key.to_owned(),
             reason: why,
         };
-        let open = codec::protobuf::open(value).map_err(|e| fail(e.to_string()))?;
+        let stored = Stored::open(value).map_err(|e| fail(e.to_string()))?;
         let versioned = |raw: &[u8]| match revision {
             Some(revision) => scan::splice_resource_version(raw, revision),
             None => Ok(Bytes::copy_from_slice(raw)),
         };
-        let same = open.kind == self.hub.kind && open.api_version == self.hub.api_version();
-        let body = if same && self.strategy.on_read.is_none() {
-            versioned(open.raw)
-        } else {
-            let raw = self
-                .slow(open.api_version, open.kind, open.raw)
-                .map_err(&fail)?;
-            versioned(&raw)
+        let today = match &stored {
+            Stored::Protobuf(open) if self.is_of_hub(open) => Some(open.raw),
+            _ => None,
+        };
+        let settled = today.filter(|raw| self.strategy.on_read.is_none() && self.is_settled(raw));
+        let mut mended = false;
+        let body = match settled {
+            Some(raw) => versioned(raw),
+            None => {
+                let raw = self.mend(&stored).map_err(&fail)?;
+                mended = today != Some(&raw[..]);
+                versioned(&raw)
+            }
         }
         .map_err(|e| fail(e.to_string()))?;
         let meta = scan::ObjectMeta::read(&body).map_err(|e| fail(e.to_string()))?;
@@ -126,7 +192,14 @@ impl Objects {
         drop(values);
         // Moved: a clone would leave a count of owners behind with every object.
         let revision = revision.unwrap_or_default();
-        Ok(Entry::new(key, revision, body, labels, fields))
+        let mut entry = Entry::new(key, revision, body, labels, fields);
+        entry.mended = mended;
+        Ok(entry)
+    }
+
+    fn is_of_hub(&self, open: &codec::protobuf::Envelope<'_>) -> bool {
+        meta::parse_api_version(open.api_version) == Some((self.hub.group, self.hub.version))
+            && open.kind == self.hub.kind
     }
 }
 
@@ -141,75 +214,4 @@ impl Decoder for Objects {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::strategies;
-
-    #[test]
-    fn what_can_be_selected_on_is_found_in_the_object() {
-        let mut lost = Vec::new();
-        for resource in catalogue::resources() {
-            let Some(storage) = &resource.storage else {
-                continue;
-            };
-            let hub = Type {
-                group: storage.group,
-                version: storage.version,
-                kind: resource.kind,
-                message: storage.message,
-            };
-            for (label, attr) in resource.field_labels {
-                if ways(hub, strategies::of(resource), attr).is_empty() {
-                    lost.push((resource.name, *label));
-                }
-            }
-        }
-        // Upstream takes the label and never has a value for it.
-        assert_eq!(lost, [("pods", "status.podIPs")]);
-    }
-
-    #[test]
-    fn what_is_no_object_of_its_resource_is_refused_and_never_guessed() {
-        let resource = catalogue::resources()
-            .iter()
-            .find(|r| r.name == "configmaps" && r.version == "v1")
-            .unwrap();
-        let storage = resource.storage.as_ref().unwrap();
-        let hub = Type {
-            group: storage.group,
-            version: storage.version,
-            kind: resource.kind,
-            message: storage.message,
-        };
-        let decoder = Objects::new(hub, strategies::of(resource), resource);
-        let entry = |value: &[u8]| decoder.entry("a/b", Bytes::copy_from_slice(value), 7);
-        let stored = |kind: &str, raw: &[u8]| {
-            // runtime.Unknown: the type (version and kind), then the object.
-            let field = |tag: u8, text: &[u8]| [&[tag, text.len() as u8], text].concat();
-            let types = [field(0x0a, b"v1"), field(0x12, kind.as_bytes())].concat();
-            [&b"k8s\0"[..], &field(0x0a, &types), &field(0x12, raw)].concat()
-        };
-        // metadata: {name: "b"}, data: {"k": "v"}
-        let raw = b"\x0a\x03\x0a\x01b\x12\x06\x0a\x01k\x12\x01v";
-        let good = stored("ConfigMap", raw);
-        assert!(entry(&good).is_ok());
-        // Between its two fields an envelope is whole, around an object that has nothing.
-        let between = good.len() - 2 - raw.len();
-        for cut in (0..good.len()).filter(|cut| *cut != between) {
-            assert!(entry(&good[..cut]).is_err(), "cut after {cut} bytes");
-        }
-        for (value, why) in [
-            (&b"k8s:enc:aescbc:v1:key1:0123456789"[..], "sealed"),
-            (
-                b"k8s:enc:kms:v9:name:0123456789",
-                "sealed by what is not known",
-            ),
-            (b"{\"kind\":\"ConfigMap\",\"apiVersion\":\"v1\"}", "JSON"),
-            (&stored("Secret", raw), "another kind"),
-            (&stored("Nobody", raw), "a kind that nobody knows"),
-            (&stored("ConfigMap", b"\xff\xff\xff\xff"), "no message"),
-        ] {
-            assert!(entry(value).is_err(), "{why}");
-        }
-    }
-}
+mod tests;

@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use proto::catalogue::{Flags, Kind, Shape};
+use proto::catalogue::{Flags, GateId, Gates, Kind, Shape, gate, messages as m, names as n};
 use proto::quantity::{MILLI, Quantity};
 use proto::{MsgId, NameId, Value, codec};
 
 use super::Strategy;
-use crate::object::{self, Type};
+use crate::object::Type;
 use crate::status::Failure;
 
 /// What one message has to default: own constants, and the fields below which there are some.
@@ -29,6 +29,8 @@ struct Constant {
     value: Value,
     /// Whether an empty string is something else than none.
     pointer: bool,
+    /// Nothing is set while it is off.
+    gate: Option<GateId>,
 }
 
 type Plans = HashMap<MsgId, Plan>;
@@ -63,6 +65,7 @@ fn build(message: MsgId, plans: &mut Plans) {
                 field: field.name,
                 value,
                 pointer: field.has(Flags::POINTER),
+                gate: gate_of(message, field.name),
             });
         }
         if (field.shape, field.kind) == (Shape::Map, Kind::Quantity) {
@@ -74,6 +77,13 @@ fn build(message: MsgId, plans: &mut Plans) {
         }
     }
     plans.insert(message, plan);
+}
+
+fn gate_of(message: MsgId, field: NameId) -> Option<GateId> {
+    let mut gated = GATED.iter();
+    gated
+        .find(|(m, f, _)| (*m, *f) == (message, field))
+        .map(|(.., gate)| *gate)
 }
 
 /// Drops ways that lead to no default.
@@ -97,33 +107,67 @@ fn prune(plans: &mut Plans) {
 }
 
 /// Defaults an object in the version that a request has it in, then brings it into the hub's.
+///
+/// # Errors
+/// As [`into_hub`].
 pub fn complete(
+    gates: Gates,
     strategy: &Strategy,
     served: &Type,
     hub: &Type,
-    mut object: Value,
+    object: Value,
 ) -> Result<Value, Failure> {
-    apply(&mut object, served.message);
-    if served.message == hub.message {
-        (strategy.default)(&mut object);
-        return Ok(object);
+    into_hub(gates, strategy, served.message, hub.message, object)
+        .map_err(|e| Failure::internal(&e))
+}
+
+/// Defaults an object in the version that it is in, and brings it into the hub's.
+///
+/// # Errors
+/// If the two are not versions of one kind.
+pub fn into_hub(
+    gates: Gates,
+    strategy: &Strategy,
+    from: MsgId,
+    hub: MsgId,
+    mut object: Value,
+) -> Result<Value, proto::convert::Error> {
+    apply(gates, &mut object, from);
+    if from != hub {
+        object = proto::convert::convert(object, from, hub)?;
+        apply(gates, &mut object, hub);
     }
-    let mut object = object::convert(object, served, hub)?;
-    apply(&mut object, hub.message);
-    (strategy.default)(&mut object);
+    (strategy.default)(gates, &mut object);
     Ok(object)
 }
 
 /// Sets every absent field that has a constant default, in the whole tree.
-pub fn apply(object: &mut Value, message: MsgId) {
-    walk(object, message, plans(message));
+pub fn apply(gates: Gates, object: &mut Value, message: MsgId) {
+    walk(gates, object, message, plans(message));
 }
 
-fn walk(object: &mut Value, message: MsgId, plans: &Plans) {
+/// Constants that upstream sets only while a gate is on.
+const GATED: &[(MsgId, NameId, GateId)] = &[
+    (
+        m::storage_v1::CSI_DRIVER_SPEC,
+        n::PREVENT_POD_SCHEDULING_IF_MISSING,
+        gate::VOLUME_LIMIT_SCALING,
+    ),
+    (
+        m::storage_v1::CSI_DRIVER_SPEC,
+        n::SE_LINUX_MOUNT,
+        gate::SE_LINUX_MOUNT_READ_WRITE_ONCE_POD,
+    ),
+];
+
+fn walk(gates: Gates, object: &mut Value, message: MsgId, plans: &Plans) {
     let (Some(plan), Some(map)) = (plans.get(&message), object.as_map_mut()) else {
         return;
     };
     for constant in &plan.constants {
+        if constant.gate.is_some_and(|gate| !gates.has(gate)) {
+            continue;
+        }
         let there = map.entry(constant.field);
         // To upstream's functions an empty string is "not set" as well, unless they look at a pointer.
         if there.is_null() || there.as_str() == Some("") && !constant.pointer {
@@ -141,13 +185,13 @@ fn walk(object: &mut Value, message: MsgId, plans: &Plans) {
             continue;
         };
         match (shape, value) {
-            (Shape::One, value) => walk(value, *below, plans),
+            (Shape::One, value) => walk(gates, value, *below, plans),
             (Shape::List, Value::List(items)) => {
-                items.iter_mut().for_each(|v| walk(v, *below, plans))
+                items.iter_mut().for_each(|v| walk(gates, v, *below, plans))
             }
-            (Shape::Map, Value::Map(entries)) => {
-                entries.iter_mut().for_each(|(_, v)| walk(v, *below, plans))
-            }
+            (Shape::Map, Value::Map(entries)) => entries
+                .iter_mut()
+                .for_each(|(_, v)| walk(gates, v, *below, plans)),
             _ => {}
         }
     }
@@ -171,8 +215,20 @@ mod tests {
     fn amounts_are_kept_in_thousandths() {
         let parse = |text: &str| codec::json::parse(text.as_bytes()).unwrap();
         let mut value = parse(r#"{"limits":{"a":"1n","b":"1500u","c":"1500m","d":"1Gi"}}"#);
-        apply(&mut value, RESOURCE_REQUIREMENTS);
+        apply(Gates::defaults(), &mut value, RESOURCE_REQUIREMENTS);
         let rounded = r#"{"limits":{"a":"1m","b":"2m","c":"1500m","d":"1Gi"}}"#;
         assert_eq!(value, parse(rounded));
+    }
+
+    #[test]
+    fn what_is_behind_a_gate_has_no_default_while_it_is_off() {
+        for (message, field, gate) in GATED {
+            assert!(message.field(*field).is_some_and(|f| f.default().is_some()));
+            for on in [true, false] {
+                let mut value = Value::object();
+                apply(Gates::defaults().with(*gate, on), &mut value, *message);
+                assert_eq!(value.get(*field).is_some(), on, "{}", message.name());
+            }
+        }
     }
 }

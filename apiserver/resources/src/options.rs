@@ -26,6 +26,8 @@ pub struct WriteOptions {
     /// Empty if not given: the user agent's first part is taken then.
     pub field_manager: String,
     pub field_validation: FieldValidation,
+    /// Whether the client said so.
+    pub validation_given: bool,
     /// Only with apply.
     pub force: Option<bool>,
 }
@@ -40,7 +42,8 @@ impl WriteOptions {
         let dry_run = dry_run(query.all("dryRun"), &mut errors);
         let field_manager = query.get("fieldManager").unwrap_or_default().to_owned();
         field_manager_problems(&field_manager, &mut errors);
-        let field_validation = match query.get("fieldValidation").unwrap_or_default() {
+        let validation = query.get("fieldValidation").unwrap_or_default();
+        let field_validation = match validation {
             "" | "Warn" => FieldValidation::Warn,
             "Ignore" => FieldValidation::Ignore,
             "Strict" => FieldValidation::Strict,
@@ -62,6 +65,7 @@ impl WriteOptions {
             dry_run,
             field_manager,
             field_validation,
+            validation_given: !validation.is_empty(),
             force,
         };
         if errors.is_empty() {
@@ -69,6 +73,27 @@ impl WriteOptions {
         } else {
             Err(Failure::invalid("meta.k8s.io", kind, "", &errors))
         }
+    }
+
+    /// As `CreateOptions` or `UpdateOptions`, which is what admission sees of patches, too.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        let mut out = Value::object();
+        if self.dry_run {
+            out.set(&[n::DRY_RUN], vec!["All"]);
+        }
+        if !self.field_manager.is_empty() {
+            out.set(&[n::FIELD_MANAGER], self.field_manager.as_str());
+        }
+        if self.validation_given {
+            let validation = match self.field_validation {
+                FieldValidation::Ignore => "Ignore",
+                FieldValidation::Warn => "Warn",
+                FieldValidation::Strict => "Strict",
+            };
+            out.set(&[n::FIELD_VALIDATION], validation);
+        }
+        out
     }
 }
 
@@ -205,6 +230,45 @@ impl DeleteOptions {
                 &errors,
             ))
         }
+    }
+}
+
+impl DeleteOptions {
+    /// As the message.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        let mut out = Value::object();
+        let mut set = |path: &[proto::NameId], value: Option<Value>| {
+            if let Some(value) = value {
+                out.set(path, value);
+            }
+        };
+        set(&[n::DRY_RUN], self.dry_run.then(|| vec!["All"].into()));
+        set(
+            &[n::GRACE_PERIOD_SECONDS],
+            self.grace_period_seconds.map(Value::from),
+        );
+        set(
+            &[n::ORPHAN_DEPENDENTS],
+            self.orphan_dependents.map(Value::from),
+        );
+        set(
+            &[n::PRECONDITIONS, n::UID],
+            self.uid.as_deref().map(Value::from),
+        );
+        let version = self.resource_version.as_deref();
+        set(
+            &[n::PRECONDITIONS, n::RESOURCE_VERSION],
+            version.map(Value::from),
+        );
+        let policy = self.propagation.map(|policy| match policy {
+            Propagation::Orphan => "Orphan",
+            Propagation::Background => "Background",
+            Propagation::Foreground => "Foreground",
+        });
+        set(&[n::PROPAGATION_POLICY], policy.map(Value::from));
+        set(&[UNREAD], self.unread.then_some(Value::Bool(true)));
+        out
     }
 }
 

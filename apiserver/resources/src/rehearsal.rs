@@ -57,7 +57,7 @@ impl Rehearsal {
 
     /// A new object.
     pub fn create(&self, cx: &Cx<'_>, uid: &str, body: &[u8]) -> Result<Outcome, Failure> {
-        let mut object = self.decode(body)?;
+        let mut object = self.decode(cx, body)?;
         before::receive(&mut object, self.resource, cx.namespace)?;
         before::fill_system_fields(&mut object, cx.now, uid);
         let warnings = before::create(cx, self.resource, self.strategy, &mut object)?;
@@ -74,7 +74,7 @@ impl Rehearsal {
     ) -> Result<Outcome, Failure> {
         let part = self.part(subresource)?;
         let old = self.stored(old)?;
-        let mut object = self.decode(body)?;
+        let mut object = self.decode(cx, body)?;
         let warnings = before::update(cx, self.resource, self.strategy, part, &mut object, &old)?;
         Ok(self.outcome(object, warnings))
     }
@@ -87,10 +87,16 @@ impl Rehearsal {
         part.map(Some).ok_or_else(Failure::no_such_resource)
     }
 
-    fn decode(&self, body: &[u8]) -> Result<Value, Failure> {
+    fn decode(&self, cx: &Cx<'_>, body: &[u8]) -> Result<Value, Failure> {
         let ignore = FieldValidation::Ignore;
         let decoded = object::decode(body, Encoding::Json, &self.served, ignore)?;
-        defaults::complete(self.strategy, &self.served, &self.hub, decoded.object)
+        defaults::complete(
+            cx.gates,
+            self.strategy,
+            &self.served,
+            &self.hub,
+            decoded.object,
+        )
     }
 
     /// An object as it is read where it was stored: what is empty is nothing there.

@@ -3,6 +3,7 @@
 //! Authorization, fairness, audit and dispatch all work on this one reading, so that none of them can
 //! disagree with another about what a path means.
 
+use component::client::path_decode;
 use http::{Method, Uri};
 
 /// Path segments after a namespace's name that are subresources of the namespace.
@@ -40,11 +41,7 @@ impl RequestInfo {
             verb: method.as_str().to_ascii_lowercase(),
             ..Self::default()
         };
-        let decoded: Vec<String> = path
-            .trim_matches('/')
-            .split('/')
-            .map(percent_decode)
-            .collect();
+        let decoded: Vec<String> = path.trim_matches('/').split('/').map(path_decode).collect();
         let mut parts: &[String] = if path.trim_matches('/').is_empty() {
             &[]
         } else {
@@ -134,35 +131,6 @@ fn verb_of(method: &Method) -> &'static str {
         Method::DELETE => "delete",
         _ => "",
     }
-}
-
-/// `%2F` and the like; a broken escape stays as it is.
-#[must_use]
-pub fn percent_decode(segment: &str) -> String {
-    if !segment.contains('%') {
-        return segment.to_owned();
-    }
-    let bytes = segment.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let escaped = (bytes[i] == b'%')
-            .then(|| bytes.get(i + 1..i + 3))
-            .flatten()
-            .and_then(|hex| std::str::from_utf8(hex).ok())
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match escaped {
-            Some(b) => {
-                out.push(b);
-                i += 3;
-            }
-            None => {
-                out.push(bytes[i]);
-                i += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// The query parameters, in order.

@@ -3,8 +3,12 @@
 //! Codes, reasons, details and the texts that clients match on follow upstream's
 //! `apimachinery/pkg/api/errors`. Every handler returns `Result<_, Failure>`.
 
+use std::borrow::Cow;
+
 use proto::Value;
 use proto::path::FieldError;
+use proto::view::meta_v1::{Status, StatusCause};
+use proto::view::{Node, View};
 
 /// A group and resource (or kind) as messages name them: `deployments.apps`, `pods`.
 #[must_use]
@@ -23,7 +27,9 @@ pub struct Failure(Box<Inner>);
 #[derive(Clone, Debug)]
 struct Inner {
     code: u16,
-    reason: &'static str,
+    /// `Failure`, unless somebody else says otherwise.
+    status: Cow<'static, str>,
+    reason: Cow<'static, str>,
     message: String,
     details: Details,
     /// `metadata.continue`.
@@ -59,13 +65,46 @@ impl Failure {
         let message = message.into();
         Self(Box::new(Inner {
             code,
-            reason,
+            status: Cow::Borrowed("Failure"),
+            reason: Cow::Borrowed(reason),
             message,
             details: Details::default(),
             continue_token: String::new(),
             retry_after: None,
             detailed: false,
         }))
+    }
+
+    /// The failure that a `Status` tells of, which somebody else made.
+    #[must_use]
+    pub fn of_status(status: &Value) -> Self {
+        let status = Status::of(Node::new(status));
+        let code = u16::try_from(status.code())
+            .ok()
+            .filter(|code| *code < 1000);
+        let mut failure = Self::new(code.unwrap_or(500), "", status.message());
+        let inner = &mut *failure.0;
+        inner.status = status.status().to_owned().into();
+        inner.reason = status.reason().to_owned().into();
+        let Some(details) = status.details() else {
+            return failure;
+        };
+        inner.detailed = true;
+        let seconds = u32::try_from(details.retry_after_seconds()).ok();
+        inner.retry_after = seconds.filter(|seconds| *seconds > 0);
+        let cause = |cause: StatusCause<'_>| Cause {
+            reason: cause.reason().to_owned(),
+            message: cause.message().to_owned(),
+            field: cause.field().to_owned(),
+        };
+        inner.details = Details {
+            name: details.name().to_owned(),
+            group: details.group().to_owned(),
+            kind: details.kind().to_owned(),
+            uid: details.uid().to_owned(),
+            causes: details.causes().into_iter().map(cause).collect(),
+        };
+        failure
     }
 
     #[must_use]
@@ -310,8 +349,8 @@ impl Failure {
     }
 
     #[must_use]
-    pub fn reason(&self) -> &'static str {
-        self.0.reason
+    pub fn reason(&self) -> &str {
+        &self.0.reason
     }
 
     #[must_use]
@@ -339,10 +378,10 @@ impl Failure {
         if !s.continue_token.is_empty() {
             status.set(&[n::METADATA, n::CONTINUE], s.continue_token.as_str());
         }
-        status.set(&[n::STATUS], "Failure");
+        status.set(&[n::STATUS], &*s.status);
         status.set(&[n::MESSAGE], s.message.as_str());
         if !s.reason.is_empty() {
-            status.set(&[n::REASON], s.reason);
+            status.set(&[n::REASON], &*s.reason);
         }
         status.set(&[n::CODE], i64::from(s.code));
         let mut details = Value::object();

@@ -35,6 +35,8 @@ pub mod storage;
 pub mod volumes;
 
 #[cfg(test)]
+mod gates_tests;
+#[cfg(test)]
 mod testing;
 
 /// Resources without a strategy of their own.

@@ -6,6 +6,7 @@
 
 use component::serving::User;
 use proto::Value;
+use proto::catalogue::Gates;
 use proto::path::{Errors, FieldError};
 
 use crate::before::Deletion;
@@ -22,6 +23,8 @@ pub struct Cx<'a> {
     /// Unix seconds of `now`.
     pub now_seconds: i64,
     pub dry_run: bool,
+    /// The feature gates that are on.
+    pub gates: Gates,
     /// `--allow-privileged`.
     pub allow_privileged: bool,
     /// What whoever was asked has against the write; it is told before what the strategy finds.
@@ -43,7 +46,7 @@ pub struct Strategy {
     pub draws_names: bool,
     /// Defaults that depend on other fields; the constant ones come from the catalogue first. Works on
     /// objects of the request's version.
-    pub default: fn(&mut Value),
+    pub default: fn(Gates, &mut Value),
     pub prepare_create: fn(&Cx<'_>, &mut Value),
     /// New object, old object.
     pub prepare_update: fn(&Cx<'_>, &mut Value, &Value),
@@ -114,7 +117,7 @@ impl Strategy {
     pub const DEFAULT: Self = Self {
         name: proto::meta::names::subdomain_name,
         draws_names: true,
-        default: |_| {},
+        default: |_, _| {},
         prepare_create: |_, _| {},
         prepare_update: |_, _, _| {},
         validate: |_, _, _| {},

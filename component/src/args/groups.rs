@@ -232,12 +232,12 @@ pub fn metrics() -> Group {
 // What every daemon has.
 flags! {
     FEATURE_GATES: features::Assignments = "feature-gates", "", "Comma-separated feature gates, such as A=true,B=false; may be repeated.";
-    EMULATED_VERSION: Vec<String> = "emulated-version", "", "The versions to emulate.", ignored("only 1.37 is implemented");
-    MIN_COMPATIBILITY_VERSION: Vec<String> = "min-compatibility-version", "", "The lowest version to be compatible with.", ignored("only 1.37 is implemented");
+    EMULATED_VERSION: Vec<String> = "emulated-version", "", "The version whose resources and feature gates there are, such as 1.36 or kube=1.36.";
+    MIN_COMPATIBILITY_VERSION: Vec<String> = "min-compatibility-version", "", "The lowest version that a server of this control plane has; at most the emulated one.";
     CONFIG: Option<PathBuf> = "config", "", "The configuration file.";
     WRITE_CONFIG_TO: Option<PathBuf> = "write-config-to", "", "Write the effective configuration to this file and exit.";
-    PROFILING: bool = "profiling", "true", "Profiles at /debug/pprof.", ignored("Go's profiles do not exist here");
-    CONTENTION_PROFILING: bool = "contention-profiling", "false", "Lock profiles at /debug/pprof.", ignored("Go's profiles do not exist here");
+    PROFILING: bool = "profiling", "true", "What can be seen of the running process, at /debug/pprof.";
+    CONTENTION_PROFILING: bool = "contention-profiling", "false", "Lock profiles at /debug/pprof.", ignored("locks are profiled from outside");
 }
 
 /// `--version`, `--version=raw`.
@@ -250,18 +250,16 @@ pub const VERSION: Flag<super::Version> = Flag::new(
 /// Feature gates and `--version`; every daemon has them.
 #[must_use]
 pub fn global() -> Group {
-    Group::new(
-        "Global",
-        &[
-            &FEATURE_GATES,
-            &EMULATED_VERSION,
-            &MIN_COMPATIBILITY_VERSION,
-            &VERSION,
-        ],
-    )
+    Group::new("Global", &[&FEATURE_GATES, &VERSION])
 }
 
-/// Flags of Go's profiler, accepted without effect.
+/// Which version a daemon of the control plane behaves like.
+#[must_use]
+pub fn versions() -> Group {
+    Group::new("Versions", &[&EMULATED_VERSION, &MIN_COMPATIBILITY_VERSION])
+}
+
+/// What can be seen of the running process.
 #[must_use]
 pub fn debugging() -> Group {
     Group::new("Debugging", &[&PROFILING, &CONTENTION_PROFILING])

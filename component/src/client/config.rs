@@ -17,6 +17,11 @@ pub struct Config {
     pub insecure: bool,
     /// The name that the server's certificate must be for, if not the host of `server`.
     pub server_name: Option<String>,
+    /// What requests call the server (`Host`), and metrics, if not what `server` says.
+    pub host: Option<String>,
+    /// HTTP/2 is not spoken: requests at the same time have connections of their own, which are spread over the servers behind
+    /// an address.
+    pub http1: bool,
     pub certificate: Option<(Source, Source)>,
     pub bearer: Option<Bearer>,
     pub impersonate: Impersonate,
@@ -74,6 +79,8 @@ impl Config {
             ca: None,
             insecure: false,
             server_name: None,
+            host: None,
+            http1: false,
             certificate: None,
             bearer: None,
             impersonate: Impersonate::default(),

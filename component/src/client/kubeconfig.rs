@@ -178,14 +178,20 @@ impl Kubeconfig {
             ..Config::new(&cluster.server)
         };
         if !context.user.is_empty() {
-            let user = self.users.iter().find(|u| u.name == context.user);
-            let user = &user
-                .ok_or_else(|| format!("user {:?} does not exist", context.user))?
-                .user;
-            user.apply(&mut config, dir)
-                .map_err(|e| format!("user {:?}: {e}", context.user))?;
+            self.credentials(&context.user, &mut config, dir)?;
         }
         Ok(config)
+    }
+
+    /// Adds what a user of the file shows to servers. Paths in the file are relative to `dir`.
+    ///
+    /// # Errors
+    /// If there is no such user, or it shows something that is not supported.
+    pub fn credentials(&self, user: &str, config: &mut Config, dir: &Path) -> Result<(), String> {
+        let named = self.users.iter().find(|u| u.name == user);
+        let named = named.ok_or_else(|| format!("user {user:?} does not exist"))?;
+        let applied = named.user.apply(config, dir);
+        applied.map_err(|e| format!("user {user:?}: {e}"))
     }
 
     /// The namespace of the current context.

@@ -71,7 +71,11 @@ struct Derived {
 struct Base {
     config: Arc<ClientConfig>,
     verifier: Verifier,
+    protocols: &'static [&'static [u8]],
 }
+
+/// What is offered (ALPN), the best first.
+const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 #[derive(Clone)]
 enum Verifier {
@@ -126,7 +130,8 @@ impl Tls {
             certificate.1.as_bytes(),
             "the plugin",
         );
-        let config = match pair.and_then(|pair| settings(&base.verifier, Some(pair))) {
+        let made = pair.and_then(|pair| settings(&base.verifier, Some(pair), base.protocols));
+        let config = match made {
             Ok(config) => Arc::new(config),
             Err(e) => {
                 tracing::error!(error = %e, "The plugin's certificate cannot be used");
@@ -167,15 +172,24 @@ fn base(config: &Config) -> Result<Base, Error> {
         }
         None => None,
     };
+    let protocols = match config.http1 {
+        true => &PROTOCOLS[1..],
+        false => PROTOCOLS,
+    };
     Ok(Base {
-        config: Arc::new(settings(&verifier, certificate)?),
+        config: Arc::new(settings(&verifier, certificate, protocols)?),
         verifier,
+        protocols,
     })
 }
 
 type PairDer = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-fn settings(verifier: &Verifier, certificate: Option<PairDer>) -> Result<ClientConfig, Error> {
+fn settings(
+    verifier: &Verifier,
+    certificate: Option<PairDer>,
+    protocols: &[&[u8]],
+) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -192,7 +206,7 @@ fn settings(verifier: &Verifier, certificate: Option<PairDer>) -> Result<ClientC
             .map_err(Error::Pair)?,
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
     Ok(config)
 }
 

@@ -10,7 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -67,24 +67,35 @@ const WINDOWS: (u32, u32) = (4 << 20, 16 << 20);
 const FIRST_STREAMS: usize = 100;
 /// Connections that may be tried for a request that none of them has sent.
 const UNSENT_TRIES: usize = 4;
-/// Idle HTTP/1.1 connections that are kept.
-const IDLE_HTTP1: usize = 8;
+/// Idle HTTP/1.1 connections that are kept, and for how long: client-go's figures.
+const IDLE_HTTP1: usize = 25;
+const IDLE_FOR: Duration = Duration::from_secs(90);
 
 type Body = Full<Bytes>;
 
 /// The way to one server.
 pub(super) struct Transport {
     scheme: Scheme,
+    /// Where connections are made to.
     authority: Authority,
+    /// What requests call it.
+    host: Authority,
+    http1: bool,
     /// A prefix of all paths, without a slash at its end.
     base_path: String,
     server_name: ServerName<'static>,
     tls: Option<Tls>,
     tasks: Supervisor,
     shared: Mutex<Vec<Shared>>,
-    idle_http1: Mutex<Vec<http1::SendRequest<Body>>>,
+    idle_http1: Mutex<Vec<Idle>>,
     /// Held while a connection is made, so that those who wait share it.
     connecting: tokio::sync::Mutex<()>,
+}
+
+/// An HTTP/1.1 connection without a request, and since when.
+struct Idle {
+    sender: http1::SendRequest<Body>,
+    since: Instant,
 }
 
 /// An HTTP/2 connection.
@@ -142,6 +153,13 @@ impl Transport {
             .unwrap_or_else(|| bare_host(&authority))
             .to_owned();
         let server_name = ServerName::try_from(name).map_err(|e| bad(e.to_string()))?;
+        let host = match &config.host {
+            Some(host) => {
+                let parsed = host.parse::<Authority>();
+                parsed.map_err(|e| bad(format!("host {host:?}: {e}")))?
+            }
+            None => authority.clone(),
+        };
         let secure = scheme == Scheme::HTTPS;
         let tls = secure
             .then(|| Tls::new(config, plugin))
@@ -150,6 +168,8 @@ impl Transport {
         Ok(Self {
             scheme,
             authority,
+            host,
+            http1: config.http1,
             base_path,
             server_name,
             tls,
@@ -167,7 +187,7 @@ impl Transport {
     }
 
     pub(super) fn host(&self) -> &str {
-        self.authority.as_str()
+        self.host.as_str()
     }
 
     /// The address of a path below the server's.
@@ -175,7 +195,7 @@ impl Transport {
         let path: PathAndQuery = format!("{}{path}", self.base_path).try_into()?;
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
+        parts.authority = Some(self.host.clone());
         parts.path_and_query = Some(path);
         Ok(Uri::from_parts(parts)?)
     }
@@ -223,7 +243,7 @@ impl Transport {
         mut sender: http1::SendRequest<Body>,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, hyper::Error> {
-        let host = http::HeaderValue::try_from(self.authority.as_str());
+        let host = http::HeaderValue::try_from(self.host());
         if let Ok(host) = host {
             request.headers_mut().insert(http::header::HOST, host);
         }
@@ -234,7 +254,8 @@ impl Transport {
         let mut idle = self.idle_http1.lock();
         if idle.len() < IDLE_HTTP1 {
             // It becomes ready once the answer was read to its end.
-            idle.push(sender);
+            let since = Instant::now();
+            idle.push(Idle { sender, since });
         }
         Ok(response)
     }
@@ -248,7 +269,11 @@ impl Transport {
         if let Some(way) = self.open_way(settings.as_ref()) {
             return Ok(way);
         }
-        let _one_at_a_time = self.connecting.lock().await;
+        // Connections that will not be shared need not wait for each other.
+        let _one_at_a_time = match self.http1 {
+            true => None,
+            false => Some(self.connecting.lock().await),
+        };
         if let Some(way) = self.open_way(settings.as_ref()) {
             return Ok(way);
         }
@@ -274,9 +299,9 @@ impl Transport {
         }
         drop(shared);
         let mut idle = self.idle_http1.lock();
-        idle.retain(|sender| !sender.is_closed());
-        let ready = idle.iter().position(http1::SendRequest::is_ready)?;
-        Some(Way::Http1(idle.swap_remove(ready)))
+        idle.retain(|i| !i.sender.is_closed() && i.since.elapsed() < IDLE_FOR);
+        let ready = idle.iter().position(|i| i.sender.is_ready())?;
+        Some(Way::Http1(idle.swap_remove(ready).sender))
     }
 
     /// Takes no new requests on a connection.

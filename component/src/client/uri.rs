@@ -29,6 +29,20 @@ fn escape(text: &str, plain: &[u8]) -> String {
 /// The text of a value in a query; what is not an escape stays as it is, a plus is a space.
 #[must_use]
 pub fn percent_decode(text: &str) -> String {
+    decode(text, b' ')
+}
+
+/// The text of a segment of a path; what is not an escape stays as it is.
+#[must_use]
+pub fn path_decode(text: &str) -> String {
+    if text.contains('%') {
+        decode(text, b'+')
+    } else {
+        text.to_owned()
+    }
+}
+
+fn decode(text: &str, plus: u8) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [byte, after @ ..] = rest {
@@ -43,7 +57,7 @@ pub fn percent_decode(text: &str) -> String {
                 out.push(hex(high).unwrap_or(0) << 4 | hex(low).unwrap_or(0));
                 rest = after;
             }
-            (b'+', _) => out.push(b' '),
+            (b'+', _) => out.push(plus),
             _ => out.push(*byte),
         }
     }
@@ -62,5 +76,13 @@ mod tests {
             assert_eq!(percent_decode(&query_escape(text)), text);
         }
         assert_eq!(percent_decode("%zz%4"), "%zz%4");
+        assert_eq!(path_decode("%zz%4+%2f%2B"), "%zz%4+/+");
+    }
+
+    #[test]
+    fn a_sign_is_no_digit() {
+        for text in ["%+5", "%-5", "a%+0b", "%5+"] {
+            assert_eq!(path_decode(text), text);
+        }
     }
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::transport::TransportError;
 use super::{Error, Target, body, decode, encoding};
 
-mod frame;
+pub(crate) mod frame;
 
 use frame::{Frames, Raw};
 

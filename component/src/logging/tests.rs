@@ -32,7 +32,7 @@ fn logged<F>(form: F, verbosity: u32, say: impl FnOnce()) -> String
 where
     F: Clone + Send + Sync + 'static,
     F: for<'a> FormatFields<'a>
-        + FormatEvent<tracing_subscriber::layer::Layered<Targets, tracing_subscriber::Registry>, F>,
+        + FormatEvent<tracing_subscriber::layer::Layered<Verbosity, tracing_subscriber::Registry>, F>,
 {
     let lines = Lines::default();
     let layer = tracing_subscriber::fmt::layer()
@@ -40,7 +40,7 @@ where
         .fmt_fields(form.clone())
         .event_format(form);
     let subscriber = tracing_subscriber::registry()
-        .with(filter(verbosity))
+        .with(Verbosity::new(verbosity))
         .with(layer);
     tracing::subscriber::with_default(subscriber, say);
     String::from_utf8(lines.0.lock().clone()).unwrap()
@@ -88,4 +88,31 @@ fn verbosity_decides_what_is_shown() {
     assert_eq!(logged(Text, 3, say), "");
     assert_eq!(logged(Text, 4, say).lines().count(), 1);
     assert_eq!(logged(Text, 8, say).lines().count(), 2);
+}
+
+#[test]
+fn verbosity_can_be_changed_while_the_process_runs() {
+    let lines = Lines::default();
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(lines.clone())
+        .fmt_fields(Text)
+        .event_format(Text);
+    let verbosity = Verbosity::new(2);
+    let subscriber = tracing_subscriber::registry()
+        .with(verbosity.clone())
+        .with(layer);
+    let say = |what: &str| tracing::debug!(what, "Detail");
+    tracing::subscriber::with_default(subscriber, || {
+        say("before");
+        verbosity.set(5);
+        say("between");
+        verbosity.set(0);
+        say("after");
+    });
+    let said = String::from_utf8(lines.0.lock().clone()).unwrap();
+    assert!(said.contains("between"), "{said}");
+    assert!(
+        !said.contains("before") && !said.contains("after"),
+        "{said}"
+    );
 }

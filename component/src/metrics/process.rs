@@ -34,11 +34,7 @@ impl Collector for Process {
             stat.resident,
         )?;
         gauge("process_virtual_memory_bytes", "Memory mapped", stat.mapped)?;
-        gauge(
-            "process_start_time_seconds",
-            "Start, in seconds since 1970",
-            stat.started,
-        )?;
+        gauge(START.0, START.1, stat.started)?;
         if let Some(open) = open_files() {
             gauge("process_open_fds", "Open file descriptors", open)?;
         }
@@ -50,6 +46,23 @@ impl Collector for Process {
             )?;
         }
         Ok(())
+    }
+}
+
+/// Name and help.
+const START: (&str, &str) = ("process_start_time_seconds", "Start, in seconds since 1970");
+
+/// Since when the process runs.
+#[derive(Debug)]
+pub(super) struct Start;
+
+impl Collector for Start {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(stat) = Stat::read() else {
+            return Ok(());
+        };
+        let gauge = ConstGauge::new(stat.started);
+        gauge.encode(encoder.encode_descriptor(START.0, START.1, None, gauge.metric_type())?)
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::x509::{Untrusted, common_name};
 use super::{ClientCa, Connection, User};
 use crate::args::{self, Args};
-use crate::client::{self, Client, percent_decode};
+use crate::client::{self, Client, path_decode};
 use crate::informer::{Event, Informers, Selection};
 use crate::recent::Recent;
 
@@ -328,7 +328,7 @@ impl RequestHeader {
                     continue;
                 };
                 let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-                extra.entry(percent_decode(key)).or_default().push(value);
+                extra.entry(path_decode(key)).or_default().push(value);
             }
         }
         extra

@@ -1,18 +1,21 @@
-//! What every daemon answers beside its own work: health, `/metrics`, `/configz`, `/version`, `/flagz`,
-//! `/statusz`.
+//! What every daemon answers beside its own work: health, `/metrics`, `/metrics/slis`, `/configz`, `/version`, `/flagz`,
+//! `/statusz`, `/debug/pprof`, `/debug/flags/v`.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::{Method, StatusCode};
 use parking_lot::RwLock;
 
 use super::{Attributes, Decision};
 use super::{
-    Authenticator, Authorizer, Connection, Health, Pages, Request, Response, full, json, text,
+    Authenticator, Authorizer, Connection, Debug, Health, Pages, Request, Response, full, json,
+    text,
 };
+use crate::compatibility::EffectiveVersion;
 use crate::metrics::Metrics;
-use crate::version;
+use crate::supervisor::BoxError;
 
 /// The common endpoints of a daemon; cheap to clone.
 #[derive(Clone)]
@@ -21,6 +24,7 @@ pub struct Endpoints {
     metrics: Metrics,
     configz: Arc<RwLock<serde_json::Map<String, serde_json::Value>>>,
     pages: Option<Pages>,
+    debug: Option<Debug>,
     guard: Option<Arc<Guard>>,
 }
 
@@ -35,6 +39,8 @@ impl Endpoints {
     pub const PATHS: [&str; 6] = [
         "/configz", "/healthz", "/livez", "/metrics", "/readyz", "/version",
     ];
+    /// How checks ended; a DELETE begins anew.
+    const RESULTS: &str = "/metrics/slis";
 
     /// Endpoints that everybody may ask, for plain ports bound to loopback.
     #[must_use]
@@ -44,6 +50,7 @@ impl Endpoints {
             metrics,
             configz: Arc::default(),
             pages: None,
+            debug: None,
             guard: None,
         }
     }
@@ -67,6 +74,16 @@ impl Endpoints {
         Self { pages, ..self }
     }
 
+    /// Shows what can be seen of the running process at `/debug/pprof`, and lets its verbosity be set at `/debug/flags/v`, if this
+    /// is asked for (`--profiling`).
+    #[must_use]
+    pub fn with_debug(self, wanted: bool) -> Self {
+        let debug = wanted.then_some(Debug {
+            command_line: false,
+        });
+        Self { debug, ..self }
+    }
+
     /// Shows a configuration under `name` at `/configz`. It must hold no secret.
     pub fn configz(&self, name: &str, config: serde_json::Value) {
         self.configz.write().insert(name.to_owned(), config);
@@ -80,7 +97,24 @@ impl Endpoints {
         {
             return refusal;
         }
-        self.answer(&request).unwrap_or_else(not_found)
+        if let Some(response) = self.answer(&request) {
+            return response;
+        }
+        self.debug(request).await.unwrap_or_else(not_found)
+    }
+
+    /// The checks that are answered with.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// The answer to a path below `/debug`, or none.
+    pub async fn debug<B>(&self, request: http::Request<B>) -> Option<Response>
+    where
+        B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>>,
+    {
+        self.debug?.answer(request).await
     }
 
     /// The answer to one of the common paths, or none.
@@ -88,30 +122,44 @@ impl Endpoints {
     pub fn answer<B>(&self, request: &http::Request<B>) -> Option<Response> {
         let path = request.uri().path();
         let query = request.uri().query().unwrap_or_default();
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return None;
-        }
         match path {
-            "/metrics" => Some(self.scrape(request)),
+            // By whatever method, as upstream's are asked.
+            Self::RESULTS if *request.method() == Method::DELETE => {
+                self.health.results().reset();
+                Some(text(StatusCode::OK, "metrics reset\n"))
+            }
+            "/metrics" => Some(exposed(request, |accept| self.metrics.answer(accept))),
+            Self::RESULTS => Some(exposed(request, |accept| {
+                self.health.results().answer(accept)
+            })),
             "/configz" => Some(json(StatusCode::OK, &*self.configz.read())),
-            "/version" => Some(json(StatusCode::OK, &version::info())),
+            "/version" => Some(json(StatusCode::OK, &self.version().info())),
             _ => (self.health.answer(path, query)).or_else(|| self.pages.as_ref()?.answer(request)),
         }
     }
 
-    fn scrape<B>(&self, request: &http::Request<B>) -> Response {
-        let accept = request
-            .headers()
-            .get(ACCEPT)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default();
-        let (kind, body) = self.metrics.answer(accept);
-        let mut response = http::Response::new(full(body));
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        response
+    fn version(&self) -> EffectiveVersion {
+        let pages = self.pages.as_ref();
+        pages.map(Pages::version).unwrap_or_default()
     }
+}
+
+/// Metrics in the form that the client takes.
+fn exposed<B>(
+    request: &http::Request<B>,
+    answer: impl FnOnce(&str) -> (&'static str, String),
+) -> Response {
+    let accept = request
+        .headers()
+        .get(ACCEPT)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
+    let (kind, body) = answer(accept);
+    let mut response = http::Response::new(full(body));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
 }
 
 impl Guard {
@@ -153,6 +201,6 @@ impl Guard {
     }
 }
 
-fn not_found() -> Response {
+pub(super) fn not_found() -> Response {
     text(StatusCode::NOT_FOUND, "404 page not found\n")
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::StatusCode;
 use parking_lot::RwLock;
 
+use super::slis::Results;
 use super::{NO_SNIFF, Response, text};
 use crate::supervisor::Supervisor;
 
@@ -17,6 +18,7 @@ use crate::supervisor::Supervisor;
 #[derive(Clone)]
 pub struct Health {
     checks: Arc<RwLock<Vec<Check>>>,
+    results: Results,
 }
 
 struct Check {
@@ -24,6 +26,12 @@ struct Check {
     /// The paths that it is part of, beside `/readyz`.
     of: &'static [&'static str],
     run: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
+
+impl Check {
+    fn is_of(&self, endpoint: &str) -> bool {
+        endpoint == "readyz" || self.of.contains(&endpoint)
+    }
 }
 
 /// Something that has to happen before the daemon is ready; dropping it says that it happened.
@@ -44,6 +52,7 @@ impl Health {
     pub fn new(tasks: &Supervisor) -> Self {
         let health = Self {
             checks: Arc::default(),
+            results: Results::default(),
         };
         let stopping = tasks.stopping();
         health.live("ping", || Ok(()));
@@ -119,15 +128,13 @@ impl Health {
         }
         let checks: Vec<_> = {
             let all = self.checks.read();
-            let wanted = all
-                .iter()
-                .filter(|c| endpoint == "readyz" || c.of.contains(&endpoint));
+            let wanted = all.iter().filter(|check| check.is_of(endpoint));
             wanted
                 .map(|c| (c.name.clone(), Arc::clone(&c.run)))
                 .collect()
         };
         match one.filter(|name| !name.is_empty()) {
-            None => Some(answer_all(endpoint, &checks, query)),
+            None => Some(answer_all(endpoint, &checks, query, &self.results)),
             Some(name) => {
                 let (_, run) = checks.iter().find(|(n, _)| n == name)?;
                 Some(match run() {
@@ -141,6 +148,20 @@ impl Health {
         }
     }
 
+    /// How checks ended so far.
+    #[must_use]
+    pub fn results(&self) -> &Results {
+        &self.results
+    }
+
+    /// The names of the checks of an endpoint, such as `livez`.
+    #[must_use]
+    pub fn names(&self, endpoint: &str) -> Vec<String> {
+        let all = self.checks.read();
+        let of = all.iter().filter(|check| check.is_of(endpoint));
+        of.map(|check| check.name.clone()).collect()
+    }
+
     /// Whether `/readyz` would be answered with 200.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -150,7 +171,7 @@ impl Health {
 
 type Checks = [(String, Arc<dyn Fn() -> Result<(), String> + Send + Sync>)];
 
-fn answer_all(endpoint: &str, checks: &Checks, query: &str) -> Response {
+fn answer_all(endpoint: &str, checks: &Checks, query: &str, results: &Results) -> Response {
     let values = |name: &str| -> Vec<String> {
         let pairs = query
             .split('&')
@@ -169,7 +190,11 @@ fn answer_all(endpoint: &str, checks: &Checks, query: &str) -> Response {
         if excluded.contains(name) {
             unknown.retain(|u| *u != name);
             let _ = writeln!(said, "[+]{name} excluded: ok");
-        } else if let Err(why) = run() {
+            continue;
+        }
+        let ended = run();
+        results.note(name, endpoint, ended.is_ok());
+        if let Err(why) = ended {
             let _ = writeln!(said, "[-]{name} failed: reason withheld");
             failed.push(format!("{name}: {why}"));
         } else {
@@ -181,7 +206,7 @@ fn answer_all(endpoint: &str, checks: &Checks, query: &str) -> Response {
         let _ = writeln!(
             said,
             "warn: some health checks cannot be excluded: no matches for {}",
-            names.join(", ")
+            names.join(",")
         );
     }
     if !failed.is_empty() {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Response, full, json as answer, text};
 use crate::args::Args;
-use crate::version;
+use crate::compatibility::EffectiveVersion;
 
 const GROUP: &str = "config.k8s.io";
 /// The newest first; all others are deprecated.
@@ -30,6 +30,7 @@ pub struct Pages {
 struct Inner {
     daemon: &'static str,
     flags: BTreeMap<&'static str, String>,
+    version: EffectiveVersion,
     /// Unix seconds.
     started: i64,
     since: Instant,
@@ -59,6 +60,7 @@ impl Pages {
         let inner = Inner {
             daemon,
             flags: args.all().collect(),
+            version: EffectiveVersion::default(),
             started: i64::try_from(seconds).unwrap_or(i64::MAX),
             since: Instant::now(),
             paths: folders(paths.iter().copied().chain(["/flagz", "/statusz"])),
@@ -66,6 +68,21 @@ impl Pages {
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    /// The same of a daemon that is of this version.
+    #[must_use]
+    pub fn of(mut self, version: EffectiveVersion) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.version = version;
+        }
+        self
+    }
+
+    /// What the daemon is.
+    #[must_use]
+    pub fn version(&self) -> EffectiveVersion {
+        self.inner.version
     }
 
     /// The answer, if the path is one of the two.
@@ -101,7 +118,7 @@ impl Inner {
     }
 
     fn statusz(&self) -> Page {
-        let info = version::info();
+        let info = self.version.info();
         let binary = info.git_version.trim_start_matches('v');
         let emulated = format!("{}.{}", info.emulation_major, info.emulation_minor);
         let started = proto::time::print_time(self.started);
@@ -153,12 +170,17 @@ impl Inner {
             Form::Yaml(version) => {
                 let mut yaml = Vec::new();
                 proto::codec::yaml::from_json(object(version).to_string().as_bytes(), &mut yaml);
-                let mut response = http::Response::new(full(yaml));
-                let kind = HeaderValue::from_static("application/yaml");
-                response.headers_mut().insert(CONTENT_TYPE, kind);
-                (response, version)
+                (http::Response::new(full(yaml)), version)
             }
         };
+        let media = match form {
+            Form::Yaml(_) => "application/yaml",
+            _ => "application/json",
+        };
+        let media = format!("{media};g={GROUP};v={version};as={kind}");
+        if let Ok(media) = HeaderValue::from_str(&media) {
+            response.headers_mut().insert(CONTENT_TYPE, media);
+        }
         if version != VERSIONS[0] {
             let text = format!(
                 "299 - \"This version of the {} endpoint is deprecated. Please use a newer version.\"",
@@ -313,7 +335,7 @@ mod tests {
         let object: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(object["metadata"]["name"], "demo");
         assert_eq!(object["paths"], json!(["/flagz", "/healthz", "/statusz"]));
-        assert_eq!(object["binaryVersion"], &version::KUBERNETES[1..]);
+        assert_eq!(object["binaryVersion"], &crate::version::KUBERNETES[1..]);
         assert!(!headers.contains_key(WARNING));
         let (code, _, text) = get("/statusz", "application/json").await;
         assert_eq!(code, StatusCode::NOT_ACCEPTABLE, "{text}");

@@ -7,7 +7,7 @@ use super::filter::Filter;
 use super::managed::Malformed;
 use super::schema::{Merge, Treat, Type, element_of, equal, of_field, shown};
 use super::set::Set;
-use crate::catalogue::MsgId;
+use crate::catalogue::{MsgId, messages, names as n};
 use crate::name::Name;
 use crate::value::{Map, Value};
 
@@ -86,14 +86,6 @@ impl Marks {
 }
 
 impl Found {
-    fn leaf(old: Side<'_>, new: Side<'_>) -> Self {
-        let mut marks = Marks::presence(old, new);
-        if let (Some(old), Some(new)) = (old, new) {
-            marks.modified = !equal(old, new);
-        }
-        Self::marked(marks)
-    }
-
     fn marked(marks: Marks) -> Self {
         Self {
             marks,
@@ -137,23 +129,63 @@ impl Walk {
             }));
         }
         let mut found = match of.treat([old, new]) {
-            Treat::Scalar(_) => return Ok(Found::leaf(old, new)),
+            Treat::Scalar(_) => return Ok(self.leaf(of, old, new)),
             Treat::List(merge) => {
                 let (a, b) = (items(old), items(new));
                 if matches!(merge, Merge::Atomic) || a.is_empty() && b.is_empty() {
-                    return Ok(Found::leaf(old, new));
+                    return Ok(self.leaf(of, old, new));
                 }
                 self.list(of, merge, a, b)?
             }
             Treat::Map { atomic } => {
                 if atomic || self.is_blank(of, old) && self.is_blank(of, new) {
-                    return Ok(Found::leaf(old, new));
+                    return Ok(self.leaf(of, old, new));
                 }
                 self.map(of, old, new)?
             }
         };
         found.marks = Marks::presence(old, new);
         Ok(found)
+    }
+
+    /// One value, whatever is in it.
+    fn leaf(&self, of: Type, old: Side<'_>, new: Side<'_>) -> Found {
+        let mut marks = Marks::presence(old, new);
+        if let (Some(old), Some(new)) = (old, new) {
+            marks.modified = !self.same(of, old, new);
+        }
+        Found::marked(marks)
+    }
+
+    /// Whether two values show the same: what Go leaves out may be in a conformed tree or not.
+    fn same(&self, of: Type, a: &Value, b: &Value) -> bool {
+        if equal(a, b) {
+            return true;
+        }
+        if self.trees == Trees::Explicit {
+            return false;
+        }
+        match (a, b) {
+            (Value::Map(a), Value::Map(b)) => match of.message() {
+                Some(message) => message.fields().all(|field| {
+                    match (shown(Some(a), field), shown(Some(b), field)) {
+                        (Some(a), Some(b)) => self.same(of_field(message, field), a, b),
+                        (a, b) => a.is_none() && b.is_none(),
+                    }
+                }),
+                None => {
+                    let below = |name| of.entry(name).unwrap_or(Type::Opaque);
+                    let mut pairs = a.iter().zip(b.iter());
+                    a.len() == b.len()
+                        && pairs.all(|((x, a), (y, b))| x == y && self.same(below(x), a, b))
+                }
+            },
+            (Value::List(a), Value::List(b)) => {
+                let mut pairs = a.iter().zip(b);
+                a.len() == b.len() && pairs.all(|(a, b)| self.same(of.element(), a, b))
+            }
+            _ => false,
+        }
     }
 
     /// Nothing there, null, or a map in which nothing shows.
@@ -182,6 +214,10 @@ impl Walk {
     fn message(&self, message: MsgId, old: Side<'_>, new: Side<'_>) -> Result<Found, Malformed> {
         let mut found = Found::default();
         let (a, b) = (old.and_then(Value::as_map), new.and_then(Value::as_map));
+        if message == messages::meta_v1::OBJECT_META {
+            typed(a)?;
+            typed(b)?;
+        }
         let whole = old.is_none_or(Value::is_null) || new.is_none_or(Value::is_null);
         let present = |side: Side<'_>| side.is_some_and(|v| !v.is_null());
         let (has_old, has_new) = (present(old), present(new));
@@ -284,6 +320,20 @@ impl Walk {
                 Ok(found)
             }
         }
+    }
+}
+
+/// Upstream types whole objects before it compares them, and sets of fields are maps there: those in the metadata of a template
+/// may hold anything.
+fn typed(metadata: Option<&Map>) -> Result<(), Malformed> {
+    let managed = metadata.and_then(|map| map.get(n::MANAGED_FIELDS)?.as_list());
+    let untyped = |entry: &Value| match entry.get(n::FIELDS_V1) {
+        Some(Value::Raw(raw)) => !raw.starts_with(b"{") && **raw != *b"null",
+        _ => false,
+    };
+    match managed.unwrap_or_default().iter().any(untyped) {
+        true => Err(Malformed::Fields),
+        false => Ok(()),
     }
 }
 

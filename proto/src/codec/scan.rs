@@ -237,18 +237,7 @@ impl Path {
     /// # Errors
     /// Malformed bytes on the way, or invalid UTF-8.
     pub fn get<'a>(&self, object: &'a [u8]) -> Result<Scalar<'a>, DecodeError> {
-        let (last, way) = self
-            .tags
-            .split_last()
-            .expect("a path has at least one name");
-        let mut message = object;
-        for tag in way {
-            message = match last_of(message, *tag)? {
-                Some(wire) => wire.bytes("Message")?,
-                None => return Ok(self.zero()),
-            };
-        }
-        let Some(wire) = last_of(message, *last)? else {
+        let Some(wire) = last_at(object, &self.tags)? else {
             return Ok(self.zero());
         };
         Ok(match self.kind {
@@ -293,12 +282,20 @@ fn find(message: MsgId, name: NameId, tags: &mut Vec<u32>) -> Option<&'static ca
     })
 }
 
-fn last_of(message: &[u8], wanted: u32) -> Result<Option<Wire<'_>>, DecodeError> {
+/// The last value at the end of a way. Of a message that comes in several pieces each adds to those before, as decoders
+/// have it.
+fn last_at<'a>(message: &'a [u8], way: &[u32]) -> Result<Option<Wire<'a>>, DecodeError> {
+    let Some((wanted, below)) = way.split_first() else {
+        return Ok(None);
+    };
     let mut found = None;
     let mut fields = Fields::new(message, "Message");
     while let Some((tag, wire)) = fields.next()? {
-        if tag == wanted {
-            found = Some(wire);
+        if tag == *wanted {
+            found = match below {
+                [] => Some(wire),
+                _ => last_at(wire.bytes("Message")?, below)?.or(found),
+            };
         }
     }
     Ok(found)

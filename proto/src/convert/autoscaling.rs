@@ -288,6 +288,11 @@ pub(super) fn v2_to_v1(hpa: &mut Map) {
     }
 }
 
+/// Version 2 needs none of the annotations of the round trip, and has none, whoever wrote them.
+pub fn drop_annotations(hpa: &mut Map) {
+    take_annotations(hpa);
+}
+
 /// Takes the annotations of the round trip out.
 fn take_annotations(hpa: &mut Map) -> Map {
     let mut taken = Map::new();

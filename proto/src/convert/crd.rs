@@ -8,7 +8,7 @@ use crate::catalogue::names as n;
 use crate::name::NameId;
 use crate::value::{Map, Value};
 
-use super::rename;
+use super::{each, rename};
 
 /// What stands in each version of v1, and its name at the top of v1beta1.
 const PER_VERSION: &[(NameId, NameId)] = &[
@@ -131,12 +131,5 @@ fn content(version: &Value, name: NameId) -> Option<&Value> {
 }
 
 fn each_column(version: &mut Value, change: impl Fn(&mut Map)) {
-    let columns = version
-        .get_mut(n::ADDITIONAL_PRINTER_COLUMNS)
-        .and_then(Value::as_list_mut);
-    columns
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_map_mut)
-        .for_each(change);
+    each(version.get_mut(n::ADDITIONAL_PRINTER_COLUMNS), change);
 }

@@ -9,7 +9,7 @@
 use crate::etcd::pb;
 
 /// Puts responses together.
-pub(super) struct Assembler {
+pub(crate) struct Assembler {
     /// The last revision handed out.
     applied: i64,
     /// Events of the one revision that may be incomplete.
@@ -19,22 +19,22 @@ pub(super) struct Assembler {
 
 /// Whole revisions, up to and with `applied`.
 #[derive(Debug, PartialEq)]
-pub(super) struct Whole {
-    pub(super) events: Vec<pb::Event>,
-    pub(super) applied: i64,
+pub(crate) struct Whole {
+    pub(crate) events: Vec<pb::Event>,
+    pub(crate) applied: i64,
 }
 
 /// The responses contradict etcd's promise of order.
 #[derive(thiserror::Error, Debug, PartialEq, Eq)]
 #[error("an event of revision {revision} came after revision {after}")]
-pub(super) struct OutOfOrder {
+pub(crate) struct OutOfOrder {
     revision: i64,
     after: i64,
 }
 
 impl Assembler {
     /// For a watch whose first event comes after `applied`.
-    pub(super) fn new(applied: i64, believe_progress: bool) -> Self {
+    pub(crate) fn new(applied: i64, believe_progress: bool) -> Self {
         Self {
             applied,
             held: Vec::new(),
@@ -43,7 +43,7 @@ impl Assembler {
     }
 
     /// Takes a response that neither creates nor cancels the watch.
-    pub(super) fn push(
+    pub(crate) fn push(
         &mut self,
         response: pb::WatchResponse,
     ) -> Result<Option<Whole>, OutOfOrder> {
@@ -52,7 +52,10 @@ impl Assembler {
         }
         self.held.reserve(response.events.len());
         for event in response.events {
-            let last = self.held.last().map_or(self.applied + 1, revision_of);
+            let last = self
+                .held
+                .last()
+                .map_or(self.applied.saturating_add(1), revision_of);
             if revision_of(&event) < last {
                 return Err(OutOfOrder {
                     revision: revision_of(&event),

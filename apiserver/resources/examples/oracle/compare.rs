@@ -151,6 +151,7 @@ fn rehearse(answers: &Answers, case: &Case) -> Result<Outcome, Failure> {
         namespace: NAMESPACE,
         now: NOW,
         now_seconds: NOW_SECONDS,
+        gates: proto::catalogue::Gates::defaults(),
         allow_privileged: true,
         objections: &[],
         dry_run: false,

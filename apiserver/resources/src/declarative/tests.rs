@@ -13,7 +13,8 @@ fn told(of: &str, new: &str, old: Option<&str>) -> Vec<String> {
     let (new, old) = (parse(new), old.map(parse));
     let mut errors = Errors::new(&new);
     let message = MsgId::find(of).expect("a message");
-    validate(message, &new, old.as_ref(), NO_OPTIONS, &mut errors);
+    let gates = Gates::defaults();
+    validate(gates, message, &new, old.as_ref(), NO_OPTIONS, &mut errors);
     errors.into_vec().iter().map(ToString::to_string).collect()
 }
 
@@ -132,7 +133,14 @@ fn options_decide_whether_a_field_may_be() {
     let found = |options: Options| {
         let mut errors = Errors::new(&slice);
         let message = MsgId::find("resource/v1.ResourceSlice").expect("a message");
-        validate(message, &slice, None, options, &mut errors);
+        validate(
+            Gates::defaults(),
+            message,
+            &slice,
+            None,
+            options,
+            &mut errors,
+        );
         let texts: Vec<String> = errors.into_vec().iter().map(ToString::to_string).collect();
         texts
     };
@@ -141,7 +149,7 @@ fn options_decide_whether_a_field_may_be() {
         ["spec.partitionTypeAttribute: Forbidden"]
     );
     assert_eq!(
-        found(|_, _| vec!["DRAPartitionableDevicesType"]),
+        found(|_, _, _| vec!["DRAPartitionableDevicesType"]),
         [
             r#"spec.partitionTypeAttribute: Invalid value: "x": a fully qualified name must be a domain and a name separated by a slash"#
         ]

@@ -10,7 +10,7 @@ mod stateful_set;
 #[cfg(test)]
 mod tests;
 
-use proto::catalogue::{messages::meta_v1, names as n};
+use proto::catalogue::{Gates, messages::meta_v1, names as n};
 use proto::meta::names;
 use proto::path::{Errors, Named, Spot};
 use proto::selector::{LabelSelector, SelectorRules, validate_label_selector};
@@ -23,7 +23,7 @@ use crate::declarative;
 use crate::equal;
 use crate::rules;
 use crate::shown::Internal;
-use crate::strategy::{Strategy, clear_status, keep_status};
+use crate::strategy::{Cx, Strategy, clear_status, keep_status};
 
 pub use daemon_set::DAEMON_SET;
 pub use deployment::DEPLOYMENT;
@@ -34,27 +34,27 @@ const TEMPLATE: [NameId; 2] = [n::SPEC, n::TEMPLATE];
 
 /// What the four have in common.
 const WORKLOAD: Strategy = Strategy {
-    default: |object| pod_spec::default_template(object, &TEMPLATE),
-    prepare_create: |_, new| prepare_create(new),
-    prepare_update: |_, new, old| prepare_update(new, old),
+    default: |gates, object| pod_spec::default_template(gates, object, &TEMPLATE),
+    prepare_create: |cx, new| prepare_create(cx, new),
+    prepare_update: |cx, new, old| prepare_update(cx, new, old),
     declarative: Some(declarative::NO_OPTIONS),
     ..Strategy::WITH_STATUS
 };
 
-fn prepare_create(new: &mut Value) {
+fn prepare_create(cx: &Cx<'_>, new: &mut Value) {
     clear_status(new);
-    drop_disabled(new, None, &TEMPLATE);
+    drop_disabled(cx.gates, new, None, &TEMPLATE);
 }
 
-fn prepare_update(new: &mut Value, old: &Value) {
+fn prepare_update(cx: &Cx<'_>, new: &mut Value, old: &Value) {
     keep_status(new, old);
-    drop_disabled(new, Some(old), &TEMPLATE);
+    drop_disabled(cx.gates, new, Some(old), &TEMPLATE);
 }
 
 /// Drops from a template, by the way to it, what is behind gates that are off.
-pub(super) fn drop_disabled(new: &mut Value, old: Option<&Value>, way: &[NameId]) {
+pub(super) fn drop_disabled(gates: Gates, new: &mut Value, old: Option<&Value>, way: &[NameId]) {
     if let Some(template) = new.at_mut(way) {
-        dropped::from_spec(template, old.and_then(|old| old.at(way)));
+        dropped::from_spec(gates, template, old.and_then(|old| old.at(way)));
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Upstream: `pkg/registry/autoscaling`, `pkg/printers/internalversion`.
 
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, names as n};
+use proto::convert::drop_autoscaler_annotations;
 use proto::view::autoscaling_v2::{
     HorizontalPodAutoscaler, MetricSpec, MetricStatus, MetricTarget, MetricValueStatus,
 };
@@ -15,10 +16,13 @@ use crate::table::row;
 mod validation;
 
 pub static AUTOSCALER: Strategy = Strategy {
-    declarative: Some(|_, _| vec!["HPAScaleToZero"]),
+    declarative: Some(|gates, _, old| {
+        let to_zero = validation::scales_to_zero(gates, old);
+        to_zero.then_some("HPAScaleToZero").into_iter().collect()
+    }),
     default,
-    validate: |_, object, e| validation::autoscaler(object, None, e),
-    validate_update: |_, new, old, e| validation::autoscaler(new, Some(old), e),
+    validate: |cx, object, e| validation::autoscaler(cx.gates, object, None, e),
+    validate_update: |cx, new, old, e| validation::autoscaler(cx.gates, new, Some(old), e),
     status: Some(Part {
         validate_update: |_, new, _, e| validation::status(new, e),
         ..Part::STATUS_AND_METADATA
@@ -45,7 +49,8 @@ pub static AUTOSCALER: Strategy = Strategy {
 
 /// `SetDefaults_HorizontalPodAutoscaler` of version 2. What the other versions leave open their
 /// conversions fill in.
-fn default(object: &mut Value) {
+fn default(_: Gates, object: &mut Value) {
+    drop_autoscaler_annotations(object.make_map());
     let spec = object.ensure(&[n::SPEC]).make_map();
     let metrics = spec.get(n::METRICS).and_then(Value::as_list);
     if metrics.is_none_or(<[Value]>::is_empty) {

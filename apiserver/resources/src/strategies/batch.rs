@@ -13,7 +13,7 @@ mod update;
 #[cfg(test)]
 mod tests;
 
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::meta::names;
 use proto::path::{Errors, Spot};
 use proto::selector::LabelSelector;
@@ -68,24 +68,21 @@ pub static JOB: Strategy = Strategy {
         unsaid.then_some("child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning")
     },
     warnings: |object, old| warnings(object, old, Job::of(Node::new(object)).spec()).into_vec(),
-    default: |object| {
-        pod_spec::default_template(object, &TEMPLATE);
+    default: |gates, object| {
+        pod_spec::default_template(gates, object, &TEMPLATE);
         default_spec(object.ensure(&[n::SPEC]));
         default_labels(object);
     },
-    // Upstream's defaults are those of stored objects too: a new job has no labels, one that is read has
-    // those by which its pods are selected.
-    on_read: Some(default_labels),
-    prepare_create: |_, new| {
+    prepare_create: |cx, new| {
         select(new);
         clear_status(new);
-        drop_scheduling(new, None, &[n::SPEC]);
-        drop_disabled(new, None, &TEMPLATE);
+        drop_scheduling(cx.gates, new, None, &[n::SPEC]);
+        drop_disabled(cx.gates, new, None, &TEMPLATE);
     },
-    prepare_update: |_, new, old| {
+    prepare_update: |cx, new, old| {
         keep_status(new, old);
-        drop_scheduling(new, Some(old), &[n::SPEC]);
-        drop_disabled(new, Some(old), &TEMPLATE);
+        drop_scheduling(cx.gates, new, Some(old), &[n::SPEC]);
+        drop_disabled(cx.gates, new, Some(old), &TEMPLATE);
     },
     validate: |cx, object, e| {
         let options = Options::of_template(cx, None);
@@ -103,7 +100,7 @@ pub static JOB: Strategy = Strategy {
         update::spec(e, new, old);
         name_allows_completions(e, new);
     },
-    declarative: Some(declarative::NO_OPTIONS),
+    declarative: Some(|gates, _, _| declarative::of_gates(gates, &[gate::WORKLOAD_WITH_JOB])),
     status: Some(Part {
         validate_update: |_, new, old, e| status::update(e, new, old),
         ..Part::STATUS_AND_METADATA
@@ -114,18 +111,18 @@ pub static JOB: Strategy = Strategy {
 };
 
 pub static CRON_JOB: Strategy = Strategy {
-    default: |object| {
-        pod_spec::default_template(object, &JOB_POD);
+    default: |gates, object| {
+        pod_spec::default_template(gates, object, &JOB_POD);
     },
-    prepare_create: |_, new| {
+    prepare_create: |cx, new| {
         clear_status(new);
-        drop_scheduling(new, None, &JOB_SPEC);
-        drop_disabled(new, None, &JOB_POD);
+        drop_scheduling(cx.gates, new, None, &JOB_SPEC);
+        drop_disabled(cx.gates, new, None, &JOB_POD);
     },
-    prepare_update: |_, new, old| {
+    prepare_update: |cx, new, old| {
         keep_status(new, old);
-        drop_scheduling(new, Some(old), &JOB_SPEC);
-        drop_disabled(new, Some(old), &JOB_POD);
+        drop_scheduling(cx.gates, new, Some(old), &JOB_SPEC);
+        drop_disabled(cx.gates, new, Some(old), &JOB_POD);
     },
     validate: |cx, object, e| {
         cron_job::spec(e, object, None, &Options::of_template(cx, None));
@@ -136,7 +133,7 @@ pub static CRON_JOB: Strategy = Strategy {
         let options = Options::of_template(cx, Some(of.template()));
         cron_job::spec(e, new, Some(old), &options);
     },
-    declarative: Some(declarative::NO_OPTIONS),
+    declarative: Some(|gates, _, _| declarative::of_gates(gates, &[gate::WORKLOAD_WITH_JOB])),
     status: Some(Part::STATUS_AND_METADATA),
     warnings: |object, old| {
         let spec = CronJob::of(Node::new(object)).spec();
@@ -215,8 +212,11 @@ fn default_labels(job: &mut Value) {
     }
 }
 
-/// How a job's pods are scheduled together is behind a gate that is off (WorkloadWithJob).
-fn drop_scheduling(new: &mut Value, old: Option<&Value>, spec: &[NameId]) {
+/// How a job's pods are scheduled together is behind a gate (WorkloadWithJob).
+fn drop_scheduling(gates: Gates, new: &mut Value, old: Option<&Value>, spec: &[NameId]) {
+    if gates.has(gate::WORKLOAD_WITH_JOB) {
+        return;
+    }
     let used = |object: &Value| {
         let spec = object.at(spec);
         spec.is_some_and(|spec| Node::new(spec).get(n::SCHEDULING).is_some())

@@ -122,7 +122,7 @@ fn immutable_data(new: &Value, old: &Value, fields: &[proto::NameId], e: &mut Er
 pub static SECRET: Strategy = Strategy {
     declarative: Some(NO_OPTIONS),
     // `stringData` is for writing: it goes over `data`.
-    default: |object| {
+    default: |_, object| {
         let Some(Value::Map(texts)) = object.remove(&[n::STRING_DATA]) else {
             return;
         };

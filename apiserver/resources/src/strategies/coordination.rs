@@ -2,33 +2,24 @@
 
 use std::cmp::Ordering;
 
-use proto::catalogue::names as n;
+use proto::catalogue::{gate, names as n};
 use proto::meta::names;
 use proto::path::{Errors, Named, Spot};
 use proto::view::coordination_v1::Lease;
 use proto::view::coordination_v1beta1::LeaseCandidate;
 use proto::view::{Node, View};
-use proto::{NameId, Value, meta};
+use proto::{Value, meta};
 
 use crate::declarative::NO_OPTIONS;
+use crate::gated::{self, Gated};
 use crate::rules;
 use crate::strategy::Strategy;
 use crate::table::age;
 
 pub static LEASE: Strategy = Strategy {
     declarative: Some(NO_OPTIONS),
-    prepare_create: |_, new| {
-        for field in COORDINATED {
-            new.remove(&[n::SPEC, field]);
-        }
-    },
-    prepare_update: |_, new, old| {
-        for field in COORDINATED {
-            if old.at(&[n::SPEC, field]).is_none_or(Value::is_null) {
-                new.remove(&[n::SPEC, field]);
-            }
-        }
-    },
+    prepare_create: |cx, new| gated::drop_unused(cx.gates, new, None, COORDINATED),
+    prepare_update: |cx, new, old| gated::drop_unused(cx.gates, new, Some(old), COORDINATED),
     validate: |_, object, e| lease(object, e),
     validate_update: |_, new, _, e| lease(new, e),
     cells: Some(|object, now| {
@@ -45,8 +36,13 @@ pub static LEASE: Strategy = Strategy {
     ..Strategy::DEFAULT
 };
 
-/// Behind a gate that is off: `CoordinatedLeaderElection`.
-const COORDINATED: [NameId; 2] = [n::STRATEGY, n::PREFERRED_HOLDER];
+const COORDINATED: &[Gated] = &[
+    (gate::COORDINATED_LEADER_ELECTION, &[n::SPEC, n::STRATEGY]),
+    (
+        gate::COORDINATED_LEADER_ELECTION,
+        &[n::SPEC, n::PREFERRED_HOLDER],
+    ),
+];
 
 fn lease(object: &Value, e: &mut Errors<'_>) {
     let spec = Lease::of(Node::new(object)).spec();

@@ -140,7 +140,7 @@ pub static ENDPOINT_SLICE: Strategy = Strategy {
         w.into_vec()
     },
     // Upstream defaults a port without a name to the empty one.
-    default: |object| {
+    default: |_, object| {
         for port in object
             .get_mut(n::PORTS)
             .and_then(Value::as_list_mut)

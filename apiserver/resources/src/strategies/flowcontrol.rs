@@ -59,7 +59,7 @@ fn default_number(of: &mut Value, field: NameId, number: i64) {
 }
 
 pub static FLOW_SCHEMA: Strategy = Strategy {
-    default: |object| {
+    default: |_, object| {
         default_number(object.ensure(&[n::SPEC]), n::MATCHING_PRECEDENCE, 1000);
     },
     validate: |_, object, e| schema::schema(object, e),
@@ -95,7 +95,7 @@ pub static FLOW_SCHEMA: Strategy = Strategy {
 };
 
 pub static PRIORITY_LEVEL: Strategy = Strategy {
-    default: |object| {
+    default: |_, object| {
         let queuing = [n::SPEC, n::LIMITED, n::LIMIT_RESPONSE, n::QUEUING];
         if let Some(queuing) = object.at_mut(&queuing).filter(|q| !q.is_null()) {
             default_number(queuing, n::HAND_SIZE, 8);

@@ -30,7 +30,7 @@ pub static NAMESPACE: Strategy = Strategy {
         let name = meta::name(object).to_owned();
         meta::set_label(object, NAME_LABEL, &name);
     },
-    default: |object| {
+    default: |_, object| {
         let name = meta::name(object).to_owned();
         if !name.is_empty() {
             meta::set_label(object, NAME_LABEL, &name);

@@ -96,7 +96,7 @@ fn hosts<'a>(rules: impl ExactSizeIterator<Item = &'a str>) -> String {
 
 /// Without a status; changes are counted all the same.
 pub static INGRESS_CLASS: Strategy = Strategy {
-    default: |object| {
+    default: |_, object| {
         let parameters = object.at_mut(&[n::SPEC, n::PARAMETERS]);
         if let Some(parameters) = parameters.and_then(Value::as_map_mut)
             && parameters.get(n::SCOPE).is_none_or(Value::is_null)
@@ -143,7 +143,7 @@ pub static NETWORK_POLICY: Strategy = Strategy {
         }
         w.into_vec()
     },
-    default: |object| {
+    default: |_, object| {
         let spec = object.ensure(&[n::SPEC]).make_map();
         let some = |field| {
             let list = spec.get(field).and_then(Value::as_list);

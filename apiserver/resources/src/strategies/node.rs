@@ -1,11 +1,12 @@
 //! Nodes. Upstream: `pkg/registry/core/node`, `ValidateNode*` in `pkg/apis/core/validation`.
 
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::view::core_v1::Node as NodeView;
 use proto::view::{Node, View};
 use proto::{NameId, Value, meta};
 
-use crate::declarative::NO_OPTIONS;
+use crate::declarative::of_gates;
+use crate::gated::{self, Gated};
 use crate::strategy::{Part, Strategy, keep_all_but_metadata_and_status, keep_status};
 use crate::table::age;
 use crate::warnings::Warnings;
@@ -13,33 +14,29 @@ use crate::warnings::Warnings;
 mod validation;
 
 pub static NODE: Strategy = Strategy {
-    declarative: Some(NO_OPTIONS),
-    default: |object| {
-        // What can be used is what is there, unless the kubelet says less.
-        let amounts = object.at(&[n::STATUS, n::ALLOCATABLE]);
-        if amounts.is_none_or(Value::is_null)
-            && let Some(capacity) = object.at(&[n::STATUS, n::CAPACITY]).cloned()
-        {
-            object.set(&[n::STATUS, n::ALLOCATABLE], capacity);
-        }
+    declarative: Some(|gates, _, _| {
+        of_gates(
+            gates,
+            &[gate::IN_PLACE_POD_VERTICAL_SCALING_SCHEDULER_PREEMPTION],
+        )
+    }),
+    default: |_, object| {
+        default_allocatable(object);
         one_pod_cidr(object);
     },
-    prepare_create: |_, new| {
-        for way in [
-            [n::SPEC, n::CONFIG_SOURCE],
-            [n::STATUS, n::CONFIG],
-            PREEMPTION,
-        ] {
+    prepare_create: |cx, new| {
+        for way in [[n::SPEC, n::CONFIG_SOURCE], [n::STATUS, n::CONFIG]] {
             new.remove(&way);
         }
+        drop_gated(cx.gates, new, None);
     },
-    prepare_update: |_, new, old| {
+    prepare_update: |cx, new, old| {
         keep_status(new, old);
-        for way in [[n::SPEC, n::CONFIG_SOURCE], PREEMPTION] {
-            if is_absent(old, &way) {
-                new.remove(&way);
-            }
+        let way = [n::SPEC, n::CONFIG_SOURCE];
+        if is_absent(old, &way) {
+            new.remove(&way);
         }
+        drop_gated(cx.gates, new, Some(old));
     },
     validate: |_, object, e| validation::node(object, e),
     validate_update: |_, new, old, e| {
@@ -72,8 +69,40 @@ pub static NODE: Strategy = Strategy {
     ..Strategy::DEFAULT
 };
 
-/// Behind a gate that is off: `InPlacePodVerticalScalingSchedulerPreemption`.
-const PREEMPTION: [NameId; 2] = [n::SPEC, n::POD_PREEMPTION_POLICY];
+/// `SetDefaults_NodeStatus`: what can be used is what is there, unless the kubelet says less.
+fn default_allocatable(object: &mut Value) {
+    let amounts = object.at(&[n::STATUS, n::ALLOCATABLE]);
+    if amounts.is_none_or(Value::is_null)
+        && let Some(capacity) = object.at(&[n::STATUS, n::CAPACITY]).cloned()
+    {
+        object.set(&[n::STATUS, n::ALLOCATABLE], capacity);
+    }
+}
+
+const GATED: &[Gated] = &[
+    (gate::SUPPLEMENTAL_GROUPS_POLICY, &[n::STATUS, n::FEATURES]),
+    (
+        gate::NODE_DECLARED_FEATURES,
+        &[n::STATUS, n::DECLARED_FEATURES],
+    ),
+    (
+        gate::IN_PLACE_POD_VERTICAL_SCALING_SCHEDULER_PREEMPTION,
+        &[n::SPEC, n::POD_PREEMPTION_POLICY],
+    ),
+];
+/// Of two gates one is enough.
+const HANDLERS: &[Gated] = &[(
+    gate::USER_NAMESPACES_SUPPORT,
+    &[n::STATUS, n::RUNTIME_HANDLERS],
+)];
+
+fn drop_gated(gates: Gates, new: &mut Value, old: Option<&Value>) {
+    gated::drop_unused(gates, new, old, GATED);
+    if !gates.has(gate::RECURSIVE_READ_ONLY_MOUNTS) {
+        // Whatever it was before.
+        gated::drop_unused(gates, new, None, HANDLERS);
+    }
+}
 
 /// `podCIDR` is the first of `podCIDRs`; where they differ, clients knew the one only.
 fn one_pod_cidr(object: &mut Value) {

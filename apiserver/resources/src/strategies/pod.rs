@@ -11,7 +11,7 @@ mod resize;
 mod status;
 mod validation;
 
-use proto::catalogue::{messages::core_v1, names as n};
+use proto::catalogue::{Gates, gate, messages::core_v1, names as n};
 use proto::view::Node;
 use proto::view::View;
 use proto::view::core_v1::{Container, Pod, PodSpec};
@@ -70,9 +70,9 @@ fn view(object: &Value) -> Pod<'_> {
 }
 
 /// Defaults of pods that templates do not have.
-fn default(object: &mut Value) {
+fn default(gates: Gates, object: &mut Value) {
     let spec = object.ensure(&[n::SPEC]).make_map();
-    pod_spec::default(spec);
+    pod_spec::default(gates, spec);
     if spec
         .get(n::TERMINATION_GRACE_PERIOD_SECONDS)
         .and_then(Value::as_int)
@@ -99,6 +99,10 @@ fn default(object: &mut Value) {
                 host_ports(container);
             }
         }
+    }
+    if gates.has(gate::POD_LEVEL_RESOURCES) && !gates.has(gate::POD_LEVEL_RESOURCES_FIX_DEFAULTING)
+    {
+        pod_spec::resources::default_requests_of_pod(object);
     }
     sync_ips(object);
 }
@@ -165,7 +169,7 @@ fn sync_ips(object: &mut Value) {
 
 fn prepare_create(cx: &Cx<'_>, pod: &mut Value) {
     pod.set(&[n::METADATA, n::GENERATION], 1);
-    dropped::from_spec(pod, None);
+    dropped::from_spec(cx.gates, pod, None);
     let mut status = Value::object();
     status.set(&[n::PHASE], "Pending");
     pod.set(&[n::STATUS], status);
@@ -179,11 +183,18 @@ fn prepare_create(cx: &Cx<'_>, pod: &mut Value) {
         };
         meta::set_condition(pod.ensure(&[n::STATUS, n::CONDITIONS]), gated, cx.now);
     }
-    pod_spec::merge_label_keys(pod);
+    pod_spec::merge_label_keys(cx.gates, pod);
     app_armor_fields(pod);
-    pod_spec::resources::default_of_pod(pod);
-    let qos = qos::class(view(pod));
+    if defaults_of_pod(cx.gates) {
+        pod_spec::resources::default_of_pod(pod);
+    }
+    let qos = qos::class(cx.gates, view(pod));
     pod.set(&[n::STATUS, n::QOS_CLASS], qos);
+}
+
+/// Whether a pod's resources as a whole are completed from its containers' once it was admitted.
+fn defaults_of_pod(gates: Gates) -> bool {
+    gates.has(gate::POD_LEVEL_RESOURCES) && gates.has(gate::POD_LEVEL_RESOURCES_FIX_DEFAULTING)
 }
 
 /// Deprecated annotations that ask for a profile of AppArmor become fields (KEP-24).
@@ -225,14 +236,14 @@ fn app_armor_fields(pod: &mut Value) {
     }
 }
 
-fn prepare_update(_: &Cx<'_>, new: &mut Value, old: &Value) {
+fn prepare_update(cx: &Cx<'_>, new: &mut Value, old: &Value) {
     keep_status(new, old);
     // Clients that do not know the resources of pods lose them.
     let way = [n::SPEC, n::RESOURCES];
     if let (None, Some(resources)) = (new.at(&way), old.at(&way)) {
         new.set(&way, resources.clone());
     }
-    dropped::from_spec(new, Some(old));
+    dropped::from_spec(cx.gates, new, Some(old));
     count_generation(new, old);
 }
 

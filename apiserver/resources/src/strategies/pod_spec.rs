@@ -29,7 +29,7 @@ mod tests;
 
 use std::collections::HashSet;
 
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::meta::names;
 use proto::path::{Errors, FieldError, Spot, quote};
 use proto::selector::{SelectorRules, validate_label_selector};
@@ -51,14 +51,28 @@ const DNS_POLICIES: [&str; 4] = ["ClusterFirstWithHostNet", "ClusterFirst", "Def
 const RESTART_POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
 
 /// What the rules of a spec depend on besides the spec.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Options<'a> {
     /// The pod that has the spec; none of a template. A few rules are for pods alone.
     pub pod: Option<&'a Value>,
+    /// The feature gates that are on.
+    pub gates: Gates,
     /// Containers may be privileged (`--allow-privileged`).
     pub privileged: bool,
     /// What an object that is there may keep.
     pub kept: Kept,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        let gates = Gates::defaults();
+        Self {
+            pod: None,
+            gates,
+            privileged: false,
+            kept: Kept::of_gates(gates),
+        }
+    }
 }
 
 impl<'a> Options<'a> {
@@ -67,29 +81,32 @@ impl<'a> Options<'a> {
     pub fn of_pod(cx: &Cx<'_>, pod: &'a Value, old: Option<&Value>) -> Self {
         let kept = old.map(|old| {
             let spec = PodSpec::of(Node::new(old.get(n::SPEC).unwrap_or(old)));
-            Kept::of(spec, meta::annotations(old))
+            Kept::of(cx.gates, spec, meta::annotations(old))
         });
         Self {
             pod: Some(pod),
+            gates: cx.gates,
             privileged: cx.allow_privileged,
-            kept: kept.unwrap_or_default(),
+            kept: kept.unwrap_or_else(|| Kept::of_gates(cx.gates)),
         }
     }
 
     /// Of a template.
     #[must_use]
     pub fn of_template(cx: &Cx<'_>, old: Option<PodTemplateSpec<'_>>) -> Self {
-        let kept = old.map(|old| Kept::of(old.spec(), meta::annotations(old.node().value())));
+        let kept =
+            old.map(|old| Kept::of(cx.gates, old.spec(), meta::annotations(old.node().value())));
         Self {
             pod: None,
+            gates: cx.gates,
             privileged: cx.allow_privileged,
-            kept: kept.unwrap_or_default(),
+            kept: kept.unwrap_or_else(|| Kept::of_gates(cx.gates)),
         }
     }
 }
 
 /// Conditional defaults of a spec, in the map of `spec`.
-pub fn default(spec: &mut Map) {
+pub fn default(gates: Gates, spec: &mut Map) {
     sync_service_account(spec);
     if !spec.contains(n::SECURITY_CONTEXT) {
         spec.insert(n::SECURITY_CONTEXT, Value::object());
@@ -101,7 +118,7 @@ pub fn default(spec: &mut Map) {
             .into_iter()
             .flatten()
         {
-            default_container(container.make_map());
+            default_container(gates, container.make_map());
         }
     }
     for volume in spec
@@ -110,7 +127,7 @@ pub fn default(spec: &mut Map) {
         .into_iter()
         .flatten()
     {
-        default_volume(volume.make_map());
+        default_volume(gates, volume.make_map());
     }
 }
 
@@ -133,7 +150,7 @@ fn sync_service_account(spec: &mut Map) {
     }
 }
 
-fn default_container(container: &mut Map) {
+fn default_container(gates: Gates, container: &mut Map) {
     let absent = |m: &Map, name| {
         m.get(name)
             .and_then(Value::as_str)
@@ -148,17 +165,37 @@ fn default_container(container: &mut Map) {
         let policy = pull_policy(image);
         container.insert(n::IMAGE_PULL_POLICY, policy);
     }
+    if gates.has(gate::H2_C_CONTAINER_PROBE) {
+        protocols(container);
+    }
+}
+
+const PROBES: [NameId; 3] = [n::LIVENESS_PROBE, n::READINESS_PROBE, n::STARTUP_PROBE];
+const HOOKS: [NameId; 2] = [n::POST_START, n::PRE_STOP];
+
+/// What is asked over HTTP is asked in HTTP/1 unless it is said (`SetDefaults_HTTPGetAction`).
+fn protocols(container: &mut Map) {
+    let ways = PROBES.map(|probe| vec![probe, n::HTTP_GET]);
+    let hooks = HOOKS.map(|hook| vec![n::LIFECYCLE, hook, n::HTTP_GET]);
+    for way in ways.into_iter().chain(hooks) {
+        let (first, rest) = (way[0], &way[1..]);
+        let action = container.get_mut(first).and_then(|v| v.at_mut(rest));
+        if let Some(action) = action.filter(|a| a.get(n::PROTOCOL).is_none_or(Value::is_null)) {
+            action.set(&[n::PROTOCOL], "HTTP1");
+        }
+    }
 }
 
 /// The fields of a volume that are no source.
-fn default_volume(volume: &mut Map) {
+fn default_volume(gates: Gates, volume: &mut Map) {
     let has_source = volume
         .iter()
         .any(|(name, v)| name.known() != Some(n::NAME) && !v.is_null());
     if !has_source {
         volume.insert(n::EMPTY_DIR, Value::object());
     }
-    if let Some(image) = volume.get_mut(n::IMAGE).and_then(Value::as_map_mut)
+    if gates.has(gate::IMAGE_VOLUME)
+        && let Some(image) = volume.get_mut(n::IMAGE).and_then(Value::as_map_mut)
         && !image.contains(n::PULL_POLICY)
     {
         let policy = pull_policy(
@@ -172,9 +209,9 @@ fn default_volume(volume: &mut Map) {
 }
 
 /// Defaults of a template, in the tree of the workload.
-pub fn default_template(object: &mut Value, way: &[NameId]) {
+pub fn default_template(gates: Gates, object: &mut Value, way: &[NameId]) {
     if let Some(spec) = object.at_mut(way).and_then(|t| t.get_mut(n::SPEC)) {
-        default(spec.make_map());
+        default(gates, spec.make_map());
     }
 }
 
@@ -260,7 +297,9 @@ pub fn spec(e: &mut Errors<'_>, spec: PodSpec<'_>, options: &Options<'_>) {
     };
     claims(e, spec, options);
     containers::containers(e, &pod);
-    resources::of_pod(e, spec, &pod.claims, options);
+    if options.gates.has(gate::POD_LEVEL_RESOURCES) {
+        resources::of_pod(e, spec, &pod.claims, options);
+    }
     network::host_ports(e, spec, options);
     let policies = [
         (PodSpec::RESTART_POLICY, &RESTART_POLICIES[..]),

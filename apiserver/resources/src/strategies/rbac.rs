@@ -1,7 +1,7 @@
 //! Roles and bindings. Upstream: `pkg/apis/rbac/{v1/defaults.go,validation}`,
 //! `pkg/registry/rbac`.
 
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, names as n};
 use proto::path::{Errors, Spot};
 use proto::selector::{LabelSelector, SelectorRules, validate_label_selector};
 use proto::view::View;
@@ -170,7 +170,7 @@ pub static CLUSTER_ROLE_BINDING: Strategy = Strategy {
 };
 
 /// Groups follow from kinds.
-fn default_binding(object: &mut Value) {
+fn default_binding(_: Gates, object: &mut Value) {
     let text = |v: &Value, name| {
         v.get(name)
             .and_then(Value::as_str)

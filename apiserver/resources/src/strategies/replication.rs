@@ -36,8 +36,8 @@ pub static REPLICATION_CONTROLLER: Strategy = Strategy {
         }
         w.into_vec()
     },
-    default: |object| {
-        pod_spec::default_template(object, &TEMPLATE);
+    default: |gates, object| {
+        pod_spec::default_template(gates, object, &TEMPLATE);
         let of_pods = object.at(&TEMPLATE).map(meta::labels);
         let Some(of_pods) = of_pods.filter(|l| !l.is_empty()).cloned() else {
             return;
@@ -49,13 +49,13 @@ pub static REPLICATION_CONTROLLER: Strategy = Strategy {
             }
         }
     },
-    prepare_create: |_, new| {
+    prepare_create: |cx, new| {
         clear_status(new);
-        apps::drop_disabled(new, None, &TEMPLATE);
+        apps::drop_disabled(cx.gates, new, None, &TEMPLATE);
     },
-    prepare_update: |_, new, old| {
+    prepare_update: |cx, new, old| {
         keep_status(new, old);
-        apps::drop_disabled(new, Some(old), &TEMPLATE);
+        apps::drop_disabled(cx.gates, new, Some(old), &TEMPLATE);
     },
     validate: |cx, object, e| controller(object, e, &Options::of_template(cx, None)),
     validate_update: |cx, new, old, e| {
@@ -168,13 +168,13 @@ pub static POD_TEMPLATE: Strategy = Strategy {
         }
         w.into_vec()
     },
-    default: |object| pod_spec::default_template(object, &[n::TEMPLATE]),
-    prepare_create: |_, new| {
+    default: |gates, object| pod_spec::default_template(gates, object, &[n::TEMPLATE]),
+    prepare_create: |cx, new| {
         meta::metadata_mut(new).insert(n::GENERATION, 1);
-        apps::drop_disabled(new, None, &[n::TEMPLATE]);
+        apps::drop_disabled(cx.gates, new, None, &[n::TEMPLATE]);
     },
-    prepare_update: |_, new, old| {
-        apps::drop_disabled(new, Some(old), &[n::TEMPLATE]);
+    prepare_update: |cx, new, old| {
+        apps::drop_disabled(cx.gates, new, Some(old), &[n::TEMPLATE]);
         if !equal::alike_at(new, old, &[n::TEMPLATE], core_v1::POD_TEMPLATE_SPEC) {
             let generation = meta::generation(old).unwrap_or(0) + 1;
             meta::metadata_mut(new).insert(n::GENERATION, generation);
@@ -273,7 +273,7 @@ mod tests {
             errors.into_vec().iter().map(|e| e.field.clone()).collect()
         };
         assert_eq!(problems(&object), ["spec.selector"]);
-        (REPLICATION_CONTROLLER.default)(&mut object);
+        (REPLICATION_CONTROLLER.default)(proto::catalogue::Gates::defaults(), &mut object);
         assert!(problems(&object).is_empty(), "{:?}", problems(&object));
         assert_eq!(meta::label(&object, "a"), Some("b"));
         let cells = REPLICATION_CONTROLLER.cells.expect("it has cells")(&object, 0);

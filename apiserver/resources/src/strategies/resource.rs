@@ -2,13 +2,13 @@
 //!
 //! Upstream: `pkg/registry/resource`, `pkg/apis/resource`, `pkg/printers/internalversion`.
 
-use proto::catalogue::names as n;
+use proto::catalogue::{gate, names as n};
 use proto::view::{Node, View};
 use proto::view::{resource_v1, resource_v1alpha3};
 use proto::{NameId, Value, meta};
 
 use crate::clock::Clock;
-use crate::declarative::NO_OPTIONS;
+use crate::declarative::{NO_OPTIONS, of_gates};
 use crate::equal;
 use crate::strategy::{Cx, Generation, Part, Strategy, clear_status, keep_status};
 use crate::table::{age, row};
@@ -36,7 +36,7 @@ pub static DEVICE_CLASS: Strategy = Strategy {
 };
 
 pub static DEVICE_TAINT_RULE: Strategy = Strategy {
-    default: |object| {
+    default: |_, object| {
         if let Some(taint) = object.at_mut(&[n::SPEC, n::TAINT]) {
             stamp(taint);
         }
@@ -69,14 +69,14 @@ pub static DEVICE_TAINT_RULE: Strategy = Strategy {
 };
 
 pub static RESOURCE_CLAIM: Strategy = Strategy {
-    default: |object| count(object, &[n::SPEC]),
-    prepare_create: |_, new| {
+    default: |_, object| count(object, &[n::SPEC]),
+    prepare_create: |cx, new| {
         clear_status(new);
-        dropped::of_claim_spec(new.get_mut(n::SPEC), None);
+        dropped::of_claim_spec(cx.gates, new.get_mut(n::SPEC), None);
     },
-    prepare_update: |_, new, old| {
+    prepare_update: |cx, new, old| {
         keep_status(new, old);
-        dropped::of_claim_spec(new.get_mut(n::SPEC), old.get(n::SPEC));
+        dropped::of_claim_spec(cx.gates, new.get_mut(n::SPEC), old.get(n::SPEC));
     },
     validate: |_, object, e| claim::claim(object, e),
     // The spec does not change: that is all that declarative validation has to say.
@@ -84,7 +84,7 @@ pub static RESOURCE_CLAIM: Strategy = Strategy {
     status: Some(Part {
         prepare_update: |cx, new, old| {
             (Part::STATUS_ALONE.prepare_update)(cx, new, old);
-            dropped::of_claim_status(new, old);
+            dropped::of_claim_status(cx.gates, new, old);
         },
         validate_update: |_, new, old, e| status::update(new, old, e),
         ..Part::STATUS
@@ -111,11 +111,13 @@ pub static RESOURCE_CLAIM: Strategy = Strategy {
 };
 
 pub static RESOURCE_CLAIM_TEMPLATE: Strategy = Strategy {
-    default: |object| count(object, &[n::SPEC, n::SPEC]),
-    prepare_create: |_, new| dropped::of_claim_spec(new.at_mut(&[n::SPEC, n::SPEC]), None),
-    prepare_update: |_, new, old| {
+    default: |_, object| count(object, &[n::SPEC, n::SPEC]),
+    prepare_create: |cx, new| {
+        dropped::of_claim_spec(cx.gates, new.at_mut(&[n::SPEC, n::SPEC]), None);
+    },
+    prepare_update: |cx, new, old| {
         let was = old.at(&[n::SPEC, n::SPEC]);
-        dropped::of_claim_spec(new.at_mut(&[n::SPEC, n::SPEC]), was);
+        dropped::of_claim_spec(cx.gates, new.at_mut(&[n::SPEC, n::SPEC]), was);
     },
     validate: |_, object, e| claim::template(object, e),
     validate_update: |_, new, old, e| claim::template_update(new, old, e),
@@ -125,8 +127,8 @@ pub static RESOURCE_CLAIM_TEMPLATE: Strategy = Strategy {
 
 /// Without a status; changes are counted all the same.
 pub static RESOURCE_SLICE: Strategy = Strategy {
-    prepare_create: |_, new| dropped::of_slice(new, None),
-    prepare_update: |_, new, old| {
+    prepare_create: |cx, new| dropped::of_slice(cx.gates, new, None),
+    prepare_update: |cx, new, old| {
         // What is dropped afterwards counts as a change all the same.
         if !equal::alike_at(
             new,
@@ -137,11 +139,11 @@ pub static RESOURCE_SLICE: Strategy = Strategy {
             let generation = meta::generation(old).unwrap_or(0) + 1;
             meta::metadata_mut(new).insert(n::GENERATION, generation);
         }
-        dropped::of_slice(new, Some(old));
+        dropped::of_slice(cx.gates, new, Some(old));
     },
-    validate: |_, object, e| slice::slice(object, None, e),
-    validate_update: |_, new, old, e| slice::slice(new, Some(old), e),
-    declarative: Some(NO_OPTIONS),
+    validate: |cx, object, e| slice::slice(cx.gates, object, None, e),
+    validate_update: |cx, new, old, e| slice::slice(cx.gates, new, Some(old), e),
+    declarative: Some(|gates, _, _| of_gates(gates, &[gate::DRA_PARTITIONABLE_DEVICES_TYPE])),
     warnings: |object, _| {
         let driver = resource_v1::ResourceSlice::of(Node::new(object))
             .spec()
@@ -155,7 +157,7 @@ pub static RESOURCE_SLICE: Strategy = Strategy {
         }
         w.into_vec()
     },
-    default: |object| {
+    default: |_, object| {
         let devices = object.at_mut(&[n::SPEC, n::DEVICES]);
         for device in devices.and_then(Value::as_list_mut).into_iter().flatten() {
             // The first beta has what a device is in a part of its own.

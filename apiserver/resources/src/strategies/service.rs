@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, names as n};
 use proto::meta::names;
 use proto::path::Spot;
 use proto::view::core_v1::{Service, ServicePort, ServiceSpec};
@@ -126,7 +126,7 @@ fn needs_health_port(spec: ServiceSpec<'_>) -> bool {
 }
 
 /// `SetDefaults_Service`, beyond constants.
-fn default(object: &mut Value) {
+fn default(_: Gates, object: &mut Value) {
     let external = {
         object.ensure(&[n::SPEC]).make_map();
         is_externally_accessible(spec(object))
@@ -245,6 +245,28 @@ fn on_read(object: &mut Value) {
         object.remove(&[n::SPEC, n::INTERNAL_TRAFFIC_POLICY]);
     }
     link(object, None);
+    name_families(object);
+}
+
+/// `defaultOnReadIPFamilies`: services of before there were two families have those of their addresses.
+fn name_families(object: &mut Value) {
+    let now = spec(object);
+    let addressed = now.r#type() != "ExternalName" && now.cluster_ip() != "None";
+    if !addressed || !now.ip_families().is_empty() {
+        return;
+    }
+    let family = |ip: &Value| match ip.as_str() {
+        Some(ip) if meta::address::is_ipv6(ip) => Value::from("IPv6"),
+        _ => Value::from("IPv4"),
+    };
+    let families: Vec<Value> = now.cluster_ips().iter().map(family).collect();
+    let policy = match families.len() {
+        0 => return,
+        1 => "SingleStack",
+        _ => "RequireDualStack",
+    };
+    object.set(&[n::SPEC, n::IP_FAMILIES], families);
+    object.set(&[n::SPEC, n::IP_FAMILY_POLICY], policy);
 }
 
 /// `patchAllocatedValues`, `normalizeClusterIPs`: what the client left out of a write did not change,

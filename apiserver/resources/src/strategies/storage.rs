@@ -2,7 +2,7 @@
 //!
 //! Upstream: `pkg/registry/storage`, `pkg/apis/storage`, `pkg/printers/internalversion`.
 
-use proto::catalogue::names as n;
+use proto::catalogue::{gate, names as n};
 use proto::meta::names;
 use proto::path::Spot;
 use proto::view::storage_v1::{
@@ -13,6 +13,7 @@ use proto::{Value, meta};
 
 use crate::declarative::NO_OPTIONS;
 use crate::equal::alike_in;
+use crate::gated::{self, Gated};
 use crate::strategy::{Generation, Part, Strategy, clear_status, keep_status};
 use crate::table::row;
 use crate::warnings::{Warnings, deprecated_label};
@@ -25,21 +26,23 @@ mod csi;
 mod tests;
 
 pub static CSI_DRIVER: Strategy = Strategy {
-    default: |object| {
+    default: |_, object| {
         let modes = object.ensure(&[n::SPEC, n::VOLUME_LIFECYCLE_MODES]);
         if modes.as_list().is_none_or(<[Value]>::is_empty) {
             *modes = vec![Value::from("Persistent")].into();
         }
     },
-    prepare_update: |_, new, old| {
+    prepare_create: |cx, new| gated::drop_unused(cx.gates, new, None, DRIVER_GATED),
+    prepare_update: |cx, new, old| {
+        gated::drop_unused(cx.gates, new, Some(old), DRIVER_GATED);
         let spec = CSIDriver::MESSAGE.field(n::SPEC);
         if spec.is_some_and(|spec| !alike_in(new, old, spec)) {
             let generation = meta::generation(old).unwrap_or(0) + 1;
             new.set(&[n::METADATA, n::GENERATION], generation);
         }
     },
-    validate: |_, object, e| csi::driver(object, e),
-    validate_update: |_, new, old, e| csi::driver_update(new, old, e),
+    validate: |cx, object, e| csi::driver(cx.gates, object, e),
+    validate_update: |cx, new, old, e| csi::driver_update(cx.gates, new, old, e),
     declarative: Some(NO_OPTIONS),
     warnings: |object, old| {
         let spec = |object| CSIDriver::of(Node::new(object)).spec().node();
@@ -81,7 +84,28 @@ pub static CSI_DRIVER: Strategy = Strategy {
     ..Strategy::DEFAULT
 };
 
-/// What drivers report of a node's volumes is behind a gate that is off: `CSIVolumeHealth`.
+/// What drivers report of a node's volumes.
+const HEALTH: Gated = (gate::CSI_VOLUME_HEALTH, &[n::STATUS, n::STORAGE_HEALTH]);
+
+const DRIVER_GATED: &[Gated] = &[
+    (
+        gate::SE_LINUX_MOUNT_READ_WRITE_ONCE_POD,
+        &[n::SPEC, n::SE_LINUX_MOUNT],
+    ),
+    (
+        gate::MUTABLE_CSI_NODE_ALLOCATABLE_COUNT,
+        &[n::SPEC, n::NODE_ALLOCATABLE_UPDATE_PERIOD_SECONDS],
+    ),
+    (
+        gate::CSI_SERVICE_ACCOUNT_TOKEN_SECRETS,
+        &[n::SPEC, n::SERVICE_ACCOUNT_TOKEN_IN_SECRETS],
+    ),
+    (
+        gate::VOLUME_LIMIT_SCALING,
+        &[n::SPEC, n::PREVENT_POD_SCHEDULING_IF_MISSING],
+    ),
+];
+
 pub static CSI_NODE: Strategy = Strategy {
     prepare_create: |_, new| clear_status(new),
     prepare_update: |_, new, old| keep_status(new, old),
@@ -90,11 +114,7 @@ pub static CSI_NODE: Strategy = Strategy {
     status: Some(Part {
         prepare_update: |cx, new, old| {
             (Part::STATUS_ALONE.prepare_update)(cx, new, old);
-            let health = [n::STATUS, n::STORAGE_HEALTH];
-            let none = |value: &Value| value.as_list().is_none_or(<[Value]>::is_empty);
-            if old.at(&health).is_none_or(none) {
-                new.remove(&health);
-            }
+            gated::drop_unused(cx.gates, new, Some(old), &[HEALTH]);
         },
         validate_update: |_, new, _, e| csi::node_status(new, e),
         ..Part::STATUS

@@ -2,6 +2,7 @@
 
 use component::serving::User;
 use proto::Value;
+use proto::catalogue::Gates;
 use proto::codec::json;
 
 use crate::Cx;
@@ -17,9 +18,30 @@ pub(super) type Told = Result<Value, Vec<String>>;
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 
-impl Of {
+/// The same where these gates are on.
+#[derive(Clone, Copy)]
+pub(super) struct On(Of, Gates);
+
+impl On {
     pub(super) fn create(self, body: &str) -> Told {
-        self.run(|rehearsal, cx| rehearsal.create(cx, "u", body.as_bytes()))
+        self.0.run(self.1, |rehearsal, cx| {
+            rehearsal.create(cx, "u", body.as_bytes())
+        })
+    }
+
+    /// What is wrong with a new object.
+    pub(super) fn refused(self, body: &str) -> Vec<String> {
+        self.create(body).err().unwrap_or_default()
+    }
+}
+
+impl Of {
+    pub(super) fn on(self, gates: Gates) -> On {
+        On(self, gates)
+    }
+
+    pub(super) fn create(self, body: &str) -> Told {
+        self.on(Gates::defaults()).create(body)
     }
 
     /// An update of the object, or of a part of it. What both have in common of their metadata is filled in.
@@ -41,7 +63,10 @@ impl Of {
             out
         };
         let (new, old) = (complete(new), complete(old));
-        self.run(|rehearsal, cx| rehearsal.update(cx, part, &new, &old))
+        let gates = Gates::defaults();
+        self.run(gates, |rehearsal, cx| {
+            rehearsal.update(cx, part, &new, &old)
+        })
     }
 
     /// What is wrong with a new object.
@@ -68,7 +93,11 @@ impl Of {
             .any(|r| (r.group, r.version, r.name) == (self.0, self.1, self.2) && r.namespaced)
     }
 
-    fn run(self, of: impl FnOnce(&Rehearsal, &Cx<'_>) -> Result<Outcome, Failure>) -> Told {
+    fn run(
+        self,
+        gates: Gates,
+        of: impl FnOnce(&Rehearsal, &Cx<'_>) -> Result<Outcome, Failure>,
+    ) -> Told {
         let rehearsal = Rehearsal::of(self.0, self.1, self.2).expect("the resource is stored");
         let user = User::default();
         let cx = Cx {
@@ -77,6 +106,7 @@ impl Of {
             now: NOW,
             now_seconds: 1_767_225_600,
             dry_run: false,
+            gates,
             allow_privileged: true,
             objections: &[],
         };

@@ -41,6 +41,40 @@ async fn many_requests_share_one_connection_and_a_full_one_is_helped_by_another(
 }
 
 #[tokio::test]
+async fn without_http2_requests_at_once_have_connections_of_their_own_which_are_used_again() {
+    const CALLS: usize = 5;
+    let (ca, pair) = pki();
+    let mut api = FakeApi::secure(Identity::Memory(pair));
+    let config = Config {
+        ca: Some(Source::Inline(ca.pem.clone().into_bytes())),
+        host: Some("service.example:8443".to_owned()),
+        server_name: Some("127.0.0.1".to_owned()),
+        http1: true,
+        ..api.config()
+    };
+    let client = Client::new(config, "test", &api.tasks, &api.metrics).unwrap();
+    let maps = client.namespaced::<ConfigMap>("ns");
+    for _ in 0..2 {
+        let calls = futures::future::join_all((0..CALLS).map(|_| maps.get("a")));
+        let answers = async {
+            let mut asks = Vec::new();
+            for _ in 0..CALLS {
+                asks.push(api.next().await);
+            }
+            let connections = api.connections();
+            for ask in asks {
+                let seen = ask.json(&config_map("a", "1"));
+                assert_eq!(seen.header("host"), "service.example:8443");
+            }
+            connections
+        };
+        let (got, connections) = tokio::join!(calls, answers);
+        assert!(got.iter().all(Result::is_ok));
+        assert_eq!(connections, CALLS);
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_goes_away_is_replaced() {
     let (ca, pair) = pki();
     let tls = || crate::serving::Tls::new(Identity::Memory(pair.clone()));

@@ -13,7 +13,7 @@ const MAX_EVENT: usize = 64 << 20;
 const PREFIX: usize = 4;
 
 /// The bytes that came and are not an event yet.
-pub(super) struct Frames {
+pub(crate) struct Frames {
     protobuf: bool,
     buffer: BytesMut,
     /// How much of the buffer is known to hold no line end.
@@ -22,13 +22,13 @@ pub(super) struct Frames {
 
 /// An event with its object as it came.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Raw<'a> {
-    pub(super) kind: &'a str,
-    pub(super) object: &'a [u8],
+pub(crate) struct Raw<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) object: &'a [u8],
 }
 
 impl Frames {
-    pub(super) fn new(protobuf: bool) -> Self {
+    pub(crate) fn new(protobuf: bool) -> Self {
         Self {
             protobuf,
             buffer: BytesMut::new(),
@@ -36,12 +36,12 @@ impl Frames {
         }
     }
 
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
     /// The next event's bytes, if all of them are there.
-    pub(super) fn next(&mut self) -> Result<Option<Bytes>, String> {
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, String> {
         if self.protobuf {
             self.next_prefixed()
         } else {
@@ -82,7 +82,7 @@ impl Frames {
     }
 
     /// An event's type and object.
-    pub(super) fn open<'a>(&self, frame: &'a [u8]) -> Result<Raw<'a>, String> {
+    pub(crate) fn open<'a>(&self, frame: &'a [u8]) -> Result<Raw<'a>, String> {
         if self.protobuf {
             open_protobuf(frame)
         } else {

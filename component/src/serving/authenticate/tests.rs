@@ -147,7 +147,7 @@ async fn identity_headers_count_only_from_a_front_proxy() {
         ("x-remote-user", "root"),
         ("x-remote-group", "a"),
         ("x-remote-group", "b"),
-        ("x-remote-extra-some%2fkey", "v"),
+        ("x-remote-extra-some%2fkey+%+5", "v"),
     ];
     let user = authenticator
         .authenticate(&request(Some(&proxies.client("front", &[])), &headers))
@@ -160,7 +160,7 @@ async fn identity_headers_count_only_from_a_front_proxy() {
             vec!["a".into(), "b".into(), User::AUTHENTICATED.to_owned()]
         )
     );
-    assert_eq!(user.extra["some/key"], ["v"]);
+    assert_eq!(user.extra["some/key+%+5"], ["v"]);
     let user = authenticator
         .authenticate(&request(Some(&ca.client("me", &[])), &headers))
         .await

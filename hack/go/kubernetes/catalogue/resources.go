@@ -45,6 +45,7 @@ type resource struct {
 	gc                     string
 	ttl                    uint64
 	reset                  []string
+	introduced, removed    string
 }
 
 type resources []resource
@@ -165,6 +166,9 @@ func (c *catalogue) readResource(gv schema.GroupVersion, d apidiscoveryv2.APIRes
 	if r.message == "" {
 		return r, fmt.Errorf("no message for %s", r.kind)
 	}
+	if err := r.readLifecycle(); err != nil {
+		return r, err
+	}
 	if lister, ok := st.(rest.Lister); ok {
 		gvks, _, err := scheme.ObjectKinds(lister.NewList())
 		if err != nil {
@@ -186,6 +190,23 @@ func (c *catalogue) readResource(gv schema.GroupVersion, d apidiscoveryv2.APIRes
 		}
 	}
 	return r, nil
+}
+
+// readLifecycle asks the type since when there is such a version of the kind, and until when.
+func (r *resource) readLifecycle() error {
+	o, err := scheme.New(r.gv.WithKind(r.kind))
+	if err != nil {
+		return err
+	}
+	if of, ok := o.(interface{ APILifecycleIntroduced() (int, int) }); ok {
+		major, minor := of.APILifecycleIntroduced()
+		r.introduced = fmt.Sprintf("%d.%d", major, minor)
+	}
+	if of, ok := o.(interface{ APILifecycleRemoved() (int, int) }); ok {
+		major, minor := of.APILifecycleRemoved()
+		r.removed = fmt.Sprintf("%d.%d", major, minor)
+	}
+	return nil
 }
 
 func (c *catalogue) readSubresource(gv schema.GroupVersion, d apidiscoveryv2.APISubresourceDiscovery, st rest.Storage) subresource {
@@ -364,6 +385,7 @@ func (resources resources) write(b *bytes.Buffer) error {
 	header(b,
 		"resource VERSION NAME KIND SINGULAR namespaced|cluster on|off MESSAGE LIST   LIST is - where there is none",
 		"  verbs, short, categories, flags, gc, ttl, reset VALUES",
+		"  introduced, removed VERSION           the first release with this version of the kind, and the first without it",
 		"  storage VERSION MESSAGE protobuf|json PREFIX   PREFIX is the path of its keys below the root in etcd",
 		"  label LABEL ATTRIBUTE                 a field label and the stored attribute that it selects on",
 		"  column TYPE FORMAT PRIORITY NAME      FORMAT is - where there is none; NAME may have spaces",
@@ -387,6 +409,12 @@ func (r *resource) write(b *bytes.Buffer) {
 	list("  ", "short", r.shortNames)
 	list("  ", "categories", r.categories)
 	list("  ", "flags", r.flags)
+	if r.introduced != "" {
+		fmt.Fprintf(b, "  introduced %s\n", r.introduced)
+	}
+	if r.removed != "" {
+		fmt.Fprintf(b, "  removed %s\n", r.removed)
+	}
 	if s := r.storage; s != nil {
 		fmt.Fprintf(b, "  gc %s\n", r.gc)
 		if r.ttl != 0 {

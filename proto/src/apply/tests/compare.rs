@@ -145,3 +145,38 @@ fn a_reference_is_one_value_except_that_of_a_volume_to_its_claim() {
     let added = r#"{"f:spec":{"f:claimRef":{"f:namespace":{}}}}"#;
     assert_eq!(sets(&found), [added, "{}", "{}"]);
 }
+
+#[test]
+fn what_go_leaves_out_makes_no_difference() {
+    let terms = |more: &str| {
+        format!(
+            "{{affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{{matchFields: [{{key: a, operator: In, values: [b]}}]{more}}}]}}}}}}}}"
+        )
+    };
+    let none = ["{}", "{}", "{}"];
+    differ(&terms(""), &terms(", matchExpressions: []"), none);
+    let (new, typed) =
+        object("{apiVersion: v1, kind: Namespace, metadata: {name: x}, spec: {finalizers: []}}");
+    let empty = crate::Value::object();
+    let found = crate::apply::compare(&empty, &new, typed.message, Trees::Conformed).unwrap();
+    assert_eq!(
+        sets(&found),
+        [r#"{"f:metadata":{"f:name":{}}}"#, "{}", "{}"]
+    );
+}
+
+#[test]
+fn an_object_with_fields_that_are_no_set_is_not_compared() {
+    let deployment = |fields: &str| {
+        object(&format!(
+            "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: x}}, spec: {{template: {{metadata: {{managedFields: [{{manager: a, fieldsV1: {fields}}}]}}}}}}}}"
+        ))
+    };
+    let compared = |fields: &str| {
+        let (new, typed) = deployment(fields);
+        let empty = crate::Value::object();
+        crate::apply::compare(&empty, &new, typed.message, Trees::Conformed)
+    };
+    assert!(compared("{f:a: {}}").is_ok());
+    assert!(compared("x").is_err());
+}

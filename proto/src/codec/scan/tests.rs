@@ -133,6 +133,29 @@ fn paths_lead_through_messages_and_embedded_structs_to_scalars() {
 }
 
 #[test]
+fn pieces_of_a_message_add_up() {
+    let pod = MsgId::find("core/v1.Pod").unwrap();
+    let pieces = [
+        raw(
+            r#"{"spec":{"nodeName":"node-1","schedulerName":"a"}}"#,
+            "core/v1.Pod",
+        ),
+        b"\x12\x07\x9a\x01\x04bbbb\x12\x00".to_vec(), // spec twice: a scheduler's name, and nothing
+    ];
+    let bytes = pieces.concat();
+    let tree = protobuf::decode(&bytes, pod).unwrap();
+    for (path, expected) in [("spec.nodeName", "node-1"), ("spec.schedulerName", "bbbb")] {
+        let names: Vec<&str> = path.split('.').collect();
+        assert_eq!(
+            tree.at(&names).and_then(crate::Value::as_str),
+            Some(expected)
+        );
+        let found = Path::compile(pod, path).unwrap().get(&bytes);
+        assert_eq!(found, Ok(Scalar::String(expected)), "{path}");
+    }
+}
+
+#[test]
 fn every_selectable_field_of_the_catalogue_has_a_path() {
     // Attributes that upstream computes, or that stand for two fields.
     const COMPUTED: [&str; 4] = ["name", "source", "status.podIPs", "status.successful"];

@@ -1,20 +1,22 @@
 //! What policies of admission and their bindings must be: `Validate*AdmissionPolic*` in
-//! `pkg/apis/admissionregistration/validation`. Whether expressions are CEL is not looked at.
+//! `pkg/apis/admissionregistration/validation`.
 
 use std::collections::HashSet;
 
+use cel::admission::{Compiler, Use};
 use proto::catalogue::names as n;
 use proto::meta::names;
 use proto::path::{Errors, FieldError, Named, Spot};
 use proto::selector::{SelectorRules, validate_label_selector};
 use proto::view::admissionregistration_v1::{
-    AuditAnnotation, MatchResources, MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding,
-    Mutation, ParamKind, ParamRef, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
-    Validation, Variable,
+    AuditAnnotation, MatchCondition, MatchResources, MutatingAdmissionPolicy,
+    MutatingAdmissionPolicyBinding, Mutation, ParamKind, ParamRef, ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicySpec, Validation, Variable,
 };
 use proto::view::{List, Node, View};
 use proto::{Value, meta};
 
+use super::expressions::Expressions;
 use super::rules::{self as shared, FAILURE_POLICIES, MATCH_POLICIES, REINVOCATION_POLICIES};
 use crate::equal::same_at;
 use crate::rules;
@@ -37,21 +39,61 @@ pub(super) fn validating(object: &Value, old: Option<&Value>, e: &mut Errors<'_>
         param_kind(e, kind);
     }
     constraints(e, spec.node(), spec.match_constraints());
+    let was = old.map(|old| ValidatingAdmissionPolicy::of(Node::new(old)).spec());
+    let params = spec.param_kind().is_some();
     if new_conditions(object, old) {
-        shared::conditions(e, at, spec.match_conditions());
+        let kept = was.map(|was| was.match_conditions());
+        conditions(e, at, spec.match_conditions(), kept, params);
     }
-    spec.variables().iter().for_each(|of| variable(e, of));
+    let compiler = if spec.variables().is_empty() {
+        Compiler::plain(params)
+    } else {
+        Compiler::composing(params)
+    };
+    let mut expressions = Expressions::new(compiler, was.into_iter().flat_map(of_validations));
+    for of in spec.variables() {
+        variable(e, of, &mut expressions);
+    }
     if spec.validations().is_empty() && spec.audit_annotations().is_empty() {
         for field in [n::VALIDATIONS, n::AUDIT_ANNOTATIONS] {
             let detail = "validations or auditAnnotations must contain at least one item";
             e.required(at.field(field), detail);
         }
     } else {
-        spec.validations().iter().for_each(|of| validation(e, of));
-        annotations(e, object, at, spec.audit_annotations());
+        for of in spec.validations() {
+            validation(e, of, &mut expressions);
+        }
+        annotations(e, object, spec, &mut expressions);
     }
     if old.is_none() {
         shared::reserved_name(object, e);
+    }
+}
+
+/// The expressions that a policy has besides its conditions and variables.
+fn of_validations<'a>(
+    spec: ValidatingAdmissionPolicySpec<'a>,
+) -> impl Iterator<Item = (Use, &'a str)> {
+    let validations = spec.validations().into_iter().flat_map(|of| {
+        let message = (Use::Message, of.message_expression());
+        [(Use::Condition, of.expression()), message]
+    });
+    let annotations = spec.audit_annotations().into_iter();
+    validations.chain(annotations.map(|of| (Use::AuditAnnotation, of.value_expression())))
+}
+
+/// Conditions see no variables.
+fn conditions(
+    e: &mut Errors<'_>,
+    at: Spot<'_>,
+    conditions: List<'_, MatchCondition<'_>>,
+    kept: Option<List<'_, MatchCondition<'_>>>,
+    params: bool,
+) {
+    if !conditions.is_empty() {
+        let kept = kept.into_iter().flat_map(shared::of_conditions);
+        let mut expressions = Expressions::new(Compiler::plain(params), kept);
+        shared::conditions(e, at, conditions, &mut expressions);
     }
 }
 
@@ -147,56 +189,45 @@ fn named_rule(e: &mut Errors<'_>, rule: Node<'_>) {
     shared::rule(e, rule);
 }
 
-fn variable(e: &mut Errors<'_>, variable: Variable<'_>) {
+fn variable(e: &mut Errors<'_>, variable: Variable<'_>, expressions: &mut Expressions<'_>) {
     let (at, name) = (Spot::of(variable), variable.name());
     if name.trim().is_empty() {
         e.required(at.field(n::NAME), "name is not specified");
     } else if !is_identifier(name) {
         e.invalid(at.field(n::NAME), name, "must be a valid CEL identifier");
     }
-    if variable.expression().trim().is_empty() {
-        e.required(at.field(n::EXPRESSION), "expression is not specified");
+    match (at.field(n::EXPRESSION), variable.expression()) {
+        (at, text) if text.trim().is_empty() => e.required(at, "expression is not specified"),
+        (at, text) => expressions.declare(e, at, name, text),
     }
 }
 
 /// Names that an expression can use.
 fn is_identifier(name: &str) -> bool {
-    const RESERVED: [&str; 21] = [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
-    names::c_identifier_problems(name).is_empty() && !RESERVED.contains(&name)
+    names::c_identifier_problems(name).is_empty() && !cel::is_reserved(name)
 }
 
-fn validation(e: &mut Errors<'_>, validation: Validation<'_>) {
+fn validation(e: &mut Errors<'_>, validation: Validation<'_>, expressions: &mut Expressions<'_>) {
     const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
     const EMPTY: &str = "must be non-empty if specified";
     let at = Spot::of(validation);
-    if validation.expression().trim().is_empty() {
-        e.required(at.field(n::EXPRESSION), "expression is not specified");
+    match (at.field(n::EXPRESSION), validation.expression()) {
+        (at, text) if text.trim().is_empty() => e.required(at, "expression is not specified"),
+        (at, text) => {
+            let of = (Use::Condition, text);
+            expressions.check(e, at, of, of);
+        }
     }
-    let expression = validation.message_expression();
-    if !expression.is_empty() && expression.trim().is_empty() {
-        e.invalid(at.field(n::MESSAGE_EXPRESSION), expression, EMPTY);
+    match (
+        at.field(n::MESSAGE_EXPRESSION),
+        validation.message_expression(),
+    ) {
+        (_, "") => {}
+        (at, text) if text.trim().is_empty() => e.invalid(at, text, EMPTY),
+        (at, text) => {
+            let of = (Use::Message, text);
+            expressions.check(e, at, of, of);
+        }
     }
     let message = validation.message();
     if !message.is_empty() && message.trim().is_empty() {
@@ -216,16 +247,17 @@ fn validation(e: &mut Errors<'_>, validation: Validation<'_>) {
 fn annotations(
     e: &mut Errors<'_>,
     object: &Value,
-    spec: Spot<'_>,
-    annotations: List<'_, AuditAnnotation<'_>>,
+    spec: ValidatingAdmissionPolicySpec<'_>,
+    expressions: &mut Expressions<'_>,
 ) {
     const MOST: usize = 20;
     const LONGEST: usize = 5 << 10;
+    let annotations = spec.audit_annotations();
     if annotations.len() > MOST {
         let list = object.at(&[n::SPEC, n::AUDIT_ANNOTATIONS]);
         let shown = Internal(list, AuditAnnotation::MESSAGE);
         let detail = format!("must not have more than {MOST} auditAnnotations");
-        e.invalid(spec.field(n::AUDIT_ANNOTATIONS), shown, detail);
+        e.invalid(Spot::of(spec).field(n::AUDIT_ANNOTATIONS), shown, detail);
     }
     let mut seen = HashSet::new();
     for annotation in annotations {
@@ -241,7 +273,8 @@ fn annotations(
                 e.invalid_each(at.field(n::KEY), whole.as_str(), problems);
             }
         }
-        let expression = annotation.value_expression().trim();
+        let given = annotation.value_expression();
+        let expression = given.trim();
         let at_value = at.field(n::VALUE_EXPRESSION);
         if expression.is_empty() {
             e.required(at_value, "valueExpression is not specified");
@@ -250,6 +283,10 @@ fn annotations(
                 at_value,
                 format!("must not exceed {LONGEST} bytes in length"),
             );
+        } else {
+            let kept = (Use::AuditAnnotation, given);
+            let of = (Use::AuditAnnotation, expression);
+            expressions.check_shown(e, at_value, of, kept, given);
         }
         if !seen.insert(key) {
             e.duplicate(at.field(n::KEY), key);
@@ -284,17 +321,32 @@ pub(super) fn mutating(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) 
     if let Some(constraints) = spec.match_constraints() {
         mutates(e, constraints);
     }
+    let was = old.map(|old| MutatingAdmissionPolicy::of(Node::new(old)).spec());
+    let params = spec.param_kind().is_some();
     if new_conditions(object, old) {
-        shared::conditions(e, at, spec.match_conditions());
+        let kept = was.map(|was| was.match_conditions());
+        conditions(e, at, spec.match_conditions(), kept, params);
     }
-    spec.variables().iter().for_each(|of| variable(e, of));
+    let kept = was
+        .into_iter()
+        .flat_map(|was| was.mutations())
+        .filter_map(|of| {
+            let applied = of.apply_configuration()?;
+            Some((Use::ApplyConfiguration, applied.expression()))
+        });
+    let mut expressions = Expressions::new(Compiler::composing(params), kept);
+    for of in spec.variables() {
+        variable(e, of, &mut expressions);
+    }
     if spec.mutations().is_empty() {
         e.required(
             at.field(n::MUTATIONS),
             "mutations must contain at least one item",
         );
     }
-    spec.mutations().iter().for_each(|of| mutation(e, of));
+    for of in spec.mutations() {
+        mutation(e, of, &mut expressions);
+    }
     let reinvocation = at.field(n::REINVOCATION_POLICY);
     rules::choice(
         e,
@@ -321,12 +373,15 @@ fn mutates(e: &mut Errors<'_>, of: MatchResources<'_>) {
     }
 }
 
-fn mutation(e: &mut Errors<'_>, mutation: Mutation<'_>) {
+fn mutation(e: &mut Errors<'_>, mutation: Mutation<'_>, expressions: &mut Expressions<'_>) {
     const PATCHES: [&str; 2] = ["ApplyConfiguration", "JSONPatch"];
     let (at, kind) = (Spot::of(mutation), mutation.patch_type());
-    let (field, other) = match kind {
-        "JSONPatch" => (n::JSON_PATCH, n::APPLY_CONFIGURATION),
-        "ApplyConfiguration" => (n::APPLY_CONFIGURATION, n::JSON_PATCH),
+    let (field, other, of) = match kind {
+        "JSONPatch" => (n::JSON_PATCH, n::APPLY_CONFIGURATION, Use::JsonPatch),
+        "ApplyConfiguration" => {
+            let of = Use::ApplyConfiguration;
+            (n::APPLY_CONFIGURATION, n::JSON_PATCH, of)
+        }
         _ => return rules::choice(e, at.field(n::PATCH_TYPE), kind, &PATCHES),
     };
     match mutation.node().get(field).map(Node::new) {
@@ -334,10 +389,14 @@ fn mutation(e: &mut Errors<'_>, mutation: Mutation<'_>) {
             let detail = format!("must be specified when patchType is {kind}");
             e.required(at.field(field), detail);
         }
-        Some(patch) if patch.str(n::EXPRESSION).trim().is_empty() => {
-            e.required(Spot::node(patch.value()).field(n::EXPRESSION), "");
-        }
-        Some(_) => {}
+        Some(patch) => match (Spot::node(patch.value()), patch.str(n::EXPRESSION)) {
+            (at, text) if text.trim().is_empty() => e.required(at.field(n::EXPRESSION), ""),
+            (at, text) => {
+                // Upstream looks for old patches among what was applied, too.
+                let kept = (Use::ApplyConfiguration, text);
+                expressions.check(e, at.field(n::EXPRESSION), (of, text.trim()), kept);
+            }
+        },
     }
     if mutation.node().get(other).is_some() {
         let detail = format!("must not be specified when patchType is {kind}");

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use cel::admission::Use;
 use proto::catalogue::names as n;
 use proto::meta::names;
 use proto::path::{Errors, Spot};
@@ -9,6 +10,7 @@ use proto::view::admissionregistration_v1::MatchCondition;
 use proto::view::{List, Node};
 use proto::{NameId, Value, meta};
 
+use super::expressions::Expressions;
 use crate::rules;
 
 pub(super) const FAILURE_POLICIES: [&str; 2] = ["Fail", "Ignore"];
@@ -18,6 +20,15 @@ const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 const SCOPES: [&str; 3] = ["*", "Cluster", "Namespaced"];
 const MOST_CONDITIONS: usize = 64;
 const ANY: &str = "*";
+
+/// The expressions of conditions that an object has.
+pub(super) fn of_conditions<'a>(
+    conditions: List<'a, MatchCondition<'a>>,
+) -> impl Iterator<Item = (Use, &'a str)> {
+    conditions
+        .into_iter()
+        .map(|c| (Use::Condition, c.expression()))
+}
 
 /// Names that only the server's own manifests may have (`ValidateStaticSuffix`).
 pub(super) fn reserved_name(object: &Value, e: &mut Errors<'_>) {
@@ -114,11 +125,12 @@ fn resources(e: &mut Errors<'_>, rule: Node<'_>) {
     }
 }
 
-/// `validateMatchConditions`, but for the compiler.
+/// `validateMatchConditions`.
 pub(super) fn conditions(
     e: &mut Errors<'_>,
     holder: Spot<'_>,
     conditions: List<'_, MatchCondition<'_>>,
+    expressions: &mut Expressions<'_>,
 ) {
     if conditions.len() > MOST_CONDITIONS {
         let at = holder.field(n::MATCH_CONDITIONS);
@@ -127,8 +139,12 @@ pub(super) fn conditions(
     let mut seen = HashSet::new();
     for condition in conditions {
         let (at, name) = (Spot::of(condition), condition.name());
-        if condition.expression().trim().is_empty() {
-            e.required(at.field(n::EXPRESSION), "");
+        match (at.field(n::EXPRESSION), condition.expression().trim()) {
+            (at, "") => e.required(at, ""),
+            (at, expression) => {
+                let of = (Use::Condition, expression);
+                expressions.check(e, at, of, of);
+            }
         }
         if rules::required(e, condition, n::NAME) {
             rules::each(e, condition, n::NAME, names::label_key_problems(name));

@@ -1,8 +1,9 @@
 //! What webhooks of admission must be: `Validate{Mutating,Validating}WebhookConfiguration*` in
-//! `pkg/apis/admissionregistration/validation`. Whether conditions are CEL is not looked at.
+//! `pkg/apis/admissionregistration/validation`.
 
 use std::collections::HashSet;
 
+use cel::admission::{Compiler, Use};
 use proto::Value;
 use proto::catalogue::names as n;
 use proto::meta::names;
@@ -13,6 +14,7 @@ use proto::view::admissionregistration_v1::{
 };
 use proto::view::{List, Node, View};
 
+use super::expressions::Expressions;
 use super::rules::{self as shared, FAILURE_POLICIES, MATCH_POLICIES, REINVOCATION_POLICIES};
 use crate::{rules, webhook};
 
@@ -23,8 +25,9 @@ const SIDE_EFFECTS: [&str; 4] = ["None", "NoneOnDryRun", "Some", "Unknown"];
 const NO_SIDE_EFFECTS: &[&str] = SIDE_EFFECTS.split_at(2).0;
 
 /// What is asked of webhooks; of those that a stored configuration has, less, if it does not keep it.
-struct Asked {
-    conditions: bool,
+struct Asked<'a> {
+    /// None: they stay as they were. Else the expressions that they had.
+    conditions: Option<Vec<(Use, &'a str)>>,
     no_side_effects: bool,
     known_reviews: bool,
     unique_names: bool,
@@ -38,7 +41,7 @@ fn hooks(object: &Value) -> List<'_, MutatingWebhook<'_>> {
 
 pub(super) fn create(object: &Value, e: &mut Errors<'_>) {
     let asked = Asked {
-        conditions: true,
+        conditions: Some(Vec::new()),
         no_side_effects: true,
         known_reviews: true,
         unique_names: true,
@@ -65,7 +68,10 @@ pub(super) fn update(new: &Value, old: &Value, e: &mut Errors<'_>) {
         })
     };
     let asked = Asked {
-        conditions: !same_conditions,
+        conditions: (!same_conditions).then(|| {
+            let all = was.iter().map(|hook| hook.match_conditions());
+            all.flat_map(shared::of_conditions).collect()
+        }),
         no_side_effects: was.iter().all(|hook| {
             let effects = hook.side_effects().unwrap_or_default();
             NO_SIDE_EFFECTS.contains(&effects)
@@ -83,7 +89,7 @@ pub(super) fn update(new: &Value, old: &Value, e: &mut Errors<'_>) {
     configuration(new, &asked, e);
 }
 
-fn configuration(object: &Value, asked: &Asked, e: &mut Errors<'_>) {
+fn configuration(object: &Value, asked: &Asked<'_>, e: &mut Errors<'_>) {
     let mut names = HashSet::new();
     for of in hooks(object) {
         hook(e, of, asked);
@@ -95,7 +101,7 @@ fn configuration(object: &Value, asked: &Asked, e: &mut Errors<'_>) {
     }
 }
 
-fn hook(e: &mut Errors<'_>, hook: MutatingWebhook<'_>, asked: &Asked) {
+fn hook(e: &mut Errors<'_>, hook: MutatingWebhook<'_>, asked: &Asked<'_>) {
     let (at, node) = (Spot::of(hook), hook.node());
     full_name(e, hook);
     for rule in node.items(n::RULES) {
@@ -137,8 +143,13 @@ fn hook(e: &mut Errors<'_>, hook: MutatingWebhook<'_>, asked: &Asked) {
         rules::known(e, at, policy, &REINVOCATION_POLICIES);
     }
     client(e, hook.client_config());
-    if asked.conditions {
-        shared::conditions(e, Spot::of(hook), hook.match_conditions());
+    let conditions = hook.match_conditions();
+    if let Some(kept) = &asked.conditions
+        && !conditions.is_empty()
+    {
+        let kept = kept.iter().copied();
+        let mut expressions = Expressions::new(Compiler::plain(false), kept);
+        shared::conditions(e, Spot::of(hook), conditions, &mut expressions);
     }
 }
 
@@ -168,7 +179,7 @@ fn client(e: &mut Errors<'_>, client: WebhookClientConfig<'_>) {
     }
 }
 
-fn reviews(e: &mut Errors<'_>, hook: MutatingWebhook<'_>, asked: &Asked) {
+fn reviews(e: &mut Errors<'_>, hook: MutatingWebhook<'_>, asked: &Asked<'_>) {
     let at = Spot::of(hook).field(n::ADMISSION_REVIEW_VERSIONS);
     let versions = hook.admission_review_versions();
     let known = REVIEWS.join(", ");

@@ -1,6 +1,7 @@
 //! Daemon sets.
 
 use proto::catalogue::{messages::core_v1, names as n};
+use proto::convert::apps::TEMPLATE_GENERATION as GENERATION;
 use proto::path::{Errors, Spot};
 use proto::view::apps_v1::{DaemonSet, DaemonSetSpec};
 use proto::view::{Node, View};
@@ -18,13 +19,10 @@ use crate::strategy::{Part, Strategy, keep_all_but_metadata_and_status};
 use crate::table::{age, labels};
 use crate::warnings::Warnings;
 
-/// Counts the changes of the template. Before apps/v1 it was a field.
-const GENERATION: &str = "deprecated.daemonset.template.generation";
-
 pub static DAEMON_SET: Strategy = Strategy {
     own_annotation: Some(GENERATION),
-    default: |object| {
-        pod_spec::default_template(object, &TEMPLATE);
+    default: |gates, object| {
+        pod_spec::default_template(gates, object, &TEMPLATE);
         // Upstream makes a number of it, which is there in any case.
         if meta::annotation(object, GENERATION).is_none() {
             count(object, 0);
@@ -52,13 +50,13 @@ pub static DAEMON_SET: Strategy = Strategy {
             }
         }
     },
-    prepare_create: |_, new| {
-        prepare_create(new);
+    prepare_create: |cx, new| {
+        prepare_create(cx, new);
         let asked = generation(new);
         count(new, asked.max(1));
     },
-    prepare_update: |_, new, old| {
-        prepare_update(new, old);
+    prepare_update: |cx, new, old| {
+        prepare_update(cx, new, old);
         let changed = !equal::alike_at(new, old, &TEMPLATE, core_v1::POD_TEMPLATE_SPEC);
         count(new, generation(old) + i64::from(changed));
     },

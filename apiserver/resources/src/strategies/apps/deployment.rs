@@ -1,6 +1,7 @@
 //! Deployments.
 
 use proto::catalogue::names as n;
+use proto::convert::apps::ROLLBACK;
 use proto::path::{Errors, FieldError, Spot};
 use proto::view::apps_v1::{Deployment, DeploymentSpec};
 use proto::view::{Node, View};
@@ -16,12 +17,10 @@ use crate::strategies::pod_spec::{self, Options};
 use crate::strategy::{Part, Strategy};
 use crate::table::age;
 
-/// The revision to go back to, of clients of before apps/v1.
-const ROLLBACK: &str = "deprecated.deployment.rollback.revision";
-
 pub static DEPLOYMENT: Strategy = Strategy {
-    default: |object| {
-        pod_spec::default_template(object, &TEMPLATE);
+    default: |gates, object| {
+        pod_spec::default_template(gates, object, &TEMPLATE);
+        settle_rollback(object);
         let strategy = object.ensure(&[n::SPEC, n::STRATEGY]).make_map();
         if strategy
             .get(n::TYPE)
@@ -43,8 +42,8 @@ pub static DEPLOYMENT: Strategy = Strategy {
         validate(new, e, &options);
         immutable_selector(e, spec(new), spec(old));
     },
-    prepare_update: |_, new, old| {
-        prepare_update(new, old);
+    prepare_update: |cx, new, old| {
+        prepare_update(cx, new, old);
         // Its revision is an annotation: a controller that waits for it has to see that it was heard.
         if meta::annotations(new) != meta::annotations(old) {
             let generation = meta::generation(old).unwrap_or(0) + 1;
@@ -62,6 +61,19 @@ pub static DEPLOYMENT: Strategy = Strategy {
     cells: Some(cells),
     ..WORKLOAD
 };
+
+/// Upstream makes a number of the revision, and the annotation of that: an empty one is none.
+fn settle_rollback(object: &mut Value) {
+    match meta::annotation(object, ROLLBACK) {
+        None => {}
+        Some("") => meta::remove_annotation(object, ROLLBACK),
+        Some(text) => {
+            if let Ok(revision) = text.parse::<i64>() {
+                meta::set_annotation(object, ROLLBACK, &revision.to_string());
+            }
+        }
+    }
+}
 
 fn validate(object: &Value, e: &mut Errors<'_>, options: &Options<'_>) {
     let spec = Deployment::of(Node::new(object)).spec();

@@ -1,7 +1,7 @@
 //! Stateful sets.
 
 use proto::catalogue::messages::{apps_v1, core_v1, meta_v1};
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::meta::names;
 use proto::path::{Errors, Named, Spot};
 use proto::selector::LabelSelector;
@@ -24,11 +24,25 @@ use crate::strategy::{Part, Strategy};
 use crate::table::age;
 use crate::warnings::{Warnings, changed};
 
+/// How many pods may be gone at once, by a gate that is off: only sets that say so keep it.
+fn drop_unavailable(gates: Gates, new: &mut Value, old: Option<&Value>) {
+    const WAY: [NameId; 4] = [
+        n::SPEC,
+        n::UPDATE_STRATEGY,
+        n::ROLLING_UPDATE,
+        n::MAX_UNAVAILABLE,
+    ];
+    let used = old.is_some_and(|old| old.at(&WAY).is_some_and(|v| !v.is_null()));
+    if !gates.has(gate::MAX_UNAVAILABLE_STATEFUL_SET) && !used {
+        new.remove(&WAY);
+    }
+}
+
 pub static STATEFUL_SET: Strategy = Strategy {
     warnings,
     name: names::label_name,
-    default: |object| {
-        pod_spec::default_template(object, &TEMPLATE);
+    default: |gates, object| {
+        pod_spec::default_template(gates, object, &TEMPLATE);
         let update = object.ensure(&[n::SPEC, n::UPDATE_STRATEGY]).make_map();
         let kind = update.get(n::TYPE).and_then(Value::as_str).unwrap_or("");
         let rolls = kind == "RollingUpdate" && update.contains(n::ROLLING_UPDATE);
@@ -37,7 +51,8 @@ pub static STATEFUL_SET: Strategy = Strategy {
             update.insert(n::TYPE, "RollingUpdate");
             let rolling = update.entry(n::ROLLING_UPDATE).make_map();
             for (field, value) in [(n::PARTITION, 0), (n::MAX_UNAVAILABLE, 1)] {
-                if !rolling.contains(field) {
+                let there = field == n::PARTITION || gates.has(gate::MAX_UNAVAILABLE_STATEFUL_SET);
+                if there && !rolling.contains(field) {
                     rolling.insert(field, value);
                 }
             }
@@ -51,6 +66,14 @@ pub static STATEFUL_SET: Strategy = Strategy {
             }
         }
         name_claims(object);
+    },
+    prepare_create: |cx, new| {
+        super::prepare_create(cx, new);
+        drop_unavailable(cx.gates, new, None);
+    },
+    prepare_update: |cx, new, old| {
+        super::prepare_update(cx, new, old);
+        drop_unavailable(cx.gates, new, Some(old));
     },
     complete: Some(name_claims),
     validate: |cx, object, e| {

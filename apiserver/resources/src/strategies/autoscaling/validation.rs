@@ -1,6 +1,6 @@
 //! What an autoscaler must be, beyond what is declared: `pkg/apis/autoscaling/validation`.
 
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::meta::names;
 use proto::path::{Errors, Named, Spot};
 use proto::quantity::Quantity;
@@ -35,16 +35,22 @@ fn spec(object: &Value) -> HorizontalPodAutoscalerSpec<'_> {
     HorizontalPodAutoscaler::of(Node::new(object)).spec()
 }
 
+/// Whether there may be no replicas: by a gate, or because there might be none already.
+pub(super) fn scales_to_zero(gates: Gates, old: Option<&Value>) -> bool {
+    gates.has(gate::HPA_SCALE_TO_ZERO) || old.is_some_and(|old| spec(old).min_replicas() == Some(0))
+}
+
 /// `ValidateHorizontalPodAutoscaler`. References that were there before and are not what is asked for
 /// now may stay.
-pub(super) fn autoscaler(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
+pub(super) fn autoscaler(gates: Gates, object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
     let (now, was) = (spec(object), old.map(spec));
     let at = |field| Spot::of(now).field(field);
     let (min, max) = (now.min_replicas(), now.max_replicas());
     e.covered(|e| {
         let bound = |least| format!("must be greater than or equal to {least}");
-        if let Some(min) = min.filter(|min| *min < 0) {
-            e.invalid(at(n::MIN_REPLICAS), min, bound(0));
+        let least = i64::from(!scales_to_zero(gates, old));
+        if let Some(min) = min.filter(|min| *min < least) {
+            e.invalid(at(n::MIN_REPLICAS), min, bound(least));
         }
         match max {
             0 => e.required(at(n::MAX_REPLICAS), "must be set and greater than 0"),

@@ -5,7 +5,7 @@ use crate::strategies::testing::Of;
 
 fn job_of(json: &str) -> Value {
     let mut job = proto::codec::json::parse(json.as_bytes()).unwrap();
-    (JOB.default)(&mut job);
+    (JOB.default)(Gates::defaults(), &mut job);
     job
 }
 

@@ -17,7 +17,7 @@ fn a_policy_rules_what_it_speaks_of() {
     let types = |spec: &str| {
         let text = format!(r#"{{"spec":{spec}}}"#);
         let mut policy = proto::codec::json::parse(text.as_bytes()).expect("JSON");
-        (NETWORK_POLICY.default)(&mut policy);
+        (NETWORK_POLICY.default)(proto::catalogue::Gates::defaults(), &mut policy);
         let types = policy
             .at(&[n::SPEC, n::POLICY_TYPES])
             .and_then(Value::as_list);

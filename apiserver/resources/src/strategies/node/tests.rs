@@ -95,3 +95,16 @@ fn the_one_range_is_the_first_of_all() {
         assert_eq!(stored(ranges), both, "{ranges}");
     }
 }
+
+#[test]
+fn what_can_be_used_is_what_is_there_for_who_reads_it() {
+    let read = |status: &str| {
+        let mut object = json::parse(status.as_bytes()).unwrap();
+        (super::NODE.default)(proto::catalogue::Gates::defaults(), &mut object);
+        object.at(&["status", "allocatable", "cpu"]).cloned()
+    };
+    let cpu = |text: &str| Some(proto::Value::from(text));
+    assert_eq!(read(r#"{"status":{"capacity":{"cpu":"2"}}}"#), cpu("2"));
+    let less = r#"{"status":{"capacity":{"cpu":"2"},"allocatable":{"cpu":"1"}}}"#;
+    assert_eq!(read(less), cpu("1"));
+}

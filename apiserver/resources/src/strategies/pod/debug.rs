@@ -16,7 +16,7 @@ use crate::strategies::pod_spec::{self, Options, dropped};
 use crate::strategy::{Cx, keep_status, reset_metadata};
 
 /// Everything but one list of containers stays.
-pub(super) fn prepare(_: &Cx<'_>, new: &mut Value, old: &Value) {
+pub(super) fn prepare(cx: &Cx<'_>, new: &mut Value, old: &Value) {
     let list = new.at(&[n::SPEC, n::EPHEMERAL_CONTAINERS]).cloned();
     if let Some(spec) = old.get(n::SPEC) {
         new.set(&[n::SPEC], spec.clone());
@@ -27,7 +27,7 @@ pub(super) fn prepare(_: &Cx<'_>, new: &mut Value, old: &Value) {
     }
     keep_status(new, old);
     reset_metadata(new, old);
-    dropped::from_spec(new, Some(old));
+    dropped::from_spec(cx.gates, new, Some(old));
     count_generation(new, old);
 }
 

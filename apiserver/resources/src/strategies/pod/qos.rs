@@ -2,7 +2,7 @@
 //!
 //! Upstream: `ComputePodQOS` in `pkg/apis/core/helper/qos`.
 
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::quantity::Quantity;
 use proto::view::View;
 use proto::view::core_v1::{Pod, ResourceRequirements};
@@ -17,9 +17,14 @@ const GUARANTEED: &str = "Guaranteed";
 /// Guaranteed if all that a pod may use of cpu and memory is what it asks for, best effort if it asks for
 /// nothing. What is said of the pod as a whole counts before what is said of its containers.
 #[must_use]
-pub fn class(pod: Pod<'_>) -> &'static str {
+pub fn class(gates: Gates, pod: Pod<'_>) -> &'static str {
     let spec = pod.spec();
-    if let Some(resources) = spec.resources().filter(|r| says_of_pod(*r)) {
+    let counts = |resources: &ResourceRequirements<'_>| {
+        gates.has(gate::POD_LEVEL_RESOURCES)
+            && (says_of_pod(*resources)
+                || !gates.has(gate::POD_LEVEL_RESOURCES_FIX_KUBELET_QOS_CLASS))
+    };
+    if let Some(resources) = spec.resources().filter(counts) {
         return of_resources(resources);
     }
     let all = spec
@@ -93,7 +98,11 @@ mod tests {
                 containers.join(",")
             );
             let object = parse(text.as_bytes()).unwrap();
-            assert_eq!(class(Pod::of(Node::new(&object))), expected, "{text}");
+            assert_eq!(
+                class(Gates::defaults(), Pod::of(Node::new(&object))),
+                expected,
+                "{text}"
+            );
         }
     }
 }

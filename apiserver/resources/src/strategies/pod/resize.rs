@@ -2,7 +2,7 @@
 //!
 //! Upstream: `podResizeStrategy`, `ValidatePodResize`.
 
-use proto::catalogue::{messages::core_v1, names as n};
+use proto::catalogue::{Gates, gate, messages::core_v1, names as n};
 use proto::meta::names;
 use proto::path::{Errors, FieldError, Named, Spot};
 use proto::view::core_v1::{Container, PodSpec};
@@ -22,13 +22,28 @@ const ONLY: &str = "only cpu and memory resources are mutable";
 
 /// A resize changes resources, and what a change of them means to a container, and nothing else. What
 /// changes containers otherwise is left for validation to refuse.
-pub(super) fn prepare(_: &Cx<'_>, new: &mut Value, old: &Value) {
+pub(super) fn prepare(cx: &Cx<'_>, new: &mut Value, old: &Value) {
     let as_many = |list: NameId| items(new, list).len() == items(old, list).len();
     if LISTS.into_iter().all(as_many) {
         let mut spec = old.get(n::SPEC).cloned().unwrap_or_else(Value::object);
-        match new.at(&[n::SPEC, n::RESOURCES]) {
-            Some(resources) => spec.set(&[n::RESOURCES], resources.clone()),
-            None => drop(spec.remove(&[n::RESOURCES])),
+        let mut taken = Vec::new();
+        if cx
+            .gates
+            .has(gate::IN_PLACE_POD_LEVEL_RESOURCES_VERTICAL_SCALING)
+        {
+            taken.push(n::RESOURCES);
+        }
+        if cx
+            .gates
+            .has(gate::IN_PLACE_POD_VERTICAL_SCALING_MEMORY_BACKED_VOLUMES)
+        {
+            taken.push(n::VOLUMES);
+        }
+        for field in taken {
+            match new.at(&[n::SPEC, field]) {
+                Some(value) => spec.set(&[field], value.clone()),
+                None => drop(spec.remove(&[field])),
+            }
         }
         for list in LISTS {
             if let Some(merged) = merged(items(new, list), items(old, list)) {
@@ -47,8 +62,10 @@ pub(super) fn prepare(_: &Cx<'_>, new: &mut Value, old: &Value) {
         let resources = resources.clone();
         new.set(&[n::SPEC, n::RESOURCES], resources);
     }
-    resources::default_of_pod(new);
-    dropped::from_spec(new, Some(old));
+    if super::defaults_of_pod(cx.gates) {
+        resources::default_of_pod(new);
+    }
+    dropped::from_spec(cx.gates, new, Some(old));
     count_generation(new, old);
 }
 
@@ -96,11 +113,11 @@ pub(super) fn validate(cx: &Cx<'_>, new: &Value, old: &Value, e: &mut Errors<'_>
     let before = e.len();
     validation::specified(new, &Options::of_pod(cx, new, Some(old)), e);
     let class = match view(old).status().qos_class() {
-        "" => qos::class(view(old)),
+        "" => qos::class(cx.gates, view(old)),
         class => class,
     };
     let at = Spot::of(now);
-    if class != qos::class(view(new)) {
+    if class != qos::class(cx.gates, view(new)) {
         let shown = Named(view(new).status().qos_class());
         e.invalid(
             at,
@@ -113,6 +130,14 @@ pub(super) fn validate(cx: &Cx<'_>, new: &Value, old: &Value, e: &mut Errors<'_>
     }
     let mut masked = now.node().value().clone();
     if says_of_pod(was) || says_of_pod(now) {
+        if !cx
+            .gates
+            .has(gate::IN_PLACE_POD_LEVEL_RESOURCES_VERTICAL_SCALING)
+        {
+            let detail = "resize of pods with pod-level resources is forbidden when InPlacePodLevelResourcesVerticalScalingEnabled feature gate is disabled";
+            e.push(FieldError::forbidden("[]", detail));
+            return;
+        }
         of_pod(e, now, was, &mut masked);
     }
     if !same_containers(e, now, was) {
@@ -120,19 +145,86 @@ pub(super) fn validate(cx: &Cx<'_>, new: &Value, old: &Value, e: &mut Errors<'_>
     }
     for list in [PodSpec::INIT_CONTAINERS, PodSpec::CONTAINERS] {
         for (after, before) in containers(now, list).iter().zip(containers(was, list)) {
+            let by_gate = cx
+                .gates
+                .has(gate::IN_PLACE_POD_VERTICAL_SCALING_INIT_CONTAINERS);
+            if list == PodSpec::INIT_CONTAINERS && !by_gate && !is_sidecar(before) {
+                continue;
+            }
             nothing_removed(e, after, before);
         }
     }
     for list in LISTS {
-        only_resizable(e, now, was, list, &mut masked);
+        only_resizable(cx.gates, e, now, was, list, &mut masked);
     }
-    if !equal::same_at(&masked, was.node().value(), &[n::VOLUMES]) {
+    if cx
+        .gates
+        .has(gate::IN_PLACE_POD_VERTICAL_SCALING_MEMORY_BACKED_VOLUMES)
+    {
+        sizes_of_memory(e, now, was, &mut masked);
+    } else if !equal::same_at(&masked, was.node().value(), &[n::VOLUMES]) {
         let detail = "volumes are immutable on resize when InPlacePodVerticalScalingMemoryBackedVolumes feature gate is disabled";
         e.forbidden(at.field(PodSpec::VOLUMES), detail);
     }
     let old = Some(was.node().value());
     if e.len() == before && !equal::alike(Some(&masked), old, core_v1::POD_SPEC) {
         e.forbidden(at, ONLY);
+    }
+}
+
+/// Volumes in memory may get another limit; in the mask they become the old ones.
+fn sizes_of_memory(e: &mut Errors<'_>, now: PodSpec<'_>, was: PodSpec<'_>, masked: &mut Value) {
+    const LIMIT: [NameId; 2] = [n::EMPTY_DIR, n::SIZE_LIMIT];
+    let (after, before) = (now.volumes(), was.volumes());
+    if after.len() == before.len() {
+        for (after, before) in after.iter().zip(before) {
+            let at = Spot::of(after);
+            if after.name() != before.name() {
+                let detail = "volumes may not be renamed or reordered on resize";
+                e.forbidden(at.field(n::NAME), detail);
+                continue;
+            }
+            let (new, old) = (after.node().value(), before.node().value());
+            let mut same = new.clone();
+            if new.get(n::EMPTY_DIR).is_some() && old.get(n::EMPTY_DIR).is_some() {
+                match old.at(&LIMIT) {
+                    Some(limit) => same.set(&LIMIT, limit.clone()),
+                    None => drop(same.remove(&LIMIT)),
+                }
+            }
+            if !equal::alike(Some(&same), Some(old), core_v1::VOLUME) {
+                let detail =
+                    "only sizeLimit of memory-backed emptyDir volumes is mutable on resize";
+                e.forbidden(at, detail);
+                continue;
+            }
+            size_of_memory(e, at, new, old);
+        }
+    } else {
+        let detail = "volumes may not be added or removed on resize";
+        e.forbidden(Spot::of(now).field(PodSpec::VOLUMES), detail);
+    }
+    match was.node().get(n::VOLUMES) {
+        Some(volumes) => masked.set(&[n::VOLUMES], volumes.clone()),
+        None => drop(masked.remove(&[n::VOLUMES])),
+    }
+}
+
+fn size_of_memory(e: &mut Errors<'_>, at: Spot<'_>, new: &Value, old: &Value) {
+    let limit = |volume: &Value| resources::amount(volume.at(&[n::EMPTY_DIR, n::SIZE_LIMIT]));
+    let (now, was) = (limit(new), limit(old));
+    let (has, had) = (
+        now.is_some_and(|limit| !limit.is_zero()),
+        was.is_some_and(|limit| !limit.is_zero()),
+    );
+    let medium = new.at(&[n::EMPTY_DIR, n::MEDIUM]).and_then(Value::as_str);
+    let field = at.field(n::EMPTY_DIR).field(n::SIZE_LIMIT);
+    if has != had {
+        let detail = "adding or removing sizeLimit on an existing volume is not allowed";
+        e.forbidden(field, detail);
+    } else if now.is_some() && was.is_some() && now != was && medium != Some("Memory") {
+        let detail = "sizeLimit is only mutable for memory-backed emptyDir volumes";
+        e.forbidden(field, detail);
     }
 }
 
@@ -243,6 +335,7 @@ fn nothing_removed(e: &mut Errors<'_>, after: Container<'_>, before: Container<'
 
 /// Only cpu and memory may change; in the mask they become the old ones.
 fn only_resizable(
+    gates: Gates,
     e: &mut Errors<'_>,
     now: PodSpec<'_>,
     was: PodSpec<'_>,
@@ -261,6 +354,16 @@ fn only_resizable(
         let old = before.node().value();
         let alike = |item: &Value| equal::alike(Some(item), Some(old), core_v1::CONTAINER);
         let changed = !alike(item);
+        let by_gate = gates.has(gate::IN_PLACE_POD_VERTICAL_SCALING_INIT_CONTAINERS);
+        if is_init && !by_gate && !is_sidecar(before) {
+            if changed {
+                e.forbidden(
+                    at,
+                    "resources for non-sidecar init containers are immutable",
+                );
+            }
+            continue;
+        }
         mask(item.ensure(&[n::RESOURCES]), old.get(n::RESOURCES));
         if !alike(item) {
             if is_init {

@@ -25,7 +25,7 @@ const EPHEMERAL: NameId = PodStatus::EPHEMERAL_CONTAINER_STATUSES;
 const NOT_NEGATIVE: &str = "must be a non-negative integer";
 const ONE_PER_FAMILY: &str = "may specify no more than one IP for each IP family";
 
-pub(super) fn prepare(_: &Cx<'_>, new: &mut Value, old: &Value) {
+pub(super) fn prepare(cx: &Cx<'_>, new: &mut Value, old: &Value) {
     if let Some(spec) = old.get(n::SPEC) {
         new.set(&[n::SPEC], spec.clone());
     }
@@ -51,8 +51,8 @@ pub(super) fn prepare(_: &Cx<'_>, new: &mut Value, old: &Value) {
         }
     }
     keep_generations_of_conditions(new, old);
-    dropped::from_spec(new, Some(old));
-    dropped::from_status(new, old);
+    dropped::from_spec(cx.gates, new, Some(old));
+    dropped::from_status(cx.gates, new, old);
 }
 
 /// A condition without a generation keeps that of the old one of its type; of several in their order.

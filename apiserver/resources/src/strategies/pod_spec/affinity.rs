@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::meta::names;
 use proto::path::{Errors, FieldError, Named, Spot};
 use proto::selector::{SelectorRules, validate_label_selector};
@@ -363,12 +363,14 @@ pub(super) fn keep(kept: &mut Kept, spec: PodSpec<'_>) {
 }
 
 /// What the keys of labels select: the server adds it to the selectors of a new pod.
-pub fn merge_label_keys(pod: &mut Value) {
+pub fn merge_label_keys(gates: Gates, pod: &mut Value) {
     let labels = proto::meta::labels(pod).clone();
     let Some(spec) = pod.get_mut(n::SPEC) else {
         return;
     };
-    for side in [n::POD_AFFINITY, n::POD_ANTI_AFFINITY] {
+    let sides = [n::POD_AFFINITY, n::POD_ANTI_AFFINITY];
+    let by_pods = gates.has(gate::MATCH_LABEL_KEYS_IN_POD_AFFINITY);
+    for side in sides.into_iter().filter(|_| by_pods) {
         let Some(side) = spec.at_mut(&[n::AFFINITY, side]) else {
             continue;
         };
@@ -387,6 +389,11 @@ pub fn merge_label_keys(pod: &mut Value) {
                 }
             }
         }
+    }
+    if !gates.has(gate::MATCH_LABEL_KEYS_IN_POD_TOPOLOGY_SPREAD)
+        || !gates.has(gate::MATCH_LABEL_KEYS_IN_POD_TOPOLOGY_SPREAD_SELECTOR_MERGE)
+    {
+        return;
     }
     let constraints = spec.get_mut(n::TOPOLOGY_SPREAD_CONSTRAINTS);
     for constraint in constraints

@@ -72,7 +72,12 @@ fn regular(e: &mut Errors<'_>, pod: &Pod<'_, '_>) {
             e.duplicate(Spot::of(container).field(n::NAME), container.name());
         }
         probes::of_container(e, container, pod.spec);
-        restart_rules(e, container);
+        if pod.options.kept.restart_rules {
+            restart_rules(e, container, pod.options);
+        } else if container.restart_policy().is_some() {
+            let field = Spot::of(container).field(n::RESTART_POLICY);
+            e.forbidden(field, "may not be set for non-init containers");
+        }
     }
     let mut taken = HashSet::new();
     for container in all {
@@ -87,7 +92,7 @@ fn init(e: &mut Errors<'_>, pod: &Pod<'_, '_>) {
         let at = Spot::of(container);
         common(e, container, pod);
         if container.restart_policy().is_some() {
-            restart_rules(e, container);
+            init_restarts(e, container, pod.options);
         } else if !container.restart_policy_rules().is_empty() {
             e.required(at.field(n::RESTART_POLICY), NO_RESTART_POLICY);
         }
@@ -99,6 +104,15 @@ fn init(e: &mut Errors<'_>, pod: &Pod<'_, '_>) {
         }
         // They run one by one: each has the node's ports to itself. Upstream counts each as the first.
         host_ports(e, container, list.index(0), &mut HashSet::new());
+        if !pod.options.kept.resizing_sidecars && !container.resize_policy().is_empty() {
+            let field = Container::RESIZE_POLICY;
+            let given = container.node().get(field).unwrap_or(&Value::Null);
+            e.invalid(
+                at.field(field),
+                given,
+                "must not be set for init containers",
+            );
+        }
         if is_sidecar(container) {
             probes::of_container(e, container, pod.spec);
         } else {
@@ -200,7 +214,7 @@ fn common(e: &mut Errors<'_>, container: Container<'_>, pod: &Pod<'_, '_>) {
     let field = at.field(n::TERMINATION_MESSAGE_POLICY);
     rules::choice(e, field, policy, &MESSAGE_POLICIES);
     ports(e, container);
-    environment::variables(e, container);
+    environment::variables(e, container, pod.options.kept);
     mounts::mounts(e, container, &pod.volumes);
     mounts::devices(e, container, &pod.volumes);
     let field = at.field(n::IMAGE_PULL_POLICY);
@@ -279,8 +293,28 @@ fn resize_policy(e: &mut Errors<'_>, container: Container<'_>, pod_restarts: &st
     }
 }
 
+/// `validateInitContainerRestartPolicy`: without rules of their own init containers run once, or beside the others.
+fn init_restarts(e: &mut Errors<'_>, container: Container<'_>, options: &Options<'_>) {
+    let at = Spot::of(container);
+    if !options.kept.restart_rules {
+        let policy = container.restart_policy().unwrap_or_default();
+        rules::known(
+            e,
+            at.field(n::RESTART_POLICY),
+            policy,
+            &RESTART_POLICIES[..1],
+        );
+    } else if !is_sidecar(container) || options.kept.restart_of_all {
+        restart_rules(e, container, options);
+    } else if !container.restart_policy_rules().is_empty() {
+        let detail =
+            "restartPolicyRules are not allowed for init containers with restart policy Always";
+        e.forbidden(at.field(n::RESTART_POLICY_RULES), detail);
+    }
+}
+
 /// `validateContainerRestartPolicy`: whether a container is restarted, by how it ended (KEP-5307).
-fn restart_rules(e: &mut Errors<'_>, container: Container<'_>) {
+fn restart_rules(e: &mut Errors<'_>, container: Container<'_>, options: &Options<'_>) {
     let at = Spot::of(container);
     let all = container.restart_policy_rules();
     match container.restart_policy() {
@@ -299,7 +333,11 @@ fn restart_rules(e: &mut Errors<'_>, container: Container<'_>) {
     }
     for rule in all {
         let at = Spot::of(rule);
-        rules::known(e, at.field(n::ACTION), rule.action(), &RESTART_ACTIONS);
+        let actions = match options.kept.restart_of_all {
+            true => &RESTART_ACTIONS[..],
+            false => &RESTART_ACTIONS[..1],
+        };
+        rules::known(e, at.field(n::ACTION), rule.action(), actions);
         let Some(codes) = rule.exit_codes() else {
             e.required(at.field(n::EXIT_CODES), "must be specified");
             continue;

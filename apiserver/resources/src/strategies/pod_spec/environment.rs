@@ -8,6 +8,7 @@ use proto::path::{Errors, Spot};
 use proto::view::core_v1::{Container, EnvVar, PodSpec};
 use proto::view::{Node, View};
 
+use super::Kept;
 use super::containers::all_containers;
 use super::files::no_backsteps;
 use super::volumes::{at, need};
@@ -71,13 +72,13 @@ const BYTE_DIVISORS: &[&str] = &[
     "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
 ];
 
-pub(super) fn variables(e: &mut Errors<'_>, container: Container<'_>) {
+pub(super) fn variables(e: &mut Errors<'_>, container: Container<'_>, kept: Kept) {
     for var in container.env() {
         if rules::required(e, var, n::NAME) {
             let problems = names::relaxed_env_var_name_problems(var.name());
             rules::each(e, var, n::NAME, problems);
         }
-        value_from(e, var);
+        value_from(e, var, kept);
     }
     // As upstream, which says of the list what is wrong with an item.
     let list = Spot::of(container).field(Container::ENV_FROM);
@@ -114,7 +115,7 @@ pub(super) fn variables(e: &mut Errors<'_>, container: Container<'_>) {
     }
 }
 
-fn value_from(e: &mut Errors<'_>, var: EnvVar<'_>) {
+fn value_from(e: &mut Errors<'_>, var: EnvVar<'_>, kept: Kept) {
     let Some(source) = var.value_from() else {
         return;
     };
@@ -138,6 +139,9 @@ fn value_from(e: &mut Errors<'_>, var: EnvVar<'_>) {
         file_selector(e, file);
     }
     let detail = match given {
+        0 if !kept.files_of_variables => {
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"
+        }
         0 => {
             "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
         }

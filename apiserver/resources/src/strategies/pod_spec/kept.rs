@@ -4,7 +4,7 @@
 
 use proto::Map;
 use proto::Value;
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::path::{Errors, Spot};
 use proto::view::core_v1::{Container, PodSpec};
 use proto::view::{Node, View};
@@ -48,16 +48,43 @@ pub struct Kept {
     pub empty_image_reference: bool,
     /// `CAP_SYS_ADMIN` without escalation of privileges.
     pub administrators_without_escalation: bool,
+    /// A sidecar that says what a change of its resources means to it.
+    pub resizing_sidecars: bool,
+    /// Variables from files.
+    pub files_of_variables: bool,
+    /// Containers that say by themselves whether they are restarted.
+    pub restart_rules: bool,
+    /// Containers whose end restarts all of them.
+    pub restart_of_all: bool,
+    /// A policy of labelling volumes that mounts them with a label.
+    pub mounting_with_labels: bool,
 }
 
 impl Kept {
-    /// What a spec, with the annotations of its pod or template, may keep.
+    /// What gates let every spec have.
     #[must_use]
-    pub fn of(spec: PodSpec<'_>, annotations: &Map) -> Self {
+    pub fn of_gates(gates: Gates) -> Self {
+        Self {
+            deletion_cost: !gates.has(gate::POD_DELETION_COST),
+            users_on_the_hosts_network: gates.has(gate::USER_NAMESPACES_HOST_NETWORK_SUPPORT),
+            comparisons: gates.has(gate::TAINT_TOLERATION_COMPARISON_OPERATORS),
+            resizing_sidecars: gates.has(gate::IN_PLACE_POD_VERTICAL_SCALING),
+            files_of_variables: gates.has(gate::ENV_FILES),
+            restart_rules: gates.has(gate::CONTAINER_RESTART_RULES),
+            restart_of_all: gates.has(gate::RESTART_ALL_CONTAINERS_ON_CONTAINER_EXITS),
+            mounting_with_labels: gates.has(gate::SE_LINUX_MOUNT),
+            ..Self::default()
+        }
+    }
+
+    /// What a spec, with the annotations of its pod or template, may keep, or have by its gates.
+    #[must_use]
+    pub fn of(gates: Gates, spec: PodSpec<'_>, annotations: &Map) -> Self {
+        let free = Self::of_gates(gates);
         let own_users = spec.host_users() == Some(false);
         let any = |test: fn(Container<'_>) -> bool| all_containers(spec).any(test);
         let mut kept = Self {
-            deletion_cost: !annotations::is_cost(annotations),
+            deletion_cost: free.deletion_cost || !annotations::is_cost(annotations),
             parts_of_huge_pages: any(has_parts_of_huge_pages) || parts(spec.overhead()),
             token_path_that_leaves: token_leaves(spec),
             sysctls_of_the_host: sysctls::reach_the_host(spec),
@@ -66,11 +93,13 @@ impl Kept {
                 !is_sidecar(c) && policies.any(|p| p.restart_policy() == "RestartContainer")
             }),
             devices_with_users: own_users && any(|c| !c.volume_devices().is_empty()),
-            users_on_the_hosts_network: own_users && spec.host_network(),
-            comparisons: spec
-                .tolerations()
-                .iter()
-                .any(|t| matches!(t.operator(), "Lt" | "Gt")),
+            users_on_the_hosts_network: free.users_on_the_hosts_network
+                || own_users && spec.host_network(),
+            comparisons: free.comparisons
+                || spec
+                    .tolerations()
+                    .iter()
+                    .any(|t| matches!(t.operator(), "Lt" | "Gt")),
             empty_image_reference: spec
                 .volumes()
                 .iter()
@@ -80,11 +109,42 @@ impl Kept {
                 c.security_context()
                     .is_some_and(security::administrates_without_escalation)
             }),
+            resizing_sidecars: free.resizing_sidecars
+                || spec
+                    .init_containers()
+                    .iter()
+                    .any(|c| is_sidecar(c) && !c.resize_policy().is_empty()),
+            files_of_variables: free.files_of_variables
+                || any(|c| {
+                    let mut sources = c.env().iter().filter_map(|var| var.value_from());
+                    sources.any(|from| from.file_key_ref().is_some())
+                }),
+            restart_rules: free.restart_rules || has_restart_rules(spec),
+            restart_of_all: free.restart_of_all
+                || any(|c| {
+                    let mut rules = c.restart_policy_rules().iter();
+                    rules.any(|rule| rule.action() == "RestartAllContainers")
+                }),
+            mounting_with_labels: free.mounting_with_labels
+                || spec
+                    .security_context()
+                    .is_some_and(|c| c.se_linux_change_policy().is_some()),
             ..Self::default()
         };
         affinity::keep(&mut kept, spec);
         kept
     }
+}
+
+fn has_restart_rules(spec: PodSpec<'_>) -> bool {
+    let init = spec.init_containers();
+    init.iter().any(|c| {
+        let by_itself = c.restart_policy().is_some_and(|policy| policy != "Always");
+        by_itself || !c.restart_policy_rules().is_empty()
+    }) || spec
+        .containers()
+        .iter()
+        .any(|c| c.restart_policy().is_some())
 }
 
 fn has_parts_of_huge_pages(container: Container<'_>) -> bool {

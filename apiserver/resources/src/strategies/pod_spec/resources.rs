@@ -300,6 +300,41 @@ fn raise(total: &mut Amounts, least: &Amounts) {
     }
 }
 
+/// `setDefaultPodLevelResources` before it was mended: requests that are not said are those of the containers, or the
+/// limits.
+pub fn default_requests_of_pod(pod: &mut Value) {
+    let spec = PodSpec::of(Node::new(pod.get(n::SPEC).unwrap_or(&Value::Null)));
+    let Some(resources) = spec.resources() else {
+        return;
+    };
+    let (requests, limits) = (resources.requests(), resources.limits());
+    if requests.is_empty() && limits.is_empty() {
+        return;
+    }
+    let mut missing: Vec<(String, Value)> = Vec::new();
+    for (name, amount) in aggregate(spec, n::REQUESTS) {
+        if kinds::is_of_pods(&name) && kinds::may_be_overcommitted(&name) {
+            missing.push((name, amount.to_string().into()));
+        }
+    }
+    for (name, amount) in limits
+        .iter()
+        .filter(|(name, _)| kinds::is_of_pods(name.as_str()))
+    {
+        missing.push((name.as_str().to_owned(), amount.clone()));
+    }
+    missing.retain(|(name, _)| !requests.contains(name.as_str()));
+    if missing.is_empty() {
+        return;
+    }
+    let requests = pod.ensure(&[n::SPEC, n::RESOURCES, n::REQUESTS]).make_map();
+    for (name, amount) in missing {
+        if !requests.contains(name.as_str()) {
+            requests.insert(name.as_str(), amount);
+        }
+    }
+}
+
 /// `DefaultPodLevelResources`: what a pod says in part of its resources as a whole is completed from its
 /// containers.
 pub fn default_of_pod(pod: &mut Value) {

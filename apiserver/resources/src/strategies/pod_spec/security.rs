@@ -50,7 +50,12 @@ pub(super) fn of_pod(e: &mut Errors<'_>, spec: PodSpec<'_>, options: &Options<'_
     windows::options(e, context.windows_options());
     app_armor(e, context.app_armor_profile());
     known(e, n::SUPPLEMENTAL_GROUPS_POLICY, &["Merge", "Strict"]);
-    known(e, n::SE_LINUX_CHANGE_POLICY, &["MountOption", "Recursive"]);
+    let all = ["MountOption", "Recursive"];
+    let allowed = match options.kept.mounting_with_labels {
+        true => &all[..],
+        false => &all[1..],
+    };
+    known(e, n::SE_LINUX_CHANGE_POLICY, allowed);
 }
 
 /// A user or group, if it is given.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, names as n};
 use proto::meta::names;
 use proto::path::{Errors, Named, Spot};
 use proto::quantity::{Format, Quantity};
@@ -36,7 +36,7 @@ pub static LIMIT_RANGE: Strategy = Strategy {
 
 /// Limits of containers stand for each other: the maximum for the default limit, that and the minimum
 /// for the default request.
-fn default(object: &mut Value) {
+fn default(_: Gates, object: &mut Value) {
     let items = object.at_mut(&[n::SPEC, n::LIMITS]);
     for item in items.and_then(Value::as_list_mut).into_iter().flatten() {
         if item.get(n::TYPE).and_then(Value::as_str) != Some(CONTAINER) {

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use proto::NameId;
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::path::{Errors, Spot};
 use proto::quantity::Quantity;
 use proto::view::resource_v1::{
@@ -22,7 +22,8 @@ fn quantity(node: Node<'_>, field: NameId) -> Option<Quantity> {
 }
 
 /// `validateMultiAllocatableDeviceCapacity`, `validateSingleAllocatableDeviceCapacity`.
-pub(super) fn capacities(e: &mut Errors<'_>, device: Device<'_>) {
+pub(super) fn capacities(gates: Gates, e: &mut Errors<'_>, device: Device<'_>) {
+    let fractions = gates.has(gate::DRA_FRACTIONAL_CAPACITY_RANGE);
     let shared = device.allow_multiple_allocations() == Some(true);
     for (name, value) in device.capacity().iter() {
         let at = Spot::of(device).field(n::CAPACITY);
@@ -33,7 +34,7 @@ pub(super) fn capacities(e: &mut Errors<'_>, device: Device<'_>) {
         };
         if shared {
             let most = quantity(capacity.node(), n::VALUE).unwrap_or_default();
-            policy(e, most, of);
+            policy(e, most, of, fractions);
         } else {
             let detail = "allowMultipleAllocations must be true";
             let key = names::shortened(name.as_str(), names::LONGEST_KEY);
@@ -42,7 +43,8 @@ pub(super) fn capacities(e: &mut Errors<'_>, device: Device<'_>) {
     }
 }
 
-fn policy(e: &mut Errors<'_>, most: Quantity, policy: CapacityRequestPolicy<'_>) {
+/// Amounts are whole numbers, or may have fractions.
+fn policy(e: &mut Errors<'_>, most: Quantity, policy: CapacityRequestPolicy<'_>, fractions: bool) {
     let at = Spot::of(policy);
     let default = quantity(policy.node(), n::DEFAULT);
     let needs = |e: &mut Errors<'_>, what: &str| {
@@ -55,11 +57,11 @@ fn policy(e: &mut Errors<'_>, most: Quantity, policy: CapacityRequestPolicy<'_>)
             e.forbidden(at, detail);
         }
         (false, None) => match default {
-            Some(default) => values(e, default, most, policy),
+            Some(default) => values(e, default, most, policy, fractions),
             None => needs(e, "validValues"),
         },
         (true, Some(of)) => match default {
-            Some(default) => range(e, default, most, of),
+            Some(default) => range(e, default, most, of, fractions),
             None => needs(e, "validRange"),
         },
         (true, None) => {}
@@ -72,6 +74,7 @@ fn values(
     default: Quantity,
     most: Quantity,
     policy: CapacityRequestPolicy<'_>,
+    fractions: bool,
 ) {
     let at = Spot::of(policy).field(n::VALID_VALUES);
     let texts = rules::texts(policy.valid_values());
@@ -91,9 +94,14 @@ fn values(
         }
         let mut seen = HashSet::new();
         for (i, value) in values.iter().enumerate() {
-            if !seen.insert(decimal(*value)) {
-                e.duplicate(at.index(i), decimal(*value));
+            let key = match fractions {
+                true => decimal(*value),
+                false => value.value().to_string(),
+            };
+            if seen.contains(&key) {
+                e.duplicate(at.index(i), key.as_str());
             }
+            seen.insert(key);
         }
     }
     if !values.contains(&default) || values.len() > MOST_VALUES {
@@ -117,6 +125,7 @@ fn range(
     default: Quantity,
     most: Quantity,
     range: CapacityRequestPolicyRange<'_>,
+    fractions: bool,
 ) {
     let at = |field| Spot::of(range).field(field);
     let number = |field| quantity(range.node(), field);
@@ -154,7 +163,7 @@ fn range(
     ];
     let given = all.iter().filter_map(|(field, q)| q.map(|q| (*field, q)));
     let given: Vec<(NameId, Quantity)> = given.collect();
-    let fractions = given.iter().any(|(_, q)| !q.is_whole());
+    let fractions = fractions && given.iter().any(|(_, q)| !q.is_whole());
     if fractions && !exact(e, range, &given) {
         return;
     }

@@ -3,7 +3,7 @@
 //! Upstream: `dropDisabledFields` of each strategy in `pkg/registry/resource`,
 //! `pkg/api/resourceclaimspec`.
 
-use proto::catalogue::names as n;
+use proto::catalogue::{GateId, Gates, gate, names as n};
 use proto::view::Node;
 use proto::{NameId, Value};
 
@@ -19,9 +19,91 @@ fn each<'v>(of: &'v mut Value, field: NameId) -> impl Iterator<Item = &'v mut Va
     list.into_iter().flatten()
 }
 
-/// `DRADerivedAttributes`.
-pub(super) fn of_claim_spec(spec: Option<&mut Value>, old: Option<&Value>) {
+/// Says whether a claim's specification has what hides behind a gate; drops it if it is told to.
+type Rule = fn(&mut Value, bool) -> bool;
+
+/// `dropDisabledFields` of `pkg/api/resourceclaimspec`, but for what is told by the class of a device.
+const CLAIM_RULES: &[(GateId, Rule)] = &[
+    (gate::DRA_PRIORITIZED_LIST, |spec, drops| {
+        let mut found = false;
+        for request in requests(spec) {
+            found |= take(request, n::FIRST_AVAILABLE, drops);
+        }
+        found
+    }),
+    (gate::DRA_DEVICE_TAINTS, |spec, drops| {
+        let mut found = false;
+        for request in requests(spec) {
+            if let Some(exactly) = request.get_mut(n::EXACTLY) {
+                found |= take(exactly, n::TOLERATIONS, drops);
+            }
+            for alternative in each(request, n::FIRST_AVAILABLE) {
+                found |= take(alternative, n::TOLERATIONS, drops);
+            }
+        }
+        found
+    }),
+    (gate::DRA_ADMIN_ACCESS, |spec, drops| {
+        let mut found = false;
+        for request in requests(spec) {
+            if let Some(exactly) = request.get_mut(n::EXACTLY) {
+                found |= take(exactly, n::ADMIN_ACCESS, drops);
+            }
+        }
+        found
+    }),
+    (gate::DRA_CONSUMABLE_CAPACITY, |spec, drops| {
+        let mut found = false;
+        for constraint in spec
+            .get_mut(n::DEVICES)
+            .into_iter()
+            .flat_map(|devices| each(devices, n::CONSTRAINTS))
+        {
+            found |= take(constraint, n::DISTINCT_ATTRIBUTE, drops);
+        }
+        for request in requests(spec) {
+            if let Some(exactly) = request.get_mut(n::EXACTLY) {
+                found |= take(exactly, n::CAPACITY, drops);
+            }
+            for alternative in each(request, n::FIRST_AVAILABLE) {
+                found |= take(alternative, n::CAPACITY, drops);
+            }
+        }
+        found
+    }),
+];
+
+fn requests(spec: &mut Value) -> impl Iterator<Item = &mut Value> {
+    let devices = spec.get_mut(n::DEVICES);
+    devices
+        .into_iter()
+        .flat_map(|devices| each(devices, n::REQUESTS))
+}
+
+/// Whether there is something, which is dropped or not; an empty list is nothing.
+fn take(owner: &mut Value, field: NameId, drops: bool) -> bool {
+    let there = owner.get(field).is_some_and(|v| match v {
+        Value::List(list) => !list.is_empty(),
+        other => !other.is_null(),
+    });
+    if there && drops {
+        owner.remove(&[field]);
+    }
+    there
+}
+
+/// `DRADerivedAttributes`, and the gates that are on by default.
+pub(super) fn of_claim_spec(gates: Gates, spec: Option<&mut Value>, old: Option<&Value>) {
     let Some(spec) = spec else { return };
+    for (_, rule) in CLAIM_RULES.iter().filter(|(gate, _)| !gates.has(*gate)) {
+        let used = old.is_some_and(|old| rule(&mut old.clone(), false));
+        if !used {
+            rule(spec, true);
+        }
+    }
+    if gates.has(gate::DRA_DERIVED_ATTRIBUTES) {
+        return;
+    }
     let derives = |request: &Value| !Node::new(request).items(n::DERIVED_ATTRIBUTES).is_empty();
     let uses = |old: &Value| {
         let requests = old.at(&[n::DEVICES, n::REQUESTS]).and_then(Value::as_list);
@@ -48,15 +130,22 @@ pub(super) fn of_claim_spec(spec: Option<&mut Value>, old: Option<&Value>) {
 }
 
 /// `DRAOptionalNodeOperations`; and what is reported of devices that the claim no longer has.
-pub(super) fn of_claim_status(new: &mut Value, old: &Value) {
+pub(super) fn of_claim_status(gates: Gates, new: &mut Value, old: &Value) {
     let results = [n::STATUS, n::ALLOCATION, n::DEVICES, n::RESULTS];
     let skips = |result: &Value| !Node::new(result).items(n::SKIP_NODE_OPERATIONS).is_empty();
     let was = old.at(&results).and_then(Value::as_list);
-    if !was.into_iter().flatten().any(skips) {
+    if !gates.has(gate::DRA_OPTIONAL_NODE_OPERATIONS) && !was.into_iter().flatten().any(skips) {
         let results = new.at_mut(&results).and_then(Value::as_list_mut);
         for result in results.into_iter().flatten() {
             result.remove(&[n::SKIP_NODE_OPERATIONS]);
         }
+    }
+    let reports = [n::STATUS, n::DEVICES];
+    let reported = old.at(&reports).and_then(Value::as_list);
+    if !gates.has(gate::DRA_RESOURCE_CLAIM_DEVICE_STATUS)
+        && reported.is_none_or(<[Value]>::is_empty)
+    {
+        new.remove(&reports);
     }
     let gone = {
         let (now, was) = (
@@ -82,22 +171,25 @@ pub(super) fn of_claim_status(new: &mut Value, old: &Value) {
 
 /// `DRADeviceCompatibilityGroups`, `DRANodeAllocatableResources`, `DRAListTypeAttributes`,
 /// `DRAPartitionableDevicesType`, `DRAOptionalNodeOperations`.
-pub(super) fn of_slice(new: &mut Value, old: Option<&Value>) {
+pub(super) fn of_slice(gates: Gates, new: &mut Value, old: Option<&Value>) {
     let devices = |object: &'_ Value| {
         let list = object.at(&[n::SPEC, n::DEVICES]).and_then(Value::as_list);
         list.unwrap_or_default().to_vec()
     };
     let old_devices = old.map(devices).unwrap_or_default();
     let any = |test: &dyn Fn(Node<'_>) -> bool| old_devices.iter().any(|d| test(Node::new(d)));
-    let groups = any(&|device| {
-        let mut sets = device.items(n::CONSUMES_COUNTERS).iter();
-        sets.any(|set| !Node::new(set).items(n::COMPATIBILITY_GROUPS).is_empty())
-    });
-    let node_resources = any(&|device| !device.dict(n::NODE_ALLOCATABLE_RESOURCES).is_empty());
-    let lists = any(&|device| {
-        let mut attributes = device.dict(n::ATTRIBUTES).iter();
-        attributes.any(|(_, a)| LISTS.iter().any(|list| Node::new(a).get(*list).is_some()))
-    });
+    let groups = gates.has(gate::DRA_DEVICE_COMPATIBILITY_GROUPS)
+        || any(&|device| {
+            let mut sets = device.items(n::CONSUMES_COUNTERS).iter();
+            sets.any(|set| !Node::new(set).items(n::COMPATIBILITY_GROUPS).is_empty())
+        });
+    let node_resources = gates.has(gate::DRA_NODE_ALLOCATABLE_RESOURCES)
+        || any(&|device| !device.dict(n::NODE_ALLOCATABLE_RESOURCES).is_empty());
+    let lists = gates.has(gate::DRA_LIST_TYPE_ATTRIBUTES)
+        || any(&|device| {
+            let mut attributes = device.dict(n::ATTRIBUTES).iter();
+            attributes.any(|(_, a)| LISTS.iter().any(|list| Node::new(a).get(*list).is_some()))
+        });
     let Some(spec) = new.get_mut(n::SPEC) else {
         return;
     };
@@ -120,11 +212,18 @@ pub(super) fn of_slice(new: &mut Value, old: Option<&Value>) {
             }
         }
     }
-    for field in [n::PARTITION_TYPE_ATTRIBUTE, n::SKIP_NODE_OPERATIONS] {
-        let kept = old.is_some_and(|old| {
-            let value = old.at(&[n::SPEC, field]);
-            value.is_some_and(|v| !v.is_null() && v.as_list().is_none_or(|l| !l.is_empty()))
-        });
+    for (field, by) in [
+        (
+            n::PARTITION_TYPE_ATTRIBUTE,
+            gate::DRA_PARTITIONABLE_DEVICES_TYPE,
+        ),
+        (n::SKIP_NODE_OPERATIONS, gate::DRA_OPTIONAL_NODE_OPERATIONS),
+    ] {
+        let kept = gates.has(by)
+            || old.is_some_and(|old| {
+                let value = old.at(&[n::SPEC, field]);
+                value.is_some_and(|v| !v.is_null() && v.as_list().is_none_or(|l| !l.is_empty()))
+            });
         if !kept {
             spec.remove(&[field]);
         }

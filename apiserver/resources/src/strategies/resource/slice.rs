@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use proto::NameId;
 use proto::catalogue::messages::resource_v1::DEVICE_ATTRIBUTE;
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, names as n};
 use proto::meta::names as text;
 use proto::path::{Errors, Show, Spot};
 use proto::view::core_v1::{NodeSelector, NodeSelectorTerm};
@@ -38,7 +38,7 @@ fn spec(object: &Value) -> ResourceSliceSpec<'_> {
     ResourceSlice::of(Node::new(object)).spec()
 }
 
-pub(super) fn slice(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
+pub(super) fn slice(gates: Gates, object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
     let (now, was) = (spec(object), old.map(spec));
     let (at, pool) = (Spot::of(now), now.pool());
     names::driver(e, at.field(n::DRIVER), now.driver());
@@ -80,7 +80,7 @@ pub(super) fn slice(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
             "only one of `sharedCounters` or `devices` is allowed",
         );
     }
-    devices(e, now, was);
+    devices(gates, e, now, was);
     let sets = now.shared_counters();
     if sets.len() > MOST_COUNTER_SETS {
         let at = at.field(n::SHARED_COUNTERS);
@@ -161,7 +161,12 @@ fn is_rich(device: Device<'_>) -> bool {
         || attributes.any(|(_, a)| LISTS.iter().any(|list| Node::new(a).get(*list).is_some()))
 }
 
-fn devices(e: &mut Errors<'_>, now: ResourceSliceSpec<'_>, was: Option<ResourceSliceSpec<'_>>) {
+fn devices(
+    gates: Gates,
+    e: &mut Errors<'_>,
+    now: ResourceSliceSpec<'_>,
+    was: Option<ResourceSliceSpec<'_>>,
+) {
     let devices = now.devices();
     let most = if devices.iter().any(is_rich) {
         MOST_RICH_DEVICES
@@ -177,7 +182,7 @@ fn devices(e: &mut Errors<'_>, now: ResourceSliceSpec<'_>, was: Option<ResourceS
     }
     let chosen = now.per_device_node_selection() == Some(true);
     for of in devices {
-        device(e, of, old.get(of.name()).copied(), chosen);
+        device(gates, e, of, old.get(of.name()).copied(), chosen);
     }
     let mut seen = HashSet::new();
     for of in devices {
@@ -216,9 +221,22 @@ fn counters(e: &mut Errors<'_>, at: Spot<'_>, counters: &Map) {
     }
 }
 
-fn device(e: &mut Errors<'_>, device: Device<'_>, old: Option<Device<'_>>, chosen: bool) {
+fn device(
+    gates: Gates,
+    e: &mut Errors<'_>,
+    device: Device<'_>,
+    old: Option<Device<'_>>,
+    chosen: bool,
+) {
     let at = Spot::of(device);
     names::label(e, at.field(n::NAME), device.name());
+    for map in [n::ATTRIBUTES, n::CAPACITY] {
+        device
+            .node()
+            .get(map)
+            .into_iter()
+            .for_each(|map| e.keyed(map));
+    }
     let (attributes, capacities) = (device.attributes(), device.capacity());
     let keys = attributes.len() + capacities.len();
     if keys > MOST_KEYS {
@@ -246,7 +264,7 @@ fn device(e: &mut Errors<'_>, device: Device<'_>, old: Option<Device<'_>>, chose
         matches!((field, old), (Some(field), Some(old)) if alike_in(now.value(), old.value(), field))
     };
     if !kept(n::CAPACITY) {
-        capacity::capacities(e, device);
+        capacity::capacities(gates, e, device);
     }
     let taints = device.taints();
     if !kept(n::TAINTS) && names::fits(e, at.field(n::TAINTS), taints.len(), MOST_TAINTS) {

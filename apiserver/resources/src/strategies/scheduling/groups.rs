@@ -1,13 +1,14 @@
 //! Groups of pods, and groups of such groups.
 
-use proto::catalogue::names as n;
+use proto::catalogue::{GateId, gate, names as n};
 use proto::path::{Errors, Spot};
 use proto::view::scheduling_v1alpha3::CompositePodGroup;
 use proto::view::scheduling_v1beta1::PodGroup;
 use proto::view::{Node, View};
-use proto::{NameId, Value, meta};
+use proto::{Value, meta};
 
-use crate::declarative::NO_OPTIONS;
+use crate::declarative::of_gates;
+use crate::gated::{self, Gated};
 use crate::strategy::{
     Generation, Part, Strategy, clear_status, keep_all_but_metadata_and_status, keep_status,
     reset_metadata,
@@ -15,15 +16,15 @@ use crate::strategy::{
 use crate::table::row;
 
 pub static POD_GROUP: Strategy = Strategy {
-    declarative: Some(NO_OPTIONS),
+    declarative: Some(|gates, _, _| of_gates(gates, OPTIONS)),
     generation: Generation::Ignored,
-    prepare_create: |_, new| {
+    prepare_create: |cx, new| {
         clear_status(new);
-        drop_gated(new, None, &GATED);
+        gated::drop_unused(cx.gates, new, None, GATED);
     },
-    prepare_update: |_, new, old| {
+    prepare_update: |cx, new, old| {
         keep_status(new, old);
-        drop_gated(new, Some(old), &GATED);
+        gated::drop_unused(cx.gates, new, Some(old), GATED);
     },
     validate: |_, object, e| {
         let spec = PodGroup::of(Node::new(object)).spec();
@@ -33,12 +34,10 @@ pub static POD_GROUP: Strategy = Strategy {
         }
     },
     status: Some(Part {
-        prepare_update: |_, new, old| {
+        prepare_update: |cx, new, old| {
             keep_spec_and_metadata(new, old);
-            let claims = old
-                .at(&[n::SPEC, n::RESOURCE_CLAIMS])
-                .and_then(Value::as_list);
-            if claims.is_none_or(<[Value]>::is_empty) {
+            let used = gated::uses(old, &[n::SPEC, n::RESOURCE_CLAIMS]);
+            if !used && !cx.gates.has(gate::DRA_WORKLOAD_RESOURCE_CLAIMS) {
                 new.remove(&[n::STATUS, n::RESOURCE_CLAIM_STATUSES]);
             }
         },
@@ -81,37 +80,34 @@ pub static POD_GROUP: Strategy = Strategy {
     ..Strategy::WITH_STATUS
 };
 
-/// Fields behind gates that are off: `TopologyAwareWorkloadScheduling`, `DRAWorkloadResourceClaims`,
-/// `PodGroupPreemptionPolicy`, `CompositePodGroup`.
-const GATED: [NameId; 4] = [
-    n::SCHEDULING_CONSTRAINTS,
-    n::RESOURCE_CLAIMS,
-    n::PREEMPTION_POLICY,
-    n::PARENT_COMPOSITE_POD_GROUP_NAME,
+/// What rules of groups, and of groups of groups, ask for.
+const OPTIONS: &[GateId] = &[
+    gate::TOPOLOGY_AWARE_WORKLOAD_SCHEDULING,
+    gate::DRA_WORKLOAD_RESOURCE_CLAIMS,
+    gate::POD_GROUP_PREEMPTION_POLICY,
+    gate::COMPOSITE_POD_GROUP,
 ];
+const OF_COMPOSITES: &[GateId] = &[gate::COMPOSITE_POD_GROUP, gate::POD_GROUP_PREEMPTION_POLICY];
 
-/// Drops fields of the specification that the old object does not use.
-fn drop_gated(new: &mut Value, old: Option<&Value>, fields: &[NameId]) {
-    if let Some(spec) = new.get_mut(n::SPEC) {
-        drop_unused(spec, old.and_then(|old| old.get(n::SPEC)), fields);
-    }
-}
-
-/// Drops fields that an old node does not use.
-pub(super) fn drop_unused(new: &mut Value, old: Option<&Value>, fields: &[NameId]) {
-    for field in fields {
-        let used = old
-            .and_then(|old| old.get(*field))
-            .is_some_and(|value| match value {
-                Value::Null => false,
-                Value::List(items) => !items.is_empty(),
-                _ => true,
-            });
-        if !used {
-            new.remove(&[*field]);
-        }
-    }
-}
+const PREEMPTION: Gated = (
+    gate::POD_GROUP_PREEMPTION_POLICY,
+    &[n::SPEC, n::PREEMPTION_POLICY],
+);
+const GATED: &[Gated] = &[
+    (
+        gate::TOPOLOGY_AWARE_WORKLOAD_SCHEDULING,
+        &[n::SPEC, n::SCHEDULING_CONSTRAINTS],
+    ),
+    (
+        gate::DRA_WORKLOAD_RESOURCE_CLAIMS,
+        &[n::SPEC, n::RESOURCE_CLAIMS],
+    ),
+    PREEMPTION,
+    (
+        gate::COMPOSITE_POD_GROUP,
+        &[n::SPEC, n::PARENT_COMPOSITE_POD_GROUP_NAME],
+    ),
+];
 
 fn keep_spec_and_metadata(new: &mut Value, old: &Value) {
     keep_all_but_metadata_and_status(new, old);
@@ -125,15 +121,15 @@ fn conditions(object: &Value, e: &mut Errors<'_>) {
 }
 
 pub static COMPOSITE_POD_GROUP: Strategy = Strategy {
-    declarative: Some(NO_OPTIONS),
+    declarative: Some(|gates, _, _| of_gates(gates, OF_COMPOSITES)),
     generation: Generation::Ignored,
-    prepare_create: |_, new| {
+    prepare_create: |cx, new| {
         clear_status(new);
-        drop_gated(new, None, &[n::PREEMPTION_POLICY]);
+        gated::drop_unused(cx.gates, new, None, &[PREEMPTION]);
     },
-    prepare_update: |_, new, old| {
+    prepare_update: |cx, new, old| {
         keep_status(new, old);
-        drop_gated(new, Some(old), &[n::PREEMPTION_POLICY]);
+        gated::drop_unused(cx.gates, new, Some(old), &[PREEMPTION]);
     },
     status: Some(Part {
         prepare_update: |_, new, old| keep_spec_and_metadata(new, old),

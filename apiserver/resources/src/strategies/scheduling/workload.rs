@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use proto::catalogue::names as n;
+use proto::catalogue::{GateId, Gates, gate, names as n};
 use proto::path::{Errors, Spot};
 use proto::view::scheduling_v1beta1::{
     CompositePodGroupTemplate, PodGroupTemplate, Workload, WorkloadSpec,
@@ -10,8 +10,8 @@ use proto::view::scheduling_v1beta1::{
 use proto::view::{List, Node, View};
 use proto::{NameId, Value};
 
-use super::groups::drop_unused;
-use crate::declarative::NO_OPTIONS;
+use crate::declarative::of_gates;
+use crate::gated::{Gated, drop_unused};
 use crate::shown::Internal;
 use crate::strategy::Strategy;
 
@@ -19,46 +19,62 @@ use crate::strategy::Strategy;
 const MAX_DEPTH: usize = 4;
 
 pub static WORKLOAD: Strategy = Strategy {
-    declarative: Some(NO_OPTIONS),
-    prepare_create: |_, new| drop_gated(new, None),
-    prepare_update: |_, new, old| drop_gated(new, Some(old)),
+    declarative: Some(|gates, _, _| of_gates(gates, OPTIONS)),
+    prepare_create: |cx, new| drop_gated(cx.gates, new, None),
+    prepare_update: |cx, new, old| drop_gated(cx.gates, new, Some(old)),
     validate: |_, object, e| workload(object, e),
     validate_update: |_, new, _, e| workload(new, e),
     ..Strategy::DEFAULT
 };
 
-/// Fields of templates that are behind gates that are off.
-const GATED: [NameId; 3] = [
-    n::SCHEDULING_CONSTRAINTS,
-    n::RESOURCE_CLAIMS,
-    n::PREEMPTION_POLICY,
+/// What rules of workloads ask for.
+const OPTIONS: &[GateId] = &[
+    gate::TOPOLOGY_AWARE_WORKLOAD_SCHEDULING,
+    gate::DRA_WORKLOAD_RESOURCE_CLAIMS,
+    gate::POD_GROUP_PREEMPTION_POLICY,
+    gate::COMPOSITE_POD_GROUP,
 ];
 
-fn drop_gated(new: &mut Value, old: Option<&Value>) {
+const PREEMPTION: Gated = (gate::POD_GROUP_PREEMPTION_POLICY, &[n::PREEMPTION_POLICY]);
+const COMPOSITES: Gated = (
+    gate::COMPOSITE_POD_GROUP,
+    &[n::COMPOSITE_POD_GROUP_TEMPLATES],
+);
+/// Fields of templates.
+const GATED: &[Gated] = &[
+    (
+        gate::TOPOLOGY_AWARE_WORKLOAD_SCHEDULING,
+        &[n::SCHEDULING_CONSTRAINTS],
+    ),
+    (gate::DRA_WORKLOAD_RESOURCE_CLAIMS, &[n::RESOURCE_CLAIMS]),
+    PREEMPTION,
+];
+
+fn drop_gated(gates: Gates, new: &mut Value, old: Option<&Value>) {
     let old = old.and_then(|old| old.get(n::SPEC));
     if let Some(spec) = new.get_mut(n::SPEC) {
-        drop_below(spec, old);
+        drop_below(gates, spec, old);
     }
 }
 
 /// Of a specification or a template of groups. Templates of groups are found by place, those of groups of
 /// groups by name, as upstream finds them.
-fn drop_below(new: &mut Value, old: Option<&Value>) {
-    drop_unused(new, old, &[n::COMPOSITE_POD_GROUP_TEMPLATES]);
+fn drop_below(gates: Gates, new: &mut Value, old: Option<&Value>) {
+    drop_unused(gates, new, old, &[COMPOSITES]);
     let list = |of: Option<&Value>, field| -> Vec<Value> {
         let list = of.and_then(|of| of.get(field)).and_then(Value::as_list);
         list.unwrap_or_default().to_vec()
     };
     let before = list(old, n::POD_GROUP_TEMPLATES);
     for (i, template) in templates(new, n::POD_GROUP_TEMPLATES).enumerate() {
-        drop_unused(template, before.get(i), &GATED);
+        drop_unused(gates, template, before.get(i), GATED);
     }
     let before = list(old, n::COMPOSITE_POD_GROUP_TEMPLATES);
     for template in templates(new, n::COMPOSITE_POD_GROUP_TEMPLATES) {
         let named = |other: &&Value| other.get(n::NAME) == template.get(n::NAME);
         let old = before.iter().rfind(named);
-        drop_unused(template, old, &[n::PREEMPTION_POLICY]);
-        drop_below(template, old);
+        drop_unused(gates, template, old, &[PREEMPTION]);
+        drop_below(gates, template, old);
     }
 }
 

@@ -235,4 +235,9 @@ fn services_are_read_as_todays() {
     assert_eq!(named.at(&[n::SPEC, n::INTERNAL_TRAFFIC_POLICY]), None);
     let old = read(r#"{"type":"ClusterIP","clusterIP":"10.0.0.1"}"#);
     assert_eq!(spec(&old).cluster_ips().len(), 1);
+    assert_eq!(spec(&old).ip_family_policy(), Some("SingleStack"));
+    let two =
+        read(r#"{"type":"ClusterIP","clusterIP":"10.0.0.1","clusterIPs":["10.0.0.1","fd00::1"]}"#);
+    let families = spec(&two).ip_families().to_vec();
+    assert_eq!(families, [Value::from("IPv4"), Value::from("IPv6")]);
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::meta::names;
 use proto::path::{Errors, FieldError, Spot};
 use proto::quantity::Quantity;
@@ -27,7 +27,7 @@ fn driver_spec(object: &Value) -> CSIDriverSpec<'_> {
 }
 
 /// `validateCSIDriverSpec`.
-pub(super) fn driver(object: &Value, e: &mut Errors<'_>) {
+pub(super) fn driver(gates: Gates, object: &Value, e: &mut Errors<'_>) {
     let spec = driver_spec(object);
     let at = Spot::of(spec);
     if spec.attach_required().is_none() {
@@ -46,7 +46,9 @@ pub(super) fn driver(object: &Value, e: &mut Errors<'_>) {
     for mode in spec.volume_lifecycle_modes() {
         known_item(e, modes, mode, &["Persistent", "Ephemeral"]);
     }
-    rules::required(e, spec, n::SE_LINUX_MOUNT);
+    if gates.has(gate::SE_LINUX_MOUNT_READ_WRITE_ONCE_POD) {
+        rules::required(e, spec, n::SE_LINUX_MOUNT);
+    }
     if let Some(period) = spec.node_allocatable_update_period_seconds()
         && period < 10
     {
@@ -63,7 +65,9 @@ pub(super) fn driver(object: &Value, e: &mut Errors<'_>) {
         let detail = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
         e.invalid(at.field(n::SERVICE_ACCOUNT_TOKEN_IN_SECRETS), set, detail);
     }
-    rules::required(e, spec, n::PREVENT_POD_SCHEDULING_IF_MISSING);
+    if gates.has(gate::VOLUME_LIMIT_SCALING) {
+        rules::required(e, spec, n::PREVENT_POD_SCHEDULING_IF_MISSING);
+    }
 }
 
 fn tokens(e: &mut Errors<'_>, spec: CSIDriverSpec<'_>) {
@@ -97,8 +101,8 @@ fn tokens(e: &mut Errors<'_>, spec: CSIDriverSpec<'_>) {
     }
 }
 
-pub(super) fn driver_update(new: &Value, old: &Value, e: &mut Errors<'_>) {
-    driver(new, e);
+pub(super) fn driver_update(gates: Gates, new: &Value, old: &Value, e: &mut Errors<'_>) {
+    driver(gates, new, e);
     let (now, was) = (driver_spec(new), driver_spec(old));
     if now.attach_required() != was.attach_required() {
         let field = rules::beside(e, Spot::of(now), ATTACH_REQUIRED);

@@ -1,6 +1,6 @@
 //! Claims of volumes: `pkg/registry/core/persistentvolumeclaim`, `ValidatePersistentVolumeClaim` and below.
 
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::meta::names;
 use proto::path::{Errors, FieldError, Named, Spot};
 use proto::quantity::Quantity;
@@ -10,11 +10,12 @@ use proto::view::{Node, View};
 use proto::{Map, NameId, Value, meta};
 
 use super::{
-    BETA_CLASS, PENDING, STORAGE, UNSET, USE_CLASS_NAME, VOLUME_MODES, access_modes, amount, basic,
-    class, class_text, modes_text, phase_text, positive, storage_text,
+    BETA_CLASS, STORAGE, UNSET, USE_CLASS_NAME, VOLUME_MODES, access_modes, amount, basic, class,
+    class_text, modes_text, phase_text, positive, storage_text,
 };
 use crate::declarative::NO_OPTIONS;
 use crate::equal::{alike, same_at};
+use crate::gated::{self, Gated};
 use crate::strategies::pod_spec;
 use crate::strategy::{
     Generation, Part, Strategy, clear_status, keep_all_but_metadata_and_status, keep_status,
@@ -36,17 +37,19 @@ pub static PERSISTENT_VOLUME_CLAIM: Strategy = Strategy {
         pod_spec::warnings::claim_spec(&mut w, spec, "spec");
         w.into_vec()
     },
-    prepare_create: |_, new| {
+    prepare_create: |cx, new| {
         clear_status(new);
-        drop_foreign_source(new, None);
+        gated::drop_unused(cx.gates, new, None, &[CLASS]);
+        drop_foreign_source(cx.gates, new, None);
         if !is_of_old_kinds(new) {
             new.remove(&[n::SPEC, n::DATA_SOURCE]);
         }
         one_data_source(new);
     },
-    prepare_update: |_, new, old| {
+    prepare_update: |cx, new, old| {
         keep_status(new, old);
-        drop_foreign_source(new, Some(old));
+        gated::drop_unused(cx.gates, new, Some(old), &[CLASS]);
+        drop_foreign_source(cx.gates, new, Some(old));
         let in_use = |field| old.at(&[n::SPEC, field]).is_some();
         let old_way = !in_use(n::DATA_SOURCE) && !in_use(n::DATA_SOURCE_REF);
         if old_way && !is_of_old_kinds(new) {
@@ -60,31 +63,47 @@ pub static PERSISTENT_VOLUME_CLAIM: Strategy = Strategy {
         update(new, old, e);
     },
     status: Some(Part {
-        prepare_update: |_, new, old| {
+        prepare_update: |cx, new, old| {
             keep_all_but_metadata_and_status(new, old);
-            // Behind a gate that is off: `CSIVolumeHealth`.
-            let health = [n::STATUS, n::HEALTH_STATUS];
-            if old.at(&health).is_none_or(Value::is_null) {
-                new.remove(&health);
-            }
+            gated::drop_unused(cx.gates, new, Some(old), GATED_STATUS);
         },
         validate_update: |_, new, _, e| status(new, e),
         ..Part::STATUS
     }),
     generation: Generation::Ignored,
-    // Stored without: upstream's versioned defaults fill it in whenever a claim is read.
-    on_read: Some(|object| {
-        let phase = object.ensure(&[n::STATUS]).make_map().entry(n::PHASE);
-        if phase.as_str().is_none_or(str::is_empty) {
-            *phase = PENDING.into();
-        }
-    }),
     cells: Some(cells),
     ..Strategy::WITH_STATUS
 };
 
-/// Behind a gate that is off, `CrossNamespaceVolumeDataSource`: sources of another namespace.
-fn drop_foreign_source(new: &mut Value, old: Option<&Value>) {
+const CLASS: Gated = (
+    gate::VOLUME_ATTRIBUTES_CLASS,
+    &[n::SPEC, n::VOLUME_ATTRIBUTES_CLASS_NAME],
+);
+const GATED_STATUS: &[Gated] = &[
+    (gate::CSI_VOLUME_HEALTH, &[n::STATUS, n::HEALTH_STATUS]),
+    (
+        gate::VOLUME_ATTRIBUTES_CLASS,
+        &[n::STATUS, n::CURRENT_VOLUME_ATTRIBUTES_CLASS_NAME],
+    ),
+    (
+        gate::VOLUME_ATTRIBUTES_CLASS,
+        &[n::STATUS, n::MODIFY_VOLUME_STATUS],
+    ),
+    (
+        gate::RECOVER_VOLUME_EXPANSION_FAILURE,
+        &[n::STATUS, n::ALLOCATED_RESOURCES],
+    ),
+    (
+        gate::RECOVER_VOLUME_EXPANSION_FAILURE,
+        &[n::STATUS, n::ALLOCATED_RESOURCE_STATUSES],
+    ),
+];
+
+/// Behind a gate, `CrossNamespaceVolumeDataSource`: sources of another namespace.
+fn drop_foreign_source(gates: Gates, new: &mut Value, old: Option<&Value>) {
+    if gates.has(gate::CROSS_NAMESPACE_VOLUME_DATA_SOURCE) {
+        return;
+    }
     let way = [n::SPEC, n::DATA_SOURCE_REF];
     let there = |claim: &Value| claim.at(&way).is_some_and(|source| !source.is_null());
     let foreign = new

@@ -4,7 +4,7 @@ use proto::codec::json::{self, Strictness};
 
 use component::serving::User;
 use proto::Value;
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, names as n};
 use proto::path::Errors;
 use proto::view::core_v1::PersistentVolume;
 use proto::view::{Node, View};
@@ -12,6 +12,7 @@ use proto::view::{Node, View};
 use super::claim::{self, cells as claim_cells, update as claim_update};
 use super::volume::{cells as volume_cells, update as volume_update, volume};
 use super::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM};
+use crate::defaults;
 use crate::strategy::Cx;
 
 fn decode(text: &str, message: MsgId) -> Value {
@@ -50,6 +51,7 @@ fn with(now: &str, run: impl FnOnce(&Cx<'_>)) {
         namespace: "",
         now,
         now_seconds: 0,
+        gates: Gates::defaults(),
         allow_privileged: false,
         objections: &[],
         dry_run: false,
@@ -100,14 +102,15 @@ fn a_claim_is_pending_until_somebody_says_otherwise() {
         (PERSISTENT_VOLUME_CLAIM.prepare_create)(cx, &mut claim)
     });
     assert_eq!(claim.get(n::STATUS), Some(&Value::object()));
-    let on_read = PERSISTENT_VOLUME_CLAIM
-        .on_read
-        .expect("claims have defaults");
-    on_read(&mut claim);
+    let read = |claim: &mut Value| {
+        let message = core_v1::PERSISTENT_VOLUME_CLAIM;
+        defaults::apply(Gates::defaults(), claim, message);
+    };
+    read(&mut claim);
     let shown: Vec<_> = claim_cells(&claim, 0);
     assert_eq!(shown[1].as_str(), Some("Pending"));
     let mut bound = pvc(CLAIM, r#"{"phase":"Bound"}"#);
-    on_read(&mut bound);
+    read(&mut bound);
     assert_eq!(claim_cells(&bound, 0)[1].as_str(), Some("Bound"));
 }
 

@@ -28,7 +28,7 @@ const SOURCE: MsgId = messages::core_v1::PERSISTENT_VOLUME_SOURCE;
 pub static PERSISTENT_VOLUME: Strategy = Strategy {
     declarative: Some(NO_OPTIONS),
     warnings: |object, _| warnings(object),
-    default: |object| {
+    default: |_, object| {
         let spec = object.ensure(&[n::SPEC]).make_map();
         for (field, value) in [
             (n::PERSISTENT_VOLUME_RECLAIM_POLICY, "Retain"),
