@@ -1,6 +1,6 @@
 //! What it costs to find out who asks, and whether he may.
 //!
-//! `hack/bench identity [--record DIR]` runs it. One thread, no network: roles and bindings in memory,
+//! `hack/bench identity [--record DIR]` runs it, and after it the test of fairness, which writes its own figures. One thread, no network: roles and bindings in memory,
 //! tokens of service accounts and of other issuers with keys that are there. It fails if a check of
 //! roles costs more than its budget.
 

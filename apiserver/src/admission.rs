@@ -1,24 +1,27 @@
 //! Admission: what may change or refuse a write after it is authorized.
 //!
 //! A table of plugins in upstream's order. On a write all that change objects run first, then all that
-//! only look. Plugins read caches; what they do not find there they look up once live. Webhooks and
-//! policies take their places in the same table; their names are known already, so that command lines
-//! which name them work, but they do nothing yet.
+//! only look. Plugins read caches; what they do not find there they look up once live. Policies and webhooks
+//! take their places in the same table; if one of them changes an object, all that change objects run once
+//! more.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use component::Supervisor;
+use component::features::Features;
 use component::metrics::Metrics;
 use proto::catalogue::Resource;
 use proto::{Value, meta};
+use resources::options::{DeleteOptions, WriteOptions};
 use resources::status::Failure;
 
-use crate::audit::Trail;
+use crate::audit::{Part, Trail};
 use crate::auth::User;
 use crate::config::AdmissionConfig;
+use crate::registry::Registry;
 use crate::server::{Server, read_failure};
 
 mod amounts;
@@ -27,9 +30,10 @@ pub mod config;
 mod declared_features;
 mod default_tolerations;
 mod event_rate_limit;
+mod given;
 mod image_policy;
-mod later;
 mod limit_ranger;
+mod live;
 mod metrics;
 mod namespace_lifecycle;
 mod network;
@@ -41,6 +45,7 @@ mod pod_resize;
 mod pod_security;
 mod pod_tolerations;
 mod pods;
+mod policy;
 mod priority;
 mod quota;
 mod runtime_class;
@@ -51,12 +56,14 @@ mod taint_nodes;
 #[cfg(test)]
 mod testing;
 mod tolerations;
+pub mod webhook;
 
 use config::{File, Refused};
 use metrics::{Durations, Series};
 use state::{Around, State};
+use webhook::Reinvocation;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Operation {
     Create,
     Update,
@@ -117,10 +124,54 @@ pub struct Attributes<'a> {
     pub old: Option<&'a Value>,
     pub user: &'a User,
     pub dry_run: bool,
+    /// What else the client said of the write.
+    pub options: Options<'a>,
+    /// When the request's time is over, if it has one.
+    pub deadline: Option<Instant>,
+    /// What the rounds of mutation know of each other.
+    pub reinvocation: Reinvocation,
     /// Texts that are sent to the client as warnings.
     pub warnings: &'a mut Vec<String>,
     /// What is recorded of the request, if anything is.
     pub trail: Option<&'a Trail>,
+}
+
+/// The options of a write.
+#[derive(Clone, Copy)]
+pub enum Options<'a> {
+    /// A connection has none.
+    None,
+    Create(&'a WriteOptions),
+    /// Patches as well.
+    Update(&'a WriteOptions),
+    Delete(&'a DeleteOptions),
+}
+
+impl Options<'_> {
+    /// Whether nothing is to be stored.
+    #[must_use]
+    pub fn dry_run(self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Create(options) | Self::Update(options) => options.dry_run,
+            Self::Delete(options) => options.dry_run,
+        }
+    }
+
+    /// With kind and version.
+    fn to_json(self) -> Option<Vec<u8>> {
+        use proto::catalogue::messages::meta_v1::{CREATE_OPTIONS, DELETE_OPTIONS, UPDATE_OPTIONS};
+        let (kind, message, value) = match self {
+            Self::None => return None,
+            Self::Create(options) => ("CreateOptions", CREATE_OPTIONS, options.to_value()),
+            Self::Update(options) => ("UpdateOptions", UPDATE_OPTIONS, options.to_value()),
+            Self::Delete(options) => ("DeleteOptions", DELETE_OPTIONS, options.to_value()),
+        };
+        let (mut body, mut out) = (Vec::new(), Vec::new());
+        proto::codec::json::encode(&value, message, &mut body);
+        crate::render::with_type(kind, "meta.k8s.io/v1", &body, &mut out);
+        Some(out)
+    }
 }
 
 impl Attributes<'_> {
@@ -156,6 +207,13 @@ impl Attributes<'_> {
     pub fn annotate(&self, key: &str, value: &str) {
         if let Some(trail) = self.trail {
             trail.annotate(key, value);
+        }
+    }
+
+    /// A part of the work took that long.
+    fn spent(&self, part: Part, took: Duration) {
+        if let Some(trail) = self.trail {
+            trail.spent(part, took);
         }
     }
 
@@ -210,6 +268,8 @@ pub type Outcome<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send +
 pub type Step = for<'a> fn(&'a Arc<Server>, &'a mut Attributes<'_>) -> Outcome<'a>;
 /// Reads what the configuration file has for a plugin, which may be nothing.
 type Configure = fn(&mut State, Option<&[u8]>, &Around<'_>) -> Result<(), Refused>;
+/// Whether a plugin has nothing to do with a write.
+type Idle = fn(&Server, &Attributes<'_>) -> bool;
 
 pub struct Plugin {
     /// The name in `--enable-admission-plugins`.
@@ -218,6 +278,8 @@ pub struct Plugin {
     /// What it looks at; the chain passes it over on others.
     pub operations: &'static [Operation],
     configure: Option<Configure>,
+    /// Most writes pass a plugin that has this without a future being made for them.
+    idle: Option<Idle>,
     pub mutate: Option<Step>,
     pub validate: Option<Step>,
 }
@@ -229,6 +291,7 @@ impl Plugin {
         on_by_default: false,
         operations: &[],
         configure: None,
+        idle: None,
         mutate: None,
         validate: None,
     };
@@ -273,10 +336,10 @@ pub static PLUGINS: &[Plugin] = &[
     pods::TOPOLOGY_LABELS,
     declared_features::PLUGIN,
     pod_resize::PLUGIN,
-    later::MUTATING_POLICIES,
-    later::MUTATING_WEBHOOKS,
-    later::VALIDATING_POLICIES,
-    later::VALIDATING_WEBHOOKS,
+    policy::MUTATING,
+    webhook::MUTATING,
+    policy::VALIDATING,
+    webhook::VALIDATING,
     quota::PLUGIN,
     Plugin {
         name: "AlwaysDeny",
@@ -320,6 +383,8 @@ impl Chain {
     /// If the file, or what it tells a plugin, cannot be used.
     pub fn open(
         config: &AdmissionConfig,
+        registry: &Registry,
+        features: &Features,
         tasks: &Supervisor,
         metrics: &Metrics,
     ) -> Result<Self, config::Error> {
@@ -327,7 +392,13 @@ impl Chain {
             Some(path) => File::read(path)?,
             None => File::default(),
         };
-        let around = Around { tasks, metrics };
+        let around = Around {
+            registry,
+            features,
+            tasks,
+            metrics,
+            webhooks: &webhook::Families::register(metrics),
+        };
         let state = State::configure(&config.plugins, &file, &around)?;
         let durations = Durations::register(metrics);
         let phases = [Phase::Mutate, Phase::Validate];
@@ -380,24 +451,41 @@ impl Chain {
     ) -> Result<(), Failure> {
         let operation = write.operation;
         let begun = Instant::now();
-        let mut outcome = Ok(());
         let mut last = begun;
+        let mut outcome = self.round(phase, server, write, &mut last).await;
+        if outcome.is_ok() && phase == Phase::Mutate && write.reinvocation.wanted {
+            write.reinvocation.again = true;
+            outcome = self.round(phase, server, write, &mut last).await;
+        }
+        self.steps[phase as usize].observe(operation, outcome.is_err(), last - begun);
+        outcome
+    }
+
+    /// All plugins once; `last` is when the one before ended.
+    async fn round(
+        &self,
+        phase: Phase,
+        server: &Arc<Server>,
+        write: &mut Attributes<'_>,
+        last: &mut Instant,
+    ) -> Result<(), Failure> {
+        let operation = write.operation;
         for running in &self.plugins {
             let concerned = running.plugin.operations.contains(&operation);
             let Some(step) = running.step(phase).filter(|_| concerned) else {
                 continue;
             };
-            outcome = step(server, write).await;
+            let outcome = match running.plugin.idle {
+                Some(idle) if idle(server, write) => Ok(()),
+                _ => step(server, write).await,
+            };
             let now = Instant::now();
             let series = &running.series[phase as usize];
-            series.observe(operation, outcome.is_err(), now - last);
-            last = now;
-            if outcome.is_err() {
-                break;
-            }
+            series.observe(operation, outcome.is_err(), now - *last);
+            *last = now;
+            outcome?;
         }
-        self.steps[phase as usize].observe(operation, outcome.is_err(), last - begun);
-        outcome
+        Ok(())
     }
 }
 

@@ -32,7 +32,7 @@ mod event;
 mod latency;
 mod log;
 mod metrics;
-mod policy;
+pub(crate) mod policy;
 mod trail;
 mod webhook;
 

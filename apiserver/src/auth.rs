@@ -7,6 +7,7 @@
 pub mod anonymous;
 pub mod bootstrap_token;
 pub mod chain;
+pub mod ec;
 pub mod impersonate;
 pub mod jwt;
 pub mod metrics;

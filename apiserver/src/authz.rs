@@ -10,6 +10,7 @@ pub mod config;
 pub mod devices;
 pub mod escalation;
 pub mod node;
+pub mod parameters;
 pub mod rbac;
 pub mod webhook;
 

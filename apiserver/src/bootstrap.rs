@@ -26,7 +26,8 @@ use crate::registry::Endpoint;
 use crate::registry::generic::{Update, Write};
 use crate::server::Server;
 
-mod identity;
+pub(crate) mod alive;
+pub(crate) mod identity;
 mod legacy_tokens;
 mod namespaces;
 mod priority_classes;
@@ -69,13 +70,15 @@ const END: Duration = Duration::from_secs(5);
 
 /// Starts all hooks; readiness waits for them.
 pub fn start(server: &Arc<Server>, tasks: &Supervisor, health: &component::serving::Health) {
-    let pending: Vec<_> = HOOKS
+    let peers = crate::peer::hooks(&server.config).iter().copied();
+    let hooks: Vec<&'static Hook> = HOOKS.iter().chain(peers).collect();
+    let pending: Vec<_> = hooks
         .iter()
         .map(|hook| health.pending(&format!("poststarthook/{}", hook.name)))
         .collect();
     let (own, spawner) = (server.clone(), tasks.clone());
     tasks.spawn(Task::Worker, "bootstrap", async move {
-        for (hook, pending) in HOOKS.iter().zip(pending) {
+        for (hook, pending) in hooks.into_iter().zip(pending) {
             until_done(&own, hook).await;
             drop(pending);
             let server = own.clone();

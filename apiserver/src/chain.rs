@@ -32,6 +32,7 @@ use crate::metrics::Running;
 use crate::server::Server;
 
 pub mod browser;
+mod warnings;
 
 /// One request on its way through.
 pub struct Exchange {
@@ -64,7 +65,16 @@ pub struct Exchange {
     pub(crate) place: Place,
 }
 
+/// The longest that handlers of writes work; upstream's `requestTimeoutUpperBound`.
+const LONGEST_WRITE: Duration = Duration::from_secs(34);
+
 impl Exchange {
+    /// When the time of a write is over, for whoever is asked about it.
+    #[must_use]
+    pub fn write_deadline(&self) -> Instant {
+        self.deadline.min(Instant::now() + LONGEST_WRITE)
+    }
+
     /// The user agent up to the first slash, what can be printed of it: the manager's name if the
     /// client gave none.
     #[must_use]
@@ -106,10 +116,10 @@ impl Exchange {
         }
     }
 
-    /// Records what the client sent, as it is.
-    pub fn record_body(&self, body: &[u8]) {
+    /// Records a patch as the client sent it.
+    pub fn record_patch(&self, patch: &[u8], yaml: bool) {
         if let Some(trail) = &self.trail {
-            trail.request_body(body);
+            trail.request_patch(patch, yaml);
         }
     }
 
@@ -223,7 +233,7 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>, audit_id: String)
         Ok(()) => recorded(&mut x, route, incoming).await,
         Err(failure) => body::failure(&failure, x.failure_media()),
     };
-    add_warnings(&mut response, &x.warnings);
+    warnings::add(&mut response, &x.warnings);
     if !dispatch::is_stream(&x.info) {
         response.extensions_mut().insert(Impatient);
     }
@@ -418,35 +428,15 @@ fn deadline(query: &Query, info: &RequestInfo, most: Duration) -> Result<Instant
     let Some(text) = query.get("timeout").filter(|t| !t.is_empty()) else {
         return Ok(now + most);
     };
-    match proto::time::parse_duration(text) {
-        Ok(asked) if asked.is_zero() => Ok(now + most),
-        Ok(asked) => Ok(now + asked.min(most)),
-        Err(_) => Err(Failure::bad_request(format!(
-            "invalid timeout specified in the request URL - {text}"
+    // One that is over before it begins is none.
+    match text.parse::<proto::time::Duration>() {
+        Ok(asked) => {
+            let asked = asked.to_std().filter(|asked| !asked.is_zero());
+            Ok(now + asked.map_or(most, |asked| asked.min(most)))
+        }
+        Err(why) => Err(Failure::bad_request(format!(
+            "invalid timeout specified in the request URL - {why}"
         ))),
-    }
-}
-
-/// `Warning: 299 - "text"`, as RFC 7234 quotes it; texts are deduplicated and bounded.
-fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
-    const TOTAL: usize = 4096;
-    let mut room = TOTAL;
-    let mut sent: Vec<&String> = Vec::new();
-    for text in warnings {
-        if sent.contains(&text) || text.len() > room {
-            continue;
-        }
-        let quoted: String = text
-            .chars()
-            .filter(|c| !c.is_control())
-            .collect::<String>()
-            .replace('\\', "\\\\")
-            .replace('"', "\\\"");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
-            response.headers_mut().append(http::header::WARNING, value);
-            room -= text.len();
-            sent.push(text);
-        }
     }
 }
 

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 
 use crate::chain::browser::Browsers;
 use crate::flowcontrol;
+use crate::registry::served::{Choice, Served};
 
 macro_rules! flags {
     ($($constant:ident: $type:ty = $name:literal, $default:literal, $help:literal $(, $fate:ident($why:expr))?;)*) => {
@@ -25,8 +26,11 @@ pub mod admission;
 pub mod audit;
 pub mod authentication;
 pub mod authorization;
+pub mod debugging;
 mod etcd;
+pub mod ignored;
 mod in_flight;
+mod peers;
 pub mod tokens;
 
 pub use admission::AdmissionConfig;
@@ -34,7 +38,9 @@ pub use audit::AuditConfig;
 use authentication::Authentication;
 pub use authentication::RequestHeader;
 use authorization::Authorization;
+pub use debugging::Debugging;
 pub use etcd::{EncryptionConfig, Etcd, Override};
+pub use peers::PeerConfig;
 pub use tokens::Tokens;
 
 /// Why a flag of upstream has no effect here.
@@ -82,6 +88,9 @@ flags! {
     KUBELET_TIMEOUT: Duration = "kubelet-timeout", "5s", "How long a connection to a kubelet may take.";
     PROXY_CLIENT_CERT_FILE: Option<PathBuf> = "proxy-client-cert-file", "", "The client certificate for aggregated servers.";
     PROXY_CLIENT_KEY_FILE: Option<PathBuf> = "proxy-client-key-file", "", "The key of --proxy-client-cert-file.";
+    PEER_CA_FILE: Option<PathBuf> = "peer-ca-file", "", "The authorities of the certificates of other API servers, which are then asked for what this one does not serve.";
+    PEER_ADVERTISE_IP: String = "peer-advertise-ip", "", "The address at which other API servers reach this one, with --peer-advertise-port.";
+    PEER_ADVERTISE_PORT: String = "peer-advertise-port", "", "The port at which other API servers reach this one, with --peer-advertise-ip.";
     ENABLE_AGGREGATOR_ROUTING: bool = "enable-aggregator-routing", "false", "Send requests to endpoints of aggregated servers instead of their cluster IPs.";
 
     MAX_REQUESTS: usize = "max-requests-inflight", "400", "Reads at once; without fairness 0 means no limit.";
@@ -94,10 +103,10 @@ flags! {
     GOAWAY_CHANCE: f32 = "goaway-chance", "0", "The share of requests, up to 0.02, after which an HTTP/2 client is asked to open another connection, so that load spreads.";
     EXTERNAL_HOSTNAME: String = "external-hostname", "", "The host name in addresses that are handed out.";
     RUNTIME_CONFIG: std::collections::BTreeMap<String, String> = "runtime-config", "", "API versions to serve or not: group/version=true, api/all, api/beta, api/alpha.";
+    EMULATION_FORWARD_COMPATIBLE: bool = "emulation-forward-compatible", "false", "Serve newer versions of what the emulated version has, though it does not have them.";
+    RUNTIME_CONFIG_EMULATION_FORWARD_COMPATIBLE: bool = "runtime-config-emulation-forward-compatible", "false", "Serve what --runtime-config names though the emulated version does not have it, instead of refusing to start.";
     CORS_ALLOWED_ORIGINS: Vec<String> = "cors-allowed-origins", "", "Patterns of origins whose scripts may ask, such as '^https://example\\.com(:|$)'.";
     STRICT_TRANSPORT_SECURITY: Vec<String> = "strict-transport-security-directives", "", "What browsers are told of TLS: max-age=SECONDS, includeSubDomains, preload.";
-    PROFILING: bool = "profiling", "true", "Serve profiles.", ignored("profiles are taken from outside");
-    CONTENTION_PROFILING: bool = "contention-profiling", "false", "Profile locks.", ignored("profiles are taken from outside");
 }
 
 /// Groups of flags, as the help shows them.
@@ -133,13 +142,19 @@ pub fn groups() -> Vec<Group> {
                 &KUBELET_TIMEOUT,
                 &PROXY_CLIENT_CERT_FILE,
                 &PROXY_CLIENT_KEY_FILE,
+                &PEER_CA_FILE,
+                &PEER_ADVERTISE_IP,
+                &PEER_ADVERTISE_PORT,
                 &ENABLE_AGGREGATOR_ROUTING,
             ],
         ),
         audit::group(),
+        debugging::group(),
+        ignored::group(),
         args::metrics(),
         args::logs(),
         args::global(),
+        args::versions(),
     ]
 }
 
@@ -166,10 +181,10 @@ fn generic() -> Group {
             &GOAWAY_CHANCE,
             &EXTERNAL_HOSTNAME,
             &RUNTIME_CONFIG,
+            &EMULATION_FORWARD_COMPATIBLE,
+            &RUNTIME_CONFIG_EMULATION_FORWARD_COMPATIBLE,
             &CORS_ALLOWED_ORIGINS,
             &STRICT_TRANSPORT_SECURITY,
-            &PROFILING,
-            &CONTENTION_PROFILING,
         ],
     )
 }
@@ -227,8 +242,11 @@ pub struct Config {
     pub node_ports: (u16, u16),
     pub event_ttl: Duration,
     pub kubelet: Kubelet,
+    /// Services are reached at their endpoints.
+    pub endpoint_routing: bool,
     pub in_flight: flowcontrol::Config,
-    pub runtime_config: std::collections::BTreeMap<String, String>,
+    pub served: Served,
+    pub peers: PeerConfig,
     pub allow_privileged: bool,
     pub reconcile_endpoints: bool,
     pub shutdown_delay: Duration,
@@ -238,6 +256,7 @@ pub struct Config {
     pub goaway_chance: f32,
     pub browsers: Browsers,
     pub pages: Pages,
+    pub debugging: Debugging,
     pub audit: AuditConfig,
 }
 
@@ -265,6 +284,7 @@ fn pair(
 impl Config {
     /// Completes what the flags say.
     pub fn from_args(args: &Args) -> anyhow::Result<Self> {
+        ignored::check(args)?;
         let bind = args.get(&args::BIND_ADDRESS);
         let listen = SocketAddr::new(bind, args.get(&args::SECURE_PORT));
         let ranges: Vec<IpNet> = args
@@ -279,9 +299,11 @@ impl Config {
             bail!("--service-cluster-ip-range must have one or two ranges");
         }
         let authorization = Authorization::from_args(args)?;
+        let features = Features::from_args(args)?;
         Ok(Self {
             logging: Logging::from_flags(args),
-            features: features(args)?,
+            served: served(args, &features)?,
+            peers: PeerConfig::from_args(args, &features)?,
             listen,
             advertise: advertise(args.get(&ADVERTISE_ADDRESS), bind)?,
             serving: Options::from_flags(args, "apiserver")?
@@ -306,27 +328,44 @@ impl Config {
                 address_types: args.get(&KUBELET_PREFERRED_ADDRESS_TYPES),
                 timeout: args.get(&KUBELET_TIMEOUT),
             },
+            endpoint_routing: args.get(&ENABLE_AGGREGATOR_ROUTING),
             in_flight: in_flight::config(args)?,
-            runtime_config: args.get(&RUNTIME_CONFIG),
             allow_privileged: args.get(&ALLOW_PRIVILEGED),
             reconcile_endpoints: reconciles(&args.get(&ENDPOINT_RECONCILER_TYPE))?,
             shutdown_delay: args.get(&SHUTDOWN_DELAY),
             request_timeout: request_timeout(args.get(&REQUEST_TIMEOUT))?,
             min_watch: min_watch(args.get(&MIN_REQUEST_TIMEOUT))?,
             goaway_chance: goaway_chance(args.get(&GOAWAY_CHANCE))?,
-            pages: Pages::new("kube-apiserver", args, &Endpoints::PATHS),
+            pages: Pages::new("apiserver", args, &Endpoints::PATHS).of(features.version()),
             browsers: Browsers::new(
                 &args.get(&CORS_ALLOWED_ORIGINS),
                 &args.get(&STRICT_TRANSPORT_SECURITY),
             )?,
+            debugging: Debugging::from_args(args),
             audit: AuditConfig::from_args(args)?,
+            features,
         })
     }
 }
 
-fn features(args: &Args) -> anyhow::Result<Features> {
-    let asked = args.get(&args::FEATURE_GATES);
-    Ok(Features::defaults().with(asked.0.iter().map(|(gate, on)| (gate.as_str(), *on)))?)
+fn served(args: &Args, features: &Features) -> anyhow::Result<Served> {
+    for flag in [
+        EMULATION_FORWARD_COMPATIBLE,
+        RUNTIME_CONFIG_EMULATION_FORWARD_COMPATIBLE,
+    ] {
+        if args.get(&flag) && !features.version().emulates() {
+            bail!(
+                "--{} cannot be set to true if the emulation version is the same as the binary version",
+                flag.name()
+            );
+        }
+    }
+    let choice = Choice {
+        runtime_config: args.get(&RUNTIME_CONFIG),
+        forward: args.get(&EMULATION_FORWARD_COMPATIBLE),
+        forward_by_name: args.get(&RUNTIME_CONFIG_EMULATION_FORWARD_COMPATIBLE),
+    };
+    Ok(Served::new(&choice, features)?)
 }
 
 fn request_timeout(given: Duration) -> anyhow::Result<Duration> {

@@ -26,6 +26,7 @@ use crate::encryption::Encryption;
 use crate::flowcontrol::FlowControl;
 use crate::kubelet::Kubelets;
 use crate::metrics::Requests;
+use crate::peer::{self, Peers};
 use crate::registry::Registry;
 use crate::server::{Identity, Server};
 use crate::storage::{self, Storage};
@@ -84,9 +85,13 @@ pub(crate) async fn start(
         "Answers and connections that were ended because the client took nothing",
         listener.stalled(),
     );
+    if let Some(path) = &config.debugging.socket {
+        serving::debug_socket(path, tasks)?;
+    }
     let server = Arc::new(build(config, address, tasks, &health, &metrics).await?);
     bootstrap::start(&server, tasks, &health);
     FlowControl::start(&server, tasks);
+    peer::start(&server, tasks);
     let answering = server.clone();
     let service = tower::service_fn(move |request: Request| {
         let server = answering.clone();
@@ -109,6 +114,8 @@ async fn build(
     metrics: &Metrics,
 ) -> anyhow::Result<Server> {
     config.listen.set_port(address.port());
+    metrics.features(&config.features);
+    metrics.compatibility(config.features.version());
     let storage = Storage::open(&config.etcd, tasks)?;
     let identity = Identity::of_this_process();
     let encryption = encryption(&config, &identity, tasks, metrics).await?;
@@ -117,15 +124,19 @@ async fn build(
     }
     let forms = Arc::new(store::Forms::new(FORMS));
     let registry = {
-        let enabled = |resource: &Resource| enabled(&config, resource);
-        Registry::new(enabled, &forms, |resource, decoder| {
-            storage.collection(encryption.as_ref(), resource, decoder)
-        })
+        let served = |resource: &Resource| config.served.has(resource);
+        Registry::new(
+            served,
+            config.features.gates(),
+            &forms,
+            |resource, decoder| storage.collection(encryption.as_ref(), resource, decoder),
+        )
     };
     storage.checks(&registry, health);
     storage::register_metrics(metrics, &storage, &registry);
     let tokens = Arc::new(Issuer::open(&config.tokens, tasks, metrics).await?);
-    let admission = admission::Chain::open(&config.admission, tasks, metrics)?;
+    let features = &config.features;
+    let admission = admission::Chain::open(&config.admission, &registry, features, tasks, metrics)?;
     let server = identity.lease.as_str();
     let authenticators = Authenticators::new(&config, &tokens, tasks, metrics, server)?;
     let authorizers = Authorizers::open(&config.authorization, &registry, tasks, metrics, server)?;
@@ -134,14 +145,19 @@ async fn build(
     Ok(Server {
         identity,
         endpoints: Endpoints::open(health.clone(), metrics.clone())
-            .with_pages(config.pages.clone()),
+            .with_pages(config.pages.clone())
+            .with_debug(config.debugging.profiling),
         requests: Requests::register(metrics, &flow_control),
         gzip: Arc::new(Pool::register(metrics)),
         flow_control,
         kubelets: Kubelets::new(&config.kubelet, tasks)?,
         allocators: Allocators::new(&config),
-        discovery: Documents::new(|resource| enabled(&config, resource)),
-        openapi: crate::openapi::Documents::new(|resource| enabled(&config, resource)),
+        discovery: Documents::new(
+            |resource| config.served.has(resource),
+            |resource, part| config.served.has_part(resource, part),
+        ),
+        openapi: crate::openapi::Documents::new(|resource| config.served.has(resource)),
+        peers: Peers::open(&config.peers, tasks, metrics)?,
         store: storage.main().clone(),
         storage,
         encryption,
@@ -169,34 +185,4 @@ async fn encryption(
     let loaded = Encryption::load(given, features, tasks, metrics, server).await;
     let what = || format!("--encryption-provider-config {}", given.file.display());
     Ok(Some(loaded.with_context(what)?))
-}
-
-/// Whether a group version is served: by default, or as `--runtime-config` says.
-fn enabled(config: &Config, resource: &Resource) -> bool {
-    // Stored, these would promise what nothing here keeps yet: custom resources and aggregation.
-    if matches!(
-        resource.group,
-        "apiextensions.k8s.io" | "apiregistration.k8s.io"
-    ) {
-        return false;
-    }
-    let version = proto::catalogue::group_version(resource.group, resource.version);
-    let said = |key: &str| {
-        config
-            .runtime_config
-            .get(key)
-            .map(|v| v.is_empty() || v == "true")
-    };
-    let stage = if resource.version.contains("alpha") {
-        "api/alpha"
-    } else if resource.version.contains("beta") {
-        "api/beta"
-    } else {
-        "api/ga"
-    };
-    said(&format!("{version}/{}", resource.name))
-        .or_else(|| said(&version))
-        .or_else(|| said(stage))
-        .or_else(|| said("api/all"))
-        .unwrap_or(resource.on_by_default)
 }

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::dispatch::router;
+use crate::registry::served::rank;
 use crate::render;
 
 /// Groups in the order in which upstream lists them: by the priorities of its API services.
@@ -54,11 +55,17 @@ struct Document {
     value: Value,
 }
 
+/// What `/api` or `/apis` says to who takes all in one, and its ETag.
+pub struct Aggregated {
+    document: Document,
+    etag: HeaderValue,
+}
+
 /// All documents of a server.
 pub struct Documents {
     plain: HashMap<String, Document>,
-    /// `/api` and `/apis`, with the ETag of each.
-    aggregated: HashMap<&'static str, (Document, HeaderValue)>,
+    /// `/api` and `/apis`.
+    aggregated: HashMap<&'static str, Aggregated>,
 }
 
 /// A group with its versions, best first, and their resources.
@@ -68,8 +75,11 @@ struct Group {
 }
 
 impl Documents {
-    /// Of everything that `served` lets through.
-    pub fn new(served: impl Fn(&Resource) -> bool) -> Self {
+    /// Of everything that `served` lets through, with the subresources that `parts` does.
+    pub fn new(
+        served: impl Fn(&Resource) -> bool,
+        parts: impl Fn(&Resource, &str) -> bool,
+    ) -> Self {
         let groups = groups(served);
         let mut plain = HashMap::new();
         for group in &groups {
@@ -80,7 +90,7 @@ impl Documents {
                 } else {
                     format!("/apis/{at}")
                 };
-                plain.insert(path, resource_list(&at, resources));
+                plain.insert(path, resource_list(&at, resources, &parts));
             }
             if !group.name.is_empty() {
                 let document = Document {
@@ -109,7 +119,7 @@ impl Documents {
         let (core, others): (Vec<&Group>, Vec<&Group>) =
             groups.iter().partition(|g| g.name.is_empty());
         let aggregated =
-            [("/api", core), ("/apis", others)].map(|(path, of)| (path, aggregate(&of)));
+            [("/api", core), ("/apis", others)].map(|(path, of)| (path, aggregate(&of, &parts)));
         Self {
             plain,
             aggregated: aggregated.into(),
@@ -118,6 +128,19 @@ impl Documents {
 }
 
 impl Documents {
+    /// The paths of all documents.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let own = self.plain.keys().map(String::as_str);
+        own.chain(self.aggregated.keys().copied())
+    }
+
+    /// What `/apis` says of this server and others, who make their list of this one's.
+    pub fn merged(&self, with: impl FnOnce(&[Value]) -> Vec<Value>) -> Aggregated {
+        let own = self.aggregated.get("/apis");
+        let own = own.and_then(|own| own.document.value.get(n::ITEMS));
+        sealed(with(own.and_then(Value::as_list).unwrap_or_default()))
+    }
+
     /// Whether anything of a group is served.
     #[must_use]
     pub fn has_group(&self, group: &str) -> bool {
@@ -156,24 +179,6 @@ fn groups(served: impl Fn(&Resource) -> bool) -> Vec<Group> {
     groups
 }
 
-/// Stable before beta before alpha, higher numbers first: `version.CompareKubeAwareVersionStrings`.
-fn rank(version: &str) -> (u8, u32, u32) {
-    let digits = |text: &str| {
-        text.chars()
-            .take_while(char::is_ascii_digit)
-            .collect::<String>()
-            .parse()
-            .unwrap_or(0)
-    };
-    let rest = version.strip_prefix('v').unwrap_or(version);
-    let major = digits(rest);
-    match (rest.split_once("beta"), rest.split_once("alpha")) {
-        (Some((_, minor)), _) => (1, major, digits(minor)),
-        (_, Some((_, minor))) => (0, major, digits(minor)),
-        _ => (2, major, 0),
-    }
-}
-
 fn group_entry(group: &Group) -> Value {
     let version = |v: &str| {
         let mut entry = Value::object();
@@ -197,7 +202,10 @@ fn group_entry(group: &Group) -> Value {
     entry
 }
 
-fn resource_list(at: &str, resources: &[&'static Resource]) -> Document {
+/// Which subresources there are.
+type Parts<'a> = &'a dyn Fn(&Resource, &str) -> bool;
+
+fn resource_list(at: &str, resources: &[&'static Resource], parts: Parts<'_>) -> Document {
     let mut entries: Vec<(String, Value)> = Vec::new();
     for r in resources {
         let mut entry = Value::object();
@@ -215,7 +223,7 @@ fn resource_list(at: &str, resources: &[&'static Resource]) -> Document {
             );
         }
         entries.push((r.name.to_owned(), entry));
-        for s in r.subresources {
+        for s in r.subresources.iter().filter(|s| parts(r, s.name)) {
             let name = format!("{}/{}", r.name, s.name);
             entries.push((name.clone(), subresource(r, s, &name)));
         }
@@ -265,8 +273,11 @@ fn set_list(entry: &mut Value, name: proto::NameId, list: &[&str]) {
     }
 }
 
-fn aggregate(groups: &[&Group]) -> (Document, HeaderValue) {
-    let items: Vec<Value> = groups.iter().map(|g| aggregated_group(g)).collect();
+fn aggregate(groups: &[&Group], parts: Parts<'_>) -> Aggregated {
+    sealed(groups.iter().map(|g| aggregated_group(g, parts)).collect())
+}
+
+fn sealed(items: Vec<Value>) -> Aggregated {
     let mut value = Value::object();
     value.set(&[n::METADATA], Value::object());
     value.set(&[n::ITEMS], items);
@@ -279,17 +290,17 @@ fn aggregate(groups: &[&Group]) -> (Document, HeaderValue) {
         .collect();
     let etag =
         HeaderValue::from_str(&format!("\"{hash}\"")).expect("hexadecimal digits are header text");
-    (
-        Document {
+    Aggregated {
+        document: Document {
             kind: "APIGroupDiscoveryList",
             message,
             value,
         },
         etag,
-    )
+    }
 }
 
-fn aggregated_group(group: &Group) -> Value {
+fn aggregated_group(group: &Group, parts: Parts<'_>) -> Value {
     let mut entry = Value::object();
     entry.set(&[n::METADATA], Value::object());
     if !group.name.is_empty() {
@@ -305,7 +316,7 @@ fn aggregated_group(group: &Group) -> Value {
                 &[n::RESOURCES],
                 resources
                     .iter()
-                    .map(|r| aggregated_resource(r))
+                    .map(|r| aggregated_resource(r, parts))
                     .collect::<Vec<_>>(),
             );
             v.set(&[n::FRESHNESS], "Current");
@@ -325,7 +336,7 @@ fn response_kind(group: &str, version: &str, kind: &str) -> Value {
     v
 }
 
-fn aggregated_resource(r: &Resource) -> Value {
+fn aggregated_resource(r: &Resource, parts: Parts<'_>) -> Value {
     let mut entry = Value::object();
     entry.set(&[n::RESOURCE], r.name);
     entry.set(&[n::RESPONSE_KIND], response_kind("", "", r.kind));
@@ -344,6 +355,7 @@ fn aggregated_resource(r: &Resource) -> Value {
     let below: Vec<Value> = r
         .subresources
         .iter()
+        .filter(|s| parts(r, s.name))
         .map(|s| {
             let own = (s.group, s.version) == (r.group, r.version);
             let mut v = Value::object();
@@ -367,10 +379,16 @@ fn aggregated_resource(r: &Resource) -> Value {
 /// The answer, if the path is one of discovery.
 pub fn serve(x: &Exchange, path: &str) -> Option<Response<Body>> {
     let documents = &x.server.discovery;
-    if let Some((document, etag)) = documents.aggregated.get(path)
-        && let Some(encoding) = wants_aggregated(x)
+    if let Some(own) = documents.aggregated.get(path)
+        && let Some(wanted) = wants_aggregated(x)
     {
-        return Some(aggregated(x, document, etag, encoding));
+        // There is one core group, which is not told of peers.
+        let all = match &x.server.peers {
+            Some(peers) if path == "/apis" && !wanted.alone => peers.discovery(),
+            _ => None,
+        };
+        let told = all.as_deref().unwrap_or(own);
+        return Some(aggregated(x, &told.document, &told.etag, wanted.encoding));
     }
     let versions;
     let document = match path {
@@ -421,18 +439,27 @@ fn api_versions(x: &Exchange) -> Document {
     }
 }
 
-/// Whether the client takes the aggregated form, and in which encoding.
-fn wants_aggregated(x: &Exchange) -> Option<Encoding> {
+/// How a client takes the aggregated form.
+struct Wanted {
+    encoding: Encoding,
+    /// Without what peers serve: `profile=nopeer`.
+    alone: bool,
+}
+
+/// Whether the client takes the aggregated form, and how.
+fn wants_aggregated(x: &Exchange) -> Option<Wanted> {
     let accept = x.headers.get(http::header::ACCEPT)?.to_str().ok()?;
     // The first alternative that is served decides; clients put the aggregated ones first.
     accept.split(',').map(str::trim).find_map(|clause| {
         let has = |param: &str| clause.split(';').skip(1).any(|p| p.trim() == param);
         let mime = clause.split(';').next().unwrap_or_default().trim();
         let asks = has("g=apidiscovery.k8s.io") && has("as=APIGroupDiscoveryList");
+        let alone = has("profile=nopeer");
+        let wanted = |encoding| Some(Some(Wanted { encoding, alone }));
         match mime {
-            "application/json" if asks && has("v=v2") => Some(Some(Encoding::Json)),
+            "application/json" if asks && has("v=v2") => wanted(Encoding::Json),
             "application/vnd.kubernetes.protobuf" if asks && has("v=v2") => {
-                Some(Some(Encoding::Protobuf))
+                wanted(Encoding::Protobuf)
             }
             "application/json"
             | "application/yaml"

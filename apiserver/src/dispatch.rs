@@ -1,7 +1,7 @@
 //! From a path to its handler.
 
 use futures::future::BoxFuture;
-use http::Response;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use proto::catalogue::{self, Resource};
 use resources::request::RequestInfo;
@@ -12,11 +12,12 @@ use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::compress;
 use crate::handler::review::{self, Review};
-use crate::handler::{self, binding, subresource};
+use crate::handler::{self, binding, component_status, subresource};
 use crate::registry::Endpoint;
 use crate::server::Server;
-use crate::{auth, discovery, flowcontrol, health, openapi};
+use crate::{auth, discovery, flowcontrol, health, openapi, peer};
 
+mod index;
 pub mod router;
 
 /// Group, version and name of the resource that is a pod's `binding` under another path.
@@ -36,6 +37,8 @@ pub fn is_stream(info: &RequestInfo) -> bool {
 pub enum Route<'a> {
     Stored(&'a Endpoint),
     Computed(&'static Review),
+    /// Statuses of components.
+    Components(&'static Resource),
     /// Bindings, which are written into pods.
     Bound(&'a Endpoint),
     /// A resource that is not served.
@@ -60,6 +63,9 @@ impl<'a> Route<'a> {
         {
             return Self::Bound(pods);
         }
+        if let Some(of) = component_status::find(group, version, resource) {
+            return Self::Components(of);
+        }
         review::find(group, version, resource).map_or(Self::Unknown, Self::Computed)
     }
 
@@ -69,6 +75,7 @@ impl<'a> Route<'a> {
         match self {
             Self::Stored(endpoint) => Some(endpoint.resource),
             Self::Computed(review) => review.resource(&info.version),
+            Self::Components(resource) => Some(resource),
             Self::Bound(_) => bindings(),
             Self::Unknown | Self::Path => None,
         }
@@ -78,12 +85,14 @@ impl<'a> Route<'a> {
 /// Serves a request that has passed the chain.
 pub async fn dispatch(x: &mut Exchange, route: Route<'_>, incoming: Incoming) -> Response<Body> {
     let outcome = match route {
-        Route::Path => return paths(x).await,
-        Route::Unknown => match x.server.discovery.has_group(&x.info.group) {
-            true => Err(Failure::no_such_resource()),
-            false => return body::not_found(),
+        Route::Path => return Box::pin(paths(x, incoming)).await,
+        Route::Unknown => match peer::able(x) {
+            able if !able.is_empty() => return Box::pin(peer::hand_on(x, able, incoming)).await,
+            _ if x.server.discovery.has_group(&x.info.group) => Err(Failure::no_such_resource()),
+            _ => return body::not_found(),
         },
         Route::Computed(review) => Box::pin(review.serve(x, incoming)).await,
+        Route::Components(resource) => Box::pin(components(x, resource)).await,
         Route::Bound(pods) => Box::pin(bind(x, pods, incoming)).await,
         Route::Stored(endpoint) => {
             let deadline = tokio::time::Instant::from_std(x.deadline);
@@ -119,9 +128,19 @@ async fn sent(x: &Exchange, response: Response<Body>) -> Response<Body> {
     }
 }
 
-fn bindings() -> Option<&'static Resource> {
+/// Bindings that name their pod themselves.
+pub(crate) fn bindings() -> Option<&'static Resource> {
     let mut all = catalogue::resources().iter();
     all.find(|r| (r.group, r.version, r.name) == BINDINGS)
+}
+
+async fn components(
+    x: &mut Exchange,
+    resource: &'static Resource,
+) -> Result<Response<Body>, Failure> {
+    router::check(resource, &x.info, &x.method, &x.headers)?;
+    tell_end(x, resource);
+    component_status::serve(x, resource).await
 }
 
 /// POST of a binding.
@@ -136,7 +155,10 @@ async fn bind(
 }
 
 /// What is not about a resource: health, discovery, schemas, versions, metrics.
-async fn paths(x: &mut Exchange) -> Response<Body> {
+async fn paths(x: &mut Exchange, incoming: Incoming) -> Response<Body> {
+    if let Some(response) = index::serve(x) {
+        return response;
+    }
     let path = x.info.path.trim_end_matches('/').to_owned();
     if let Some(response) = health::serve(x, &path).await {
         return response;
@@ -151,6 +173,9 @@ async fn paths(x: &mut Exchange) -> Response<Body> {
         return response;
     }
     if let Some(response) = flowcontrol::dump::serve(x, &path) {
+        return response;
+    }
+    if let Some(response) = debug(x, incoming).await {
         return response;
     }
     // What a group that there is has not.
@@ -172,17 +197,38 @@ async fn endpoint_request(
     incoming: Incoming,
 ) -> Result<Response<Body>, Failure> {
     let resource = endpoint.resource;
+    if !x
+        .server
+        .config
+        .served
+        .has_part(resource, &x.info.subresource)
+    {
+        return Err(Failure::no_such_resource());
+    }
     router::check(resource, &x.info, &x.method, &x.headers)?;
     // A subresource of the object's own kind goes away with it.
-    if matches!(x.info.subresource.as_str(), "" | "status")
-        && let Some(end) = lifecycle::of(resource)
-    {
+    if matches!(x.info.subresource.as_str(), "" | "status") {
+        tell_end(x, resource);
+    }
+    handle(x, endpoint, incoming).await
+}
+
+/// Warns of a kind that goes away.
+fn tell_end(x: &mut Exchange, resource: &Resource) {
+    if let Some(end) = lifecycle::of(resource) {
         let removed = end.removal();
         x.server.requests.deprecated(x, removed.as_deref());
         x.warnings.push(end.warning(resource.kind));
         x.deprecated = Some(removed);
     }
-    handle(x, endpoint, incoming).await
+}
+
+/// What can be seen of the process, if that is asked for and allowed.
+async fn debug(x: &Exchange, incoming: Incoming) -> Option<Response<Body>> {
+    let mut request = Request::new(incoming);
+    *request.method_mut() = x.method.clone();
+    *request.uri_mut() = x.uri.clone();
+    x.server.endpoints.debug(request).await
 }
 
 /// The handler at work. Boxed: a request has the room of its own verb, and what is around it is moved cheaply.

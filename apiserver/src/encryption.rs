@@ -27,17 +27,18 @@ use store::Transformer;
 use store::entry::{Opened, TransformError};
 
 use crate::config::EncryptionConfig;
+use crate::plugin::NOT_GRPC;
 
-mod choice;
-mod cipher;
-mod config;
-mod kms;
+pub(crate) mod choice;
+pub(crate) mod cipher;
+pub(crate) mod config;
+pub(crate) mod kms;
 mod metrics;
 mod reload;
 
 use choice::{Choice, Identity, Layer, Opening};
 use config::Means;
-use kms::{KmsMetrics, Probing, Provider};
+use kms::{KmsMetrics, Probing, Provider, Refused};
 use metrics::{Counted, OfResource as Counts};
 use reload::Current;
 
@@ -50,6 +51,9 @@ pub enum Error {
     File(#[from] component::config::Unplaced),
     #[error("{}", proto::path::aggregate(.0))]
     Invalid(Vec<FieldError>),
+    /// What nothing is wrong with and is not used all the same.
+    #[error("error while building transformers: {0}")]
+    Unused(&'static str),
     #[error("health check for new transformers failed: {0}")]
     Ill(String),
 }
@@ -188,22 +192,28 @@ impl Transformer for OfResource {
             return ready(opened).boxed();
         };
         let started = self.counts.start();
-        let (by, opening) = choice.open_by(key, &value);
+        let (asked, opening) = choice.open_by(key, &value);
+        for by in asked.refused.iter().copied() {
+            self.counts.opened(Some(by), started, Err(NOT_GRPC));
+        }
         match opening {
             Ok(Opening::Open(opened)) => {
-                self.counts.opened(by, started, true);
+                self.counts.opened(asked.opened, started, Ok(()));
                 ready(Ok(opened)).boxed()
             }
             Err(refusal) => {
-                self.counts.opened(by, started, false);
+                if asked.refused.is_empty() {
+                    self.counts.opened(None, started, Err(NOT_GRPC));
+                }
                 ready(Err(refusal)).boxed()
             }
             Ok(Opening::Locked(locked)) => {
-                let by = by.cloned();
+                let by = asked.opened.cloned();
                 let open = async move {
                     let opened = locked.open(key).await;
-                    self.counts.opened(by.as_ref(), started, opened.is_ok());
-                    opened
+                    let outcome = opened.as_ref().map(|_| ()).map_err(Refused::code);
+                    self.counts.opened(by.as_ref(), started, outcome);
+                    opened.map_err(|refused| refused.error)
                 };
                 open.boxed()
             }
@@ -221,7 +231,8 @@ impl Transformer for OfResource {
         };
         let (started, mut sealed) = (self.counts.start(), Vec::new());
         let done = choice.seal(key, &value, &mut sealed);
-        self.counts.sealed(choice.first(), started, done.is_ok());
+        let outcome = done.as_ref().copied().map_err(|_| NOT_GRPC);
+        self.counts.sealed(choice.first(), started, outcome);
         ready(done.map(|()| Bytes::from(sealed))).boxed()
     }
 }

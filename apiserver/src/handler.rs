@@ -14,6 +14,7 @@ use crate::registry::generic::Write;
 pub mod apply;
 pub mod binding;
 pub mod collection;
+pub mod component_status;
 pub mod create;
 pub mod delete;
 pub mod eviction;
@@ -76,6 +77,7 @@ pub fn write<'a>(x: &'a Exchange, endpoint: &'a Endpoint, manager: &'a str) -> W
     write.subresource = &x.info.subresource;
     write.verb = &x.info.verb;
     write.trail = x.trail.as_ref();
+    write.deadline = Some(x.write_deadline());
     write
 }
 

@@ -44,7 +44,7 @@ pub enum Error {
     NotAllowed,
     #[error("lookup {host}: {cause}")]
     Lookup { host: String, cause: std::io::Error },
-    #[error("dial tcp {address}: {cause}")]
+    #[error("dial tcp {address}: connect: {}", in_go(.cause))]
     Connect {
         address: SocketAddr,
         cause: std::io::Error,
@@ -55,6 +55,13 @@ pub enum Error {
     Tls(String),
     #[error(transparent)]
     Http(#[from] hyper::Error),
+}
+
+/// As Go says it: `connection refused`.
+fn in_go(cause: &std::io::Error) -> String {
+    let text = cause.to_string();
+    let said = text.split(" (os error").next().unwrap_or_default();
+    said.to_lowercase()
 }
 
 /// Whom the server believes to speak to.
@@ -76,6 +83,8 @@ pub struct Target {
     pub host: String,
     pub port: u16,
     pub trust: Trust,
+    /// What its certificate is made out to, if not to the host.
+    pub name: Option<&'static str>,
     /// Only addresses that could be a pod's or a node's: no loopback, link-local or multicast ones
     /// (CVE-2022-3294).
     pub global_only: bool,
@@ -158,6 +167,7 @@ impl Kubelets {
             host,
             port,
             trust: Trust::Kubelet,
+            name: None,
             global_only: false,
         })
     }
@@ -179,7 +189,8 @@ impl Kubelets {
             Trust::Anyone | Trust::Plain => Arc::new(client(None, None)?),
         };
         let tls = |e: &dyn std::fmt::Display| Error::Tls(e.to_string());
-        let name = ServerName::try_from(target.host.clone()).map_err(|e| tls(&e))?;
+        let name = target.name.unwrap_or(&target.host).to_owned();
+        let name = ServerName::try_from(name).map_err(|e| tls(&e))?;
         let stream = TlsConnector::from(settings)
             .connect(name, stream)
             .await

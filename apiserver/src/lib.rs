@@ -8,6 +8,9 @@
 //! [`resources::Strategy`]. The server keeps nothing that it must not lose: many replicas, of ours and
 //! of upstream's, serve one etcd.
 
+// That what a request holds can be sent to another thread is proven through all that the server holds.
+#![recursion_limit = "256"]
+
 pub mod config;
 mod daemon;
 pub mod server;
@@ -44,5 +47,9 @@ pub mod discovery;
 pub mod health;
 pub mod kubelet;
 pub mod openapi;
+pub mod peer;
+
+#[doc(hidden)]
+pub mod parsers;
 
 pub use daemon::ApiServer;

@@ -78,6 +78,9 @@ pub(crate) async fn within<T>(
     }
 }
 
+/// Upstream's word in metrics for a failure that no plugin told of.
+pub(crate) const NOT_GRPC: &str = "unknown-non-grpc";
+
 /// What metrics call the outcome of a call.
 pub(crate) fn outcome<T>(answer: &Result<T, Failed>) -> &'static str {
     answer
@@ -124,7 +127,7 @@ pub(crate) fn socket_of(endpoint: &str) -> Result<String, UnknownScheme> {
         None if rest.starts_with('/') => rest,
         None => "",
     };
-    let path = component::client::percent_decode(path);
+    let path = component::client::path_decode(path);
     Ok(match path.strip_prefix('/') {
         Some(name) if name.starts_with('@') => name.to_owned(),
         _ => path,
@@ -146,7 +149,7 @@ mod tests {
         assert_eq!(socket("unix:///var/run/kms.sock"), "/var/run/kms.sock");
         assert_eq!(socket("unix:/var/run/kms.sock"), "/var/run/kms.sock");
         assert_eq!(socket("unix://host/kms.sock?a=b"), "/kms.sock");
-        assert_eq!(socket("unix:///a%20b"), "/a b");
+        assert_eq!(socket("unix:///a%20b+c"), "/a b+c");
         assert_eq!(socket("unix:///@kms"), "@kms");
         assert_eq!(socket("unix:kms"), "");
         for (url, scheme) in [("http://a/b", "http"), ("/var/run/kms.sock", "")] {

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use proto::catalogue::{self, Resource};
+use proto::catalogue::{self, Gates, Resource};
 use store::{Collection, Forms};
 
 use resources::object::{self, Type};
@@ -16,6 +16,7 @@ use resources::{Strategy, decoder, strategies};
 pub mod follow;
 pub mod generic;
 pub mod hooks;
+pub mod served;
 
 /// One resource of one served group version.
 pub struct Endpoint {
@@ -23,6 +24,8 @@ pub struct Endpoint {
     pub index: u16,
     pub resource: &'static Resource,
     pub strategy: &'static Strategy,
+    /// The feature gates that are on.
+    pub gates: Gates,
     pub hooks: Option<&'static dyn hooks::Hooks>,
     /// The version in which clients speak here.
     pub served: Type,
@@ -45,6 +48,7 @@ impl Registry {
     /// share the collection.
     pub fn new(
         enabled: impl Fn(&Resource) -> bool,
+        gates: Gates,
         forms: &Arc<Forms>,
         mut open: impl FnMut(&'static Resource, Arc<decoder::Objects>) -> Arc<Collection>,
     ) -> Self {
@@ -65,7 +69,7 @@ impl Registry {
             let (collection, decoder) = opened
                 .entry(storage.prefix)
                 .or_insert_with(|| {
-                    let decoder = Arc::new(decoder::Objects::new(hub, strategy, resource));
+                    let decoder = Arc::new(decoder::Objects::new(hub, strategy, resource, gates));
                     (open(resource, decoder.clone()), decoder)
                 })
                 .clone();
@@ -79,6 +83,7 @@ impl Registry {
                 index,
                 resource,
                 strategy,
+                gates,
                 hooks: hooks::of(resource),
                 served,
                 hub,

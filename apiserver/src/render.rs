@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proto::catalogue::{Column, Resource, names as n};
+use proto::catalogue::{Resource, names as n};
 use proto::{MsgId, Value, codec};
 use resources::negotiate::{Encoding, Form, Media, Rows};
 use resources::object::{self, Type};
@@ -17,9 +17,11 @@ use store::Entry;
 
 use crate::registry::Endpoint;
 
+mod computed;
 mod member;
 mod wire;
 
+pub use computed::Computed;
 pub(crate) use member::member;
 pub(crate) use wire::FRAME_HEAD;
 
@@ -242,61 +244,6 @@ pub fn encode(
 #[must_use]
 pub fn tree(object: &Value, of: &Type, media: Media) -> Bytes {
     encode(object, of.message, of.kind, &of.api_version(), media)
-}
-
-/// A tree's metadata alone.
-#[must_use]
-pub fn partial(object: &Value, beta: bool, media: Media) -> Bytes {
-    let mut partial = Value::object();
-    partial.set(
-        &[n::METADATA],
-        object.get(n::METADATA).cloned().unwrap_or_default(),
-    );
-    let message = proto::catalogue::messages::meta_v1::PARTIAL_OBJECT_METADATA;
-    encode(
-        &partial,
-        message,
-        "PartialObjectMetadata",
-        meta_version(beta),
-        media,
-    )
-}
-
-/// A table of one tree.
-#[must_use]
-pub fn table_of_one(
-    object: &Value,
-    of: &Type,
-    columns: &[Column],
-    cells: &[Value],
-    media: Media,
-) -> Bytes {
-    let Form::Table { beta, rows } = media.form else {
-        return tree(object, of, media);
-    };
-    let mut row = Value::object();
-    row.set(&[n::CELLS], Value::List(cells.iter().map(cell).collect()));
-    let plain = Media {
-        form: media.form,
-        ..Media::JSON
-    };
-    let held = match rows {
-        Rows::Nothing => None,
-        Rows::Metadata => Some(partial(object, beta, plain)),
-        Rows::Object => Some(tree(object, of, plain)),
-    };
-    if let Some(held) = held {
-        row.set(&[n::OBJECT], Value::Raw(held.as_ref().into()));
-    }
-    let mut table = Value::object();
-    let meta = ListMeta {
-        resource_version: proto::meta::resource_version(object).to_owned(),
-        ..ListMeta::default()
-    };
-    table.set(&[n::METADATA], meta.to_value());
-    table.set(&[n::COLUMN_DEFINITIONS], table::definitions(columns));
-    table.set(&[n::ROWS], vec![row]);
-    sent_table(&table, beta, media)
 }
 
 /// `metadata` of a list.

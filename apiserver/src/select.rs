@@ -23,17 +23,26 @@ impl Select {
         endpoint: &Endpoint,
         options: &ListOptions,
     ) -> Result<Option<Arc<dyn Filter>>, Failure> {
+        let select = Self::parse(endpoint.resource, options)?;
+        if select.labels.is_everything() && select.fields.is_everything() {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(select)))
+    }
+
+    /// Reads the selectors of a request for a resource.
+    ///
+    /// # Errors
+    /// If they are none, or by fields that cannot be selected by.
+    pub fn parse(resource: &Resource, options: &ListOptions) -> Result<Self, Failure> {
         let labels = LabelSelector::parse(&options.label_selector)
             .map_err(|e| Failure::bad_request(e.to_string()))?;
         let mut fields = FieldSelector::parse(&options.field_selector)
             .map_err(|e| Failure::bad_request(e.to_string()))?;
-        let resource = endpoint.resource;
         fields
             .rename(|label| match label {
                 "metadata.name" => Some("metadata.name"),
-                "metadata.namespace" if resource.namespaced || !resource.group.is_empty() => {
-                    Some("metadata.namespace")
-                }
+                "metadata.namespace" if takes_namespace(resource) => Some("metadata.namespace"),
                 other => resource
                     .field_labels
                     .iter()
@@ -41,11 +50,20 @@ impl Select {
                     .map(|(_, attr)| *attr),
             })
             .map_err(|label| Failure::bad_request(unknown_field(resource, &label)))?;
-        if labels.is_everything() && fields.is_everything() {
-            return Ok(None);
-        }
-        Ok(Some(Arc::new(Self { labels, fields })))
+        Ok(Self { labels, fields })
     }
+
+    /// Whether an object has it that has nothing but a name.
+    #[must_use]
+    pub fn has_named(&self, name: &str) -> bool {
+        let field = |field: &str| if field == "metadata.name" { name } else { "" };
+        self.fields.matches(field) && self.labels.matches(|_| None)
+    }
+}
+
+/// Whether the kind's field labels are the default ones: some of the core group are told apart by what they have of their own.
+fn takes_namespace(resource: &Resource) -> bool {
+    resource.namespaced || !resource.group.is_empty() || resource.field_labels.is_empty()
 }
 
 /// Kinds that have labels of their own say so in words of their own

@@ -30,6 +30,8 @@ pub struct Server {
     pub openapi: crate::openapi::Documents,
     pub allocators: crate::alloc::Allocators,
     pub kubelets: crate::kubelet::Kubelets,
+    /// None if others are not asked for what is not served here.
+    pub peers: Option<crate::peer::Peers>,
     pub endpoints: component::serving::Endpoints,
     pub requests: crate::metrics::Requests,
     /// Compresses answers.

@@ -107,6 +107,13 @@ impl Storage {
         &self.clusters[0].store
     }
 
+    /// The stores whose health ComponentStatuses tell: that of everything, and one for each override, as upstream has them.
+    pub fn checked(&self) -> impl Iterator<Item = &Store> {
+        let of_overrides = self.overrides.iter().map(|o| o.cluster);
+        let all = std::iter::once(0).chain(of_overrides);
+        all.map(|at| &self.clusters[at].store)
+    }
+
     fn of(&self, group: &str, resource: &str) -> &Store {
         let named = |name: &str| {
             self.overrides

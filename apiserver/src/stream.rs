@@ -15,7 +15,8 @@ use proto::view::{Node, View};
 use resources::object;
 use resources::status::Failure;
 
-use crate::admission::{self, Operation};
+use crate::admission::webhook::Reinvocation;
+use crate::admission::{self, Operation, Options};
 use crate::authz::{Attributes, Decision, refusal};
 use crate::body::Body;
 use crate::chain::Exchange;
@@ -23,10 +24,11 @@ use crate::handler::get;
 use crate::kubelet::Target;
 use crate::registry::Endpoint;
 
-mod forward;
+pub mod forward;
 mod location;
 mod log;
-mod proxy;
+mod options;
+pub(crate) mod proxy;
 pub mod websocket;
 
 pub use proxy::serve as proxy;
@@ -44,10 +46,10 @@ pub async fn pod(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>
         return Err(not_allowed(x));
     }
     may_create(x).await?;
-    admit(x, endpoint).await?;
+    let options = admit(x, endpoint).await?;
     let object = read_pod(x, endpoint).await?;
     let pod = Pod::of(Node::new(&object));
-    let path = location::of_stream(&subresource, pod, &x.query)?;
+    let path = location::of_stream(&subresource, pod, Node::new(&options))?;
     let target = kubelet_of(x, pod).await?;
     let Some(upgrade) = forward::upgrade(&x.headers, &mut x.upgrade) else {
         return Err(Failure::bad_request("Upgrade request required"));
@@ -86,24 +88,32 @@ async fn may_create(x: &Exchange) -> Result<(), Failure> {
     }
 }
 
-/// Admission of a connection, which has no object.
-async fn admit(x: &mut Exchange, endpoint: &Endpoint) -> Result<(), Failure> {
+/// Admission of a connection, whose object is its options: as they are afterwards.
+async fn admit(x: &mut Exchange, endpoint: &Endpoint) -> Result<Value, Failure> {
     let server = x.server.clone();
+    let below = endpoint.resource.subresource(&x.info.subresource);
+    let message = below.and_then(|below| below.message);
+    let message = message.ok_or_else(Failure::no_such_resource)?;
+    let mut options = options::read(message, &x.query, &x.info)?;
     let mut connection = admission::Attributes {
         operation: Operation::Connect,
         resource: endpoint.resource,
         subresource: &x.info.subresource,
         namespace: &x.info.namespace,
         name: &x.info.name,
-        object: None,
+        object: Some(&mut options),
         old: None,
         user: &x.user,
         dry_run: false,
+        options: Options::None,
+        deadline: None,
+        reinvocation: Reinvocation::default(),
         warnings: &mut x.warnings,
         trail: x.trail.as_ref(),
     };
     server.admission.mutate(&server, &mut connection).await?;
-    server.admission.validate(&server, &mut connection).await
+    server.admission.validate(&server, &mut connection).await?;
+    Ok(options)
 }
 
 /// The pod that the path names, as it is now.

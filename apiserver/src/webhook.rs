@@ -15,6 +15,8 @@ use http::{Method, StatusCode};
 use rand::Rng;
 use serde_json::Value;
 
+pub mod reach;
+
 /// How long one call may take if nothing else is said.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls for one question, the wait after the first, and by how much each wait is longer.

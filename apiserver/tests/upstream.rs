@@ -167,3 +167,46 @@ async fn each_takes_the_tokens_that_a_plugin_signed_for_the_other() {
     };
     assert_eq!(document(us).await, document(them).await);
 }
+
+#[tokio::test]
+async fn each_hands_on_to_the_other_what_it_does_not_serve() {
+    const CANDIDATES: &str = "/apis/coordination.k8s.io/v1beta1/leasecandidates";
+    // Ours does not aggregate; upstream's serves no candidates without being told to.
+    const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
+    let ours = Daemon::start_with(|files| {
+        let mut flags = daemon::peers(files);
+        flags.push("--runtime-config=coordination.k8s.io/v1beta1=true".to_owned());
+        flags
+    })
+    .await;
+    let less = ["--runtime-config=coordination.k8s.io/v1beta1=false".to_owned()];
+    let other = ours.second_on("theirs", &theirs(), &less).await;
+    let (us, them) = (&*ours, &other.admin);
+    for (api, path) in [(us, SERVICES), (them, CANDIDATES)] {
+        let start = Instant::now();
+        while api.asked(path).await != 200 {
+            assert!(start.elapsed() < SOON, "{path} is not handed on");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    let (code, list) = us.get(SERVICES).await;
+    assert_eq!(
+        (code, list["kind"].as_str()),
+        (200, Some("APIServiceList")),
+        "{list}"
+    );
+    // What is served at both is told by both alike; what is at one, by both as well.
+    let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let groups = async |api: &User| {
+        let text = api.accepting("/apis", accept).await;
+        let document: Value = serde_json::from_str(&text).unwrap();
+        let items = document["items"].as_array().unwrap().clone();
+        let name = |g: &Value| g["metadata"]["name"].as_str().unwrap().to_owned();
+        items.iter().map(name).collect::<Vec<_>>()
+    };
+    let (ours, theirs) = (groups(us).await, groups(them).await);
+    for group in ["apiregistration.k8s.io", "coordination.k8s.io"] {
+        let told = |all: &[String]| all.iter().any(|g| g == group);
+        assert!(told(&ours) && told(&theirs), "{group}: {ours:?} {theirs:?}");
+    }
+}

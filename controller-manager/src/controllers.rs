@@ -10,7 +10,7 @@ use crate::{
     attach_detach, bootstrap, certificates, cron_job, daemon_set, deployment, disruption,
     endpoints, endpointslice, endpointslice_mirroring, ephemeral_volume, expand, gc, job,
     legacy_token_cleaner, names, namespace, node_ipam, node_lifecycle, pod_autoscaler, pod_gc,
-    protection, replicas, resource_claim, resource_quota, role_aggregation, root_ca,
+    policy_status, protection, replicas, resource_claim, resource_quota, role_aggregation, root_ca,
     service_account_tokens, service_accounts, service_cidr, stateful_set, storage_version_migrator,
     taint_eviction, ttl, ttl_after_finished, volume_attributes_class, volume_binder,
 };
@@ -123,7 +123,7 @@ pub const CONTROLLERS: &[Entry] = &[
     on(names::LEGACY_TOKEN_CLEANER, "legacy-service-account-token-cleaner", &["legacy-service-account-token-cleaner"], Run(legacy_token_cleaner::start)),
 
     on(names::CLUSTER_ROLE_AGGREGATION, "clusterrole-aggregation-controller", &["clusterrole-aggregation"], Run(role_aggregation::start)),
-    on(names::ADMISSION_POLICY_STATUS, "validatingadmissionpolicy-status-controller", &[], Missing),
+    on(names::ADMISSION_POLICY_STATUS, "validatingadmissionpolicy-status-controller", &[], Run(policy_status::start)),
     on(names::STORAGE_VERSION_GARBAGE_COLLECTOR, "storage-version-garbage-collector", &["storage-version-gc"], Missing)
         .gated(&["APIServerIdentity", "StorageVersionAPI"]),
     on(names::STORAGE_VERSION_MIGRATOR, "storage-version-migrator-controller", &["svm"], Run(storage_version_migrator::start)).gated(&["StorageVersionMigrator"]),

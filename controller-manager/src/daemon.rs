@@ -43,8 +43,7 @@ impl Daemon for ControllerManager {
         let mut problems = shared::Problems::new();
         logging.validate("logging", &mut problems);
         problems.or(())?;
-        let gates = args.get(&args::FEATURE_GATES);
-        let features = Features::defaults().with(gates.0.iter().map(|(n, v)| (n.as_str(), *v)))?;
+        let features = Features::from_args(args)?;
         let (config, choice) = KubeControllerManagerConfiguration::of(args)?;
         Ok(Self {
             config,
@@ -80,16 +79,17 @@ impl ControllerManager {
     pub async fn serve(self, tasks: &Supervisor) -> anyhow::Result<Option<SocketAddr>> {
         let registry = Metrics::without(self.args.get(&args::DISABLED_METRICS));
         registry.features(&self.features);
+        registry.compatibility(self.features.version());
         let generic = &self.config.generic;
         let master = self.args.get(&args::MASTER);
         let access = Config::load(&generic.client_connection, &master)?;
         let root = Client::new(access.clone(), Self::NAME, tasks, &registry)?;
         let health = Health::new(tasks);
-        let endpoints = Endpoints::open(health.clone(), registry.clone()).with_pages(Pages::new(
-            Self::NAME,
-            &self.args,
-            &Endpoints::PATHS,
-        ));
+        let pages = Pages::new(Self::NAME, &self.args, &Endpoints::PATHS);
+        let pages = pages.of(self.features.version());
+        let endpoints = Endpoints::open(health.clone(), registry.clone())
+            .with_pages(pages)
+            .with_debug(generic.debugging.enable_profiling);
         endpoints.configz("kubecontrollermanager.config.k8s.io", self.config.configz());
         let address = listen(&self.args, endpoints, tasks).await?;
 

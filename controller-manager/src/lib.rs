@@ -38,6 +38,7 @@ pub mod stateful_set;
 pub mod gc;
 pub mod namespace;
 pub mod pod_gc;
+pub mod policy_status;
 pub mod resource_quota;
 pub mod storage_version_migrator;
 

@@ -24,7 +24,7 @@ flags! {
     HEALTHZ_PORT: u16 = "healthz-port", "10256", "The port at which health is served; 0 serves none.", deprecated("use --healthz-bind-address");
     METRICS_PORT: u16 = "metrics-port", "10249", "The port at which metrics are served; 0 serves none.", deprecated("use --metrics-bind-address");
     BIND_ADDRESS_HARD_FAIL: bool = "bind-address-hard-fail", "false", "Exit if a port cannot be bound.";
-    PROFILING: bool = "profiling", "false", "Profiles at /debug/pprof.", ignored("Go's profiles do not exist here");
+    PROFILING: bool = "profiling", "false", "What can be seen of the running process, at /debug/pprof.";
     PROXY_MODE: String = "proxy-mode", "", "iptables, ipvs or nftables: all are nftables here.";
     MASQUERADE_ALL: bool = "masquerade-all", "false", "Hide the source of all traffic to cluster IPs.";
     IPTABLES_MASQUERADE_BIT: i32 = "iptables-masquerade-bit", "14", "The bit of the packet mark that asks to hide the source, in modes iptables and ipvs.";

@@ -32,7 +32,7 @@ pub struct KubeProxyConfiguration {
     pub healthz_bind_address: String,
     pub metrics_bind_address: String,
     pub bind_address_hard_fail: bool,
-    /// Without effect, as there is no Go runtime.
+    /// Serves `/debug/pprof` and `/debug/flags/v`.
     pub enable_profiling: bool,
     /// Without effect: no metric is hidden.
     pub show_hidden_metrics_for_version: String,
@@ -261,6 +261,7 @@ impl KubeProxyConfiguration {
         config.feature_gates = gates.into_iter().collect();
         config.client_connection.flags(args);
         config.bind_address = args.get(&args::BIND_ADDRESS);
+        config.enable_profiling = args.get(&args::PROFILING);
         config.bind_address_hard_fail = args.get(&args::BIND_ADDRESS_HARD_FAIL);
         config.show_hidden_metrics_for_version = args.get(&shared::SHOW_HIDDEN_METRICS);
         config.mode = args.get(&args::PROXY_MODE);

@@ -130,7 +130,7 @@ fn stale_flow(found: &BTreeMap<u16, &[u8]>, allowed: &Allowed) -> Option<Flow> {
 }
 
 /// Source and destination of one direction of a UDP flow; none for other protocols.
-fn sides(tuple: &[u8]) -> Option<(Side, Side)> {
+pub(crate) fn sides(tuple: &[u8]) -> Option<(Side, Side)> {
     let tuple = attrs(tuple);
     let ip = attrs(tuple.get(&1)?);
     let protocol = attrs(tuple.get(&2)?);

@@ -271,26 +271,31 @@ impl KubeProxy {
             "FailedToStartProxierHealthcheck",
         );
         let healthz = healthz.serve(tasks, "healthz", move |request| {
-            match answers.answer(request.uri().path()) {
+            let response = match answers.answer(request.uri().path()) {
                 Some((code, answer)) => ports::json(code, &answer),
                 None => serving::text(StatusCode::NOT_FOUND, "404 page not found\n"),
-            }
+            };
+            std::future::ready(response)
         })?;
         let paths = Endpoints::PATHS.iter().copied().chain(["/proxyMode"]);
         let paths: Vec<&str> = paths.collect();
         let endpoints = Endpoints::open(Health::new(tasks), registry.clone())
-            .with_pages(Pages::new(Self::NAME, &self.args, &paths));
+            .with_pages(Pages::new(Self::NAME, &self.args, &paths))
+            .with_debug(self.config.enable_profiling);
         endpoints.configz("kubeproxy.config.k8s.io", self.configz()?);
         let metrics = port(
             &self.config.metrics_bind_address,
             "FailedToStartMetricServer",
         );
         let metrics = metrics.serve(tasks, "metrics", move |request| {
-            if request.uri().path() == "/proxyMode" {
-                return serving::text(StatusCode::OK, "nftables");
+            let endpoints = endpoints.clone();
+            async move {
+                if request.uri().path() == "/proxyMode" {
+                    return serving::text(StatusCode::OK, "nftables");
+                }
+                // Nobody guards this port.
+                endpoints.serve(request).await
             }
-            let not_found = || serving::text(StatusCode::NOT_FOUND, "404 page not found\n");
-            endpoints.answer(request).unwrap_or_else(not_found)
         })?;
         Ok(Bound { healthz, metrics })
     }

@@ -12,6 +12,9 @@ pub mod args;
 pub mod config;
 pub mod daemon;
 
+#[doc(hidden)]
+pub mod parsers;
+
 mod service;
 
 mod elements;

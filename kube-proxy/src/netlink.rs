@@ -10,7 +10,7 @@ mod message;
 mod socket;
 
 pub(crate) use message::{Attrs, Buffer, attrs, each};
-pub(crate) use socket::{Reply, Socket};
+pub(crate) use socket::{Reply, Socket, split, verdict};
 
 /// Why the kernel did not do it.
 #[derive(thiserror::Error, Debug)]

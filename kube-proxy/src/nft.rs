@@ -7,7 +7,7 @@ use crate::netlink::{Attrs, Buffer};
 
 mod encode;
 mod expr;
-mod read;
+pub(crate) mod read;
 
 pub(crate) use expr::{
     CT_IPV4, CT_IPV6, CT_PORT, CT_STATE, CT_STATUS, Expr, Lookup, META_IIFNAME, META_L4PROTO,

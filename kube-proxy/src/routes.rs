@@ -202,7 +202,7 @@ fn list(socket: &mut Socket, family: Family) -> Result<Routes, Error> {
     Err(Error::Interrupted)
 }
 
-fn route(reply: &Reply<'_>) -> Option<(IpNet, IpAddr)> {
+pub(crate) fn route(reply: &Reply<'_>) -> Option<(IpNet, IpAddr)> {
     let fixed = reply.body.get(..FIXED)?;
     if fixed[4] != libc::RT_TABLE_MAIN || fixed[5] != PROTOCOL {
         return None;

@@ -19,4 +19,4 @@ pub mod pull;
 pub mod reference;
 pub mod registry;
 pub mod store;
-mod tar;
+pub(crate) mod tar;

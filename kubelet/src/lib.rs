@@ -21,3 +21,6 @@ pub mod runtime;
 pub mod server;
 pub mod sys;
 pub mod volume;
+
+#[doc(hidden)]
+pub mod parsers;

@@ -5,7 +5,7 @@
 //! Following waits for the kernel to say that a file has grown, and for the runtime to say that the
 //! container has ended; nothing is looked at in between.
 
-mod line;
+pub(crate) mod line;
 mod reader;
 
 use std::io;

@@ -8,7 +8,7 @@
 //! specifications make equal containers. Fields of the API whose feature is off are dropped by the API
 //! server, so a gate is asked only where it decides about something else.
 
-mod env;
+pub(crate) mod env;
 pub mod expand;
 pub mod labels;
 mod qos;

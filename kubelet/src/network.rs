@@ -22,7 +22,7 @@ pub mod choice;
 pub mod cni;
 pub mod hosts;
 mod ipam;
-mod netlink;
+pub(crate) mod netlink;
 mod netns;
 mod nft;
 pub mod resolv;

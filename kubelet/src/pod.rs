@@ -55,7 +55,7 @@ mod registry;
 mod resize;
 mod restart;
 mod seen;
-mod source;
+pub(crate) mod source;
 mod spec;
 mod status;
 mod time;

@@ -12,7 +12,7 @@
 //! - A container that failed liveness or startup is not probed any more: it is about to be stopped.
 //! - A worker between two probes is a timer; how many probes run at once is bounded.
 
-mod grpc;
+pub(crate) mod grpc;
 mod metrics;
 mod results;
 mod run;

@@ -17,10 +17,9 @@ mod port_forward;
 mod remote;
 mod request;
 mod routes;
-mod stats;
+pub(crate) mod stats;
 mod streams;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,7 +29,6 @@ use component::metrics::Metrics;
 use component::serving::{self, Health, Pages, Request, Response};
 use component::{Supervisor, Task};
 use k8s_openapi::api::core::v1::Pod;
-use parking_lot::Mutex;
 
 pub use guard::Auth;
 pub use stats::summary;
@@ -111,13 +109,8 @@ struct Server {
     health: Health,
     http: metrics::Http,
     stats: stats::Stats,
-    /// How each check of `/healthz` ended last, and how often well and badly.
-    checks: Mutex<BTreeMap<&'static str, (bool, [u64; 2])>>,
     tasks: Supervisor,
 }
-
-/// The checks of `/healthz`.
-const CHECKS: [&str; 3] = ["ping", "log", "syncloop"];
 
 /// Where the servers are, with their real ports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,7 +149,6 @@ pub fn serve(parts: Parts, tasks: &Supervisor) -> anyhow::Result<Bound> {
     let server = Arc::new(Server {
         http: metrics::Http::new(&parts.metrics),
         stats,
-        checks: Mutex::default(),
         pods: parts.pods,
         runtime: parts.runtime,
         metrics: parts.metrics,

@@ -24,8 +24,9 @@ pub struct KubeSchedulerConfiguration {
     pub parallelism: i32,
     pub leader_election: LeaderElection,
     pub client_connection: ClientConnection,
-    /// Without effect, as there is no Go runtime.
+    /// Serves `/debug/pprof` and `/debug/flags/v`.
     pub enable_profiling: bool,
+    /// Without effect, as there is no Go runtime.
     pub enable_contention_profiling: bool,
     /// Of the nodes that are looked for before scoring; 0 adapts to the size of the cluster.
     pub percentage_of_nodes_to_score: i32,
@@ -71,6 +72,7 @@ impl KubeSchedulerConfiguration {
             None => {
                 let mut config = Self::default();
                 config.client_connection.flags(args);
+                config.enable_profiling = args.get(&args::PROFILING);
                 config
             }
         };

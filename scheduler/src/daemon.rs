@@ -62,6 +62,7 @@ impl Daemon for Scheduler {
             args::logs(),
             args::metrics(),
             args::global(),
+            args::versions(),
         ]
     }
 
@@ -71,8 +72,7 @@ impl Daemon for Scheduler {
         let mut problems = shared::Problems::new();
         logging.validate("logging", &mut problems);
         problems.or(())?;
-        let gates = args.get(&args::FEATURE_GATES);
-        let features = Features::defaults().with(gates.0.iter().map(|(n, v)| (n.as_str(), *v)))?;
+        let features = Features::from_args(args)?;
         let config = KubeSchedulerConfiguration::load(args)?;
         let percentage = config.percentage_of_nodes_to_score;
         let left = config.left_to_extenders();
@@ -124,6 +124,7 @@ impl Scheduler {
         }
         let registry = Registry::without(self.args.get(&args::DISABLED_METRICS));
         registry.features(&self.features);
+        registry.compatibility(self.features.version());
         let metrics = Metrics::new(&registry);
         let master = self.args.get(&args::MASTER);
         let client = Client::new(
@@ -154,11 +155,11 @@ impl Scheduler {
             waiting => Err(format!("{} informers not synced yet", waiting.len())),
         });
         let configz = serde_json::to_value(config)?;
-        let endpoints = Endpoints::open(health, registry).with_pages(Pages::new(
-            Self::NAME,
-            &self.args,
-            &Endpoints::PATHS,
-        ));
+        let pages = Pages::new(Self::NAME, &self.args, &Endpoints::PATHS);
+        let pages = pages.of(self.features.version());
+        let endpoints = Endpoints::open(health, registry)
+            .with_pages(pages)
+            .with_debug(config.enable_profiling);
         endpoints.configz("kubescheduler.config.k8s.io", configz);
         let address = listen(&self.args, endpoints, tasks).await?;
         engine.follow(&informers);

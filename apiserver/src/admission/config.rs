@@ -66,7 +66,7 @@ const BEFORE_KINDS: [(&str, &str); 2] = [
 
 /// The file, read.
 #[derive(Default)]
-pub(super) struct File {
+pub(crate) struct File {
     plugins: Vec<(String, Told)>,
 }
 
@@ -111,7 +111,7 @@ impl File {
         })
     }
 
-    fn parse(text: &[u8], path: &Path) -> Result<Self, Unplaced> {
+    pub(crate) fn parse(text: &[u8], path: &Path) -> Result<Self, Unplaced> {
         if let Some(plugins) = before_kinds(text, path) {
             return Ok(Self { plugins });
         }

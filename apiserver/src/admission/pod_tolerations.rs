@@ -4,7 +4,7 @@
 //! Upstream: `plugin/pkg/admission/podtolerationrestriction`.
 
 use component::config::Versioned;
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, names as n};
 use proto::view::core_v1::Pod;
 use proto::view::{Node, View};
 use proto::{Value, meta};
@@ -116,7 +116,8 @@ async fn admit(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failur
     let Some(pod) = write.object.as_deref_mut() else {
         return Ok(());
     };
-    complete(pod, &namespace, lists, write.operation)?;
+    let gates = server.config.features.gates();
+    complete(gates, pod, &namespace, lists, write.operation)?;
     check(pod, &namespace, lists)
 }
 
@@ -143,6 +144,7 @@ fn own(pod: &Value) -> &[Value] {
 }
 
 fn complete(
+    gates: Gates,
     pod: &mut Value,
     namespace: &Value,
     lists: &Lists,
@@ -155,7 +157,7 @@ fn complete(
     }
     let view = Pod::of(Node::new(pod));
     let class = match view.status().qos_class() {
-        "" => qos_class(view),
+        "" => qos_class(gates, view),
         given => given,
     };
     if class != "BestEffort" {
@@ -230,7 +232,7 @@ mod tests {
 
     fn keys(text: &str, namespace: &Value, operation: Operation) -> Vec<String> {
         let mut pod = pod(text);
-        complete(&mut pod, namespace, &lists(), operation).unwrap();
+        complete(Gates::defaults(), &mut pod, namespace, &lists(), operation).unwrap();
         let key = |t: &Value| t.get(n::KEY).and_then(Value::as_str).unwrap().to_owned();
         own(&pod).iter().map(key).collect()
     }
@@ -248,7 +250,13 @@ mod tests {
             keys(BURST, &of(own), Operation::Create),
             ["ns", MEMORY_PRESSURE]
         );
-        let broken = complete(&mut pod(PLAIN), &of("{"), &lists(), Operation::Create);
+        let broken = complete(
+            Gates::defaults(),
+            &mut pod(PLAIN),
+            &of("{"),
+            &lists(),
+            Operation::Create,
+        );
         assert_eq!(broken.unwrap_err().code(), 500);
     }
 

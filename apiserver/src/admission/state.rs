@@ -1,18 +1,24 @@
 //! What plugins are told by the configuration file, and what they remember between writes.
 
 use component::Supervisor;
+use component::features::Features;
 use component::metrics::Metrics;
 
 use super::config::{Error, File};
 use super::{
-    Plugin, event_rate_limit, image_policy, later, namespace_lifecycle, pod_node_selector,
-    pod_security, pod_tolerations, quota,
+    Plugin, event_rate_limit, image_policy, namespace_lifecycle, pod_node_selector, pod_security,
+    pod_tolerations, policy, quota, webhook,
 };
+use crate::registry::Registry;
 
 /// What is around plugins while they are configured.
 pub(super) struct Around<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) features: &'a Features,
     pub(super) tasks: &'a Supervisor,
     pub(super) metrics: &'a Metrics,
+    /// What is measured of webhooks.
+    pub(super) webhooks: &'a webhook::Families,
 }
 
 /// The state of all plugins.
@@ -26,7 +32,14 @@ pub(super) struct State {
     pub(super) tolerations: pod_tolerations::Lists,
     /// Only if the plugin is on.
     pub(super) images: Option<image_policy::Policy>,
-    pub(super) later: later::Later,
+    /// Only if the plugin is on.
+    pub(super) mutating_policies: Option<policy::State<policy::Mutating>>,
+    /// Only if the plugin is on.
+    pub(super) validating_policies: Option<policy::State<policy::Validating>>,
+    /// Only if the plugin is on.
+    pub(super) mutating_webhooks: Option<webhook::State>,
+    /// Only if the plugin is on.
+    pub(super) validating_webhooks: Option<webhook::State>,
 }
 
 impl State {
@@ -45,7 +58,10 @@ impl State {
             node_selectors: pod_node_selector::Selectors::new(),
             tolerations: pod_tolerations::Lists::default(),
             images: None,
-            later: later::Later::default(),
+            mutating_policies: None,
+            validating_policies: None,
+            mutating_webhooks: None,
+            validating_webhooks: None,
         };
         for plugin in plugins {
             let told = file.of(plugin.name)?;

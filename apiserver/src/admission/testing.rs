@@ -4,7 +4,7 @@ use proto::catalogue::{Resource, resources};
 use proto::codec::json::{self, Strictness};
 use proto::{MsgId, Value};
 
-use super::{Attributes, Operation};
+use super::{Attributes, Operation, Options, Reinvocation};
 use crate::auth::User;
 
 /// An object from JSON.
@@ -93,6 +93,9 @@ impl Asked {
             old: self.old.as_ref(),
             user: &self.user,
             dry_run: false,
+            options: Options::None,
+            deadline: None,
+            reinvocation: Reinvocation::default(),
             warnings: &mut self.warnings,
             trail: None,
         };

@@ -47,7 +47,16 @@ async fn plugins_are_told_only_if_they_run() {
             not_ready_toleration: 300,
             unreachable_toleration: 300,
         };
-        let chain = Chain::open(&config, &Supervisor::current(), &Metrics::new());
+        let forms = Arc::new(store::Forms::new(1));
+        let gates = proto::catalogue::Gates::defaults();
+        let registry = Registry::new(
+            |_| false,
+            gates,
+            &forms,
+            |_, _| unreachable!("nothing is served"),
+        );
+        let (features, tasks) = (Features::defaults(), Supervisor::current());
+        let chain = Chain::open(&config, &registry, &features, &tasks, &Metrics::new());
         chain.map(drop).map_err(|e| e.to_string())
     };
     assert_eq!(open(&["NamespaceLifecycle"]), Ok(()));

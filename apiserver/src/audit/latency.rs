@@ -18,15 +18,21 @@ pub enum Part {
     Authorization,
     /// Until etcd, or a cache that follows it, had answered.
     Storage,
+    /// One after the other.
+    MutatingWebhook,
+    /// At the same time: the longest counts.
+    ValidatingWebhook,
 }
 
 /// In the order of the parts.
-const KEYS: [&str; 5] = [
+const KEYS: [&str; 7] = [
     "apiserver.latency.k8s.io/authentication",
     "apiserver.latency.k8s.io/impersonation",
     "apiserver.latency.k8s.io/apf-queue-wait",
     "apiserver.latency.k8s.io/authorization",
     "apiserver.latency.k8s.io/etcd",
+    "apiserver.latency.k8s.io/mutating-webhook",
+    "apiserver.latency.k8s.io/validating-webhook",
 ];
 
 /// How long each part took so far.
@@ -35,7 +41,11 @@ pub(super) struct Spent([Duration; KEYS.len()]);
 
 impl Spent {
     pub(super) fn add(&mut self, part: Part, took: Duration) {
-        self.0[part as usize] += took;
+        let spent = &mut self.0[part as usize];
+        *spent = match part {
+            Part::ValidatingWebhook => took.max(*spent),
+            _ => took + *spent,
+        };
     }
 
     /// The annotations of a request that took `total`: of a short one, none.
@@ -73,6 +83,8 @@ mod tests {
         spent.add(Part::Storage, ms(300));
         spent.add(Part::Storage, ms(300));
         spent.add(Part::Authentication, ms(1));
+        spent.add(Part::ValidatingWebhook, ms(3));
+        spent.add(Part::ValidatingWebhook, ms(2));
         assert!(spent.told(ms(500)).is_empty());
         let told = spent.told(ms(1501));
         let told: Vec<_> = told.iter().map(|(key, took)| (*key, &**took)).collect();
@@ -81,6 +93,7 @@ mod tests {
             [
                 ("apiserver.latency.k8s.io/authentication", "1ms"),
                 ("apiserver.latency.k8s.io/etcd", "600ms"),
+                ("apiserver.latency.k8s.io/validating-webhook", "3ms"),
                 ("apiserver.latency.k8s.io/total", "1.501s"),
             ]
         );

@@ -120,7 +120,7 @@ struct GroupResources {
 
 /// A checked policy.
 #[derive(Debug)]
-pub(super) struct Policy {
+pub(crate) struct Policy {
     rules: Vec<Rule>,
 }
 
@@ -159,7 +159,7 @@ impl Policy {
         })
     }
 
-    fn read(text: &[u8]) -> Result<Self, String> {
+    pub(crate) fn read(text: &[u8]) -> Result<Self, String> {
         let failed = |why: &dyn std::fmt::Display| format!("failed decoding: {why}");
         let (json, duplicate) = proto::codec::yaml::to_json(text).map_err(|e| failed(&e))?;
         let mut tree: Value = serde_json::from_slice(&json).map_err(|e| failed(&e))?;

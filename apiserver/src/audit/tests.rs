@@ -1,3 +1,8 @@
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http_body_util::BodyExt;
 use serde_json::json;
 
 use super::backend::Delivery;
@@ -37,6 +42,11 @@ fn an_id_that_is_given_is_kept() {
 }
 
 fn trail(path: &std::path::Path, mode: Mode) -> Trail {
+    trail_at(path, mode, Level::Metadata)
+}
+
+/// One whose objects are recorded without managed fields.
+fn trail_at(path: &std::path::Path, mode: Mode, level: Level) -> Trail {
     let config = LogConfig {
         path: Some(path.to_owned()),
         rotation: Rotation {
@@ -58,11 +68,11 @@ fn trail(path: &std::path::Path, mode: Mode) -> Trail {
         counters,
     });
     let verdict = Verdict {
-        level: Level::Metadata,
+        level,
         omit_stages: vec![],
-        omit_managed_fields: false,
+        omit_managed_fields: true,
     };
-    let event = event::tests::sample(Level::Metadata);
+    let event = event::tests::sample(level);
     Trail::new(&verdict, &backends, event)
 }
 
@@ -115,4 +125,56 @@ async fn a_request_that_is_dropped_or_panics_has_a_last_event() {
         "message": "APIServer panic'd: a handler panicked",
     });
     assert_eq!(events[1]["responseStatus"], panicked);
+}
+
+/// Records the answer to a request, which reaches its client unchanged.
+async fn answered(answer: &Value, zipped: bool, patch: &[u8]) -> Value {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let trail = trail_at(
+        &path,
+        Mode::Blocking { strict: true },
+        Level::RequestResponse,
+    );
+    trail.request_patch(patch, false);
+    let mut sent = answer.to_string().into_bytes();
+    let mut response = Response::new(body::full(Vec::new()));
+    if zipped {
+        let mut zip = GzEncoder::new(Vec::new(), Compression::fast());
+        zip.write_all(&sent).unwrap();
+        sent = zip.finish().unwrap();
+        crate::compress::mark(response.headers_mut());
+    }
+    *response.body_mut() = body::full(sent.clone());
+    let passed = Ending::of(&trail).completed(response).await;
+    assert_eq!(passed.into_body().collect().await.unwrap().to_bytes(), sent);
+    recorded(&trail, &path).await.pop().unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_is_recorded_however_it_is_sent() {
+    let object =
+        json!({"kind": "ConfigMap", "metadata": {"managedFields": [1]}, "data": {"a": "b"}});
+    let bare = json!({"kind": "ConfigMap", "metadata": {}, "data": {"a": "b"}});
+    for zipped in [false, true] {
+        let event = answered(&object, zipped, b"").await;
+        assert_eq!(event["responseObject"], bare, "{zipped}");
+    }
+    // One that the recorder was not told of is written past it.
+    let event = answered(&json!({"kind": "Status"}), false, b"").await;
+    assert_eq!(event["responseObject"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_patch_is_recorded_as_it_was_sent() {
+    let patch = json!({"metadata": {"managedFields": [{}]}});
+    for (sent, wanted) in [
+        (patch.to_string(), patch),
+        (r#"[{"op": "test"}]"#.to_owned(), json!([{"op": "test"}])),
+        (r#""text""#.to_owned(), json!("text")),
+        ("yaml: yes".to_owned(), Value::Null),
+    ] {
+        let event = answered(&json!({}), false, sent.as_bytes()).await;
+        assert_eq!(event["requestObject"], wanted, "{sent}");
+    }
 }

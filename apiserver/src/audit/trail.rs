@@ -1,9 +1,13 @@
 //! The trail of one request: what is known of it so far, and its events.
 
+use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 use http::Response;
+use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use resources::object::Type;
@@ -73,6 +77,12 @@ impl Trail {
         self.0.state.lock().event.annotate(key, value);
     }
 
+    /// Whether what the client sent is recorded as well.
+    #[must_use]
+    pub fn has_requests(&self) -> bool {
+        self.0.verdict.level >= Level::Request
+    }
+
     /// What the authorizers said, and why.
     pub fn authorized(&self, decision: &str, reason: &str) {
         self.annotate(DECISION, decision);
@@ -103,10 +113,15 @@ impl Trail {
         }
     }
 
-    /// What the client sent, as it is: patches and options.
-    pub fn request_body(&self, body: &[u8]) {
+    /// A patch as the client sent it, with all that is in it: whatever JSON it is, or what YAML stands for if it is an
+    /// application of a configuration.
+    pub fn request_patch(&self, patch: &[u8], yaml: bool) {
         if self.0.verdict.level >= Level::Request {
-            let tree = self.body(body);
+            let tree = if yaml {
+                from_yaml(patch)
+            } else {
+                serde_json::from_slice(patch).ok()
+            };
             self.0.state.lock().event.request_object = tree;
         }
     }
@@ -174,9 +189,17 @@ impl Trail {
                 return Response::from_parts(head, body);
             }
         };
-        // Schemas, versions and texts are no objects.
-        let object = self.body(&bytes).filter(|o| o["kind"].is_string());
-        self.0.state.lock().event.response_object = object;
+        // Schemas, versions and texts are no objects; a `Status` is known already, or is written past upstream's recorder.
+        let zipped = head.headers.contains_key(CONTENT_ENCODING);
+        let plain = if zipped {
+            unzipped(&bytes)
+        } else {
+            Some(bytes.clone())
+        };
+        let object = plain.and_then(|plain| self.body(&plain));
+        if let Some(object) = object.filter(|o| o["kind"].is_string() && o["kind"] != "Status") {
+            self.0.state.lock().event.response_object = Some(object);
+        }
         Response::from_parts(head, body::full(bytes))
     }
 
@@ -185,16 +208,14 @@ impl Trail {
         let mut tree: Value = if proto::codec::protobuf::is_sealed(bytes) {
             serde_json::from_slice(&opened(bytes)?).ok()?
         } else {
-            let json = serde_json::from_slice(bytes).ok();
-            json.or_else(|| {
-                let (json, _) = proto::codec::yaml::to_json(bytes).ok()?;
-                serde_json::from_slice(&json).ok()
-            })?
+            serde_json::from_slice(bytes)
+                .ok()
+                .or_else(|| from_yaml(bytes))?
         };
-        // A JSON patch is a list.
-        if !tree.is_object() && !tree.is_array() {
+        if !tree.is_object() {
             return None;
         }
+        name_items(&mut tree);
         if self.0.verdict.omit_managed_fields {
             omit_managed_fields(&mut tree);
         }
@@ -299,6 +320,33 @@ impl Drop for Ending {
         }
         trail.offer(Stage::ResponseComplete);
     }
+}
+
+/// Items of a list of metadata say what they are, in JSON; in protobuf nothing does.
+fn name_items(tree: &mut Value) {
+    if tree["kind"] != "PartialObjectMetadataList" {
+        return;
+    }
+    let version = tree["apiVersion"].clone();
+    for item in { tree.get_mut("items").and_then(Value::as_array_mut) }
+        .into_iter()
+        .flatten()
+    {
+        item["kind"] = "PartialObjectMetadata".into();
+        item["apiVersion"] = version.clone();
+    }
+}
+
+fn from_yaml(bytes: &[u8]) -> Option<Value> {
+    let (json, _) = proto::codec::yaml::to_json(bytes).ok()?;
+    serde_json::from_slice(&json).ok()
+}
+
+/// What this server compressed itself, as `crate::compress` does.
+fn unzipped(bytes: &[u8]) -> Option<Bytes> {
+    let mut plain = Vec::new();
+    let read = MultiGzDecoder::new(bytes).read_to_end(&mut plain);
+    read.is_ok().then(|| plain.into())
 }
 
 /// The JSON of protobuf in an envelope.

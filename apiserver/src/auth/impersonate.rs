@@ -8,11 +8,11 @@
 
 use std::collections::BTreeMap;
 
+use component::client::path_decode;
 use futures::future::BoxFuture;
 use http::HeaderMap;
 use proto::meta::names;
 use proto::path::quote;
-use resources::request::percent_decode;
 use resources::status::Failure;
 
 use super::User;
@@ -64,7 +64,7 @@ pub fn wanted(headers: &mut HeaderMap) -> Result<Option<User>, Failure> {
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in headers.iter() {
         if let Some(key) = name.as_str().strip_prefix(EXTRA) {
-            let key = percent_decode(key);
+            let key = path_decode(key);
             extra.entry(key).or_default().push(text(value));
         }
     }

@@ -18,7 +18,7 @@ use crate::server::Server;
 
 mod external;
 mod issuer;
-mod keys;
+pub(crate) mod keys;
 pub mod legacy;
 
 pub const USER_PREFIX: &str = "system:serviceaccount:";
@@ -198,7 +198,7 @@ pub fn stale(claims: &Claims, now: i64) -> Option<(&'static str, String)> {
 }
 
 /// A service account as a user.
-fn of_account(namespace: &str, name: &str, uid: &str) -> User {
+pub(crate) fn of_account(namespace: &str, name: &str, uid: &str) -> User {
     User {
         name: format!("{USER_PREFIX}{namespace}:{name}"),
         uid: uid.to_owned(),

@@ -24,7 +24,7 @@ use crate::config::authentication::Authentication;
 use crate::server::Server;
 
 pub mod cache;
-mod file;
+pub(crate) mod file;
 mod webhook;
 
 /// What a token turned out to be.

@@ -32,7 +32,7 @@ pub enum Error {
 /// What somebody may do.
 #[derive(Deserialize, Clone, Default, PartialEq, Debug)]
 #[serde(rename_all = "camelCase", default)]
-struct Policy {
+pub(crate) struct Policy {
     user: String,
     group: String,
     readonly: bool,
@@ -85,7 +85,7 @@ impl Abac {
     }
 }
 
-fn read(line: &str) -> Result<Policy, String> {
+pub(crate) fn read(line: &str) -> Result<Policy, String> {
     // A list would be taken for an object whose fields are all blank, and those mean everything.
     let object: Map<String, Value> = serde_json::from_str(line).map_err(|e| e.to_string())?;
     let object = Value::Object(object);

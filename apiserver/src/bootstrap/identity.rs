@@ -16,10 +16,11 @@ use crate::server::Server;
 /// Upstream's `IdentityLeaseRenewIntervalPeriod` and `IdentityLeaseDurationSeconds`.
 const INTERVAL: Duration = Duration::from_secs(10);
 const SECONDS: i64 = 3600;
-const NAMESPACE: &str = "kube-system";
+pub(crate) const NAMESPACE: &str = "kube-system";
 /// Where others find this server with requests that they cannot serve (KEP-4020).
 const PEER: &str = "kubernetes.io/peer-advertise-address";
 const LABEL: &str = "apiserver.kubernetes.io/identity";
+const SERVER: &str = "kube-apiserver";
 
 pub(super) const HOOK: Hook = Hook {
     name: "start-kube-apiserver-identity-lease-controller",
@@ -49,18 +50,19 @@ async fn renew(server: &Arc<Server>) -> Result<(), Failure> {
     let id = server.identity.clone();
     let host = id.host.clone();
     let config = &server.config;
-    let peer = std::net::SocketAddr::new(config.advertise, config.listen.port()).to_string();
-    let is_peer = config
-        .features
-        .enabled("UnknownVersionInteroperabilityProxy");
+    let (host_of_peer, port) = config.peers.address(config);
+    let peer = match host_of_peer.contains(':') {
+        true => format!("[{host_of_peer}]:{port}"),
+        false => format!("{host_of_peer}:{port}"),
+    };
     Own::new(server, "coordination.k8s.io", "leases", NAMESPACE)?
         .ensure(&id.lease, |object| {
             let clock = Clock::now();
             object.set(&[n::METADATA, n::NAMESPACE], NAMESPACE);
             let labels = object.ensure(&[n::METADATA, n::LABELS]).make_map();
-            labels.insert(LABEL, "kube-apiserver");
+            labels.insert(LABEL, SERVER);
             labels.insert("kubernetes.io/hostname", host.as_str());
-            if is_peer {
+            if config.peers.enabled {
                 let annotations = object.ensure(&[n::METADATA, n::ANNOTATIONS]).make_map();
                 annotations.insert(PEER, peer.as_str());
             }
@@ -72,6 +74,13 @@ async fn renew(server: &Arc<Server>) -> Result<(), Failure> {
             );
         })
         .await
+}
+
+/// The name of a server's lease and who holds it, if the lease is one.
+pub(crate) fn of_server(lease: &Value) -> Option<(String, String)> {
+    let label = lease.at(&[n::METADATA, n::LABELS])?.get(LABEL)?;
+    let holder = lease.at(&[n::SPEC, n::HOLDER_IDENTITY])?.as_str()?;
+    (label.as_str() == Some(SERVER)).then(|| (meta::name(lease).to_owned(), holder.to_owned()))
 }
 
 /// Removes the leases of servers that are gone for longer than their leases last.

@@ -6,20 +6,14 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use proto::catalogue::messages::core_v1::ENDPOINTS;
+use proto::Value;
 use proto::catalogue::names as n;
-use proto::{Value, codec};
 use resources::status::Failure;
-use store::raw::RawError;
 
-use super::{Hook, Own};
+use super::{Hook, Own, alive};
 use crate::server::Server;
 
-/// Upstream's `DefaultEndpointReconcilerInterval` and `DefaultEndpointReconcilerTTL`.
-const INTERVAL: Duration = Duration::from_secs(10);
-const TTL: Duration = Duration::from_secs(15);
 /// Below the etcd prefix.
 const LEASES: &str = "masterleases/";
 const NAME: &str = "kubernetes";
@@ -28,7 +22,7 @@ const NAMESPACE: &str = "default";
 pub(super) const HOOK: Hook = Hook {
     name: "bootstrap-controller",
     once: |server| Box::pin(async move { reconcile(&server).await }),
-    keep: Some((INTERVAL, |server| {
+    keep: Some((alive::INTERVAL, |server| {
         Box::pin(async move { reconcile(&server).await })
     })),
     end: Some(|server| Box::pin(async move { leave(&server).await })),
@@ -56,14 +50,7 @@ async fn leave(server: &Arc<Server>) -> Result<(), Failure> {
     if !server.config.reconcile_endpoints {
         return Ok(());
     }
-    let raw = server.store.raw();
-    let key = format!("{LEASES}{}", server.config.advertise);
-    if let Some(stored) = raw.get(&key).await.map_err(Failure::internal)? {
-        match raw.delete(&key, stored.revision).await {
-            Ok(_) | Err(RawError::Conflict(_)) => {}
-            Err(error) => return Err(Failure::internal(error)),
-        }
-    }
+    alive::remove(server, &key(server)).await?;
     let others = alive(server).await?;
     if others.is_empty() {
         return Ok(());
@@ -102,45 +89,20 @@ async fn service(server: &Arc<Server>) -> Result<(), Failure> {
         .map(drop)
 }
 
-/// Keeps this server's key alive. Upstream's form: an `Endpoints` object whose generation counts the
-/// renewals.
+/// Keeps this server's key alive.
 async fn renew(server: &Arc<Server>) -> Result<(), Failure> {
-    let address = server.config.advertise.to_string();
-    let key = format!("{LEASES}{address}");
-    let raw = server.store.raw();
-    let stored = raw.get(&key).await.map_err(Failure::internal)?;
-    let generation = stored
-        .as_ref()
-        .and_then(|s| decode(&s.value))
-        .map_or(0, |o| proto::meta::generation(&o).unwrap_or(0));
-    let mut object = Value::object();
-    object.set(&[n::METADATA, n::GENERATION], generation + 1);
-    let mut subset = Value::object();
-    let mut own = Value::object();
-    own.set(&[n::IP], address);
-    subset.set(&[n::ADDRESSES], vec![own]);
-    object.set(&[n::SUBSETS], vec![subset]);
-    let mut value = Vec::new();
-    codec::protobuf::seal(&object, ENDPOINTS, "v1", "Endpoints", &mut value);
-    let expected = stored.map_or(0, |s| s.revision);
-    match raw
-        .put(
-            &key,
-            expected,
-            value.into(),
-            Some(TTL.as_secs().cast_signed()),
-        )
-        .await
-    {
-        // The old key ended between read and write: the next round makes a new one.
-        Ok(_) | Err(RawError::Conflict(_)) => Ok(()),
-        Err(error) => Err(Failure::internal(error)),
-    }
+    alive::renew(server, &key(server), |object| {
+        let mut subset = Value::object();
+        let mut own = Value::object();
+        own.set(&[n::IP], server.config.advertise.to_string());
+        subset.set(&[n::ADDRESSES], vec![own]);
+        object.set(&[n::SUBSETS], vec![subset]);
+    })
+    .await
 }
 
-fn decode(value: &[u8]) -> Option<Value> {
-    let open = codec::protobuf::open(value).ok()?;
-    codec::protobuf::decode(open.raw, ENDPOINTS).ok()
+fn key(server: &Server) -> String {
+    format!("{LEASES}{}", server.config.advertise)
 }
 
 /// The addresses whose keys live.
@@ -154,7 +116,7 @@ async fn alive(server: &Arc<Server>) -> Result<Vec<IpAddr>, Failure> {
     let mut addresses: Vec<IpAddr> = stored
         .iter()
         .filter_map(|s| {
-            let object = decode(&s.value)?;
+            let object = alive::decode(&s.value)?;
             let subset = object
                 .get(n::SUBSETS)?
                 .as_list()?

@@ -279,10 +279,7 @@ fn authorities(file: Option<&Path>) -> anyhow::Result<Option<String>> {
 }
 
 fn algorithms(names: &[String]) -> anyhow::Result<Vec<Algorithm>> {
-    let named = |name: &String| match Algorithm::named(name) {
-        Some(algorithm) => Ok(algorithm),
-        None if name == "ES512" => bail!("--oidc-signing-algs: ES512 is not supported yet"),
-        None => bail!("oidc: unsupported signing alg: {name:?}"),
-    };
+    let unknown = |name: &String| format!("oidc: unsupported signing alg: {name:?}");
+    let named = |name: &String| Algorithm::named(name).with_context(|| unknown(name));
     names.iter().map(named).collect()
 }

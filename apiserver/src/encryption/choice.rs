@@ -8,7 +8,7 @@ use store::entry::{Opened, TransformError};
 use super::kms::Locked;
 
 /// Something that seals values, and opens what it sealed.
-pub(super) trait Layer: Send + Sync {
+pub(crate) trait Layer: Send + Sync {
     /// Opens what was stored under `key`, the whole etcd key.
     fn open(&self, key: &str, sealed: &Bytes) -> Result<Opening, TransformError>;
 
@@ -17,7 +17,7 @@ pub(super) trait Layer: Send + Sync {
 }
 
 /// What came of opening a value.
-pub(super) enum Opening {
+pub(crate) enum Opening {
     Open(Opened),
     /// A plugin has to be asked first.
     Locked(Box<Locked>),
@@ -25,7 +25,7 @@ pub(super) enum Opening {
 
 impl Opening {
     /// The value, where all keys are at hand.
-    pub(super) fn at_once(self) -> Result<Opened, TransformError> {
+    pub(crate) fn at_once(self) -> Result<Opened, TransformError> {
         match self {
             Self::Open(opened) => Ok(opened),
             Self::Locked(_) => Err(refusal("a plugin has to be asked for the key")),
@@ -89,6 +89,14 @@ impl Marked {
     }
 }
 
+/// Who was asked to open a value.
+#[derive(Default)]
+pub(super) struct Asked<'a> {
+    /// Those who had the prefix and not the key.
+    pub(super) refused: Vec<&'a Marked>,
+    pub(super) opened: Option<&'a Marked>,
+}
+
 /// Layers in order: the first seals, and the first that can opens. What another than the first opened
 /// is stale.
 pub(super) struct Choice {
@@ -99,24 +107,27 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// Opens a value, and says which layer did or was the last to refuse.
+    /// Opens a value, and says which layers were asked: the last one opened it, if one did.
     pub(super) fn open_by(
         &self,
         key: &str,
         sealed: &Bytes,
-    ) -> (Option<&Marked>, Result<Opening, TransformError>) {
-        let (mut asked, mut reasons) = (None, Vec::new());
+    ) -> (Asked<'_>, Result<Opening, TransformError>) {
+        let (mut asked, mut reasons) = (Asked::default(), Vec::new());
         for (i, marked) in self.of.iter().enumerate() {
             let Marked { prefix, layer } = marked;
             if !sealed.starts_with(prefix) {
                 continue;
             }
             match layer.open(key, &sealed.slice(prefix.len()..)) {
-                Ok(opening) => return (Some(marked), Ok(opening.stale_if(i > 0))),
+                Ok(opening) => {
+                    asked.opened = Some(marked);
+                    return (asked, Ok(opening.stale_if(i > 0)));
+                }
                 // Another one may have the same prefix and the right key, such as a provider that is
                 // named twice while its key is replaced.
                 Err(refusal) if !prefix.is_empty() => {
-                    asked = Some(marked);
+                    asked.refused.push(marked);
                     reasons.push(refusal.reason);
                 }
                 Err(_) => {}

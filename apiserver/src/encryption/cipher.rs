@@ -67,7 +67,7 @@ fn opened(value: Vec<u8>) -> Opening {
 }
 
 /// AES in CBC mode: nothing proves that the value was not changed.
-pub(super) fn aes_cbc(key: &[u8]) -> Option<Box<dyn Layer>> {
+pub(crate) fn aes_cbc(key: &[u8]) -> Option<Box<dyn Layer>> {
     let layer: Box<dyn Layer> = match key.len() {
         16 => Box::new(Cbc(Aes128::new_from_slice(key).ok()?)),
         24 => Box::new(Cbc(Aes192::new_from_slice(key).ok()?)),
@@ -78,7 +78,7 @@ pub(super) fn aes_cbc(key: &[u8]) -> Option<Box<dyn Layer>> {
 }
 
 /// AES in Galois counter mode; the nonce is random, so a key must be replaced before 2^32 writes.
-pub(super) fn aes_gcm(key: &[u8]) -> Option<Box<dyn Layer>> {
+pub(crate) fn aes_gcm(key: &[u8]) -> Option<Box<dyn Layer>> {
     let layer: Box<dyn Layer> = match key.len() {
         16 => Box::new(Gcm(AesGcm::<Aes128, U12>::new_from_slice(key).ok()?)),
         24 => Box::new(Gcm(AesGcm::<Aes192, U12>::new_from_slice(key).ok()?)),
@@ -94,7 +94,7 @@ pub(super) fn aes_256_gcm(key: &[u8; 32]) -> impl Layer + use<> {
 }
 
 /// NaCl's secretbox: XSalsa20 and Poly1305.
-pub(super) fn secretbox(key: &[u8]) -> Option<Box<dyn Layer>> {
+pub(crate) fn secretbox(key: &[u8]) -> Option<Box<dyn Layer>> {
     Some(Box::new(SecretBox(key.try_into().ok()?)))
 }
 

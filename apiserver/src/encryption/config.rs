@@ -26,7 +26,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct EncryptionConfiguration {
+pub(crate) struct EncryptionConfiguration {
     resources: Vec<ResourceConfiguration>,
 }
 
@@ -133,6 +133,7 @@ pub(super) fn read(text: &str, means: &Means) -> Result<Rules, Error> {
     Reader {
         means,
         errors: Vec::new(),
+        unused: None,
         names: Vec::new(),
         providers: Vec::new(),
     }
@@ -143,6 +144,8 @@ pub(super) fn read(text: &str, means: &Means) -> Result<Rules, Error> {
 struct Reader<'a> {
     means: &'a Means,
     errors: Vec<FieldError>,
+    /// Why a service that nothing is wrong with is not used.
+    unused: Option<&'static str>,
     /// Of key management services.
     names: Vec<String>,
     providers: Vec<Arc<Provider>>,
@@ -172,6 +175,9 @@ impl Reader<'_> {
         }
         if !self.errors.is_empty() {
             return Err(Error::Invalid(self.errors));
+        }
+        if let Some(why) = self.unused {
+            return Err(Error::Unused(why));
         }
         let mut rules = Rules {
             providers: self.providers,
@@ -223,8 +229,11 @@ impl Reader<'_> {
         }
         if let Some(kms) = &of.kms {
             let at = format!("{at}.kms");
-            let settings =
-                kms.settings(&at, &mut self.names, self.means.kms_v1, &mut self.errors)?;
+            let settings = kms.settings(&at, &mut self.names, &mut self.errors)?;
+            if let Some(why) = kms.unused(self.means.kms_v1) {
+                self.unused.get_or_insert(why);
+                return None;
+            }
             let prefix = format!("{PREFIX}{}:", settings.name);
             let provider = Provider::new(settings, &self.means.kms);
             self.providers.push(Arc::clone(&provider));

@@ -26,10 +26,11 @@ use self::probe::Probed;
 use self::service::Service;
 use super::choice::{Layer, Opening, refusal};
 use crate::flights::Flights;
+use crate::plugin::{NOT_GRPC, code_name};
 use crate::reload::hash;
 
 mod dek;
-mod envelope;
+pub(crate) mod envelope;
 mod metrics;
 mod probe;
 mod service;
@@ -62,7 +63,7 @@ pub(super) struct Provider {
     counted: Counted,
     state: RwLock<Option<State>>,
     known: Mutex<Recent<Digest, Arc<Known>>>,
-    asked: Flights<Digest, Result<Arc<Known>, TransformError>>,
+    asked: Flights<Digest, Result<Arc<Known>, Refused>>,
     probed: tokio::sync::Mutex<Probed>,
 }
 
@@ -89,8 +90,29 @@ struct Known {
     uses: Uses,
 }
 
+/// Why a value is not opened whose seed was not known.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) error: TransformError,
+    /// Of gRPC, where the plugin was the reason.
+    code: Option<&'static str>,
+}
+
+impl Refused {
+    /// What metrics call it.
+    pub(super) fn code(&self) -> &'static str {
+        self.code.unwrap_or(NOT_GRPC)
+    }
+}
+
+impl From<TransformError> for Refused {
+    fn from(error: TransformError) -> Self {
+        Self { error, code: None }
+    }
+}
+
 /// A value whose seed is not known.
-pub(super) struct Locked {
+pub(crate) struct Locked {
     provider: Arc<Provider>,
     source: Source,
     digest: Digest,
@@ -199,7 +221,7 @@ impl Provider {
         self: &Arc<Self>,
         source: &Source,
         digest: Digest,
-    ) -> Result<Arc<Known>, TransformError> {
+    ) -> Result<Arc<Known>, Refused> {
         self.counted.missed();
         let call = || {
             let (this, source) = (Arc::clone(self), source.clone());
@@ -210,8 +232,10 @@ impl Provider {
                 }
                 let uid = uuid::Uuid::new_v4().to_string();
                 let plain = this.service.decrypt(&uid, &source).await;
-                let plain =
-                    plain.map_err(|e| refusal(format!("failed to decrypt DEK, error: {e}")))?;
+                let plain = plain.map_err(|e| Refused {
+                    error: refusal(format!("failed to decrypt DEK, error: {e}")),
+                    code: Some(code_name(e.code)),
+                })?;
                 let dek = Dek::new(&plain, source.is_seed()).map_err(refusal)?;
                 let known = this.known(dek, source.key_id());
                 this.remember(digest, &known);
@@ -224,9 +248,9 @@ impl Provider {
 
 impl Locked {
     /// Opens the value, once the plugin has opened its seed.
-    pub(super) async fn open(self, key: &str) -> Result<Opened, TransformError> {
+    pub(super) async fn open(self, key: &str) -> Result<Opened, Refused> {
         let known = self.provider.unlock(&self.source, self.digest).await?;
-        known.open(key, &self.data, self.stale)
+        Ok(known.open(key, &self.data, self.stale)?)
     }
 }
 

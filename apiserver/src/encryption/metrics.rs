@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use super::GroupResource;
 use super::choice::Marked;
+use crate::plugin::NOT_GRPC;
 
 /// Upstream's: from five millionths of a second, doubled twenty-four times.
 const SECONDS: Buckets = Buckets(&[
@@ -18,6 +19,9 @@ const SECONDS: Buckets = Buckets(&[
     0.02048, 0.04096, 0.08192, 0.16384, 0.32768, 0.65536, 1.31072, 2.62144, 5.24288, 10.48576,
     20.97152, 41.94304, 83.88608,
 ]);
+
+/// How it went: what failed is told by its code in gRPC, or as [`NOT_GRPC`].
+pub(super) type Outcome = Result<(), &'static str>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
@@ -91,25 +95,25 @@ impl OfResource {
         Instant::now()
     }
 
-    /// A value was opened by this layer, or refused by it as the last.
-    pub(super) fn opened(&self, by: Option<&Marked>, started: Instant, good: bool) {
+    /// A value was opened by this layer, or it was refused. Nobody had the prefix if there is none.
+    pub(super) fn opened(&self, by: Option<&Marked>, started: Instant, outcome: Outcome) {
         let from = Direction::FromStorage;
-        match by {
-            Some(by) => self.note(from, by, started, good),
-            None => self.bad(from, "unknown"),
+        match (by, outcome) {
+            (Some(by), outcome) => self.note(from, by, started, outcome),
+            (None, outcome) => self.bad(from, "unknown", outcome.err().unwrap_or(NOT_GRPC)),
         }
     }
 
     /// A value was sealed by this layer, or not.
-    pub(super) fn sealed(&self, by: Option<&Marked>, started: Instant, good: bool) {
+    pub(super) fn sealed(&self, by: Option<&Marked>, started: Instant, outcome: Outcome) {
         if let Some(by) = by {
-            self.note(Direction::ToStorage, by, started, good);
+            self.note(Direction::ToStorage, by, started, outcome);
         }
     }
 
-    fn note(&self, direction: Direction, by: &Marked, started: Instant, good: bool) {
-        if !good {
-            return self.bad(direction, &label(direction, &by.prefix));
+    fn note(&self, direction: Direction, by: &Marked, started: Instant, outcome: Outcome) {
+        if let Err(status) = outcome {
+            return self.bad(direction, &label(direction, &by.prefix), status);
         }
         let same = |of: &&Arc<Good>| of.direction == direction && of.prefix == by.prefix;
         let known = self.good.read().iter().find(same).cloned();
@@ -134,9 +138,8 @@ impl OfResource {
         of
     }
 
-    fn bad(&self, direction: Direction, prefix: &str) {
-        // Upstream's word for what is no failure of gRPC.
-        self.counter(direction, prefix, "unknown-non-grpc").inc();
+    fn bad(&self, direction: Direction, prefix: &str, status: &str) {
+        self.counter(direction, prefix, status).inc();
     }
 
     fn counter(&self, direction: Direction, prefix: &str, status: &str) -> Counter {

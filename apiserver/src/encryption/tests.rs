@@ -208,8 +208,11 @@ fn the_nearest_rule_is_that_of_a_resource() {
 #[tokio::test]
 async fn who_is_not_named_is_stored_as_it_is() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let text = "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources:\n\
-                - {resources: [secrets], providers: [{identity: {}}]}\n";
+    let text = format!(
+        "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources:\n\
+         - {{resources: [secrets], providers: [{{identity: {{}}}}, {{aescbc: {{keys: [{{name: k, secret: {}}}]}}}}]}}\n",
+        secret(0, 32)
+    );
     std::fs::write(&file, text).unwrap();
     let given = EncryptionConfig {
         file: file.path().to_owned(),
@@ -240,6 +243,20 @@ async fn who_is_not_named_is_stored_as_it_is() {
         done[0].contains("resource=\"secrets\"") && done[0].contains("status=\"OK\""),
         "{done:?}"
     );
+    // What nobody can open is counted by who had the prefix.
+    for (sealed, by) in [
+        ("k8s:enc:aescbc:v1:x", "k8s:enc:aescbc:v1:"),
+        ("k8s:enc:x", "unknown"),
+    ] {
+        let sealed = Bytes::from_static(sealed.as_bytes());
+        assert!(all.of("", "secrets").open(KEY, sealed).await.is_err());
+        let (_, told) = metrics.answer("");
+        let line = |l: &&str| {
+            l.contains(&format!("transformer_prefix=\"{by}\""))
+                && l.contains("status=\"unknown-non-grpc\"")
+        };
+        assert!(told.lines().any(|l| line(&l)), "{by}\n{told}");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ use resources::strategy::Part;
 use super::{manager, read_body, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
+use crate::dispatch;
 use crate::registry::Endpoint;
 use crate::registry::generic::Update;
 use crate::render;
@@ -59,9 +60,11 @@ pub async fn serve(
     check(&name, &binding)?;
     let manager = manager(x, &options.field_manager);
     let mut asking = write(x, pods, &manager);
-    asking.subresource = "binding";
-    let admitted = asking.admit_body(&name, &mut binding, options.dry_run);
-    let admitted = admitted.await;
+    match x.info.subresource.as_str() {
+        "" => asking.resource = dispatch::bindings().unwrap_or(asking.resource),
+        _ => asking.subresource = "binding",
+    }
+    let admitted = asking.admit_body(&name, &mut binding, &options).await;
     let mut warnings = asking.into_warnings();
     x.warnings.append(&mut warnings);
     admitted?;

@@ -48,5 +48,6 @@ pub async fn serve(
 
 /// Defaults in the request's version, then brings the object into the hub's.
 pub fn default(endpoint: &Endpoint, object: proto::Value) -> Result<proto::Value, Failure> {
-    defaults::complete(endpoint.strategy, &endpoint.served, &endpoint.hub, object)
+    let (served, hub) = (&endpoint.served, &endpoint.hub);
+    defaults::complete(endpoint.gates, endpoint.strategy, served, hub, object)
 }

@@ -70,7 +70,12 @@ pub async fn options(x: &Exchange, incoming: Incoming) -> Result<DeleteOptions, 
         message,
     };
     let decoded = object::decode_any_version(&body, encoding, &expected)?;
-    x.record_body(&body);
+    // Upstream's codec of options writes them in its internal version (`apimachinery/pkg/apis/meta/internalversion/register.go`).
+    if x.trail.is_some() {
+        let mut told = decoded.clone();
+        told.set(&[n::API_VERSION], "meta.k8s.io/__internal");
+        x.record_object(&told, &expected);
+    }
     DeleteOptions::from_body(&decoded)
 }
 

@@ -54,14 +54,15 @@ pub async fn serve(
     }
     let asked = delete_options(&eviction, &options, &name)?;
     let asking = write(x, endpoint, "");
-    let admitted = asking.admit_body(&name, &mut eviction, asked.dry_run).await;
+    let admitted = asking.admit_body(&name, &mut eviction, &options).await;
     let mut warnings = asking.into_warnings();
     x.warnings.append(&mut warnings);
     admitted?;
     // What follows is the server's: whoever may evict need not be allowed to delete.
     let user = auth::loopback();
     let namespace = x.info.namespace.as_str();
-    let pods = Write::new(&x.server, endpoint, &user, namespace, MANAGER);
+    let mut pods = Write::new(&x.server, endpoint, &user, namespace, MANAGER);
+    pods.admitted = true;
     let evicted = Eviction {
         pods: &pods,
         name: &name,
@@ -258,6 +259,7 @@ impl Eviction<'_> {
         let how = Update {
             part: self.pods.endpoint.strategy.status,
             recorded: true,
+            admitted: true,
             ..Update::default()
         };
         let options = WriteOptions::default();

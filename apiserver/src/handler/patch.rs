@@ -74,7 +74,7 @@ pub async fn part(
     let body = read_body(&x.headers, incoming).await?;
     let options = WriteOptions::read(&x.query, "PatchOptions")?;
     check_options(kind, &options)?;
-    x.record_body(&body);
+    x.record_patch(&body, kind == Kind::Apply);
     if kind == Kind::Apply {
         return apply::serve(x, endpoint, part, media, &body, &options).await;
     }
@@ -284,7 +284,7 @@ impl Patch {
 
 /// Raw JSON in which nothing was patched has the keys in the order that they had. Upstream's patches of
 /// these types pass it on as bytes; strategic ones sort it.
-fn keep_raw(new: &mut Value, old: &Value, message: MsgId) {
+pub(crate) fn keep_raw(new: &mut Value, old: &Value, message: MsgId) {
     let (Some(new), Some(old)) = (new.as_map_mut(), old.as_map()) else {
         return;
     };

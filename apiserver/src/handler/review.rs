@@ -17,7 +17,8 @@ use resources::options::{FieldValidation, WriteOptions};
 use resources::status::Failure;
 
 use super::{manager, read_body};
-use crate::admission::{self, Operation};
+use crate::admission::webhook::Reinvocation;
+use crate::admission::{self, Operation, Options};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::dispatch::router;
@@ -137,7 +138,7 @@ impl Review {
         let manager = manager(x, &options.field_manager);
         let now = Clock::now().text;
         managed::record_sent(&expected, "", &mut object, &manager, &now);
-        admit(x, resource, &mut object, options.dry_run).await?;
+        admit(x, resource, &mut object, &options).await?;
         let answered = (self.answer)(x, object).await?;
         let bytes = render::tree(&answered, &expected, media);
         Ok(body::answer(201, media.content_type(), body::full(bytes)))
@@ -148,9 +149,10 @@ async fn admit(
     x: &mut Exchange,
     resource: &'static Resource,
     object: &mut Value,
-    dry_run: bool,
+    options: &WriteOptions,
 ) -> Result<(), Failure> {
     let server = x.server.clone();
+    let deadline = Some(x.write_deadline());
     let mut write = admission::Attributes {
         operation: Operation::Create,
         resource,
@@ -160,7 +162,10 @@ async fn admit(
         object: Some(object),
         old: None,
         user: &x.user,
-        dry_run,
+        dry_run: options.dry_run,
+        options: Options::Create(options),
+        deadline,
+        reinvocation: Reinvocation::default(),
         warnings: &mut x.warnings,
         trail: x.trail.as_ref(),
     };

@@ -10,7 +10,7 @@ use proto::patch::{json, merge};
 use proto::path::{FieldError, Reason};
 use proto::{codec, meta, selector};
 use resources::clock::Clock;
-use resources::negotiate::{self, Encoding, Form, Media, Offers};
+use resources::negotiate::{self, Encoding, Media, Offers};
 use resources::object::{self, Type};
 use resources::options::{FieldValidation, WriteOptions};
 use resources::status::Failure;
@@ -22,8 +22,8 @@ use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::managed;
 use crate::registry::Endpoint;
-use crate::registry::generic::Update;
-use crate::render;
+use crate::registry::generic::{Lens, Update};
+use crate::render::Computed;
 
 const SCALE: Type = Type {
     group: "autoscaling",
@@ -31,6 +31,9 @@ const SCALE: Type = Type {
     kind: "Scale",
     message: messages::autoscaling_v1::SCALE,
 };
+
+/// A write of a scale is about the scale, not about what is scaled.
+static LENS: Lens = Lens { of, put: scaled };
 
 /// As upstream prints it (`pkg/printers/internalversion/printers.go`).
 const COLUMNS: &[Column] = &[
@@ -72,23 +75,24 @@ pub async fn serve(
 }
 
 fn answer(scale: &Value, media: Media) -> Result<Response<Body>, Failure> {
-    media.check(false, || object::internal(SCALE.group, SCALE.kind))?;
-    let bytes = match media.form {
-        Form::Full => render::tree(scale, &SCALE, media),
-        Form::Metadata { beta, .. } => render::partial(scale, beta, media),
-        Form::Table { .. } => {
-            let number = |path| scale.at(path).and_then(Value::as_int).unwrap_or(0);
-            let created = table::age(meta::creation_timestamp(scale), Clock::now().seconds);
-            let cells = [
-                meta::name(scale).into(),
-                number(&[n::SPEC, n::REPLICAS]).into(),
-                number(&[n::STATUS, n::REPLICAS]).into(),
-                created.into(),
-            ];
-            render::table_of_one(scale, &SCALE, COLUMNS, &cells, media)
-        }
+    let shown = Computed {
+        of: &SCALE,
+        columns: COLUMNS,
+        cells,
     };
+    let bytes = shown.one(scale, media)?;
     Ok(body::answer(200, media.content_type(), body::full(bytes)))
+}
+
+fn cells(scale: &Value) -> Vec<Value> {
+    let number = |path| scale.at(path).and_then(Value::as_int).unwrap_or(0);
+    let created = table::age(meta::creation_timestamp(scale), Clock::now().seconds);
+    vec![
+        meta::name(scale).into(),
+        number(&[n::SPEC, n::REPLICAS]).into(),
+        number(&[n::STATUS, n::REPLICAS]).into(),
+        created.into(),
+    ]
 }
 
 async fn change(
@@ -110,7 +114,7 @@ async fn change(
     let options = WriteOptions::read(&x.query, kind)?;
     if let Some(kind) = patch {
         patch::check_options(kind, &options)?;
-        x.record_body(&body);
+        x.record_patch(&body, kind == patch::Kind::Apply);
     }
     let given = match patch {
         Some(patch::Kind::Apply) => Given::Apply(Applying::read(&body)?),
@@ -133,11 +137,14 @@ async fn change(
     };
     let how = Update {
         recorded: true,
+        lens: Some(&LENS),
         ..Update::default()
     };
-    let written = write(x, endpoint, &manager)
-        .update(&name, &options, how, change)
-        .await?;
+    let write = write(x, endpoint, &manager);
+    let written = write.update(&name, &options, how, change).await;
+    let mut warnings = write.into_warnings();
+    x.warnings.append(&mut warnings);
+    let written = written?;
     if let Given::Apply(applying) = &given
         && let Some(problem) = applying.complain(options.field_validation)?
     {

@@ -18,7 +18,8 @@ use resources::status::Failure;
 use resources::{before, defaults};
 
 use super::{manager, read_body};
-use crate::admission::{self, Operation};
+use crate::admission::webhook::Reinvocation;
+use crate::admission::{self, Operation, Options};
 use crate::auth::service_account::{
     Claims, PROJECTED_SECONDS, Private, Reference, USER_PREFIX, now,
 };
@@ -59,15 +60,15 @@ pub async fn serve(
         x.warnings.extend(decoded.problems);
     }
     let mut request = decoded.object;
-    defaults::apply(&mut request, TYPE.message);
+    defaults::apply(endpoint.gates, &mut request, TYPE.message);
     x.record_object(&request, &TYPE);
     before::match_namespace(&mut request, &x.info.namespace)?;
     let manager = manager(x, &options.field_manager);
     let now = Clock::now().text;
     managed::record_sent(&TYPE, &x.info.subresource, &mut request, &manager, &now);
-    request = admit(x, endpoint, request, options.dry_run, Step::Mutate).await?;
+    request = admit(x, endpoint, request, &options, Step::Mutate).await?;
     let account = identify(x, &mut request).await?;
-    let mut request = admit(x, endpoint, request, options.dry_run, Step::Validate).await?;
+    let mut request = admit(x, endpoint, request, &options, Step::Validate).await?;
     let token = issue(x, &account, &mut request).await?;
     let expires = proto::time::print_time(creation(&request) + expiration(&request));
     request.set(&[n::STATUS, n::TOKEN], token);
@@ -86,10 +87,11 @@ async fn admit(
     x: &mut Exchange,
     endpoint: &Endpoint,
     mut request: Value,
-    dry_run: bool,
+    options: &WriteOptions,
     step: Step,
 ) -> Result<Value, Failure> {
     let server = x.server.clone();
+    let deadline = Some(x.write_deadline());
     let mut write = admission::Attributes {
         operation: Operation::Create,
         resource: endpoint.resource,
@@ -99,7 +101,10 @@ async fn admit(
         object: Some(&mut request),
         old: None,
         user: &x.user,
-        dry_run,
+        dry_run: options.dry_run,
+        options: Options::Create(options),
+        deadline,
+        reinvocation: Reinvocation::default(),
         warnings: &mut x.warnings,
         trail: x.trail.as_ref(),
     };

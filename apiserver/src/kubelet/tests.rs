@@ -30,6 +30,7 @@ async fn a_proxied_name_that_leads_to_the_host_itself_is_refused() {
         host: "localhost".into(),
         port,
         trust: Trust::Plain,
+        name: None,
         global_only: true,
     };
     assert!(matches!(tcp(&target).await, Err(Error::NotAllowed)));

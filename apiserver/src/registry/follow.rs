@@ -23,7 +23,12 @@ pub enum Told {
 const RETRY: Duration = Duration::from_millis(50);
 
 /// Tells `on` everything, in order. Never returns.
-pub async fn follow(collection: Arc<Collection>, mut on: impl FnMut(Told) + Send) {
+pub async fn follow(collection: Arc<Collection>, on: impl FnMut(Told) + Send) {
+    follow_in(collection, Scope::All, on).await;
+}
+
+/// The same of a part of the collection.
+pub async fn follow_in(collection: Arc<Collection>, scope: Scope, mut on: impl FnMut(Told) + Send) {
     loop {
         collection.wait_ready().await;
         let begin = Begin::State {
@@ -31,7 +36,7 @@ pub async fn follow(collection: Arc<Collection>, mut on: impl FnMut(Told) + Send
             end_bookmark: true,
         };
         let query = WatchQuery {
-            scope: Scope::All,
+            scope: scope.clone(),
             filter: None,
             begin,
             bookmarks: true,

@@ -5,10 +5,11 @@
 //! confirmed a refusal: see [`store::Collection::update`].
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use proto::catalogue::{ResourceFlags, names as n};
+use proto::catalogue::{Resource, ResourceFlags, names as n};
 use proto::path::FieldError;
 use proto::{Value, meta};
 use resources::before;
@@ -21,15 +22,19 @@ use store::{Change, Entry, UpdateError, WriteError};
 
 use super::Endpoint;
 use super::hooks::Finish;
-use crate::admission::{self, Operation};
+use crate::admission::Options;
 use crate::audit::Trail;
 use crate::auth::User;
-use crate::authz::{self, Attributes, Decision, refusal};
+use crate::authz::{Attributes, Decision, refusal};
 use crate::managed;
 use crate::server::{Server, read_failure, write_failure};
 
+mod admit;
 mod delete;
 mod timed;
+
+pub use admit::Lens;
+use admit::Step;
 
 /// The code of an object that etcd does not take. It is tried once more without managed fields, which
 /// can be large.
@@ -47,6 +52,12 @@ pub struct Write<'a> {
     /// Who is recorded in managed fields: the option, or the user agent's first part.
     pub manager: &'a str,
     pub subresource: &'a str,
+    /// What it is about, as admission has it.
+    pub resource: &'static Resource,
+    /// When the time of its request is over, if it has one.
+    pub deadline: Option<Instant>,
+    /// Deletions have passed admission in another form.
+    pub admitted: bool,
     /// Of the request that the write belongs to, if there is one.
     pub verb: &'a str,
     /// What is recorded of the request that the write belongs to, if anything is.
@@ -75,6 +86,8 @@ pub struct Update {
     pub untracked: bool,
     /// What the client sent has passed admission, and this is what comes of it.
     pub admitted: bool,
+    /// What it is about is a form of the object, not the object.
+    pub lens: Option<&'static Lens>,
 }
 
 impl<'a> Write<'a> {
@@ -93,6 +106,9 @@ impl<'a> Write<'a> {
             namespace,
             manager,
             subresource: "",
+            resource: endpoint.resource,
+            deadline: None,
+            admitted: false,
             verb: "",
             trail: None,
             warnings: Mutex::default(),
@@ -107,6 +123,7 @@ impl<'a> Write<'a> {
 
     fn cx<'b>(&'b self, clock: &'b Clock, dry_run: bool, objections: &'b [FieldError]) -> Cx<'b> {
         Cx {
+            gates: self.server.config.features.gates(),
             user: self.user,
             namespace: self.namespace,
             now: &clock.text,
@@ -124,6 +141,14 @@ impl<'a> Write<'a> {
             format!("{}/{name}", self.namespace)
         } else {
             name.to_owned()
+        }
+    }
+
+    /// The namespace that objects are in; none for those of cluster scope.
+    fn stored_namespace(&self) -> &str {
+        match self.endpoint.resource.namespaced {
+            true => self.namespace,
+            false => "",
         }
     }
 
@@ -147,76 +172,6 @@ impl<'a> Write<'a> {
     fn record(&self, old: Option<&Value>, new: &mut Value) {
         let now = Clock::now().text;
         self.target().record(old, new, self.manager, &now);
-    }
-
-    async fn admit(
-        &self,
-        step: Step,
-        name: &str,
-        object: Option<&mut Value>,
-        old: Option<&Value>,
-        dry_run: bool,
-    ) -> Result<(), Failure> {
-        let mut warnings = Vec::new();
-        let operation = match (&object, old) {
-            (None, _) => Operation::Delete,
-            (Some(_), None) => Operation::Create,
-            (Some(_), Some(_)) => Operation::Update,
-        };
-        let mut write = admission::Attributes {
-            operation,
-            resource: self.endpoint.resource,
-            subresource: self.subresource,
-            namespace: self.namespace,
-            name,
-            object,
-            old,
-            user: self.user,
-            dry_run,
-            warnings: &mut warnings,
-            trail: self.trail,
-        };
-        let chain = &self.server.admission;
-        let outcome = match step {
-            Step::Mutate => match chain.mutate(self.server, &mut write).await {
-                Ok(()) => authz::escalation::check(self.server, &write).await,
-                refused => refused,
-            },
-            Step::Validate => chain.validate(self.server, &mut write).await,
-        };
-        self.warnings.lock().append(&mut warnings);
-        outcome
-    }
-
-    /// What speaks against a write and is no matter of the object alone.
-    async fn objections(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-        if self.endpoint.resource.group != authz::devices::GROUP {
-            return Vec::new();
-        }
-        let asked = authz::devices::Asked {
-            server: self.server,
-            user: self.user,
-            verb: self.verb,
-            resource: self.endpoint.resource,
-            subresource: self.subresource,
-            namespace: self.namespace,
-            new,
-            old,
-        };
-        Box::pin(authz::devices::objections(asked)).await
-    }
-
-    /// Admission of the body of a subresource that is not stored.
-    pub async fn admit_body(
-        &self,
-        name: &str,
-        body: &mut Value,
-        dry_run: bool,
-    ) -> Result<(), Failure> {
-        self.admit(Step::Mutate, name, Some(body), None, dry_run)
-            .await?;
-        self.admit(Step::Validate, name, Some(body), None, dry_run)
-            .await
     }
 
     async fn begin(
@@ -285,14 +240,11 @@ impl<'a> Write<'a> {
             self.record(None, &mut object);
         }
         let name = meta::name(&object).to_owned();
-        self.admit(
-            Step::Mutate,
-            &name,
-            Some(&mut object),
-            None,
-            options.dry_run,
-        )
-        .await?;
+        let told = Options::Create(options);
+        self.admit(Step::Mutate, &name, Some(&mut object), None, told)
+            .await?;
+        // Who changed the object may have put it elsewhere.
+        before::match_namespace(&mut object, self.stored_namespace())?;
         self.dedup_owners(&mut object, before::AFTER_ADMISSION);
         Ok(object)
     }
@@ -343,7 +295,8 @@ impl<'a> Write<'a> {
             Ok(mut warnings) => {
                 self.warnings.lock().append(&mut warnings);
                 let name = meta::name(object).to_owned();
-                self.admit(Step::Validate, &name, Some(object), None, options.dry_run)
+                let options = Options::Create(options);
+                self.admit(Step::Validate, &name, Some(object), None, options)
                     .await
             }
             Err(failure) => {
@@ -583,14 +536,7 @@ impl<'a> Write<'a> {
             self.record(Some(&old), &mut new);
         }
         if !run.how.admitted {
-            self.admit(
-                Step::Mutate,
-                run.name,
-                Some(&mut new),
-                Some(&old),
-                run.options.dry_run,
-            )
-            .await?;
+            self.admit_update(run, Step::Mutate, &mut new, &old).await?;
         }
         self.dedup_owners(&mut new, before::AFTER_ADMISSION);
         let held = self
@@ -616,8 +562,7 @@ impl<'a> Write<'a> {
             return Ok(Change::Delete);
         }
         // What was mended when it was read is written as it is now.
-        let mended = self.endpoint.strategy.on_read.is_some() && !current.is_stored_in(value.len());
-        if !mended && value == object::to_stored(&old, hub) {
+        if !current.mended && value == object::to_stored(&old, hub) {
             return Ok(Change::Nothing);
         }
         Ok(Change::Put {
@@ -644,14 +589,7 @@ impl<'a> Write<'a> {
         if run.how.admitted {
             return Ok(());
         }
-        self.admit(
-            Step::Validate,
-            run.name,
-            Some(new),
-            Some(old),
-            run.options.dry_run,
-        )
-        .await
+        self.admit_update(run, Step::Validate, new, old).await
     }
 
     fn uid_conflict(&self, name: &str, asked: &str, have: &str) -> Failure {
@@ -717,13 +655,6 @@ impl<'a> Write<'a> {
             held.finish(true).await;
         }
     }
-}
-
-/// Which half of admission.
-#[derive(Clone, Copy)]
-enum Step {
-    Mutate,
-    Validate,
 }
 
 /// An update under way.

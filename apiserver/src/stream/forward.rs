@@ -36,7 +36,7 @@ const HOP_BY_HOP: [&str; 8] = [
 const IDENTITIES: [&str; 2] = ["x-remote-", "impersonate-"];
 
 /// An upgrade that a client asks for.
-pub(super) struct Upgrade {
+pub(crate) struct Upgrade {
     /// `SPDY/3.1`, `websocket`, or what else the backend may know.
     protocol: HeaderValue,
     /// The client's end of the connection, once it is handed over.
@@ -44,7 +44,7 @@ pub(super) struct Upgrade {
 }
 
 /// What a client asks for, if that is an upgrade.
-pub(super) fn upgrade(headers: &HeaderMap, end: &mut Option<OnUpgrade>) -> Option<Upgrade> {
+pub(crate) fn upgrade(headers: &HeaderMap, end: &mut Option<OnUpgrade>) -> Option<Upgrade> {
     let asks = component::streaming::upgrade::is_asked(headers);
     let protocol = headers.get(UPGRADE).filter(|_| asks)?.clone();
     let end = end.take()?;
@@ -52,7 +52,7 @@ pub(super) fn upgrade(headers: &HeaderMap, end: &mut Option<OnUpgrade>) -> Optio
 }
 
 /// The request to the backend, still without a body. Nothing that tells who the client is goes along.
-pub(super) fn head(x: &Exchange, target: &Target, path: &str) -> Result<Request<Body>, Failure> {
+pub(crate) fn head(x: &Exchange, target: &Target, path: &str) -> Result<Request<Body>, Failure> {
     let mut request = Request::new(body::full(Vec::new()));
     *request.method_mut() = x.method.clone();
     *request.uri_mut() = path
@@ -85,7 +85,7 @@ pub(super) fn head(x: &Exchange, target: &Target, path: &str) -> Result<Request<
     Ok(request)
 }
 
-pub(super) fn value(text: &str) -> Result<HeaderValue, Failure> {
+pub(crate) fn value(text: &str) -> Result<HeaderValue, Failure> {
     HeaderValue::from_str(text).map_err(|e| Failure::bad_request(e.to_string()))
 }
 
@@ -100,7 +100,7 @@ fn list(headers: &HeaderMap, name: &str) -> String {
 }
 
 /// Without what is about the connection, be it so by itself or because `Connection` names it.
-pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+pub(crate) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let named = list(headers, "connection").to_ascii_lowercase();
     let named: Vec<&str> = named.split(',').map(str::trim).collect();
     let mut kept = HeaderMap::with_capacity(headers.len());
@@ -113,7 +113,7 @@ pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Sends a request that asks for an upgrade, and joins both connections if the backend agrees.
-pub(super) async fn upgraded(
+pub(crate) async fn upgraded(
     kubelets: &Kubelets,
     target: &Target,
     request: Request<Body>,

@@ -2,42 +2,48 @@
 //! is passed on unread.
 
 use form_urlencoded::Serializer;
+use proto::Value;
+use proto::catalogue::names as n;
+use proto::view::Node;
 use proto::view::core_v1::Pod;
-
-use resources::request::Query;
 use resources::status::Failure;
 
 /// The path and query of a stream at the kubelet.
-pub(super) fn of_stream(subresource: &str, pod: Pod<'_>, query: &Query) -> Result<String, Failure> {
+pub(super) fn of_stream(
+    subresource: &str,
+    pod: Pod<'_>,
+    options: Node<'_>,
+) -> Result<String, Failure> {
     let (namespace, name) = (pod.metadata().namespace(), pod.metadata().name());
     if subresource == "portforward" {
-        let ports = ports(query)?;
+        let ports = ports(options);
         let path = format!("/portForward/{namespace}/{name}");
-        let options = if ports.is_empty() {
+        let query = if ports.is_empty() {
             vec![]
         } else {
             vec![("port", ports)]
         };
-        return Ok(with_query(&path, &options));
+        return Ok(with_query(&path, &query));
     }
-    let container = container(query.get("container").unwrap_or_default(), pod)?;
-    let mut options: Vec<(&str, String)> = Vec::new();
+    let container = container(options.str(n::CONTAINER), pod)?;
+    let mut query: Vec<(&str, String)> = Vec::new();
     if subresource == "exec" {
-        options.extend(query.all("command").map(|c| ("command", c.to_owned())));
+        let command = options.items(n::COMMAND).iter().filter_map(Value::as_str);
+        query.extend(command.map(|c| ("command", c.to_owned())));
     }
     let names = [
-        ("stderr", "error"),
-        ("stdin", "input"),
-        ("stdout", "output"),
-        ("tty", "tty"),
+        (n::STDERR, "error"),
+        (n::STDIN, "input"),
+        (n::STDOUT, "output"),
+        (n::TTY, "tty"),
     ];
     for (ours, theirs) in names {
-        if query.flag(ours).unwrap_or(false) {
-            options.push((theirs, "1".to_owned()));
+        if options.bool(ours) {
+            query.push((theirs, "1".to_owned()));
         }
     }
     let path = format!("/{subresource}/{namespace}/{name}/{container}");
-    Ok(with_query(&path, &options))
+    Ok(with_query(&path, &query))
 }
 
 /// A path with the options that are set.
@@ -55,17 +61,10 @@ pub(super) fn with_query(path: &str, options: &[(&str, String)]) -> String {
 }
 
 /// The ports of a port-forward, as one list.
-fn ports(query: &Query) -> Result<String, Failure> {
-    let mut all = Vec::new();
-    for text in query
-        .all("ports")
-        .flat_map(|p| p.split(','))
-        .filter(|p| !p.is_empty())
-    {
-        let port: i32 = text.parse().map_err(|_| number(text))?;
-        all.push(port.to_string());
-    }
-    Ok(all.join(","))
+fn ports(options: Node<'_>) -> String {
+    let ports = options.items(n::PORTS).iter().filter_map(Value::as_int);
+    let ports: Vec<String> = ports.map(|port| port.to_string()).collect();
+    ports.join(",")
 }
 
 /// A text that should be a number, as Go's parser refuses it.

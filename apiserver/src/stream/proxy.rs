@@ -20,8 +20,8 @@ use crate::chain::Exchange;
 use crate::kubelet::{Target, Trust};
 use crate::registry::Endpoint;
 
-mod html;
-mod links;
+pub(crate) mod html;
+pub(crate) mod links;
 mod page;
 
 /// The label of an endpoint slice that names its service.
@@ -182,6 +182,7 @@ impl<'a> Id<'a> {
             host: host.to_owned(),
             port,
             trust,
+            name: None,
             global_only: true,
         }
     }

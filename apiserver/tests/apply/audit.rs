@@ -132,7 +132,8 @@ async fn a_request_is_recorded_before_it_is_answered() {
     let [gone] = of(&events, &path, "delete")[..] else {
         panic!("{events:?}")
     };
-    assert_eq!(gone["requestObject"]["kind"], "DeleteOptions");
+    let options = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/__internal"});
+    assert_eq!(gone["requestObject"], options);
     assert_eq!(gone["responseObject"], Value::Null);
     assert_eq!(gone["responseStatus"]["status"], "Success");
     assert_eq!(gone["responseStatus"]["details"]["kind"], "configmaps");

@@ -48,7 +48,25 @@ fn free_port() -> u16 {
 pub(crate) const OURS: &str = env!("CARGO_BIN_EXE_kube-apiserver");
 
 fn spawn(program: &Path, flags: &[String], port: u16) -> Child {
-    Command::new(program)
+    spawn_by(Command::new(program), flags, port)
+}
+
+/// Servers are told apart by their hosts' names: the program on a host of another name.
+fn elsewhere(program: &Path, host: &str) -> Command {
+    let mut command = Command::new("unshare");
+    let named = "echo \"$0\" > /proc/sys/kernel/hostname && exec \"$@\"";
+    command
+        .args(["--uts", "sh", "-c", named, host])
+        .arg(program);
+    command
+}
+
+fn spawn_by(mut command: Command, flags: &[String], port: u16) -> Child {
+    if flags.iter().any(|flag| flag.starts_with("--peer-ca-file=")) {
+        command.arg("--peer-advertise-ip=127.0.0.1");
+        command.arg(format!("--peer-advertise-port={port}"));
+    }
+    command
         .args(flags)
         .arg(format!("--secure-port={port}"))
         // All the time its caches are compared with etcd.
@@ -83,7 +101,7 @@ impl Daemon {
     pub(crate) async fn start_with(more: impl FnOnce(&Files) -> Vec<String>) -> Self {
         let etcd = Etcd::start(&Etcds::newest()).await;
         let (ca, files) = (Ca::new("ca"), Files::new());
-        let server = ca.server(&["127.0.0.1"]);
+        let server = ca.server(&["127.0.0.1", "kubernetes.default.svc"]);
         let file = |name: &str, text: &str| files.write(name, text).display().to_string();
         let cert = file("server.crt", &server.cert);
         let key_file = file("server.key", &server.key);
@@ -142,7 +160,20 @@ impl Daemon {
     /// The same of this program, waited for until this path says that it is well.
     pub(crate) async fn second_when(&self, program: &Path, path: &str) -> Second {
         let port = free_port();
-        let process = spawn(program, &self.flags, port);
+        self.well(spawn(program, &self.flags, port), port, path)
+            .await
+    }
+
+    /// A server on a host of its own, with more flags.
+    #[allow(dead_code, reason = "each program of tests has a use for a part")]
+    pub(crate) async fn second_on(&self, host: &str, program: &Path, more: &[String]) -> Second {
+        let port = free_port();
+        let flags = [&self.flags, more].concat();
+        let process = spawn_by(elsewhere(program, host), &flags, port);
+        self.well(process, port, "/readyz").await
+    }
+
+    async fn well(&self, process: Child, port: u16, path: &str) -> Second {
         let admin = User::new(&self.ca, &self.files, port, "admin", &["system:masters"]);
         let second = Second { admin, process };
         second.admin.found_well(path).await;
@@ -289,6 +320,14 @@ impl User {
         }
     }
 
+    /// The text that is answered in this form.
+    #[allow(dead_code, reason = "each program of tests has a use for a part")]
+    pub(crate) async fn accepting(&self, path: &str, accept: &str) -> String {
+        let answer = self.0.raw(Method::GET, path, accept, None).await.unwrap();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
     pub(crate) async fn text(&self, path: &str) -> String {
         let (_, body) = self.call(Method::GET, path, None).await.unwrap();
         String::from_utf8(body.to_vec()).unwrap()
@@ -305,6 +344,32 @@ impl User {
         let body = Bytes::from(body.to_string());
         self.json(Method::PATCH, path, Some((kind, body))).await
     }
+}
+
+/// Flags of servers that ask each other for what they do not serve themselves.
+#[allow(dead_code, reason = "each program of tests has a use for a part")]
+pub(crate) fn peers(files: &Files) -> Vec<String> {
+    let proxies = Ca::new("proxies");
+    let own = proxies.client("proxy", &[]);
+    let file = |name: &str, text: &str| files.write(name, text).display().to_string();
+    let place = files.write("here", "");
+    vec![
+        format!(
+            "--requestheader-client-ca-file={}",
+            file("proxies.crt", &proxies.pem)
+        ),
+        "--requestheader-allowed-names=proxy".to_owned(),
+        "--requestheader-username-headers=X-Remote-User".to_owned(),
+        "--requestheader-group-headers=X-Remote-Group".to_owned(),
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
+        format!("--proxy-client-cert-file={}", file("proxy.crt", &own.cert)),
+        format!("--proxy-client-key-file={}", file("proxy.key", &own.key)),
+        // Written once the server's own files are.
+        format!(
+            "--peer-ca-file={}",
+            place.with_file_name("ca.crt").display()
+        ),
+    ]
 }
 
 /// Waits for what the server does on its own account, or sees in its caches a moment after it was written.

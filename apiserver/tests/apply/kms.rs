@@ -220,6 +220,23 @@ async fn an_outage_of_the_service_holds_up_its_kind_alone() {
         said.contains("failed to decrypt DEK, error: rpc error: code = "),
         "{said}"
     );
+    // It is counted under the name that gRPC has for it.
+    let status = said
+        .split("code = ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    let labels = [
+        "resource=\"secrets\"".to_owned(),
+        "transformation_type=\"from_storage\"".to_owned(),
+        "transformer_prefix=\"k8s:enc:kms:v2:test:\"".to_owned(),
+        format!("status=\"{}\"", status.unwrap()),
+    ];
+    let metrics = api.text("/metrics").await;
+    let is_it = |l: &&str| {
+        l.starts_with("apiserver_storage_transformation_operations_total{")
+            && labels.iter().all(|of| l.contains(of))
+    };
+    assert!(metrics.lines().any(|l| is_it(&l)), "{labels:?}");
     // What was read before is read, and other kinds do not notice.
     let (code_, _) = api.get(&format!("{SECRETS}/own")).await;
     assert_eq!(code_, 200);

@@ -17,6 +17,7 @@ use serde_json::Value;
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) path: String,
+    pub(crate) host: String,
     pub(crate) authorization: String,
     pub(crate) body: Bytes,
 }
@@ -41,8 +42,16 @@ impl Remote {
     where
         F: Fn(Asked) -> BoxFuture<'static, Response> + Send + Sync + 'static,
     {
+        Self::start_as(&["127.0.0.1"], answer)
+    }
+
+    /// One whose certificate is for these names.
+    pub(crate) fn start_as<F>(names: &[&str], answer: F) -> Self
+    where
+        F: Fn(Asked) -> BoxFuture<'static, Response> + Send + Sync + 'static,
+    {
         let ca = Ca::new("remote");
-        let identity = Identity::Memory(ca.server(&["127.0.0.1"]));
+        let identity = Identity::Memory(ca.server(names));
         let options = Options::secure("127.0.0.1:0".parse().unwrap(), Tls::new(identity));
         let server = Server::bind(options).unwrap();
         let url = format!("https://{}", server.address());
@@ -53,8 +62,11 @@ impl Remote {
             async move {
                 let (head, body) = request.into_parts();
                 let authorization = head.headers.get("authorization");
+                let host = head.headers.get("host").and_then(|v| v.to_str().ok());
+                let authority = head.uri.authority().map(|a| a.as_str());
                 let asked = Asked {
                     path: head.uri.path().to_owned(),
+                    host: host.or(authority).unwrap_or_default().to_owned(),
                     authorization: authorization
                         .map(|v| v.to_str().unwrap().to_owned())
                         .unwrap_or_default(),

@@ -6,7 +6,7 @@ use super::daemon::Daemon;
 use super::wire::Wire;
 
 /// The first line of an answer, and the texts of its warnings, in lower case.
-async fn ask(api: &Daemon, line: &str, body: &Value) -> (String, Vec<String>) {
+pub(crate) async fn ask(api: &Daemon, line: &str, body: &Value) -> (String, Vec<String>) {
     let mut wire = Wire::admin(api).await;
     let headers = ["Connection: close", "Content-Type: application/json"];
     let body = if body.is_null() {

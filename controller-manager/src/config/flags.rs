@@ -216,6 +216,7 @@ pub fn all() -> Vec<Group> {
         args::logs(),
         args::metrics(),
         args::global(),
+        args::versions(),
     ]);
     all
 }

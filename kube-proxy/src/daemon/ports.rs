@@ -29,14 +29,15 @@ impl Port {
     ///
     /// # Errors
     /// If it cannot be bound and has to be.
-    pub(super) fn serve<F>(
+    pub(super) fn serve<F, A>(
         self,
         tasks: &Supervisor,
         name: &'static str,
         answer: F,
     ) -> Result<Option<SocketAddr>, serving::Error>
     where
-        F: Fn(&Request) -> Response + Clone + Send + 'static,
+        F: Fn(Request) -> A + Clone + Send + 'static,
+        A: Future<Output = Response> + Send + 'static,
     {
         let Some(address) = self.address else {
             return Ok(None);
@@ -80,13 +81,14 @@ impl Port {
     }
 }
 
-fn start<F>(server: Server, tasks: &Supervisor, name: &'static str, answer: F)
+fn start<F, A>(server: Server, tasks: &Supervisor, name: &'static str, answer: F)
 where
-    F: Fn(&Request) -> Response + Clone + Send + 'static,
+    F: Fn(Request) -> A + Clone + Send + 'static,
+    A: Future<Output = Response> + Send + 'static,
 {
     let service = tower::service_fn(move |request: Request| {
-        let response = answer(&request);
-        async move { Ok(response) }
+        let answered = answer(request);
+        async move { Ok(answered.await) }
     });
     server.serve(tasks, Task::Server, name, service);
 }

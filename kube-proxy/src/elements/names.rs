@@ -114,10 +114,11 @@ impl Dispatch {
     }
 }
 
-/// Digits only: `+3` is no name of ours.
+/// As it is written here: `+3` and `03` are no names of ours.
 fn number(text: &str) -> Option<u32> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten()
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let plain = digits && (text == "0" || !text.starts_with('0'));
+    plain.then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -156,6 +157,7 @@ mod tests {
             "services-",
             "services-x",
             "services-+1",
+            "services-01",
             "services--sticky",
         ] {
             assert_eq!(Dispatch::parse(other), None, "{other}");

@@ -202,7 +202,7 @@ impl Socket {
     }
 }
 
-fn split(bytes: &[u8]) -> Option<(Reply<'_>, &[u8])> {
+pub(crate) fn split(bytes: &[u8]) -> Option<(Reply<'_>, &[u8])> {
     let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let length = word(0)? as usize;
     let kind_and_flags = word(4)?.to_ne_bytes();
@@ -217,7 +217,7 @@ fn split(bytes: &[u8]) -> Option<(Reply<'_>, &[u8])> {
 }
 
 /// The error that an acknowledgement tells, if it tells one.
-fn verdict(reply: &Reply<'_>) -> Option<(io::Error, String)> {
+pub(crate) fn verdict(reply: &Reply<'_>) -> Option<(io::Error, String)> {
     const EXT_ACK_TEXT: u16 = 1;
     let code = i32::from_ne_bytes(reply.body.get(..4)?.try_into().ok()?);
     if code >= 0 {

@@ -250,7 +250,7 @@ fn text<'a>(found: &BTreeMap<u16, &'a [u8]>, kind: u16) -> Option<&'a str> {
     std::str::from_utf8(bytes).ok()
 }
 
-fn element_of(bytes: &[u8]) -> Option<RawElement<'_>> {
+pub(crate) fn element_of(bytes: &[u8]) -> Option<RawElement<'_>> {
     const VALUE: u16 = 1;
     const VERDICT: u16 = 2;
     let found = attrs(bytes);
@@ -281,7 +281,7 @@ fn verdict_of(bytes: &[u8]) -> RawValue<'_> {
 }
 
 /// The chain that a step of a rule jumps or goes to.
-fn target_of(step: &[u8]) -> Option<String> {
+pub(crate) fn target_of(step: &[u8]) -> Option<String> {
     let found = attrs(step);
     if text(&found, 1) != Some("immediate") {
         return None;

@@ -16,7 +16,7 @@ use super::reference::{Digest, Reference};
 use super::store::{self, Image, LayerPin, NewImage, Store};
 use super::tar;
 
-mod contents;
+pub(crate) mod contents;
 mod directory;
 
 use contents::Contents;

@@ -19,7 +19,7 @@ use super::import::DOCUMENT_MAX;
 use super::layer::Hasher;
 use super::reference::{Algorithm, Digest, Reference};
 
-mod challenge;
+pub(crate) mod challenge;
 pub mod hosts;
 pub mod proxy;
 mod transport;

@@ -27,7 +27,7 @@ const SPECIAL_MAX: u64 = 1 << 20;
 const BLOCK: usize = 512;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     File,
     HardLink,
     Symlink,
@@ -41,7 +41,7 @@ pub(super) enum Kind {
 
 /// What is said about one file; its contents are then read from the [`Archive`].
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub kind: Kind,
     /// As written, not made safe.
     pub path: Vec<u8>,
@@ -60,7 +60,7 @@ pub(super) struct Entry {
 }
 
 /// A tar stream, read entry by entry.
-pub(super) struct Archive<R> {
+pub(crate) struct Archive<R> {
     reader: R,
     position: u64,
     /// Contents of the current entry not yet read, and the padding after them.
@@ -68,7 +68,15 @@ pub(super) struct Archive<R> {
     padding: u64,
 }
 
-/// What extended headers said about the entry that follows them.
+/// What the headers of GNU's long names said about the entry that follows them.
+#[derive(Default)]
+struct Long {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+}
+
+/// What an extended header said about the entry that follows it. Of several the last counts, as in Go's reader: a stream
+/// of them must not add up in memory.
 #[derive(Default)]
 struct Extension {
     path: Option<Vec<u8>>,
@@ -81,7 +89,7 @@ struct Extension {
 }
 
 impl<R: Read> Archive<R> {
-    pub(super) fn new(reader: R) -> Self {
+    pub(crate) fn new(reader: R) -> Self {
         Self {
             reader,
             position: 0,
@@ -91,8 +99,8 @@ impl<R: Read> Archive<R> {
     }
 
     /// The next entry, past whatever is left of the one before. None at the end.
-    pub(super) fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
-        let mut extension = Extension::default();
+    pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
+        let (mut long, mut extension) = (Long::default(), Extension::default());
         loop {
             self.skip(self.left.saturating_add(self.padding))?;
             let at = self.position;
@@ -104,14 +112,21 @@ impl<R: Read> Archive<R> {
             let size = number(&header[124..136]).ok_or(Error::Number(at))?;
             self.begin(size);
             match header[156] {
-                b'L' => extension.path = Some(trimmed(self.special(at)?)),
-                b'K' => extension.link = Some(trimmed(self.special(at)?)),
-                b'x' => extension.read_pax(&self.special(at)?, at)?,
+                b'L' => long.path = Some(trimmed(self.special(at)?)),
+                b'K' => long.link = Some(trimmed(self.special(at)?)),
+                b'x' => {
+                    extension = Extension::default();
+                    extension.read_pax(&self.special(at)?, at)?;
+                }
                 // Defaults for the whole archive. Go's reader, and so the runtimes, do not apply
                 // them.
                 b'g' => drop(self.special(at)?),
                 b'S' => return Err(Error::Sparse(at)),
-                _ => return self.entry(&header, extension, at).map(Some),
+                _ => {
+                    extension.path = long.path.or(extension.path);
+                    extension.link = long.link.or(extension.link);
+                    return self.entry(&header, extension, at).map(Some);
+                }
             }
         }
     }
@@ -421,6 +436,18 @@ mod tests {
         let entries = read(&bytes).unwrap();
         assert_eq!(entries[0].1, b"abc");
         assert_eq!(entries[1].0.path, b"g");
+    }
+
+    #[test]
+    fn of_several_extended_headers_the_last_counts_and_a_long_name_wins() {
+        let pax = |text: &str| raw(b'x', b"pax", text.len() as u64, text.as_bytes());
+        let mut bytes = raw(b'L', b"././@LongLink", 4, b"long");
+        bytes.extend(pax("24 SCHILY.xattr.k=first\n"));
+        bytes.extend(pax("25 SCHILY.xattr.k=second\n12 path=pax\n"));
+        bytes.extend(raw(b'0', b"f", 0, b""));
+        let entries = read(&bytes).unwrap();
+        assert_eq!(entries[0].0.path, b"long");
+        assert_eq!(entries[0].0.xattrs, [(b"k".to_vec(), b"second".to_vec())]);
     }
 
     #[test]

@@ -4,22 +4,22 @@ use k8s_openapi::jiff::Timestamp;
 
 /// Which stream a container wrote to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Stdout,
     Stderr,
 }
 
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct Line<'a> {
-    pub(super) time: &'a str,
-    pub(super) at: Timestamp,
-    pub(super) stream: Stream,
+pub(crate) struct Line<'a> {
+    pub(crate) time: &'a str,
+    pub(crate) at: Timestamp,
+    pub(crate) stream: Stream,
     /// With its line end, unless more of the line follows.
-    pub(super) content: &'a [u8],
+    pub(crate) content: &'a [u8],
 }
 
 /// Reads a line with its end, if it has one; none if it is not of this format.
-pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
+pub(crate) fn parse(line: &[u8]) -> Option<Line<'_>> {
     let (time, rest) = field(line)?;
     let time = std::str::from_utf8(time).ok()?;
     let at = time.parse().ok()?;
@@ -53,7 +53,7 @@ fn memchr(text: &[u8]) -> Option<usize> {
 }
 
 /// A time as clients are shown it: with nine digits of a second.
-pub(super) fn shown(time: &str) -> String {
+pub(crate) fn shown(time: &str) -> String {
     let zone = time
         .rfind(['Z', '+', '-'])
         .filter(|at| *at > "2006-01-02T".len())

@@ -3,7 +3,7 @@
 //! What `envFrom` gives is overridden by `env`, which overrides what the services give. A reference
 //! `$(NAME)` sees what stands before it, and the services.
 
-mod file;
+pub(crate) mod file;
 mod services;
 
 use std::collections::BTreeMap;

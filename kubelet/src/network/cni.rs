@@ -24,7 +24,7 @@ use super::{Answer, Attachment, Pod, PodNetwork, Result, Status, blocking, check
 use crate::sys::file::{self, Durability};
 use crate::sys::watch::Watch;
 
-mod config;
+pub(crate) mod config;
 mod exec;
 
 use config::NetworkList;
@@ -392,7 +392,7 @@ fn runtime_config(pod: &Pod) -> BTreeMap<&'static str, Value> {
 
 /// The pod's addresses: those of its own link, or of no particular one. Results before 0.3 name one
 /// of each family.
-fn addresses(result: &Value) -> Vec<IpAddr> {
+pub(crate) fn addresses(result: &Value) -> Vec<IpAddr> {
     let parse = |text: &Value| -> Option<IpAddr> {
         let text = text.as_str()?;
         text.split('/').next()?.parse().ok()

@@ -136,7 +136,7 @@ impl Message {
 }
 
 /// One message of an answer.
-pub(super) struct Reply {
+pub(crate) struct Reply {
     pub(super) kind: u16,
     /// Everything after the netlink header.
     pub(super) body: Vec<u8>,
@@ -144,7 +144,7 @@ pub(super) struct Reply {
 
 impl Reply {
     /// The attributes after `fixed` bytes of the family's own header.
-    pub(super) fn attrs(&self, fixed: usize) -> BTreeMap<u16, &[u8]> {
+    pub(crate) fn attrs(&self, fixed: usize) -> BTreeMap<u16, &[u8]> {
         attrs(self.body.get(fixed..).unwrap_or_default())
     }
 }
@@ -268,7 +268,7 @@ fn is_batch(message: &Message) -> bool {
     matches!(message.kind(), 0x10 | 0x11) && message.bytes.len() == HEADER + 4
 }
 
-fn split(bytes: &[u8]) -> Option<(u32, Reply, &[u8])> {
+pub(crate) fn split(bytes: &[u8]) -> Option<(u32, Reply, &[u8])> {
     let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let length = word(0)? as usize;
     let body = bytes.get(HEADER..length)?.to_vec();
@@ -278,7 +278,7 @@ fn split(bytes: &[u8]) -> Option<(u32, Reply, &[u8])> {
 }
 
 /// The error that an acknowledgement tells, if it tells one.
-fn verdict(reply: &Reply, doing: &str) -> Option<Error> {
+pub(crate) fn verdict(reply: &Reply, doing: &str) -> Option<Error> {
     const EXT_ACK_TEXT: u16 = 1;
     let code = i32::from_ne_bytes(reply.body.get(..4)?.try_into().ok()?);
     if code == 0 {
@@ -291,7 +291,7 @@ fn verdict(reply: &Reply, doing: &str) -> Option<Error> {
             String::from_utf8_lossy(text).trim_end_matches('\0')
         )
     });
-    let source = io::Error::from_raw_os_error(-code);
+    let source = io::Error::from_raw_os_error(code.saturating_neg());
     Some(Error::Refused {
         doing: doing.to_owned(),
         source,

@@ -78,7 +78,7 @@ impl Machine {
 }
 
 /// CPUs that are on; where the kernel does not say, those that this process may use.
-fn cores(online: &str) -> u32 {
+pub(crate) fn cores(online: &str) -> u32 {
     let counted = cpus::parse(online).map_or(0, |cpus| cpus.len());
     let counted = match counted {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -87,7 +87,7 @@ fn cores(online: &str) -> u32 {
     u32::try_from(counted).unwrap_or(u32::MAX)
 }
 
-fn kilobytes(meminfo: &str, name: &str) -> u64 {
+pub(crate) fn kilobytes(meminfo: &str, name: &str) -> u64 {
     let line = meminfo
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -117,7 +117,7 @@ fn huge_pages(dir: &Path) -> Vec<HugePages> {
     all
 }
 
-fn os_image(release: &str) -> String {
+pub(crate) fn os_image(release: &str) -> String {
     let name = release
         .lines()
         .find_map(|line| line.strip_prefix("PRETTY_NAME="));
@@ -138,7 +138,7 @@ pub fn architecture() -> &'static str {
 }
 
 /// The lower of the two bounds that the kernel has.
-fn max_pids(pid_max: &str, threads_max: &str) -> Option<i64> {
+pub(crate) fn max_pids(pid_max: &str, threads_max: &str) -> Option<i64> {
     [pid_max, threads_max]
         .iter()
         .filter_map(|text| text.parse().ok())

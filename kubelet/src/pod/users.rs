@@ -150,7 +150,7 @@ impl Range {
 }
 
 /// The one range of a user in a file of lines `user:first:count`; none if the user has no line.
-fn subordinate(text: &str, user: &str) -> Result<Option<Range>, String> {
+pub(crate) fn subordinate(text: &str, user: &str) -> Result<Option<Range>, String> {
     let own = text.lines().filter_map(|line| {
         let (name, ids) = line.trim().split_once(':')?;
         (name == user).then_some(ids)

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use component::client::path_decode;
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use k8s_openapi::api::core::v1::GRPCAction;
@@ -236,28 +237,8 @@ fn status_of(headers: &HeaderMap) -> Option<Status> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let code = text("grpc-status")?.parse().unwrap_or(UNKNOWN);
     let message = text("grpc-message").unwrap_or_default();
-    Some(Status::new(code, unescaped(message)))
-}
-
-/// gRPC escapes its messages with percent signs.
-fn unescaped(text: &str) -> String {
-    let mut out = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|d| std::str::from_utf8(d).ok());
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match (first, byte) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                rest = &after[2..];
-            }
-            _ => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    // Messages are escaped with percent signs.
+    Some(Status::new(code, path_decode(message)))
 }
 
 /// `HealthCheckRequest` with its length before it.
@@ -281,7 +262,7 @@ fn message(service: &str) -> Bytes {
 }
 
 /// The status in a framed `HealthCheckResponse`; 0 if it says none.
-fn serving_status(framed: &[u8]) -> Option<u64> {
+pub(crate) fn serving_status(framed: &[u8]) -> Option<u64> {
     let (head, message) = framed.split_at_checked(5)?;
     let length = u32::from_be_bytes(head[1..].try_into().ok()?);
     if head[0] != 0 || usize::try_from(length).ok()? != message.len() {

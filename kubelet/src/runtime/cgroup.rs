@@ -81,7 +81,7 @@ impl Hierarchies {
         Ok(found)
     }
 
-    fn from_mountinfo(text: &str) -> Self {
+    pub(crate) fn from_mountinfo(text: &str) -> Self {
         let mut mounts = BTreeMap::new();
         for line in text.lines() {
             let Some((mount, file_system)) = line.split_once(" - ") else {

@@ -3,7 +3,6 @@
 
 mod families;
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use families::{Families, Kind};
@@ -466,35 +465,4 @@ fn network(all: &mut Families, of: Of<'_>, interface: &InterfaceStats, at: Syste
         "Cumulative count of errors encountered while transmitting",
         interface.tx_errors,
     );
-}
-
-/// How often each check was asked for, and how it ended: `/metrics/slis`.
-pub(super) fn slis(checks: &BTreeMap<&'static str, (bool, [u64; 2])>) -> String {
-    let mut all = Families::default();
-    for (name, (well, counts)) in checks {
-        let labels = [("name", *name), ("type", "healthz")];
-        let value = if *well { 1.0 } else { 0.0 };
-        all.put(
-            "kubernetes_healthcheck",
-            "[STABLE] This metric records the result of a single healthcheck.",
-            Kind::Gauge,
-            &labels,
-            value,
-            None,
-        );
-        for (status, count) in ["success", "error"].into_iter().zip(counts) {
-            if *count > 0 {
-                let labels = [labels[0], ("status", status), labels[1]];
-                all.put(
-                    "kubernetes_healthchecks_total",
-                    "[STABLE] This metric records the results of all healthcheck.",
-                    Kind::Counter,
-                    &labels,
-                    number(*count),
-                    None,
-                );
-            }
-        }
-    }
-    all.text()
 }

@@ -1,6 +1,6 @@
 //! Paths and queries as Go's `net/url` reads them.
 
-use component::client::percent_decode;
+use component::client::{path_decode, percent_decode};
 
 /// The parts of a path, decoded; a trailing slash makes no part.
 pub(super) fn segments(path: &str) -> Vec<String> {
@@ -9,10 +9,7 @@ pub(super) fn segments(path: &str) -> Vec<String> {
     if path.is_empty() {
         return Vec::new();
     }
-    // A plus sign is one in a path.
-    path.split('/')
-        .map(|part| percent_decode(&part.replace('+', "%2B")))
-        .collect()
+    path.split('/').map(path_decode).collect()
 }
 
 /// The parameters of a query, in their order.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use component::serving::{Request, Response, json, text};
+use component::serving::{Debug, Request, Response, json, text};
 use component::supervisor::chain;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, StatusCode};
 use super::pods::{At, failed, pods};
 use super::request::{Query, segments};
 use super::stats::Detail;
-use super::{CHECKS, Port, Server, exposition, files};
+use super::{Port, Server, exposition, files};
 
 /// The media type of the text form of metrics.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
@@ -27,6 +27,8 @@ const DEBUGGING: &[&str] = &[
     "logs",
 ];
 
+const DEBUG: Debug = Debug { command_line: true };
+
 /// Answers a request that was let pass.
 pub(super) async fn route(server: &Arc<Server>, request: Request, port: Port) -> Response {
     let path = segments(request.uri().path());
@@ -34,11 +36,11 @@ pub(super) async fn route(server: &Arc<Server>, request: Request, port: Port) ->
     let get = request.method() == Method::GET;
     match path[..] {
         ["healthz", ..] => server.healthz(&request),
-        ["metrics"] => scrape(&server.metrics, &request),
-        ["metrics", "probes"] => scrape(&server.probe_metrics, &request),
+        ["metrics"] => scrape(|accept| server.metrics.answer(accept), &request),
+        ["metrics", "probes"] => scrape(|accept| server.probe_metrics.answer(accept), &request),
         ["metrics", "cadvisor"] => server.cadvisor().await,
         ["metrics", "resource"] => server.resource().await,
-        ["metrics", "slis"] => exposed(exposition::slis(&server.checks.lock())),
+        ["metrics", "slis"] => server.slis(&request),
         ["pods"] if get => pods(server.pods.all().iter().map(|pod| &**pod)),
         ["flagz" | "statusz"] if get => server.pages.answer(&request).unwrap_or_else(not_found),
         ["pods"] => only_get(),
@@ -114,8 +116,13 @@ async fn debugging(server: &Arc<Server>, request: Request, path: &[&str]) -> Res
             server.checkpoint(&At::new(namespace, pod, "", container))
         }
         ["logs", ..] => server.logs(&request, path).await,
-        ["debug", "flags", "v"] => disabled("flags endpoint is disabled.\n"),
-        ["debug", "pprof", ..] => server.profile(path),
+        ["debug", "flags", "v"] if !server.config.enable_debug_flags_handler => {
+            disabled("flags endpoint is disabled.\n")
+        }
+        ["debug", "pprof", ..] if !server.config.enable_profiling_handler => {
+            disabled("profiling endpoint is disabled.\n")
+        }
+        ["debug", ..] => DEBUG.answer(request).await.unwrap_or_else(not_found),
         ["containerLogs" | "runningpods", ..] if !get => only_get(),
         ["exec" | "attach" | "portForward" | "run" | "checkpoint", ..] if !streams => {
             text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed")
@@ -148,10 +155,10 @@ fn exposed(metrics: String) -> Response {
     response
 }
 
-fn scrape(metrics: &component::metrics::Metrics, request: &Request) -> Response {
+fn scrape(answer: impl FnOnce(&str) -> (&'static str, String), request: &Request) -> Response {
     let accept = request.headers().get(ACCEPT);
     let accept = accept.and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let (kind, body) = metrics.answer(accept);
+    let (kind, body) = answer(accept);
     let mut response = text(StatusCode::OK, body);
     response
         .headers_mut()
@@ -163,22 +170,16 @@ impl Server {
     fn healthz(&self, request: &Request) -> Response {
         let path = request.uri().path().trim_end_matches('/');
         let query = request.uri().query().unwrap_or_default();
-        if path == "/healthz" {
-            self.count_checks();
-        }
         self.health.answer(path, query).unwrap_or_else(not_found)
     }
 
-    /// Keeps the score of each check for `/metrics/slis`.
-    fn count_checks(&self) {
-        let mut checks = self.checks.lock();
-        for name in CHECKS {
-            let answer = self.health.answer(&format!("/healthz/{name}"), "");
-            let well = answer.is_some_and(|answer| answer.status().is_success());
-            let (last, counts) = checks.entry(name).or_insert((well, [0, 0]));
-            *last = well;
-            counts[usize::from(!well)] += 1;
+    fn slis(&self, request: &Request) -> Response {
+        let results = self.health.results();
+        if request.method() == Method::DELETE {
+            results.reset();
+            return text(StatusCode::OK, "metrics reset\n");
         }
+        scrape(|accept| results.answer(accept), request)
     }
 
     async fn cadvisor(&self) -> Response {
@@ -226,21 +227,5 @@ impl Server {
         let has_slash = request.uri().path().ends_with('/') || inner.is_empty();
         let (dir, headers) = (&self.config.log_dir, request.headers());
         files::answer(dir, inner, has_slash, headers, &self.tasks).await
-    }
-
-    fn profile(&self, path: &[&str]) -> Response {
-        if !self.config.enable_profiling_handler {
-            return disabled("profiling endpoint is disabled.\n");
-        }
-        match path.get(2) {
-            Some(&"cmdline") => {
-                let line: Vec<String> = std::env::args().collect();
-                text(StatusCode::OK, line.join("\0"))
-            }
-            _ => text(
-                StatusCode::NOT_FOUND,
-                "Go's profiles do not exist in this program\n",
-            ),
-        }
     }
 }

@@ -7,7 +7,7 @@ mod disk;
 mod node;
 mod rate;
 pub mod summary;
-mod volumes;
+pub(crate) mod volumes;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -530,7 +530,7 @@ pub fn unmount_under(path: &Path) -> Result<()> {
 }
 
 /// The mount points of a mountinfo table, in the order of mounting.
-fn mount_points(table: &[u8]) -> impl Iterator<Item = PathBuf> + '_ {
+pub(crate) fn mount_points(table: &[u8]) -> impl Iterator<Item = PathBuf> + '_ {
     table.split(|&b| b == b'\n').filter_map(|line| {
         let field = line.split(|&b| b == b' ').nth(4)?;
         Some(PathBuf::from(std::ffi::OsStr::from_bytes(&unescape(field))))
@@ -538,7 +538,7 @@ fn mount_points(table: &[u8]) -> impl Iterator<Item = PathBuf> + '_ {
 }
 
 /// Undoes the octal escapes (`\040`) of the kernel's tables.
-fn unescape(field: &[u8]) -> Vec<u8> {
+pub(crate) fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&first, tail)) = rest.split_first() {
@@ -579,9 +579,13 @@ mod tests {
     #[test]
     fn mount_points_with_blanks_are_read_back() {
         let table = b"22 1 8:1 / / rw - ext4 /dev/vda rw\n\
-            30 22 0:5 / /mnt/a\\040b\\134c rw - tmpfs tmpfs rw\n";
+            30 22 0:5 / /mnt/a\\040b\\134c rw - tmpfs tmpfs rw\n\
+            31 22 0:6 / /x\\+12\\04 rw - tmpfs tmpfs rw\n";
         let points: Vec<_> = mount_points(table).collect();
-        assert_eq!(points, [PathBuf::from("/"), PathBuf::from("/mnt/a b\\c")]);
+        assert_eq!(
+            points,
+            ["/", "/mnt/a b\\c", "/x\\+12\\04"].map(PathBuf::from)
+        );
     }
 
     #[test]

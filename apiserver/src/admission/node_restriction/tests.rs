@@ -2,6 +2,7 @@ use proto::MsgId;
 use proto::catalogue::{Resource, messages, resources};
 use proto::codec::json::{self, Strictness};
 
+use super::super::{Options, Reinvocation};
 use super::*;
 use crate::auth::User;
 
@@ -38,6 +39,9 @@ fn judge(
         old: old.as_ref(),
         user: &User::default(),
         dry_run: false,
+        options: Options::None,
+        deadline: None,
+        reinvocation: Reinvocation::default(),
         warnings: &mut Vec::new(),
         trail: None,
     };

@@ -17,18 +17,20 @@ pub enum Algorithm {
     Rs512,
     Es256,
     Es384,
+    Es512,
     Ps256,
     Ps384,
     Ps512,
 }
 
-/// By name. Upstream takes ES512 as well, for which there is no verified implementation here.
-pub const ALGORITHMS: [(&str, Algorithm); 8] = [
+/// By name.
+pub const ALGORITHMS: [(&str, Algorithm); 9] = [
     ("RS256", Algorithm::Rs256),
     ("RS384", Algorithm::Rs384),
     ("RS512", Algorithm::Rs512),
     ("ES256", Algorithm::Es256),
     ("ES384", Algorithm::Es384),
+    ("ES512", Algorithm::Es512),
     ("PS256", Algorithm::Ps256),
     ("PS384", Algorithm::Ps384),
     ("PS512", Algorithm::Ps512),

@@ -15,6 +15,7 @@ use ring::signature::{
 use serde::Deserialize;
 
 use super::jws::{Algorithm, Jws};
+use crate::auth::ec::{Curve, p521};
 
 #[derive(Deserialize)]
 struct Set {
@@ -58,8 +59,7 @@ enum Material {
         e: Vec<u8>,
     },
     /// A point, uncompressed.
-    P256(Vec<u8>),
-    P384(Vec<u8>),
+    Point(&'static Curve, Vec<u8>),
 }
 
 /// The keys of a set that are understood.
@@ -81,8 +81,10 @@ fn key(value: serde_json::Value) -> Option<Key> {
             n: number(&jwk.n)?,
             e: number(&jwk.e)?,
         },
-        ("EC", "P-256") => Material::P256(point(&jwk, 32)?),
-        ("EC", "P-384") => Material::P384(point(&jwk, 48)?),
+        ("EC", name) => {
+            let curve = Curve::named(name)?;
+            Material::Point(curve, point(&jwk, curve.size)?)
+        }
         _ => return None,
     };
     Some(Key {
@@ -137,9 +139,13 @@ impl Key {
                 let key = RsaPublicKeyComponents { n, e };
                 key.verify(parameters, signed, signature).is_ok()
             }
-            (Material::P256(point), Algorithm::Es256) => by_curve(&ECDSA_P256_SHA256_FIXED, point),
-            (Material::P384(point), Algorithm::Es384) => by_curve(&ECDSA_P384_SHA384_FIXED, point),
-            _ => false,
+            (Material::Point(curve, point), algorithm) => match (curve.name, algorithm) {
+                ("P-256", Algorithm::Es256) => by_curve(&ECDSA_P256_SHA256_FIXED, point),
+                ("P-384", Algorithm::Es384) => by_curve(&ECDSA_P384_SHA384_FIXED, point),
+                ("P-521", Algorithm::Es512) => p521::PublicKey::of_point(point)
+                    .is_some_and(|key| key.verifies(signed, signature)),
+                _ => false,
+            },
         }
     }
 }
@@ -153,7 +159,7 @@ fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
         Algorithm::Ps256 => &RSA_PSS_2048_8192_SHA256,
         Algorithm::Ps384 => &RSA_PSS_2048_8192_SHA384,
         Algorithm::Ps512 => &RSA_PSS_2048_8192_SHA512,
-        Algorithm::Es256 | Algorithm::Es384 => return None,
+        Algorithm::Es256 | Algorithm::Es384 | Algorithm::Es512 => return None,
     })
 }
 

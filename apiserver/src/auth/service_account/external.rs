@@ -3,7 +3,7 @@
 //! The plugin has the keys: it signs what it is given, and says which keys verify. Those are kept, and
 //! fetched again as often as the plugin says and when a token names a key that is not known; whoever
 //! waits for that waits together. If they cannot be fetched, the old ones stay. Keys of a kind that
-//! nothing here verifies (P-521) are passed over. Source: `pkg/serviceaccount/externaljwt/plugin`.
+//! nothing here verifies (Ed25519) are passed over. Source: `pkg/serviceaccount/externaljwt/plugin`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ const RETRY: Duration = Duration::from_secs(10);
 /// A plugin must allow tokens this long, in seconds; upstream's bound.
 const SHORTEST: i64 = 600;
 const LONGEST_KEY_ID: usize = 1024;
-const ALGORITHMS: [&str; 3] = ["RS256", "ES256", "ES384"];
+const ALGORITHMS: [&str; 4] = ["RS256", "ES256", "ES384", "ES512"];
 
 /// Why a plugin's answer is not used.
 #[derive(thiserror::Error, Clone, Debug)]

@@ -190,7 +190,7 @@ impl Issuer {
         let mut candidates = keys
             .iter()
             .filter(|k| k.algorithm == algorithm && id.is_none_or(|id| id == k.id));
-        if !candidates.any(|k| k.key.verify(signed.as_bytes(), &signature).is_ok()) {
+        if !candidates.any(|k| k.verifies(signed.as_bytes(), &signature)) {
             return Err(Invalid::Signature);
         }
         decode(body)

@@ -9,15 +9,19 @@ use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED,
     ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
+    RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::auth::ec::{self, Curve, P521, Private, p521};
+
 /// A private key.
 pub(super) enum Signer {
     Rsa(Box<RsaKeyPair>),
-    Ecdsa(Box<EcdsaKeyPair>, &'static str),
+    /// With what ring signs on its curve.
+    Ecdsa(Box<EcdsaKeyPair>, &'static Curve),
+    P521(Box<p521::PrivateKey>),
 }
 
 /// A public key.
@@ -25,11 +29,26 @@ pub(super) struct VerifyingKey {
     /// What tokens call it.
     pub(super) id: String,
     pub(super) algorithm: &'static str,
-    pub(super) key: UnparsedPublicKey<Vec<u8>>,
+    pub(super) key: Public,
     /// Whether it is not published.
     pub(super) hidden: bool,
     /// The subject public key info, for the published key set.
     pub(super) spki: Vec<u8>,
+}
+
+pub(super) enum Public {
+    Ring(UnparsedPublicKey<Vec<u8>>),
+    P521(Box<p521::PublicKey>),
+}
+
+impl VerifyingKey {
+    /// Whether this is the key's signature of a text.
+    pub(super) fn verifies(&self, text: &[u8], signature: &[u8]) -> bool {
+        match &self.key {
+            Public::Ring(key) => key.verify(text, signature).is_ok(),
+            Public::P521(key) => key.verifies(text, signature),
+        }
+    }
 }
 
 impl Signer {
@@ -37,7 +56,17 @@ impl Signer {
     pub(super) fn algorithm(&self) -> &'static str {
         match self {
             Self::Rsa(_) => "RS256",
-            Self::Ecdsa(_, algorithm) => algorithm,
+            Self::Ecdsa(_, curve) => curve.algorithm,
+            Self::P521(_) => P521.algorithm,
+        }
+    }
+
+    /// The subject public key info of the public half.
+    fn spki(&self) -> Vec<u8> {
+        match self {
+            Self::Rsa(key) => rsa_spki(key.public().as_ref()),
+            Self::Ecdsa(key, curve) => curve.spki(key.public_key().as_ref()),
+            Self::P521(key) => P521.spki(&key.point()),
         }
     }
 
@@ -55,6 +84,7 @@ impl Signer {
                 let signature = key.sign(&random, text).map_err(|e| e.to_string())?;
                 Ok(signature.as_ref().to_vec())
             }
+            Self::P521(key) => Ok(key.sign(text)),
         }
     }
 }
@@ -88,42 +118,49 @@ pub(super) fn read_signer(path: &Path) -> anyhow::Result<(Signer, Vec<u8>)> {
         .with_context(|| format!("cannot read the signing key {}", path.display()))?;
     for (label, der) in pem_blocks(&text) {
         let signer = match label.as_str() {
-            "RSA PRIVATE KEY" => Signer::Rsa(Box::new(
-                RsaKeyPair::from_der(&der)
-                    .map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?,
-            )),
-            "PRIVATE KEY" => match RsaKeyPair::from_pkcs8(&der) {
-                Ok(key) => Signer::Rsa(Box::new(key)),
-                Err(_) => ecdsa(&der).with_context(|| {
-                    format!(
-                        "{}: neither an RSA nor a P-256 or P-384 key",
-                        path.display()
-                    )
-                })?,
+            "RSA PRIVATE KEY" => RsaKeyPair::from_der(&der)
+                .map(|key| Signer::Rsa(Box::new(key)))
+                .map_err(anyhow::Error::msg),
+            "PRIVATE KEY" => match Private::pkcs8(&der) {
+                Some(key) => on_curve(&key),
+                None => RsaKeyPair::from_pkcs8(&der)
+                    .map(|key| Signer::Rsa(Box::new(key)))
+                    .map_err(|e| {
+                        anyhow::anyhow!("neither an RSA nor a P-256, P-384 or P-521 key: {e}")
+                    }),
             },
-            "EC PRIVATE KEY" => bail!(
-                "{}: convert the key to PKCS #8 (openssl pkcs8 -topk8 -nocrypt)",
-                path.display()
-            ),
+            "EC PRIVATE KEY" => Private::sec1(&der)
+                .context("not a P-256, P-384 or P-521 key")
+                .and_then(|key| on_curve(&key)),
             _ => continue,
         };
-        let spki = match &signer {
-            Signer::Rsa(key) => rsa_spki(key.public().as_ref()),
-            Signer::Ecdsa(key, algorithm) => ec_spki(key.public_key().as_ref(), algorithm),
-        };
+        let signer = signer.with_context(|| path.display().to_string())?;
+        let spki = signer.spki();
         return Ok((signer, spki));
     }
     bail!("{}: no private key in it", path.display())
 }
 
-fn ecdsa(der: &[u8]) -> Option<Signer> {
+/// What signs with a key on a curve.
+fn on_curve(key: &Private) -> anyhow::Result<Signer> {
+    let algorithm = match key.curve.name {
+        "P-256" => &ECDSA_P256_SHA256_FIXED_SIGNING,
+        "P-384" => &ECDSA_P384_SHA384_FIXED_SIGNING,
+        _ => {
+            let key = p521::PrivateKey::of_number(&key.number);
+            return Ok(Signer::P521(Box::new(key.context("it is out of range")?)));
+        }
+    };
+    // ring does not make the one of the other.
+    let point = key.point.as_ref();
+    let point = point.context("its public key must stand beside it, as openssl writes it")?;
     let random = SystemRandom::new();
-    let p256 = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random);
-    if let Ok(key) = p256 {
-        return Some(Signer::Ecdsa(Box::new(key), "ES256"));
-    }
-    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, der, &random).ok()?;
-    Some(Signer::Ecdsa(Box::new(key), "ES384"))
+    let pair =
+        EcdsaKeyPair::from_private_key_and_public_key(algorithm, &key.number, point, &random);
+    Ok(Signer::Ecdsa(
+        Box::new(pair.map_err(anyhow::Error::msg)?),
+        key.curve,
+    ))
 }
 
 /// Public keys of a file, which may hold keys, certificates' keys or private keys, as upstream's.
@@ -135,7 +172,9 @@ pub(super) fn read_public_keys(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
         match label.as_str() {
             "PUBLIC KEY" => keys.push(der),
             "RSA PUBLIC KEY" => keys.push(rsa_spki(&der)),
-            "RSA PRIVATE KEY" | "PRIVATE KEY" => keys.push(read_signer(path)?.1),
+            "RSA PRIVATE KEY" | "PRIVATE KEY" | "EC PRIVATE KEY" => {
+                keys.push(read_signer(path)?.1);
+            }
             "CERTIFICATE" => {
                 let (_, cert) = x509_parser::parse_x509_certificate(&der)
                     .with_context(|| format!("{}", path.display()))?;
@@ -150,45 +189,12 @@ pub(super) fn read_public_keys(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(keys)
 }
 
-/// DER of one element.
-fn der(tag: u8, body: &[u8]) -> Vec<u8> {
-    let mut out = vec![tag];
-    match body.len() {
-        len @ 0..=127 => out.push(len as u8),
-        len @ 128..=255 => out.extend([0x81, len as u8]),
-        len => out.extend([0x82, (len >> 8) as u8, len as u8]),
-    }
-    out.extend_from_slice(body);
-    out
-}
-
 /// Subject public key info (RFC 5280) of an RSA key in PKCS #1 form.
 fn rsa_spki(key: &[u8]) -> Vec<u8> {
     const RSA: [u8; 15] = [
         0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
     ];
-    spki(&RSA, key)
-}
-
-/// The same of a point on a curve (RFC 5480).
-fn ec_spki(point: &[u8], algorithm: &str) -> Vec<u8> {
-    const P256: [u8; 21] = [
-        0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
-        0x48, 0xce, 0x3d, 0x03, 0x01, 0x07,
-    ];
-    const P384: [u8; 18] = [
-        0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81,
-        0x04, 0x00, 0x22,
-    ];
-    spki(if algorithm == "ES384" { &P384 } else { &P256 }, point)
-}
-
-fn spki(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
-    let mut bits = vec![0];
-    bits.extend_from_slice(key);
-    let mut body = algorithm.to_vec();
-    body.extend(der(0x03, &bits));
-    der(0x30, &body)
+    ec::spki(&RSA, key)
 }
 
 /// Upstream's key id: the digest of the public key in DER.
@@ -202,22 +208,24 @@ pub(super) fn verifying(spki: &[u8]) -> anyhow::Result<VerifyingKey> {
     let (_, info) = x509_parser::x509::SubjectPublicKeyInfo::from_der(spki)
         .map_err(|e| anyhow::anyhow!("a public key cannot be read: {e}"))?;
     let bytes = info.subject_public_key.data.to_vec();
-    let (algorithm, key): (_, UnparsedPublicKey<Vec<u8>>) = match (
-        info.algorithm.algorithm.to_id_string().as_str(),
-        bytes.len(),
-    ) {
-        ("1.2.840.113549.1.1.1", _) => (
-            "RS256",
-            UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, bytes),
-        ),
-        ("1.2.840.10045.2.1", 65) => (
-            "ES256",
-            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes),
-        ),
-        ("1.2.840.10045.2.1", 97) => (
-            "ES384",
-            UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, bytes),
-        ),
+    let ring = |algorithm: &'static dyn VerificationAlgorithm, bytes| {
+        Public::Ring(UnparsedPublicKey::new(algorithm, bytes))
+    };
+    let kind = info.algorithm.algorithm.to_id_string();
+    let (algorithm, key) = match (kind.as_str(), curve_of(&info)) {
+        ("1.2.840.113549.1.1.1", _) => ("RS256", ring(&RSA_PKCS1_2048_8192_SHA256, bytes)),
+        ("1.2.840.10045.2.1", Some(curve)) => {
+            let key = match curve.name {
+                "P-256" => ring(&ECDSA_P256_SHA256_FIXED, bytes),
+                "P-384" => ring(&ECDSA_P384_SHA384_FIXED, bytes),
+                _ => {
+                    let key = p521::PublicKey::of_point(&bytes);
+                    Public::P521(Box::new(key.context("a public key is not on its curve")?))
+                }
+            };
+            (curve.algorithm, key)
+        }
+        ("1.2.840.10045.2.1", None) => bail!("unknown public key curve, must be 256, 384, or 521"),
         (other, _) => bail!("keys of the kind {other} are not supported"),
     };
     Ok(VerifyingKey {
@@ -227,6 +235,12 @@ pub(super) fn verifying(spki: &[u8]) -> anyhow::Result<VerifyingKey> {
         hidden: false,
         spki: spki.to_vec(),
     })
+}
+
+/// The curve that a key is on.
+fn curve_of(info: &x509_parser::x509::SubjectPublicKeyInfo<'_>) -> Option<&'static Curve> {
+    let oid = info.algorithm.parameters.as_ref()?.as_oid().ok()?;
+    Curve::of(oid.as_bytes())
 }
 
 /// A key as JSON Web Key (RFC 7517).
@@ -248,15 +262,7 @@ pub(super) fn jwk(key: &VerifyingKey) -> Option<serde_json::Value> {
             let data = point.data().get(1..)?;
             let (x, y) = data.split_at(data.len() / 2);
             all.insert("kty".into(), "EC".into());
-            all.insert(
-                "crv".into(),
-                if key.algorithm == "ES384" {
-                    "P-384"
-                } else {
-                    "P-256"
-                }
-                .into(),
-            );
+            all.insert("crv".into(), curve_of(&info)?.name.into());
             all.insert("x".into(), b64(x).into());
             all.insert("y".into(), b64(y).into());
         }

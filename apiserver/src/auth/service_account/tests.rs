@@ -20,10 +20,15 @@ impl Keys {
         keys.openssl("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.pem");
         keys.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out p256.pem");
         keys.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384.pem");
-        for name in ["rsa", "p256", "p384"] {
+        keys.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-521 -out p521.pem");
+        for name in ["rsa", "p256", "p384", "p521"] {
             keys.openssl(&format!("pkey -in {name}.pem -pubout -out {name}.pub"));
         }
         keys.openssl("rsa -in rsa.pem -traditional -out pkcs1.pem");
+        // As kubeadm writes keys on curves.
+        for name in ["p256", "p384", "p521"] {
+            keys.openssl(&format!("ec -in {name}.pem -out {name}.sec1"));
+        }
         keys
     }
 
@@ -90,9 +95,13 @@ fn a_token_of_every_kind_of_key_is_verified_with_its_public_half() {
         ("pkcs1.pem", "rsa.pub"),
         ("p256.pem", "p256.pub"),
         ("p384.pem", "p384.pub"),
+        ("p521.pem", "p521.pub"),
+        ("p256.sec1", "p256.pub"),
+        ("p384.sec1", "p384.pem"),
+        ("p521.sec1", "p521.sec1"),
     ] {
         let token = sign(&keys.issuer(signs, &[]), &claims());
-        let other = if signs == "p256.pem" {
+        let other = if signs.starts_with("p256") {
             "rsa.pem"
         } else {
             "p256.pem"

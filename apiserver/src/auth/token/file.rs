@@ -11,7 +11,7 @@ use super::User;
 
 /// Why such a file cannot be used.
 #[derive(thiserror::Error, Debug)]
-pub(super) enum Error {
+pub(crate) enum Error {
     #[error("cannot read it")]
     Read(#[from] std::io::Error),
     #[error("record {0}: a quote is not closed, or stands in the middle of a field")]
@@ -23,7 +23,7 @@ pub(super) enum Error {
 }
 
 /// The users of tokens, by the tokens' digests: how long a look-up takes says nothing of a token.
-pub(super) struct TokenFile {
+pub(crate) struct TokenFile {
     users: HashMap<[u8; 32], User>,
 }
 
@@ -43,7 +43,7 @@ impl TokenFile {
     }
 }
 
-fn parse(text: &str) -> Result<TokenFile, Error> {
+pub(crate) fn parse(text: &str) -> Result<TokenFile, Error> {
     let mut users = HashMap::new();
     for (number, record) in records(text)?.into_iter().enumerate() {
         let number = number + 1;

@@ -22,7 +22,7 @@ pub(super) struct KmsConfiguration {
     timeout: Option<proto::time::Duration>,
 }
 
-/// Why a service that is configured well is not used.
+/// Why a service that is configured well is not used. Upstream's gate can be opened yet; what it opens is not here.
 const V1_IS_OFF: &str = "KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead.  \
                          Set --feature-gates=KMSv1=true to use the deprecated KMSv1 feature.";
 const V1_IS_ABSENT: &str = "KMSv1 is not supported by this server. Use KMSv2 instead.";
@@ -37,13 +37,17 @@ impl KmsConfiguration {
         }
     }
 
-    /// What the file says; none if something is wrong with it. `names` are those of the services before,
-    /// and `v1` says whether the gate of the first version is open.
+    /// Why it is not used all the same; `v1` says whether the gate of the first version is open.
+    pub(super) fn unused(&self, v1: bool) -> Option<&'static str> {
+        let why = if v1 { V1_IS_ABSENT } else { V1_IS_OFF };
+        (self.version() == V1).then_some(why)
+    }
+
+    /// What the file says; none if something is wrong with it. `names` are those of the services before.
     pub(super) fn settings(
         &self,
         at: &str,
         names: &mut Vec<String>,
-        v1: bool,
         errors: &mut Vec<FieldError>,
     ) -> Option<Settings> {
         let before = errors.len();
@@ -75,9 +79,7 @@ impl KmsConfiguration {
             }
         }
         let refused = match self.version() {
-            V2 => None,
-            V1 if v1 => Some(V1_IS_ABSENT),
-            V1 => Some(V1_IS_OFF),
+            V1 | V2 => None,
             _ => Some(
                 "unsupported apiVersion apiVersion for KMS provider, only v1 and v2 are supported",
             ),

@@ -247,13 +247,23 @@ async fn problems_of_services_have_upstreams_words() {
             ".apiVersion: Invalid value: \"v3\": unsupported apiVersion apiVersion for KMS provider, only v1 and v2 are \
              supported",
         ),
-        (
-            "name: k, endpoint: 'unix:///k'",
-            ".apiVersion: Invalid value: \"v1\": KMSv1 is deprecated and will only receive security updates going \
-             forward. Use KMSv2 instead.  Set --feature-gates=KMSv1=true to use the deprecated KMSv1 feature.",
-        ),
     ] {
         assert_eq!(problems(&kms(fields)), format!("{at}{said}"));
+    }
+    for v1 in [
+        "name: k",
+        "apiVersion: v1, name: k",
+        "apiVersion: v1, name: 'a:b'",
+    ] {
+        let fields = format!("{v1}, endpoint: 'unix:///k'");
+        assert_eq!(
+            problems(&kms(&fields)),
+            "error while building transformers: KMSv1 is deprecated and will only receive security updates going forward. \
+             Use KMSv2 instead.  Set --feature-gates=KMSv1=true to use the deprecated KMSv1 feature."
+        );
+        // What is wrong with it is told before.
+        let wrong = format!("{fields}, timeout: 0s");
+        assert!(problems(&kms(&wrong)).starts_with(&format!("{at}.timeout: ")));
     }
     let twice = format!(
         "resources: [{{resources: [secrets], providers: [{{kms: {{{GOOD}}}}}, {{kms: {{{GOOD}}}}}]}}]"

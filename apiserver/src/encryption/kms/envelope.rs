@@ -25,7 +25,7 @@ pub(super) type Digest = [u8; 32];
 
 /// What a key is made from, as etcd has it: sealed by a plugin.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Source(EncryptedObject);
+pub(crate) struct Source(EncryptedObject);
 
 impl Source {
     /// A seed that a plugin sealed.
@@ -92,7 +92,7 @@ impl Source {
 ///
 /// # Errors
 /// If they are not within the bounds.
-pub(super) fn parse(sealed: Bytes) -> Result<(Source, Bytes), String> {
+pub(crate) fn parse(sealed: Bytes) -> Result<(Source, Bytes), String> {
     let mut object = EncryptedObject::decode(sealed).map_err(|e| e.to_string())?;
     let data = std::mem::take(&mut object.encrypted_data);
     if data.is_empty() {

@@ -59,7 +59,7 @@ fn seal(provider: &Arc<Provider>, value: &[u8]) -> Result<Bytes, String> {
 async fn open(provider: &Arc<Provider>, sealed: &Bytes) -> Result<(Bytes, bool), String> {
     let opened = match Kms(Arc::clone(provider)).open(KEY, sealed) {
         Ok(Opening::Open(opened)) => Ok(opened),
-        Ok(Opening::Locked(locked)) => locked.open(KEY).await,
+        Ok(Opening::Locked(locked)) => locked.open(KEY).await.map_err(|refused| refused.error),
         Err(refusal) => Err(refusal),
     };
     opened.map(|o| (o.value, o.stale)).map_err(|e| e.reason)

@@ -12,6 +12,7 @@ use resources::status::Failure;
 use store::{Change, Entry, UpdateError, WriteError};
 
 use super::{Endpoint, Step, Write};
+use crate::admission::Options;
 use crate::server::write_failure;
 
 #[derive(Default)]
@@ -72,10 +73,6 @@ impl Write<'_> {
         };
         *state.lock() = Deleting::default();
         let old = object::from_body(&current.body, hub)?;
-        self.admit(Step::Mutate, name, None, Some(&old), options.dry_run)
-            .await?;
-        self.admit(Step::Validate, name, None, Some(&old), options.dry_run)
-            .await?;
         let mut object = old.clone();
         let mut options = options.clone();
         let deletion = before::delete(
@@ -85,6 +82,16 @@ impl Write<'_> {
             &mut options,
             Clock::now().seconds,
         )?;
+        // Whoever asks again for what is under way already is not asked about, and tells of what was completed.
+        if self.admitted || matches!(deletion, Deletion::Pending) {
+            tracing::trace!(name, "a deletion is not subject to admission");
+        } else {
+            let told = Options::Delete(&options);
+            self.admit(Step::Mutate, name, None, Some(&old), told)
+                .await?;
+            self.admit(Step::Validate, name, None, Some(&old), told)
+                .await?;
+        }
         let value = object::to_stored(&object, hub);
         let mut state = state.lock();
         let removes = match deletion {

@@ -73,6 +73,7 @@ async fn in_front(tasks: &Supervisor, backend: SocketAddr) -> SocketAddr {
                     host: backend.ip().to_string(),
                     port: backend.port(),
                     trust: Trust::Plain,
+                    name: None,
                     global_only: false,
                 };
                 let mut response = Response::new(body::full("second"));

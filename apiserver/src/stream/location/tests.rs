@@ -1,17 +1,28 @@
-use proto::view::{Node, View};
+use proto::catalogue::messages::core_v1;
+use proto::view::View;
+use resources::request::{Query, RequestInfo};
 
+use super::super::options;
 use super::*;
 
-fn pod(containers: &str) -> proto::Value {
+fn pod(containers: &str) -> Value {
     let json = format!(
         r#"{{"metadata":{{"name":"p","namespace":"n"}},"spec":{{"containers":[{containers}]}}}}"#
     );
     proto::codec::json::parse(json.as_bytes()).expect("JSON")
 }
 
-fn path(subresource: &str, object: &proto::Value, query: &str) -> Result<String, u16> {
+fn path(subresource: &str, object: &Value, query: &str) -> Result<String, u16> {
     let uri: http::Uri = format!("/?{query}").parse().expect("a uri");
-    of_stream(subresource, Pod::of(Node::new(object)), &Query::parse(&uri)).map_err(|f| f.code())
+    let of = match subresource {
+        "exec" => core_v1::POD_EXEC_OPTIONS,
+        "attach" => core_v1::POD_ATTACH_OPTIONS,
+        _ => core_v1::POD_PORT_FORWARD_OPTIONS,
+    };
+    let info = RequestInfo::default();
+    let options = options::read(of, &Query::parse(&uri), &info).map_err(|f| f.code())?;
+    let pod = Pod::of(Node::new(object));
+    of_stream(subresource, pod, Node::new(&options)).map_err(|f| f.code())
 }
 
 #[test]

@@ -48,7 +48,7 @@ const PLAIN: &str = "plaintext";
 const MAX_TAG: usize = 4 << 20;
 
 /// Finds links in a page that comes in pieces.
-pub(super) struct Rewriter {
+pub(crate) struct Rewriter {
     links: Links,
     held: Vec<u8>,
     within: Within,
@@ -67,7 +67,7 @@ enum Within {
 }
 
 impl Rewriter {
-    pub(super) fn new(links: Links) -> Self {
+    pub(crate) fn new(links: Links) -> Self {
         Self {
             links,
             held: Vec::new(),
@@ -76,7 +76,7 @@ impl Rewriter {
     }
 
     /// Takes a piece of the page; what of it is ready.
-    pub(super) fn push(&mut self, piece: &[u8]) -> Vec<u8> {
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Vec<u8> {
         self.held.extend_from_slice(piece);
         let is_long = self.held.len() > MAX_TAG;
         // What is held is the beginning of a tag, of which this is no end.
@@ -98,7 +98,7 @@ impl Rewriter {
     }
 
     /// The end of the page.
-    pub(super) fn end(&mut self) -> Vec<u8> {
+    pub(crate) fn end(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.held)
     }
 

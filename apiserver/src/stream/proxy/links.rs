@@ -4,7 +4,7 @@
 
 /// Where a proxied backend stands for its client.
 #[derive(Clone, Debug)]
-pub(super) struct Links {
+pub(crate) struct Links {
     /// The path of this server up to and including `/proxy`.
     pub prefix: String,
     /// The backend's `host:port`.

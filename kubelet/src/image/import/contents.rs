@@ -161,7 +161,7 @@ impl Read for Seeking<'_> {
 }
 
 /// A name inside the archive, without `.` and `..`.
-fn clean(name: &[u8]) -> PathBuf {
+pub(crate) fn clean(name: &[u8]) -> PathBuf {
     normal(Path::new(OsStr::from_bytes(name)))
 }
 

@@ -15,17 +15,17 @@ use crate::image::auth::Credential;
 
 /// One way to be let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Challenge {
+pub(crate) struct Challenge {
     /// Lower case.
-    pub(super) scheme: String,
-    pub(super) parameters: BTreeMap<String, String>,
+    pub(crate) scheme: String,
+    pub(crate) parameters: BTreeMap<String, String>,
 }
 
 /// Bytes of a token server's answer.
 const TOKEN_MAX: usize = 1 << 20;
 
 /// Reads a `WWW-Authenticate` header, which may hold several challenges.
-pub(super) fn parse(header: &str) -> Vec<Challenge> {
+pub(crate) fn parse(header: &str) -> Vec<Challenge> {
     let mut challenges: Vec<Challenge> = Vec::new();
     let mut rest = header.trim_start_matches([' ', ',', '\t']);
     while !rest.is_empty() {

@@ -228,7 +228,7 @@ struct Section {
     override_path: bool,
 }
 
-fn parse(text: &str, dir: &Path, domain: &str) -> Result<Vec<Host>, HostsError> {
+pub(crate) fn parse(text: &str, dir: &Path, domain: &str) -> Result<Vec<Host>, HostsError> {
     let path = dir.join("hosts.toml");
     let bad = |reason: String| HostsError::Format {
         path: path.clone(),

@@ -59,7 +59,7 @@ pub(super) async fn value(
 
 /// What is wrong with a file.
 #[derive(thiserror::Error, Debug)]
-enum Problem {
+pub(crate) enum Problem {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("it is no regular file")]
@@ -89,7 +89,7 @@ fn read(root: &Path, path: &str, key: &str) -> Result<String, Problem> {
 }
 
 /// Lines `NAME='value'`, with comments. A value may go over lines. Empty if there is none.
-fn find(text: &mut impl BufRead, key: &str) -> Result<String, Problem> {
+pub(crate) fn find(text: &mut impl BufRead, key: &str) -> Result<String, Problem> {
     let mut lines = Lines { text, number: 0 };
     while let Some(line) = lines.next()? {
         let line = line.trim_start_matches(BLANK);

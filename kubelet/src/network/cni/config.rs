@@ -12,12 +12,12 @@ use super::Error;
 /// A chain of plugins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct NetworkList {
+pub(crate) struct NetworkList {
     #[serde(default = "first_version")]
     pub(super) cni_version: String,
     pub(super) name: String,
     /// Each plugin's own configuration, passed on as it is.
-    pub(super) plugins: Vec<Value>,
+    pub(crate) plugins: Vec<Value>,
 }
 
 /// What a configuration without a version means.
@@ -54,7 +54,12 @@ fn read(path: &Path) -> Result<NetworkList, Error> {
         reason,
     };
     let bytes = fs::read(path).map_err(|err| bad(err.to_string()))?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(|err| bad(err.to_string()))?;
+    parse(&bytes).map_err(bad)
+}
+
+/// Reads a file's text; in words what is wrong with it.
+pub(crate) fn parse(text: &[u8]) -> Result<NetworkList, String> {
+    let value: Value = serde_json::from_slice(text).map_err(|err| err.to_string())?;
     // A file for one plugin is a chain of one.
     let value = match value.get("plugins") {
         Some(_) => value,
@@ -64,10 +69,9 @@ fn read(path: &Path) -> Result<NetworkList, Error> {
             "plugins": [value],
         }),
     };
-    let list: NetworkList =
-        proto::typed::from_json_value(value).map_err(|err| bad(err.to_string()))?;
+    let list: NetworkList = proto::typed::from_json_value(value).map_err(|err| err.to_string())?;
     if list.plugins.is_empty() {
-        return Err(bad("no plugins".into()));
+        return Err("no plugins".into());
     }
     // The name becomes a file's name in `bin_dirs`.
     match list
@@ -76,12 +80,12 @@ fn read(path: &Path) -> Result<NetworkList, Error> {
         .map(kind)
         .find(|kind| kind.is_empty() || kind.contains('/'))
     {
-        Some(kind) => Err(bad(format!("{kind:?} is not a plugin's name"))),
+        Some(kind) => Err(format!("{kind:?} is not a plugin's name")),
         None => Ok(list),
     }
 }
 
 /// A plugin's program.
-pub(super) fn kind(plugin: &Value) -> &str {
+pub(crate) fn kind(plugin: &Value) -> &str {
     plugin["type"].as_str().unwrap_or_default()
 }

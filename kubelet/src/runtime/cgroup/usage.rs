@@ -96,29 +96,29 @@ fn field(text: &str, name: &str) -> u64 {
     value.map_or(0, number)
 }
 
-fn cpu_v1(usage: &str, stat: &str, throttling: &str) -> CpuUsage {
+pub(crate) fn cpu_v1(usage: &str, stat: &str, throttling: &str) -> CpuUsage {
     CpuUsage {
         usage_core_nanos: number(usage),
-        user_nanos: field(stat, "user") * TICK,
-        system_nanos: field(stat, "system") * TICK,
+        user_nanos: field(stat, "user").saturating_mul(TICK),
+        system_nanos: field(stat, "system").saturating_mul(TICK),
         periods: field(throttling, "nr_periods"),
         throttled_periods: field(throttling, "nr_throttled"),
         throttled_nanos: field(throttling, "throttled_time"),
     }
 }
 
-fn cpu_v2(stat: &str) -> CpuUsage {
+pub(crate) fn cpu_v2(stat: &str) -> CpuUsage {
     CpuUsage {
-        usage_core_nanos: field(stat, "usage_usec") * 1000,
-        user_nanos: field(stat, "user_usec") * 1000,
-        system_nanos: field(stat, "system_usec") * 1000,
+        usage_core_nanos: field(stat, "usage_usec").saturating_mul(1000),
+        user_nanos: field(stat, "user_usec").saturating_mul(1000),
+        system_nanos: field(stat, "system_usec").saturating_mul(1000),
         periods: field(stat, "nr_periods"),
         throttled_periods: field(stat, "nr_throttled"),
-        throttled_nanos: field(stat, "throttled_usec") * 1000,
+        throttled_nanos: field(stat, "throttled_usec").saturating_mul(1000),
     }
 }
 
-fn memory_v1(usage: &str, stat: &str, oom_control: &str) -> MemoryUsage {
+pub(crate) fn memory_v1(usage: &str, stat: &str, oom_control: &str) -> MemoryUsage {
     let usage = number(usage);
     let working_set = usage.saturating_sub(field(stat, "total_inactive_file"));
     let limit = Some(field(stat, "hierarchical_memory_limit")).filter(|limit| *limit > 0);
@@ -134,7 +134,13 @@ fn memory_v1(usage: &str, stat: &str, oom_control: &str) -> MemoryUsage {
     }
 }
 
-fn memory_v2(usage: &str, stat: &str, limit: Option<u64>, swap: &str, events: &str) -> MemoryUsage {
+pub(crate) fn memory_v2(
+    usage: &str,
+    stat: &str,
+    limit: Option<u64>,
+    swap: &str,
+    events: &str,
+) -> MemoryUsage {
     let usage = number(usage);
     let working_set = usage.saturating_sub(field(stat, "inactive_file"));
     MemoryUsage {
@@ -156,7 +162,7 @@ fn available(limit: Option<u64>, working_set: u64) -> Option<u64> {
 }
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and the same for `full`.
-fn pressure(text: &str) -> Option<Pressure> {
+pub(crate) fn pressure(text: &str) -> Option<Pressure> {
     let line = |kind: &str| -> Option<PressureLine> {
         let fields = text.lines().find_map(|line| line.strip_prefix(kind))?;
         let value = |name: &str| fields.split_whitespace().find_map(|f| f.strip_prefix(name));
@@ -202,6 +208,13 @@ mod tests {
             (0, 600, 1)
         );
         assert_eq!(memory.available, None);
+    }
+
+    #[test]
+    fn times_beyond_what_can_be_counted_saturate() {
+        let stat = format!("usage_usec {0}\nuser_usec {0}\nuser {0}\n", u64::MAX);
+        assert_eq!(cpu_v2(&stat).user_nanos, u64::MAX);
+        assert_eq!(cpu_v1("1", &stat, "").user_nanos, u64::MAX);
     }
 
     #[test]

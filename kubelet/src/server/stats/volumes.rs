@@ -1,5 +1,6 @@
 //! Volumes of a pod, and the writable layer of a container, found where they are on disk.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
@@ -9,6 +10,7 @@ use k8s_openapi::api::core::v1::{Pod, Volume};
 
 use super::disk::{self, Disks};
 use super::summary::{PodReference, PvcReference, VolumeStats};
+use crate::sys::mount;
 use crate::volume;
 
 /// A volume, and whether it counts as the pod's ephemeral storage.
@@ -104,7 +106,7 @@ pub(super) fn writable_layer(pid: u32) -> Option<PathBuf> {
     upper_dir(&fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok()?)
 }
 
-fn upper_dir(mountinfo: &str) -> Option<PathBuf> {
+pub(crate) fn upper_dir(mountinfo: &str) -> Option<PathBuf> {
     // The last mount on a path is the one that is seen.
     let root = mountinfo
         .lines()
@@ -119,27 +121,7 @@ fn upper_dir(mountinfo: &str) -> Option<PathBuf> {
     let upper = options
         .split(',')
         .find_map(|option| option.strip_prefix("upperdir="))?;
-    Some(unescape(upper))
-}
-
-/// The kernel writes spaces and the like as `\040`.
-fn unescape(text: &str) -> PathBuf {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [byte, after @ ..] = rest {
-        let octal = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
-        match (byte, after.split_at_checked(3)) {
-            (b'\\', Some((digits, after))) if octal(digits).is_some() => {
-                out.extend(octal(digits));
-                rest = after;
-            }
-            _ => {
-                out.push(*byte);
-                rest = after;
-            }
-        }
-    }
-    std::ffi::OsString::from_vec(out).into()
+    Some(OsString::from_vec(mount::unescape(upper.as_bytes())).into())
 }
 
 #[cfg(test)]
@@ -153,7 +135,6 @@ mod tests {
         assert_eq!(upper_dir(mountinfo), Some("/a b/upper".into()));
         assert_eq!(upper_dir("1 1 8:1 / / rw - ext4 /dev/a rw\n"), None);
         assert_eq!(upper_dir(""), None);
-        assert_eq!(unescape("x\\04"), PathBuf::from("x\\04"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::auth::ec;
 
 fn b64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
@@ -29,6 +30,7 @@ fn pkcs8(arguments: &str) -> PrivatePkcs8KeyDer<'static> {
 enum Signer {
     Rsa(Box<RsaKeyPair>),
     Curve(Box<EcdsaKeyPair>, &'static str),
+    P521(p521::PrivateKey),
 }
 
 impl Signer {
@@ -37,6 +39,12 @@ impl Signer {
         Self::Rsa(Box::new(
             RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).unwrap(),
         ))
+    }
+
+    fn p521() -> Self {
+        let key = pkcs8("-algorithm EC -pkeyopt ec_paramgen_curve:P-521");
+        let key = ec::Private::pkcs8(key.secret_pkcs8_der()).unwrap();
+        Self::P521(p521::PrivateKey::of_number(&key.number).unwrap())
     }
 
     fn curve(name: &'static str) -> Self {
@@ -56,11 +64,8 @@ impl Signer {
                 let public: RsaPublicKeyComponents<Vec<u8>> = key.public().into();
                 json!({"kty": "RSA", "kid": id, "n": b64(public.n), "e": b64(public.e)})
             }
-            Self::Curve(key, name) => {
-                let point = &key.public_key().as_ref()[1..];
-                let (x, y) = point.split_at(point.len() / 2);
-                json!({"kty": "EC", "crv": name, "kid": id, "x": b64(x), "y": b64(y)})
-            }
+            Self::Curve(key, name) => on_curve(name, id, key.public_key().as_ref()),
+            Self::P521(key) => on_curve("P-521", id, &key.point()),
         }
     }
 
@@ -91,9 +96,15 @@ impl Signer {
                 .unwrap()
                 .as_ref()
                 .to_vec(),
+            Self::P521(key) => key.sign(text.as_bytes()),
         };
         format!("{text}.{}", b64(signature))
     }
+}
+
+fn on_curve(name: &str, id: &str, point: &[u8]) -> Value {
+    let (x, y) = point[1..].split_at(point.len() / 2);
+    json!({"kty": "EC", "crv": name, "kid": id, "x": b64(x), "y": b64(y)})
 }
 
 fn set(keys: &[Value]) -> Vec<Key> {
@@ -109,13 +120,14 @@ fn signed(keys: &[Key], token: &str) -> bool {
 
 #[test]
 fn a_key_verifies_what_it_signed_by_every_algorithm_of_its_kind() {
-    let (rsa, p256, p384) = (
+    let (rsa, p256, p384, p521) = (
         Signer::rsa(),
         Signer::curve("P-256"),
         Signer::curve("P-384"),
+        Signer::p521(),
     );
-    let keys = set(&[rsa.jwk("r"), p256.jwk("a"), p384.jwk("b")]);
-    assert_eq!(keys.len(), 3);
+    let keys = set(&[rsa.jwk("r"), p256.jwk("a"), p384.jwk("b"), p521.jwk("c")]);
+    assert_eq!(keys.len(), 4);
     for algorithm in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"] {
         assert!(
             signed(&keys, &rsa.token(algorithm, Some("r"))),
@@ -133,6 +145,9 @@ fn a_key_verifies_what_it_signed_by_every_algorithm_of_its_kind() {
     }
     assert!(signed(&keys, &p256.token("ES256", Some("a"))));
     assert!(signed(&keys, &p384.token("ES384", Some("b"))));
+    assert!(signed(&keys, &p521.token("ES512", Some("c"))));
+    assert!(!signed(&keys, &Signer::p521().token("ES512", Some("c"))));
+    assert!(!signed(&keys, &p384.token("ES512", Some("c"))));
     let stranger = Signer::curve("P-256");
     assert!(!signed(&keys, &stranger.token("ES256", Some("a"))));
     let token = p256.token("ES256", Some("a"));
@@ -147,7 +162,12 @@ fn a_token_does_not_choose_the_algorithm_of_a_key() {
     let (rsa, p256) = (Signer::rsa(), Signer::curve("P-256"));
     let keys = set(&[rsa.jwk("k"), p256.jwk("k")]);
     // Signed by one algorithm, called by another.
-    for (signer, algorithm) in [(&rsa, "ES256"), (&p256, "RS256"), (&p256, "ES384")] {
+    for (signer, algorithm) in [
+        (&rsa, "ES256"),
+        (&p256, "RS256"),
+        (&p256, "ES384"),
+        (&p256, "ES512"),
+    ] {
         assert!(
             !signed(&keys, &signer.token(algorithm, Some("k"))),
             "{algorithm}"

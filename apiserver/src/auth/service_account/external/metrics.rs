@@ -84,7 +84,7 @@ fn count(of: &Counters<1>, error: Option<&Error>) {
         None => plugin::code_name(tonic::Code::Ok),
         Some(Error::Call(failed)) => plugin::code_name(failed.code),
         // Upstream's word for what is no failure of gRPC.
-        Some(Error::Answer(_)) => "unknown-non-grpc",
+        Some(Error::Answer(_)) => plugin::NOT_GRPC,
     };
     of.get_or_create(&[("code", code.to_owned())]).inc();
 }

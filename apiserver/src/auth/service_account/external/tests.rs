@@ -41,7 +41,7 @@ impl Plugin {
         );
         let keys = self.external.keys();
         let mut named = keys.iter().filter(|key| key.id == id);
-        named.any(|key| key.key.verify(text.as_bytes(), &signature).is_ok())
+        named.any(|key| key.verifies(text.as_bytes(), &signature))
     }
 }
 

@@ -1,0 +1,166 @@
+//! Whether a webhook whose rules match is asked about a write: its selectors and conditions.
+//!
+//! Upstream: `ShouldCallHook` and `apiserver/pkg/admission/plugin/webhook/predicates/{namespace,object}`.
+
+use proto::selector::LabelSelector;
+use proto::{Value, meta};
+use resources::status::Failure;
+
+use super::super::{Attributes, Operation};
+use super::conditions::Verdict;
+use super::forms::Forms;
+use super::metrics::Metrics;
+use super::seen_namespace;
+use super::source::Candidate;
+use crate::server::{Server, read_failure};
+
+/// Whether the webhook is asked.
+///
+/// # Errors
+/// If that cannot be said: the namespace is not there, or its conditions fail.
+pub(super) async fn is_selected(
+    server: &Server,
+    candidate: &Candidate,
+    write: &Attributes<'_>,
+    forms: &mut Forms,
+    metrics: &Metrics,
+) -> Result<bool, Failure> {
+    let hook = &*candidate.hook;
+    // An error counts only for a webhook that would be asked otherwise.
+    let namespace = by_namespace(server, &hook.namespaces, write).await;
+    if matches!(namespace, Ok(false)) {
+        return Ok(false);
+    }
+    let object = by_object(&hook.objects, write);
+    if matches!(object, Ok(false)) {
+        return Ok(false);
+    }
+    namespace?;
+    object?;
+    if hook.conditions.is_empty() {
+        return Ok(true);
+    }
+    let verdict = hook
+        .conditions
+        .evaluate(server, candidate, write, forms, metrics)
+        .await?;
+    match verdict {
+        Verdict::Matches => Ok(true),
+        Verdict::Excluded => {
+            metrics.excluded(&hook.name, write.operation);
+            Ok(false)
+        }
+        Verdict::Failed(why) => {
+            tracing::warn!(
+                webhook = hook.name,
+                why,
+                "Match conditions cannot be evaluated, the write is refused"
+            );
+            let r = write.resource;
+            Err(Failure::forbidden(r.group, r.name, write.name, &why))
+        }
+    }
+}
+
+/// Objects of cluster scope other than namespaces are never exempt.
+pub(in super::super) async fn by_namespace(
+    server: &Server,
+    selector: &Result<LabelSelector, String>,
+    write: &Attributes<'_>,
+) -> Result<bool, Failure> {
+    let namespace = seen_namespace(write);
+    if namespace.is_empty() && write.resource.name != "namespaces" {
+        return Ok(true);
+    }
+    let selector = selector.as_ref().map_err(Failure::internal)?;
+    if selector.is_everything() {
+        return Ok(true);
+    }
+    // A namespace that is written has the labels that it will have.
+    let written = matches!(write.operation, Operation::Create | Operation::Update);
+    if write.is("", "namespaces") && written {
+        let labels = write.object.as_deref().map(meta::labels);
+        return Ok(labels.is_some_and(|labels| selector.matches_map(labels)));
+    }
+    let absent = || Failure::not_found("", "namespaces", namespace);
+    let namespaces = server
+        .registry
+        .any_version("", "namespaces")
+        .ok_or_else(absent)?;
+    let entry = namespaces
+        .collection
+        .cached(namespace)
+        .await
+        .map_err(read_failure)?;
+    let entry = entry.ok_or_else(absent)?;
+    Ok(selector.matches(|key| entry.labels.get(key)))
+}
+
+/// Either the object or what it was is selected.
+pub(in super::super) fn by_object(
+    selector: &Result<LabelSelector, String>,
+    write: &Attributes<'_>,
+) -> Result<bool, Failure> {
+    let selector = selector.as_ref().map_err(Failure::internal)?;
+    let labelled = |object: Option<&Value>| object.is_some_and(|object| has(selector, object));
+    Ok(selector.is_everything() || labelled(write.object.as_deref()) || labelled(write.old))
+}
+
+/// What has no metadata has no labels to be selected by, not even by their absence.
+fn has(selector: &LabelSelector, object: &Value) -> bool {
+    object.get(proto::catalogue::names::METADATA).is_some()
+        && selector.matches_map(meta::labels(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::catalogue::messages::admissionregistration_v1::MUTATING_WEBHOOK_CONFIGURATION;
+
+    use super::super::super::testing::{Asked, decode, pod};
+    use super::super::hook::{Hook, of_configuration};
+    use super::*;
+
+    fn hook(selector: &str) -> Hook {
+        let text = format!(
+            r#"{{"metadata":{{"name":"c"}},"webhooks":[{{"name":"a.b.c","objectSelector":{selector}}}]}}"#
+        );
+        of_configuration(&decode(&text, MUTATING_WEBHOOK_CONFIGURATION)).remove(0)
+    }
+
+    #[test]
+    fn new_or_old_labels_select_an_object() {
+        let labelled =
+            |value: &str| pod(&format!(r#"{{"metadata":{{"labels":{{"k":"{value}"}}}}}}"#));
+        let selector = hook(r#"{"matchLabels":{"k":"a"}}"#);
+        let update = |new, old| {
+            let mut asked = Asked::update("pods", labelled(new), labelled(old));
+            asked.ask(|write| by_object(&selector.objects, write).unwrap())
+        };
+        assert!(update("a", "b") && update("b", "a") && !update("b", "b"));
+        let mut create = Asked::create("pods", labelled("a"));
+        assert!(create.ask(|write| by_object(&selector.objects, write).unwrap()));
+        let mut bare = Asked::create("pods", labelled("a"));
+        bare.object = Some(Value::object());
+        let absent = hook(r#"{"matchExpressions":[{"key":"k","operator":"DoesNotExist"}]}"#);
+        assert!(
+            !bare.ask(|write| by_object(&absent.objects, write).unwrap()),
+            "it has no metadata"
+        );
+        assert!(bare.ask(|write| by_object(&hook("{}").objects, write).unwrap()));
+    }
+
+    #[test]
+    fn a_selector_that_is_none_fails_and_one_that_is_absent_selects_nothing() {
+        let mut asked = Asked::create("pods", pod("{}"));
+        let wrong = hook(r#"{"matchExpressions":[{"key":"k","operator":"Like"}]}"#);
+        assert_eq!(
+            asked
+                .ask(|write| by_object(&wrong.objects, write))
+                .unwrap_err()
+                .code(),
+            500
+        );
+        let none = hook("null");
+        assert!(!asked.ask(|write| by_object(&none.objects, write).unwrap()));
+    }
+}

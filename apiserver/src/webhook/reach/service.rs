@@ -1,0 +1,190 @@
+//! Where a service is, as the caches have it.
+
+use std::net::IpAddr;
+
+use proto::Value;
+use proto::path::quote;
+use proto::view::core_v1::Service;
+use proto::view::discovery_v1::EndpointSlice;
+use proto::view::{Node, View};
+use rand::Rng;
+use rand::seq::SliceRandom;
+use resources::object;
+
+use crate::server::Server;
+
+/// The label of an endpoint slice that names its service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// `host:port` of a service's port.
+///
+/// # Errors
+/// The text of why there is no way there.
+pub(super) fn resolve(
+    server: &Server,
+    namespace: &str,
+    name: &str,
+    port: u16,
+) -> Result<String, String> {
+    let absent = || format!("service {} not found", quote(name));
+    let services = server.registry.any_version("", "services");
+    let services = services.ok_or_else(absent)?;
+    let entry = services.collection.peek(&format!("{namespace}/{name}"));
+    let entry = entry.ok_or_else(absent)?;
+    let object =
+        object::from_body(&entry.body, &services.hub).map_err(|e| e.message().to_owned())?;
+    let service = Service::of(Node::new(&object));
+    if server.config.endpoint_routing {
+        return endpoint(server, service, port);
+    }
+    of_cluster(service, port)
+}
+
+fn of_cluster(service: Service<'_>, port: u16) -> Result<String, String> {
+    let spec = service.spec();
+    match spec.r#type() {
+        "ExternalName" => Ok(joined(spec.external_name(), port.into())),
+        "ClusterIP" if spec.cluster_ip() == "None" => {
+            Err("cannot route to service with ClusterIP \"None\"".to_owned())
+        }
+        "ClusterIP" | "NodePort" | "LoadBalancer" => {
+            port_name(service, port)?;
+            Ok(joined(spec.cluster_ip(), port.into()))
+        }
+        other => Err(format!("unsupported service type {}", quote(other))),
+    }
+}
+
+/// The name of the port with a number.
+fn port_name<'a>(service: Service<'a>, number: u16) -> Result<&'a str, String> {
+    let mut ports = service.spec().ports().into_iter();
+    let found = ports.find(|p| p.port() == i64::from(number));
+    found.map(|p| p.name()).ok_or_else(|| {
+        let name = quote(service.metadata().name());
+        format!("no service port {number} found for service {name}")
+    })
+}
+
+/// One of the ready endpoints, by chance, of the service's first family if there is one.
+fn endpoint(server: &Server, service: Service<'_>, port: u16) -> Result<String, String> {
+    let kind = service.spec().r#type();
+    if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
+        return Err(format!("unsupported service type {}", quote(kind)));
+    }
+    let wanted = port_name(service, port)?;
+    let (namespace, name) = (service.metadata().namespace(), service.metadata().name());
+    let mut slices = slices(server, namespace, name);
+    slices.shuffle(&mut rand::rng());
+    let family = service.spec().ip_families().first().and_then(Value::as_str);
+    let family = family.unwrap_or_default();
+    // Stable: by chance within a family.
+    slices.sort_by_key(|slice| of(slice).address_type() != family);
+    let found = slices.iter().find_map(|slice| pick(of(slice), wanted));
+    found.ok_or_else(|| format!("no endpoints available for service {}", quote(name)))
+}
+
+fn of(slice: &Value) -> EndpointSlice<'_> {
+    EndpointSlice::of(Node::new(slice))
+}
+
+fn slices(server: &Server, namespace: &str, service: &str) -> Vec<Value> {
+    let Some(endpoint) = server
+        .registry
+        .any_version("discovery.k8s.io", "endpointslices")
+    else {
+        return Vec::new();
+    };
+    let Ok((entries, _)) = endpoint.collection.snapshot() else {
+        return Vec::new();
+    };
+    let prefix = format!("{namespace}/");
+    // What a slice belongs to is told by its labels, which need no decoding.
+    let own = entries
+        .prefix(&prefix)
+        .filter(|e| e.labels.get(SERVICE_NAME) == Some(service));
+    own.filter_map(|e| object::from_body(&e.body, &endpoint.hub).ok())
+        .collect()
+}
+
+fn pick(slice: EndpointSlice<'_>, wanted: &str) -> Option<String> {
+    let mut ports = slice.ports().into_iter();
+    let port = ports
+        .find(|p| p.name() == Some(wanted) && p.port().is_some())?
+        .port()?;
+    let endpoints = slice.endpoints();
+    let ready: Vec<_> = endpoints
+        .into_iter()
+        .filter(|e| e.conditions().ready().unwrap_or(true))
+        .filter_map(|e| e.addresses().first().and_then(Value::as_str))
+        .collect();
+    if ready.is_empty() {
+        return None;
+    }
+    let one = rand::rng().random_range(0..ready.len());
+    Some(joined(ready[one], port))
+}
+
+/// Host and port, an IPv6 address in brackets.
+fn joined(host: &str, port: i64) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
+        _ => format!("{host}:{port}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::MsgId;
+    use proto::catalogue::messages::{core_v1, discovery_v1};
+    use proto::codec::json::{Strictness, decode};
+
+    use super::*;
+
+    fn object(text: &str, message: MsgId) -> Value {
+        decode(text.as_bytes(), message, Strictness::Strict)
+            .unwrap()
+            .value
+    }
+
+    fn cluster(spec: &str, port: u16) -> Result<String, String> {
+        let text = format!(r#"{{"metadata":{{"name":"s","namespace":"n"}},"spec":{spec}}}"#);
+        let service = object(&text, core_v1::SERVICE);
+        of_cluster(Service::of(Node::new(&service)), port)
+    }
+
+    #[test]
+    fn a_service_is_at_its_cluster_address() {
+        let ports = r#""ports":[{"port":443,"name":"a"}]"#;
+        let of = |more: &str, port| cluster(&format!("{{{more},{ports}}}"), port);
+        let ip = r#""type":"ClusterIP","clusterIP":"10.0.0.1""#;
+        assert_eq!(of(ip, 443), Ok("10.0.0.1:443".to_owned()));
+        let said = "no service port 8 found for service \"s\"".to_owned();
+        assert_eq!(of(ip, 8), Err(said));
+        let six = r#""type":"NodePort","clusterIP":"fd00::1""#;
+        assert_eq!(of(six, 443), Ok("[fd00::1]:443".to_owned()));
+        let none = r#""type":"ClusterIP","clusterIP":"None""#;
+        assert!(of(none, 443).is_err());
+        let name = r#""type":"ExternalName","externalName":"example.com""#;
+        assert_eq!(of(name, 8), Ok("example.com:8".to_owned()));
+        assert!(of(r#""type":"Other""#, 443).is_err());
+    }
+
+    #[test]
+    fn only_ready_endpoints_of_the_port_are_picked() {
+        let slice = |endpoints: &str| {
+            let text = format!(
+                r#"{{"addressType":"IPv4","ports":[{{"name":"x"}},{{"name":"a","port":8443}}],"endpoints":{endpoints}}}"#
+            );
+            object(&text, discovery_v1::ENDPOINT_SLICE)
+        };
+        let some = slice(
+            r#"[{"addresses":["10.0.0.1"],"conditions":{"ready":false}},{"addresses":["10.0.0.2"],"conditions":{"ready":true}}]"#,
+        );
+        assert_eq!(pick(of(&some), "a").as_deref(), Some("10.0.0.2:8443"));
+        assert_eq!(pick(of(&some), "x"), None, "it has no number");
+        assert_eq!(pick(of(&some), "b"), None);
+        assert_eq!(pick(of(&slice("[]")), "a"), None);
+        let unsaid = slice(r#"[{"addresses":["10.0.0.3"],"conditions":{}}]"#);
+        assert!(pick(of(&unsaid), "a").is_some());
+    }
+}
