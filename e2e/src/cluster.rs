@@ -116,6 +116,9 @@ pub struct Spec {
     /// Further flags of daemons, after those that this library gives them.
     #[serde(default)]
     pub flags: Vec<(Daemon, String)>,
+    /// Daemons have the flags that the CIS benchmark asks for beyond those of every cluster: no profiling, an audit log.
+    #[serde(default)]
+    pub secured: bool,
     /// The caches of API servers are compared with etcd all the time; see [`Checks`]. Where costs are
     /// measured, they are not.
     #[serde(default)]
@@ -350,7 +353,9 @@ impl Cluster {
             tools: &self.spec.tools,
             etcd_members: self.spec.etcd_members,
             api_servers: self.spec.api_servers,
+            root: &self.spec.root,
             flags: &self.spec.flags,
+            secured: self.spec.secured,
             checked: self.spec.checked,
         }
     }

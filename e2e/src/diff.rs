@@ -2,8 +2,8 @@
 //!
 //! Each has an etcd of its own, the same flags and a certificate of its own. A corpus of cases ([`corpus`]) is sent to both; of
 //! each answer the status, the headers that clients act on, the body as a value and what the request left in etcd are compared
-//! ([`compare`]), after what two servers cannot have in common was masked ([`mask`]). What differs is told in groups
-//! ([`report`]), without those that a file of exceptions names ([`known`]).
+//! ([`compare`]), of some cases also what was recorded of each request ([`audit`]), after what two servers cannot have in common
+//! was masked ([`mask`]). What differs is told in groups ([`report`]), without those that a file of exceptions names ([`known`]).
 //!
 //! ```text
 //! discovery, schemas, seeds, files -> corpus -> cases -> run -> ours, upstream's --> seen --> compare -> report
@@ -13,6 +13,7 @@
 //!
 //! The tests of exchanged daemons (`e2e/tests/swap`) compare by the same means.
 
+pub mod audit;
 pub mod case;
 pub mod compare;
 pub mod corpus;

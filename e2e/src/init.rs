@@ -10,6 +10,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -242,6 +243,9 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), fil
     let text = serde_json::to_vec_pretty(value)
         .expect("these types have string keys and no failing serializer");
     fs::write(&beside, text).map_err(files::cannot("write", &beside))?;
+    // What daemons are started with is nobody else's business.
+    let private = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(&beside, private).map_err(files::cannot("write", &beside))?;
     fs::rename(&beside, path).map_err(files::cannot("rename", path))
 }
 

@@ -108,11 +108,15 @@ impl Workshop {
 
     /// Upstream's sources, of the release that `hack/go` pins.
     pub fn upstream_tree(&self) -> Result<PathBuf, command::Error> {
-        const MODULE: &str = "k8s.io/kubernetes";
-        let module = self.root.join("hack/go/kubernetes");
+        self.module("kubernetes", "k8s.io/kubernetes")
+    }
+
+    /// The sources of a Go module that `hack/go/TOOL` pins.
+    pub fn module(&self, tool: &str, module: &str) -> Result<PathBuf, command::Error> {
+        let pins = self.root.join("hack/go").join(tool);
         let go = |verb: &[&str]| {
-            let args = [verb, &[MODULE]].concat();
-            command::run_in(&module, "go", &args)
+            let args = [verb, &[module]].concat();
+            command::run_in(&pins, "go", &args)
         };
         // It is named without a directory while it was not fetched.
         let list = || go(&["list", "-m", "-f", "{{.Dir}}"]);
@@ -133,6 +137,7 @@ impl Workshop {
             api_servers: 1,
             upstream: Upstream::default(),
             flags: Vec::new(),
+            secured: false,
             checked: true,
             programs: self.programs(),
             tools: self.tools(),

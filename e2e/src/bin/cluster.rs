@@ -162,6 +162,7 @@ fn up(args: &ArgMatches) -> anyhow::Result<()> {
         api_servers: required(args, "apiservers"),
         upstream,
         images,
+        secured: true,
         ..workshop.spec(&dir, &launcher)
     };
     let cluster = match Cluster::up(spec, Progress::Screen) {

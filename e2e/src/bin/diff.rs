@@ -13,9 +13,10 @@ use e2e::diff::case::Case;
 use e2e::diff::compare::Found;
 use e2e::diff::corpus::{self, Source};
 use e2e::diff::known::Known;
+use e2e::diff::record::{self, Recorded};
+use e2e::diff::report;
 use e2e::diff::run::{self, Outcome, Theirs};
 use e2e::diff::server::{Server, Whose};
-use e2e::diff::{record, report};
 use e2e::init;
 use e2e::progress::Progress;
 use e2e::workshop::{self, Workshop};
@@ -206,9 +207,7 @@ fn compare(args: &ArgMatches) -> anyhow::Result<bool> {
         let outcome = run::run(&ours, Theirs::Live(&theirs), cases, keep, Progress::Screen)?;
         seen(&theirs)?;
         if keep {
-            record::write(&site.path(RECORDED), &outcome.recorded)?;
-            let part = record::part(outcome.recorded.clone(), PART_MINUTES);
-            record::write(&site.workshop.root().join(PART), &part)?;
+            keep_answers(&site, outcome.recorded.clone(), only.is_empty())?;
         }
         outcome
     };
@@ -221,6 +220,22 @@ fn compare(args: &ArgMatches) -> anyhow::Result<bool> {
         began.elapsed().as_secs_f64()
     );
     judge(args, &site, outcome, whole)
+}
+
+/// Keeps upstream's answers: all in the cache, a part in the tree. Some cases alone take the place of what they were answered before.
+fn keep_answers(site: &Site, recorded: Vec<Recorded>, whole: bool) -> anyhow::Result<()> {
+    let part = site.workshop.root().join(PART);
+    for (path, minutes) in [(site.path(RECORDED), None), (part, Some(PART_MINUTES))] {
+        let mut all = recorded.clone();
+        if !whole && path.exists() {
+            all = record::renewed(record::read(&path)?, all);
+        }
+        if let Some(minutes) = minutes {
+            all = record::part(all, minutes);
+        }
+        record::write(&path, &all)?;
+    }
+    Ok(())
 }
 
 /// What a server stored is compared only as far as it was seen.

@@ -62,7 +62,8 @@ fn answers(step: &Step, ours: &Seen, theirs: &Seen) -> Vec<Told> {
     if ours.status != theirs.status {
         return vec![statuses(step, ours, theirs)];
     }
-    let mut all = headers(ours, theirs);
+    let mut all = events(ours, theirs);
+    all.extend(headers(ours, theirs));
     if ours.body["kind"] == "Status" && theirs.body["kind"] == "Status" && !ours.is_success() {
         all.extend(refusals(&ours.body, &theirs.body));
         return all;
@@ -195,14 +196,21 @@ fn refusals(ours: &Value, theirs: &Value) -> Vec<Told> {
     all
 }
 
-/// Causes without the last names of their fields: where a field is one of several that may not be there together, Go's maps say
-/// which comes first.
-fn siblings(status: &Value) -> Vec<(&str, &str)> {
+/// Causes without the last names of their fields: where a field is one of several that may not be there together, or a key of a
+/// map, Go's maps say which comes first.
+fn siblings(status: &Value) -> Vec<(&str, String)> {
     let all = list(&status["details"]["causes"]).iter();
     all.map(|cause| {
         let field = text(&cause["field"]);
-        let parent = field.rsplit_once('.').map_or("", |(parent, _)| parent);
-        (parent, text(&cause["message"]))
+        let message = text(&cause["message"]);
+        match field.rsplit_once('[').filter(|_| field.ends_with(']')) {
+            // The message has the key too.
+            Some((map, _)) => (map, alike(message)),
+            None => {
+                let parent = field.rsplit_once('.').map_or("", |(parent, _)| parent);
+                (parent, message.to_owned())
+            }
+        }
     })
     .collect()
 }
@@ -243,6 +251,22 @@ fn causes(status: &Value) -> BTreeMap<(String, String), String> {
         (key, said.join("; "))
     };
     all.into_iter().map(told).collect()
+}
+
+/// What was recorded of the request.
+fn events(ours: &Seen, theirs: &Seen) -> Vec<Told> {
+    let [ours, theirs] = [ours, theirs].map(|of| {
+        let all = of.events.iter();
+        Value::Object(
+            all.map(|(stage, event)| (stage.clone(), event.clone()))
+                .collect(),
+        )
+    });
+    let told = |of: &value::Difference| Told {
+        kind: format!("recorded: {}", of.kind),
+        ..plain(of)
+    };
+    differences(&ours, &theirs).iter().map(told).collect()
 }
 
 fn stored(ours: &Seen, theirs: &Seen) -> Vec<Told> {

@@ -9,6 +9,11 @@ use serde_json::{Map, Value};
 
 use super::value::text;
 
+mod order;
+
+pub use order::in_any_order;
+use order::{in_order, listed_problems, unordered};
+
 /// What names are drawn from: upstream's `apimachinery/pkg/util/rand`.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// How many letters are drawn, and how long a prefix may be (`apiserver/pkg/storage/names/generate.go`).
@@ -111,6 +116,7 @@ impl Mask {
                 }
                 without_other_bindings(value);
                 unordered(value);
+                listed_problems(value);
                 protobuf_version(value);
                 key_of_tokens(value);
             }
@@ -298,17 +304,6 @@ fn ports(said: &str, sent: &Sent<'_>) -> String {
     all.collect::<Vec<_>>().join(",")
 }
 
-/// Field 17 of metadata holds the managed fields, whose order is chance as in JSON.
-fn in_order(field: &str, members: &mut [Value]) {
-    if field == "17"
-        && members
-            .iter()
-            .all(|of| of["3"].is_array() && of["6"].is_array())
-    {
-        members.sort_by_key(|of| ["2", "1", "8", "3"].map(|field| of[field].to_string()));
-    }
-}
-
 /// The public key with which tokens are checked (RFC 7517): each server has its own.
 fn key_of_tokens(key: &mut Value) {
     let is_key = key["kty"].is_string();
@@ -398,38 +393,6 @@ fn words(said: &str) -> Option<(usize, String)> {
         .take_while(|byte| of(*byte))
         .count();
     (length > 0).then(|| (before.len() + length, format!("{before}{word}")))
-}
-
-/// Who writes the status of flow schemas, at a time of his own.
-const FLOWS: &str = "api-priority-and-fairness-config-consumer-v1";
-
-/// Managed fields are in the order of their times, which is chance where they are of one second or of two. Rules that a review
-/// found are in that of upstream's caches.
-fn unordered(object: &mut Value) {
-    for field in ["resourceRules", "nonResourceRules"] {
-        if let Some(rules) = object.get_mut(field).and_then(Value::as_array_mut) {
-            rules.sort_by_key(Value::to_string);
-        }
-    }
-    let conditions = object.get_mut("conditions").and_then(Value::as_array_mut);
-    if let Some(conditions) = conditions {
-        let before = conditions.len();
-        conditions.retain(|of| of["type"] != "Dangling");
-        if conditions.is_empty() && before > 0 {
-            object.as_object_mut().map(|of| of.remove("conditions"));
-        }
-    }
-    let entries = object
-        .get_mut("managedFields")
-        .and_then(Value::as_array_mut);
-    if let Some(entries) = entries {
-        entries.retain(|of| of["manager"] != FLOWS);
-        let name = |entry: &Value| {
-            ["operation", "manager", "subresource", "apiVersion"]
-                .map(|of| text(&entry[of]).to_owned())
-        };
-        entries.sort_by_key(name);
-    }
 }
 
 /// The resource version in the metadata of an object (field 6, beside the uid) or of a list (field 2, beside an empty link).

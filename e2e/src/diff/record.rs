@@ -12,6 +12,7 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::audit;
 use super::case::Case;
 use super::seen::Seen;
 use crate::files;
@@ -79,6 +80,13 @@ pub fn split(all: Vec<Recorded>) -> (Vec<Case>, BTreeMap<String, Vec<Seen>>) {
     all.into_iter().map(pair).unzip()
 }
 
+/// What was recorded before, with these in the place of those of the same names.
+pub fn renewed(before: Vec<Recorded>, renewed: Vec<Recorded>) -> Vec<Recorded> {
+    let named = |recorded: Recorded| (recorded.case.name.clone(), recorded);
+    let all = before.into_iter().chain(renewed).map(named);
+    all.collect::<BTreeMap<_, _>>().into_values().collect()
+}
+
 /// A case, with or without what was answered.
 pub trait Kept {
     fn case(&self) -> &Case;
@@ -96,9 +104,15 @@ impl Kept for Recorded {
     }
 }
 
-/// As many cases as fit in these minutes: the same ones every time, of every area.
+/// As many cases as fit in these minutes: the same ones every time, of every area; of audit all, since nothing else compares that.
 pub fn part<T: Kept>(mut all: Vec<T>, minutes: usize) -> Vec<T> {
-    all.sort_by_cached_key(|kept| Sha256::digest(&kept.case().name).to_vec());
+    all.sort_by_cached_key(|kept| {
+        let case = kept.case();
+        (
+            case.area != audit::AREA,
+            Sha256::digest(&case.name).to_vec(),
+        )
+    });
     let mut left = minutes * A_MINUTE;
     all.retain(|kept| {
         let steps = kept.case().steps.len();
@@ -136,6 +150,25 @@ mod tests {
         assert_eq!((cases.len(), &*cases[1].name, seen["b"].len()), (2, "b", 2));
         fs::write(&path, "no").unwrap();
         assert!(read(&path).is_err());
+    }
+
+    #[test]
+    fn what_is_recorded_anew_stands_in_the_place_of_what_was() {
+        let before = vec![recorded("a", 1), recorded("b", 1)];
+        let all = renewed(before, vec![recorded("b", 2), recorded("c", 3)]);
+        let lengths: Vec<usize> = all.iter().map(|of| of.seen.len()).collect();
+        assert_eq!(lengths, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_part_has_all_of_audit() {
+        let mut all: Vec<Case> = (0..10)
+            .map(|n| recorded(&n.to_string(), A_MINUTE / 4).case)
+            .collect();
+        all[7].area = audit::AREA.to_owned();
+        all[9].area = audit::AREA.to_owned();
+        let of_audit = |all: &[Case]| all.iter().filter(|case| case.area == audit::AREA).count();
+        assert_eq!(of_audit(&part(all, 1)), 2);
     }
 
     #[test]

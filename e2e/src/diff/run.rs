@@ -8,11 +8,13 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-use super::case::{Case, JSON, Names, Namespace, Phase, Step};
+use super::audit;
+use super::case::{self, Case, JSON, Names, Namespace, Phase, Step};
 use super::compare::{Found, compare};
 use super::record::Recorded;
 use super::seen::{Seen, revision};
 use super::server::{Caller, Raw, Server};
+use super::value::list;
 use crate::progress::Progress;
 
 /// Threads that ask, and cases that each has open at once. Watches wait more than they work.
@@ -231,6 +233,24 @@ async fn settled(step: &Step, names: &Names, caller: &mut Caller<'_>) -> Raw {
     }
 }
 
+/// A flow schema with the status that its server writes a moment later: updates say which version they are of.
+async fn with_status(step: &Step, raw: Raw, names: &Names, caller: &mut Caller<'_>) -> Raw {
+    if step.method != "POST" || !step.path.ends_with("/flowschemas") || raw.status != 201 {
+        return raw;
+    }
+    let made = raw.answer().json;
+    let path = format!("{}/{}", step.path, case::name(&made));
+    let began = Instant::now();
+    loop {
+        let raw = caller.send(&Step::get(&path, "its status"), names).await;
+        let conditions = &raw.answer().json["status"]["conditions"];
+        if !list(conditions).is_empty() || began.elapsed() >= SETTLED {
+            return raw;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Sends a case's requests to one server.
 async fn play(case: &Case, caller: &mut Caller<'_>) -> Vec<Seen> {
     let mut names = Names {
@@ -242,7 +262,9 @@ async fn play(case: &Case, caller: &mut Caller<'_>) -> Vec<Seen> {
     }
     let mut sent = String::new();
     let mut all = Vec::with_capacity(case.steps.len());
-    for step in &case.steps {
+    for (index, step) in case.steps.iter().enumerate() {
+        let audited = audit::identified(case, &names.namespace, index + 1, step);
+        let step = audited.as_ref().map_or(step, |(_, step)| step);
         let raw = settled(step, &names, caller).await;
         sent.push_str(&step.says());
         let writes = match revision(&raw) {
@@ -253,9 +275,15 @@ async fn play(case: &Case, caller: &mut Caller<'_>) -> Vec<Seen> {
             }
             _ => Vec::new(),
         };
-        all.push(Seen::new(step, &raw, writes, &caller.server.mask, &sent));
+        let Server { mask, audit, .. } = caller.server;
+        let mut seen = Seen::new(step, &raw, writes, mask, &sent);
+        if let Some((id, _)) = &audited {
+            seen = seen.with(audit.events(id).await, mask, &sent);
+        }
+        all.push(seen);
         if let Some(label) = &step.label {
-            names.answers.insert(label.clone(), raw.answer());
+            let kept = with_status(step, raw, &names, caller).await;
+            names.answers.insert(label.clone(), kept.answer());
         }
     }
     all

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::case::Step;
 use super::later;
-use super::mask::Mask;
+use super::mask::{self, Mask};
 use super::server::Raw;
 use super::value::text;
 use super::wire;
@@ -30,6 +30,9 @@ const HEADERS: &[&str] = &[
     "x-content-type-options",
 ];
 
+/// What is listed as it is found out (`pkg/registry/core/componentstatus/rest.go`).
+const COMPONENTS: &str = "/api/v1/componentstatuses";
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
     /// 0 where there was no answer.
@@ -39,6 +42,9 @@ pub struct Seen {
     /// By key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stored: BTreeMap<String, Value>,
+    /// What was recorded of the request ([`super::audit`]), by stage.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub events: BTreeMap<String, Value>,
 }
 
 impl Seen {
@@ -74,6 +80,9 @@ impl Seen {
         if step.is_of_no_resource() {
             later::without(&mut body);
         }
+        if step.path.starts_with(COMPONENTS) {
+            mask::in_any_order(&mut body);
+        }
         mask.value(&mut body, sent);
         let stored = writes.into_iter().map(|(key, value)| {
             let mut value = value.map_or(Value::Null, |value| wire::value(&value));
@@ -85,7 +94,16 @@ impl Seen {
             headers,
             body,
             stored: stored.collect(),
+            events: BTreeMap::new(),
         }
+    }
+
+    /// The same with what was recorded of the request.
+    pub fn with(self, mut events: BTreeMap<String, Value>, mask: &Mask, sent: &str) -> Self {
+        events
+            .values_mut()
+            .for_each(|event| mask.value(event, sent));
+        Self { events, ..self }
     }
 
     /// Why a request was refused, if it was.

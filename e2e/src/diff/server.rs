@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use tokio::time::timeout;
 
+use super::audit;
 use super::case::{Answer, Names, Step};
 use super::mask::Mask;
 use super::writes::Writes;
@@ -58,6 +59,7 @@ pub struct Server {
     pub whose: Whose,
     pub mask: Mask,
     pub writes: Writes,
+    pub audit: audit::Log,
     address: SocketAddr,
     admin: Arc<rustls::ClientConfig>,
     nobody: Arc<rustls::ClientConfig>,
@@ -85,18 +87,18 @@ impl Server {
         dir: &Path,
         launcher: &Path,
     ) -> Result<(Self, Cluster), Error> {
-        let flags = FLAGS
-            .iter()
-            .map(|flag| (Daemon::KubeApiserver, (*flag).to_owned()));
+        let log = dir.join(whose.name()).join("audit.log");
+        let flags = FLAGS.iter().map(|flag| (*flag).to_owned());
+        let flags = flags.chain(audit::flags(workshop.root(), &log));
         let mut spec = Spec {
-            flags: flags.collect(),
+            flags: flags.map(|flag| (Daemon::KubeApiserver, flag)).collect(),
             ..workshop.spec(&dir.join(whose.name()), launcher)
         };
         if whose == Whose::Upstreams {
             spec.upstream = Upstream::from(&[Daemon::KubeApiserver][..]);
         }
         let cluster = Cluster::up_api_server(spec, Progress::Screen)?;
-        let server = Self::of(whose, &cluster)?;
+        let server = Self::of(whose, &cluster, audit::Log::new(log))?;
         let (writes, etcd) = (server.writes.clone(), cluster.etcd()[0]);
         let tls = cluster.etcd_client()?.config();
         in_background(async move {
@@ -106,7 +108,7 @@ impl Server {
         Ok((server, cluster))
     }
 
-    fn of(whose: Whose, cluster: &Cluster) -> Result<Self, Error> {
+    fn of(whose: Whose, cluster: &Cluster, audit: audit::Log) -> Result<Self, Error> {
         let address = cluster.api_server();
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -115,6 +117,7 @@ impl Server {
             whose,
             mask: Mask::new(vec![address.ip()], now.as_secs()),
             writes: Writes::default(),
+            audit,
             address,
             admin: cluster.tls(),
             nobody: cluster.anonymous()?.config(),

@@ -1,6 +1,6 @@
 //! What every client finds in a new cluster: discovery, schemas, versions, health, and the objects that servers make themselves.
 
-use super::super::case::{Case, JSON, PROTOBUF, Phase, Step, YAML};
+use super::super::case::{Body, Case, JSON, PROTOBUF, Phase, Step, YAML};
 use super::super::resource::Resource;
 use super::source::Source;
 use super::target::area;
@@ -11,6 +11,8 @@ const AGGREGATED_OLD: &str =
     "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 const AGGREGATED_PROTOBUF: &str =
     "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+const PARTIAL_LIST_PROTOBUF: &str =
+    "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
 const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 const OPENAPI_V3: &str = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
 
@@ -30,12 +32,14 @@ const PLAIN: &[&str] = &[
     "/readyz/informer-sync",
     "/readyz?exclude=etcd&verbose",
     "/livez/no-such-check",
-    "/statusz",
-    "/flagz",
     "/configz",
     "/logs",
     "/logs/",
-    "/metrics/slis",
+    "/debug/pprof",
+    "/debug/pprof/cmdline",
+    "/debug/pprof/no-such-profile",
+    "/debug/flags/v",
+    "/debug/no-such-page",
     "/debug/api_priority_and_fairness/dump_priority_levels",
     "/.well-known/openid-configuration",
     "/openid/v1/jwks",
@@ -57,6 +61,8 @@ pub(super) fn cases(source: &Source) -> Vec<Case> {
             "paths",
             PLAIN.iter().map(|path| Step::get(*path, *path)).collect(),
         ),
+        case("pages of the process", "pages", pages()),
+        case("components", "v1 ComponentStatus", components()),
         case("discovery", "discovery", discovery(source)),
         case("OpenAPI", "openapi", openapi()),
         case("ETags", "etags", etags()),
@@ -76,6 +82,86 @@ pub(super) fn cases(source: &Source) -> Vec<Case> {
         );
         all.push(case(&name, &area(resource), forms.map(list).to_vec()));
     }
+    all
+}
+
+/// What a process says of itself is its own; which forms of it there are, and what a refusal looks like, is not.
+fn pages() -> Vec<Step> {
+    let mut all = Vec::new();
+    for (path, kind) in [("/statusz", "Statusz"), ("/flagz", "Flagz")] {
+        let whole = |media: &str, version: &str| {
+            format!("application/{media};v={version};g=config.k8s.io;as={kind}")
+        };
+        let get = |form: &str| Step::get(path, format!("{path} {form}")).accept(form);
+        all.push(Step::get(path, path).bodiless());
+        for form in [
+            whole("json", "v1beta1"),
+            whole("yaml", "v1beta1"),
+            whole("json", "v1alpha1"),
+        ] {
+            all.push(get(&form).bodiless());
+        }
+        all.push(get(&whole("json", "v1")));
+        all.push(get(JSON));
+        all.push(get("text/html"));
+        all.push(Step::new("POST", path, format!("POST {path}")).bodiless());
+    }
+    let scores = "/metrics/slis";
+    all.push(Step::get(scores, scores).bodiless());
+    for method in ["POST", "HEAD", "DELETE"] {
+        all.push(Step::new(method, scores, format!("{method} {scores}")).bodiless());
+    }
+    let verbosity = "/debug/flags/v";
+    for said in ["2", "two", ""] {
+        let step = Step::new("PUT", verbosity, format!("PUT {said:?} {verbosity}"));
+        all.push(step.with("text/plain", Body::Text(said.to_owned())));
+    }
+    all.push(Step::get("/debug/pprof/", "/debug/pprof/").bodiless());
+    all.into_iter().map(Step::cleanup).collect()
+}
+
+/// They are made for each answer, so that there is none to begin with.
+fn components() -> Vec<Step> {
+    const ALL: &str = "/api/v1/componentstatuses";
+    let get = |path: &str, form: &str| Step::get(path, format!("{path} {form}")).accept(form);
+    let mut all = Vec::new();
+    let partial =
+        |kind: &str, version: &str| format!("application/json;as={kind};v={version};g=meta.k8s.io");
+    for name in ["etcd-0", "scheduler", "no-such-component"] {
+        let one = format!("{ALL}/{name}");
+        let metadata = partial("PartialObjectMetadata", "v1");
+        for form in [JSON, YAML, PROTOBUF, TABLE, &metadata] {
+            all.push(get(&one, form));
+        }
+    }
+    let metadata = [
+        partial("PartialObjectMetadataList", "v1"),
+        partial("PartialObjectMetadataList", "v1beta1"),
+        partial("PartialObjectMetadata", "v1"),
+        PARTIAL_LIST_PROTOBUF.to_owned(),
+        "application/yaml".to_owned(),
+    ];
+    all.extend(metadata.iter().map(|form| get(ALL, form)));
+    for query in [
+        "fieldSelector=metadata.name%3Detcd-0",
+        "fieldSelector=metadata.namespace%3Da",
+        "fieldSelector=spec.a%3Db",
+        "labelSelector=a",
+        "labelSelector=!a",
+        "labelSelector=(",
+        "watch=true",
+        "limit=1",
+        "limit=x",
+        "resourceVersion=1",
+        "includeObject=Object",
+    ] {
+        let path = format!("{ALL}?{query}");
+        all.push(get(&path, JSON));
+        all.push(get(&path, TABLE));
+    }
+    let none = format!("{ALL}?fieldSelector=metadata.name%3Dnone");
+    all.extend([JSON, TABLE, PROTOBUF].map(|form| get(&none, form)));
+    all.push(get(&none, &partial("PartialObjectMetadataList", "v1")));
     all
 }
 

@@ -11,6 +11,8 @@ const FAR_REACHING: &[&str] = &[
     "admissionregistration.k8s.io",
     "apiextensions.k8s.io",
     "apiregistration.k8s.io",
+    "clusterrolebindings",
+    "flowcontrol.apiserver.k8s.io",
     "ingressclasses",
     "priorityclasses",
     "servicecidrs",

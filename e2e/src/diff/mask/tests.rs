@@ -122,3 +122,17 @@ fn what_the_moment_or_another_case_adds_is_left_out() {
     let both = json!({"reason": format!("mine\n{other}")});
     assert_eq!(masked(both, ""), json!({"reason": "mine"}));
 }
+
+#[test]
+fn lists_of_chance_are_sorted_in_every_form() {
+    let mut list = json!({"items": [{"a": 2}, {"a": 1}], "rows": [2, 1], "2": [{"2": ["b", "a"]}], "3": [2, 1]});
+    in_any_order(&mut list);
+    let sorted = json!({"items": [{"a": 1}, {"a": 2}], "rows": [1, 2], "2": [{"2": ["a", "b"]}], "3": [2, 1]});
+    assert_eq!(list, sorted);
+}
+
+#[test]
+fn problems_of_an_applied_object_are_sorted() {
+    let told = |problems: &str| json!({"message": format!("failed: errors:\n{problems}")});
+    assert_eq!(masked(told("  b\n  a"), ""), told("  a\n  b"));
+}
