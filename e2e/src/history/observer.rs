@@ -3,7 +3,6 @@
 //! It asks etcd's HTTP gateway for every change of every key, goes on at the next revision when a member falls silent, and
 //! says which revisions it missed if etcd compacted them away meanwhile.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,11 +161,7 @@ impl Observer {
     /// What was seen, when nobody can say what there is besides.
     pub(super) fn partial(&self) -> Truth {
         let observed = self.0.lock();
-        Truth {
-            until: observed.upto,
-            end: replay(&observed.truth),
-            ..observed.truth.clone()
-        }
+        observed.truth.clone().open_ended(observed.upto)
     }
 
     /// What was seen, if that reaches to `until`.
@@ -183,28 +178,6 @@ impl Observer {
             ..truth
         })
     }
-}
-
-/// The state that the changes after the last gap lead to.
-fn replay(truth: &Truth) -> Vec<Object> {
-    let mut state = BTreeMap::new();
-    let mut since = 0;
-    if let Some(gap) = truth.gaps.last() {
-        since = gap.until;
-        let objects = gap.objects.iter();
-        state.extend(objects.map(|object| (object.key.clone(), object.clone())));
-    }
-    for change in truth
-        .changes
-        .iter()
-        .filter(|change| change.revision > since)
-    {
-        match &change.object {
-            Some(object) => state.insert(change.key.clone(), object.clone()),
-            None => state.remove(&change.key),
-        };
-    }
-    state.into_values().collect()
 }
 
 impl Etcd {

@@ -53,6 +53,44 @@ pub struct Truth {
     pub end: Vec<Object>,
 }
 
+impl Truth {
+    /// What was seen up to a revision, when nobody can say what there is besides: a gap without an end follows.
+    pub(super) fn open_ended(mut self, seen: Revision) -> Self {
+        self.end = self.replay();
+        self.until = Revision::MAX;
+        self.gaps.push(Gap {
+            after: seen,
+            until: self.until,
+            objects: self.end.clone(),
+        });
+        self
+    }
+
+    /// The revision up to which there are no gaps any more, if nobody saw the end.
+    pub(super) fn lost_at(&self) -> Option<Revision> {
+        let last = self.gaps.last()?;
+        (last.until == Revision::MAX).then_some(last.after)
+    }
+
+    /// The state that the changes after the last gap lead to.
+    fn replay(&self) -> Vec<Object> {
+        let mut state = BTreeMap::new();
+        let mut since = 0;
+        if let Some(gap) = self.gaps.last() {
+            since = gap.until;
+            let objects = gap.objects.iter();
+            state.extend(objects.map(|object| (&object.key, object)));
+        }
+        for change in self.changes.iter().filter(|change| change.revision > since) {
+            match &change.object {
+                Some(object) => state.insert(&change.key, object),
+                None => state.remove(&change.key),
+            };
+        }
+        state.into_values().cloned().collect()
+    }
+}
+
 /// What a write asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Write {

@@ -296,11 +296,14 @@ impl Report {
             .map(|(name, count)| format!("{count} {name}"))
             .collect();
         let truth = &self.history.truth;
+        let until = match truth.lost_at() {
+            Some(seen) => format!("{seen}, then nobody saw what it did"),
+            None => truth.until.to_string(),
+        };
         let mut text = format!(
-            "{}\n{} changes in etcd up to revision {}, {} gaps, {} claims unobserved\n",
+            "{}\n{} changes in etcd up to revision {until}, {} gaps, {} claims unobserved\n",
             counts.join(", "),
             truth.changes.len(),
-            truth.until,
             truth.gaps.len(),
             self.verdict.unobserved
         );

@@ -27,6 +27,19 @@ proptest! {
         let verdict = check(&history);
         prop_assert!(verdict.violations.is_empty(), "{:#?}", verdict.violations);
     }
+
+    /// What came after etcd was seen for the last time is not guessed, either.
+    #[test]
+    fn an_end_that_nobody_saw_accuses_nobody(seed: u64, steps in 200_usize..900, at in 0_usize..100) {
+        let mut history = model::history(seed, steps);
+        let truth = &mut history.truth;
+        truth.changes.truncate(truth.changes.len() * at / 100);
+        let seen = truth.changes.last().map_or(0, |change| change.revision);
+        history.truth = std::mem::take(truth).open_ended(seen);
+        let verdict = check(&history);
+        prop_assert!(verdict.violations.is_empty(), "{:#?}", verdict.violations);
+        prop_assert!(verdict.unobserved > 0);
+    }
 }
 
 /// Forgets some changes of the truth, as if the observer had been away while etcd compacted.
