@@ -23,8 +23,8 @@ use fixture::Fixture;
 /// The newest benchmark that the pinned kube-bench knows.
 const BENCHMARK: &str = "cis-1.10";
 const CONTROL_PLANE: &str = "control-plane";
-/// Scored checks there are of the control plane, of etcd and of a node, at least.
-const LEAST: [(&str, usize); 3] = [("master", 50), ("etcd", 6), ("node", 13)];
+/// How many scored checks it has of the control plane, of etcd and of a node.
+const SCORED: [(&str, usize); 3] = [("master", 46), ("etcd", 6), ("node", 12)];
 
 /// Checks that do not pass, and why that is as it shall be.
 const APART: &[(&str, &str)] = &[
@@ -54,7 +54,7 @@ fn every_scored_check_of_the_benchmark_passes() {
     workshop.ensure_tools(&["kube-bench"]).unwrap();
     let node = fixture.cluster.nodes().remove(0).name;
     let mut all = BTreeMap::new();
-    for (target, least) in LEAST {
+    for (target, all_scored) in SCORED {
         let host = if target == "node" {
             &node
         } else {
@@ -62,7 +62,7 @@ fn every_scored_check_of_the_benchmark_passes() {
         };
         let found = checks(&fixture.cluster, &workshop, host, target);
         let scored = found.values().filter(|of| of.scored).count();
-        assert!(scored >= least, "{target}: {scored} checks: {found:?}");
+        assert_eq!(scored, all_scored, "{target}: {found:?}");
         all.extend(found);
     }
     let apart = |number: &str| APART.iter().any(|(of, _)| *of == number);
@@ -85,10 +85,13 @@ fn checks(
     host: &str,
     target: &str,
 ) -> BTreeMap<String, Found> {
-    let dir = cluster.spec.dir.join("cis").join(host);
+    let dir = cluster.spec.dir.join("cis").join(target);
     configure(cluster, workshop, host, &dir);
     let mut command: Command = cluster.inside(host).unwrap();
+    // The control plane shows the machine's processes, which are not its own.
+    let own = "mount -t proc proc /proc && exec \"$@\"";
     let output = command
+        .args(["unshare", "--mount", "sh", "-c", own, "sh"])
         .arg(cluster.spec.tools.join("kube-bench"))
         .args([
             "run",
@@ -155,6 +158,9 @@ fn configure(cluster: &Cluster, workshop: &Workshop, host: &str, dir: &Path) {
         fs::write(dir.join(BENCHMARK).join(file.file_name()), text).unwrap();
     }
     let processes = spec.dir.join("hosts").join(host).join("processes.json");
+    // Its checks look for a file of this name: the same one, and its permissions.
+    let of_etcd = dir.join("etcd.json");
+    fs::hard_link(&processes, &of_etcd).unwrap();
     let daemon = |daemon: Daemon, fields: &[(&str, &Path)]| {
         let fields = fields
             .iter()
@@ -172,7 +178,7 @@ fn configure(cluster: &Cluster, workshop: &Workshop, host: &str, dir: &Path) {
     let api_server = daemon(Daemon::KubeApiserver, &[("confs", &processes)]);
     let etcd = daemon(
         Daemon::Etcd,
-        &[("confs", &processes), ("datadirs", &spec.dir.join("etcd"))],
+        &[("confs", &of_etcd), ("datadirs", &spec.dir.join("etcd"))],
     );
     let config = |name: &str| spec.dir.join("nodes").join(host).join("config").join(name);
     let config = serde_json::json!({
