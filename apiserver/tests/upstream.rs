@@ -10,10 +10,12 @@
 mod daemon;
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use apiserver::plugin::testing::{Kms, Served, Signer, SigningKey};
 use component::testing::Files;
+use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
 use daemon::{Daemon, Second, User};
@@ -168,18 +170,33 @@ async fn each_takes_the_tokens_that_a_plugin_signed_for_the_other() {
     assert_eq!(document(us).await, document(them).await);
 }
 
+/// A network of its own, in which the advertised address exists: upstream's tells its peers that one, whatever
+/// `--peer-advertise-ip` says. What the test starts from here on is in it.
+fn alone() {
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    for args in ["link set lo up", "address add 10.1.2.3/32 dev lo"] {
+        let status = Command::new("ip").args(args.split(' ')).status().unwrap();
+        assert!(status.success(), "ip {args}");
+    }
+}
+
 #[tokio::test]
 async fn each_hands_on_to_the_other_what_it_does_not_serve() {
     const CANDIDATES: &str = "/apis/coordination.k8s.io/v1beta1/leasecandidates";
     // Ours does not aggregate; upstream's serves no candidates without being told to.
     const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
+    alone();
     let ours = Daemon::start_with(|files| {
         let mut flags = daemon::peers(files);
         flags.push("--runtime-config=coordination.k8s.io/v1beta1=true".to_owned());
         flags
     })
     .await;
-    let less = ["--runtime-config=coordination.k8s.io/v1beta1=false".to_owned()];
+    let less = [
+        "--runtime-config=coordination.k8s.io/v1beta1=false",
+        "--bind-address=0.0.0.0",
+    ]
+    .map(str::to_owned);
     let other = ours.second_on("theirs", &theirs(), &less).await;
     let (us, them) = (&*ours, &other.admin);
     for (api, path) in [(us, SERVICES), (them, CANDIDATES)] {
