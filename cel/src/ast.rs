@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 /// The number of a node, in the order in which the parser made them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Id(u32);
 
 impl Id {
@@ -111,13 +111,61 @@ pub(crate) struct Ast {
     offsets: Vec<u32>,
 }
 
+impl Node {
+    /// Lets `change` change the nodes directly below.
+    fn each_child(&mut self, change: &mut impl FnMut(&mut Id)) {
+        match self {
+            Self::Bad | Self::Literal(_) | Self::Ident(_) => {}
+            Self::Select { operand, .. } => change(operand),
+            Self::Call { target, args, .. } => target.iter_mut().chain(args).for_each(change),
+            Self::List { elements } => elements.iter_mut().for_each(|e| change(&mut e.value)),
+            Self::Map { entries } => entries.iter_mut().for_each(|e| {
+                change(&mut e.key);
+                change(&mut e.value);
+            }),
+            Self::Struct { fields, .. } => fields.iter_mut().for_each(|f| change(&mut f.value)),
+            Self::Fold(fold) => {
+                let fold = &mut **fold;
+                change(&mut fold.range);
+                change(&mut fold.init);
+                change(&mut fold.condition);
+                change(&mut fold.step);
+                change(&mut fold.result);
+            }
+        }
+    }
+}
+
 impl Ast {
     pub(crate) fn add(&mut self, offset: u32, node: Node) -> Id {
-        // An expression has at most 100,000 code points, and each makes a bounded number of nodes.
+        // An expression has at most 100,000 code points, each makes a bounded number of nodes, and
+        // copies are counted.
         let id = u32::try_from(self.nodes.len()).expect("far fewer nodes than u32 can count");
         self.nodes.push(node);
         self.offsets.push(offset);
         Id(id)
+    }
+
+    /// Copies a tree; its nodes stand where those stand that they are copies of. None, and nothing is
+    /// copied, if there would be more than `most` nodes then.
+    pub(crate) fn copy(&mut self, root: Id, most: usize) -> Option<Id> {
+        let mut originals = self.below(root);
+        if self.len() + originals.len() > most {
+            return None;
+        }
+        // What is below a node was made before it, and so it is here.
+        originals.sort_unstable();
+        let mut copies = std::collections::HashMap::with_capacity(originals.len());
+        for original in originals {
+            let mut node = self.node(original).clone();
+            node.each_child(&mut |child| {
+                if let Some(copy) = copies.get(child) {
+                    *child = *copy;
+                }
+            });
+            copies.insert(original, self.add(self.offset(original), node));
+        }
+        copies.get(&root).copied()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -103,10 +103,14 @@ pub(crate) fn check(
     let Checker {
         mut checked,
         unifier,
+        report,
         ..
     } = checker;
     for ty in checked.types.iter_mut().flatten() {
         *ty = unifier.resolve(ty, true);
+    }
+    if unifier.is_exhausted() {
+        report.instead("the types of the expression are too large");
     }
     checked
 }
@@ -132,6 +136,12 @@ impl Checker<'_, '_> {
     }
 
     fn set(&mut self, id: Id, ty: Type) {
+        self.unifier.measure(&ty);
+        let ty = if self.unifier.is_exhausted() {
+            Type::Error
+        } else {
+            ty
+        };
         self.checked.types[id.index()] = Some(ty);
     }
 

@@ -5,9 +5,10 @@
 mod actual;
 mod calls;
 mod estimate;
+mod path;
 mod size;
 
-pub(crate) use actual::call_cost;
+pub(crate) use actual::{Rule, Spent, rule};
 pub(crate) use estimate::estimate;
 pub use size::CostEstimate;
 

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use crate::ast::{Ast, Id};
 use crate::check::{self, Declarations};
 use crate::cost;
-use crate::library::Functions;
+use crate::library::{Functions, Patterns};
 use crate::parser::{self, Macros, Syntax};
 use crate::plan;
 use crate::program::Program;
 use crate::schema::{Field, Fields, Schema};
+use crate::selections::{self, Selection};
 use crate::source::{Issues, Report, Source};
 use crate::types::Type;
 use crate::validate;
@@ -44,6 +45,10 @@ pub struct Environment {
     patches: bool,
     /// What is estimated by: the schema of the value that every variable is taken for.
     sizes: Option<Arc<Schema>>,
+    /// The one variable that this is the schema of, if others are not taken for it.
+    sized: Option<Box<str>>,
+    /// Names of what is selected may be escaped.
+    escaped: bool,
 }
 
 impl Environment {
@@ -65,6 +70,8 @@ impl Environment {
             objects: BTreeMap::new(),
             patches: false,
             sizes: None,
+            sized: None,
+            escaped: false,
         }
     }
 
@@ -124,12 +131,58 @@ impl Environment {
         self
     }
 
+    /// Estimates go by the limits in this schema of one variable.
+    #[must_use]
+    pub(crate) fn with_sizes_of(mut self, variable: &str, schema: &Schema) -> Self {
+        self.sized = Some(variable.into());
+        self.with_sizes(schema)
+    }
+
+    /// What is selected by name may have its name escaped also where nothing is known of it, as entries
+    /// of maps: `a.b__dot__c` for `a["b.c"]`. So claims of tokens are read (`nativeToValueWithUnescape` of
+    /// `apiserver/plugin/pkg/authenticator/token/oidc`).
+    #[must_use]
+    pub fn with_escaped_names(mut self) -> Self {
+        self.escaped = true;
+        self
+    }
+
+    /// With `includes` of lists, whatever the version.
+    #[must_use]
+    pub(crate) fn with_includes(mut self) -> Self {
+        let mut functions = Functions::of(self.version);
+        functions.add_includes();
+        self.functions = Arc::new(functions);
+        self
+    }
+
     /// Compiles an expression.
     ///
     /// # Errors
     /// What is wrong with it, as upstream's `Issues.String` tells it; or, without a place, that a
     /// constant part of it cannot be evaluated.
     pub fn compile(&self, expression: &str) -> Result<Program, Rejected> {
+        let mut patterns = Patterns::default();
+        let mut checked = self.checked(expression, &mut patterns)?;
+        let estimate = cost::estimate(&checked, self.sizes.as_deref(), self.sized.as_deref());
+        if self.escaped {
+            selections::unescape(&mut checked);
+        }
+        plan::plan(&checked, &self.functions, estimate, patterns).map_err(Rejected::Program)
+    }
+
+    /// Every field that an expression selects by name, anywhere in it; none of what does not compile.
+    #[must_use]
+    pub fn selections(&self, expression: &str) -> Vec<Selection> {
+        let checked = self.checked(expression, &mut Patterns::default());
+        checked.map_or_else(|_| Vec::new(), |checked| selections::of(&checked))
+    }
+
+    fn checked(
+        &self,
+        expression: &str,
+        patterns: &mut Patterns,
+    ) -> Result<check::Checked, Rejected> {
         let source = Source::new(expression);
         let mut report = Report::new(&source);
         let Some((ast, root)) = parser::parse(&source, self.syntax, &mut report) else {
@@ -140,12 +193,16 @@ impl Environment {
             report.nowhere(format!("expression nesting limit exceeded: {DEEPEST}"));
             report.finish()?;
         }
-        let checked = self.check(&source, ast, root)?;
-        let estimate = cost::estimate(&checked, self.sizes.as_deref());
-        plan::plan(&checked, &self.functions, estimate).map_err(Rejected::Program)
+        Ok(self.check(&source, ast, root, patterns)?)
     }
 
-    fn check(&self, source: &Source, ast: Ast, root: Id) -> Result<check::Checked, Issues> {
+    fn check(
+        &self,
+        source: &Source,
+        ast: Ast,
+        root: Id,
+        patterns: &mut Patterns,
+    ) -> Result<check::Checked, Issues> {
         let mut report = Report::new(source);
         let declarations = Declarations {
             variables: &self.variables,
@@ -158,7 +215,8 @@ impl Environment {
         let checked = check::check(&declarations, ast, root, &mut report);
         report.finish()?;
         let mut report = Report::new(source);
-        validate::validate(&checked, self.version >= Version(1, 29), &mut report);
+        let everything = self.version >= Version(1, 29);
+        validate::validate(&checked, everything, patterns, &mut report);
         report.finish()?;
         Ok(checked)
     }

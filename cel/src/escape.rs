@@ -3,6 +3,8 @@
 //! `a.b-c/d` is written `a__dot__b__dash__c__slash__d`, two underscores `__underscores__`, and a word
 //! of the language is written between them: `__namespace__`.
 
+use std::borrow::Cow;
+
 /// Words that are no names (`reservedIds` of cel-go's `parser/parser.go`).
 const RESERVED: &[&str] = &[
     "true",
@@ -65,7 +67,11 @@ pub fn escape(name: &str) -> Option<String> {
 
 /// The field that is meant by what an expression says; none if nothing escapes to it.
 #[must_use]
-pub fn unescape(escaped: &str) -> Option<String> {
+pub fn unescape(escaped: &str) -> Option<Cow<'_, str>> {
+    // Hardly any name has to be changed, and every field that is read passes here.
+    if !escaped.contains("__") {
+        return Some(Cow::Borrowed(escaped));
+    }
     let mut out = String::with_capacity(escaped.len());
     let mut rest = escaped;
     while let Some(start) = rest.find("__") {
@@ -92,7 +98,7 @@ pub fn unescape(escaped: &str) -> Option<String> {
         }
     }
     out.push_str(rest);
-    Some(out)
+    Some(Cow::Owned(out))
 }
 
 #[cfg(test)]

@@ -6,9 +6,17 @@ use std::sync::Arc;
 
 use crate::cost;
 use crate::error::Error;
-use crate::plan::{Attribute, Base, By, Call, Entry, Fold, Plan, Qualifier, Step};
+use crate::library::{Pattern, Patterns, RegexFunction};
+use crate::plan::{Attribute, Base, By, Call, Entry, Fold, Plan, Qualifier, Step, qualifies};
 use crate::program::Activation;
-use crate::value::{Key, List, Map, Object, Outcome, Value, brief, equal};
+use crate::value::{Key, List, Made, Map, Object, Outcome, Value, brief, equal};
+
+/// How deep what is made may lie inside one another. Everything walks values by recursion, and threads
+/// have 2 MiB. Upstream has no such limit, and no use for so many.
+const DEEPEST: u16 = 500;
+/// How much text may be made, in bytes, by calls that cost by what they are given alone. Upstream has no
+/// such limit.
+const MOST_TEXT: usize = 64 << 20;
 
 /// The state of one evaluation.
 pub(crate) struct Frame<'p, 'a> {
@@ -17,6 +25,10 @@ pub(crate) struct Frame<'p, 'a> {
     slots: Vec<Slot<'p, 'a>>,
     cost: u64,
     limit: u64,
+    /// The length of the text that such calls have made.
+    text: usize,
+    /// Compiled patterns that are not constants.
+    patterns: Patterns,
 }
 
 /// The value of a comprehension's variable.
@@ -38,6 +50,8 @@ impl<'p, 'a> Frame<'p, 'a> {
             slots,
             cost: 0,
             limit,
+            text: 0,
+            patterns: Patterns::default(),
         }
     }
 
@@ -59,7 +73,11 @@ impl<'p, 'a> Frame<'p, 'a> {
             Step::Attribute(of) => self.attribute(of),
             Step::Test(of) => self.test(of),
             Step::Logic { decisive, sides } => self.logic(*decisive, sides),
-            Step::Equal { negated, sides } => self.equality(*negated, sides),
+            Step::Equal {
+                negated,
+                cost,
+                sides,
+            } => self.equality(*negated, *cost, sides),
             Step::NotStrictlyFalse(arg) => self.not_strictly_false(arg),
             Step::Call(call) => self.call(call),
             Step::OneOf { element, set } => {
@@ -143,12 +161,19 @@ impl<'p, 'a> Frame<'p, 'a> {
     fn qualified(&mut self, value: Value<'a>, qualifiers: &'p [Qualifier]) -> Outcome<'a> {
         let (mut value, mut optional) = match value {
             Value::Optional(None) => return Ok(Value::Optional(None)),
-            Value::Optional(Some(value)) => ((*value).clone(), true),
+            Value::Optional(Some(value)) => (Value::clone(&value), true),
             value => (value, false),
         };
         for qualifier in qualifiers {
             optional = optional || qualifier.optional;
-            let key = self.key(qualifier)?;
+            let key = match self.key(qualifier) {
+                // A qualifier that fails counts as well.
+                Err(error) if error.is_absorbed() && !optional => {
+                    self.spend(cost::SELECT)?;
+                    return Err(error);
+                }
+                key => key?,
+            };
             if !optional {
                 let selected = select(&value, &key);
                 self.spend(cost::SELECT)?;
@@ -170,25 +195,12 @@ impl<'p, 'a> Frame<'p, 'a> {
     }
 
     fn key(&mut self, qualifier: &'p Qualifier) -> Outcome<'a> {
-        match &*qualifier.by {
-            By::Const(value) => Ok(value.clone()),
-            By::Attribute(of) => {
-                let key = self.resolve(of);
-                self.or_spend(key)
-            }
-            By::Value(step) => {
-                let key = self.eval(step);
-                self.or_spend(key)
-            }
-        }
-    }
-
-    /// A qualifier that fails counts as well.
-    fn or_spend(&mut self, key: Outcome<'a>) -> Outcome<'a> {
-        if matches!(&key, Err(error) if error.is_absorbed()) {
-            self.spend(cost::SELECT)?;
-        }
-        key
+        let key = match &*qualifier.by {
+            By::Const(value) => return Ok(value.clone()),
+            By::Attribute(of) => self.resolve(of)?,
+            By::Value(step) => self.eval(step)?,
+        };
+        qualifies(&key).map(|()| key)
     }
 
     /// Whether the last qualifier finds something.
@@ -204,7 +216,7 @@ impl<'p, 'a> Frame<'p, 'a> {
         };
         let (value, optional) = match value {
             Value::Optional(None) => return Ok(Value::Bool(false)),
-            Value::Optional(Some(value)) => ((*value).clone(), true),
+            Value::Optional(Some(value)) => (Value::clone(&value), true),
             value => (value, false),
         };
         let key = self.key(last)?;
@@ -274,30 +286,26 @@ impl<'p, 'a> Frame<'p, 'a> {
         }
     }
 
-    fn equality(&mut self, negated: bool, sides: &'p [Step; 2]) -> Outcome<'a> {
-        let sides = self.both(sides)?;
-        let result = match &sides {
-            [Ok(left), Ok(right)] => match equal(left, right) {
-                Ok(same) => Ok(Value::Bool(same != negated)),
-                // What refuses to be compared is not equal, says `!=`.
-                Err(_) if negated => Ok(Value::Bool(true)),
-                Err(error) => Err(error),
-            },
-            [Err(error), _] | [_, Err(error)] => Err(error.clone()),
+    fn equality(&mut self, negated: bool, cost: cost::Rule, sides: &'p [Step; 2]) -> Outcome<'a> {
+        let (values, failed) = match self.both(sides)? {
+            [Ok(left), Ok(right)] => ([left, right], None),
+            [Err(error), right] => (
+                [Value::Null, right.unwrap_or(Value::Null)],
+                Some((0, error)),
+            ),
+            [Ok(left), Err(error)] => ([left, Value::Null], Some((1, error))),
         };
-        let (function, overload) = if negated {
-            ("_!=_", "not_equals")
-        } else {
-            ("_==_", "equals")
-        };
-        let args = sides.each_ref().map(|side| side.as_ref().ok());
-        self.spend(cost::call_cost(
-            function,
-            overload,
-            &args,
-            result.as_ref().ok(),
-        ))?;
-        result
+        self.spend_call(cost, &values, failed.as_ref().map(|(i, _)| *i), None)?;
+        if let Some((_, error)) = failed {
+            return Err(error);
+        }
+        let [left, right] = &values;
+        match equal(left, right) {
+            Ok(same) => Ok(Value::Bool(same != negated)),
+            // What refuses to be compared is not equal, says `!=`.
+            Err(_) if negated => Ok(Value::Bool(true)),
+            Err(error) => Err(error),
+        }
     }
 
     fn not_strictly_false(&mut self, arg: &'p Step) -> Outcome<'a> {
@@ -323,40 +331,54 @@ impl<'p, 'a> Frame<'p, 'a> {
                 }
             }
         }
-        let result = match &failed {
-            Some((_, error)) => Err(error.clone()),
+        let missing = failed.as_ref().map(|(i, _)| *i);
+        if !call.cost.by_result {
+            self.spend_call(call.cost, &values, missing, None)?;
+        }
+        let result = match failed {
+            Some((_, error)) => Err(error),
             None => self.run(call, &mut values),
         };
-        self.spend_call(call, &values, failed.as_ref().map(|(i, _)| *i), &result)?;
-        result
+        if call.cost.by_result {
+            self.spend_call(call.cost, &values, missing, result.as_ref().ok())?;
+        }
+        let made = result?;
+        if let (true, Value::String(text)) = (call.amplifies, &made) {
+            self.text = self.text.saturating_add(text.len());
+            if self.text > MOST_TEXT {
+                return Err(Error::OverBudget);
+            }
+        }
+        shallow(made)
     }
 
-    /// Costs go by the arguments; where a list grows in place, they do not need it.
     fn spend_call(
         &mut self,
-        call: &Call,
-        values: &[Value<'a>],
+        cost: cost::Rule,
+        args: &[Value<'a>],
         failed: Option<usize>,
-        result: &Outcome<'a>,
+        result: Option<&Value<'a>>,
     ) -> Result<(), Error> {
-        let arg = |i: usize| values.get(i).filter(|_| failed != Some(i));
-        let overload = call.overload.as_deref().unwrap_or("");
-        let result = result.as_ref().ok();
-        let cost = match values.len() {
-            0 => cost::call_cost(&call.function, overload, &[], result),
-            1 => cost::call_cost(&call.function, overload, &[arg(0)], result),
-            2 => cost::call_cost(&call.function, overload, &[arg(0), arg(1)], result),
-            n => {
-                let args: Vec<_> = (0..n).map(arg).collect();
-                cost::call_cost(&call.function, overload, &args, result)
-            }
+        let spent = cost::Spent {
+            args,
+            failed,
+            result,
         };
-        self.spend(cost)
+        self.spend(cost.cost(&spent))
     }
 
     fn run(&mut self, call: &'p Call, values: &mut [Value<'a>]) -> Outcome<'a> {
-        if let Some((function, pattern)) = &call.regex {
-            return function.call(pattern, values);
+        match (&call.regex, &*values) {
+            (Some((function, Some(pattern))), _) => return function.call(pattern, values),
+            (
+                Some((function, None)),
+                [Value::String(_), Value::String(pattern)]
+                | [Value::String(_), Value::String(pattern), Value::Int(_)],
+            ) => {
+                let pattern = self.pattern(*function, pattern)?;
+                return function.call(&pattern, values);
+            }
+            _ => {}
         }
         if let Some(grown) = grow(call, values) {
             return grown;
@@ -367,9 +389,14 @@ impl<'p, 'a> Frame<'p, 'a> {
         }
     }
 
+    fn pattern(&mut self, function: RegexFunction, pattern: &str) -> Result<Pattern, Error> {
+        let compiled = self.patterns.get(pattern);
+        compiled.map_err(|refused| function.refusal(refused))
+    }
+
     fn or(&mut self, value: bool, sides: &'p [Step; 2]) -> Outcome<'a> {
         match self.eval(&sides[0])? {
-            Value::Optional(Some(inner)) if value => Ok((*inner).clone()),
+            Value::Optional(Some(inner)) if value => Ok(Value::clone(&inner)),
             optional @ Value::Optional(Some(_)) => Ok(optional),
             Value::Optional(None) => self.eval(&sides[1]),
             _ => Err(Error::no_such_overload()),
@@ -384,7 +411,7 @@ impl<'p, 'a> Frame<'p, 'a> {
         }
         match value {
             Value::Optional(None) => Ok(None),
-            Value::Optional(Some(value)) => Ok(Some((*value).clone())),
+            Value::Optional(Some(value)) => Ok(Some(Value::clone(&value))),
             other => Err(Error::new(brief(&other))),
         }
     }
@@ -400,7 +427,7 @@ impl<'p, 'a> Frame<'p, 'a> {
             return made;
         }
         self.spend(cost)?;
-        made
+        made.and_then(shallow)
     }
 
     fn elements(&mut self, entries: &'p [Entry]) -> Outcome<'a> {
@@ -433,7 +460,7 @@ impl<'p, 'a> Frame<'p, 'a> {
                 None => map.remove(&key),
             };
         }
-        Ok(Value::Map(Map::Owned(Arc::new(map))))
+        Ok(Value::map(map))
     }
 
     fn object(&mut self, name: &Arc<str>, fields: &'p [(Arc<str>, Entry)]) -> Outcome<'a> {
@@ -442,23 +469,23 @@ impl<'p, 'a> Frame<'p, 'a> {
     }
 
     fn fields(&mut self, name: &Arc<str>, fields: &'p [(Arc<str>, Entry)]) -> Outcome<'a> {
-        let mut made: Vec<(Arc<str>, Value<'a>)> = Vec::with_capacity(fields.len());
+        let mut made = BTreeMap::new();
         for (field, entry) in fields {
             let value = self.entry(entry).map_err(|error| {
                 let what = format!("cannot initialize optional entry '{field}' from");
                 of_entry(entry, error, &what)
             })?;
             match value {
-                Some(value) => made.push((field.clone(), value)),
-                None => made.retain(|(name, _)| name != field),
-            }
+                Some(value) => made.insert(field.clone(), value),
+                None => made.remove(field),
+            };
         }
         if &**name == "JSONPatch" {
             check_patch(&made)?;
         }
         Ok(Value::Object(Arc::new(Object {
             name: name.clone(),
-            fields: made,
+            fields: Made::new(made),
         })))
     }
 
@@ -471,13 +498,13 @@ impl<'p, 'a> Frame<'p, 'a> {
             (other, Some(_)) => {
                 return Err(Error::new(format!(
                     "unsupported comprehension range type: {}",
-                    go_type(other)
+                    other.go_type()
                 )));
             }
             (other, None) => {
                 return Err(Error::new(format!(
                     "got '{}', expected iterable type",
-                    go_type(other)
+                    other.go_type()
                 )));
             }
         }
@@ -535,6 +562,16 @@ impl<'p, 'a> Frame<'p, 'a> {
     }
 }
 
+/// What was made, if it is not too deep.
+fn shallow(made: Value<'_>) -> Outcome<'_> {
+    if made.depth() > DEEPEST {
+        return Err(Error::new(format!(
+            "values are nested deeper than {DEEPEST}"
+        )));
+    }
+    Ok(made)
+}
+
 fn slot_of<'p, 'a>(outcome: Outcome<'a>) -> Result<Slot<'p, 'a>, Error> {
     match outcome {
         Ok(value) => Ok(Slot::Value(value)),
@@ -587,7 +624,7 @@ fn grow<'a>(call: &Call, values: &mut [Value<'a>]) -> Option<Outcome<'a>> {
 }
 
 /// What a qualifier finds; none if there is nothing.
-fn select<'a>(of: &Value<'a>, key: &Value<'a>) -> Result<Option<Value<'a>>, Error> {
+fn select<'a>(of: &Value<'a>, key: &Value<'_>) -> Result<Option<Value<'a>>, Error> {
     match of {
         Value::Map(map) => map.find(key),
         Value::List(list) => {
@@ -615,7 +652,7 @@ fn select_present(of: &Value<'_>, key: &Value<'_>) -> Result<bool, Error> {
             Some(Value::String(text)) if &*object.name == "JSONPatch" => !text.is_empty(),
             found => found.is_some(),
         }),
-        _ => select(&of.clone(), &key.clone()).map(|found| found.is_some()),
+        _ => select(of, key).map(|found| found.is_some()),
     }
 }
 
@@ -628,7 +665,7 @@ fn missing(of: &Value<'_>, key: &Value<'_>) -> Error {
 }
 
 /// The strings of a patch are strings.
-fn check_patch(fields: &[(Arc<str>, Value<'_>)]) -> Result<(), Error> {
+fn check_patch(fields: &BTreeMap<Arc<str>, Value<'_>>) -> Result<(), Error> {
     for (name, value) in fields {
         if &**name != "value" && !matches!(value, Value::String(_)) {
             return Err(Error::new(format!(
@@ -638,22 +675,4 @@ fn check_patch(fields: &[(Arc<str>, Value<'_>)]) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// cel-go's name for the Go type of a value.
-fn go_type(value: &Value<'_>) -> &'static str {
-    match value {
-        Value::Null => "types.Null",
-        Value::Bool(_) => "types.Bool",
-        Value::Int(_) => "types.Int",
-        Value::Uint(_) => "types.Uint",
-        Value::Double(_) => "types.Double",
-        Value::String(_) => "types.String",
-        Value::Bytes(_) => "types.Bytes",
-        Value::Duration(_) => "types.Duration",
-        Value::Timestamp(_) => "types.Timestamp",
-        Value::Type(_) => "*types.Type",
-        Value::Optional(_) => "*types.Optional",
-        _ => "ref.Val",
-    }
 }

@@ -14,6 +14,7 @@ mod optional;
 mod quantity;
 mod regex;
 mod sets;
+mod signature;
 mod standard;
 mod strings;
 mod text_format;
@@ -28,8 +29,11 @@ use crate::types::Type;
 use crate::value::{Outcome, Value};
 
 pub(crate) use operators::insert;
-pub(crate) use regex::{Pattern, RegexFunction, compile as compile_regex};
+pub(crate) use regex::{Pattern, Patterns, Refused, RegexFunction};
 pub(crate) use text_format::{Clause, check as check_format};
+
+/// Longer text no function makes, in bytes: what costs by what it is given could make any amount.
+const LONGEST_TEXT: usize = 16 << 20;
 
 /// What runs: values in, value out.
 pub(crate) type Body = for<'a> fn(&[Value<'a>]) -> Outcome<'a>;
@@ -114,48 +118,22 @@ impl Functions {
     }
 
     /// `name(args)`
-    fn function<const N: usize>(
-        &mut self,
-        name: &'static str,
-        id: &str,
-        args: [Type; N],
-        result: Type,
-        body: Body,
-    ) {
-        self.add(false, name, id, (args.to_vec(), result), Some(body));
+    fn function(&mut self, name: &'static str, id: &str, signature: &str, body: Body) {
+        self.add(false, name, id, signature::read(signature), Some(body));
     }
 
     /// `args[0].name(args[1..])`
-    fn method<const N: usize>(
-        &mut self,
-        name: &'static str,
-        id: &str,
-        args: [Type; N],
-        result: Type,
-        body: Body,
-    ) {
-        self.add(true, name, id, (args.to_vec(), result), Some(body));
+    fn method(&mut self, name: &'static str, id: &str, signature: &str, body: Body) {
+        self.add(true, name, id, signature::read(signature), Some(body));
     }
 
     /// An overload of a function with one body, or one that evaluation knows itself.
-    fn declare<const N: usize>(
-        &mut self,
-        name: &'static str,
-        id: &str,
-        args: [Type; N],
-        result: Type,
-    ) {
-        self.add(false, name, id, (args.to_vec(), result), None);
+    fn declare(&mut self, name: &'static str, id: &str, signature: &str) {
+        self.add(false, name, id, signature::read(signature), None);
     }
 
-    fn declare_method<const N: usize>(
-        &mut self,
-        name: &'static str,
-        id: &str,
-        args: [Type; N],
-        result: Type,
-    ) {
-        self.add(true, name, id, (args.to_vec(), result), None);
+    fn declare_method(&mut self, name: &'static str, id: &str, signature: &str) {
+        self.add(true, name, id, signature::read(signature), None);
     }
 
     /// One body for all overloads of a function.
@@ -167,6 +145,14 @@ impl Functions {
         self.by_name.entry(name).or_default().unguarded = true;
     }
 }
+
+/// Overloads with bodies, one a line: kind, name, id, signature, body.
+macro_rules! overloads {
+    ($functions:expr; $($kind:ident $name:literal $id:literal $signature:literal $body:expr;)*) => {
+        $($functions.$kind($name, $id, $signature, $body);)*
+    };
+}
+use overloads;
 
 /// When it came, when it went, and what adds it.
 type Library = (Version, Option<Version>, fn(&mut Functions));
@@ -206,6 +192,11 @@ impl Functions {
             }
         }
         functions
+    }
+
+    /// The function that selectors of devices have before others.
+    pub(crate) fn add_includes(&mut self) {
+        lists::add_includes(self);
     }
 
     /// The function that only mutating policies have.

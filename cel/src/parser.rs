@@ -227,11 +227,17 @@ impl Parser<'_, '_> {
         if self.peek().kind != Kind::End {
             self.unexpected("<EOF>", |k| k == Kind::End)?;
         }
+        Ok(root)
+    }
+
+    /// One level more. Nothing builds a tree that is deeper than that: macros walk it.
+    fn level(&mut self) -> Parsed<()> {
+        self.levels += 1;
         if self.levels > DEEPEST {
             self.report.nowhere("max recursion depth exceeded");
             return Err(Stop);
         }
-        Ok(root)
+        Ok(())
     }
 
     fn expr(&mut self) -> Parsed {
@@ -249,7 +255,7 @@ impl Parser<'_, '_> {
         let yes = self.or()?;
         self.expect(":", starts)?;
         let no = self.expr()?;
-        self.levels += 1;
+        self.level()?;
         Ok(self.global(op.start, operators::CONDITIONAL, vec![condition, yes, no]))
     }
 
@@ -306,7 +312,7 @@ impl Parser<'_, '_> {
                 parser.deeper(Rule::Relation)?;
                 let right = parser.sum()?;
                 parser.leave(Rule::Relation);
-                parser.levels += 1;
+                parser.level()?;
                 left = parser.global(op.start, function, vec![left, right]);
             }
             Ok(left)
@@ -338,7 +344,7 @@ impl Parser<'_, '_> {
                     parser.deeper(Rule::Calc)?;
                     let right = parser.apart(Self::product)?;
                     parser.leave(Rule::Calc);
-                    parser.levels += 1;
+                    parser.level()?;
                     left = parser.global(op.start, function, vec![left, right]);
                 } else {
                     return Ok(left);
@@ -361,7 +367,7 @@ impl Parser<'_, '_> {
         self.deeper(Rule::Calc)?;
         let right = self.unary()?;
         self.leave(Rule::Calc);
-        self.levels += 1;
+        self.level()?;
         Ok(self.global(op.start, function, vec![left, right]))
     }
 
@@ -417,7 +423,7 @@ impl Parser<'_, '_> {
             } else {
                 return Ok(operand);
             }
-            self.levels += 1;
+            self.level()?;
         }
     }
 

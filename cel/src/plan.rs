@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use crate::ast::{Ast, Id, Literal, Node};
 use crate::check::{Checked, Reference};
-use crate::cost::CostEstimate;
-use crate::library::{Functions, Pattern, RegexFunction, compile_regex};
+use crate::cost::{self, CostEstimate};
+use crate::error::Error;
+use crate::library::{Functions, Pattern, Patterns, Refused, RegexFunction};
 use crate::parser::operators as op;
 use crate::program::{Inner, Program};
 use crate::value::{Key, Octets, Text, Value, double_to_int};
@@ -38,6 +39,7 @@ pub(crate) enum Step {
     },
     Equal {
         negated: bool,
+        cost: cost::Rule,
         sides: Box<[Step; 2]>,
     },
     /// Anything but false: what lets a comprehension go on.
@@ -107,10 +109,14 @@ pub(crate) struct Call {
     pub(crate) function: Arc<str>,
     /// If the types leave one only.
     pub(crate) overload: Option<Arc<str>>,
+    pub(crate) cost: cost::Rule,
     pub(crate) args: Vec<Step>,
-    pub(crate) regex: Option<(RegexFunction, Pattern)>,
+    /// A function with a pattern, which is compiled already if it is a constant.
+    pub(crate) regex: Option<(RegexFunction, Option<Pattern>)>,
     /// The first argument that fails ends it; otherwise all are evaluated before.
     pub(crate) lazy: bool,
+    /// It makes text of any length, at a cost that does not go by it.
+    pub(crate) amplifies: bool,
 }
 
 #[derive(Debug)]
@@ -130,10 +136,12 @@ pub(crate) fn plan(
     checked: &Checked,
     functions: &Arc<Functions>,
     estimate: CostEstimate,
+    patterns: Patterns,
 ) -> Result<Program, String> {
     let mut planner = Planner {
         checked,
         functions,
+        patterns,
         slots: 0,
         scope: Vec::new(),
         variables: BTreeSet::new(),
@@ -154,6 +162,7 @@ pub(crate) fn plan(
 struct Planner<'c> {
     checked: &'c Checked,
     functions: &'c Arc<Functions>,
+    patterns: Patterns,
     slots: usize,
     scope: Vec<(Arc<str>, usize)>,
     variables: BTreeSet<Box<str>>,
@@ -279,8 +288,11 @@ impl<'c> Planner<'c> {
             }
             (op::CONDITIONAL, 3) => return Ok(conditional(steps)),
             (op::EQUALS | op::NOT_EQUALS, 2) => {
+                let negated = name == op::NOT_EQUALS;
+                let overload = if negated { "not_equals" } else { "equals" };
                 return Ok(Step::Equal {
-                    negated: name == op::NOT_EQUALS,
+                    negated,
+                    cost: cost::rule(name, overload, 2),
                     sides: pair(steps),
                 });
             }
@@ -288,6 +300,9 @@ impl<'c> Planner<'c> {
                 let by = steps.pop().map(index);
                 let of = steps.pop().map(into_attribute);
                 if let (Some(mut of), Some(by)) = (of, by) {
+                    if let By::Const(value) = &by {
+                        qualifies(value).map_err(|e| e.to_string())?;
+                    }
                     qualify(&mut of, by, name != op::INDEX);
                     return Ok(Step::Attribute(Box::new(of)));
                 }
@@ -327,7 +342,7 @@ impl<'c> Planner<'c> {
     }
 
     fn function(
-        &self,
+        &mut self,
         function: &Arc<str>,
         overload: Option<Arc<str>>,
         args: Vec<Step>,
@@ -345,23 +360,32 @@ impl<'c> Planner<'c> {
                 None => Err(format!("no such overload: {function}(arg)")),
             };
         }
-        let mut regex = None;
-        if let Some(of) = RegexFunction::of(function)
-            && let Some(Step::Const(Value::String(pattern))) = args.get(1)
-        {
-            regex = Some((of, compile_regex(pattern)?));
-        }
+        let regex = match (RegexFunction::of(function), args.get(1)) {
+            (Some(of), Some(Step::Const(Value::String(pattern)))) => {
+                let compiled = self
+                    .patterns
+                    .get(pattern)
+                    .map_err(|refused| match refused {
+                        Refused::Wrong(why) => why,
+                        Refused::TooMany => "regular expressions are too large".to_owned(),
+                    })?;
+                Some((of, Some(compiled)))
+            }
+            (of, _) => of.map(|of| (of, None)),
+        };
         let is_operator = function.starts_with(['_', '@', '!', '-']);
         let lazy = args.len() > 2
-            || regex.is_some()
+            || matches!(regex, Some((_, Some(_))))
             || (overload.is_none() && !is_operator)
             || &**function == "format";
         Ok(Step::Call(Box::new(Call {
             function: function.clone(),
+            cost: cost::rule(function, overload.as_deref().unwrap_or(""), args.len()),
             overload,
             args,
             regex,
             lazy,
+            amplifies: matches!(&**function, "replace" | "format"),
         })))
     }
 
@@ -475,6 +499,19 @@ fn index(step: Step) -> By {
     }
 }
 
+/// Whether something can be looked up by a value.
+pub(crate) fn qualifies(value: &Value<'_>) -> Result<(), Error> {
+    match value {
+        Value::String(_) | Value::Int(_) | Value::Uint(_) | Value::Bool(_) | Value::Double(_) => {
+            Ok(())
+        }
+        other => Err(Error::new(format!(
+            "invalid qualifier type: {}",
+            other.go_type()
+        ))),
+    }
+}
+
 /// A list or map of constants only is a constant.
 fn fold_constant(step: Step, functions: &Arc<Functions>) -> Step {
     let is_constant = |step: &Step| matches!(step, Step::Const(_));
@@ -506,6 +543,8 @@ fn members(list: &crate::value::List<'static>) -> Option<BTreeSet<Key<'static>>>
     for element in list.iter() {
         let element = element.ok()?;
         match &element {
+            // It is not even itself.
+            Value::Double(d) if d.is_nan() => continue,
             Value::Double(d) => {
                 let whole = double_to_int(*d).ok().map(Value::Int);
                 let equal = whole.filter(|i| crate::value::equal(i, &element) == Ok(true));

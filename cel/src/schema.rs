@@ -57,6 +57,13 @@ pub(crate) enum Shape {
     Map {
         value: Arc<Schema>,
     },
+    /// The same where keys are not of any length.
+    Bounded {
+        key: Arc<Schema>,
+        value: Arc<Schema>,
+        /// Estimates know an entry also where it is selected as a field.
+        fields: bool,
+    },
     Object {
         fields: Arc<Fields>,
     },
@@ -146,6 +153,29 @@ impl Schema {
         }
     }
 
+    /// A map of at most so many entries, with what is known of its keys.
+    pub(crate) fn bounded_map(key: Self, value: Self, most: i64, fields: bool) -> Self {
+        let ty = Type::map(key.ty.clone(), value.ty.clone());
+        let shape = Shape::Bounded {
+            key: Arc::new(key),
+            value: Arc::new(value),
+            fields,
+        };
+        Self {
+            shape,
+            max_elements: most,
+            ..Self::plain(ty, 2)
+        }
+    }
+
+    /// The same, with at most so many characters or elements.
+    pub(crate) fn with_most(self, max_elements: i64) -> Self {
+        Self {
+            max_elements,
+            ..self
+        }
+    }
+
     /// An object type with this name and these fields.
     #[must_use]
     pub fn object<'a>(name: &str, fields: impl IntoIterator<Item = (&'a str, Self)>) -> Self {
@@ -221,7 +251,7 @@ impl Schema {
     pub(crate) fn collect(&self, into: &mut BTreeMap<Arc<str>, Arc<Fields>>) {
         match &self.shape {
             Shape::List { item, .. } => item.collect(into),
-            Shape::Map { value } => value.collect(into),
+            Shape::Map { value } | Shape::Bounded { value, .. } => value.collect(into),
             Shape::Object { fields } => {
                 if let Type::Struct(name) = &self.ty {
                     into.insert(name.clone(), fields.clone());
@@ -235,18 +265,27 @@ impl Schema {
     }
 
     /// What is known of the keys of a map.
-    pub(crate) fn keys(&self) -> Option<&'static Self> {
+    pub(crate) fn keys(&self) -> Option<&Self> {
         static KEY: std::sync::LazyLock<Schema> =
             std::sync::LazyLock::new(|| Schema::of(Type::String));
-        matches!(self.shape, Shape::Map { .. }).then(|| &*KEY)
+        match &self.shape {
+            Shape::Map { .. } => Some(&KEY),
+            Shape::Bounded { key, .. } => Some(key),
+            _ => None,
+        }
     }
 
     /// The field with this name in expressions.
     pub(crate) fn field(&self, escaped: &str) -> Option<&Self> {
-        let Shape::Object { fields } = &self.shape else {
-            return None;
-        };
-        field(fields, escaped).map(|f| &*f.schema)
+        match &self.shape {
+            Shape::Object { fields } => field(fields, escaped).map(|f| &*f.schema),
+            Shape::Bounded {
+                value,
+                fields: true,
+                ..
+            } => Some(value),
+            _ => None,
+        }
     }
 }
 
@@ -257,6 +296,6 @@ pub(crate) const UNNAMED: &str = "object";
 pub(crate) fn field<'a>(fields: &'a Fields, escaped: &str) -> Option<&'a Field> {
     let name = crate::escape::unescape(escaped)?;
     fields
-        .get(name.as_str())
+        .get(&*name)
         .filter(|f| f.escaped.as_deref() == Some(escaped))
 }

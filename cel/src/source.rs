@@ -155,6 +155,13 @@ impl<'s> Report<'s> {
         self.push(Place::NOWHERE, message.into());
     }
 
+    /// What makes all the rest worth nothing.
+    pub(crate) fn instead(&mut self, message: impl Into<String>) {
+        self.issues.clear();
+        self.more = 0;
+        self.nowhere(message);
+    }
+
     fn push(&mut self, place: Place, message: String) {
         if self.issues.len() == MOST_ISSUES {
             self.more += 1;

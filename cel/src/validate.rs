@@ -5,13 +5,18 @@ use std::collections::HashSet;
 
 use crate::ast::{Id, Literal, Node};
 use crate::check::Checked;
-use crate::library::{Clause, check_format, compile_regex};
+use crate::library::{Clause, Patterns, check_format};
 use crate::source::Report;
 use crate::types::{InError, Type};
 use crate::value::{Value, convert};
 
 /// Lists and maps are of one type in all versions; everything else is checked since 1.29.
-pub(crate) fn validate(checked: &Checked, everything: bool, report: &mut Report<'_>) {
+pub(crate) fn validate(
+    checked: &Checked,
+    everything: bool,
+    patterns: &mut Patterns,
+    report: &mut Report<'_>,
+) {
     let all = checked.ast.below(checked.root);
     let exempt = inside_formats(checked, &all);
     for id in all {
@@ -21,7 +26,7 @@ pub(crate) fn validate(checked: &Checked, everything: bool, report: &mut Report<
                 target,
                 args,
             } if everything => {
-                literal(checked, function, args, report);
+                literal(checked, function, args, patterns, report);
                 if let (Some(target), "format", [arg]) = (target, &**function, &args[..]) {
                     format(checked, id, *target, *arg, report);
                 }
@@ -36,7 +41,13 @@ pub(crate) fn validate(checked: &Checked, everything: bool, report: &mut Report<
 
 /// Literals of times and durations are read, those of patterns compiled. (Of `matches` upstream
 /// compiles the first argument also where that is not the pattern.)
-fn literal(checked: &Checked, function: &str, args: &[Id], report: &mut Report<'_>) {
+fn literal(
+    checked: &Checked,
+    function: &str,
+    args: &[Id],
+    patterns: &mut Patterns,
+    report: &mut Report<'_>,
+) {
     let Some(arg) = args.first() else { return };
     let Node::Literal(literal) = checked.ast.node(*arg) else {
         return;
@@ -45,7 +56,7 @@ fn literal(checked: &Checked, function: &str, args: &[Id], report: &mut Report<'
         ("duration", Literal::String(text)) => is_read(text, &Type::Duration),
         ("timestamp", Literal::String(text)) => is_read(text, &Type::Timestamp),
         ("timestamp", Literal::Int(secs)) => convert(&Value::Int(*secs), &Type::Timestamp).is_ok(),
-        ("matches", Literal::String(pattern)) => compile_regex(pattern).is_ok(),
+        ("matches", Literal::String(pattern)) => patterns.get(pattern).is_ok(),
         _ => true,
     };
     if !is_valid {

@@ -3,14 +3,17 @@
 
 mod compare;
 mod convert;
-mod kube;
+mod keyed;
+pub(crate) mod kube;
 mod list;
 mod map;
+mod nest;
 mod print;
 mod read;
 mod time;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -21,9 +24,11 @@ pub(crate) use convert::{convert, double_to_int, to_text};
 pub(crate) use kube::{AUTHORIZER, RESOURCE_CHECK};
 pub(crate) use kube::{Asked, Checked, Cidr, NamedFormat, Semver, Url, parse_ip};
 pub use kube::{Authorizer, Check, Decision, Opaque};
+pub(crate) use list::LONGEST as LONGEST_LIST;
 pub use list::List;
 pub(crate) use map::Key;
 pub use map::{Fields, Map};
+pub(crate) use nest::Made;
 pub(crate) use print::{brief, double, quote};
 pub use time::Timestamp;
 pub(crate) use time::{MAX_UNIX, MIN_UNIX, Zone};
@@ -51,7 +56,7 @@ pub enum Value<'a> {
     Type(Type),
     List(List<'a>),
     Map(Map<'a>),
-    Optional(Option<Arc<Value<'a>>>),
+    Optional(Option<Arc<Made<Value<'a>>>>),
     /// Made by `Object{...}` or `JSONPatch{...}`.
     Object(Arc<Object<'a>>),
     /// Of the types that Kubernetes adds.
@@ -98,8 +103,7 @@ impl Deref for Octets<'_> {
 #[derive(Clone, Debug)]
 pub struct Object<'a> {
     pub(crate) name: Arc<str>,
-    /// As they were written.
-    pub(crate) fields: Vec<(Arc<str>, Value<'a>)>,
+    pub(crate) fields: Made<BTreeMap<Arc<str>, Value<'a>>>,
 }
 
 impl<'a> Object<'a> {
@@ -111,17 +115,12 @@ impl<'a> Object<'a> {
 
     #[must_use]
     pub fn get(&self, field: &str) -> Option<&Value<'a>> {
-        let found = self.fields.iter().rfind(|(name, _)| &**name == field);
-        found.map(|(_, value)| value)
+        self.fields.get(field)
     }
 
-    /// Fields by name; of one that was given twice the last.
-    pub fn fields(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
-        self.fields
-            .iter()
-            .enumerate()
-            .filter(|(i, (name, _))| !self.fields[i + 1..].iter().any(|(later, _)| later == name))
-            .map(|(_, (name, value))| (&**name, value))
+    /// Fields by name.
+    pub fn fields(&self) -> impl ExactSizeIterator<Item = (&str, &Value<'a>)> {
+        self.fields.iter().map(|(name, value)| (&**name, value))
     }
 }
 
@@ -141,7 +140,11 @@ impl<'a> Value<'a> {
     }
 
     pub(crate) fn list(values: Vec<Value<'a>>) -> Self {
-        Self::List(List::Owned(Arc::new(values)))
+        Self::List(List::Owned(Arc::new(Made::new(values))))
+    }
+
+    pub(crate) fn map(entries: BTreeMap<Key<'a>, Value<'a>>) -> Self {
+        Self::Map(Map::Owned(Arc::new(Made::new(entries))))
     }
 
     pub(crate) fn texts<T: Into<Arc<str>>>(texts: impl IntoIterator<Item = T>) -> Self {
@@ -153,7 +156,7 @@ impl<'a> Value<'a> {
     }
 
     pub(crate) fn some(value: Value<'a>) -> Self {
-        Self::Optional(Some(Arc::new(value)))
+        Self::Optional(Some(Arc::new(Made::new(value))))
     }
 
     /// A node of an object, read as JSON: bytes are base64 text, times and quantities are text. This is
@@ -256,6 +259,29 @@ impl<'a> Value<'a> {
             Self::Object(object) => &object.name,
             Self::Opaque(opaque) => opaque.type_name(),
             Self::Preserved(_) => "unknown",
+        }
+    }
+
+    /// cel-go's name for the Go type of a value.
+    pub(crate) fn go_type(&self) -> &'static str {
+        match self {
+            Self::Null => "types.Null",
+            Self::Bool(_) => "types.Bool",
+            Self::Int(_) => "types.Int",
+            Self::Uint(_) => "types.Uint",
+            Self::Double(_) => "types.Double",
+            Self::String(_) => "types.String",
+            Self::Bytes(_) => "types.Bytes",
+            Self::Duration(_) => "types.Duration",
+            Self::Timestamp(_) => "types.Timestamp",
+            Self::Type(_) => "*types.Type",
+            Self::Optional(_) => "*types.Optional",
+            Self::List(List::Owned(_)) => "*types.baseList",
+            Self::List(List::Joined(_)) => "*types.concatList",
+            Self::List(List::Tree(_)) => "[]interface {}",
+            Self::Map(Map::Owned(_)) => "*types.baseMap",
+            Self::Map(Map::Tree(_)) => "map[string]interface {}",
+            _ => "ref.Val",
         }
     }
 

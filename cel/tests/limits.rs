@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use cel::{
     Activation, Authorizer, Check, Decision, Environment, Error, Fields, Outcome, PER_CALL_LIMIT,
-    Program, Type, Value, Version,
+    Program, Root, Schema, Type, Value, Version,
 };
 
 fn environment() -> Environment {
@@ -133,6 +133,206 @@ fn joining_large_lists_does_not_copy_them() {
         evaluated.outcome.expect("has a value").as_bool(),
         Some(true)
     );
+}
+
+#[test]
+fn chains_of_macros_that_copy_do_not_double_without_end() {
+    let chain = |length: usize| format!("optional.of(1){}", ".optMap(a, a)".repeat(length));
+    assert!(environment().compile(&chain(10)).is_ok());
+    let told = issues(&chain(200));
+    assert!(
+        told.contains("expression node limit exceeded: 250000"),
+        "{told}"
+    );
+    let nested = (0..40).fold("1".to_owned(), |inner, _| {
+        format!("optional.of(1).optMap(a, {inner}).value()")
+    });
+    let told = environment().compile(&nested).map(drop);
+    assert!(told.is_ok(), "what is not doubled is not refused: {told:?}");
+    // What is copied may be deep, long before its depth is looked at.
+    let deep = format!("a{}.optMap(x, x)", ".b".repeat(45_000));
+    assert_eq!(
+        issues(&deep),
+        "ERROR: <input>:-1:0: max recursion depth exceeded"
+    );
+}
+
+#[test]
+fn types_do_not_double_without_end() {
+    let doubled = |levels: usize| {
+        let inner = (0..levels).rev().fold(format!("a{levels}"), |inner, i| {
+            format!("[{{a{i}: a{i}}}].map(a{}, {inner})", i + 1)
+        });
+        format!("[1].map(a0, {inner})")
+    };
+    let compile = |levels| environment().compile(&doubled(levels)).map(drop);
+    assert_eq!(compile(5), Ok(()));
+    let told = compile(40).expect_err("is refused").to_string();
+    assert_eq!(
+        told,
+        "ERROR: <input>:-1:0: the types of the expression are too large"
+    );
+    // The same where types are only found out afterwards.
+    let unknown = (0..40).fold("x0 == x0".to_owned(), |inner, i| {
+        let (this, next) = (format!("x{i}"), format!("x{}", i + 1));
+        format!("[[]].all({next}, {next} == [{{{this}: {this}}}] && {inner})")
+    });
+    let _ = environment().compile(&unknown);
+}
+
+#[test]
+fn lists_and_text_do_not_double_without_end() {
+    let inner = (0..40).rev().fold("a40.size()".to_owned(), |inner, i| {
+        format!("[a{i} + a{i}].map(a{}, {inner})", i + 1)
+    });
+    let text = "'abcdefghij'.replace('', 'abcdefghijabcdefghij')";
+    let twice = |text: &str| format!("{text}.replace('a', {text})");
+    for expression in [
+        format!("[[1, 2]].map(a0, {inner})"),
+        twice(&twice(&twice(text))),
+        format!("lists.range(1000).map(x, {}).size()", twice(&twice(text))),
+        "[lists.range(1000)].map(a, lists.range(1000).map(x, a)).map(b, \
+         lists.range(1000).map(x, b)).flatten().flatten().flatten().size() > 0"
+            .to_owned(),
+        "[lists.range(2000).map(x, 'abc')].map(a, '%s'.format([lists.range(2000).map(x, a)])).size()"
+            .to_owned(),
+    ] {
+        let evaluated = compiled(&expression).evaluate(&(), PER_CALL_LIMIT);
+        let why = evaluated.outcome.expect_err(&expression).to_string();
+        assert!(
+            why == Error::OverBudget.to_string() || why.ends_with("the text is too long"),
+            "{expression}: {why}"
+        );
+    }
+}
+
+#[test]
+fn what_costs_more_than_is_left_is_not_done() {
+    let started = std::time::Instant::now();
+    for expression in [
+        "lists.range(200000).distinct().size() > 0",
+        "[lists.range(100000)].map(a, sets.equivalent(a, a.reverse()))",
+        "[lists.range(100000)].map(a, a.sort())",
+    ] {
+        let evaluated = compiled(expression).evaluate(&(), PER_CALL_LIMIT);
+        let why = evaluated.outcome.expect_err(expression);
+        assert_eq!(why, Error::OverBudget, "{expression}");
+    }
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}
+
+#[test]
+fn patterns_made_while_an_expression_runs_take_only_so_much_room() {
+    let program = compiled(
+        "lists.range(1000).map(x, '\\\\pL{' + string(x % 100 + 100) + '}').all(p, !'1'.matches(p))",
+    );
+    let evaluated = program.evaluate(&(), PER_CALL_LIMIT);
+    assert_eq!(evaluated.outcome.expect_err("ends"), Error::OverBudget);
+    let few =
+        compiled("lists.range(1000).all(x, !'1'.matches('\\\\pL{' + string(x % 2 + 50) + '}'))");
+    let evaluated = few.evaluate(&(), PER_CALL_LIMIT);
+    assert_eq!(
+        evaluated.outcome.expect("each is made once").as_bool(),
+        Some(true)
+    );
+    let many = ["''.matches('\\\\pL{190}')"; 2].join(" || ");
+    assert!(environment().compile(&many).is_ok());
+    let many: Vec<String> = (100..200)
+        .map(|n| format!("''.matches('\\\\pL{{{n}}}')"))
+        .collect();
+    assert!(environment().compile(&many.join(" || ")).is_err());
+}
+
+#[test]
+fn values_do_not_nest_without_end() {
+    with_stack(nested_values);
+}
+
+fn nested_values() {
+    let nest =
+        |inner: &str, depth: usize| format!("{}{inner}{}", "[".repeat(depth), "]".repeat(depth));
+    // Each variable holds the one before, 40 levels deeper.
+    let chain = |length: usize| {
+        let last = format!("dyn(a{length}) == dyn(a{length})");
+        let expression = (1..=length).rev().fold(last, |inner, i| {
+            format!(
+                "cel.bind(a{i}, dyn({}), {inner})",
+                nest(&format!("a{}", i - 1), 40)
+            )
+        });
+        format!("cel.bind(a0, 1, {expression})")
+    };
+    let environment = environment().with_bindings();
+    let run = |length| {
+        let program = environment.compile(&chain(length)).expect("compiles");
+        let outcome = program.evaluate(&(), PER_CALL_LIMIT).outcome;
+        outcome.map(|value| value.as_bool())
+    };
+    assert_eq!(run(10), Ok(Some(true)));
+    let why = run(20).expect_err("is too deep").to_string();
+    assert_eq!(why, "values are nested deeper than 500");
+    let optionals = (0..200).fold("1".to_owned(), |inner, _| format!("optional.of({inner})"));
+    let program = environment.compile(&optionals).expect("compiles");
+    assert!(program.evaluate(&(), PER_CALL_LIMIT).outcome.is_ok());
+}
+
+#[test]
+fn what_is_not_a_number_can_be_sorted() {
+    let list: Vec<String> = (0..100)
+        .map(|i| match i % 3 {
+            0 => "double('NaN')".to_owned(),
+            _ => format!("{}.5", (i * 37) % 50),
+        })
+        .collect();
+    let list = list.join(", ");
+    let program = compiled(&format!(
+        "[[{list}].sort()].all(l, l.size() == 100 && l.slice(0, 66).isSorted() && l[99] != l[99])"
+    ));
+    let evaluated = program.evaluate(&(), PER_CALL_LIMIT);
+    assert_eq!(evaluated.outcome.expect("a value").as_bool(), Some(true));
+}
+
+/// Two lists of one schema.
+struct Lists(Schema, [proto::Value; 2]);
+
+impl Activation for Lists {
+    fn get(&self, name: &str) -> Option<Outcome<'_>> {
+        let which = usize::from(name == "oldSelf");
+        Some(Value::typed(&self.1[which], &self.0))
+    }
+}
+
+#[test]
+fn long_sets_and_keyed_lists_compare_and_merge_in_time() {
+    let started = std::time::Instant::now();
+    let keyed = r#"{"type":"array","x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["k"],"items":{"type":"object","properties":{"k":{"type":"string"}}}}"#;
+    let set = r#"{"type":"array","x-kubernetes-list-type":"set","items":{"type":"string"}}"#;
+    for (schema, item) in [(keyed, r#"{"k":"name-N"}"#), (set, r#""name-N""#)] {
+        let json = |text: &str| proto::codec::json::parse(text.as_bytes()).expect("JSON");
+        let list = |numbers: &mut dyn Iterator<Item = usize>| {
+            let items: Vec<String> = numbers.map(|n| item.replace('N', &n.to_string())).collect();
+            json(&format!("[{}]", items.join(",")))
+        };
+        let schema = Schema::from_openapi(&json(schema), Root::Part).expect("a schema");
+        let schema = schema.named("listType");
+        let lists = [list(&mut (0..20_000)), list(&mut (0..20_000).rev())];
+        let environment = environment()
+            .with_schema("self", &schema)
+            .with_variable("oldSelf", schema.ty().clone());
+        let program = environment
+            .compile(
+                "self == oldSelf && size(self + oldSelf) == 20000 && self + oldSelf == oldSelf",
+            )
+            .expect("compiles");
+        let lists = Lists(schema, lists);
+        let evaluated = program.evaluate(&lists, PER_CALL_LIMIT);
+        assert_eq!(
+            evaluated.outcome.expect("a value").as_bool(),
+            Some(true),
+            "{item}"
+        );
+    }
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
 }
 
 #[test]

@@ -1,13 +1,24 @@
 //! Which types fit where, and what unknown types turn out to be (cel-go `checker/types.go`).
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::types::Type;
+
+/// A type of more parts than this is none that anybody means. Types double where a variable stands for
+/// something that holds another variable twice: `[{a: a}].map(b, [{b: b}].map(c, ...))`. It bounds the
+/// stack as well, by which types are walked.
+const LARGEST: u32 = 1_000;
+/// How many parts of types one check looks at. The longest sensible expression needs a tenth of it.
+const MOST_STEPS: u32 = 20_000_000;
 
 /// What is known of the types that the check has still to find out.
 #[derive(Default, Debug)]
 pub(super) struct Unifier {
     known: Vec<Option<Type>>,
+    /// How many parts were looked at: in all, and since the last of what is asked of it began.
+    steps: Cell<u32>,
+    walk: Cell<u32>,
     /// What to undo if an attempt fails.
     undo: Vec<(u32, Option<Type>)>,
 }
@@ -18,6 +29,45 @@ impl Unifier {
         let n = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
         self.known.push(None);
         Type::Var(n)
+    }
+
+    /// Whether one part of a type more may be looked at. Once it may not, nothing fits any more.
+    fn step(&self) -> bool {
+        if self.is_exhausted() || self.walk.get() >= LARGEST {
+            self.steps.set(MOST_STEPS);
+            return false;
+        }
+        self.walk.set(self.walk.get() + 1);
+        self.steps.set(self.steps.get() + 1);
+        true
+    }
+
+    /// Types were too large, or too much was done with them: what was found out is worth nothing.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.steps.get() >= MOST_STEPS
+    }
+
+    /// Looks at a whole type, with all that is known of it.
+    pub(super) fn measure(&self, ty: &Type) {
+        self.walk.set(0);
+        self.walk_through(ty);
+    }
+
+    fn walk_through(&self, ty: &Type) {
+        if !self.step() {
+            return;
+        }
+        match ty {
+            Type::Var(n) => {
+                if let Some(known) = self.get(*n) {
+                    self.walk_through(known);
+                }
+            }
+            other => other
+                .params()
+                .into_iter()
+                .for_each(|p| self.walk_through(p)),
+        }
     }
 
     fn get(&self, n: u32) -> Option<&Type> {
@@ -58,13 +108,21 @@ impl Unifier {
 
     /// The type with everything put in that is known; what is not known becomes dyn if `to_dyn`.
     pub(super) fn resolve(&self, ty: &Type, to_dyn: bool) -> Type {
+        self.walk.set(0);
+        self.resolved(ty, to_dyn)
+    }
+
+    fn resolved(&self, ty: &Type, to_dyn: bool) -> Type {
+        if !self.step() {
+            return Type::Error;
+        }
         match ty {
             Type::Var(n) => match self.get(*n) {
-                Some(known) => self.resolve(known, to_dyn),
+                Some(known) => self.resolved(known, to_dyn),
                 None if to_dyn => Type::Dyn,
                 None => ty.clone(),
             },
-            other => map(other, &mut |inner| self.resolve(inner, to_dyn)),
+            other => map(other, &mut |inner| self.resolved(inner, to_dyn)),
         }
     }
 
@@ -79,6 +137,7 @@ impl Unifier {
 
     fn attempt(&mut self, attempt: impl FnOnce(&mut Self) -> bool) -> bool {
         self.undo.clear();
+        self.walk.set(0);
         let fits = attempt(self);
         if !fits {
             while let Some((n, before)) = self.undo.pop() {
@@ -97,6 +156,9 @@ impl Unifier {
     }
 
     fn fits(&mut self, a: &Type, b: &Type) -> bool {
+        if !self.step() {
+            return false;
+        }
         if let Type::Var(n) = b {
             match self.substitute(a, b, *n) {
                 (true, _) => return true,
@@ -158,7 +220,7 @@ impl Unifier {
 
     /// Whether `ty` does not contain `var`, which would make it endless.
     fn is_free_of(&self, var: &Type, ty: &Type) -> bool {
-        if var == ty {
+        if !self.step() || var == ty {
             return false;
         }
         match ty {

@@ -1,17 +1,18 @@
 //! What calls can cost.
 
 use super::actual::selector;
-use super::estimate::{Coster, Operand, To};
+use super::estimate::{Coster, Operand};
+use super::path::To;
 use super::size::{CostEstimate, Size, by};
 use super::{CHECK, FORMAT_REGEX, LIST, REGEX, TRAVERSAL, is_constant};
 use crate::ast::Literal;
 use crate::types::Type;
 
-pub(super) struct Call<'c, 't, 's> {
+pub(super) struct Call<'c, 't> {
     pub(super) function: &'c str,
     pub(super) overload: &'c str,
-    pub(super) target: Option<&'c Operand<'t, 's>>,
-    pub(super) args: &'c [Operand<'t, 's>],
+    pub(super) target: Option<&'c Operand<'t>>,
+    pub(super) args: &'c [Operand<'t>],
     /// Of the arguments.
     pub(super) costs: &'c [CostEstimate],
 }
@@ -20,7 +21,7 @@ pub(super) struct Call<'c, 't, 's> {
 /// are evaluated.
 type Estimate = (Option<CostEstimate>, Option<Size>);
 
-pub(super) fn estimate(coster: &Coster<'_, '_>, call: &Call<'_, '_, '_>) -> Estimate {
+pub(super) fn estimate(coster: &Coster<'_, '_>, call: &Call<'_, '_>) -> Estimate {
     let estimator = Estimator { coster, call };
     if let Some((cost, size)) = estimator.of_lists().or_else(|| estimator.of_kubernetes()) {
         return (Some(cost), size);
@@ -30,18 +31,18 @@ pub(super) fn estimate(coster: &Coster<'_, '_>, call: &Call<'_, '_, '_>) -> Esti
 
 struct Estimator<'e, 'c, 't, 's> {
     coster: &'e Coster<'c, 's>,
-    call: &'e Call<'e, 't, 's>,
+    call: &'e Call<'e, 't>,
 }
 
 type Known = (CostEstimate, Option<Size>);
 
 const ONE: CostEstimate = CostEstimate::fixed(1);
 
-impl<'t, 's> Estimator<'_, '_, 't, 's> {
-    fn size_of(&self, operand: &Operand<'t, 's>) -> Size {
+impl<'t> Estimator<'_, '_, 't, '_> {
+    fn size_of(&self, operand: &Operand<'t>) -> Size {
         operand
             .size
-            .or_else(|| self.coster.size_at(operand.place))
+            .or_else(|| self.coster.size_at(&operand.path))
             .unwrap_or(Size::UNKNOWN)
     }
 
@@ -195,16 +196,17 @@ impl<'t, 's> Estimator<'_, '_, 't, 's> {
     }
 
     /// The type and size of the elements of a list.
-    fn element(&self, list: &Operand<'t, 's>) -> Option<(&'t Type, Size)> {
+    fn element(&self, list: &Operand<'t>) -> Option<(&'t Type, Size)> {
         let element = match list.ty {
             Type::List(of) => &**of,
             Type::Map(of) => &of.0,
             Type::Opaque(_, params) => params.first()?,
             _ => return None,
         };
-        let size = match list.place {
-            super::estimate::Place::None => None,
-            place => self.coster.size_at(self.coster.step(place, &To::Element)),
+        let size = if list.path.is_empty() {
+            None
+        } else {
+            self.coster.size_at(&list.path.apart(To::Element))
         };
         Some((element, size.unwrap_or(Size::UNKNOWN)))
     }

@@ -3,40 +3,31 @@
 
 use std::sync::Arc;
 
+use super::path::{Path, To};
 use super::size::{CostEstimate, Size};
 use super::{LIST, MAP, SELECT, STRUCT, calls};
 use crate::ast::{Fold, Id, Literal, Node};
 use crate::check::Checked;
-use crate::schema::{Schema, Shape};
+use crate::schema::Schema;
 use crate::types::Type;
 
-pub(crate) fn estimate(checked: &Checked, root: Option<&Schema>) -> CostEstimate {
+/// `only`: the variable that the schema is of. None: upstream takes everything for it.
+pub(crate) fn estimate(
+    checked: &Checked,
+    root: Option<&Schema>,
+    only: Option<&str>,
+) -> CostEstimate {
     let count = checked.ast.len();
     let mut coster = Coster {
         checked,
         root,
-        places: vec![Place::None; count],
+        only,
+        paths: vec![Path::default(); count],
         sizes: vec![None; count],
         entries: vec![None; count],
         locals: Vec::new(),
     };
     coster.cost(checked.root)
-}
-
-/// Where in the schema's value something was read from. Upstream keeps a path of names and leaves out
-/// the first of them, so that whatever has a path of one name is taken for the whole value.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Place<'s> {
-    None,
-    At(Option<&'s Schema>),
-}
-
-/// The next step of a place.
-pub(super) enum To<'n> {
-    Element,
-    Key,
-    Index,
-    Field(&'n str),
 }
 
 /// Sizes of what is in a list or map.
@@ -47,17 +38,17 @@ struct Entries {
     value: Size,
 }
 
-struct Local<'s> {
+struct Local<'c> {
     name: Arc<str>,
-    place: Place<'s>,
+    path: Path<'c>,
     size: Option<Size>,
     entries: Option<Entries>,
 }
 
 /// What an estimate is asked about.
-pub(super) struct Operand<'t, 's> {
+pub(super) struct Operand<'t> {
     pub(super) ty: &'t Type,
-    pub(super) place: Place<'s>,
+    pub(super) path: Path<'t>,
     pub(super) size: Option<Size>,
     pub(super) literal: Option<&'t Literal>,
 }
@@ -65,48 +56,36 @@ pub(super) struct Operand<'t, 's> {
 pub(super) struct Coster<'c, 's> {
     checked: &'c Checked,
     root: Option<&'s Schema>,
-    places: Vec<Place<'s>>,
+    only: Option<&'c str>,
+    paths: Vec<Path<'c>>,
     sizes: Vec<Option<Size>>,
     entries: Vec<Option<Entries>>,
-    locals: Vec<Local<'s>>,
+    locals: Vec<Local<'c>>,
 }
 
 impl<'c, 's> Coster<'c, 's> {
-    pub(super) fn step(&self, place: Place<'s>, to: &To<'_>) -> Place<'s> {
-        let schema = match place {
-            Place::None => return Place::At(self.root),
-            Place::At(schema) => schema,
-        };
-        Place::At(schema.and_then(|schema| match (to, &schema.shape) {
-            (To::Element, Shape::List { item, .. }) => Some(&**item),
-            (To::Element, Shape::Map { value }) => Some(&**value),
-            (To::Field(name), _) => schema.field(name),
-            _ => None,
-        }))
+    /// The size of what stands at the end of a path, as far as the schema tells.
+    pub(super) fn size_at(&self, path: &Path<'_>) -> Option<Size> {
+        let schema = path.within(self.root, self.only)?;
+        Some(Size {
+            min: 0,
+            // Without a limit it is -1, which is as much as can be.
+            max: schema.max_elements.cast_unsigned(),
+        })
     }
 
-    /// The size of what stands at a place, as far as the schema tells.
-    pub(super) fn size_at(&self, place: Place<'s>) -> Option<Size> {
-        match place {
-            Place::At(Some(schema)) => Some(Size {
-                min: 0,
-                // Without a limit it is -1, which is as much as can be.
-                max: schema.max_elements.cast_unsigned(),
-            }),
-            _ => None,
-        }
-    }
-
-    fn local(&self, id: Id) -> Option<&Local<'s>> {
+    fn local(&self, id: Id) -> Option<&Local<'c>> {
         match self.checked.ast.node(id) {
             Node::Ident(name) => self.locals.iter().rfind(|local| local.name == *name),
             _ => None,
         }
     }
 
-    fn place(&self, id: Id) -> Place<'s> {
-        self.local(id)
-            .map_or(self.places[id.index()], |local| local.place)
+    fn path(&self, id: Id) -> Path<'c> {
+        match self.local(id) {
+            Some(local) => local.path.clone(),
+            None => self.paths[id.index()].clone(),
+        }
     }
 
     /// Upstream remembers what the schema says the first time it is asked.
@@ -117,7 +96,7 @@ impl<'c, 's> Coster<'c, 's> {
         if let Some(size) = literal_size(self.checked.ast.node(id)) {
             return Some(Size::fixed(size));
         }
-        if let Some(size) = self.size_at(self.place(id)) {
+        if let Some(size) = self.size_at(&self.path(id)) {
             self.sizes[id.index()] = Some(size);
             return Some(size);
         }
@@ -131,11 +110,11 @@ impl<'c, 's> Coster<'c, 's> {
         self.entries[id.index()].or_else(|| self.local(id).and_then(|local| local.entries))
     }
 
-    pub(super) fn operand(&mut self, id: Id) -> Operand<'c, 's> {
+    pub(super) fn operand(&mut self, id: Id) -> Operand<'c> {
         let checked = self.checked;
         Operand {
             ty: checked.ty(id),
-            place: self.place(id),
+            path: self.path(id),
             size: self.size(id),
             literal: match checked.ast.node(id) {
                 Node::Literal(literal) => Some(literal),
@@ -152,11 +131,9 @@ impl<'c, 's> Coster<'c, 's> {
         let checked = self.checked;
         match checked.ast.node(id) {
             Node::Bad | Node::Literal(_) => CostEstimate::fixed(0),
-            Node::Ident(_) => {
-                self.places[id.index()] = match self.local(id) {
-                    Some(local) => local.place,
-                    None => Place::At(self.root),
-                };
+            Node::Ident(name) => {
+                let path = self.local(id).map(|local| local.path.clone());
+                self.paths[id.index()] = path.unwrap_or_else(|| Path::of(name));
                 CostEstimate::fixed(SELECT)
             }
             Node::Select {
@@ -169,8 +146,7 @@ impl<'c, 's> Coster<'c, 's> {
                 if *test_only {
                     return cost;
                 }
-                let place = self.place(*operand);
-                self.places[id.index()] = self.step(place, &To::Field(field));
+                self.paths[id.index()] = self.path(*operand).append(To::Field(field));
                 match checked.ty(*operand) {
                     Type::Map(_) | Type::Struct(_) | Type::Param(_) => {
                         cost.plus(CostEstimate::fixed(SELECT))
@@ -233,7 +209,7 @@ impl<'c, 's> Coster<'c, 's> {
     fn push_value_of(&mut self, name: &Arc<str>, id: Id) {
         let local = Local {
             name: name.clone(),
-            place: self.place(id),
+            path: self.path(id),
             size: self.size(id),
             entries: self.entries(id),
         };
@@ -270,18 +246,11 @@ impl<'c, 's> Coster<'c, 's> {
             (false, true) => To::Index,
             (false, false) => To::Key,
         };
-        let place = self.place(range);
-        let place = match to {
-            To::Key => match place {
-                Place::At(Some(schema)) => Place::At(schema.keys()),
-                _ => self.step(place, &to),
-            },
-            _ => self.step(place, &to),
-        };
+        let path = self.path(range).append(to);
         let size = entries.map(|e| if value { e.value } else { e.key });
         self.locals.push(Local {
             name: name.clone(),
-            place,
+            path,
             size,
             entries: None,
         });
@@ -328,8 +297,11 @@ impl<'c, 's> Coster<'c, 's> {
             self.copy(id, *arg);
             return cost.plus(CostEstimate::fixed(1));
         }
-        let costs: Vec<CostEstimate> = args.iter().map(|arg| self.cost(*arg)).collect();
-        let operands: Vec<Operand<'_, '_>> = args.iter().map(|arg| self.operand(*arg)).collect();
+        // One after the other: what comes later may overwrite the path of what comes before.
+        let (costs, operands): (Vec<CostEstimate>, Vec<Operand<'_>>) = args
+            .iter()
+            .map(|arg| (self.cost(*arg), self.operand(*arg)))
+            .unzip();
         let checked = self.checked;
         let overloads = checked.overloads(id);
         if overloads.is_empty() {
@@ -365,8 +337,7 @@ impl<'c, 's> Coster<'c, 's> {
                 && let Some(of) = args.first()
             {
                 size = self.entries(*of).map(|entries| entries.value);
-                let place = self.place(*of);
-                self.places[id.index()] = self.step(place, &To::Element);
+                self.paths[id.index()] = self.path(*of).append(To::Element);
             }
             size = size.or_else(|| self.size(id));
         }
@@ -377,7 +348,7 @@ impl<'c, 's> Coster<'c, 's> {
     }
 
     /// `&&`, `||` and `?:`, where not all arguments are evaluated.
-    fn logic(&mut self, id: Id, call: &calls::Call<'_, '_, '_>, args: &[Id]) -> CostEstimate {
+    fn logic(&mut self, id: Id, call: &calls::Call<'_, '_>, args: &[Id]) -> CostEstimate {
         match (call.costs, args) {
             ([condition, yes, no], [_, a, b]) => {
                 let entries = match (self.entries(*a), self.entries(*b)) {

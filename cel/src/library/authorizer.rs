@@ -2,26 +2,9 @@
 
 use proto::meta::names;
 
-use super::{Functions, opaque, text};
+use super::{Functions, opaque, overloads, text};
 use crate::error::Error;
-use crate::types::Type;
 use crate::value::{Asked, Check, Checked, Decision, Opaque, Outcome, Value};
-
-fn authorizer_type() -> Type {
-    Type::object("kubernetes.authorization.Authorizer")
-}
-fn path_type() -> Type {
-    Type::object("kubernetes.authorization.PathCheck")
-}
-fn group_type() -> Type {
-    Type::object("kubernetes.authorization.GroupCheck")
-}
-fn resource_type() -> Type {
-    Type::object("kubernetes.authorization.ResourceCheck")
-}
-fn decision_type() -> Type {
-    Type::object("kubernetes.authorization.Decision")
-}
 
 fn asked<'a>(args: &[Value<'a>]) -> Result<Asked<'a>, Error> {
     match opaque(args, 0)? {
@@ -38,13 +21,8 @@ fn decision<'v>(args: &'v [Value<'_>]) -> Result<&'v Decision, Error> {
 }
 
 pub(super) fn add(f: &mut Functions) {
-    use Type::String;
-    f.method(
-        "path",
-        "authorizer_path",
-        [authorizer_type(), String],
-        path_type(),
-        |a| {
+    overloads!(f;
+        method "path" "authorizer_path" "authorizer, string -> pathCheck" |a| {
             let path = text(a, 1)?;
             if path.trim().is_empty() {
                 return Err(Error::new("path must not be empty"));
@@ -54,34 +32,17 @@ pub(super) fn add(f: &mut Functions) {
                 ..Check::default()
             };
             begin(asked(a)?, check, Opaque::PathCheck)
-        },
-    );
-    f.method(
-        "group",
-        "authorizer_group",
-        [authorizer_type(), String],
-        group_type(),
-        |a| {
+        };
+        method "group" "authorizer_group" "authorizer, string -> groupCheck" |a| {
             let check = Check {
                 group: text(a, 1)?.into(),
                 ..Check::default()
             };
             begin(asked(a)?, check, Opaque::GroupCheck)
-        },
-    );
-    f.method(
-        "serviceAccount",
-        "authorizer_serviceaccount",
-        [authorizer_type(), String, String],
-        authorizer_type(),
-        service_account,
-    );
-    f.method(
-        "resource",
-        "groupcheck_resource",
-        [group_type(), String],
-        resource_type(),
-        |a| {
+        };
+        method "serviceAccount" "authorizer_serviceaccount" "authorizer, string, string -> authorizer"
+            service_account;
+        method "resource" "groupcheck_resource" "groupCheck, string -> resourceCheck" |a| {
             let resource = text(a, 1)?;
             if resource.trim().is_empty() {
                 return Err(Error::new("resource must not be empty"));
@@ -94,10 +55,10 @@ pub(super) fn add(f: &mut Functions) {
                 }
                 _ => Err(Error::no_such_overload()),
             }
-        },
+        };
     );
     let mut narrow = |name, id, body| {
-        f.method(name, id, [resource_type(), String], resource_type(), body);
+        f.method(name, id, "resourceCheck, string -> resourceCheck", body);
     };
     narrow("subresource", "resourcecheck_subresource", |a| {
         with(a, |check, text| check.subresource = text)
@@ -108,50 +69,26 @@ pub(super) fn add(f: &mut Functions) {
     narrow("name", "resourcecheck_name", |a| {
         with(a, |check, text| check.name = text)
     });
-    f.method(
-        "check",
-        "pathcheck_check",
-        [path_type(), String],
-        decision_type(),
-        check,
+    overloads!(f;
+        method "check" "pathcheck_check" "pathCheck, string -> decision" check;
+        method "check" "resourcecheck_check" "resourceCheck, string -> decision" check;
+        method "errored" "decision_errored" "decision -> bool"
+            |a| Ok(Value::Bool(decision(a)?.error.is_some()));
+        method "error" "decision_error" "decision -> string"
+            |a| Ok(Value::owned(decision(a)?.error.as_deref().unwrap_or("")));
+        method "allowed" "decision_allowed" "decision -> bool"
+            |a| Ok(Value::Bool(decision(a)?.allowed));
+        method "reason" "decision_reason" "decision -> string"
+            |a| Ok(Value::owned(&*decision(a)?.reason));
     );
-    f.method(
-        "check",
-        "resourcecheck_check",
-        [resource_type(), String],
-        decision_type(),
-        check,
-    );
-    let of = || [decision_type()];
-    f.method("errored", "decision_errored", of(), Type::Bool, |a| {
-        Ok(Value::Bool(decision(a)?.error.is_some()))
-    });
-    f.method("error", "decision_error", of(), String, |a| {
-        Ok(Value::owned(decision(a)?.error.as_deref().unwrap_or("")))
-    });
-    f.method("allowed", "decision_allowed", of(), Type::Bool, |a| {
-        Ok(Value::Bool(decision(a)?.allowed))
-    });
-    f.method("reason", "decision_reason", of(), String, |a| {
-        Ok(Value::owned(&*decision(a)?.reason))
-    });
 }
 
 pub(super) fn add_selectors(f: &mut Functions) {
-    let of = || [resource_type(), Type::String];
-    f.method(
-        "fieldSelector",
-        "authorizer_fieldselector",
-        of(),
-        resource_type(),
-        |a| with(a, |check, text| check.field_selector = text),
-    );
-    f.method(
-        "labelSelector",
-        "authorizer_labelselector",
-        of(),
-        resource_type(),
-        |a| with(a, |check, text| check.label_selector = text),
+    overloads!(f;
+        method "fieldSelector" "authorizer_fieldselector" "resourceCheck, string -> resourceCheck"
+            |a| with(a, |check, text| check.field_selector = text);
+        method "labelSelector" "authorizer_labelselector" "resourceCheck, string -> resourceCheck"
+            |a| with(a, |check, text| check.label_selector = text);
     );
 }
 

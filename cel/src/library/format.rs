@@ -3,9 +3,8 @@
 use proto::meta::names;
 use proto::time::civil::days_in_month;
 
-use super::{Functions, opaque, text};
+use super::{Functions, opaque, overloads, text};
 use crate::error::Error;
-use crate::types::Type;
 use crate::value::{NamedFormat, Opaque, Url, Value};
 
 /// Sizes are those of upstream's regular expressions, or what it reckons instead of one.
@@ -129,14 +128,8 @@ pub(super) fn add(f: &mut Functions) {
         |_| Ok(of(11)),
         |_| Ok(of(12)),
     ];
-    let ty = || Type::object("kubernetes.NamedFormat");
-    let problems = Type::optional(Type::list(Type::String));
-    f.method(
-        "validate",
-        "format-validate",
-        [ty(), Type::String],
-        problems,
-        |a| {
+    overloads!(f;
+        method "validate" "format-validate" "format, string -> optional(list(string))" |a| {
             let Opaque::Format(format) = opaque(a, 0)? else {
                 return Err(Error::no_such_overload());
             };
@@ -146,14 +139,8 @@ pub(super) fn add(f: &mut Functions) {
             } else {
                 Value::some(Value::texts(problems))
             })
-        },
-    );
-    f.function(
-        "format.named",
-        "format-named",
-        [Type::String],
-        Type::optional(ty()),
-        |a| {
+        };
+        function "format.named" "format-named" "string -> optional(format)" |a| {
             let name = text(a, 0)?;
             let found = FORMATS
                 .iter()
@@ -162,10 +149,10 @@ pub(super) fn add(f: &mut Functions) {
                 Some(index) => Value::some(of(index)),
                 None => Value::Optional(None),
             })
-        },
+        };
     );
     for (format, body) in FORMATS.iter().zip(BODIES) {
-        f.function(format.function, format.function, [], ty(), body);
+        f.function(format.function, format.function, "-> format", body);
     }
 }
 

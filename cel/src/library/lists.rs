@@ -3,104 +3,108 @@
 
 use std::cmp::Ordering;
 
-use super::{Body, Functions, int, list};
+use super::signature::read_type;
+use super::{Body, Functions, int, list, overloads};
 use crate::error::Error;
-use crate::types::Type;
-use crate::value::{List, Outcome, Value, compare, equal};
+use crate::value::{LONGEST_LIST, List, Outcome, Value, compare, equal};
 
-/// Types with an order, by the names that stand in ids.
-const COMPARABLE: &[(&str, Type)] = &[
-    ("int", Type::Int),
-    ("uint", Type::Uint),
-    ("double", Type::Double),
-    ("bool", Type::Bool),
-    ("duration", Type::Duration),
-    ("timestamp", Type::Timestamp),
-    ("string", Type::String),
-    ("bytes", Type::Bytes),
+/// Types with an order.
+const COMPARABLE: &[&str] = &[
+    "int",
+    "uint",
+    "double",
+    "bool",
+    "duration",
+    "timestamp",
+    "string",
+    "bytes",
 ];
 
 /// `lists.range` makes no longer one.
 const LONGEST_RANGE: i64 = 1_000_000;
 
 pub(super) fn add_kubernetes(f: &mut Functions) {
-    for (name, ty) in COMPARABLE {
-        let of = || [Type::list(ty.clone())];
+    for name in COMPARABLE {
+        let is = format!("list({name}) -> bool");
         f.method(
             "isSorted",
             &format!("list_{name}_is_sorted_bool"),
-            of(),
-            Type::Bool,
+            &is,
             is_sorted,
         );
-        f.method(
-            "max",
-            &format!("list_{name}_max_{name}"),
-            of(),
-            ty.clone(),
-            |a| best(a, "max", Ordering::Less),
-        );
-        f.method(
-            "min",
-            &format!("list_{name}_min_{name}"),
-            of(),
-            ty.clone(),
-            |a| best(a, "min", Ordering::Greater),
-        );
+        let of = format!("list({name}) -> {name}");
+        f.method("max", &format!("list_{name}_max_{name}"), &of, |a| {
+            best(a, "max", Ordering::Less)
+        });
+        f.method("min", &format!("list_{name}_min_{name}"), &of, |a| {
+            best(a, "min", Ordering::Greater)
+        });
     }
-    let sums: [(&str, Type, Body); 4] = [
-        ("int", Type::Int, |a| sum(a, Value::Int(0))),
-        ("uint", Type::Uint, |a| sum(a, Value::Uint(0))),
-        ("double", Type::Double, |a| sum(a, Value::Double(0.0))),
-        ("duration", Type::Duration, |a| sum(a, Value::Duration(0))),
+    let sums: [(&str, Body); 4] = [
+        ("int", |a| sum(a, Value::Int(0))),
+        ("uint", |a| sum(a, Value::Uint(0))),
+        ("double", |a| sum(a, Value::Double(0.0))),
+        ("duration", |a| sum(a, Value::Duration(0))),
     ];
-    for (name, ty, body) in sums {
-        let of = [Type::list(ty.clone())];
-        f.method("sum", &format!("list_{name}_sum_{name}"), of, ty, body);
+    for (name, body) in sums {
+        let of = format!("list({name}) -> {name}");
+        f.method("sum", &format!("list_{name}_sum_{name}"), &of, body);
     }
-    let a = || Type::param("A");
-    f.method(
-        "indexOf",
-        "list_a_index_of_int",
-        [Type::list(a()), a()],
-        Type::Int,
-        |args| {
+    overloads!(f;
+        method "indexOf" "list_a_index_of_int" "list(A), A -> int" |args| {
             let found = position(list(args, 0)?, &args[1], false);
             Ok(Value::Int(found))
-        },
-    );
-    f.method(
-        "lastIndexOf",
-        "list_a_last_index_of_int",
-        [Type::list(a()), a()],
-        Type::Int,
-        |args| Ok(Value::Int(position(list(args, 0)?, &args[1], true))),
+        };
+        method "lastIndexOf" "list_a_last_index_of_int" "list(A), A -> int"
+            |args| Ok(Value::Int(position(list(args, 0)?, &args[1], true)));
     );
 }
 
 pub(super) fn add_includes(f: &mut Functions) {
-    f.method(
-        "includes",
-        "list_includes_dyn_dyn",
-        [Type::Dyn, Type::Dyn],
-        Type::Bool,
-        |args| match args {
+    overloads!(f;
+        method "includes" "list_includes_dyn_dyn" "dyn, dyn -> bool" |args| match args {
             [Value::List(list), value] => {
                 let found = position(list, value, false) >= 0;
                 Ok(Value::Bool(found))
             }
             [one, value] => Ok(Value::Bool(equal(one, value) == Ok(true))),
             _ => Err(Error::no_such_overload()),
-        },
+        };
     );
 }
 
+/// Whether a value has an order, be it that it has none beside another.
+fn is_comparable(value: &Value<'_>) -> bool {
+    matches!(
+        value,
+        Value::Bool(_)
+            | Value::Int(_)
+            | Value::Uint(_)
+            | Value::Double(_)
+            | Value::String(_)
+            | Value::Bytes(_)
+            | Value::Duration(_)
+            | Value::Timestamp(_)
+    )
+}
+
+/// The next element, which has to be one with an order.
+fn comparable<'a>(value: Outcome<'a>) -> Outcome<'a> {
+    value.and_then(|value| {
+        let has_order = is_comparable(&value);
+        has_order
+            .then_some(value)
+            .ok_or_else(Error::no_such_overload)
+    })
+}
+
+/// Two that cannot be compared are in order.
 fn is_sorted<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     let mut before: Option<Value<'a>> = None;
     for value in list(args, 0)?.iter() {
-        let value = value?;
+        let value = comparable(value)?;
         if let Some(before) = before
-            && compare(&before, &value)?.is_gt()
+            && compare(&before, &value) == Ok(Ordering::Greater)
         {
             return Ok(Value::Bool(false));
         }
@@ -113,9 +117,9 @@ fn is_sorted<'a>(args: &[Value<'a>]) -> Outcome<'a> {
 fn best<'a>(args: &[Value<'a>], name: &str, replaced: Ordering) -> Outcome<'a> {
     let mut best: Option<Value<'a>> = None;
     for value in list(args, 0)?.iter() {
-        let value = value?;
+        let value = comparable(value)?;
         match &best {
-            Some(have) if compare(have, &value)? != replaced => {}
+            Some(have) if compare(have, &value) != Ok(replaced) => {}
             _ => best = Some(value),
         }
     }
@@ -158,47 +162,32 @@ fn position(list: &List<'_>, value: &Value<'_>, last: bool) -> i64 {
 }
 
 pub(super) fn add_extended(f: &mut Functions) {
-    let t = || Type::list(Type::param("T"));
-    f.method(
-        "slice",
-        "list_slice",
-        [t(), Type::Int, Type::Int],
-        t(),
-        slice,
-    );
-    f.method(
-        "flatten",
-        "list_flatten",
-        [Type::list(t())],
-        t(),
-        |a| match a {
+    overloads!(f;
+        method "slice" "list_slice" "list(T), int, int -> list(T)" slice;
+        method "flatten" "list_flatten" "list(list(T)) -> list(T)" |a| match a {
             [Value::List(list)] => flatten(list, 1).map(Value::list),
             _ => Err(no_flatten(a)),
-        },
-    );
-    let dynamic = || Type::list(Type::Dyn);
-    f.method(
-        "flatten",
-        "list_flatten_int",
-        [dynamic(), Type::Int],
-        dynamic(),
-        |a| match a {
+        };
+        method "flatten" "list_flatten_int" "list(dyn), int -> list(dyn)" |a| match a {
             [Value::List(list), Value::Int(depth)] => flatten(list, *depth).map(Value::list),
             _ => Err(no_flatten(a)),
-        },
+        };
     );
     f.unguarded("flatten");
-    for (_, ty) in COMPARABLE {
-        let name = ty.name();
-        let of = Type::list(ty.clone());
+    for ty in COMPARABLE {
+        let full = read_type(ty);
+        let (name, keys) = (full.name(), format!("list({ty})"));
         f.declare_method(
             "sort",
             &format!("list_{name}_sort"),
-            [of.clone()],
-            of.clone(),
+            &format!("{keys} -> {keys}"),
         );
         let id = format!("list_{name}_sortByAssociatedKeys");
-        f.declare_method("@sortByAssociatedKeys", &id, [t(), of], t());
+        f.declare_method(
+            "@sortByAssociatedKeys",
+            &id,
+            &format!("list(T), {keys} -> list(T)"),
+        );
     }
     f.body("sort", |a| match a {
         [Value::List(list)] => sort(list, list),
@@ -208,19 +197,15 @@ pub(super) fn add_extended(f: &mut Functions) {
         _ => Err(Error::new("no such overload: sort")),
     });
     f.body("@sortByAssociatedKeys", |a| sort(list(a, 0)?, list(a, 1)?));
-    f.function(
-        "lists.range",
-        "lists_range",
-        [Type::Int],
-        Type::list(Type::Int),
-        |a| range(int(a, 0)?),
+    overloads!(f;
+        function "lists.range" "lists_range" "int -> list(int)" |a| range(int(a, 0)?);
+        method "reverse" "list_reverse" "list(T) -> list(T)" |a| {
+            let list = list(a, 0)?;
+            let values = (0..list.len()).rev().filter_map(|i| list.get(i));
+            values.collect::<Result<Vec<_>, _>>().map(Value::list)
+        };
+        method "distinct" "list_distinct" "list(T) -> list(T)" distinct;
     );
-    f.method("reverse", "list_reverse", [t()], t(), |a| {
-        let list = list(a, 0)?;
-        let values = (0..list.len()).rev().filter_map(|i| list.get(i));
-        values.collect::<Result<Vec<_>, _>>().map(Value::list)
-    });
-    f.method("distinct", "list_distinct", [t()], t(), distinct);
 }
 
 fn slice<'a>(args: &[Value<'a>]) -> Outcome<'a> {
@@ -261,6 +246,9 @@ fn flatten<'a>(list: &List<'a>, depth: i64) -> Result<Vec<Value<'a>>, Error> {
             Value::List(inner) if depth > 0 => flat.extend(flatten(&inner, depth - 1)?),
             value => flat.push(value),
         }
+        if flat.len() > LONGEST_LIST {
+            return Err(Error::OverBudget);
+        }
     }
     Ok(flat)
 }
@@ -282,15 +270,26 @@ fn sort<'a>(list: &List<'a>, keys: &List<'a>) -> Outcome<'a> {
     let Some(first) = keys.first() else {
         return Ok(Value::List(list.clone()));
     };
-    if !COMPARABLE.iter().any(|(_, ty)| first.is_of(ty)) {
+    if !is_comparable(first) {
         return Err(Error::new("list elements must be comparable"));
     }
     let name = first.type_name();
     if keys.iter().any(|key| key.type_name() != name) {
         return Err(Error::new("list elements must have the same type"));
     }
-    values.sort_by(|(a, _), (b, _)| compare(a, b).unwrap_or(Ordering::Equal));
+    values.sort_by(|(a, _), (b, _)| in_order(a, b));
     Ok(Value::list(values.into_iter().map(|(_, v)| v).collect()))
+}
+
+/// An order of all values of one type. What is not a number stands behind the numbers: a sort needs to be
+/// told where.
+fn in_order(a: &Value<'_>, b: &Value<'_>) -> Ordering {
+    match (a, b) {
+        (Value::Double(a), Value::Double(b)) => a
+            .partial_cmp(b)
+            .unwrap_or_else(|| a.is_nan().cmp(&b.is_nan())),
+        (a, b) => compare(a, b).unwrap_or(Ordering::Equal),
+    }
 }
 
 fn range<'a>(n: i64) -> Outcome<'a> {

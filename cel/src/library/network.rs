@@ -2,39 +2,26 @@
 
 use std::net::IpAddr;
 
-use super::{Functions, opaque, text};
+use super::{Functions, opaque, overloads, text};
 use crate::error::Error;
-use crate::types::Type;
 use crate::value::{Cidr, Opaque, Outcome, Value, parse_ip};
 
-fn ip_type() -> Type {
-    Type::opaque("net.IP")
-}
-
-fn cidr_type() -> Type {
-    Type::opaque("net.CIDR")
-}
-
 pub(super) fn add_ip(f: &mut Functions) {
-    f.function("ip", "string_to_ip", [Type::String], ip_type(), |a| {
-        let ip = parse_ip(text(a, 0)?).map_err(Error::new)?;
-        Ok(Value::opaque(Opaque::Ip(ip)))
-    });
-    f.method("family", "ip_family", [ip_type()], Type::Int, |a| {
-        Ok(Value::Int(if ip(a)?.is_ipv4() { 4 } else { 6 }))
-    });
-    f.function(
-        "ip.isCanonical",
-        "ip_is_canonical",
-        [Type::String],
-        Type::Bool,
-        |a| {
+    overloads!(f;
+        function "ip" "string_to_ip" "string -> ip" |a| {
+            let ip = parse_ip(text(a, 0)?).map_err(Error::new)?;
+            Ok(Value::opaque(Opaque::Ip(ip)))
+        };
+        method "family" "ip_family" "ip -> int" |a| {
+            Ok(Value::Int(if ip(a)?.is_ipv4() { 4 } else { 6 }))
+        };
+        function "ip.isCanonical" "ip_is_canonical" "string -> bool" |a| {
             let written = text(a, 0)?;
             let ip = parse_ip(written).map_err(Error::new)?;
             Ok(Value::Bool(ip.to_string() == written))
-        },
+        };
     );
-    let mut is = |name, id, body| f.method(name, id, [ip_type()], Type::Bool, body);
+    let mut is = |name, id, body| f.method(name, id, "ip -> bool", body);
     is("isUnspecified", "ip_is_unspecified", |a| {
         Ok(Value::Bool(ip(a)?.is_unspecified()))
     });
@@ -61,12 +48,10 @@ pub(super) fn add_ip(f: &mut Functions) {
                 && !is_link_local(ip),
         ))
     });
-    f.function("isIP", "is_ip", [Type::String], Type::Bool, |a| {
-        Ok(Value::Bool(parse_ip(text(a, 0)?).is_ok()))
-    });
-    f.function("string", "ip_to_string", [ip_type()], Type::String, |a| {
-        Ok(Value::owned(ip(a)?.to_string()))
-    });
+    overloads!(f;
+        function "isIP" "is_ip" "string -> bool" |a| Ok(Value::Bool(parse_ip(text(a, 0)?).is_ok()));
+        function "string" "ip_to_string" "ip -> string" |a| Ok(Value::owned(ip(a)?.to_string()));
+    );
 }
 
 fn is_link_local(ip: IpAddr) -> bool {
@@ -99,63 +84,29 @@ fn parse_cidr(text: &str) -> Result<Cidr, Error> {
 }
 
 pub(super) fn add_cidr(f: &mut Functions) {
-    f.function("cidr", "string_to_cidr", [Type::String], cidr_type(), |a| {
-        Ok(Value::opaque(Opaque::Cidr(parse_cidr(text(a, 0)?)?)))
-    });
-    f.method(
-        "containsIP",
-        "cidr_contains_ip_string",
-        [cidr_type(), Type::String],
-        Type::Bool,
-        |a| {
+    overloads!(f;
+        function "cidr" "string_to_cidr" "string -> cidr"
+            |a| Ok(Value::opaque(Opaque::Cidr(parse_cidr(text(a, 0)?)?)));
+        method "containsIP" "cidr_contains_ip_string" "cidr, string -> bool" |a| {
             // Upstream forgets why it is none.
             let address = parse_ip(text(a, 1)?).map_err(|_| Error::no_such_overload())?;
             Ok(Value::Bool(cidr(a, 0)?.contains(address)))
-        },
-    );
-    f.method(
-        "containsIP",
-        "cidr_contains_ip_ip",
-        [cidr_type(), ip_type()],
-        Type::Bool,
-        |a| Ok(Value::Bool(cidr(a, 0)?.contains(ip(&a[1..])?))),
-    );
-    f.method(
-        "containsCIDR",
-        "cidr_contains_cidr_string",
-        [cidr_type(), Type::String],
-        Type::Bool,
-        |a| contains_all(cidr(a, 0)?, parse_cidr(text(a, 1)?)?),
-    );
-    f.method(
-        "containsCIDR",
-        "cidr_contains_cidr",
-        [cidr_type(), cidr_type()],
-        Type::Bool,
-        |a| contains_all(cidr(a, 0)?, cidr(a, 1)?),
-    );
-    f.method("ip", "cidr_ip", [cidr_type()], ip_type(), |a| {
-        Ok(Value::opaque(Opaque::Ip(cidr(a, 0)?.address())))
-    });
-    f.method(
-        "prefixLength",
-        "cidr_prefix_length",
-        [cidr_type()],
-        Type::Int,
-        |a| Ok(Value::Int(cidr(a, 0)?.bits().into())),
-    );
-    f.method("masked", "cidr_masked", [cidr_type()], cidr_type(), |a| {
-        Ok(Value::opaque(Opaque::Cidr(cidr(a, 0)?.masked())))
-    });
-    f.function("isCIDR", "is_cidr", [Type::String], Type::Bool, |a| {
-        Ok(Value::Bool(Cidr::parse(text(a, 0)?).is_ok()))
-    });
-    f.function(
-        "string",
-        "cidr_to_string",
-        [cidr_type()],
-        Type::String,
-        |a| Ok(Value::owned(cidr(a, 0)?.to_string())),
+        };
+        method "containsIP" "cidr_contains_ip_ip" "cidr, ip -> bool"
+            |a| Ok(Value::Bool(cidr(a, 0)?.contains(ip(&a[1..])?)));
+        method "containsCIDR" "cidr_contains_cidr_string" "cidr, string -> bool"
+            |a| contains_all(cidr(a, 0)?, parse_cidr(text(a, 1)?)?);
+        method "containsCIDR" "cidr_contains_cidr" "cidr, cidr -> bool"
+            |a| contains_all(cidr(a, 0)?, cidr(a, 1)?);
+        method "ip" "cidr_ip" "cidr -> ip" |a| Ok(Value::opaque(Opaque::Ip(cidr(a, 0)?.address())));
+        method "prefixLength" "cidr_prefix_length" "cidr -> int"
+            |a| Ok(Value::Int(cidr(a, 0)?.bits().into()));
+        method "masked" "cidr_masked" "cidr -> cidr"
+            |a| Ok(Value::opaque(Opaque::Cidr(cidr(a, 0)?.masked())));
+        function "isCIDR" "is_cidr" "string -> bool"
+            |a| Ok(Value::Bool(Cidr::parse(text(a, 0)?).is_ok()));
+        function "string" "cidr_to_string" "cidr -> string"
+            |a| Ok(Value::owned(cidr(a, 0)?.to_string()));
     );
 }
 

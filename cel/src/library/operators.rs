@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use super::Functions;
 use crate::error::Error;
-use crate::types::Type;
 use crate::value::{
-    Key, List, MAX_UNIX, MIN_UNIX, Map, Outcome, Timestamp, Value, brief, compare, equal,
+    Key, List, MAX_UNIX, MIN_UNIX, Made, Map, Outcome, Timestamp, Value, brief, compare, equal,
 };
 
 const INT_OVERFLOW: &str = "integer overflow";
@@ -23,27 +22,21 @@ fn unknown<'a>(value: &Value<'_>, operator: &str) -> Outcome<'a> {
 }
 
 pub(super) fn add(f: &mut Functions) {
-    let (a, b) = (|| Type::param("A"), || Type::param("B"));
-    f.declare("_?_:_", "conditional", [Type::Bool, a(), a()], a());
-    f.declare("_&&_", "logical_and", [Type::Bool, Type::Bool], Type::Bool);
-    f.declare("_||_", "logical_or", [Type::Bool, Type::Bool], Type::Bool);
-    f.declare("!_", "logical_not", [Type::Bool], Type::Bool);
+    f.declare("_?_:_", "conditional", "bool, A, A -> A");
+    f.declare("_&&_", "logical_and", "bool, bool -> bool");
+    f.declare("_||_", "logical_or", "bool, bool -> bool");
+    f.declare("!_", "logical_not", "bool -> bool");
     f.body("!_", |args| match args {
         [Value::Bool(b)] => Ok(Value::Bool(!b)),
         _ => Err(Error::no_such_overload()),
     });
-    f.declare(
-        "@not_strictly_false",
-        "not_strictly_false",
-        [Type::Bool],
-        Type::Bool,
-    );
-    f.declare("_==_", "equals", [a(), a()], Type::Bool);
-    f.declare("_!=_", "not_equals", [a(), a()], Type::Bool);
-    f.declare("_[_]", "index_list", [Type::list(a()), Type::Int], a());
-    f.declare("_[_]", "index_map", [Type::map(a(), b()), a()], b());
-    f.declare("@in", "in_list", [a(), Type::list(a())], Type::Bool);
-    f.declare("@in", "in_map", [a(), Type::map(a(), b())], Type::Bool);
+    f.declare("@not_strictly_false", "not_strictly_false", "bool -> bool");
+    f.declare("_==_", "equals", "A, A -> bool");
+    f.declare("_!=_", "not_equals", "A, A -> bool");
+    f.declare("_[_]", "index_list", "list(A), int -> A");
+    f.declare("_[_]", "index_map", "map(A, B), A -> B");
+    f.declare("@in", "in_list", "A, list(A) -> bool");
+    f.declare("@in", "in_map", "A, map(A, B) -> bool");
     f.body("@in", |args| match args {
         [element, container] => contains(container, element).map(Value::Bool),
         _ => Err(Error::no_such_overload()),
@@ -52,7 +45,7 @@ pub(super) fn add(f: &mut Functions) {
     for (op, name) in COMPARISONS {
         for (suffix, ty) in ORDERED {
             let id = format!("{name}_{suffix}");
-            f.declare(op, &id, [ty.clone(), ty.clone()], Type::Bool);
+            f.declare(op, &id, &format!("{ty}, {ty} -> bool"));
         }
     }
     f.body("_<_", |args| {
@@ -76,15 +69,16 @@ const COMPARISONS: &[(&str, &str)] = &[
     ("_>=_", "greater_equals"),
 ];
 
-const ORDERED: &[(&str, Type)] = &[
-    ("bool", Type::Bool),
-    ("int64", Type::Int),
-    ("uint64", Type::Uint),
-    ("double", Type::Double),
-    ("string", Type::String),
-    ("bytes", Type::Bytes),
-    ("timestamp", Type::Timestamp),
-    ("duration", Type::Duration),
+/// What stands in ids, and the type.
+const ORDERED: &[(&str, &str)] = &[
+    ("bool", "bool"),
+    ("int64", "int"),
+    ("uint64", "uint"),
+    ("double", "double"),
+    ("string", "string"),
+    ("bytes", "bytes"),
+    ("timestamp", "timestamp"),
+    ("duration", "duration"),
 ];
 
 /// Numbers of different types have an order only since 1.28.
@@ -94,7 +88,7 @@ pub(super) fn add_across_types(f: &mut Functions) {
         for (left, a) in numbers {
             for (right, b) in numbers.iter().filter(|(right, _)| right != left) {
                 let id = format!("{name}_{left}_{right}");
-                f.declare(op, &id, [a.clone(), b.clone()], Type::Bool);
+                f.declare(op, &id, &format!("{a}, {b} -> bool"));
             }
         }
     }
@@ -122,68 +116,60 @@ fn ordered<'a>(
 }
 
 fn add_arithmetic(f: &mut Functions) {
-    use Type::{Bytes, Double, Duration, Int, String, Timestamp, Uint};
-    let list = || Type::list(Type::param("A"));
-    f.declare("_+_", "add_bytes", [Bytes, Bytes], Bytes);
-    f.declare("_+_", "add_double", [Double, Double], Double);
+    f.declare("_+_", "add_bytes", "bytes, bytes -> bytes");
+    f.declare("_+_", "add_double", "double, double -> double");
     f.declare(
         "_+_",
         "add_duration_duration",
-        [Duration, Duration],
-        Duration,
+        "duration, duration -> duration",
     );
     f.declare(
         "_+_",
         "add_duration_timestamp",
-        [Duration, Timestamp],
-        Timestamp,
+        "duration, timestamp -> timestamp",
     );
     f.declare(
         "_+_",
         "add_timestamp_duration",
-        [Timestamp, Duration],
-        Timestamp,
+        "timestamp, duration -> timestamp",
     );
-    f.declare("_+_", "add_int64", [Int, Int], Int);
-    f.declare("_+_", "add_list", [list(), list()], list());
-    f.declare("_+_", "add_string", [String, String], String);
-    f.declare("_+_", "add_uint64", [Uint, Uint], Uint);
+    f.declare("_+_", "add_int64", "int, int -> int");
+    f.declare("_+_", "add_list", "list(A), list(A) -> list(A)");
+    f.declare("_+_", "add_string", "string, string -> string");
+    f.declare("_+_", "add_uint64", "uint, uint -> uint");
     f.body("_+_", plus);
-    f.declare("_-_", "subtract_double", [Double, Double], Double);
+    f.declare("_-_", "subtract_double", "double, double -> double");
     f.declare(
         "_-_",
         "subtract_duration_duration",
-        [Duration, Duration],
-        Duration,
+        "duration, duration -> duration",
     );
-    f.declare("_-_", "subtract_int64", [Int, Int], Int);
+    f.declare("_-_", "subtract_int64", "int, int -> int");
     f.declare(
         "_-_",
         "subtract_timestamp_duration",
-        [Timestamp, Duration],
-        Timestamp,
+        "timestamp, duration -> timestamp",
     );
     f.declare(
         "_-_",
         "subtract_timestamp_timestamp",
-        [Timestamp, Timestamp],
-        Duration,
+        "timestamp, timestamp -> duration",
     );
-    f.declare("_-_", "subtract_uint64", [Uint, Uint], Uint);
+    f.declare("_-_", "subtract_uint64", "uint, uint -> uint");
     f.body("_-_", minus);
-    f.declare("_*_", "multiply_double", [Double, Double], Double);
-    f.declare("_*_", "multiply_int64", [Int, Int], Int);
-    f.declare("_*_", "multiply_uint64", [Uint, Uint], Uint);
+    f.declare("_*_", "multiply_double", "double, double -> double");
+    f.declare("_*_", "multiply_int64", "int, int -> int");
+    f.declare("_*_", "multiply_uint64", "uint, uint -> uint");
     f.body("_*_", times);
-    f.declare("_/_", "divide_double", [Double, Double], Double);
-    f.declare("_/_", "divide_int64", [Int, Int], Int);
-    f.declare("_/_", "divide_uint64", [Uint, Uint], Uint);
+    f.declare("_/_", "divide_double", "double, double -> double");
+    f.declare("_/_", "divide_int64", "int, int -> int");
+    f.declare("_/_", "divide_uint64", "uint, uint -> uint");
     f.body("_/_", divide);
-    f.declare("_%_", "modulo_int64", [Int, Int], Int);
-    f.declare("_%_", "modulo_uint64", [Uint, Uint], Uint);
+    f.declare("_%_", "modulo_int64", "int, int -> int");
+    f.declare("_%_", "modulo_uint64", "uint, uint -> uint");
     f.body("_%_", modulo);
-    f.declare("-_", "negate_double", [Double], Double);
-    f.declare("-_", "negate_int64", [Int], Int);
+    f.declare("-_", "negate_double", "double -> double");
+    f.declare("-_", "negate_int64", "int -> int");
     f.body("-_", negate);
 }
 
@@ -363,13 +349,10 @@ fn contains(container: &Value<'_>, element: &Value<'_>) -> Result<bool, Error> {
 /// What two-variable comprehensions make maps with.
 pub(super) fn add_map_insert(f: &mut Functions) {
     const NAME: &str = "cel.@mapInsert";
-    let (k, v) = (|| Type::param("K"), || Type::param("V"));
-    let map = || Type::map(k(), v());
     f.function(
         NAME,
         "@mapInsert_map_key_value",
-        [map(), k(), v()],
-        map(),
+        "map(K, V), K, V -> map(K, V)",
         |args| match args {
             [Value::Map(map), key, value] => {
                 insert(map.clone(), key, value.clone()).map(Value::Map)
@@ -380,8 +363,7 @@ pub(super) fn add_map_insert(f: &mut Functions) {
     f.function(
         NAME,
         "@mapInsert_map_map",
-        [map(), map()],
-        map(),
+        "map(K, V), map(K, V) -> map(K, V)",
         |args| match args {
             [Value::Map(into), Value::Map(from)] => {
                 let mut all = into.clone();
@@ -418,7 +400,7 @@ pub(crate) fn insert<'a>(
                     entries.insert(key, value);
                 }
             }
-            Arc::new(entries)
+            Arc::new(Made::new(entries))
         }
     };
     Arc::make_mut(&mut entries).insert(key, value);

@@ -1,110 +1,81 @@
 //! Optional values: cel-go's `cel/library.go`. What needs to know whether its arguments are evaluated
 //! at all (`or`, `orValue`, `?.`, `[?]`) is part of evaluation.
 
-use super::{Functions, list};
+use super::{Functions, list, overloads};
 use crate::error::Error;
-use crate::types::Type;
 use crate::value::{Outcome, Value, brief};
 
 pub(super) fn add(f: &mut Functions) {
-    let (k, v) = (|| Type::param("K"), || Type::param("V"));
-    let maybe = || Type::optional(v());
-    let values = || Type::list(v());
-    let map = || Type::map(k(), v());
-    f.function("optional.of", "optional_of", [v()], maybe(), |a| {
-        Ok(Value::some(a[0].clone()))
-    });
-    f.function(
-        "optional.ofNonZeroValue",
-        "optional_ofNonZeroValue",
-        [v()],
-        maybe(),
-        |a| {
+    overloads!(f;
+        function "optional.of" "optional_of" "V -> optional(V)" |a| Ok(Value::some(a[0].clone()));
+        function "optional.ofNonZeroValue" "optional_ofNonZeroValue" "V -> optional(V)" |a| {
             Ok(if a[0].is_zero() {
                 Value::Optional(None)
             } else {
                 Value::some(a[0].clone())
             })
-        },
-    );
-    f.function("optional.none", "optional_none", [], maybe(), |_| {
-        Ok(Value::Optional(None))
-    });
-    f.method("value", "optional_value", [maybe()], v(), |a| match a {
-        [Value::Optional(Some(value))] => Ok((**value).clone()),
-        [Value::Optional(None)] => Err(Error::new("optional.none() dereference")),
-        _ => Err(Error::no_such_overload()),
-    });
-    f.method(
-        "hasValue",
-        "optional_hasValue",
-        [maybe()],
-        Type::Bool,
-        |a| match a {
+        };
+        function "optional.none" "optional_none" "-> optional(V)" |_| Ok(Value::Optional(None));
+        method "value" "optional_value" "optional(V) -> V" |a| match a {
+            [Value::Optional(Some(value))] => Ok(Value::clone(value)),
+            [Value::Optional(None)] => Err(Error::new("optional.none() dereference")),
+            _ => Err(Error::no_such_overload()),
+        };
+        method "hasValue" "optional_hasValue" "optional(V) -> bool" |a| match a {
             [Value::Optional(value)] => Ok(Value::Bool(value.is_some())),
             _ => Err(Error::no_such_overload()),
-        },
+        };
     );
-    f.declare_method("or", "optional_or_optional", [maybe(), maybe()], maybe());
-    f.declare_method("orValue", "optional_orValue_value", [maybe(), v()], v());
+    f.declare_method(
+        "or",
+        "optional_or_optional",
+        "optional(V), optional(V) -> optional(V)",
+    );
+    f.declare_method("orValue", "optional_orValue_value", "optional(V), V -> V");
     f.declare(
         "_?._",
         "select_optional_field",
-        [Type::Dyn, Type::String],
-        maybe(),
+        "dyn, string -> optional(V)",
     );
     let index = "_[?_]";
     f.declare(
         index,
         "list_optindex_optional_int",
-        [values(), Type::Int],
-        maybe(),
+        "list(V), int -> optional(V)",
     );
-    let inside = Type::optional(values());
     f.declare(
         index,
         "optional_list_optindex_optional_int",
-        [inside, Type::Int],
-        maybe(),
+        "optional(list(V)), int -> optional(V)",
     );
-    f.declare(index, "map_optindex_optional_value", [map(), k()], maybe());
-    let inside = Type::optional(map());
+    f.declare(
+        index,
+        "map_optindex_optional_value",
+        "map(K, V), K -> optional(V)",
+    );
     f.declare(
         index,
         "optional_map_optindex_optional_value",
-        [inside, k()],
-        maybe(),
+        "optional(map(K, V)), K -> optional(V)",
     );
-    let inside = Type::optional(values());
     f.declare(
         "_[_]",
         "optional_list_index_int",
-        [inside, Type::Int],
-        maybe(),
+        "optional(list(V)), int -> optional(V)",
     );
-    let inside = Type::optional(map());
-    f.declare("_[_]", "optional_map_index_value", [inside, k()], maybe());
-    f.method("last", "list_last", [values()], maybe(), |a| {
-        let list = list(a, 0)?;
-        at(list.len().checked_sub(1).and_then(|i| list.get(i)))
-    });
-    f.method("first", "list_first", [values()], maybe(), |a| {
-        at(list(a, 0)?.get(0))
-    });
-    let optionals = || Type::list(maybe());
-    f.function(
-        "optional.unwrap",
-        "optional_unwrap",
-        [optionals()],
-        values(),
-        unwrap,
+    f.declare(
+        "_[_]",
+        "optional_map_index_value",
+        "optional(map(K, V)), K -> optional(V)",
     );
-    f.method(
-        "unwrapOpt",
-        "optional_unwrapOpt",
-        [optionals()],
-        values(),
-        unwrap,
+    overloads!(f;
+        method "last" "list_last" "list(V) -> optional(V)" |a| {
+            let list = list(a, 0)?;
+            at(list.len().checked_sub(1).and_then(|i| list.get(i)))
+        };
+        method "first" "list_first" "list(V) -> optional(V)" |a| at(list(a, 0)?.get(0));
+        function "optional.unwrap" "optional_unwrap" "list(optional(V)) -> list(V)" unwrap;
+        method "unwrapOpt" "optional_unwrapOpt" "list(optional(V)) -> list(V)" unwrap;
     );
 }
 
@@ -120,7 +91,7 @@ fn unwrap<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     let mut values = Vec::new();
     for value in list(args, 0)?.iter() {
         match value? {
-            Value::Optional(Some(value)) => values.push((*value).clone()),
+            Value::Optional(Some(value)) => values.push(Value::clone(&value)),
             Value::Optional(None) => {}
             other => {
                 return Err(Error::new(format!(

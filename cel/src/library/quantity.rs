@@ -5,14 +5,9 @@ use std::str::FromStr;
 
 use proto::quantity::{Format, Quantity};
 
-use super::{Functions, int, opaque, text};
+use super::{Functions, int, opaque, overloads, text};
 use crate::error::Error;
-use crate::types::Type;
 use crate::value::{Opaque, Outcome, Semver, Value};
-
-fn quantity_type() -> Type {
-    Type::object("kubernetes.Quantity")
-}
 
 fn quantity(args: &[Value<'_>], index: usize) -> Result<Quantity, Error> {
     amount(args, index).map(|(quantity, _)| quantity)
@@ -59,74 +54,48 @@ fn order<'a>(ordering: Ordering) -> Value<'a> {
 }
 
 pub(super) fn add(f: &mut Functions) {
-    let q = quantity_type;
-    f.function("quantity", "string_to_quantity", [Type::String], q(), |a| {
-        let text = text(a, 0)?;
-        let read = Quantity::from_str(text).map_err(|e| Error::new(e.to_string()))?;
-        made(read, is_decimal(text))
-    });
-    f.function(
-        "isQuantity",
-        "is_quantity_string",
-        [Type::String],
-        Type::Bool,
-        |a| Ok(Value::Bool(Quantity::from_str(text(a, 0)?).is_ok())),
+    overloads!(f;
+        function "quantity" "string_to_quantity" "string -> quantity" |a| {
+            let text = text(a, 0)?;
+            let read = Quantity::from_str(text).map_err(|e| Error::new(e.to_string()))?;
+            made(read, is_decimal(text))
+        };
+        function "isQuantity" "is_quantity_string" "string -> bool"
+            |a| Ok(Value::Bool(Quantity::from_str(text(a, 0)?).is_ok()));
+        function "sign" "quantity_sign" "quantity -> int"
+            |a| Ok(Value::Int(quantity(a, 0)?.signum().into()));
+        method "isGreaterThan" "quantity_is_greater_than" "quantity, quantity -> bool"
+            |a| Ok(Value::Bool(quantity(a, 0)? > quantity(a, 1)?));
+        method "isLessThan" "quantity_is_less_than" "quantity, quantity -> bool"
+            |a| Ok(Value::Bool(quantity(a, 0)? < quantity(a, 1)?));
+        method "compareTo" "quantity_compare_to" "quantity, quantity -> int"
+            |a| Ok(order(quantity(a, 0)?.cmp(&quantity(a, 1)?)));
+        method "asApproximateFloat" "quantity_get_float" "quantity -> double"
+            |a| Ok(Value::Double(quantity(a, 0)?.as_f64()));
+        method "asInteger" "quantity_get_int" "quantity -> int" |a| {
+            whole(amount(a, 0)?)
+                .map(Value::Int)
+                .ok_or_else(|| Error::new("cannot convert value to integer"))
+        };
+        method "isInteger" "quantity_is_integer" "quantity -> bool"
+            |a| Ok(Value::Bool(whole(amount(a, 0)?).is_some()));
+        method "add" "quantity_add" "quantity, quantity -> quantity" |a| {
+            let ((left, first), (right, second)) = (amount(a, 0)?, amount(a, 1)?);
+            made(left.plus(right), first || second)
+        };
+        method "add" "quantity_add_int" "quantity, int -> quantity" |a| {
+            let (left, decimal) = amount(a, 0)?;
+            made(left.plus(whole_number(int(a, 1)?)), decimal)
+        };
+        method "sub" "quantity_sub" "quantity, quantity -> quantity" |a| {
+            let ((left, first), (right, second)) = (amount(a, 0)?, amount(a, 1)?);
+            made(left.minus(right), first || second)
+        };
+        method "sub" "quantity_sub_int" "quantity, int -> quantity" |a| {
+            let (left, decimal) = amount(a, 0)?;
+            made(left.minus(whole_number(int(a, 1)?)), decimal)
+        };
     );
-    f.function("sign", "quantity_sign", [q()], Type::Int, |a| {
-        Ok(Value::Int(quantity(a, 0)?.signum().into()))
-    });
-    f.method(
-        "isGreaterThan",
-        "quantity_is_greater_than",
-        [q(), q()],
-        Type::Bool,
-        |a| Ok(Value::Bool(quantity(a, 0)? > quantity(a, 1)?)),
-    );
-    f.method(
-        "isLessThan",
-        "quantity_is_less_than",
-        [q(), q()],
-        Type::Bool,
-        |a| Ok(Value::Bool(quantity(a, 0)? < quantity(a, 1)?)),
-    );
-    f.method(
-        "compareTo",
-        "quantity_compare_to",
-        [q(), q()],
-        Type::Int,
-        |a| Ok(order(quantity(a, 0)?.cmp(&quantity(a, 1)?))),
-    );
-    f.method(
-        "asApproximateFloat",
-        "quantity_get_float",
-        [q()],
-        Type::Double,
-        |a| Ok(Value::Double(quantity(a, 0)?.as_f64())),
-    );
-    f.method("asInteger", "quantity_get_int", [q()], Type::Int, |a| {
-        whole(amount(a, 0)?)
-            .map(Value::Int)
-            .ok_or_else(|| Error::new("cannot convert value to integer"))
-    });
-    f.method("isInteger", "quantity_is_integer", [q()], Type::Bool, |a| {
-        Ok(Value::Bool(whole(amount(a, 0)?).is_some()))
-    });
-    f.method("add", "quantity_add", [q(), q()], q(), |a| {
-        let ((left, first), (right, second)) = (amount(a, 0)?, amount(a, 1)?);
-        made(left.plus(right), first || second)
-    });
-    f.method("add", "quantity_add_int", [q(), Type::Int], q(), |a| {
-        let (left, decimal) = amount(a, 0)?;
-        made(left.plus(whole_number(int(a, 1)?)), decimal)
-    });
-    f.method("sub", "quantity_sub", [q(), q()], q(), |a| {
-        let ((left, first), (right, second)) = (amount(a, 0)?, amount(a, 1)?);
-        made(left.minus(right), first || second)
-    });
-    f.method("sub", "quantity_sub_int", [q(), Type::Int], q(), |a| {
-        let (left, decimal) = amount(a, 0)?;
-        made(left.minus(whole_number(int(a, 1)?)), decimal)
-    });
 }
 
 fn whole_number(value: i64) -> Quantity {
@@ -161,51 +130,26 @@ fn component<'a>(value: u64) -> Outcome<'a> {
 }
 
 pub(super) fn add_semver(f: &mut Functions) {
-    let v = || Type::object("kubernetes.Semver");
-    let both = || [Type::String, Type::Bool];
     let read: super::Body = |a| {
         let version = parse_semver(a)?.map_err(Error::new)?;
         Ok(Value::opaque(Opaque::Semver(version)))
     };
-    f.function("semver", "string_to_semver", [Type::String], v(), read);
-    f.function("semver", "string_bool_to_semver", both(), v(), read);
+    overloads!(f;
+        function "semver" "string_to_semver" "string -> semver" read;
+        function "semver" "string_bool_to_semver" "string, bool -> semver" read;
+    );
     let is: super::Body = |a| Ok(Value::Bool(parse_semver(a)?.is_ok()));
-    f.function(
-        "isSemver",
-        "is_semver_string",
-        [Type::String],
-        Type::Bool,
-        is,
+    overloads!(f;
+        function "isSemver" "is_semver_string" "string -> bool" is;
+        function "isSemver" "is_semver_string_bool" "string, bool -> bool" is;
+        method "isGreaterThan" "semver_is_greater_than" "semver, semver -> bool"
+            |a| Ok(Value::Bool(semver(a, 0)?.cmp(&semver(a, 1)?).is_gt()));
+        method "isLessThan" "semver_is_less_than" "semver, semver -> bool"
+            |a| Ok(Value::Bool(semver(a, 0)?.cmp(&semver(a, 1)?).is_lt()));
+        method "compareTo" "semver_compare_to" "semver, semver -> int"
+            |a| Ok(order(semver(a, 0)?.cmp(&semver(a, 1)?)));
+        method "major" "semver_major" "semver -> int" |a| component(semver(a, 0)?.major);
+        method "minor" "semver_minor" "semver -> int" |a| component(semver(a, 0)?.minor);
+        method "patch" "semver_patch" "semver -> int" |a| component(semver(a, 0)?.patch);
     );
-    f.function("isSemver", "is_semver_string_bool", both(), Type::Bool, is);
-    f.method(
-        "isGreaterThan",
-        "semver_is_greater_than",
-        [v(), v()],
-        Type::Bool,
-        |a| Ok(Value::Bool(semver(a, 0)?.cmp(&semver(a, 1)?).is_gt())),
-    );
-    f.method(
-        "isLessThan",
-        "semver_is_less_than",
-        [v(), v()],
-        Type::Bool,
-        |a| Ok(Value::Bool(semver(a, 0)?.cmp(&semver(a, 1)?).is_lt())),
-    );
-    f.method(
-        "compareTo",
-        "semver_compare_to",
-        [v(), v()],
-        Type::Int,
-        |a| Ok(order(semver(a, 0)?.cmp(&semver(a, 1)?))),
-    );
-    f.method("major", "semver_major", [v()], Type::Int, |a| {
-        component(semver(a, 0)?.major)
-    });
-    f.method("minor", "semver_minor", [v()], Type::Int, |a| {
-        component(semver(a, 0)?.minor)
-    });
-    f.method("patch", "semver_patch", [v()], Type::Int, |a| {
-        component(semver(a, 0)?.patch)
-    });
 }

@@ -5,11 +5,11 @@
 //! the same engine and other habits: classes of letters and digits are Unicode's there, brackets nest
 //! in classes, some letters have a meaning behind a backslash.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Functions, int, text};
 use crate::error::Error;
-use crate::types::Type;
 use crate::value::{Outcome, Value, quote};
 
 /// A compiled pattern.
@@ -34,6 +34,15 @@ impl RegexFunction {
         }
     }
 
+    /// What the function says to a pattern that is none.
+    pub(crate) fn refusal(self, refused: Refused) -> Error {
+        match (self, refused) {
+            (_, Refused::TooMany) => Error::OverBudget,
+            (Self::Matches, Refused::Wrong(why)) => Error::new(why),
+            (_, Refused::Wrong(why)) => Error::new(format!("Illegal regex: {why}")),
+        }
+    }
+
     /// The function with a pattern that is compiled already.
     pub(crate) fn call<'a>(self, Pattern(pattern): &Pattern, args: &[Value<'a>]) -> Outcome<'a> {
         let text = text(args, 0)?;
@@ -55,60 +64,80 @@ impl RegexFunction {
 }
 
 pub(super) fn add(f: &mut Functions) {
-    use Type::String;
-    f.declare("matches", "matches", [String, String], Type::Bool);
-    f.declare_method("matches", "matches_string", [String, String], Type::Bool);
+    f.declare("matches", "matches", "string, string -> bool");
+    f.declare_method("matches", "matches_string", "string, string -> bool");
+    // Evaluation compiles patterns; here arrives what is no string.
     f.body("matches", |a| match a {
-        [Value::String(_), Value::String(pattern)] => {
-            let pattern = compile(pattern).map_err(Error::new)?;
-            RegexFunction::Matches.call(&pattern, a)
-        }
         [
             Value::String(_) | Value::Duration(_) | Value::Timestamp(_),
             _,
         ] => Err(Error::no_such_overload()),
         _ => Err(Error::new("no such overload: matches")),
     });
-    f.method(
-        "find",
-        "string_find_string",
-        [String, String],
-        String,
-        |a| RegexFunction::Find.call(&illegal(text(a, 1)?)?, a),
-    );
-    let found = || Type::list(String);
-    f.method(
+    f.declare_method("find", "string_find_string", "string, string -> string");
+    f.declare_method(
         "findAll",
         "string_find_all_string",
-        [String, String],
-        found(),
-        |a| RegexFunction::FindAll.call(&illegal(text(a, 1)?)?, a),
+        "string, string -> list(string)",
     );
-    f.method(
+    f.declare_method(
         "findAll",
         "string_find_all_string_int",
-        [String, String, Type::Int],
-        found(),
-        |a| RegexFunction::FindAll.call(&illegal(text(a, 1)?)?, a),
+        "string, string, int -> list(string)",
     );
 }
 
-fn illegal(pattern: &str) -> Result<Pattern, Error> {
-    compile(pattern).map_err(|why| Error::new(format!("Illegal regex: {why}")))
+/// How large compiled patterns may be: each counts as much as the first of these that is enough. The last
+/// is the `regex` crate's own limit.
+const SIZES: [usize; 4] = [8 << 10, 64 << 10, 1 << 20, 10 << 20];
+/// How large all patterns of one expression may be together, and again all that one evaluation makes.
+/// Upstream's programs are smaller than the automata here, and it limits none.
+const ALL: usize = 100 << 20;
+
+/// Compiled patterns of one expression or evaluation, each compiled once.
+#[derive(Default, Debug)]
+pub(crate) struct Patterns {
+    size: usize,
+    known: HashMap<Box<str>, Pattern>,
 }
 
-/// A pattern in Go's syntax, compiled; or what Go says about it.
-pub(crate) fn compile(pattern: &str) -> Result<Pattern, String> {
-    let translated = translate(pattern)
-        .map_err(|(why, what)| format!("error parsing regexp: {why}: `{what}`"))?;
-    regex::Regex::new(&translated)
-        .map(|compiled| Pattern(Arc::new(compiled)))
-        .map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => {
-                "error parsing regexp: expression too large".to_owned()
+/// Why there is no compiled pattern.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// In Go's words.
+    Wrong(String),
+    TooMany,
+}
+
+impl Patterns {
+    /// A pattern in Go's syntax, compiled.
+    pub(crate) fn get(&mut self, pattern: &str) -> Result<Pattern, Refused> {
+        if let Some(known) = self.known.get(pattern) {
+            return Ok(known.clone());
+        }
+        let wrong = |why: &str| Refused::Wrong(format!("error parsing regexp: {why}"));
+        let translated =
+            translate(pattern).map_err(|(why, what)| wrong(&format!("{why}: `{what}`")))?;
+        for size in SIZES {
+            if self.size + size > ALL {
+                return Err(Refused::TooMany);
             }
-            _ => format!("error parsing regexp: invalid pattern: {}", quote(pattern)),
-        })
+            match regex::RegexBuilder::new(&translated)
+                .size_limit(size)
+                .build()
+            {
+                Ok(compiled) => {
+                    let compiled = Pattern(Arc::new(compiled));
+                    self.size += size;
+                    self.known.insert(pattern.into(), compiled.clone());
+                    return Ok(compiled);
+                }
+                Err(regex::Error::CompiledTooBig(_)) => {}
+                Err(_) => return Err(wrong(&format!("invalid pattern: {}", quote(pattern)))),
+            }
+        }
+        Err(wrong("expression too large"))
+    }
 }
 
 /// What is wrong, and the part that is.
@@ -116,6 +145,11 @@ type Wrong = (&'static str, String);
 
 const PERL_CLASSES: &[(char, &str)] =
     &[('d', "0-9"), ('w', "0-9A-Za-z_"), ('s', "\\t\\n\\x0C\\r ")];
+
+const POSIX: &[&str] = &[
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
+    "space", "upper", "word", "xdigit",
+];
 
 /// More repetitions than this Go refuses.
 const MOST_REPETITIONS: u32 = 1_000;
@@ -363,18 +397,7 @@ impl<'p> Translator<'p> {
                 let text = self.take(whole);
                 self.out.push_str(text);
             }
-            'p' | 'P' => {
-                let len = match self.rest[whole..].chars().next() {
-                    Some('{') => self.rest.find('}').map(|end| end + 1),
-                    Some(one) => Some(whole + one.len_utf8()),
-                    None => None,
-                };
-                let Some(len) = len else {
-                    return Err(("invalid character class range", self.rest.to_owned()));
-                };
-                let text = self.take(len);
-                self.out.push_str(text);
-            }
+            'p' | 'P' => self.property(whole)?,
             'x' => {
                 let digits = &self.rest[2..];
                 let len = if let Some(inside) = digits.strip_prefix('{') {
@@ -420,6 +443,30 @@ impl<'p> Translator<'p> {
         Ok(())
     }
 
+    /// A class of Unicode's properties, `\pN` or `\p{Greek}`, whose letter ends at `named`.
+    fn property(&mut self, named: usize) -> Result<(), Wrong> {
+        let len = match self.rest[named..].chars().next() {
+            Some('{') => self.rest.find('}').map(|end| end + 1),
+            Some(one) => Some(named + one.len_utf8()),
+            None => None,
+        };
+        let Some(len) = len else {
+            return Err(("invalid character class range", self.rest.to_owned()));
+        };
+        let text = self.take(len);
+        // Go negates inside the braces as well.
+        match text.split_once("{^") {
+            Some((letter, name)) => {
+                let negated = if letter == "\\p" { "\\P" } else { "\\p" };
+                self.out.push_str(negated);
+                self.out.push('{');
+                self.out.push_str(name);
+            }
+            None => self.out.push_str(text),
+        }
+        Ok(())
+    }
+
     fn class(&mut self) -> Result<(), Wrong> {
         let start = self.rest;
         let missing = || ("missing closing ]", start.to_owned());
@@ -434,34 +481,58 @@ impl<'p> Translator<'p> {
             let Some(c) = self.rest.chars().next() else {
                 return Err(missing());
             };
-            match c {
-                ']' if !first => {
-                    self.out.push(']');
-                    self.take(1);
-                    return Ok(());
-                }
-                '[' if self.rest.starts_with("[:") && self.rest.contains(":]") => {
-                    let end = self.rest.find(":]").map_or(0, |i| i + 2);
-                    let name = self.take(end);
-                    self.out.push_str(name);
-                }
-                '\\' => self.escape(true)?,
-                '[' | ']' | '&' | '~' => {
-                    self.out.push('\\');
-                    self.out.push(c);
-                    self.take(1);
-                }
-                '-' if self.rest.starts_with("--") => {
-                    self.out.push_str("\\-");
-                    self.take(1);
-                }
-                c => {
-                    self.out.push(c);
-                    self.take(c.len_utf8());
-                }
+            if c == ']' && !first {
+                self.out.push(']');
+                self.take(1);
+                return Ok(());
             }
             first = false;
+            if self.rest.starts_with("[:")
+                && let Some(end) = self.rest[2..].find(":]")
+            {
+                let name = self.take(end + 4);
+                let inner = &name[2..name.len() - 2];
+                if !POSIX.contains(&inner.strip_prefix('^').unwrap_or(inner)) {
+                    return Err(("invalid character class range", name.to_owned()));
+                }
+                self.out.push_str(name);
+                continue;
+            }
+            let begin = self.rest;
+            let is_one = self.member()?;
+            if !is_one || !self.rest.starts_with('-') || self.rest.starts_with("-]") {
+                continue;
+            }
+            self.take(1);
+            self.out.push('-');
+            if self.rest.is_empty() {
+                return Err(missing());
+            }
+            if !self.member()? {
+                let wrong = begin[..begin.len() - self.rest.len()].to_owned();
+                return Err(("invalid character class range", wrong));
+            }
         }
+    }
+
+    /// One member of a class: a character (true), or a whole class behind a backslash.
+    fn member(&mut self) -> Result<bool, Wrong> {
+        let Some(c) = self.rest.chars().next() else {
+            return Ok(true);
+        };
+        if c == '\\' {
+            let is_class = self.rest[1..]
+                .starts_with(|c: char| matches!(c.to_ascii_lowercase(), 'd' | 'w' | 's' | 'p'));
+            self.escape(true)?;
+            return Ok(!is_class);
+        }
+        // None of these means anything here, in Go.
+        if matches!(c, '[' | ']' | '&' | '~' | '-' | '^') {
+            self.out.push('\\');
+        }
+        self.out.push(c);
+        self.take(c.len_utf8());
+        Ok(true)
     }
 }
 
@@ -470,7 +541,7 @@ mod tests {
     use super::*;
 
     fn find(pattern: &str, text: &str) -> Option<String> {
-        let Pattern(compiled) = compile(pattern).expect("compiles");
+        let Pattern(compiled) = Patterns::default().get(pattern).expect("compiles");
         compiled.find(text).map(|found| found.as_str().to_owned())
     }
 
@@ -483,6 +554,30 @@ mod tests {
         assert_eq!(find(r"a{,2}", "a{,2}").as_deref(), Some("a{,2}"));
         assert_eq!(find(r"\Qa.b\E+", "aab a.bb").as_deref(), Some("a.bb"));
         assert_eq!(find(r"[^\D]+", "ab12").as_deref(), Some("12"));
+    }
+
+    #[test]
+    fn ranges_are_what_they_are_in_go() {
+        assert_eq!(find(r"[+--]+", "a+,-b").as_deref(), Some("+,-"));
+        assert_eq!(find(r"[a-]+", "x-a").as_deref(), Some("-a"));
+        assert_eq!(find(r"[\d-]+", "x-1").as_deref(), Some("-1"));
+        assert_eq!(find(r"[a^]+", "x^a").as_deref(), Some("^a"));
+        assert_eq!(find(r"[[:alpha:]-]+", "1a-").as_deref(), Some("a-"));
+        assert_eq!(find(r"\p{^Greek}+", "\u{3b1}ab").as_deref(), Some("ab"));
+        assert_eq!(
+            find(r"\P{^Greek}+", "\u{3b1}ab").as_deref(),
+            Some("\u{3b1}")
+        );
+    }
+
+    #[test]
+    fn patterns_take_only_so_much_room() {
+        let mut patterns = Patterns::default();
+        let refused = (1..100).find_map(|n| patterns.get(&format!(r"\pL{{{}}}", 50 + n)).err());
+        assert!(matches!(refused, Some(Refused::TooMany)));
+        let mut small = Patterns::default();
+        assert!((0..1_000).all(|n| small.get(&format!("^name-{n}$")).is_ok()));
+        assert!((0..20).all(|_| small.get(r"\pL{100}").is_ok()));
     }
 
     #[test]
@@ -504,6 +599,14 @@ mod tests {
                 "error parsing regexp: invalid repeat count: `{1001}`",
             ),
             (
+                r"[a-\d]",
+                r"error parsing regexp: invalid character class range: `a-\d`",
+            ),
+            (
+                "[[:foo:]]",
+                "error parsing regexp: invalid character class range: `[:foo:]`",
+            ),
+            (
                 "(?=a)",
                 "error parsing regexp: invalid or unsupported Perl syntax: `(?=`",
             ),
@@ -512,7 +615,11 @@ mod tests {
                 r"error parsing regexp: invalid escape sequence: `\1`",
             ),
         ] {
-            assert_eq!(compile(pattern).expect_err(pattern), why);
+            let refused = Patterns::default().get(pattern).expect_err(pattern);
+            assert!(
+                matches!(refused, Refused::Wrong(told) if told == why),
+                "{pattern}"
+            );
         }
     }
 }

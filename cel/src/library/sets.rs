@@ -1,37 +1,20 @@
 //! Lists as sets: cel-go's `ext/sets.go`.
 
-use super::{Functions, list};
+use super::{Functions, list, overloads};
 use crate::error::Error;
-use crate::types::Type;
 use crate::value::{List, Value, equal};
 
 pub(super) fn add(f: &mut Functions) {
-    let two = || [Type::list(Type::param("T")), Type::list(Type::param("T"))];
-    f.function(
-        "sets.contains",
-        "list_sets_contains_list",
-        two(),
-        Type::Bool,
-        |a| contains(list(a, 0)?, list(a, 1)?).map(Value::Bool),
-    );
-    f.function(
-        "sets.equivalent",
-        "list_sets_equivalent_list",
-        two(),
-        Type::Bool,
-        |a| {
+    overloads!(f;
+        function "sets.contains" "list_sets_contains_list" "list(T), list(T) -> bool"
+            |a| contains(list(a, 0)?, list(a, 1)?).map(Value::Bool);
+        function "sets.equivalent" "list_sets_equivalent_list" "list(T), list(T) -> bool" |a| {
             let (left, right) = (list(a, 0)?, list(a, 1)?);
             Ok(Value::Bool(
                 contains(left, right)? && contains(right, left)?,
             ))
-        },
-    );
-    f.function(
-        "sets.intersects",
-        "list_sets_intersects_list",
-        two(),
-        Type::Bool,
-        |a| {
+        };
+        function "sets.intersects" "list_sets_intersects_list" "list(T), list(T) -> bool" |a| {
             let (left, right) = (list(a, 0)?, list(a, 1)?);
             for value in left.iter() {
                 if has(right, &value?) {
@@ -39,7 +22,7 @@ pub(super) fn add(f: &mut Functions) {
                 }
             }
             Ok(Value::Bool(false))
-        },
+        };
     );
 }
 

@@ -1,28 +1,26 @@
 //! The standard functions: cel-go's `common/stdlib/standard.go`.
 
-use super::{Functions, text};
+use super::{Functions, overloads, text};
 use crate::error::Error;
 use crate::types::Type;
 use crate::value::{Outcome, Timestamp, Value, Zone, convert};
 
 pub(super) fn add(f: &mut Functions) {
-    let a = || Type::param("A");
-    let map = || Type::map(a(), Type::param("B"));
-    f.declare("size", "size_bytes", [Type::Bytes], Type::Int);
-    f.declare_method("size", "bytes_size", [Type::Bytes], Type::Int);
-    f.declare("size", "size_list", [Type::list(a())], Type::Int);
-    f.declare_method("size", "list_size", [Type::list(a())], Type::Int);
-    f.declare("size", "size_map", [map()], Type::Int);
-    f.declare_method("size", "map_size", [map()], Type::Int);
-    f.declare("size", "size_string", [Type::String], Type::Int);
-    f.declare_method("size", "string_size", [Type::String], Type::Int);
+    f.declare("size", "size_bytes", "bytes -> int");
+    f.declare_method("size", "bytes_size", "bytes -> int");
+    f.declare("size", "size_list", "list(A) -> int");
+    f.declare_method("size", "list_size", "list(A) -> int");
+    f.declare("size", "size_map", "map(A, B) -> int");
+    f.declare_method("size", "map_size", "map(A, B) -> int");
+    f.declare("size", "size_string", "string -> int");
+    f.declare_method("size", "string_size", "string -> int");
     f.body("size", size);
-    f.declare("type", "type", [a()], Type::of_type(a()));
+    f.declare("type", "type", "A -> type(A)");
     f.body("type", |args| match args {
         [value] => Ok(Value::Type(value.ty())),
         _ => Err(Error::no_such_overload()),
     });
-    f.declare("dyn", "to_dyn", [a()], Type::Dyn);
+    f.declare("dyn", "to_dyn", "A -> dyn");
     f.body("dyn", |args| {
         args.first().cloned().ok_or_else(Error::no_such_overload)
     });
@@ -51,87 +49,77 @@ fn to<'a>(args: &[Value<'a>], ty: &Type) -> Outcome<'a> {
 
 fn add_conversions(f: &mut Functions) {
     use Type::{Bool, Bytes, Double, Duration, Int, String, Timestamp, Uint};
-    f.function("bool", "bool_to_bool", [Bool], Bool, |a| to(a, &Bool));
-    f.function("bool", "string_to_bool", [String], Bool, |a| to(a, &Bool));
-    f.function("bytes", "bytes_to_bytes", [Bytes], Bytes, |a| to(a, &Bytes));
-    f.function("bytes", "string_to_bytes", [String], Bytes, |a| {
-        to(a, &Bytes)
-    });
-    for (id, from) in [
-        ("double_to_double", Double),
-        ("int64_to_double", Int),
-        ("string_to_double", String),
-        ("uint64_to_double", Uint),
-    ] {
-        f.function("double", id, [from], Double, |a| to(a, &Double));
-    }
-    f.function(
-        "duration",
-        "duration_to_duration",
-        [Duration],
-        Duration,
-        |a| to(a, &Duration),
+    overloads!(f;
+        function "bool" "bool_to_bool" "bool -> bool" |a| to(a, &Bool);
+        function "bool" "string_to_bool" "string -> bool" |a| to(a, &Bool);
+        function "bytes" "bytes_to_bytes" "bytes -> bytes" |a| to(a, &Bytes);
+        function "bytes" "string_to_bytes" "string -> bytes" |a| to(a, &Bytes);
     );
-    f.function("duration", "string_to_duration", [String], Duration, |a| {
-        to(a, &Duration)
-    });
     for (id, from) in [
-        ("int64_to_int64", Int),
-        ("double_to_int64", Double),
-        ("duration_to_int64", Duration),
-        ("string_to_int64", String),
-        ("timestamp_to_int64", Timestamp),
-        ("uint64_to_int64", Uint),
+        ("double_to_double", "double"),
+        ("int64_to_double", "int"),
+        ("string_to_double", "string"),
+        ("uint64_to_double", "uint"),
     ] {
-        f.function("int", id, [from], Int, |a| to(a, &Int));
+        f.function("double", id, &format!("{from} -> double"), |a| {
+            to(a, &Double)
+        });
+    }
+    overloads!(f;
+        function "duration" "duration_to_duration" "duration -> duration" |a| to(a, &Duration);
+        function "duration" "string_to_duration" "string -> duration" |a| to(a, &Duration);
+    );
+    for (id, from) in [
+        ("int64_to_int64", "int"),
+        ("double_to_int64", "double"),
+        ("duration_to_int64", "duration"),
+        ("string_to_int64", "string"),
+        ("timestamp_to_int64", "timestamp"),
+        ("uint64_to_int64", "uint"),
+    ] {
+        f.function("int", id, &format!("{from} -> int"), |a| to(a, &Int));
     }
     for (id, from) in [
-        ("string_to_string", String),
-        ("bool_to_string", Bool),
-        ("bytes_to_string", Bytes),
-        ("double_to_string", Double),
-        ("duration_to_string", Duration),
-        ("int64_to_string", Int),
-        ("timestamp_to_string", Timestamp),
-        ("uint64_to_string", Uint),
+        ("string_to_string", "string"),
+        ("bool_to_string", "bool"),
+        ("bytes_to_string", "bytes"),
+        ("double_to_string", "double"),
+        ("duration_to_string", "duration"),
+        ("int64_to_string", "int"),
+        ("timestamp_to_string", "timestamp"),
+        ("uint64_to_string", "uint"),
     ] {
-        f.function("string", id, [from], String, |a| to(a, &String));
+        f.function("string", id, &format!("{from} -> string"), |a| {
+            to(a, &String)
+        });
     }
     for (id, from) in [
-        ("timestamp_to_timestamp", Timestamp),
-        ("int64_to_timestamp", Int),
-        ("string_to_timestamp", String),
+        ("timestamp_to_timestamp", "timestamp"),
+        ("int64_to_timestamp", "int"),
+        ("string_to_timestamp", "string"),
     ] {
-        f.function("timestamp", id, [from], Timestamp, |a| to(a, &Timestamp));
+        f.function("timestamp", id, &format!("{from} -> timestamp"), |a| {
+            to(a, &Timestamp)
+        });
     }
     for (id, from) in [
-        ("uint64_to_uint64", Uint),
-        ("double_to_uint64", Double),
-        ("int64_to_uint64", Int),
-        ("string_to_uint64", String),
+        ("uint64_to_uint64", "uint"),
+        ("double_to_uint64", "double"),
+        ("int64_to_uint64", "int"),
+        ("string_to_uint64", "string"),
     ] {
-        f.function("uint", id, [from], Uint, |a| to(a, &Uint));
+        f.function("uint", id, &format!("{from} -> uint"), |a| to(a, &Uint));
     }
 }
 
 fn add_strings(f: &mut Functions) {
-    use Type::{Bool, String};
-    f.method("contains", "contains_string", [String, String], Bool, |a| {
-        Ok(Value::Bool(text(a, 0)?.contains(text(a, 1)?)))
-    });
-    f.method(
-        "endsWith",
-        "ends_with_string",
-        [String, String],
-        Bool,
-        |a| Ok(Value::Bool(text(a, 0)?.ends_with(text(a, 1)?))),
-    );
-    f.method(
-        "startsWith",
-        "starts_with_string",
-        [String, String],
-        Bool,
-        |a| Ok(Value::Bool(text(a, 0)?.starts_with(text(a, 1)?))),
+    overloads!(f;
+        method "contains" "contains_string" "string, string -> bool"
+            |a| Ok(Value::Bool(text(a, 0)?.contains(text(a, 1)?)));
+        method "endsWith" "ends_with_string" "string, string -> bool"
+            |a| Ok(Value::Bool(text(a, 0)?.ends_with(text(a, 1)?)));
+        method "startsWith" "starts_with_string" "string, string -> bool"
+            |a| Ok(Value::Bool(text(a, 0)?.starts_with(text(a, 1)?)));
     );
     for name in ["contains", "endsWith", "startsWith"] {
         f.unguarded(name);
@@ -233,46 +221,17 @@ fn add_times(f: &mut Functions) {
         |a| part(a, PARTS[9].3),
     ];
     for ((name, id, zoned, _), body) in PARTS.iter().zip(BODIES) {
-        f.method(name, id, [Type::Timestamp], Type::Int, body);
-        f.method(
-            name,
-            zoned,
-            [Type::Timestamp, Type::String],
-            Type::Int,
-            body,
-        );
+        f.method(name, id, "timestamp -> int", body);
+        f.method(name, zoned, "timestamp, string -> int", body);
     }
-    let duration = [Type::Duration];
-    f.method(
-        "getHours",
-        "duration_to_hours",
-        duration.clone(),
-        Type::Int,
-        |a| units(a, 3_600_000_000_000),
-    );
-    f.method(
-        "getMinutes",
-        "duration_to_minutes",
-        duration.clone(),
-        Type::Int,
-        |a| units(a, 60_000_000_000),
-    );
-    f.method(
-        "getSeconds",
-        "duration_to_seconds",
-        duration.clone(),
-        Type::Int,
-        |a| units(a, 1_000_000_000),
-    );
-    f.method(
-        "getMilliseconds",
-        "duration_to_milliseconds",
-        duration,
-        Type::Int,
-        |a| match a {
+    overloads!(f;
+        method "getHours" "duration_to_hours" "duration -> int" |a| units(a, 3_600_000_000_000);
+        method "getMinutes" "duration_to_minutes" "duration -> int" |a| units(a, 60_000_000_000);
+        method "getSeconds" "duration_to_seconds" "duration -> int" |a| units(a, 1_000_000_000);
+        method "getMilliseconds" "duration_to_milliseconds" "duration -> int" |a| match a {
             [Value::Duration(nanos)] => Ok(Value::Int(nanos / 1_000_000)),
             _ => Err(Error::no_such_overload()),
-        },
+        };
     );
 }
 

@@ -1,8 +1,7 @@
 //! Functions on strings: cel-go's `ext/strings.go`. Positions count code points.
 
-use super::{Functions, int, list, text};
+use super::{Functions, LONGEST_TEXT, int, list, overloads, text};
 use crate::error::Error;
-use crate::types::Type;
 use crate::value::{Outcome, Value, brief};
 
 pub(super) fn add(f: &mut Functions) {
@@ -12,112 +11,43 @@ pub(super) fn add(f: &mut Functions) {
 
 /// What looks at characters, or changes them one by one.
 fn add_characters(f: &mut Functions) {
-    use Type::{Int, String};
-    f.method("charAt", "string_char_at_int", [String, Int], String, |a| {
-        char_at(text(a, 0)?, int(a, 1)?)
-    });
-    f.method(
-        "indexOf",
-        "string_index_of_string",
-        [String, String],
-        Int,
-        |a| index_of(text(a, 0)?, text(a, 1)?, 0),
+    overloads!(f;
+        method "charAt" "string_char_at_int" "string, int -> string"
+            |a| char_at(text(a, 0)?, int(a, 1)?);
+        method "indexOf" "string_index_of_string" "string, string -> int"
+            |a| index_of(text(a, 0)?, text(a, 1)?, 0);
+        method "indexOf" "string_index_of_string_int" "string, string, int -> int"
+            |a| index_of(text(a, 0)?, text(a, 1)?, int(a, 2)?);
+        method "lastIndexOf" "string_last_index_of_string" "string, string -> int"
+            |a| last_index_of(text(a, 0)?, text(a, 1)?, None);
+        method "lastIndexOf" "string_last_index_of_string_int" "string, string, int -> int"
+            |a| last_index_of(text(a, 0)?, text(a, 1)?, Some(int(a, 2)?));
+        method "lowerAscii" "string_lower_ascii" "string -> string"
+            |a| Ok(Value::owned(text(a, 0)?.to_ascii_lowercase()));
+        method "upperAscii" "string_upper_ascii" "string -> string"
+            |a| Ok(Value::owned(text(a, 0)?.to_ascii_uppercase()));
+        method "trim" "string_trim" "string -> string"
+            |a| Ok(Value::owned(text(a, 0)?.trim_matches(is_space)));
     );
-    f.method(
-        "indexOf",
-        "string_index_of_string_int",
-        [String, String, Int],
-        Int,
-        |a| index_of(text(a, 0)?, text(a, 1)?, int(a, 2)?),
-    );
-    f.method(
-        "lastIndexOf",
-        "string_last_index_of_string",
-        [String, String],
-        Int,
-        |a| last_index_of(text(a, 0)?, text(a, 1)?, None),
-    );
-    f.method(
-        "lastIndexOf",
-        "string_last_index_of_string_int",
-        [String, String, Int],
-        Int,
-        |a| last_index_of(text(a, 0)?, text(a, 1)?, Some(int(a, 2)?)),
-    );
-    f.method("lowerAscii", "string_lower_ascii", [String], String, |a| {
-        Ok(Value::owned(text(a, 0)?.to_ascii_lowercase()))
-    });
-    f.method("upperAscii", "string_upper_ascii", [String], String, |a| {
-        Ok(Value::owned(text(a, 0)?.to_ascii_uppercase()))
-    });
-    f.method("trim", "string_trim", [String], String, |a| {
-        Ok(Value::owned(text(a, 0)?.trim_matches(is_space)))
-    });
 }
 
 /// What replaces, takes or joins parts.
 fn add_parts(f: &mut Functions) {
-    use Type::{Int, String};
-    let strings = || Type::list(String);
-    f.method(
-        "replace",
-        "string_replace_string_string",
-        [String, String, String],
-        String,
-        |a| {
-            Ok(Value::owned(replace(
-                text(a, 0)?,
-                text(a, 1)?,
-                text(a, 2)?,
-                -1,
-            )))
-        },
-    );
-    f.method(
-        "replace",
-        "string_replace_string_string_int",
-        [String, String, String, Int],
-        String,
-        |a| {
-            let (old, new) = (text(a, 1)?, text(a, 2)?);
-            Ok(Value::owned(replace(text(a, 0)?, old, new, int(a, 3)?)))
-        },
-    );
-    f.method(
-        "split",
-        "string_split_string",
-        [String, String],
-        strings(),
-        |a| Ok(Value::texts(split(text(a, 0)?, text(a, 1)?, -1))),
-    );
-    f.method(
-        "split",
-        "string_split_string_int",
-        [String, String, Int],
-        strings(),
-        |a| Ok(Value::texts(split(text(a, 0)?, text(a, 1)?, int(a, 2)?))),
-    );
-    f.method(
-        "substring",
-        "string_substring_int",
-        [String, Int],
-        String,
-        |a| substring(text(a, 0)?, int(a, 1)?, None),
-    );
-    f.method(
-        "substring",
-        "string_substring_int_int",
-        [String, Int, Int],
-        String,
-        |a| substring(text(a, 0)?, int(a, 1)?, Some(int(a, 2)?)),
-    );
-    f.method("join", "list_join", [strings()], String, |a| join(a, ""));
-    f.method(
-        "join",
-        "list_join_string",
-        [strings(), String],
-        String,
-        |a| join(a, text(a, 1)?),
+    overloads!(f;
+        method "replace" "string_replace_string_string" "string, string, string -> string"
+            |a| replace(text(a, 0)?, text(a, 1)?, text(a, 2)?, -1);
+        method "replace" "string_replace_string_string_int" "string, string, string, int -> string"
+            |a| replace(text(a, 0)?, text(a, 1)?, text(a, 2)?, int(a, 3)?);
+        method "split" "string_split_string" "string, string -> list(string)"
+            |a| Ok(Value::texts(split(text(a, 0)?, text(a, 1)?, -1)));
+        method "split" "string_split_string_int" "string, string, int -> list(string)"
+            |a| Ok(Value::texts(split(text(a, 0)?, text(a, 1)?, int(a, 2)?)));
+        method "substring" "string_substring_int" "string, int -> string"
+            |a| substring(text(a, 0)?, int(a, 1)?, None);
+        method "substring" "string_substring_int_int" "string, int, int -> string"
+            |a| substring(text(a, 0)?, int(a, 1)?, Some(int(a, 2)?));
+        method "join" "list_join" "list(string) -> string" |a| join(a, "");
+        method "join" "list_join_string" "list(string), string -> string" |a| join(a, text(a, 1)?);
     );
 }
 
@@ -196,11 +126,13 @@ fn last_index_of<'a>(text: &str, part: &str, from: Option<i64>) -> Outcome<'a> {
 
 /// Replaces the first `limit` places, all if it is negative. Nothing stands before each code point
 /// and at the end.
-fn replace(text: &str, old: &str, new: &str, limit: i64) -> String {
-    match usize::try_from(limit) {
-        Ok(limit) => text.replacen(old, new, limit),
-        Err(_) => text.replace(old, new),
+fn replace<'a>(text: &str, old: &str, new: &str, limit: i64) -> Outcome<'a> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let places = text.matches(old).take(limit).count();
+    if text.len().saturating_add(places.saturating_mul(new.len())) > LONGEST_TEXT {
+        return Err(Error::OverBudget);
     }
+    Ok(Value::owned(text.replacen(old, new, limit)))
 }
 
 /// Go's `strings.SplitN`: at most `limit` parts, all if it is negative; by nothing, each code point.
@@ -256,20 +188,19 @@ fn join<'a>(args: &[Value<'a>], separator: &str) -> Outcome<'a> {
             .as_str()
             .ok_or_else(|| Error::new(format!("join: invalid input: {}", brief(&value))))?;
         out.push_str(text);
+        if out.len() > LONGEST_TEXT {
+            return Err(Error::OverBudget);
+        }
     }
     Ok(Value::owned(out))
 }
 
 /// `jsonpatch.escapeKey`: a key as a part of a JSON pointer.
 pub(super) fn add_json_patch(f: &mut Functions) {
-    f.function(
-        "jsonpatch.escapeKey",
-        "string_jsonpatch_escapeKey_string",
-        [Type::String],
-        Type::String,
-        |a| {
+    overloads!(f;
+        function "jsonpatch.escapeKey" "string_jsonpatch_escapeKey_string" "string -> string" |a| {
             let escaped = text(a, 0)?.replace('~', "~0").replace('/', "~1");
             Ok(Value::owned(escaped))
-        },
+        };
     );
 }

@@ -3,26 +3,21 @@
 
 use std::fmt::Write;
 
-use super::{Functions, list, text};
+use super::{Functions, LONGEST_TEXT, list, overloads, text};
 use crate::error::Error;
-use crate::types::Type;
 use crate::value::{List, Map, Value, double, quote, to_text};
 
 pub(super) fn add(f: &mut Functions) {
-    let args = [Type::String, Type::list(Type::Dyn)];
-    f.method("format", "string_format", args, Type::String, |a| {
-        let args = list(a, 1)?;
-        let mut printer = Printer { args };
-        interpolate(text(a, 0)?, args.len(), &mut printer)
-            .map(Value::owned)
-            .map_err(Error::new)
-    });
-    f.function(
-        "strings.quote",
-        "strings_quote",
-        [Type::String],
-        Type::String,
-        |a| Ok(Value::owned(quoted(text(a, 0)?))),
+    overloads!(f;
+        method "format" "string_format" "string, list(dyn) -> string" |a| {
+            let args = list(a, 1)?;
+            let mut printer = Printer { args };
+            interpolate(text(a, 0)?, args.len(), &mut printer)
+                .map(Value::owned)
+                .map_err(Error::new)
+        };
+        function "strings.quote" "strings_quote" "string -> string"
+            |a| Ok(Value::owned(quoted(text(a, 0)?)));
     );
 }
 
@@ -106,11 +101,20 @@ fn interpolate(format: &str, args: usize, fill: &mut impl Fill) -> Result<String
             clause(rest).map_err(|why| format!("could not parse formatting clause: {why}"))?;
         let filled = fill.fill(index, clause);
         out.push_str(&filled.map_err(|why| format!("error during formatting: {why}"))?);
+        is_short(&out)?;
         rest = behind;
         index += 1;
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// A short format can say that a long text be printed many times.
+fn is_short(text: &str) -> Result<(), String> {
+    if text.len() > LONGEST_TEXT {
+        return Err("the text is too long".into());
+    }
+    Ok(())
 }
 
 fn clause(text: &str) -> Result<(Clause, &str), String> {
@@ -250,6 +254,8 @@ fn fixed(d: f64, precision: usize) -> String {
     if let Some(text) = special(d) {
         return text;
     }
+    // A zero has no sign here.
+    let d = d + 0.0;
     let plain = double(d.abs(), precision);
     let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
     let mut out = String::new();
@@ -275,7 +281,8 @@ fn scientific(d: f64) -> String {
     if let Some(text) = special(d) {
         return text;
     }
-    let text = format!("{d:.6e}");
+    // A zero has no sign here.
+    let text = format!("{:.6e}", d + 0.0);
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let mut out = format!("{mantissa}×10");
@@ -357,6 +364,7 @@ fn list_text(list: &List<'_>) -> Result<String, String> {
             out.push_str(", ");
         }
         out.push_str(&inner(&value.map_err(|error| error.to_string())?)?);
+        is_short(&out)?;
     }
     out.push(']');
     Ok(out)
@@ -364,6 +372,7 @@ fn list_text(list: &List<'_>) -> Result<String, String> {
 
 fn map_text(map: &Map<'_>) -> Result<String, String> {
     let mut entries = Vec::with_capacity(map.len());
+    let mut length = 0;
     for key in map.keys() {
         if !matches!(
             key,
@@ -379,7 +388,12 @@ fn map_text(map: &Map<'_>) -> Result<String, String> {
             Ok(None) => return Err("could not find key".into()),
             Err(error) => return Err(error.to_string()),
         };
-        entries.push((inner(&key)?, inner(&value)?));
+        let entry = (inner(&key)?, inner(&value)?);
+        length += entry.0.len() + entry.1.len();
+        if length > LONGEST_TEXT {
+            return Err("the text is too long".into());
+        }
+        entries.push(entry);
     }
     entries.sort();
     let entries: Vec<String> = entries

@@ -1,23 +1,21 @@
 //! URLs: `apiserver/pkg/cel/library/urls.go`.
 
-use std::sync::Arc;
-
-use super::{Functions, opaque, text};
+use super::{Functions, opaque, overloads, text};
 use crate::error::Error;
-use crate::types::Type;
-use crate::value::{Key, Map, Opaque, Text, Url, Value};
+use crate::value::{Key, Opaque, Text, Url, Value};
 
 pub(super) fn add(f: &mut Functions) {
-    let url = || Type::object("kubernetes.URL");
-    f.function("url", "string_to_url", [Type::String], url(), |a| {
-        let parsed = Url::parse(text(a, 0)?).map_err(|why| {
-            Error::new(format!(
-                "URL parse error during conversion from string: {why}"
-            ))
-        })?;
-        Ok(Value::opaque(Opaque::Url(parsed)))
-    });
-    let mut get = |name, id, body| f.method(name, id, [url()], Type::String, body);
+    overloads!(f;
+        function "url" "string_to_url" "string -> url" |a| {
+            let parsed = Url::parse(text(a, 0)?).map_err(|why| {
+                Error::new(format!(
+                    "URL parse error during conversion from string: {why}"
+                ))
+            })?;
+            Ok(Value::opaque(Opaque::Url(parsed)))
+        };
+    );
+    let mut get = |name, id, body| f.method(name, id, "url -> string", body);
     get("getScheme", "url_get_scheme", |a| {
         Ok(Value::owned(of(a)?.scheme()))
     });
@@ -33,17 +31,17 @@ pub(super) fn add(f: &mut Functions) {
     get("getEscapedPath", "url_get_escaped_path", |a| {
         Ok(Value::owned(of(a)?.escaped_path()))
     });
-    let query = Type::map(Type::String, Type::list(Type::String));
-    f.method("getQuery", "url_get_query", [url()], query, |a| {
-        let query = of(a)?.query().into_iter().map(|(name, values)| {
-            let key = Key::String(Text::Shared(name.into()));
-            (key, Value::texts(values))
-        });
-        Ok(Value::Map(Map::Owned(Arc::new(query.collect()))))
-    });
-    f.function("isURL", "is_url_string", [Type::String], Type::Bool, |a| {
-        Ok(Value::Bool(Url::check(text(a, 0)?).is_ok()))
-    });
+    overloads!(f;
+        method "getQuery" "url_get_query" "url -> map(string, list(string))" |a| {
+            let query = of(a)?.query().into_iter().map(|(name, values)| {
+                let key = Key::String(Text::Shared(name.into()));
+                (key, Value::texts(values))
+            });
+            Ok(Value::map(query.collect()))
+        };
+        function "isURL" "is_url_string" "string -> bool"
+            |a| Ok(Value::Bool(Url::check(text(a, 0)?).is_ok()));
+    );
 }
 
 fn of<'v>(args: &'v [Value<'_>]) -> Result<&'v Url, Error> {

@@ -13,6 +13,10 @@ const OLD_ACCUMULATOR: &str = "__result__";
 /// The variable of a comprehension that has none.
 const UNUSED: &str = "#unused";
 
+/// `optMap` needs what it is called on twice, so that a chain of them doubles with each. The longest
+/// expression without one has fewer nodes. Upstream has no such limit, and no use for so many.
+const MOST_NODES: usize = 250_000;
+
 /// Which macros an environment has beside the standard ones.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Macros {
@@ -112,46 +116,11 @@ impl Factory<'_> {
     }
 
     /// A copy of a tree, with nodes of its own.
-    fn copy(&mut self, id: Id) -> Id {
-        let mut node = self.ast.node(id).clone();
-        match &mut node {
-            Node::Bad | Node::Literal(_) | Node::Ident(_) => {}
-            Node::Select { operand, .. } => *operand = self.copy(*operand),
-            Node::Call { target, args, .. } => {
-                for id in args.iter_mut().chain(target) {
-                    *id = self.copy(*id);
-                }
-            }
-            Node::List { elements } => {
-                for element in elements {
-                    element.value = self.copy(element.value);
-                }
-            }
-            Node::Map { entries } => {
-                for entry in entries {
-                    entry.key = self.copy(entry.key);
-                    entry.value = self.copy(entry.value);
-                }
-            }
-            Node::Struct { fields, .. } => {
-                for field in fields {
-                    field.value = self.copy(field.value);
-                }
-            }
-            Node::Fold(fold) => {
-                for id in [
-                    &mut fold.range,
-                    &mut fold.init,
-                    &mut fold.condition,
-                    &mut fold.step,
-                    &mut fold.result,
-                ] {
-                    *id = self.copy(*id);
-                }
-            }
-        }
-        let offset = self.ast.offset(id);
-        self.ast.add(offset, node)
+    fn copy(&mut self, id: Id) -> Expanded {
+        let copy = self.ast.copy(id, MOST_NODES);
+        copy.ok_or_else(|| {
+            self.problem(id, format!("expression node limit exceeded: {MOST_NODES}"))
+        })
     }
 
     /// `accu + [value]`, or that only where `filter` holds.
@@ -397,8 +366,8 @@ fn opt_map(f: &mut Factory<'_>, function: &str, target: Id, var: Id, value: Id) 
             format!("{function}() variable name must be a simple identifier"),
         )
     })?;
+    let copy = f.copy(target)?;
     let has_value = f.method("hasValue", target, &[]);
-    let copy = f.copy(target);
     let inner = f.method("value", copy, &[]);
     let mut result = f.bind(name, inner, value);
     if function == "optMap" {

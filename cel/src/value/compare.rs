@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::{List, Map, Opaque, Value, list, map};
+use super::{List, Map, Opaque, Value, keyed, map};
 use crate::error::Error;
 
 /// 2^63 as a double: what Go makes of the largest int.
@@ -27,16 +27,18 @@ pub(crate) fn equal(a: &Value<'_>, b: &Value<'_>) -> Result<bool, Error> {
         (Value::Type(a), Value::Type(b)) => a.name() == b.name(),
         (Value::List(a), Value::List(b)) => return lists(a, b),
         (Value::Map(a), Value::Map(b)) => return maps(a, b),
-        (Value::List(List::Typed(..)) | Value::Map(Map::Typed(..) | Map::Lazy(_)), _) => {
-            return Err(Error::no_such_overload());
-        }
+        (
+            Value::List(List::Typed(..) | List::Keyed(..))
+            | Value::Map(Map::Typed(..) | Map::Lazy(_)),
+            _,
+        ) => return Err(Error::no_such_overload()),
         (Value::Optional(a), Value::Optional(b)) => match (a, b) {
             (None, None) => true,
             (Some(a), Some(b)) => return equal(a, b),
             _ => false,
         },
         (Value::Object(a), Value::Object(b)) => {
-            if a.name != b.name || a.fields().count() != b.fields().count() {
+            if a.name != b.name || a.fields().len() != b.fields().len() {
                 return Ok(false);
             }
             for (name, value) in a.fields() {
@@ -116,22 +118,27 @@ pub(crate) fn compare(a: &Value<'_>, b: &Value<'_>) -> Result<Ordering, Error> {
     }
 }
 
-/// In a list that the expression made, elements that refuse to be compared count as equal.
+/// In a list that the expression made, elements that refuse to be compared count as equal; where it is
+/// two joined, they are told of if nothing differs.
 fn lists(a: &List<'_>, b: &List<'_>) -> Result<bool, Error> {
-    if let List::Typed(..) = a {
-        return list::typed_equal(a, b);
+    if let List::Typed(..) | List::Keyed(..) = a {
+        return keyed::same(a, b);
     }
     if a.len() != b.len() {
         return Ok(false);
     }
-    for (a, b) in a.iter().zip(b.iter()) {
-        if let (Ok(a), Ok(b)) = (a, b)
-            && equal(&a, &b) == Ok(false)
-        {
-            return Ok(false);
+    let mut refused = None;
+    for (ours, theirs) in a.iter().zip(b.iter()) {
+        match ours.and_then(|ours| equal(&ours, &theirs?)) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(error) => refused = refused.or(Some(error)),
         }
     }
-    Ok(true)
+    match (a, refused) {
+        (List::Joined(_), Some(error)) => Err(error),
+        _ => Ok(true),
+    }
 }
 
 fn maps(a: &Map<'_>, b: &Map<'_>) -> Result<bool, Error> {

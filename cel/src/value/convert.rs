@@ -81,16 +81,70 @@ fn to_double<'a>(value: &Value<'a>) -> Option<Value<'a>> {
         Value::Double(d) => *d,
         Value::Int(i) => *i as f64,
         Value::Uint(u) => *u as f64,
-        Value::String(text) => {
-            let parsed: f64 = text.parse().ok()?;
-            // Go takes infinity by name only.
-            if parsed.is_infinite() && text.contains(|c: char| c.is_ascii_digit()) {
-                return None;
-            }
-            parsed
-        }
+        Value::String(text) => go_float(text)?,
         _ => return None,
     }))
+}
+
+/// Go's `strconv.ParseFloat`: also with underscores between digits, and hexadecimal. Too large is none.
+fn go_float(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_hex = unsigned.starts_with("0x") || unsigned.starts_with("0X");
+    let has_digits = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    if !has_digits {
+        // What is not a number has no sign.
+        let is_signed_nan = unsigned.len() < text.len() && unsigned.eq_ignore_ascii_case("nan");
+        return if is_signed_nan {
+            None
+        } else {
+            text.parse().ok()
+        };
+    }
+    let bytes = unsigned.as_bytes();
+    let separates = |at: usize| {
+        let is_digit = |b: &u8| b.is_ascii_digit() || (is_hex && b.is_ascii_hexdigit());
+        let follows = at > 0 && (is_digit(&bytes[at - 1]) || (is_hex && at == 2));
+        follows && bytes.get(at + 1).is_some_and(is_digit)
+    };
+    if !bytes
+        .iter()
+        .enumerate()
+        .all(|(at, b)| *b != b'_' || separates(at))
+    {
+        return None;
+    }
+    let plain = unsigned.replace('_', "");
+    let value = if is_hex {
+        hex_float(&plain[2..])?
+    } else {
+        plain.parse().ok()?
+    };
+    value
+        .is_finite()
+        .then_some(if text.starts_with('-') { -value } else { value })
+}
+
+/// `1.8p-2`, without its `0x`. More digits than a double holds are not rounded.
+#[allow(clippy::cast_precision_loss, reason = "at most 13 hexadecimal digits")]
+fn hex_float(text: &str) -> Option<f64> {
+    let (mantissa, exponent) = text.split_once(['p', 'P'])?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = [whole, fraction].concat();
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let kept = digits.trim_start_matches('0');
+    let kept = &kept[..kept.len().min(13)];
+    let leading = digits.len() - digits.trim_start_matches('0').len();
+    let value = if kept.is_empty() {
+        0
+    } else {
+        u64::from_str_radix(kept, 16).ok()?
+    };
+    let exponent: i32 = exponent.parse().ok()?;
+    let shift = i32::try_from(whole.len()).ok()? - i32::try_from(leading + kept.len()).ok()?;
+    let exponent = exponent.checked_add(shift.checked_mul(4)?)?;
+    Some(value as f64 * 2_f64.powi(exponent))
 }
 
 fn to_bool<'a>(value: &Value<'a>) -> Option<Value<'a>> {

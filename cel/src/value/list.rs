@@ -4,29 +4,47 @@ use std::sync::Arc;
 
 use proto::Value as Tree;
 
-use super::read;
-use super::{Outcome, Value};
+use super::{Made, Outcome, Value, keyed, read};
 use crate::error::Error;
 use crate::schema::{ListKind, Schema, Shape};
+
+/// More elements than this no list has that `+` or `flatten` makes, which cost nothing by length. An
+/// object of the largest request has fewer.
+pub(crate) const LONGEST: usize = 4_000_000;
+/// How often lists are put one behind the other before their elements are copied: looking for one, and
+/// dropping them, goes down from one to the next.
+const HIGHEST: u16 = 256;
 
 /// A list: made by the expression, or a node of an object.
 #[derive(Clone, Debug)]
 pub enum List<'a> {
-    Owned(Arc<Vec<Value<'a>>>),
+    Owned(Arc<Made<Vec<Value<'a>>>>),
     Tree(&'a [Tree]),
     /// With the schema of the list, whose shape is a list.
     Typed(&'a [Tree], &'a Schema),
-    /// One behind the other, with the length of both; neither is empty.
-    Joined(Arc<(List<'a>, List<'a>)>, usize),
+    /// What `+` makes of a set or a keyed list with its schema, which it stays.
+    Keyed(Arc<Made<Vec<Value<'a>>>>, &'a Schema),
+    /// One behind the other; neither is empty.
+    Joined(Arc<Joined<'a>>),
+}
+
+/// Two lists, one behind the other.
+#[derive(Debug)]
+pub struct Joined<'a> {
+    left: List<'a>,
+    right: List<'a>,
+    len: usize,
+    height: u16,
+    pub(super) depth: u16,
 }
 
 impl<'a> List<'a> {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            Self::Owned(values) => values.len(),
+            Self::Owned(values) | Self::Keyed(values, _) => values.len(),
             Self::Tree(nodes) | Self::Typed(nodes, _) => nodes.len(),
-            Self::Joined(_, len) => *len,
+            Self::Joined(both) => both.len,
         }
     }
 
@@ -35,9 +53,9 @@ impl<'a> List<'a> {
         self.len() == 0
     }
 
-    /// Whether the expression made it.
+    /// Whether the expression made it, of nothing that has a schema.
     pub(crate) fn is_owned(&self) -> bool {
-        !matches!(self, Self::Tree(_) | Self::Typed(..))
+        matches!(self, Self::Owned(_) | Self::Joined(_))
     }
 
     /// The element at `index`, if there is one; what does not fit its schema is an error.
@@ -45,17 +63,17 @@ impl<'a> List<'a> {
     pub fn get(&self, index: usize) -> Option<Outcome<'a>> {
         let mut list = self;
         let mut index = index;
-        while let Self::Joined(both, _) = list {
-            let left = both.0.len();
+        while let Self::Joined(both) = list {
+            let left = both.left.len();
             if index < left {
-                list = &both.0;
+                list = &both.left;
             } else {
                 index -= left;
-                list = &both.1;
+                list = &both.right;
             }
         }
         match list {
-            Self::Owned(values) => values.get(index).cloned().map(Ok),
+            Self::Owned(values) | Self::Keyed(values, _) => values.get(index).cloned().map(Ok),
             Self::Tree(nodes) => nodes.get(index).map(|node| Ok(read::plain(node))),
             Self::Typed(nodes, schema) => {
                 let Shape::List { item, .. } = &schema.shape else {
@@ -94,155 +112,66 @@ impl<'a> List<'a> {
         })
     }
 
-    /// How elements compare, where the schema says so.
+    /// How elements compare, where a schema says so.
     pub(crate) fn kind(&self) -> &'a ListKind {
-        match self {
-            Self::Typed(_, schema) => match &schema.shape {
-                Shape::List { kind, .. } => kind,
-                _ => &ListKind::Atomic,
-            },
+        match self.schema().map(|schema| &schema.shape) {
+            Some(Shape::List { kind, .. }) => kind,
             _ => &ListKind::Atomic,
+        }
+    }
+
+    fn schema(&self) -> Option<&'a Schema> {
+        match self {
+            Self::Typed(_, schema) | Self::Keyed(_, schema) => Some(schema),
+            _ => None,
+        }
+    }
+
+    fn height(&self) -> u16 {
+        match self {
+            Self::Joined(both) => both.height,
+            _ => 0,
         }
     }
 
     /// The elements of both. A list with `x-kubernetes-list-type` takes over by its rule.
     pub(crate) fn join(self, other: Self) -> Result<Self, Error> {
-        match self.kind() {
-            ListKind::Set => return self.union(&other),
-            ListKind::Map(keys) => return self.merge(&other, keys),
-            ListKind::Atomic => {}
-        }
+        let (joined, schema) = match (self.kind(), self.schema()) {
+            (ListKind::Set, Some(schema)) => (keyed::union(&self, &other)?, schema),
+            (ListKind::Map(keys), Some(schema)) => (keyed::merge(&self, &other, keys)?, schema),
+            _ => return self.append(other),
+        };
+        Ok(Self::Keyed(Arc::new(Made::new(joined)), schema))
+    }
+
+    fn append(self, other: Self) -> Result<Self, Error> {
         if self.is_empty() && self.is_owned() {
             return Ok(other);
         }
-        if other.is_empty() && self.is_owned() {
+        if other.is_empty() {
             return Ok(self);
         }
-        if self.is_empty() || other.is_empty() {
-            let left = if other.is_empty() { self } else { other };
-            return Ok(left);
+        if self.is_empty() {
+            return Ok(other);
         }
         let len = self.len() + other.len();
-        Ok(Self::Joined(Arc::new((self, other)), len))
-    }
-
-    /// All of a set, and what of another list it does not have.
-    fn union(&self, other: &Self) -> Result<Self, Error> {
-        let mut all = self.iter().collect::<Result<Vec<_>, _>>()?;
-        for value in other.iter() {
-            let value = value?;
-            let mut known = false;
-            for have in &all {
-                known = known || super::equal(have, &value)?;
-            }
-            if !known {
-                all.push(value);
-            }
+        if len > LONGEST {
+            return Err(Error::OverBudget);
         }
-        Ok(Self::Owned(Arc::new(all)))
-    }
-
-    /// The elements of a keyed list, those of another list in their place or behind them.
-    fn merge(&self, other: &Self, keys: &[String]) -> Result<Self, Error> {
-        let mut all = self.iter().collect::<Result<Vec<_>, _>>()?;
-        for value in other.iter() {
-            let value = value?;
-            let key = key_of(&value, keys)?;
-            let mut place = None;
-            for (i, have) in all.iter().enumerate() {
-                if same_key(&key_of(have, keys)?, &key)? {
-                    place = Some(i);
-                }
-            }
-            match place {
-                Some(i) => all[i] = value,
-                None => all.push(value),
-            }
-        }
-        Ok(Self::Owned(Arc::new(all)))
-    }
-}
-
-/// What an element of a keyed list is known by.
-fn key_of<'a>(value: &Value<'a>, keys: &[String]) -> Result<Vec<Option<Value<'a>>>, Error> {
-    let Value::Map(map) = value else {
-        return Err(Error::new(
-            "unexpected data format for element of array with x-kubernetes-list-type=map",
-        ));
-    };
-    keys.iter().map(|key| map.get(key).transpose()).collect()
-}
-
-fn same_key(a: &[Option<Value<'_>>], b: &[Option<Value<'_>>]) -> Result<bool, Error> {
-    for (a, b) in a.iter().zip(b) {
-        let same = match (a, b) {
-            (Some(a), Some(b)) => super::equal(a, b)?,
-            (None, None) => true,
-            _ => false,
+        let height = self.height().max(other.height()) + 1;
+        let depth = self.depth().max(other.depth());
+        let both = Joined {
+            left: self,
+            right: other,
+            len,
+            height,
+            depth,
         };
-        if !same {
-            return Ok(false);
+        let joined = Self::Joined(Arc::new(both));
+        if height <= HIGHEST {
+            return Ok(joined);
         }
+        let values = joined.iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::Owned(Arc::new(Made::new(values))))
     }
-    Ok(true)
-}
-
-/// Equality of lists with a schema: a set in any order, a keyed list by its keys, others by place.
-pub(super) fn typed_equal(a: &List<'_>, b: &List<'_>) -> Result<bool, Error> {
-    if a.len() != b.len() {
-        return Ok(false);
-    }
-    match a.kind() {
-        ListKind::Atomic => {
-            for (a, b) in a.iter().zip(b.iter()) {
-                if !super::equal(&a?, &b?)? {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        }
-        ListKind::Set => contains_all(a, b),
-        ListKind::Map(keys) => {
-            for value in b.iter() {
-                let value = value?;
-                let key = key_of(&value, keys)?;
-                let mut found = false;
-                for have in a.iter() {
-                    let have = have?;
-                    if same_key(&key_of(&have, keys)?, &key)? {
-                        found = super::equal(&have, &value)?;
-                        break;
-                    }
-                }
-                if !found {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        }
-    }
-}
-
-/// Both hold the same elements. Their lengths are equal.
-fn contains_all(a: &List<'_>, b: &List<'_>) -> Result<bool, Error> {
-    let have = sorted(a)?;
-    let want = sorted(b)?;
-    Ok(match (have, want) {
-        (Some(have), Some(want)) => have == want,
-        _ => false,
-    })
-}
-
-/// The scalars of a set, sorted, each once; none if something in it is no scalar.
-fn sorted<'a>(list: &List<'a>) -> Result<Option<Vec<super::Key<'a>>>, Error> {
-    let mut keys = Vec::with_capacity(list.len());
-    for value in list.iter() {
-        match super::Key::of(&value?) {
-            Some(key) => keys.push(key),
-            None => return Ok(None),
-        }
-    }
-    keys.sort();
-    keys.dedup();
-    Ok(Some(keys))
 }

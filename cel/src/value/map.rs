@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use proto::Map as TreeMap;
 
-use super::{Outcome, Text, Timestamp, Value, read};
+use super::{Made, Octets, Outcome, Text, Timestamp, Value, read};
 use crate::error::Error;
 use crate::schema::{Schema, Shape};
 use crate::types::Type;
@@ -35,14 +35,14 @@ impl fmt::Debug for dyn Fields + '_ {
 /// A map: made by the expression, a node of an object, or computed.
 #[derive(Clone, Debug)]
 pub enum Map<'a> {
-    Owned(Arc<BTreeMap<Key<'a>, Value<'a>>>),
+    Owned(Arc<Made<BTreeMap<Key<'a>, Value<'a>>>>),
     Tree(&'a TreeMap),
     /// With the schema of the map or object.
     Typed(&'a TreeMap, &'a Schema),
     Lazy(&'a dyn Fields),
 }
 
-/// What a map made by an expression may be keyed by.
+/// What a map made by an expression may be keyed by; and bytes, which may stand in sets.
 #[derive(Clone, Debug)]
 pub enum Key<'a> {
     Null,
@@ -54,9 +54,19 @@ pub enum Key<'a> {
     Duration(i64),
     Timestamp(Timestamp),
     Type(Type),
+    Bytes(Octets<'a>),
 }
 
 impl<'a> Key<'a> {
+    /// A scalar as a member of a set.
+    pub(crate) fn scalar(value: &Value<'a>) -> Option<Self> {
+        match value {
+            Value::Bytes(bytes) => Some(Self::Bytes(bytes.clone())),
+            other => Self::of(other),
+        }
+    }
+
+    /// A scalar as a key of a map.
     pub(crate) fn of(value: &Value<'a>) -> Option<Self> {
         Some(match value {
             Value::Null => Self::Null,
@@ -83,6 +93,7 @@ impl<'a> Key<'a> {
             Self::Duration(nanos) => Value::Duration(*nanos),
             Self::Timestamp(time) => Value::Timestamp(*time),
             Self::Type(ty) => Value::Type(ty.clone()),
+            Self::Bytes(bytes) => Value::Bytes(bytes.clone()),
         }
     }
 
@@ -97,6 +108,7 @@ impl<'a> Key<'a> {
             Self::Duration(_) => 6,
             Self::Timestamp(_) => 7,
             Self::Type(_) => 8,
+            Self::Bytes(_) => 9,
         }
     }
 }
@@ -112,6 +124,7 @@ impl Ord for Key<'_> {
             (Self::String(a), Self::String(b)) => (**a).cmp(&**b),
             (Self::Timestamp(a), Self::Timestamp(b)) => a.instant().cmp(&b.instant()),
             (Self::Type(a), Self::Type(b)) => a.name().cmp(b.name()),
+            (Self::Bytes(a), Self::Bytes(b)) => (**a).cmp(&**b),
             (a, b) => a.rank().cmp(&b.rank()),
         }
     }
@@ -188,15 +201,17 @@ impl<'a> Map<'a> {
             Self::Typed(map, schema) => match &schema.shape {
                 Shape::Object { fields } => {
                     let name = crate::escape::unescape(key)?;
-                    let node = map.get(name.as_str())?;
+                    let node = map.get(&*name)?;
                     // A null field of an object is an absent one.
                     if node.is_null() {
                         return None;
                     }
-                    let field = fields.get(name.as_str())?;
+                    let field = fields.get(&*name)?;
                     Some(read::typed(node, &field.schema))
                 }
-                Shape::Map { value } => Some(read::typed(map.get(key)?, value)),
+                Shape::Map { value } | Shape::Bounded { value, .. } => {
+                    Some(read::typed(map.get(key)?, value))
+                }
                 _ => None,
             },
             Self::Lazy(fields) => fields.get(&crate::escape::unescape(key)?),
@@ -211,13 +226,13 @@ impl<'a> Map<'a> {
         if let Value::String(text) = key {
             return self.get(text).transpose();
         }
-        let Self::Owned(entries) = self else {
-            return match self {
-                Self::Tree(_) => Ok(None),
-                _ => Err(Error::no_such_overload()),
-            };
+        let entries = match self {
+            Self::Owned(entries) => entries,
+            Self::Tree(_) => return Ok(None),
+            _ => return Err(Error::no_such_overload()),
         };
-        if entries.is_empty() {
+        // What is not a number is not even itself.
+        if entries.is_empty() || matches!(key, Value::Double(d) if d.is_nan()) {
             return Ok(None);
         }
         let found = |key: Key<'_>| entries.get(&shorten(key)).cloned();
@@ -266,6 +281,10 @@ impl<'a> Map<'a> {
             let (key, value) = entries.first_key_value()?;
             return Some(Ok((key.value(), value.clone())));
         }
+        if let Self::Tree(map) = self {
+            let (key, node) = map.iter().next()?;
+            return Some(Ok((Value::text(key.as_str()), read::plain(node))));
+        }
         let key = self.keys().into_iter().next()?;
         let value = self.find(&key).transpose()?;
         Some(value.map(|value| (key, value)))
@@ -311,7 +330,12 @@ pub(super) fn typed_equal(a: &Map<'_>, b: &Map<'_>) -> Result<bool, Error> {
             },
             None => Cow::Borrowed(name.as_str()),
         };
-        match (a.get(&key), b.get(&key)) {
+        // Other maps know the field by its own name.
+        let theirs = match b {
+            Map::Typed(..) => b.get(&key),
+            _ => b.get(name.as_str()),
+        };
+        match (a.get(&key), theirs) {
             (None, None) => {}
             (Some(a), Some(b)) => {
                 if !super::equal(&a?, &b?)? {

@@ -45,7 +45,7 @@ fn owned<'a>(tree: &Tree) -> Value<'a> {
                 let key = super::Text::Shared(name.as_str().into());
                 (super::Key::String(key), owned(node))
             });
-            Value::Map(Map::Owned(std::sync::Arc::new(entries.collect())))
+            Value::map(entries.collect())
         }
     }
 }
@@ -102,10 +102,10 @@ pub(super) fn typed<'a>(tree: &'a Tree, schema: &'a Schema) -> Outcome<'a> {
         (Shape::List { .. }, _) => Err(Error::new(
             "invalid data, expected an array for the provided schema with type=array",
         )),
-        (Shape::Map { .. } | Shape::Object { .. }, Tree::Map(map)) => {
+        (Shape::Map { .. } | Shape::Bounded { .. } | Shape::Object { .. }, Tree::Map(map)) => {
             Ok(Value::Map(Map::Typed(map, schema)))
         }
-        (Shape::Map { .. } | Shape::Object { .. }, _) => Err(Error::new(
+        (Shape::Map { .. } | Shape::Bounded { .. } | Shape::Object { .. }, _) => Err(Error::new(
             "invalid data, expected a map for the provided schema with type=object",
         )),
         (Shape::String, Tree::String(text)) => Ok(Value::text(text)),

@@ -1,6 +1,7 @@
 //! Points in time and time zones.
 
 use std::fmt;
+use std::num::IntErrorKind;
 
 use jiff::tz::TimeZone;
 use proto::time::civil::Civil;
@@ -162,10 +163,12 @@ impl Zone {
 
 /// Go's `strconv.Atoi`.
 fn atoi(text: &str) -> Result<i64, Error> {
-    text.parse().map_err(|_| {
-        Error::new(format!(
-            "strconv.Atoi: parsing {}: invalid syntax",
-            proto::path::quote(text)
-        ))
+    text.parse().map_err(|error: std::num::ParseIntError| {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        let text = proto::path::quote(text);
+        Error::new(format!("strconv.Atoi: parsing {text}: {why}"))
     })
 }

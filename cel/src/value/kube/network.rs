@@ -130,7 +130,7 @@ fn v6(text: &str) -> Result<(IpAddr, bool), String> {
         let after = &rest[digits..];
         if after.starts_with('.') {
             return match v4(rest) {
-                Err((why, _)) => Err(at(why, rest)),
+                Err((why, rest)) => Err(at(why, rest)),
                 Ok(_) => Err(at(
                     "embedded IPv4 address must replace the final 2 fields of the address",
                     rest,
