@@ -57,7 +57,6 @@ pub const HOOKS: &[Hook] = &[
     priority_classes::HOOK,
     service_ranges::HOOK,
     service::HOOK,
-    identity::HOOK,
     trust::HOOK,
     legacy_tokens::HOOK,
 ];
@@ -70,8 +69,12 @@ const END: Duration = Duration::from_secs(5);
 
 /// Starts all hooks; readiness waits for them.
 pub fn start(server: &Arc<Server>, tasks: &Supervisor, health: &component::serving::Health) {
-    let peers = crate::peer::hooks(&server.config).iter().copied();
-    let hooks: Vec<&'static Hook> = HOOKS.iter().chain(peers).collect();
+    let config = &server.config;
+    let gated = identity::hooks(config)
+        .iter()
+        .chain(crate::peer::hooks(config))
+        .chain(crate::storage::hooks(config));
+    let hooks: Vec<&'static Hook> = HOOKS.iter().chain(gated.copied()).collect();
     let pending: Vec<_> = hooks
         .iter()
         .map(|hook| health.pending(&format!("poststarthook/{}", hook.name)))

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use base64::Engine;
+use component::features::Features;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{Method, Response, StatusCode};
 use proto::catalogue::{self, Resource, Subresource, group_version, messages, names as n};
@@ -79,6 +80,7 @@ impl Documents {
     pub fn new(
         served: impl Fn(&Resource) -> bool,
         parts: impl Fn(&Resource, &str) -> bool,
+        features: &Features,
     ) -> Self {
         let groups = groups(served);
         let mut plain = HashMap::new();
@@ -90,7 +92,7 @@ impl Documents {
                 } else {
                     format!("/apis/{at}")
                 };
-                plain.insert(path, resource_list(&at, resources, &parts));
+                plain.insert(path, resource_list(&at, resources, &parts, features));
             }
             if !group.name.is_empty() {
                 let document = Document {
@@ -205,7 +207,14 @@ fn group_entry(group: &Group) -> Value {
 /// Which subresources there are.
 type Parts<'a> = &'a dyn Fn(&Resource, &str) -> bool;
 
-fn resource_list(at: &str, resources: &[&'static Resource], parts: Parts<'_>) -> Document {
+fn resource_list(
+    at: &str,
+    resources: &[&'static Resource],
+    parts: Parts<'_>,
+    features: &Features,
+) -> Document {
+    let least = features.version().min_compatibility;
+    let hashes = features.enabled("StorageVersionHash");
     let mut entries: Vec<(String, Value)> = Vec::new();
     for r in resources {
         let mut entry = Value::object();
@@ -216,10 +225,10 @@ fn resource_list(at: &str, resources: &[&'static Resource], parts: Parts<'_>) ->
         entry.set(&[n::VERBS], strings(r.verbs));
         set_list(&mut entry, n::SHORT_NAMES, r.short_names);
         set_list(&mut entry, n::CATEGORIES, r.categories);
-        if let Some(storage) = &r.storage {
+        if let Some(storage) = r.storage.as_ref().filter(|_| hashes) {
             entry.set(
                 &[n::STORAGE_VERSION_HASH],
-                storage_version_hash(storage.group, storage.version, r.kind),
+                storage_version_hash(storage.group, storage.beside(least).0, r.kind),
             );
         }
         entries.push((r.name.to_owned(), entry));

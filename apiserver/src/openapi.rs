@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::sync::OnceLock;
 
+use component::features::Features;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -36,6 +37,8 @@ mod schema;
 /// The documents of a server.
 pub struct Documents {
     resources: Vec<&'static Resource>,
+    /// Whether values that strings may have are told.
+    enums: bool,
     made: OnceLock<Made>,
     /// The v2 document in protobuf.
     protobuf: OnceLock<Document>,
@@ -64,13 +67,14 @@ const OLD_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+pr
 
 impl Documents {
     /// About everything that `served` lets through.
-    pub fn new(served: impl Fn(&Resource) -> bool) -> Self {
+    pub fn new(served: impl Fn(&Resource) -> bool, features: &Features) -> Self {
         let resources = catalogue::resources()
             .iter()
             .filter(|r| served(r))
             .collect();
         Self {
             resources,
+            enums: features.enabled("OpenAPIEnums"),
             made: OnceLock::new(),
             protobuf: OnceLock::new(),
         }
@@ -78,7 +82,11 @@ impl Documents {
 
     fn made(&self) -> &Made {
         self.made.get_or_init(|| {
-            let set = document::all(&self.resources);
+            let mut set = document::all(&self.resources);
+            if !self.enums {
+                set.v3.values_mut().for_each(without_enums);
+                without_enums(&mut set.v2);
+            }
             let v3: BTreeMap<String, Document> = set
                 .v3
                 .iter()
@@ -107,6 +115,18 @@ impl Documents {
                 digest: json.digest.clone(),
             }
         })
+    }
+}
+
+/// Drops the values that strings may have (`pruneEnums`). A property may be called so too; what it is is no list.
+fn without_enums(schema: &mut serde_json::Value) {
+    match schema {
+        serde_json::Value::Object(map) => {
+            map.retain(|key, value| key != "enum" || !value.is_array());
+            map.values_mut().for_each(without_enums);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(without_enums),
+        _ => {}
     }
 }
 

@@ -261,21 +261,26 @@ fn address(request: &mut Request<Body>, target: &Target, user: &User) -> Result<
 
 /// Client-go's `SetAuthProxyHeaders`.
 fn says_who(headers: &mut HeaderMap, user: &User) -> Result<(), Failure> {
-    headers.insert("x-remote-user", forward::value(&user.name)?);
+    headers.insert("x-remote-user", said(&user.name)?);
     if !user.uid.is_empty() {
-        headers.insert("x-remote-uid", forward::value(&user.uid)?);
+        headers.insert("x-remote-uid", said(&user.uid)?);
     }
     for group in &user.groups {
-        headers.append("x-remote-group", forward::value(group)?);
+        headers.append("x-remote-group", said(group)?);
     }
     for (key, values) in &user.extra {
         let name = format!("x-remote-extra-{}", escape(key));
         let name = HeaderName::try_from(name).map_err(|e| Failure::bad_request(e.to_string()))?;
         for value in values {
-            headers.append(name.clone(), forward::value(value)?);
+            headers.append(name.clone(), said(value)?);
         }
     }
     Ok(())
+}
+
+/// Names are texts of any script, which clients and servers in Go send and read byte by byte.
+fn said(text: &str) -> Result<HeaderValue, Failure> {
+    HeaderValue::from_bytes(text.as_bytes()).map_err(|e| Failure::bad_request(e.to_string()))
 }
 
 /// A key with `%` and two digits for each byte that no header's name may have, and for `%` (RFC 3986, 2.1).
@@ -307,6 +312,18 @@ mod tests {
             extra: [("acme.com/project".to_owned(), vec!["x".to_owned()])].into(),
         };
         says_who(&mut headers, &user).unwrap();
+        let far = User {
+            name: "j\u{fc}rgen".to_owned(),
+            ..User::default()
+        };
+        let mut others = HeaderMap::new();
+        says_who(&mut others, &far).unwrap();
+        assert_eq!(others["x-remote-user"].as_bytes(), far.name.as_bytes());
+        let broken = User {
+            name: "a\nb".to_owned(),
+            ..User::default()
+        };
+        assert!(says_who(&mut others, &broken).is_err());
         assert_eq!(headers.get_all("x-remote-user").iter().count(), 1);
         assert_eq!(headers["x-remote-user"], "jane");
         assert_eq!(headers["x-remote-uid"], "7");

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use component::features::Features;
 use proto::catalogue::{self, Gates, Resource};
 use store::{Collection, Forms};
 
@@ -39,6 +40,8 @@ pub struct Endpoint {
 
 /// Everything that is served from storage.
 pub struct Registry {
+    /// The feature gates that are on.
+    pub gates: Gates,
     endpoints: Vec<Endpoint>,
     by_path: HashMap<(&'static str, &'static str, &'static str), usize>,
 }
@@ -48,11 +51,13 @@ impl Registry {
     /// share the collection.
     pub fn new(
         enabled: impl Fn(&Resource) -> bool,
-        gates: Gates,
+        features: &Features,
         forms: &Arc<Forms>,
         mut open: impl FnMut(&'static Resource, Arc<decoder::Objects>) -> Arc<Collection>,
     ) -> Self {
+        let (gates, least) = (features.gates(), features.version().min_compatibility);
         let mut registry = Self {
+            gates,
             endpoints: Vec::new(),
             by_path: HashMap::new(),
         };
@@ -62,7 +67,7 @@ impl Registry {
             let Some(storage) = &resource.storage else {
                 continue;
             };
-            let Some((served, hub)) = object::types(resource) else {
+            let Some((served, hub)) = object::types(resource, least) else {
                 continue;
             };
             let strategy = strategies::of(resource);

@@ -18,7 +18,8 @@ use proto::catalogue::Resource;
 use resources::decoder::Objects;
 use store::{Collection, ResourceConfig, Store};
 
-use crate::config::Etcd;
+use crate::bootstrap::Hook;
+use crate::config::{Config, Etcd};
 use crate::encryption::Encryption;
 use crate::registry::Registry;
 
@@ -57,6 +58,38 @@ struct Override {
     resource: String,
     cluster: usize,
 }
+
+/// Waits until everything is read, while `WatchCacheInitializationPostStartHook` is on.
+#[must_use]
+pub fn hooks(config: &Config) -> &'static [&'static Hook] {
+    match config
+        .features
+        .enabled("WatchCacheInitializationPostStartHook")
+    {
+        true => &[READ],
+        false => &[],
+    }
+}
+
+const READ: &Hook = &Hook {
+    name: "storage-readiness",
+    once: |server| {
+        Box::pin(async move {
+            let waits = server.registry.iter().map(|e| e.collection.wait_ready());
+            if tokio::time::timeout(PATIENCE, join_all(waits))
+                .await
+                .is_err()
+            {
+                tracing::warn!(
+                    "Not everything that is stored has been read; the server starts all the same"
+                );
+            }
+            Ok(())
+        })
+    },
+    keep: None,
+    end: None,
+};
 
 impl Storage {
     /// Opens a store for each cluster; none need answer yet.

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use proto::catalogue::{Gate, GateStage, gates};
@@ -64,6 +65,37 @@ fn text(stage: GateStage) -> &'static str {
         GateStage::Stable => "Stable",
         GateStage::Deprecated => "Deprecated",
     }
+}
+
+/// What the API server's rules name as `gate::A_FEATURE`, without the underscores.
+fn asked(dir: &Path, into: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            asked(&path, into);
+        } else if path.extension().is_some_and(|of| of == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let names = text.split("gate::").skip(1).map(|rest| {
+                let end =
+                    rest.find(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_');
+                rest[..end.unwrap_or(rest.len())].replace('_', "")
+            });
+            into.extend(names.filter(|name| !name.is_empty()));
+        }
+    }
+}
+
+#[test]
+fn every_gate_that_the_api_server_asks_has_a_row() {
+    let mut names = BTreeSet::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for dir in ["apiserver/src", "apiserver/resources/src"] {
+        asked(&root.join(dir), &mut names);
+    }
+    assert!(names.len() > 50, "{names:?}");
+    let rows: BTreeSet<String> = rows().iter().map(|r| r.gate.to_uppercase()).collect();
+    let without: Vec<_> = names.difference(&rows).collect();
+    assert!(without.is_empty(), "gates without rows: {without:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use component::serving::User;
 use proto::Value;
-use proto::catalogue::Resource;
+use proto::catalogue::{Release, Resource};
 use proto::codec::json;
 use resources::Cx;
 use resources::object;
@@ -82,7 +82,8 @@ fn context<'a>(user: &'a User, resource: &Resource) -> Cx<'a> {
 /// What is stored can be written again as it is, which changes nothing.
 fn stays(rehearsal: &Rehearsal, cx: &Cx<'_>, resource: &'static Resource, stored: &[u8]) {
     // In the version in which it is stored, which is not always that of the request.
-    let same = object::types(resource).is_some_and(|(served, hub)| served.message == hub.message);
+    let types = object::types(resource, Release::COMPATIBLE);
+    let same = types.is_some_and(|(served, hub)| served.message == hub.message);
     if !same || !resource.can("update") {
         return;
     }

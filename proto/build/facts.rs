@@ -90,6 +90,13 @@ pub(crate) struct Storage {
     pub(crate) message: String,
     pub(crate) json: bool,
     pub(crate) prefix: String,
+    pub(crate) former: Vec<Former>,
+}
+
+pub(crate) struct Former {
+    pub(crate) until: Release,
+    pub(crate) version: String,
+    pub(crate) message: String,
 }
 
 pub(crate) struct Column {
@@ -435,6 +442,17 @@ fn add_to_resource(r: &mut Resource, line: &Line) {
                 message: line.word(2).to_owned(),
                 json: line.choice(3, "json", "protobuf"),
                 prefix: line.word(4).to_owned(),
+                former: Vec::new(),
+            });
+        }
+        "former" => {
+            let storage = r.storage.as_mut().expect("what is stored comes first");
+            let (group, version) = group_version(line.word(2));
+            assert_eq!(group, storage.group, "a kind stays in its group");
+            storage.former.push(Former {
+                until: read_release(line, line.word(1)),
+                version,
+                message: line.word(3).to_owned(),
             });
         }
         "column" => r.columns.push(Column {

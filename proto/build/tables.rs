@@ -323,10 +323,17 @@ impl<'a> Tables<'a> {
             message,
             json,
             prefix,
+            former,
         } = s;
         let message = self.id(message);
+        let former = former.iter().map(|f| {
+            let (until, version, message) = (release(f.until), &f.version, self.id(&f.message));
+            format!("Former {{ until: {until}, version: {version:?}, message: {message} }}")
+        });
         format!(
-            "Some(Storage {{ group: {group:?}, version: {version:?}, message: {message}, json: {json}, prefix: {prefix:?} }})"
+            "Some(Storage {{ group: {group:?}, version: {version:?}, message: {message}, json: {json}, prefix: {prefix:?}, \
+             former: &[{former}] }})",
+            former = join(former),
         )
     }
 

@@ -353,6 +353,26 @@ pub struct Storage {
     pub json: bool,
     /// Under the etcd prefix, without slashes at the ends: `pods`, `services/specs`, `minions`.
     pub prefix: &'static str,
+    /// As what it is stored in clusters with older servers, the oldest first.
+    pub former: &'static [Former],
+}
+
+/// An older version in which a kind is stored, so that older servers can read it.
+pub struct Former {
+    /// The newest release that is too old for what came after.
+    pub until: Release,
+    pub version: &'static str,
+    pub message: MsgId,
+}
+
+impl Storage {
+    /// The version of the stored bytes and its message, in a cluster whose oldest server may be of a release. Upstream:
+    /// `emulatedStorageVersion` of `apiserver/pkg/server/storage/resource_encoding_config.go`.
+    #[must_use]
+    pub fn beside(&self, least: Release) -> (&'static str, MsgId) {
+        let former = self.former.iter().find(|former| least <= former.until);
+        former.map_or((self.version, self.message), |f| (f.version, f.message))
+    }
 }
 
 pub struct Subresource {

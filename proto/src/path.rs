@@ -254,6 +254,8 @@ pub struct Errors<'a> {
     found: Vec<FieldError>,
     /// Places of what other rules may find too.
     covered: Vec<usize>,
+    /// Whether old fields may have addresses of ambiguous forms: `StrictIPCIDRValidation` is off.
+    pub lax_addresses: bool,
 }
 
 impl<'a> Errors<'a> {
@@ -265,6 +267,7 @@ impl<'a> Errors<'a> {
             keyed: HashSet::new(),
             found: Vec::new(),
             covered: Vec::new(),
+            lax_addresses: false,
         }
     }
 

@@ -2,7 +2,7 @@
 //! `BeforeUpdate` and `BeforeDelete`, as pure functions.
 
 use proto::catalogue::names as n;
-use proto::catalogue::{Gates, GcPolicy, Resource, ResourceFlags};
+use proto::catalogue::{Gates, GcPolicy, Resource, ResourceFlags, gate};
 use proto::path::{Errors, FieldError};
 use proto::{NameId, Value, meta, time};
 
@@ -93,7 +93,7 @@ pub fn create(
     let mut warnings = (strategy.early_warnings)(object);
     (strategy.prepare_create)(cx, object);
     let errors = {
-        let mut errors = Errors::new(object);
+        let mut errors = errors_of(cx.gates, object);
         metadata::created(resource, strategy, object, &mut errors);
         cx.objections.iter().for_each(|e| errors.push(e.clone()));
         (strategy.validate)(cx, object, &mut errors);
@@ -152,7 +152,7 @@ pub fn update(
         copy_if_set(new, old, n::DELETION_GRACE_PERIOD_SECONDS);
     }
     let errors = {
-        let mut errors = Errors::new(new);
+        let mut errors = errors_of(cx.gates, new);
         meta::validate_object_meta(
             new,
             resource.namespaced,
@@ -177,6 +177,13 @@ pub fn update(
     };
     (strategy.canonicalize)(new);
     Ok(warnings)
+}
+
+/// What is wrong with an object, by the gates that are on.
+fn errors_of(gates: Gates, object: &Value) -> Errors<'_> {
+    let mut errors = Errors::new(object);
+    errors.lax_addresses = !gates.has(gate::STRICT_IPCIDR_VALIDATION);
+    errors
 }
 
 /// What the tags of the stored type say, where the strategy leaves it to them.

@@ -11,8 +11,22 @@ pub type Gated = (GateId, &'static [NameId]);
 
 /// Drops what is behind gates that are off, unless the old object uses it. A list that is empty is not used.
 pub fn drop_unused(gates: Gates, new: &mut Value, old: Option<&Value>, fields: &[Gated]) {
-    for (_, way) in fields.iter().filter(|(gate, _)| !gates.has(*gate)) {
-        if !old.is_some_and(|old| uses(old, way)) {
+    for (gate, way) in fields {
+        drop_together(gates, new, old, *gate, &[*way]);
+    }
+}
+
+/// The same of what is behind one gate in several places: who uses one of them may use all.
+pub fn drop_together(
+    gates: Gates,
+    new: &mut Value,
+    old: Option<&Value>,
+    gate: GateId,
+    ways: &[&[NameId]],
+) {
+    let used = |old: &Value| ways.iter().any(|way| uses(old, way));
+    if !gates.has(gate) && !old.is_some_and(used) {
+        for way in ways {
             new.remove(way);
         }
     }

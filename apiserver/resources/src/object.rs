@@ -1,7 +1,7 @@
 //! Bodies into trees, trees into stored bytes: where encodings, versions and stored form meet.
 
 use bytes::Bytes;
-use proto::catalogue::{self, Resource, names as n};
+use proto::catalogue::{self, Release, Resource, names as n};
 use proto::codec;
 use proto::codec::json::Strictness;
 use proto::{MsgId, Value};
@@ -26,11 +26,13 @@ impl Type {
     }
 }
 
-/// The type in which a resource is served and the one in which it is stored; none if it is not stored.
+/// The type in which a resource is served and the one in which it is stored in clusters with servers of the release
+/// `least`; none if it is not stored.
 #[must_use]
-pub fn types(resource: &'static Resource) -> Option<(Type, Type)> {
+pub fn types(resource: &'static Resource, least: Release) -> Option<(Type, Type)> {
     let storage = resource.storage.as_ref()?;
     let kind = resource.kind;
+    let (version, message) = storage.beside(least);
     let served = Type {
         group: resource.group,
         version: resource.version,
@@ -39,9 +41,9 @@ pub fn types(resource: &'static Resource) -> Option<(Type, Type)> {
     };
     let hub = Type {
         group: storage.group,
-        version: storage.version,
+        version,
         kind,
-        message: storage.message,
+        message,
     };
     Some((served, hub))
 }

@@ -4,7 +4,7 @@
 //! decoding, defaults, the strategy's rules and the generic ones. `examples/oracle` holds it against
 //! upstream's. What needs the server is left out: admission, managed fields, allocation.
 
-use proto::catalogue::{self, Resource};
+use proto::catalogue::{self, Release, Resource};
 use proto::{Value, codec};
 
 use super::strategy::Part;
@@ -46,7 +46,7 @@ impl Rehearsal {
         let resource = catalogue::resources()
             .iter()
             .find(|r| (r.group, r.version, r.name) == (group, version, resource))?;
-        let (served, hub) = object::types(resource)?;
+        let (served, hub) = object::types(resource, Release::COMPATIBLE)?;
         Some(Self {
             resource,
             strategy: strategies::of(resource),

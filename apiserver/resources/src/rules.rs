@@ -220,7 +220,7 @@ pub fn legacy_ip(e: &mut Errors<'_>, at: Spot<'_>, value: &str, old: &[&str]) ->
     let problems = if old.contains(&value) {
         Vec::new()
     } else {
-        address::legacy_ip_problems(value)
+        address::legacy_ip_problems(value, e.lax_addresses)
     };
     let valid = problems.is_empty();
     e.invalid_each(at, value, problems);

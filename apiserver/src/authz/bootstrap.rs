@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
-use proto::catalogue::names as n;
+use proto::catalogue::{GateId, Gates, names as n};
 use proto::{NameId, Value, meta};
 use resources::status::Failure;
 
@@ -46,7 +46,7 @@ async fn ensure(server: &Arc<Server>) -> Result<(), Failure> {
     if server.registry.any_version(GROUP, "clusterroles").is_none() {
         return Ok(());
     }
-    let policy = parse(POLICY).map_err(Failure::internal)?;
+    let policy = parse(POLICY, server.registry.gates).map_err(Failure::internal)?;
     let all = futures::stream::iter(policy)
         .map(|wanted| reconcile(server.clone(), wanted))
         .buffer_unordered(AT_ONCE);
@@ -68,12 +68,12 @@ async fn reconcile(server: Arc<Server>, wanted: Wanted) -> Result<(), Failure> {
         .await
 }
 
-/// The rules of a cluster role of the policy.
+/// The rules of a cluster role of the policy, where these gates are on.
 ///
 /// # Errors
 /// If the policy does not have it.
-pub fn rules(cluster_role: &str) -> Result<Vec<Rule>, String> {
-    let policy = parse(POLICY)?;
+pub fn rules(cluster_role: &str, gates: Gates) -> Result<Vec<Rule>, String> {
+    let policy = parse(POLICY, gates)?;
     let role = policy
         .iter()
         .find(|w| w.resource == "clusterroles" && w.name == cluster_role);
@@ -158,24 +158,39 @@ fn add_missing(object: &mut Value, wanted: &Value, list: &[NameId]) {
     }
 }
 
-/// The objects of a policy text, see its header.
-fn parse(text: &'static str) -> Result<Vec<Wanted>, String> {
+/// The objects of a policy text, see its header, with what these gates make of them.
+fn parse(text: &'static str, gates: Gates) -> Result<Vec<Wanted>, String> {
     let mut all: Vec<Wanted> = Vec::new();
-    for (i, line) in text
-        .lines()
-        .enumerate()
+    // Whether the object that is read is one of this server's.
+    let mut is_there = true;
+    let lines = text.lines().enumerate();
+    let mut lines = lines
         .filter(|(_, l)| !l.starts_with('#') && !l.trim().is_empty())
-    {
+        .map(|(i, line)| (i, line, line.split_whitespace().collect::<Vec<_>>()))
+        .peekable();
+    while let Some((i, line, words)) = lines.next() {
         let wrong = || format!("line {} of the bootstrap policy is not understood", i + 1);
-        let words: Vec<&'static str> = line.split_whitespace().collect();
-        if line.starts_with(' ') {
+        let needs = lines.next_if(|(_, _, next)| next[0] == "needs");
+        let needs = needs.map_or_else(Vec::new, |(_, _, words)| words);
+        let mut on = true;
+        for gate in needs.iter().skip(1) {
+            on &= is_on(gates, gate).ok_or_else(wrong)?;
+        }
+        if !line.starts_with(' ') {
+            is_there = on;
+            let head = head(&words).ok_or_else(wrong)?;
+            all.extend(Some(head).filter(|_| is_there));
+        } else if is_there && on {
             let current = all.last_mut().ok_or_else(wrong)?;
-            part(&mut current.object, &words).ok_or_else(wrong)?;
-        } else {
-            all.push(head(&words).ok_or_else(wrong)?);
+            part(&mut current.object, &words, gates).ok_or_else(wrong)?;
         }
     }
     Ok(all)
+}
+
+/// None if there is no such gate.
+fn is_on(gates: Gates, gate: &str) -> Option<bool> {
+    GateId::find(gate).map(|gate| gates.has(gate))
 }
 
 fn head(words: &[&'static str]) -> Option<Wanted> {
@@ -214,7 +229,7 @@ fn head(words: &[&'static str]) -> Option<Wanted> {
     })
 }
 
-fn part(object: &mut Value, words: &[&str]) -> Option<()> {
+fn part(object: &mut Value, words: &[&str], gates: Gates) -> Option<()> {
     match words {
         ["label", key, value] => meta::set_label(object, key, value),
         ["aggregate", key, value] => {
@@ -237,9 +252,17 @@ fn part(object: &mut Value, words: &[&str]) -> Option<()> {
             object.ensure(&[n::RULES]).make_list().push(rule.to_value());
         }
         ["url", paths, verbs] => {
+            let mut there = Vec::new();
+            for path in paths.split(',') {
+                match path.split_once('?') {
+                    Some((path, gate)) if is_on(gates, gate)? => there.push(path.into()),
+                    Some(_) => {}
+                    None => there.push(path.into()),
+                }
+            }
             let rule = Rule {
                 verbs: list(verbs),
-                paths: list(paths),
+                paths: there,
                 ..Rule::default()
             };
             object.ensure(&[n::RULES]).make_list().push(rule.to_value());
@@ -289,16 +312,18 @@ fn fields(of: &[(NameId, &str)]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use proto::catalogue::{Release, gate};
+
     use super::*;
 
     fn wanted(name: &str) -> Wanted {
-        let policy = parse(POLICY).unwrap();
+        let policy = parse(POLICY, Gates::defaults()).unwrap();
         policy.into_iter().find(|w| w.name == name).unwrap()
     }
 
     #[test]
     fn the_whole_policy_is_understood() {
-        let policy = parse(POLICY).unwrap();
+        let policy = parse(POLICY, Gates::defaults()).unwrap();
         let count = |resource: &str| policy.iter().filter(|w| w.resource == resource).count();
         assert_eq!(policy.len(), 141);
         assert_eq!((count("roles"), count("rolebindings")), (7, 7));
@@ -332,14 +357,48 @@ mod tests {
 
     #[test]
     fn a_wrong_line_is_an_error_and_no_smaller_policy() {
-        assert!(parse("clusterrole a\n  rule - pods\n").is_err());
-        assert!(parse("  rule - pods get\n").is_err());
-        assert!(parse("role a\n").is_err());
+        assert!(parse("clusterrole a\n  rule - pods\n", Gates::defaults()).is_err());
+        assert!(parse("  rule - pods get\n", Gates::defaults()).is_err());
+        assert!(parse("role a\n", Gates::defaults()).is_err());
+    }
+
+    #[test]
+    fn what_is_behind_a_gate_is_there_while_it_is_on() {
+        let with = |gate, on| parse(POLICY, Gates::defaults().with(gate, on)).unwrap();
+        let is_there = |policy: &[Wanted], name: &str| policy.iter().any(|w| w.name == name);
+        let protection = "system:controller:podgroup-protection-controller";
+        let workloads = gate::GENERIC_WORKLOAD;
+        assert_eq!(
+            [false, true].map(|on| is_there(&with(workloads, on), protection)),
+            [false, true],
+            "with its binding, or without"
+        );
+        assert_eq!(
+            with(workloads, true).len(),
+            with(workloads, false).len() + 2
+        );
+        let text = |on| {
+            let policy = with(workloads, on);
+            let view = policy.iter().find(|w| w.name == "system:aggregate-to-view");
+            format!("{:?}", view.unwrap().object)
+        };
+        assert!(text(true).contains("podgroups") && !text(false).contains("podgroups"));
+        let monitoring = |gates| {
+            let rules = rules("system:monitoring", gates).unwrap();
+            rules[0].paths.clone()
+        };
+        let (now, old) = (
+            monitoring(Gates::defaults()),
+            monitoring(Gates::at(Release::new(1, 34), Release::new(1, 34))),
+        );
+        assert!(now.contains(&"/flagz".into()) && now.contains(&"/statusz".into()));
+        assert!(!old.contains(&"/flagz".into()) && old.contains(&"/metrics".into()));
+        assert!(parse("role a/b\n  needs NoGate\n", Gates::defaults()).is_err());
     }
 
     #[test]
     fn a_fresh_object_becomes_the_wanted_one() {
-        for wanted in parse(POLICY).unwrap() {
+        for wanted in parse(POLICY, Gates::defaults()).unwrap() {
             let mut object = Value::object();
             merge(&mut object, &wanted.object);
             assert_eq!(object, wanted.object, "{}", wanted.name);

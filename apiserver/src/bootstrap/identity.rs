@@ -11,6 +11,7 @@ use resources::clock::Clock;
 use resources::status::Failure;
 
 use super::{Hook, Own};
+use crate::config::Config;
 use crate::server::Server;
 
 /// Upstream's `IdentityLeaseRenewIntervalPeriod` and `IdentityLeaseDurationSeconds`.
@@ -22,7 +23,15 @@ const PEER: &str = "kubernetes.io/peer-advertise-address";
 const LABEL: &str = "apiserver.kubernetes.io/identity";
 const SERVER: &str = "kube-apiserver";
 
-pub(super) const HOOK: Hook = Hook {
+/// None while `APIServerIdentity` is off.
+pub(super) fn hooks(config: &Config) -> &'static [&'static Hook] {
+    match config.features.enabled("APIServerIdentity") {
+        true => &[HOOK],
+        false => &[],
+    }
+}
+
+const HOOK: &Hook = &Hook {
     name: "start-kube-apiserver-identity-lease-controller",
     once: |server| {
         Box::pin(async move {

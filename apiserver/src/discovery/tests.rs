@@ -1,6 +1,9 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use catalogue::Release;
+use component::compatibility::EffectiveVersion;
+
 use super::*;
 
 #[test]
@@ -26,6 +29,49 @@ fn storage_version_hashes_are_upstreams() {
     );
 }
 
+#[test]
+fn the_hash_is_that_of_the_version_that_older_servers_can_read() {
+    let hash = |least| {
+        let version = EffectiveVersion {
+            min_compatibility: Release::new(1, least),
+            ..EffectiveVersion::default()
+        };
+        let documents = Documents::new(|r| !is_gone(r), |_, _| true, &Features::of(version));
+        let document = &documents.plain["/apis/admissionregistration.k8s.io/v1"].value;
+        let all = document.get(n::RESOURCES).and_then(Value::as_list).unwrap();
+        let named = |r: &&Value| {
+            r.get(n::NAME).and_then(Value::as_str) == Some("mutatingadmissionpolicies")
+        };
+        let policies = all.iter().find(named).unwrap();
+        let hash = policies.get(n::STORAGE_VERSION_HASH);
+        hash.and_then(Value::as_str).unwrap().to_owned()
+    };
+    let of = |version| {
+        storage_version_hash(
+            "admissionregistration.k8s.io",
+            version,
+            "MutatingAdmissionPolicy",
+        )
+    };
+    assert_eq!((hash(36), hash(35)), (of("v1"), of("v1beta1")));
+}
+
+#[test]
+fn hashes_are_told_while_their_gate_is_on() {
+    let tells = |on| {
+        let features = Features::defaults();
+        let features = features.with([("StorageVersionHash", on)]).unwrap();
+        let documents = Documents::new(|r| !is_gone(r), |_, _| true, &features);
+        let mut json = Vec::new();
+        let document = &documents.plain["/apis/apps/v1"];
+        proto::codec::json::encode(&document.value, document.message, &mut json);
+        String::from_utf8(json)
+            .unwrap()
+            .contains("storageVersionHash")
+    };
+    assert!(tells(true) && !tells(false));
+}
+
 /// `api/discovery` of upstream's module, where its sources are on the machine.
 fn upstream() -> Option<PathBuf> {
     let home = PathBuf::from(std::env::var_os("HOME")?);
@@ -36,8 +82,7 @@ fn upstream() -> Option<PathBuf> {
 
 /// What the catalogue has for what is stored, and upstream serves no more.
 fn is_gone(r: &Resource) -> bool {
-    r.removed
-        .is_some_and(|removed| removed <= catalogue::Release::CURRENT)
+    r.removed.is_some_and(|removed| removed <= Release::CURRENT)
 }
 
 fn differences(
@@ -85,7 +130,7 @@ fn compare(name: &str, document: &Document, into: &mut Vec<String>, dir: &std::p
 #[test]
 fn documents_are_those_of_upstream() {
     let Some(dir) = upstream() else { return };
-    let documents = Documents::new(|r| !is_gone(r), |_, _| true);
+    let documents = Documents::new(|r| !is_gone(r), |_, _| true, &Features::defaults());
     let mut all = Vec::new();
     for (path, document) in &documents.plain {
         compare(&path[1..].replace('/', "__"), document, &mut all, &dir);

@@ -5,7 +5,7 @@
 use http::Response;
 use hyper::body::Incoming;
 use proto::Value;
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::path::{FieldError, Reason, quote};
 use proto::{Map, meta};
 use resources::negotiate::{self, Offers};
@@ -69,7 +69,7 @@ pub async fn serve(
     x.warnings.append(&mut warnings);
     admitted?;
     let change = |pod: Option<&Value>| match pod {
-        Some(pod) => bind(pod, &binding),
+        Some(pod) => bind(pods.gates, pod, &binding),
         None => Err(Failure::not_found("", "pods", &name)),
     };
     let how = Update {
@@ -140,7 +140,7 @@ fn target(binding: &Value) -> &str {
 }
 
 /// The bound pod.
-fn bind(pod: &Value, binding: &Value) -> Result<Value, Failure> {
+fn bind(features: Gates, pod: &Value, binding: &Value) -> Result<Value, Failure> {
     let name = meta::name(pod);
     let conflict = |why: &str| Err(Failure::conflict("", "pods/binding", name, why));
     for (asked, have, what) in [
@@ -182,8 +182,10 @@ fn bind(pod: &Value, binding: &Value) -> Result<Value, Failure> {
     }
     let mut new = pod.clone();
     new.set(&[n::SPEC, n::NODE_NAME], target(binding));
-    // The nomination has come true; left there, it would mislead whoever counts on room.
-    new.remove(&["status", "nominatedNodeName"]);
+    if features.has(gate::CLEARING_NOMINATED_NODE_NAME_AFTER_BINDING) {
+        // The nomination has come true; left there, it would mislead whoever counts on room.
+        new.remove(&["status", "nominatedNodeName"]);
+    }
     merge(&mut new, binding, n::ANNOTATIONS);
     merge(&mut new, binding, n::LABELS);
     scheduled(&mut new);

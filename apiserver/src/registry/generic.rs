@@ -345,6 +345,7 @@ impl<'a> Write<'a> {
             });
         }
         let value = object::to_stored(object, hub);
+        let _span = self.storing("Create etcd3", &key);
         let created = self.stored(collection.create(&key, value, self.ttl()));
         match created.await {
             Ok(written) => self.written(written, true),
@@ -431,7 +432,10 @@ impl<'a> Write<'a> {
             state: Mutex::default(),
         };
         let attempt = |current| self.attempt(&run, current);
-        let outcome = self.updated(&key, attempt).await;
+        let outcome = {
+            let _span = self.storing("GuaranteedUpdate etcd3", &key);
+            self.updated(&key, attempt).await
+        };
         let state = run.state.into_inner();
         let success = outcome.is_ok() && !options.dry_run;
         state.held.finish(success).await;

@@ -131,11 +131,16 @@ impl Served {
         // Names of resources of which a version is served that is no alpha.
         let mut followed: BTreeSet<&str> = BTreeSet::new();
         let mut empty: BTreeMap<&str, bool> = BTreeMap::new();
+        // Versions that are on as a whole: all better ones follow them.
+        let whole = all.iter().filter(|r| !is_alpha(r) && choice.has_version(r));
+        let least = whole.map(|r| rank(r.version)).min();
         for resource in all {
+            let follows = followed.contains(resource.name)
+                || least.is_some_and(|least| least < rank(resource.version));
             let asked = choice.wants(resource)
                 || choice.forward
                     && !is_alpha(resource)
-                    && followed.contains(resource.name)
+                    && follows
                     && choice.said(resource) != Some(false);
             let is_there = asked
                 && self.is_on(resource.group, resource.name)
@@ -202,7 +207,8 @@ impl Choice {
             .or_else(|| self.says(&version))
     }
 
-    fn wants(&self, resource: &Resource) -> bool {
+    /// What is said of all versions of a stage.
+    fn stage(&self, resource: &Resource) -> Option<bool> {
         let stage = if is_alpha(resource) {
             "api/alpha"
         } else if resource.version.contains("beta") {
@@ -210,10 +216,21 @@ impl Choice {
         } else {
             "api/ga"
         };
+        self.says(stage).or_else(|| self.says("api/all"))
+    }
+
+    fn wants(&self, resource: &Resource) -> bool {
         self.said(resource)
-            .or_else(|| self.says(stage))
-            .or_else(|| self.says("api/all"))
+            .or_else(|| self.stage(resource))
             .unwrap_or(resource.on_by_default)
+    }
+
+    /// Whether the version of a resource is on as a whole, as stable ones are.
+    fn has_version(&self, resource: &Resource) -> bool {
+        let is_stable = !is_alpha(resource) && !resource.version.contains("beta");
+        self.says(&key(resource))
+            .or_else(|| self.stage(resource))
+            .unwrap_or(is_stable)
     }
 
     /// Whether what the emulated release does not have is served all the same.
@@ -404,6 +421,18 @@ mod tests {
             stable
         ));
         assert!(!has(&served(36, &["--forward"], gates).unwrap(), stable));
+        // A version that is on as a whole is followed by whole versions.
+        let first = "resource.k8s.io/v1beta1=true";
+        let rules = "resource.k8s.io/v1beta2/devicetaintrules";
+        let gates = &["DRADeviceTaintRules"];
+        assert!(!has(&served(36, &[first], gates).unwrap(), rules));
+        assert!(has(
+            &served(36, &[first, "--forward"], gates).unwrap(),
+            rules
+        ));
+        let not = "resource.k8s.io/v1beta2=false";
+        let refused = served(36, &[first, not, "--forward"], gates).unwrap();
+        assert!(!has(&refused, rules));
     }
 
     #[test]

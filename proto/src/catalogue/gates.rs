@@ -14,6 +14,8 @@ pub struct Release {
 impl Release {
     /// The one whose behaviour the catalogue has.
     pub const CURRENT: Self = Self::new(1, 37);
+    /// That of the oldest servers beside which one without flags can be.
+    pub const COMPATIBLE: Self = Self::CURRENT.before(1);
 
     #[must_use]
     pub const fn new(major: u8, minor: u8) -> Self {
@@ -103,7 +105,7 @@ impl Gate {
     /// What the gate is in a server without flags.
     #[must_use]
     pub fn now(&self) -> Option<&'static GateSpec> {
-        self.at(Release::CURRENT, Release::CURRENT.before(1))
+        self.at(Release::CURRENT, Release::COMPATIBLE)
     }
 }
 
@@ -121,7 +123,7 @@ impl Gates {
     /// Those that are on in a server without flags.
     #[must_use]
     pub fn defaults() -> Self {
-        Self::at(Release::CURRENT, Release::CURRENT.before(1))
+        Self::at(Release::CURRENT, Release::COMPATIBLE)
     }
 
     /// Those that are on by default in a release; see [`Gate::at`].

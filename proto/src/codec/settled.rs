@@ -131,6 +131,8 @@ struct Tag {
     bit: u8,
     /// Zero is as good as nothing.
     filled: bool,
+    /// Encoders write it once: what decoders make of a second one is for a tree to say.
+    once: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -202,7 +204,11 @@ impl Form {
                 return None;
             }
             last = number;
-            seen |= 1 << tag.bit;
+            let bit = 1 << tag.bit;
+            if tag.once && seen & bit != 0 {
+                return None;
+            }
+            seen |= bit;
             match tag.what {
                 What::Unknown => return None,
                 What::Leaf if tag.filled => filled(wire)?,
@@ -234,6 +240,7 @@ impl Node {
             what: What::Unknown,
             bit: 0,
             filled: false,
+            once: false,
         };
         let length = own().map(|field| usize::from(field.tag) + 1).max();
         let mut tags = vec![unknown; length.unwrap_or(0)];
@@ -255,6 +262,7 @@ impl Node {
                 },
                 bit: u8::try_from(bit).expect("a message has at most 64 fields"),
                 filled: default && !pointer,
+                once: field.shape == Shape::One,
             };
         }
         Self {

@@ -92,6 +92,23 @@ fn every_served_version_has_a_way_to_the_stored_one_and_back() {
     }
 }
 
+/// Rules are about what is stored by default; what stands in its place has the same fields.
+#[test]
+fn what_is_stored_for_older_servers_has_the_shape_of_what_is_stored_today() {
+    let mut n = 0;
+    for storage in catalogue::resources()
+        .iter()
+        .filter_map(|r| r.storage.as_ref())
+    {
+        for former in storage.former {
+            n += 1;
+            let (old, new) = (former.message, storage.message);
+            assert!(same_shape(old, new, &mut HashSet::new()), "{}", old.name());
+        }
+    }
+    assert!(n > 0);
+}
+
 /// What `extensions` had went to two groups.
 const HEIRS: [&str; 2] = ["apps", "networking.k8s.io"];
 

@@ -18,11 +18,14 @@ pub struct Range {
     pub length: u32,
 }
 
-/// `IsValidIPForLegacyField`: the problems of a new value of an old field.
+/// `IsValidIPForLegacyField`: the problems of a new value of an old field, which may have ambiguous forms if it is `lax`.
 #[must_use]
-pub fn legacy_ip_problems(value: &str) -> Vec<String> {
+pub fn legacy_ip_problems(value: &str, lax: bool) -> Vec<String> {
     if parse(value).is_none() {
         return vec![NO_ADDRESS.into()];
+    }
+    if lax {
+        return Vec::new();
     }
     match value.parse::<IpAddr>() {
         Err(_) => vec!["must not have leading 0s".into()],
@@ -36,7 +39,7 @@ pub fn legacy_ip_problems(value: &str) -> Vec<String> {
 /// `IsValidIP`: what is wrong with an address that must be in its canonical form.
 #[must_use]
 pub fn ip_problems(value: &str) -> Vec<String> {
-    let problems = legacy_ip_problems(value);
+    let problems = legacy_ip_problems(value, false);
     match parse(value).map(|address| address.to_canonical().to_string()) {
         Some(canonical) if problems.is_empty() && canonical != value => {
             vec![format!("must be in canonical form ({})", quote(&canonical))]
@@ -45,12 +48,15 @@ pub fn ip_problems(value: &str) -> Vec<String> {
     }
 }
 
-/// `IsValidCIDRForLegacyField`: the problems of a new value of an old field.
+/// `IsValidCIDRForLegacyField`: the problems of a new value of an old field, which may have ambiguous forms if it is `lax`.
 #[must_use]
-pub fn legacy_cidr_problems(value: &str) -> Vec<String> {
+pub fn legacy_cidr_problems(value: &str, lax: bool) -> Vec<String> {
     let Some(range) = Range::parse(value) else {
         return vec![NO_RANGE.into()];
     };
+    if lax {
+        return Vec::new();
+    }
     let problem = if !is_standard(value) {
         "must not have leading 0s in IP or prefix length"
     } else if is_mapped(range.address) {
@@ -66,7 +72,7 @@ pub fn legacy_cidr_problems(value: &str) -> Vec<String> {
 /// `IsValidCIDR`: what is wrong with a range that must be in its canonical form.
 #[must_use]
 pub fn cidr_problems(value: &str) -> Vec<String> {
-    let problems = legacy_cidr_problems(value);
+    let problems = legacy_cidr_problems(value, false);
     match Range::parse(value).map(|range| range.to_string()) {
         Some(canonical) if problems.is_empty() && canonical != value => {
             vec![format!("must be in canonical form ({})", quote(&canonical))]
@@ -224,7 +230,13 @@ mod tests {
             ("", Some(NO_ADDRESS)),
         ] {
             let expected: Vec<String> = problem.into_iter().map(str::to_owned).collect();
-            assert_eq!(legacy_ip_problems(value), expected, "{value}");
+            assert_eq!(legacy_ip_problems(value, false), expected, "{value}");
+            let is_none = parse(value).is_none();
+            assert_eq!(
+                legacy_ip_problems(value, true).is_empty(),
+                !is_none,
+                "{value}"
+            );
         }
         for (value, problem) in [
             ("10.0.0.0/8", None),
@@ -250,7 +262,13 @@ mod tests {
             ("10.0.0.0", Some(NO_RANGE)),
         ] {
             let expected: Vec<String> = problem.into_iter().map(str::to_owned).collect();
-            assert_eq!(legacy_cidr_problems(value), expected, "{value}");
+            assert_eq!(legacy_cidr_problems(value, false), expected, "{value}");
+            let is_none = Range::parse(value).is_none();
+            assert_eq!(
+                legacy_cidr_problems(value, true).is_empty(),
+                !is_none,
+                "{value}"
+            );
         }
     }
 

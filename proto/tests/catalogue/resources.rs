@@ -1,6 +1,6 @@
 //! What the resources are and how they behave.
 
-use proto::catalogue::{self, GcPolicy, Resource, ResourceFlags};
+use proto::catalogue::{self, GcPolicy, Release, Resource, ResourceFlags};
 
 fn resource(group: &str, version: &str, name: &str) -> &'static Resource {
     let found = catalogue::resources()
@@ -57,6 +57,55 @@ fn resources_are_stored_where_upstream_stores_them() {
             .storage
             .is_none()
     );
+}
+
+/// `emulatedStorageVersion`: what is not stored in a version of its own choice is stored in one that the oldest server has.
+#[test]
+fn older_servers_can_read_what_is_stored() {
+    let policies = [
+        "mutatingadmissionpolicies",
+        "mutatingadmissionpolicybindings",
+    ];
+    for (name, least, version) in [
+        (policies[0], 34, "v1beta1"),
+        (policies[1], 35, "v1beta1"),
+        (policies[0], 36, "v1"),
+        (policies[1], 37, "v1"),
+        ("validatingadmissionpolicies", 34, "v1"),
+    ] {
+        for served in ["v1", "v1beta1"] {
+            let all = catalogue::resources().iter();
+            let mut of = all.filter(|r| r.name == name && r.version == served);
+            let storage = of.next().map(|r| r.storage.as_ref().expect("stored"));
+            let storage = storage.expect("it is there");
+            let (stored, message) = storage.beside(Release::new(1, least));
+            assert_eq!(stored, version, "{name} beside 1.{least}");
+            assert!(message.name().contains(version), "{}", message.name());
+        }
+    }
+    // The same of all that have a version which is newer than the oldest server.
+    let newest = |r: &&Resource| r.storage.as_ref().is_some_and(|s| s.version == r.version);
+    for resource in catalogue::resources().iter().filter(newest) {
+        let storage = resource.storage.as_ref().expect("stored");
+        for least in (34..=36).map(|minor| Release::new(1, minor)) {
+            let (stored, _) = storage.beside(least);
+            let mut all = catalogue::resources().iter();
+            let stored = all
+                .find(|r| (r.group, r.name, r.version) == (resource.group, resource.name, stored));
+            let stored = stored.expect("a version of the kind");
+            let same_kind = |r: &&Resource| (r.group, r.name) == (resource.group, resource.name);
+            let readable = |r: &&Resource| !r.version.contains("alpha") && r.introduced <= least;
+            let any = catalogue::resources()
+                .iter()
+                .filter(same_kind)
+                .any(|r| readable(&r));
+            assert!(
+                !any || stored.introduced <= least,
+                "{} beside {least}",
+                resource.name
+            );
+        }
+    }
 }
 
 #[test]

@@ -1,3 +1,5 @@
+use proto::catalogue::Release;
+
 use super::*;
 use crate::object;
 use crate::strategies;
@@ -9,8 +11,12 @@ use crate::strategies;
 #[path = "../../../../proto/tests/golden/corpus.rs"]
 mod corpus;
 
-/// The decoder of the resource that keeps objects of a kind, and what it is stored under.
+/// The decoder of the resource that keeps objects of a kind.
 fn decoder(group: &str, kind: &str) -> Option<Objects> {
+    decoder_with(group, kind, Gates::defaults())
+}
+
+fn decoder_with(group: &str, kind: &str, gates: Gates) -> Option<Objects> {
     let heir = |of: &str| match group {
         "extensions" => ["apps", "networking.k8s.io"].contains(&of),
         group => group == of,
@@ -18,8 +24,7 @@ fn decoder(group: &str, kind: &str) -> Option<Objects> {
     let resource = catalogue::resources()
         .iter()
         .find(|r| r.kind == kind && r.storage.is_some() && heir(r.group))?;
-    let (_, hub) = object::types(resource)?;
-    let gates = Gates::defaults();
+    let (_, hub) = object::types(resource, Release::COMPATIBLE)?;
     Some(Objects::new(hub, strategies::of(resource), resource, gates))
 }
 
@@ -54,7 +59,7 @@ fn goldens() -> Vec<(corpus::Golden, Objects)> {
 fn what_can_be_selected_on_is_found_in_the_object() {
     let mut lost = Vec::new();
     for resource in catalogue::resources() {
-        let Some((_, hub)) = object::types(resource) else {
+        let Some((_, hub)) = object::types(resource, Release::COMPATIBLE) else {
             continue;
         };
         for (label, attr) in resource.field_labels {
@@ -251,14 +256,30 @@ fn follow<'a>(value: &'a mut Value, way: &[Step]) -> &'a mut Value {
     })
 }
 
+/// The gates of today, those of the oldest release that is emulated, and all.
+fn sets_of_gates() -> [Gates; 3] {
+    let oldest = Release::CURRENT.before(3);
+    let ids = catalogue::gates()
+        .iter()
+        .filter_map(|gate| catalogue::GateId::find(gate.name));
+    let all = ids.fold(Gates::default(), |all, gate| all.with(gate, true));
+    [Gates::defaults(), Gates::at(oldest, oldest), all]
+}
+
 #[test]
 fn what_is_said_to_be_settled_is_what_a_tree_makes_of_it() {
+    for gates in sets_of_gates() {
+        settled_with(gates);
+    }
+}
+
+fn settled_with(gates: Gates) {
     let mut asked = 0;
     for golden in corpus::corpus(corpus::HEAD) {
         let Some((group, _)) = meta::parse_api_version(&golden.api_version) else {
             continue;
         };
-        let Some(decoder) = decoder(group, &golden.kind) else {
+        let Some(decoder) = decoder_with(group, &golden.kind, gates) else {
             continue;
         };
         let hub = decoder.hub;

@@ -10,7 +10,7 @@ mod stateful_set;
 #[cfg(test)]
 mod tests;
 
-use proto::catalogue::{Gates, messages::meta_v1, names as n};
+use proto::catalogue::{Gates, gate, messages::meta_v1, names as n};
 use proto::meta::names;
 use proto::path::{Errors, Named, Spot};
 use proto::selector::{LabelSelector, SelectorRules, validate_label_selector};
@@ -21,6 +21,7 @@ use proto::{NameId, Value, meta};
 use super::pod_spec::{self, Options, dropped};
 use crate::declarative;
 use crate::equal;
+use crate::gated::Gated;
 use crate::rules;
 use crate::shown::Internal;
 use crate::strategy::{Cx, Strategy, clear_status, keep_status};
@@ -31,6 +32,12 @@ pub use replica_set::REPLICA_SET;
 pub use stateful_set::STATEFUL_SET;
 
 const TEMPLATE: [NameId; 2] = [n::SPEC, n::TEMPLATE];
+
+/// How many pods are going, by a gate.
+const TERMINATING: Gated = (
+    gate::DEPLOYMENT_REPLICA_SET_TERMINATING_REPLICAS,
+    &[n::STATUS, n::TERMINATING_REPLICAS],
+);
 
 /// What the four have in common.
 const WORKLOAD: Strategy = Strategy {

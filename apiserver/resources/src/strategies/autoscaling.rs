@@ -2,15 +2,18 @@
 //!
 //! Upstream: `pkg/registry/autoscaling`, `pkg/printers/internalversion`.
 
-use proto::catalogue::{Gates, names as n};
+use proto::catalogue::{Gates, gate, names as n};
 use proto::convert::drop_autoscaler_annotations;
 use proto::view::autoscaling_v2::{
-    HorizontalPodAutoscaler, MetricSpec, MetricStatus, MetricTarget, MetricValueStatus,
+    HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, MetricSpec, MetricStatus, MetricTarget,
+    MetricValueStatus,
 };
 use proto::view::{List, Node, View};
-use proto::{Map, Value};
+use proto::{Map, NameId, Value, meta};
 
-use crate::strategy::{Part, Strategy};
+use crate::equal;
+use crate::gated::drop_together;
+use crate::strategy::{Generation, Part, Strategy, clear_status, keep_status};
 use crate::table::row;
 
 mod validation;
@@ -21,6 +24,24 @@ pub static AUTOSCALER: Strategy = Strategy {
         to_zero.then_some("HPAScaleToZero").into_iter().collect()
     }),
     default,
+    prepare_create: |cx, new| {
+        clear_status(new);
+        // While it is off, who writes may count himself.
+        if cx.gates.has(gate::HPA_GENERATION) {
+            meta::metadata_mut(new).insert(n::GENERATION, 1);
+        }
+        drop_tolerance(cx.gates, new, None);
+    },
+    prepare_update: |cx, new, old| {
+        keep_status(new, old);
+        drop_tolerance(cx.gates, new, Some(old));
+        let spec = HorizontalPodAutoscalerSpec::MESSAGE;
+        if cx.gates.has(gate::HPA_GENERATION) && !equal::alike_at(new, old, &[n::SPEC], spec) {
+            let generation = meta::generation(old).unwrap_or(0) + 1;
+            meta::metadata_mut(new).insert(n::GENERATION, generation);
+        }
+    },
+    generation: Generation::Ignored,
     validate: |cx, object, e| validation::autoscaler(cx.gates, object, None, e),
     validate_update: |cx, new, old, e| validation::autoscaler(cx.gates, new, Some(old), e),
     status: Some(Part {
@@ -46,6 +67,21 @@ pub static AUTOSCALER: Strategy = Strategy {
     }),
     ..Strategy::WITH_STATUS
 };
+
+/// How far from its target a metric may be, by a gate.
+fn drop_tolerance(gates: Gates, new: &mut Value, old: Option<&Value>) {
+    const fn of(rules: NameId) -> [NameId; 4] {
+        [n::SPEC, n::BEHAVIOR, rules, n::TOLERANCE]
+    }
+    let gate = gate::HPA_CONFIGURABLE_TOLERANCE;
+    drop_together(
+        gates,
+        new,
+        old,
+        gate,
+        &[&of(n::SCALE_DOWN), &of(n::SCALE_UP)],
+    );
+}
 
 /// `SetDefaults_HorizontalPodAutoscaler` of version 2. What the other versions leave open their
 /// conversions fill in.

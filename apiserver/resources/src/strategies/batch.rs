@@ -24,6 +24,7 @@ use proto::{NameId, Value, meta};
 use super::apps::{drop_disabled, lenient_selector};
 use super::pod_spec::{self, Options};
 use crate::declarative;
+use crate::gated::{self, Gated};
 use crate::rules;
 use crate::shown::Internal;
 use crate::strategy::{Part, Strategy, clear_status, keep_status};
@@ -76,6 +77,7 @@ pub static JOB: Strategy = Strategy {
     prepare_create: |cx, new| {
         select(new);
         clear_status(new);
+        gated::drop_unused(cx.gates, new, None, &[MANAGED_BY]);
         drop_scheduling(cx.gates, new, None, &[n::SPEC]);
         drop_disabled(cx.gates, new, None, &TEMPLATE);
     },
@@ -97,12 +99,12 @@ pub static JOB: Strategy = Strategy {
             .selector()
             .is_some_and(pod_spec::has_values_that_no_label_has);
         job(e, new, &options);
-        update::spec(e, new, old);
+        update::spec(cx.gates, e, new, old);
         name_allows_completions(e, new);
     },
     declarative: Some(|gates, _, _| declarative::of_gates(gates, &[gate::WORKLOAD_WITH_JOB])),
     status: Some(Part {
-        validate_update: |_, new, old, e| status::update(e, new, old),
+        validate_update: |cx, new, old, e| status::update(cx.gates, e, new, old),
         ..Part::STATUS_AND_METADATA
     }),
     fields: &[("status.successful", &["status.succeeded"])],
@@ -211,6 +213,9 @@ fn default_labels(job: &mut Value) {
         job.set(&[n::METADATA, n::LABELS], Value::Map(labels));
     }
 }
+
+/// Who else than the server's own controller makes the pods; an update cannot change it.
+const MANAGED_BY: Gated = (gate::JOB_MANAGED_BY, &[n::SPEC, n::MANAGED_BY]);
 
 /// How a job's pods are scheduled together is behind a gate (WorkloadWithJob).
 fn drop_scheduling(gates: Gates, new: &mut Value, old: Option<&Value>, spec: &[NameId]) {

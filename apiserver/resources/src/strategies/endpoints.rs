@@ -92,7 +92,11 @@ fn endpoints(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
         }
         for one in ready.iter().chain(not_ready.iter()) {
             let at = Spot::of(one).field(n::IP);
-            e.invalid_each(at, one.ip(), address::legacy_ip_problems(one.ip()));
+            e.invalid_each(
+                at,
+                one.ip(),
+                address::legacy_ip_problems(one.ip(), e.lax_addresses),
+            );
             if !one.hostname().is_empty() {
                 let problems = names::dns_label_problems(one.hostname());
                 rules::each(e, one, n::HOSTNAME, problems);

@@ -2,7 +2,7 @@
 //!
 //! Upstream: `pkg/registry/networking`, `pkg/apis/networking/{v1/defaults.go,validation}`.
 
-use proto::catalogue::names as n;
+use proto::catalogue::{gate, names as n};
 use proto::path::Spot;
 use proto::selector::LabelSelector;
 use proto::view::networking_v1::{Ingress, IngressClass, NetworkPolicy, ServiceCIDR};
@@ -10,7 +10,7 @@ use proto::view::{Node, View};
 use proto::{Value, meta};
 
 use crate::declarative::NO_OPTIONS;
-use crate::strategy::{Generation, Part, Strategy};
+use crate::strategy::{Generation, Part, Strategy, clear_status, keep_status};
 use crate::table::{balancers, row};
 use crate::warnings::Warnings;
 
@@ -176,6 +176,17 @@ pub static SERVICE_CIDR: Strategy = Strategy {
     validate: |_, object, e| ranges::service_cidr(object, e),
     validate_update: |_, new, old, e| ranges::service_cidr_update(new, old, e),
     declarative: Some(NO_OPTIONS),
+    // While the gate is off, whoever writes a range writes its status too.
+    prepare_create: |cx, new| {
+        if cx.gates.has(gate::SERVICE_CIDR_STATUS_FIELD_WIPING) {
+            clear_status(new);
+        }
+    },
+    prepare_update: |cx, new, old| {
+        if cx.gates.has(gate::SERVICE_CIDR_STATUS_FIELD_WIPING) {
+            keep_status(new, old);
+        }
+    },
     status: Some(Part::STATUS_ALONE),
     generation: Generation::Ignored,
     cells: Some(|object, now| {

@@ -10,6 +10,7 @@ use proto::{NameId, Value, meta};
 use crate::clock::Clock;
 use crate::declarative::{NO_OPTIONS, of_gates};
 use crate::equal;
+use crate::gated::{self, Gated};
 use crate::strategy::{Cx, Generation, Part, Strategy, clear_status, keep_status};
 use crate::table::{age, row};
 use crate::warnings::Warnings;
@@ -17,6 +18,7 @@ use crate::warnings::Warnings;
 mod capacity;
 mod claim;
 mod dropped;
+mod expressions;
 mod names;
 mod slice;
 mod status;
@@ -28,12 +30,21 @@ mod tests;
 pub static DEVICE_CLASS: Strategy = Strategy {
     // What is wrong with a name, declarative validation finds.
     name: |_, _| Vec::new(),
-    validate: |_, object, e| claim::class(object, None, e),
-    validate_update: |_, new, old, e| claim::class(new, Some(old), e),
+    validate: |cx, object, e| claim::class(cx.gates, object, None, e),
+    validate_update: |cx, new, old, e| claim::class(cx.gates, new, Some(old), e),
     declarative: Some(NO_OPTIONS),
+    prepare_create: |cx, new| gated::drop_unused(cx.gates, new, None, &[EXTENDED_RESOURCE]),
+    prepare_update: |cx, new, old| {
+        gated::drop_unused(cx.gates, new, Some(old), &[EXTENDED_RESOURCE]);
+    },
     generation: Generation::Counted,
     ..Strategy::DEFAULT
 };
+
+const EXTENDED_RESOURCE: Gated = (
+    gate::DRA_EXTENDED_RESOURCE,
+    &[n::SPEC, n::EXTENDED_RESOURCE_NAME],
+);
 
 pub static DEVICE_TAINT_RULE: Strategy = Strategy {
     default: |_, object| {
@@ -78,7 +89,7 @@ pub static RESOURCE_CLAIM: Strategy = Strategy {
         keep_status(new, old);
         dropped::of_claim_spec(cx.gates, new.get_mut(n::SPEC), old.get(n::SPEC));
     },
-    validate: |_, object, e| claim::claim(object, e),
+    validate: |cx, object, e| claim::claim(cx.gates, object, e),
     // The spec does not change: that is all that declarative validation has to say.
     declarative: Some(NO_OPTIONS),
     status: Some(Part {
@@ -119,8 +130,8 @@ pub static RESOURCE_CLAIM_TEMPLATE: Strategy = Strategy {
         let was = old.at(&[n::SPEC, n::SPEC]);
         dropped::of_claim_spec(cx.gates, new.at_mut(&[n::SPEC, n::SPEC]), was);
     },
-    validate: |_, object, e| claim::template(object, e),
-    validate_update: |_, new, old, e| claim::template_update(new, old, e),
+    validate: |cx, object, e| claim::template(cx.gates, object, e),
+    validate_update: |cx, new, old, e| claim::template_update(cx.gates, new, old, e),
     declarative: Some(NO_OPTIONS),
     ..Strategy::DEFAULT
 };
@@ -187,10 +198,29 @@ pub static RESOURCE_SLICE: Strategy = Strategy {
 };
 
 pub static POOL_STATUS_REQUEST: Strategy = Strategy {
+    prepare_create: |cx, new| {
+        // None is another than one that says nothing.
+        new.remove(&[n::STATUS]);
+        gated::drop_unused(cx.gates, new, None, &[PARTITION_TYPE]);
+    },
+    prepare_update: |cx, new, old| {
+        keep_status(new, old);
+        gated::drop_unused(cx.gates, new, Some(old), &[PARTITION_TYPE]);
+    },
+    declarative: Some(|gates, _, _| of_gates(gates, &[gate::DRA_PARTITIONABLE_DEVICES_TYPE])),
+    status: Some(Part {
+        validate_update: |_, new, old, e| status::pool(new, old, e),
+        ..Part::STATUS_ALONE
+    }),
     generation: Generation::Ignored,
     cells: Some(pool_status_cells),
     ..Strategy::WITH_STATUS
 };
+
+const PARTITION_TYPE: Gated = (
+    gate::DRA_PARTITIONABLE_DEVICES_TYPE,
+    &[n::SPEC, n::DEFAULT_PARTITION_TYPE_ATTRIBUTE],
+);
 
 /// Whose effect changes is as old as that.
 fn taint_rule_update(cx: &Cx<'_>, new: &mut Value, old: &Value) {

@@ -33,16 +33,6 @@ impl On {
     pub(super) fn refused(self, body: &str) -> Vec<String> {
         self.create(body).err().unwrap_or_default()
     }
-}
-
-impl Of {
-    pub(super) fn on(self, gates: Gates) -> On {
-        On(self, gates)
-    }
-
-    pub(super) fn create(self, body: &str) -> Told {
-        self.on(Gates::defaults()).create(body)
-    }
 
     /// An update of the object, or of a part of it. What both have in common of their metadata is filled in.
     pub(super) fn update(self, part: &str, new: &str, old: &str) -> Told {
@@ -55,7 +45,7 @@ impl Of {
             ] {
                 object.set(&["metadata", field], value);
             }
-            if self.is_namespaced() {
+            if self.0.is_namespaced() {
                 object.set(&["metadata", "namespace"], "n");
             }
             let mut out = Vec::new();
@@ -63,10 +53,28 @@ impl Of {
             out
         };
         let (new, old) = (complete(new), complete(old));
-        let gates = Gates::defaults();
-        self.run(gates, |rehearsal, cx| {
+        self.0.run(self.1, |rehearsal, cx| {
             rehearsal.update(cx, part, &new, &old)
         })
+    }
+
+    /// What is wrong with an update.
+    pub(super) fn refused_update(self, part: &str, new: &str, old: &str) -> Vec<String> {
+        self.update(part, new, old).err().unwrap_or_default()
+    }
+}
+
+impl Of {
+    pub(super) fn on(self, gates: Gates) -> On {
+        On(self, gates)
+    }
+
+    pub(super) fn create(self, body: &str) -> Told {
+        self.on(Gates::defaults()).create(body)
+    }
+
+    pub(super) fn update(self, part: &str, new: &str, old: &str) -> Told {
+        self.on(Gates::defaults()).update(part, new, old)
     }
 
     /// What is wrong with a new object.

@@ -1,10 +1,12 @@
-//! How long a write waits for storage: its audit events tell of it if the request takes long.
+//! How long a write waits for storage: its audit events tell of it if the request takes long, and its trace.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use component::tracing::{Span, span};
 use parking_lot::Mutex;
+use resources::object;
 use resources::status::Failure;
 use store::{Change, Entry, UpdateError};
 
@@ -43,6 +45,18 @@ impl Write<'_> {
         let outcome = self.endpoint.collection.update(key, timed).await;
         self.waited(started.elapsed().saturating_sub(own.into_inner()));
         outcome
+    }
+
+    /// The span of what is done in storage.
+    pub(super) fn storing(&self, name: &str, key: &str) -> Span {
+        let r = self.endpoint.resource;
+        span(name, |a| {
+            a.audit_id();
+            a.text("key", format!("/{}/{key}", self.endpoint.collection.path()));
+            a.text("type", format!("*{}", object::internal(r.group, r.kind)));
+            a.text("group", r.group);
+            a.text("resource", r.name);
+        })
     }
 
     fn waited(&self, took: Duration) {

@@ -15,18 +15,8 @@ import (
 	rbac "k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/bootstrappolicy"
 )
 
-// writeRBAC writes the roles and bindings that every API server makes and repairs at its start.
-func writeRBAC(b *bytes.Buffer) error {
-	header(b,
-		"clusterrole NAME, role NAMESPACE/NAME",
-		"  label KEY VALUE                 beside kubernetes.io/bootstrapping=rbac-defaults, which all have,",
-		"                                  as they have the annotation rbac.authorization.kubernetes.io/autoupdate=true",
-		"  aggregate KEY VALUE             a label that selects what is aggregated; such a role has no rules of its own",
-		"  rule GROUPS RESOURCES VERBS [NAMES]   lists between commas; - is the core group",
-		"  url PATHS VERBS",
-		"clusterrolebinding NAME clusterrole/ROLE, rolebinding NAMESPACE/NAME role/ROLE",
-		"  user NAME, group NAME, serviceaccount NAMESPACE/NAME",
-	)
+// readRBAC writes the roles and bindings that every API server makes and repairs at its start, as the gates are now.
+func readRBAC(b *bytes.Buffer) error {
 	roles := slices.Concat(rbac.ClusterRoles(), rbac.ControllerRoles())
 	for _, r := range sorted(roles, func(r rbacv1.ClusterRole) string { return r.Name }) {
 		if err := writeRole(b, "clusterrole "+r.Name, r.ObjectMeta, r.AggregationRule, r.Rules); err != nil {

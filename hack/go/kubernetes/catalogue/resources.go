@@ -55,6 +55,7 @@ type stored struct {
 	gv              schema.GroupVersion
 	message, prefix string
 	encoding        string // "protobuf" or "json"
+	former          []former
 }
 
 type subresource struct {
@@ -324,7 +325,7 @@ func (c *catalogue) readStorage(ctx context.Context, r *resource, s *genericregi
 		prefix:   strings.Trim(prefix, "/"),
 		encoding: choose(bytes.HasPrefix(encoded, []byte("k8s\x00")), "protobuf", "json"),
 	}
-	return nil
+	return c.readFormer(r)
 }
 
 // strange are field labels that are neither stored attributes nor paths of the kind.
@@ -387,6 +388,7 @@ func (resources resources) write(b *bytes.Buffer) error {
 		"  verbs, short, categories, flags, gc, ttl, reset VALUES",
 		"  introduced, removed VERSION           the first release with this version of the kind, and the first without it",
 		"  storage VERSION MESSAGE protobuf|json PREFIX   PREFIX is the path of its keys below the root in etcd",
+		"  former RELEASE VERSION MESSAGE        as what it is stored while servers of that release, or an older one, are there",
 		"  label LABEL ATTRIBUTE                 a field label and the stored attribute that it selects on",
 		"  column TYPE FORMAT PRIORITY NAME      FORMAT is - where there is none; NAME may have spaces",
 		"  sub NAME VERSION KIND MESSAGE VERBS   MESSAGE is - where there is none; a reset line may follow",
@@ -421,6 +423,9 @@ func (r *resource) write(b *bytes.Buffer) {
 			fmt.Fprintf(b, "  ttl %d\n", r.ttl)
 		}
 		fmt.Fprintf(b, "  storage %s %s %s %s\n", groupVersion(s.gv.Group, s.gv.Version), s.message, s.encoding, s.prefix)
+		for _, f := range s.former {
+			fmt.Fprintf(b, "  former %s %s %s\n", f.until, groupVersion(f.gv.Group, f.gv.Version), f.message)
+		}
 	}
 	list("  ", "reset", r.reset)
 	for _, l := range r.fieldLabels {

@@ -49,6 +49,10 @@ fn what_no_encoder_of_today_writes_is_not_settled() {
     fields.next().unwrap();
     let (metadata, rest) = raw.split_at(raw.len() - fields.rest().len());
     assert!(!form.holds(&[rest, metadata].concat()));
+    // A field of one value in two pieces; a list of two is one.
+    assert!(!form.holds(&[metadata, metadata, rest].concat()));
+    let two = CLAIM.replace(r#""volumeMode""#, r#""accessModes":["a","b"],"volumeMode""#);
+    assert!(form.holds(&encoded(&two, core_v1::PERSISTENT_VOLUME_CLAIM)));
     // An object that has no status at all ends between two fields.
     for cut in 0..raw.len() {
         assert!(!form.holds(&raw[..cut]), "{cut}");

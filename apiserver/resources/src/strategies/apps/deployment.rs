@@ -8,9 +8,11 @@ use proto::view::{Node, View};
 use proto::{Value, meta};
 
 use super::{
-    TEMPLATE, WORKLOAD, amount, at_most, at_most_all, collisions_grow, counters, images,
-    immutable_selector, number, percent, prepare_update, selector_and_template, selector_text,
+    TEMPLATE, TERMINATING, WORKLOAD, amount, at_most, at_most_all, collisions_grow, counters,
+    images, immutable_selector, number, percent, prepare_update, selector_and_template,
+    selector_text,
 };
+use crate::gated;
 use crate::rules;
 use crate::shown::Internal;
 use crate::strategies::pod_spec::{self, Options};
@@ -55,6 +57,10 @@ pub static DEPLOYMENT: Strategy = Strategy {
         pod_spec::warnings::workload(object, old, template)
     },
     status: Some(Part {
+        prepare_update: |cx, new, old| {
+            (Part::STATUS.prepare_update)(cx, new, old);
+            gated::drop_unused(cx.gates, new, Some(old), &[TERMINATING]);
+        },
         validate_update: |_, new, old, e| status(new, old, e),
         ..Part::STATUS
     }),

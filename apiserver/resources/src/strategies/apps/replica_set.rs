@@ -7,9 +7,10 @@ use proto::view::{Node, View};
 use proto::{Value, meta};
 
 use super::{
-    WORKLOAD, at_most, counters, images, immutable_selector, number, selector_and_template,
-    selector_text,
+    TERMINATING, WORKLOAD, at_most, counters, images, immutable_selector, number,
+    selector_and_template, selector_text,
 };
+use crate::gated;
 use crate::rules;
 use crate::strategies::pod_spec::{self, Options};
 use crate::strategy::{Part, Strategy};
@@ -28,6 +29,10 @@ pub static REPLICA_SET: Strategy = Strategy {
         pod_spec::warnings::workload(object, old, template)
     },
     status: Some(Part {
+        prepare_update: |cx, new, old| {
+            (Part::STATUS_AND_METADATA.prepare_update)(cx, new, old);
+            gated::drop_unused(cx.gates, new, Some(old), &[TERMINATING]);
+        },
         validate_update: |_, new, _, e| status(new, e),
         ..Part::STATUS_AND_METADATA
     }),

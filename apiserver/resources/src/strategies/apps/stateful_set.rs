@@ -1,7 +1,7 @@
 //! Stateful sets.
 
 use proto::catalogue::messages::{apps_v1, core_v1, meta_v1};
-use proto::catalogue::{Gates, gate, names as n};
+use proto::catalogue::{gate, names as n};
 use proto::meta::names;
 use proto::path::{Errors, Named, Spot};
 use proto::selector::LabelSelector;
@@ -15,6 +15,7 @@ use super::{
     matches_template, number, percent, strict_selector,
 };
 use crate::equal;
+use crate::gated::{self, Gated};
 use crate::metadata;
 use crate::rules;
 use crate::shown::Internal;
@@ -24,19 +25,16 @@ use crate::strategy::{Part, Strategy};
 use crate::table::age;
 use crate::warnings::{Warnings, changed};
 
-/// How many pods may be gone at once, by a gate that is off: only sets that say so keep it.
-fn drop_unavailable(gates: Gates, new: &mut Value, old: Option<&Value>) {
-    const WAY: [NameId; 4] = [
+/// How many pods may be gone at once.
+const UNAVAILABLE: Gated = (
+    gate::MAX_UNAVAILABLE_STATEFUL_SET,
+    &[
         n::SPEC,
         n::UPDATE_STRATEGY,
         n::ROLLING_UPDATE,
         n::MAX_UNAVAILABLE,
-    ];
-    let used = old.is_some_and(|old| old.at(&WAY).is_some_and(|v| !v.is_null()));
-    if !gates.has(gate::MAX_UNAVAILABLE_STATEFUL_SET) && !used {
-        new.remove(&WAY);
-    }
-}
+    ],
+);
 
 pub static STATEFUL_SET: Strategy = Strategy {
     warnings,
@@ -69,22 +67,28 @@ pub static STATEFUL_SET: Strategy = Strategy {
     },
     prepare_create: |cx, new| {
         super::prepare_create(cx, new);
-        drop_unavailable(cx.gates, new, None);
+        gated::drop_unused(cx.gates, new, None, &[UNAVAILABLE]);
     },
     prepare_update: |cx, new, old| {
         super::prepare_update(cx, new, old);
-        drop_unavailable(cx.gates, new, Some(old));
+        gated::drop_unused(cx.gates, new, Some(old), &[UNAVAILABLE]);
     },
     complete: Some(name_claims),
     validate: |cx, object, e| {
         let options = Options::of_template(cx, None);
-        validate(object, e, &options, Lenient::default());
+        let lenient = Lenient {
+            recreates: cx.gates.has(gate::STATEFUL_SET_RECREATE_STRATEGY),
+            ..Lenient::default()
+        };
+        validate(object, e, &options, lenient);
     },
     validate_update: |cx, new, old, e| {
         let spec = |object| StatefulSet::of(Node::new(object)).spec();
         let options = Options::of_template(cx, Some(spec(old).template()));
         let mut lenient = Lenient {
             update: true,
+            recreates: cx.gates.has(gate::STATEFUL_SET_RECREATE_STRATEGY)
+                || spec(old).update_strategy().r#type() == RECREATE,
             ..Lenient::default()
         };
         // What was wrong with the template may stay so.
@@ -124,9 +128,14 @@ pub static STATEFUL_SET: Strategy = Strategy {
     ..WORKLOAD
 };
 
-/// What an update need not mend.
+/// All pods at once, by a gate.
+const RECREATE: &str = "Recreate";
+
+/// What a set may be that others may not: what an update need not mend, and what a gate allows.
 #[derive(Clone, Copy, Default)]
 struct Lenient {
+    /// [`RECREATE`].
+    recreates: bool,
     /// What an update cannot change anyway.
     update: bool,
     template: bool,
@@ -154,7 +163,7 @@ fn validate(object: &Value, e: &mut Errors<'_>, options: &Options<'_>, lenient: 
             e.invalid(at.field(n::POD_MANAGEMENT_POLICY), Named(other), text);
         }
     }
-    update_strategy(e, spec);
+    update_strategy(e, spec, lenient.recreates);
     if let Some(policy) = spec.persistent_volume_claim_retention_policy() {
         for field in [n::WHEN_DELETED, n::WHEN_SCALED] {
             let value = policy.node().str(field);
@@ -198,16 +207,17 @@ fn validate(object: &Value, e: &mut Errors<'_>, options: &Options<'_>, lenient: 
     lasting(e, spec.template(), "StatefulSet");
 }
 
-fn update_strategy(e: &mut Errors<'_>, spec: StatefulSetSpec<'_>) {
+fn update_strategy(e: &mut Errors<'_>, spec: StatefulSetSpec<'_>, recreates: bool) {
     let strategy = spec.update_strategy();
     let at = Spot::of(strategy);
+    let alone = |kind| kind == "OnDelete" || kind == RECREATE && recreates;
     match (strategy.r#type(), strategy.rolling_update()) {
         ("", _) => e.required(at, ""),
-        ("OnDelete", Some(rolling)) => {
+        (kind, None) if kind == "RollingUpdate" || alone(kind) => {}
+        (kind, Some(rolling)) if alone(kind) => {
             let text = "only allowed for updateStrategy 'RollingUpdate'";
             e.invalid(Spot::of(rolling), Internal::of(rolling), text);
         }
-        ("OnDelete" | "RollingUpdate", None) => {}
         ("RollingUpdate", Some(rolling)) => {
             rules::not_negative(e, rolling, n::PARTITION);
             if rolling.max_unavailable().is_some() {
@@ -221,7 +231,11 @@ fn update_strategy(e: &mut Errors<'_>, spec: StatefulSetSpec<'_>) {
             }
         }
         _ => {
-            let text = "must be 'RollingUpdate' or 'OnDelete'";
+            let text = if recreates {
+                "must be 'RollingUpdate', 'OnDelete', or 'Recreate'"
+            } else {
+                "must be 'RollingUpdate' or 'OnDelete'"
+            };
             e.invalid(at, Internal::of(strategy), text);
         }
     }

@@ -1,7 +1,7 @@
 //! What an update may make of a job.
 
 use proto::catalogue::messages::{batch_v1, core_v1, meta_v1};
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::path::{Errors, Spot};
 use proto::view::batch_v1::{Job, JobSpec};
 use proto::view::{Node, View};
@@ -15,12 +15,12 @@ use crate::shown::Internal;
 const CONTAINERS: [NameId; 2] = [n::CONTAINERS, n::INIT_CONTAINERS];
 
 /// `ValidateJobSpecUpdate`, less what holds for new specifications too.
-pub(super) fn spec(e: &mut Errors<'_>, new: &Value, old: &Value) {
+pub(super) fn spec(gates: Gates, e: &mut Errors<'_>, new: &Value, old: &Value) {
     let of = |object| Job::of(Node::new(object)).spec();
     let (now, was) = (of(new), of(old));
     completions(e, now, was);
     stays(e, now, was, n::SELECTOR, Some(meta_v1::LABEL_SELECTOR));
-    template(e, new, old);
+    template(gates, e, new, old);
     stays(e, now, was, n::COMPLETION_MODE, None);
     let policy = batch_v1::POD_FAILURE_POLICY;
     stays(e, now, was, n::POD_FAILURE_POLICY, Some(policy));
@@ -58,8 +58,8 @@ fn completions(e: &mut Errors<'_>, new: JobSpec<'_>, old: JobSpec<'_>) {
     }
 }
 
-/// A job that is suspended and has no pods may say anew where they run and what they need.
-fn template(e: &mut Errors<'_>, new: &Value, old: &Value) {
+/// `validatePodTemplateUpdate`: a job that is suspended and has no pods may say anew where they run and what they need.
+fn template(gates: Gates, e: &mut Errors<'_>, new: &Value, old: &Value) {
     let suspended = old.at(&[n::SPEC, n::SUSPEND]).and_then(Value::as_bool) == Some(true);
     let started = old
         .at(&[n::STATUS, n::START_TIME])
@@ -69,15 +69,22 @@ fn template(e: &mut Errors<'_>, new: &Value, old: &Value) {
     let (Some(now), Some(was)) = (new.at(&TEMPLATE), old.at(&TEMPLATE)) else {
         return;
     };
-    if !free {
-        if !equal::alike(Some(now), Some(was), core_v1::POD_TEMPLATE_SPEC) {
+    let moves = if gates.has(gate::MUTABLE_SCHEDULING_DIRECTIVES_FOR_SUSPENDED_JOBS) {
+        free
+    } else {
+        suspended && !started
+    };
+    let mut allowed = was.clone();
+    if moves {
+        take_directives(&mut allowed, now);
+    }
+    if !free || !gates.has(gate::MUTABLE_POD_RESOURCES_FOR_SUSPENDED_JOBS) {
+        if !equal::alike(Some(now), Some(&allowed), core_v1::POD_TEMPLATE_SPEC) {
             let shown = Internal(Some(now), core_v1::POD_TEMPLATE_SPEC);
             e.invalid(Spot::node(now), shown, rules::IMMUTABLE);
         }
         return;
     }
-    let mut allowed = was.clone();
-    take_directives(&mut allowed, now);
     take_resources(&mut allowed, now);
     if !equal::alike_at(now, &allowed, &[n::SPEC], core_v1::POD_SPEC) {
         let shown = Internal(now.at(&[n::SPEC]), core_v1::POD_SPEC);
@@ -112,6 +119,8 @@ fn take_directives(template: &mut Value, new: &Value) {
         &[n::SPEC, n::NODE_SELECTOR],
         &[n::SPEC, n::TOLERATIONS],
         &[n::SPEC, n::SCHEDULING_GATES],
+        &[n::METADATA, n::LABELS],
+        &[n::METADATA, n::ANNOTATIONS],
     ] {
         match new.at(way) {
             Some(value) => template.set(way, value.clone()),

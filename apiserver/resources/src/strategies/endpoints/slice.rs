@@ -77,7 +77,7 @@ fn endpoint(endpoint: Endpoint<'_>, kind: &str, e: &mut Errors<'_>) {
 fn one_address(list: Spot<'_>, i: usize, text: &str, kind: &str, e: &mut Errors<'_>) {
     let at = list.index(i);
     let problems = match kind {
-        "IPv4" => address::legacy_ip_problems(text),
+        "IPv4" => address::legacy_ip_problems(text, e.lax_addresses),
         "IPv6" => address::ip_problems(text),
         "FQDN" => return domain(at, text, e),
         _ => return,

@@ -142,7 +142,8 @@ fn block(e: &mut Errors<'_>, block: IPBlock<'_>, lenient: &Lenient<'_>) {
 /// A range that the old policy had anywhere may stay as it is.
 fn range(e: &mut Errors<'_>, at: Spot<'_>, text: &str, lenient: &Lenient<'_>) -> Option<Range> {
     if !lenient.ranges.contains(&text) {
-        e.invalid_each(at, text, address::legacy_cidr_problems(text));
+        let problems = address::legacy_cidr_problems(text, e.lax_addresses);
+        e.invalid_each(at, text, problems);
     }
     Range::parse(text)
 }

@@ -44,7 +44,8 @@ fn pod_cidrs(object: &Value, e: &mut Errors<'_>) {
     let at = Spot::of(spec).field(n::POD_CIDRS);
     let all: Vec<&str> = rules::texts(spec.pod_cidrs()).collect();
     for (i, cidr) in all.iter().enumerate() {
-        e.invalid_each(at.index(i), *cidr, address::legacy_cidr_problems(cidr));
+        let problems = address::legacy_cidr_problems(cidr, e.lax_addresses);
+        e.invalid_each(at.index(i), *cidr, problems);
     }
     if all.len() < 2 {
         return;

@@ -2,7 +2,7 @@
 //!
 //! Upstream: `podStatusStrategy`, `ValidatePodStatusUpdate`.
 
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::meta::{address, names};
 use proto::path::{Errors, FieldError, Named, Spot};
 use proto::view::core_v1::{Container, ContainerStatus, PodSpec, PodStatus};
@@ -103,7 +103,7 @@ pub(super) fn validate(cx: &Cx<'_>, new: &Value, old: &Value, e: &mut Errors<'_>
     let spec = view(new).spec();
     let at = Spot::of(now);
     conditions(e, now);
-    nominated(e, now, was, view(old).spec());
+    nominated(cx.gates, e, now, was, view(old).spec());
     if now.observed_generation() < 0 {
         let field = at.field(PodStatus::OBSERVED_GENERATION);
         e.invalid(field, now.observed_generation(), NOT_NEGATIVE);
@@ -166,14 +166,21 @@ fn conditions(e: &mut Errors<'_>, status: PodStatus<'_>) {
 }
 
 /// The node that a pod waits for, as long as it has none.
-fn nominated(e: &mut Errors<'_>, now: PodStatus<'_>, was: PodStatus<'_>, spec: PodSpec<'_>) {
+fn nominated(
+    gates: Gates,
+    e: &mut Errors<'_>,
+    now: PodStatus<'_>,
+    was: PodStatus<'_>,
+    spec: PodSpec<'_>,
+) {
     let node = now.nominated_node_name();
     if node.is_empty() || node == was.nominated_node_name() {
         return;
     }
     let field = Spot::of(now).field(PodStatus::NOMINATED_NODE_NAME);
     e.invalid_each(field, node, names::subdomain_name(node, false));
-    if !spec.node_name().is_empty() {
+    let cleared = gates.has(gate::CLEARING_NOMINATED_NODE_NAME_AFTER_BINDING);
+    if cleared && !spec.node_name().is_empty() {
         e.forbidden(
             field,
             "may not be set on pods that are already bound to a node",

@@ -1,13 +1,12 @@
 //! What claims, templates of claims and classes must be: `ValidateResourceClaim`,
 //! `ValidateResourceClaimTemplate*`, `ValidateDeviceClass*` in `pkg/apis/resource/validation`.
 //!
-//! Whether selectors are CEL, and how much they cost, is not looked at. Whether the namespace allows
-//! administration comes as an objection.
+//! Whether the namespace allows administration comes as an objection.
 
 use std::collections::{HashMap, HashSet};
 
 use proto::Value;
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, names as n};
 use proto::meta::names as text;
 use proto::path::{Errors, Named, Spot};
 use proto::view::resource_v1::{
@@ -17,6 +16,7 @@ use proto::view::resource_v1::{
 };
 use proto::view::{List, Node, View};
 
+use super::expressions::Expressions;
 use super::names;
 use crate::equal::{alike, alike_in};
 use crate::resource_names;
@@ -26,21 +26,20 @@ use crate::strategies::pod_spec::volumes;
 
 const MOST: usize = 32;
 const MOST_ALTERNATIVES: usize = 8;
-const LONGEST_EXPRESSION: usize = 10 << 10;
 const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
 
-pub(super) fn claim(object: &Value, e: &mut Errors<'_>) {
-    spec(ResourceClaim::of(Node::new(object)).spec(), e);
+pub(super) fn claim(gates: Gates, object: &Value, e: &mut Errors<'_>) {
+    spec(gates, ResourceClaim::of(Node::new(object)).spec(), e);
 }
 
-pub(super) fn template(object: &Value, e: &mut Errors<'_>) {
+pub(super) fn template(gates: Gates, object: &Value, e: &mut Errors<'_>) {
     let template = ResourceClaimTemplate::of(Node::new(object)).spec();
     volumes::template_metadata(e, template.node());
-    spec(template.spec(), e);
+    spec(gates, template.spec(), e);
 }
 
-pub(super) fn template_update(new: &Value, old: &Value, e: &mut Errors<'_>) {
-    template(new, e);
+pub(super) fn template_update(gates: Gates, new: &Value, old: &Value, e: &mut Errors<'_>) {
+    template(gates, new, e);
     let spec = |object| ResourceClaimTemplate::of(Node::new(object)).spec();
     let (spec, was) = (spec(new), spec(old));
     if !alike(
@@ -53,14 +52,15 @@ pub(super) fn template_update(new: &Value, old: &Value, e: &mut Errors<'_>) {
 }
 
 /// Selectors and configurations that an update leaves as they are were valid when they were stored.
-pub(super) fn class(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
+pub(super) fn class(gates: Gates, object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
     let spec = |object| DeviceClass::of(Node::new(object)).spec();
     let (spec, old) = (spec(object), old.map(spec));
     let stored = |name| {
         let (now, field) = (spec.node(), DeviceClassSpec::MESSAGE.field(name));
         matches!((field, old), (Some(field), Some(old)) if alike_in(now.value(), old.node().value(), field))
     };
-    selectors(e, spec.node(), stored(n::SELECTORS));
+    let expressions = (!stored(n::SELECTORS)).then(|| Expressions::of_class(gates));
+    selectors(e, spec.node(), expressions.as_ref());
     let (at, config) = (Spot::of(spec).field(n::CONFIG), spec.config());
     if config.len() > MOST {
         e.covered(|e| e.too_many(at, config.len(), MOST));
@@ -78,14 +78,17 @@ pub(super) fn class(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
     }
 }
 
-fn spec(spec: ResourceClaimSpec<'_>, e: &mut Errors<'_>) {
+fn spec(gates: Gates, spec: ResourceClaimSpec<'_>, e: &mut Errors<'_>) {
     let claim = spec.devices();
+    let mut expressions = Expressions::of_claim(gates, claim);
     let (at, requests) = (Spot::of(claim).field(n::REQUESTS), claim.requests());
     let known = Requests::of(claim);
     if requests.len() > MOST {
         e.covered(|e| e.too_many(at, requests.len(), MOST));
     } else {
-        requests.iter().for_each(|of| request(e, of));
+        for of in requests {
+            request(e, of, &mut expressions);
+        }
         repeated(e, requests, |of| of.name());
     }
     let (at, constraints) = (Spot::of(claim).field(n::CONSTRAINTS), claim.constraints());
@@ -103,6 +106,7 @@ fn spec(spec: ResourceClaimSpec<'_>, e: &mut Errors<'_>) {
             configuration(e, of.node(), false);
         }
     }
+    expressions.finish(e, Spot::of(claim));
 }
 
 /// Elements with the key of an earlier one, which declarative validation finds, too.
@@ -147,7 +151,7 @@ impl<'a> Requests<'a> {
     }
 }
 
-fn request(e: &mut Errors<'_>, request: DeviceRequest<'_>) {
+fn request<'a>(e: &mut Errors<'_>, request: DeviceRequest<'a>, expressions: &mut Expressions<'a>) {
     const ONE: &str = "exactly one of `exactly` or `firstAvailable` is required";
     let at = Spot::of(request);
     names::label(e, at.field(n::NAME), request.name());
@@ -160,7 +164,7 @@ fn request(e: &mut Errors<'_>, request: DeviceRequest<'_>) {
         }
         (Some(exactly), true) => {
             device_class(e, exactly.node());
-            one(e, exactly.node());
+            one(e, exactly.node(), request.name(), expressions);
         }
         (None, false) if alternatives.len() > MOST_ALTERNATIVES => {
             let at = at.field(n::FIRST_AVAILABLE);
@@ -170,7 +174,8 @@ fn request(e: &mut Errors<'_>, request: DeviceRequest<'_>) {
             for of in alternatives {
                 names::label(e, Spot::of(of).field(n::NAME), of.name());
                 e.covered(|e| device_class(e, of.node()));
-                one(e, of.node());
+                let name = format!("{}/{}", request.name(), of.name());
+                one(e, of.node(), &name, expressions);
             }
             repeated(e, alternatives, |of| of.name());
         }
@@ -185,9 +190,10 @@ fn device_class(e: &mut Errors<'_>, request: Node<'_>) {
     }
 }
 
-/// What both forms of a request share, beside the class.
-fn one(e: &mut Errors<'_>, request: Node<'_>) {
-    selectors(e, request, false);
+/// What both forms of a request share, beside the class. `name` is what constraints call it.
+fn one<'a>(e: &mut Errors<'_>, request: Node<'a>, name: &str, expressions: &mut Expressions<'a>) {
+    selectors(e, request, Some(expressions));
+    expressions.derived(e, request, name);
     let at = Spot::node(request.value());
     let (mode, count) = (request.str(n::ALLOCATION_MODE), request.int(n::COUNT));
     match mode {
@@ -212,19 +218,18 @@ fn one(e: &mut Errors<'_>, request: Node<'_>) {
     }
 }
 
-fn selectors(e: &mut Errors<'_>, holder: Node<'_>, stored: bool) {
+/// Without `expressions` they are those that are stored.
+fn selectors(e: &mut Errors<'_>, holder: Node<'_>, expressions: Option<&Expressions<'_>>) {
     let selectors = holder.list::<DeviceSelector<'_>>(n::SELECTORS);
     if selectors.len() > MOST {
         let at = Spot::node(holder.value()).field(n::SELECTORS);
         return e.covered(|e| e.too_many(at, selectors.len(), MOST));
     }
     for selector in selectors {
-        match selector.cel() {
-            None => e.required(Spot::of(selector).field(n::CEL), ""),
-            Some(cel) if !stored && cel.expression().len() > LONGEST_EXPRESSION => {
-                e.too_long(Spot::of(cel).field(n::EXPRESSION), LONGEST_EXPRESSION);
-            }
-            Some(_) => {}
+        match (selector.cel(), expressions) {
+            (None, _) => e.required(Spot::of(selector).field(n::CEL), ""),
+            (Some(cel), Some(expressions)) => expressions.selector(e, cel),
+            (Some(_), None) => {}
         }
     }
 }

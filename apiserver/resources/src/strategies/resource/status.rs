@@ -11,6 +11,7 @@ use proto::view::resource_v1::{
     AllocatedDeviceStatus, AllocationResult, DeviceAllocationConfiguration,
     DeviceRequestAllocationResult, NetworkDeviceData, ResourceClaim, ResourceClaimStatus,
 };
+use proto::view::resource_v1alpha3::ResourcePoolStatusRequestStatus;
 use proto::view::{Node, View};
 use proto::{Value, meta};
 
@@ -44,6 +45,19 @@ pub(super) fn update(new: &Value, old: &Value, e: &mut Errors<'_>) {
         }
         (Some(now), None) => allocation(e, now, &known),
         (None, _) => {}
+    }
+}
+
+/// `ValidateResourcePoolStatusRequestStatusUpdate`: an answer is given once.
+pub(super) fn pool(new: &Value, old: &Value, e: &mut Errors<'_>) {
+    let (now, was) = (new.get(n::STATUS), old.get(n::STATUS));
+    if was.is_some() {
+        if !alike(now, was, ResourcePoolStatusRequestStatus::MESSAGE) {
+            let shown = Internal(now, ResourcePoolStatusRequestStatus::MESSAGE);
+            e.invalid(Spot::node(new).field(n::STATUS), shown, rules::IMMUTABLE);
+        }
+    } else if let Some(conditions) = new.at(&[n::STATUS, n::CONDITIONS]) {
+        meta::validate_conditions(conditions, e);
     }
 }
 

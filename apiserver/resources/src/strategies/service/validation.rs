@@ -294,7 +294,7 @@ fn source_ranges(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
         });
         let ranges = rules::texts(now.load_balancer_source_ranges()).map(str::trim);
         for (i, range) in ranges.enumerate().filter(|(_, r)| !old.contains(r)) {
-            for problem in address::legacy_cidr_problems(range) {
+            for problem in address::legacy_cidr_problems(range, e.lax_addresses) {
                 e.push(FieldError::invalid(format!("{FIELD}[{i}]"), range, problem));
             }
         }
@@ -312,7 +312,8 @@ fn source_ranges(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
     let ranges = ranges.trim_matches(char::is_whitespace);
     if had != meta::annotation(object, SOURCE_RANGES) && !ranges.is_empty() {
         for range in ranges.split(',').map(str::trim) {
-            e.invalid_each(at, range, address::legacy_cidr_problems(range));
+            let problems = address::legacy_cidr_problems(range, e.lax_addresses);
+            e.invalid_each(at, range, problems);
         }
     }
 }

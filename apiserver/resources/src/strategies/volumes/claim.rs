@@ -75,7 +75,7 @@ pub static PERSISTENT_VOLUME_CLAIM: Strategy = Strategy {
     ..Strategy::WITH_STATUS
 };
 
-const CLASS: Gated = (
+pub(super) const CLASS: Gated = (
     gate::VOLUME_ATTRIBUTES_CLASS,
     &[n::SPEC, n::VOLUME_ATTRIBUTES_CLASS_NAME],
 );

@@ -151,18 +151,31 @@ fn volumes_say_what_they_are() {
 fn the_source_of_a_volume_stays() {
     let old = pv(VOLUME, "{}");
     let grown = pv(&VOLUME.replace("1Gi", "2Gi"), "{}");
-    assert!(problems(&grown, |e| volume_update(&grown, &old, e)).is_empty());
+    assert!(
+        problems(&grown, |e| volume_update(
+            Gates::defaults(),
+            &grown,
+            &old,
+            e
+        ))
+        .is_empty()
+    );
     let moved = pv(&VOLUME.replace("/x", "/y"), "{}");
     assert_eq!(
-        problems(&moved, |e| volume_update(&moved, &old, e)),
+        problems(&moved, |e| volume_update(
+            Gates::defaults(),
+            &moved,
+            &old,
+            e
+        )),
         ["spec.persistentvolumesource: Forbidden"]
     );
     let csi = r#"{"capacity":{"storage":"1Gi"},"accessModes":["ReadWriteOnce"],"csi":{"driver":"d","volumeHandle":"h"}}"#;
     let old = pv(csi, "{}");
     let secret = r#""volumeHandle":"h","controllerExpandSecretRef":{"name":"s","namespace":"n"}"#;
     let new = pv(&csi.replace(r#""volumeHandle":"h""#, secret), "{}");
-    assert!(problems(&new, |e| volume_update(&new, &old, e)).is_empty());
-    assert!(!problems(&old, |e| volume_update(&old, &new, e)).is_empty());
+    assert!(problems(&new, |e| volume_update(Gates::defaults(), &new, &old, e)).is_empty());
+    assert!(!problems(&old, |e| volume_update(Gates::defaults(), &old, &new, e)).is_empty());
 }
 
 #[test]

@@ -1,22 +1,24 @@
 //! Persistent volumes: `pkg/registry/core/persistentvolume`, `ValidatePersistentVolume` and below.
 
-use proto::catalogue::{messages, names as n};
+use proto::catalogue::{Gates, gate, messages, names as n};
 use proto::path::{Errors, FieldError, Named, Spot};
 use proto::view::core_v1::{PersistentVolume, PersistentVolumeSpec};
 use proto::view::{Node, View};
 use proto::{Map, MsgId, NameId, Value, meta};
 
+use super::claim::CLASS;
 use super::{
     BETA_CLASS, PENDING, STORAGE, UNSET, USE_CLASS_NAME, VOLUME_MODES, access_modes, basic, class,
     class_text, modes_text, phase_text, positive, sources, storage_text,
 };
 use crate::declarative::NO_OPTIONS;
 use crate::equal::alike;
+use crate::gated;
 use crate::rules;
 use crate::shown::{self, Internal};
 use crate::strategies::pod_spec;
 use crate::strategy::{
-    Cx, Generation, Part, Strategy, clear_status, keep_all_but_metadata_and_status,
+    Cx, Generation, Part, Strategy, clear_status, keep_all_but_metadata_and_status, keep_status,
 };
 use crate::table::row;
 use crate::warnings::Warnings;
@@ -44,15 +46,20 @@ pub static PERSISTENT_VOLUME: Strategy = Strategy {
         clear_status(new);
         new.set(&[n::STATUS, n::PHASE], PENDING);
         new.set(&[n::STATUS, n::LAST_PHASE_TRANSITION_TIME], cx.now);
+        gated::drop_unused(cx.gates, new, None, &[CLASS]);
+    },
+    prepare_update: |cx, new, old| {
+        keep_status(new, old);
+        gated::drop_unused(cx.gates, new, Some(old), &[CLASS]);
     },
     validate: |_, object, e| {
         volume(object, None, e);
         mount_options(object, e);
     },
-    validate_update: |_, new, old, e| {
+    validate_update: |cx, new, old, e| {
         volume(new, Some(old), e);
         mount_options(new, e);
-        update(new, old, e);
+        update(cx.gates, new, old, e);
     },
     status: Some(Part {
         prepare_update: phase_changed,
@@ -218,7 +225,7 @@ fn source(spec: Node<'_>) -> Value {
 }
 
 /// `ValidatePersistentVolumeUpdate`, apart from what is asked of every volume.
-pub(super) fn update(new: &Value, old: &Value, e: &mut Errors<'_>) {
+pub(super) fn update(gates: Gates, new: &Value, old: &Value, e: &mut Errors<'_>) {
     let (now, was) = (spec(new), spec(old));
     let (mut a, b) = (source(now.node()), source(was.node()));
     let expands = [n::CSI, n::CONTROLLER_EXPAND_SECRET_REF];
@@ -237,7 +244,9 @@ pub(super) fn update(new: &Value, old: &Value, e: &mut Errors<'_>) {
         let shown = rules::json(now.node().get(n::VOLUME_MODE));
         e.push(FieldError::invalid("volumeMode", shown, rules::IMMUTABLE));
     }
-    if let Some(before) = was.node().get(n::NODE_AFFINITY) {
+    if let Some(before) = was.node().get(n::NODE_AFFINITY)
+        && !gates.has(gate::MUTABLE_PV_NODE_AFFINITY)
+    {
         let after = now.node().get(n::NODE_AFFINITY);
         let of = messages::core_v1::VOLUME_NODE_AFFINITY;
         if !alike(Some(&promoted(before, after)), after, of) {
