@@ -10,21 +10,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use component::serving::Body;
+use component::trust::{self, Believe, Identity, Roots};
 use component::{Supervisor, Task};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use proto::view::core_v1::Node;
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::config::Kubelet;
-
-mod anyone;
 
 /// What a kubelet listens on if its node does not say.
 pub const PORT: u16 = 10250;
@@ -53,6 +51,8 @@ pub enum Error {
     Timeout(String),
     #[error("TLS: {0}")]
     Tls(String),
+    #[error("{0}")]
+    Handshake(std::io::Error),
     #[error(transparent)]
     Http(#[from] hyper::Error),
 }
@@ -186,7 +186,7 @@ impl Kubelets {
         let settings = match target.trust {
             Trust::Kubelet => self.settings()?.checked,
             Trust::AnyKubelet => self.settings()?.unchecked,
-            Trust::Anyone | Trust::Plain => Arc::new(client(None, None)?),
+            Trust::Anyone | Trust::Plain => Arc::new(client(Believe::Anyone, None)?),
         };
         let tls = |e: &dyn std::fmt::Display| Error::Tls(e.to_string());
         let name = target.name.unwrap_or(&target.host).to_owned();
@@ -194,7 +194,7 @@ impl Kubelets {
         let stream = TlsConnector::from(settings)
             .connect(name, stream)
             .await
-            .map_err(|e| tls(&e))?;
+            .map_err(|e| Error::Handshake(trust::in_words(e)))?;
         self.handshake(stream).await
     }
 
@@ -243,38 +243,22 @@ impl Kubelets {
             .as_ref()
             .map(|files| Ok::<_, Error>((certificates(&files.cert)?, key(&files.key)?)))
             .transpose()?;
-        let roots = self.config.ca.as_deref().map(roots).transpose()?;
+        let checked = match &self.config.ca {
+            Some(path) => Believe::Roots(Arc::new(roots(path)?)),
+            None => Believe::Anyone,
+        };
         let again = pair
             .as_ref()
             .map(|(chain, key)| (chain.clone(), key.clone_key()));
         Ok(Settings {
-            checked: Arc::new(client(roots, pair)?),
-            unchecked: Arc::new(client(None, again)?),
+            checked: Arc::new(client(checked, pair)?),
+            unchecked: Arc::new(client(Believe::Anyone, again)?),
         })
     }
 }
 
-type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
-/// Settings of a client; without authorities it takes any certificate.
-fn client(roots: Option<RootCertStore>, pair: Option<Pair>) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(ring::default_provider());
-    let bad = |e: rustls::Error| Error::Tls(e.to_string());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(bad)?;
-    let builder = match roots {
-        Some(roots) => builder.with_root_certificates(roots),
-        None => builder
-            .dangerous()
-            .with_custom_certificate_verifier(anyone::verifier(provider)),
-    };
-    let mut config = match pair {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(bad)?,
-        None => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+fn client(believe: Believe, identity: Option<Identity>) -> Result<ClientConfig, Error> {
+    trust::client(&believe, identity, &[b"http/1.1"]).map_err(|e| Error::Tls(e.to_string()))
 }
 
 fn file<T>(path: &Path, found: Result<T, rustls_pki_types::pem::Error>) -> Result<T, Error> {
@@ -290,14 +274,16 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     file(path, PrivateKeyDer::from_pem_file(path))
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots
-            .add(certificate)
-            .map_err(|e| Error::Tls(format!("{}: {e}", path.display())))?;
+/// As client-go: one certificate that can be read is enough.
+fn roots(path: &Path) -> Result<Roots, Error> {
+    let mut roots = Roots::default();
+    match roots.add_readable(certificates(path)?) {
+        0 => Err(Error::Tls(format!(
+            "{}: no certificate can be read",
+            path.display()
+        ))),
+        _ => Ok(roots),
     }
-    Ok(roots)
 }
 
 /// Looks the name up once, and connects to an address that was found and is allowed.

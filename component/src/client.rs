@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::metrics::Metrics;
 use crate::supervisor::Supervisor;
+use crate::tracing::Tracer;
 use crate::version;
 
 mod api;
@@ -72,6 +73,7 @@ struct Inner {
     credentials: credentials::Credentials,
     impersonate: Impersonate,
     metrics: Metrics,
+    tracer: Tracer,
     /// `host:port`, as metrics show it.
     host: String,
 }
@@ -96,6 +98,7 @@ impl Client {
             credentials,
             impersonate: config.impersonate,
             metrics: metrics.clone(),
+            tracer: config.tracer,
             host,
         };
         let handle = Handle {

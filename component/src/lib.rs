@@ -3,7 +3,7 @@
 //! Reading order: [`daemon`] is a daemon's `main`, out of [`args`], [`config`], [`features`] and
 //! [`logging`], and of [`files`], which are read again when they change; [`supervisor`] runs its tasks
 //! and decides what their ends mean; [`serving`] is how it is reached, [`streaming`] what exec
-//! and port forwarding travel on, [`client`] how it reaches the API server; [`informer`], [`queue`] and
+//! and port forwarding travel on, [`client`] how it reaches the API server, [`mod@tracing`] how it tells what a request took; [`informer`], [`queue`] and
 //! [`controller`] are what controllers stand on; [`leader`] and [`events`] are the two things most of them say about
 //! themselves; [`metrics`] counts all of it. [`volumes`] is what more than one of them has to know of
 //! storage.
@@ -26,6 +26,7 @@ pub mod supervisor;
 
 pub mod serving;
 pub mod streaming;
+pub mod tracing;
 
 pub mod client;
 
@@ -48,4 +49,5 @@ pub mod recent;
 pub mod testing;
 
 pub use daemon::Daemon;
+pub use store::trust;
 pub use supervisor::{Supervisor, Task};

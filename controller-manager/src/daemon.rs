@@ -86,7 +86,7 @@ impl ControllerManager {
         let root = Client::new(access.clone(), Self::NAME, tasks, &registry)?;
         let health = Health::new(tasks);
         let pages = Pages::new(Self::NAME, &self.args, &Endpoints::PATHS);
-        let pages = pages.of(self.features.version());
+        let pages = pages.of(&self.features);
         let endpoints = Endpoints::open(health.clone(), registry.clone())
             .with_pages(pages)
             .with_debug(generic.debugging.enable_profiling);

@@ -156,7 +156,7 @@ impl Scheduler {
         });
         let configz = serde_json::to_value(config)?;
         let pages = Pages::new(Self::NAME, &self.args, &Endpoints::PATHS);
-        let pages = pages.of(self.features.version());
+        let pages = pages.of(&self.features);
         let endpoints = Endpoints::open(health, registry)
             .with_pages(pages)
             .with_debug(config.enable_profiling);

@@ -24,6 +24,9 @@ mod backoff;
 pub mod entry;
 pub mod objects;
 pub mod tasks;
+pub mod trace;
+
+pub mod trust;
 
 pub mod etcd;
 mod line;

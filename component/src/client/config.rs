@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::exec::ExecConfig;
 use super::kubeconfig::{self, Impersonate, Kubeconfig};
 use crate::config::ClientConnection;
+use crate::tracing::Tracer;
 
 /// Where the API server is, and who asks.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Config {
     pub burst: i32,
     /// For each request but watches.
     pub timeout: Option<Duration>,
+    /// Of what nobody asked this process for; what somebody did belongs to his trace in any case.
+    pub tracer: Tracer,
 }
 
 /// PEM, or where it is.
@@ -87,6 +90,7 @@ impl Config {
             qps: 5.0,
             burst: 10,
             timeout: None,
+            tracer: Tracer::default(),
         }
     }
 

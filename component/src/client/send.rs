@@ -131,13 +131,18 @@ impl Client {
     async fn send_once(&self, call: &Call, may_repeat: bool) -> Verdict {
         let (host, method) = (self.inner.host.as_str(), call.method.as_str());
         let started = Instant::now();
-        let request = match self.request_of(call).await {
+        let mut request = match self.request_of(call).await {
             Ok(request) => request,
             Err(e) => return Verdict::Failed(e),
         };
+        let asking = self.inner.tracer.outgoing(&mut request);
         let response = match self.inner.transport.send(request).await {
-            Ok(response) => response,
+            Ok(mut response) => {
+                asking.answered(&mut response);
+                response
+            }
             Err(cause) => {
+                asking.failed(&cause);
                 self.inner
                     .metrics
                     .requests()

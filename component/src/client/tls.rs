@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::ClientConfig;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use store::trust::{self, Believe, Identity, Roots};
 
 use super::config::{Config, Source};
 use super::exec::{self, Plugin};
@@ -31,18 +30,12 @@ pub enum Error {
     },
     #[error("no certificate in {0}")]
     NoCertificate(String),
-    #[error("a certificate in {origin} cannot be an authority")]
-    Authority {
-        origin: String,
-        #[source]
-        cause: rustls::Error,
-    },
+    #[error("no certificate in {0} can be read")]
+    Unreadable(String),
     #[error("no authority is given, and the system has none")]
     NoAuthorities,
     #[error("the client's certificate and key do not fit")]
     Pair(#[source] rustls::Error),
-    #[error("TLS settings do not fit together")]
-    Settings(#[source] rustls::Error),
 }
 
 /// Where systems keep the authorities they trust, as Go looks for them.
@@ -70,18 +63,12 @@ struct Derived {
 /// What the files say.
 struct Base {
     config: Arc<ClientConfig>,
-    verifier: Verifier,
+    believe: Believe,
     protocols: &'static [&'static [u8]],
 }
 
 /// What is offered (ALPN), the best first.
 const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
-
-#[derive(Clone)]
-enum Verifier {
-    Roots(Arc<RootCertStore>),
-    Nobody,
-}
 
 impl Tls {
     pub(super) fn new(config: &Config, plugin: Option<Arc<Plugin>>) -> Result<Self, Error> {
@@ -130,7 +117,7 @@ impl Tls {
             certificate.1.as_bytes(),
             "the plugin",
         );
-        let made = pair.and_then(|pair| settings(&base.verifier, Some(pair), base.protocols));
+        let made = pair.and_then(|pair| settings(&base.believe, Some(pair), base.protocols));
         let config = match made {
             Ok(config) => Arc::new(config),
             Err(e) => {
@@ -148,21 +135,19 @@ impl Tls {
 }
 
 fn base(config: &Config) -> Result<Base, Error> {
-    let verifier = if config.insecure {
-        Verifier::Nobody
+    let believe = if config.insecure {
+        Believe::Anyone
     } else {
         let (pem, origin) = match &config.ca {
             Some(source) => read(source, "certificate-authority-data")?,
             None => system_authorities()?,
         };
-        let mut roots = RootCertStore::empty();
-        for cert in certificates(&pem, &origin)? {
-            roots.add(cert).map_err(|cause| Error::Authority {
-                origin: origin.clone(),
-                cause,
-            })?;
+        let mut roots = Roots::default();
+        // As client-go: one that can be read is enough.
+        if roots.add_readable(certificates(&pem, &origin)?) == 0 {
+            return Err(Error::Unreadable(origin));
         }
-        Verifier::Roots(Arc::new(roots))
+        Believe::Roots(Arc::new(roots))
     };
     let certificate = match &config.certificate {
         Some((cert, key)) => {
@@ -177,37 +162,18 @@ fn base(config: &Config) -> Result<Base, Error> {
         false => PROTOCOLS,
     };
     Ok(Base {
-        config: Arc::new(settings(&verifier, certificate, protocols)?),
-        verifier,
+        config: Arc::new(settings(&believe, certificate, protocols)?),
+        believe,
         protocols,
     })
 }
 
-type PairDer = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
 fn settings(
-    verifier: &Verifier,
-    certificate: Option<PairDer>,
+    believe: &Believe,
+    certificate: Option<Identity>,
     protocols: &[&[u8]],
 ) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(Error::Settings)?;
-    let builder = match verifier {
-        Verifier::Roots(roots) => builder.with_root_certificates(Arc::clone(roots)),
-        Verifier::Nobody => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyServer(provider))),
-    };
-    let mut config = match certificate {
-        Some((chain, key)) => builder
-            .with_client_auth_cert(chain, key)
-            .map_err(Error::Pair)?,
-        None => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
-    Ok(config)
+    trust::client(believe, certificate, protocols).map_err(Error::Pair)
 }
 
 fn read(source: &Source, inline: &str) -> Result<(Vec<u8>, String), Error> {
@@ -244,59 +210,10 @@ fn certificates(pem: &[u8], origin: &str) -> Result<Vec<CertificateDer<'static>>
     }
 }
 
-fn pair(cert: &[u8], key: &[u8], origin: &str) -> Result<PairDer, Error> {
+fn pair(cert: &[u8], key: &[u8], origin: &str) -> Result<Identity, Error> {
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|cause| Error::Pem {
         origin: origin.to_owned(),
         cause,
     })?;
     Ok((certificates(cert, origin)?, key))
-}
-
-/// `insecure-skip-tls-verify`: any server is trusted.
-#[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -335,7 +335,8 @@ impl Transport {
         };
         let stream = TlsConnector::from(settings)
             .connect(self.server_name.clone(), stream)
-            .await?;
+            .await
+            .map_err(store::trust::in_words)?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok((Box::new(stream), http2))
     }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{Response, full, json as answer, text};
 use crate::args::Args;
 use crate::compatibility::EffectiveVersion;
+use crate::features::Features;
 
 const GROUP: &str = "config.k8s.io";
 /// The newest first; all others are deprecated.
@@ -31,11 +32,19 @@ struct Inner {
     daemon: &'static str,
     flags: BTreeMap<&'static str, String>,
     version: EffectiveVersion,
+    /// The pages that there are.
+    shown: Vec<&'static str>,
     /// Unix seconds.
     started: i64,
     since: Instant,
     paths: Vec<String>,
 }
+
+/// The pages, and their gates.
+const GATED: &[(&str, &str)] = &[
+    ("/flagz", "ComponentFlagz"),
+    ("/statusz", "ComponentStatusz"),
+];
 
 /// In which form a page is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,20 +72,35 @@ impl Pages {
             version: EffectiveVersion::default(),
             started: i64::try_from(seconds).unwrap_or(i64::MAX),
             since: Instant::now(),
-            paths: folders(paths.iter().copied().chain(["/flagz", "/statusz"])),
+            shown: GATED.iter().map(|(path, _)| *path).collect(),
+            paths: folders(
+                paths
+                    .iter()
+                    .copied()
+                    .chain(GATED.iter().map(|(path, _)| *path)),
+            ),
         };
         Self {
             inner: Arc::new(inner),
         }
     }
 
-    /// The same of a daemon that is of this version.
+    /// The same of a daemon with these features, and of their version.
     #[must_use]
-    pub fn of(mut self, version: EffectiveVersion) -> Self {
+    pub fn of(mut self, features: &Features) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
-            inner.version = version;
+            inner.version = features.version();
+            for (path, _) in GATED.iter().filter(|(_, gate)| !features.enabled(gate)) {
+                inner.shown.retain(|shown| shown != path);
+                inner.paths.retain(|listed| listed != path);
+            }
         }
         self
+    }
+
+    /// The paths of the pages that there are.
+    pub fn paths(&self) -> impl Iterator<Item = &'static str> {
+        self.inner.shown.iter().copied()
     }
 
     /// What the daemon is.
@@ -88,11 +112,15 @@ impl Pages {
     /// The answer, if the path is one of the two.
     #[must_use]
     pub fn answer<B>(&self, request: &http::Request<B>) -> Option<Response> {
-        let (kind, page): (_, fn(&Inner) -> Page) = match request.uri().path() {
+        let path = request.uri().path();
+        let (kind, page): (_, fn(&Inner) -> Page) = match path {
             "/flagz" => ("Flagz", Inner::flagz),
             "/statusz" => ("Statusz", Inner::statusz),
             _ => return None,
         };
+        if !self.paths().any(|shown| shown == path) {
+            return None;
+        }
         let accept = request.headers().get(ACCEPT);
         let accept = accept.and_then(|v| v.to_str().ok()).unwrap_or_default();
         Some(match form(accept, kind) {
@@ -271,6 +299,19 @@ mod tests {
             &args,
             &["/healthz/ping", "/healthz", "/api/v1", "/"],
         )
+    }
+
+    #[test]
+    fn a_page_whose_gate_is_off_is_not_there() {
+        let features = Features::defaults();
+        let features = features.with([("ComponentFlagz", false)]).unwrap();
+        let (pages, request) = (pages().of(&features), |path| {
+            http::Request::get(path).body(()).unwrap()
+        });
+        assert!(pages.answer(&request("/flagz")).is_none());
+        assert!(pages.answer(&request("/statusz")).is_some());
+        assert_eq!(pages.inner.paths, ["/healthz", "/statusz"]);
+        assert_eq!(pages.paths().collect::<Vec<_>>(), ["/statusz"]);
     }
 
     async fn get(path: &str, accept: &str) -> (StatusCode, http::HeaderMap, String) {

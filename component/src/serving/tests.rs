@@ -314,10 +314,14 @@ async fn certificates_name_users_only_if_the_authority_signed_them() {
     });
     server.serve(&tasks, Task::Server, "test", service);
     let node = ca.client("system:node:a", &["system:nodes"]);
+    let authority = ca.client_with("authority", &[], |p| {
+        p.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    });
     for client in [
         Some(&node),
         Some(&stranger.client("system:node:a", &["system:masters"])),
         Some(&ca.server(&["x"])),
+        Some(&authority),
         None,
     ] {
         let mut sender =
@@ -339,6 +343,8 @@ async fn certificates_name_users_only_if_the_authority_signed_them() {
         matches!(seen.next().unwrap(), Err(Untrusted::Chain { .. })),
         "not a client's certificate"
     );
+    let user = seen.next().unwrap().unwrap().unwrap();
+    assert_eq!(user.name, "authority", "which may sign others, too");
     assert_eq!(seen.next().unwrap(), Ok(None));
 }
 

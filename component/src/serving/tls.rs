@@ -12,11 +12,10 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{
-    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
-};
+use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use store::trust::{self, Roots};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -45,7 +44,7 @@ pub enum Error {
     Authority {
         origin: String,
         #[source]
-        cause: rustls::Error,
+        cause: trust::Untrusted,
     },
     #[error("--tls-cert-file and --tls-private-key-file must be given together")]
     HalfAPair,
@@ -198,7 +197,8 @@ impl Acceptor {
 
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let config = Arc::clone(&*self.config.current());
-        tokio_rustls::TlsAcceptor::from(config).accept(stream).await
+        let accepted = tokio_rustls::TlsAcceptor::from(config).accept(stream).await;
+        accepted.map_err(trust::in_words)
     }
 }
 
@@ -228,7 +228,7 @@ fn server_config(tls: &Tls, http2: bool) -> Result<ServerConfig, Error> {
     } else {
         builder.with_no_client_auth()
     };
-    let mut config = builder.with_cert_resolver(Arc::new(Certificates::read(tls, &provider)?));
+    let mut config = builder.with_cert_resolver(Arc::new(Certificates::read(tls)?));
     config.alpn_protocols = if http2 {
         vec![b"h2".to_vec(), b"http/1.1".to_vec()]
     } else {
@@ -274,7 +274,7 @@ fn rustls_name(go: &str) -> String {
 }
 
 /// The authorities in a PEM file.
-pub(crate) fn roots(path: &Path) -> Result<RootCertStore, Error> {
+pub(crate) fn roots(path: &Path) -> Result<Roots, Error> {
     let pem = std::fs::read(path).map_err(|e| Error::Pem {
         origin: path.display().to_string(),
         cause: rustls_pki_types::pem::Error::Io(e),
@@ -283,15 +283,15 @@ pub(crate) fn roots(path: &Path) -> Result<RootCertStore, Error> {
 }
 
 /// The authorities in a PEM text that comes from `origin`.
-pub(crate) fn roots_of(pem: &[u8], origin: &str) -> Result<RootCertStore, Error> {
-    let mut store = RootCertStore::empty();
+pub(crate) fn roots_of(pem: &[u8], origin: &str) -> Result<Roots, Error> {
+    let mut roots = Roots::default();
     for cert in certificates(pem, origin)? {
-        store.add(cert).map_err(|cause| Error::Authority {
+        roots.add(cert).map_err(|cause| Error::Authority {
             origin: origin.to_owned(),
             cause,
         })?;
     }
-    Ok(store)
+    Ok(roots)
 }
 
 /// At least one certificate.
@@ -320,7 +320,7 @@ pub(crate) fn private_key(pem: &[u8], origin: &str) -> Result<PrivateKeyDer<'sta
     })
 }
 
-fn certified(identity: &Identity, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, Error> {
+fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, Error> {
     let read = |path: &Path| {
         std::fs::read(path).map_err(|e| Error::Pem {
             origin: path.display().to_string(),
@@ -343,7 +343,7 @@ fn certified(identity: &Identity, provider: &CryptoProvider) -> Result<Arc<Certi
     };
     let chain = certificates(&cert, &cert_origin)?;
     let key = private_key(&key, &key_origin)?;
-    CertifiedKey::from_der(chain, key, provider)
+    trust::certified(chain, key)
         .map(Arc::new)
         .map_err(|cause| Error::Pair {
             cert: cert_origin,
@@ -360,11 +360,11 @@ struct Certificates {
 }
 
 impl Certificates {
-    fn read(tls: &Tls, provider: &CryptoProvider) -> Result<Self, Error> {
-        let default = certified(&tls.identity, provider)?;
+    fn read(tls: &Tls) -> Result<Self, Error> {
+        let default = certified(&tls.identity)?;
         let mut by_name = Vec::new();
         for sni in &tls.sni {
-            let key = certified(&sni.identity, provider)?;
+            let key = certified(&sni.identity)?;
             let names = if sni.names.is_empty() {
                 dns_names(&key.cert[0])
             } else {
@@ -446,7 +446,7 @@ impl ClientCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.algorithms)
+        trust::verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -455,7 +455,7 @@ impl ClientCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.algorithms)
+        trust::verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

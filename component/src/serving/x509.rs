@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
+use store::trust::{self, Roots, Usage};
 use x509_parser::certificate::X509Certificate;
+use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use super::tls::{Error, roots, roots_of};
 use super::{Connection, User};
@@ -23,7 +23,7 @@ pub enum Untrusted {
     #[error("verifying certificate {subject} failed: {cause}")]
     Chain {
         subject: String,
-        cause: rustls::Error,
+        cause: trust::Untrusted,
     },
     #[error("no authority is known yet")]
     Unset,
@@ -33,18 +33,24 @@ pub enum Untrusted {
     Nameless,
     #[error("certificate is {0:?}'s, who is no front proxy")]
     Name(String),
+    #[error("expected 1 UID, but found multiple: [{}]", .0.join(" "))]
+    Uids(Vec<String>),
+    #[error("UID cannot be an empty string")]
+    NoUid,
 }
 
 /// The authorities whose client certificates are trusted; cheap to clone.
 #[derive(Clone)]
 pub struct ClientCa {
     source: Arc<Source>,
+    /// Whether certificates name users' UIDs.
+    uids: bool,
 }
 
 enum Source {
-    File(FromFiles<Arc<dyn ClientCertVerifier>>),
+    File(FromFiles<Arc<Roots>>),
     /// Set from outside, such as from a ConfigMap; none until it is.
-    Given(RwLock<Option<Arc<dyn ClientCertVerifier>>>),
+    Given(RwLock<Option<Arc<Roots>>>),
 }
 
 /// The attribute of a subject that holds the user's UID
@@ -60,12 +66,10 @@ impl ClientCa {
     /// If the file holds no certificate that can be an authority.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
         let read = path.to_owned();
-        let origin = path.display().to_string();
-        let file = FromFiles::new(vec![path.to_owned()], move || {
-            verifier(roots(&read)?, &origin)
-        })?;
+        let file = FromFiles::new(vec![path.to_owned()], move || roots(&read).map(Arc::new))?;
         Ok(Self {
             source: Arc::new(Source::File(file)),
+            uids: true,
         })
     }
 
@@ -74,7 +78,14 @@ impl ClientCa {
     pub fn unset() -> Self {
         Self {
             source: Arc::new(Source::Given(RwLock::new(None))),
+            uids: true,
         }
+    }
+
+    /// The same, whether UIDs of users are read or not.
+    #[must_use]
+    pub fn with_uids(self, uids: bool) -> Self {
+        Self { uids, ..self }
     }
 
     /// Replaces the authorities by those in a PEM text; an empty one trusts nobody. Without effect on
@@ -90,13 +101,13 @@ impl ClientCa {
         let new = if pem.trim().is_empty() {
             None
         } else {
-            Some(verifier(roots_of(pem.as_bytes(), origin)?, origin)?)
+            Some(Arc::new(roots_of(pem.as_bytes(), origin)?))
         };
         *current.write() = new;
         Ok(())
     }
 
-    fn verifier(&self) -> Option<Arc<dyn ClientCertVerifier>> {
+    fn roots(&self) -> Option<Arc<Roots>> {
         match &*self.source {
             Source::File(file) => Some(Arc::clone(&*file.current())),
             Source::Given(current) => current.read().clone(),
@@ -108,8 +119,8 @@ impl ClientCa {
     /// # Errors
     /// If it is not.
     pub fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<(), Untrusted> {
-        match self.verifier() {
-            Some(verifier) => verify(&*verifier, chain),
+        match self.roots() {
+            Some(roots) => verify(&roots, chain),
             None => Err(Untrusted::Unset),
         }
     }
@@ -122,58 +133,60 @@ impl ClientCa {
         let Some(tls) = connection.tls.as_ref().filter(|t| !t.chain.is_empty()) else {
             return Ok(None);
         };
-        let Some(verifier) = self.verifier() else {
+        let Some(roots) = self.roots() else {
             return Ok(None);
         };
-        verify(&*verifier, &tls.chain)?;
-        user_of(&tls.chain[0]).map(Some)
+        verify(&roots, &tls.chain)?;
+        user_of(&tls.chain[0], self.uids).map(Some)
     }
 }
 
-fn verify(
-    verifier: &dyn ClientCertVerifier,
-    chain: &[CertificateDer<'_>],
-) -> Result<(), Untrusted> {
-    let (leaf, intermediates) = chain.split_first().ok_or(Untrusted::Unreadable)?;
-    let verified = verifier.verify_client_cert(leaf, intermediates, UnixTime::now());
-    verified.map(drop).map_err(|cause| Untrusted::Chain {
+fn verify(roots: &Roots, chain: &[CertificateDer<'_>]) -> Result<(), Untrusted> {
+    let leaf = chain.first().ok_or(Untrusted::Unreadable)?;
+    let verified = roots.verify(chain, Usage::Client, None, UnixTime::now());
+    verified.map_err(|cause| Untrusted::Chain {
         subject: subject(leaf),
         cause,
     })
 }
 
-fn verifier(
-    roots: rustls::RootCertStore,
-    origin: &str,
-) -> Result<Arc<dyn ClientCertVerifier>, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .map_err(|e| Error::Authority {
-            origin: origin.to_owned(),
-            cause: rustls::Error::General(e.to_string()),
-        })
+fn text(attribute: &AttributeTypeAndValue<'_>) -> Option<String> {
+    attribute.as_str().ok().map(str::to_owned)
 }
 
-/// Whom a certificate names, without asking who signed it.
+fn name_of(subject: &X509Name<'_>) -> Result<String, Untrusted> {
+    let name = subject.iter_common_name().last().and_then(text);
+    name.filter(|name| !name.is_empty())
+        .ok_or(Untrusted::Nameless)
+}
+
+/// `parseUIDFromCert`: one, or none.
+fn uid_of(subject: &X509Name<'_>) -> Result<String, Untrusted> {
+    let named = subject.iter_attributes();
+    let named = named.filter(|a| a.attr_type().to_id_string() == UID_OID);
+    let mut all: Vec<String> = named
+        .map(|a| text(a).ok_or(Untrusted::Unreadable))
+        .collect::<Result<_, _>>()?;
+    match all.len() {
+        0 => Ok(String::new()),
+        1 if all[0].is_empty() => Err(Untrusted::NoUid),
+        1 => Ok(all.remove(0)),
+        _ => Err(Untrusted::Uids(all)),
+    }
+}
+
+/// Whom a certificate names, without asking who signed it; with his UID if that is read.
 ///
 /// # Errors
-/// If it cannot be read or has no common name.
-pub(crate) fn user_of(cert: &CertificateDer<'_>) -> Result<User, Untrusted> {
+/// If it cannot be read, has no common name, or several UIDs.
+pub(crate) fn user_of(cert: &CertificateDer<'_>, uids: bool) -> Result<User, Untrusted> {
     let parsed = parse(cert)?;
     let subject = parsed.subject();
-    let text =
-        |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().ok().map(str::to_owned);
-    let name = subject
-        .iter_common_name()
-        .last()
-        .and_then(text)
-        .filter(|n| !n.is_empty())
-        .ok_or(Untrusted::Nameless)?;
-    let uid = subject
-        .iter_attributes()
-        .find(|a| a.attr_type().to_id_string() == UID_OID)
-        .and_then(text);
+    let name = name_of(subject)?;
+    let uid = match uids {
+        true => uid_of(subject)?,
+        false => String::new(),
+    };
     let digest = ring::digest::digest(&ring::digest::SHA256, cert.as_ref());
     let credential = digest
         .as_ref()
@@ -183,7 +196,7 @@ pub(crate) fn user_of(cert: &CertificateDer<'_>) -> Result<User, Untrusted> {
         });
     Ok(User {
         name,
-        uid: uid.unwrap_or_default(),
+        uid,
         groups: subject.iter_organization().filter_map(text).collect(),
         extra: BTreeMap::from([(CREDENTIAL_ID.to_owned(), vec![credential])]),
     })
@@ -191,7 +204,7 @@ pub(crate) fn user_of(cert: &CertificateDer<'_>) -> Result<User, Untrusted> {
 
 /// The common name of a certificate.
 pub(crate) fn common_name(cert: &CertificateDer<'_>) -> Result<String, Untrusted> {
-    user_of(cert).map(|user| user.name)
+    name_of(parse(cert)?.subject())
 }
 
 fn parse<'a>(cert: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Untrusted> {
@@ -202,4 +215,47 @@ fn parse<'a>(cert: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Untrus
 
 fn subject(cert: &CertificateDer<'_>) -> String {
     parse(cert).map_or_else(|_| "unreadable".to_owned(), |c| c.subject().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    use super::*;
+
+    /// A certificate of somebody with these UIDs.
+    fn certificate(uids: &[&str]) -> CertificateDer<'static> {
+        const UID: [u8; 8] = [0x2b, 6, 1, 4, 1, 0x83, 0xc2, 0x53];
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "jane");
+        for (i, uid) in (2..).zip(uids) {
+            let other = DnType::CustomDnType(vec![1, 3, 6, 1, 4, 1, 57683, i]);
+            params.distinguished_name.push(other, *uid);
+        }
+        let key = KeyPair::generate().unwrap();
+        let mut der = params.self_signed(&key).unwrap().der().to_vec();
+        // The library takes each attribute once: they become the same one afterwards.
+        for at in 0..der.len() - UID.len() {
+            if der[at..].starts_with(&UID) {
+                der[at + UID.len()] = 2;
+            }
+        }
+        der.into()
+    }
+
+    #[test]
+    fn a_certificate_names_one_uid_or_none() {
+        let uid = |uids: &[&str]| user_of(&certificate(uids), true).map(|user| user.uid);
+        assert_eq!(uid(&[]), Ok(String::new()));
+        assert_eq!(uid(&["7"]), Ok("7".to_owned()));
+        assert_eq!(uid(&[""]), Err(Untrusted::NoUid));
+        let two = Untrusted::Uids(vec!["7".to_owned(), "8".to_owned()]);
+        assert_eq!(uid(&["7", "8"]), Err(two));
+        let unread = user_of(&certificate(&["7", "8"]), false).unwrap();
+        assert_eq!((&*unread.name, &*unread.uid), ("jane", ""));
+        assert_eq!(
+            common_name(&certificate(&["7", "8"])),
+            Ok("jane".to_owned())
+        );
+    }
 }

@@ -8,11 +8,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use component::trust::{self, Believe};
 use nix::errno::Errno;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -33,7 +32,7 @@ pub(crate) enum Error {
     /// The other side does not speak TLS.
     #[error("http: server gave HTTP response to HTTPS client")]
     NotTls,
-    #[error("tls: {0}")]
+    #[error("{0}")]
     Tls(String),
 }
 
@@ -118,18 +117,9 @@ pub(crate) struct Tls {
 
 impl Tls {
     pub(crate) fn new() -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = |protocols: &[&[u8]]| {
-            let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-                .with_safe_default_protocol_versions()
-                .expect("the provider has the suites of the default versions");
-            let anybody = Arc::new(Anybody(Arc::clone(&provider)));
-            let mut config = builder
-                .dangerous()
-                .with_custom_certificate_verifier(anybody)
-                .with_no_client_auth();
-            config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
-            Arc::new(config)
+            let config = trust::client(&Believe::Anyone, None, protocols);
+            Arc::new(config.expect("the provider has the suites of the default versions"))
         };
         Self {
             web: config(&[b"h2", b"http/1.1"]),
@@ -163,7 +153,7 @@ async fn handshake(
     deadline: Option<Instant>,
 ) -> Result<Stream, Error> {
     let name = ServerName::try_from(host.to_owned());
-    let name = name.map_err(|error| Error::Tls(error.to_string()))?;
+    let name = name.map_err(|error| Error::Tls(format!("tls: {error}")))?;
     let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
     let shaken = within(deadline, connector.connect(name, tcp)).await;
     let tls = shaken.ok_or(Error::HandshakeTimeout)?.map_err(|error| {
@@ -172,8 +162,8 @@ async fn handshake(
             .and_then(|e| e.downcast_ref::<rustls::Error>());
         match inner {
             Some(rustls::Error::InvalidMessage(_)) => Error::NotTls,
-            Some(other) => Error::Tls(other.to_string()),
-            None => Error::Tls(reason(&error)),
+            Some(other) => Error::Tls(trust::words(other)),
+            None => Error::Tls(format!("tls: {}", reason(&error))),
         }
     })?;
     Ok(Stream {
@@ -219,43 +209,5 @@ impl AsyncWrite for Stream {
             Inner::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Inner::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
-    }
-}
-
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -6,14 +6,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{Config, Error};
+use crate::trust::{self, Believe, Roots};
 
 /// The PEM files of a client.
 #[derive(Clone)]
@@ -54,7 +55,8 @@ impl Files {
     ) -> Result<Stream, Box<dyn std::error::Error + Send + Sync>> {
         let name = ServerName::try_from(host.to_owned())?;
         let connector = TlsConnector::from(Arc::new(self.read()?));
-        Ok(Stream::Tls(Box::new(connector.connect(name, tcp).await?)))
+        let stream = connector.connect(name, tcp).await;
+        Ok(Stream::Tls(Box::new(stream.map_err(trust::in_words)?)))
     }
 
     /// Small local files, read on the caller's thread.
@@ -66,26 +68,19 @@ impl Files {
                 cause: cause.to_string(),
             }
         };
-        let mut roots = RootCertStore::empty();
+        let mut roots = Roots::default();
         for certificate in certificates(&self.ca)? {
             roots.add(certificate).map_err(|e| unusable(&self.ca)(&e))?;
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the ring provider has the default protocol versions")
-            .with_root_certificates(roots);
-        let mut config = match &self.identity {
-            None => builder.with_no_client_auth(),
+        let believe = Believe::Roots(Arc::new(roots));
+        let (identity, origin) = match &self.identity {
+            None => (None, &self.ca),
             Some((cert, key)) => {
                 let private = PrivateKeyDer::from_pem_file(key).map_err(|e| unusable(key)(&e))?;
-                builder
-                    .with_client_auth_cert(certificates(cert)?, private)
-                    .map_err(|e| unusable(cert)(&e))?
+                (Some((certificates(cert)?, private)), cert)
             }
         };
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
+        trust::client(&believe, identity, &[b"h2"]).map_err(|e| unusable(origin)(&e))
     }
 }
 

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use component::trust::{self, Believe};
 use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
@@ -23,10 +24,8 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
-use rustls::RootCertStore;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -211,7 +210,8 @@ impl Transport {
                 true => {
                     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
                     let config = self.settings(&place.settings).map_err(io::Error::other)?;
-                    Box::new(TlsConnector::from(config).connect(name, tcp).await?)
+                    let stream = TlsConnector::from(config).connect(name, tcp).await;
+                    Box::new(stream.map_err(trust::in_words)?)
                 }
             };
             http1::handshake(TokioIo::new(stream))
@@ -321,52 +321,42 @@ impl Body {
 }
 
 fn client_config(tls: &Tls, roots: &Roots) -> std::result::Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|err| err.to_string())?;
-    let builder = if tls.skip_verify {
-        let verifier = Arc::new(BelieveEverybody(provider));
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
+    let believe = if tls.skip_verify {
+        Believe::Anyone
     } else {
         let mut roots = roots.get().clone();
         for path in &tls.authorities {
-            let certificates = certificates(path)?;
-            let (added, _) = roots.add_parsable_certificates(certificates);
-            if added == 0 {
+            if roots.add_readable(certificates(path)?) == 0 {
                 return Err(format!("{} holds no certificate", path.display()));
             }
         }
-        builder.with_root_certificates(roots)
+        Believe::Roots(Arc::new(roots))
     };
-    match &tls.client {
-        None => Ok(builder.with_no_client_auth()),
+    let identity = match &tls.client {
+        None => None,
         Some((certificate, key)) => {
             let chain = certificates(certificate)?;
             let key = PrivateKeyDer::from_pem_slice(&read(key)?)
                 .map_err(|err| format!("{}: {err}", key.display()))?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|err| err.to_string())
+            Some((chain, key))
         }
-    }
+    };
+    trust::client(&believe, identity, &[]).map_err(|err| err.to_string())
 }
 
 /// The authorities that this machine trusts, read when the first registry is asked.
 #[derive(Default)]
-pub(super) struct Roots(OnceLock<RootCertStore>);
+pub(super) struct Roots(OnceLock<trust::Roots>);
 
 impl Roots {
-    fn get(&self) -> &RootCertStore {
+    fn get(&self) -> &trust::Roots {
         self.0.get_or_init(|| {
             let found = rustls_native_certs::load_native_certs();
             for error in &found.errors {
                 tracing::warn!(%error, "cannot read the machine's certificate authorities");
             }
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(found.certs);
+            let mut roots = trust::Roots::default();
+            roots.add_readable(found.certs);
             roots
         })
     }
@@ -382,43 +372,4 @@ fn certificates(
     let bytes = read(path)?;
     let parsed = CertificateDer::pem_slice_iter(&bytes).collect::<std::result::Result<_, _>>();
     parsed.map_err(|err| format!("{}: {err}", path.display()))
-}
-
-/// For `skip_verify`: the operator said that it does not matter who answers.
-#[derive(Debug)]
-struct BelieveEverybody(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for BelieveEverybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
