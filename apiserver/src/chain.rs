@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use component::serving::{Connection, Impatient};
+use component::tracing as trace;
 use futures::FutureExt;
 use http::header::X_CONTENT_TYPE_OPTIONS;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
@@ -32,6 +33,7 @@ use crate::metrics::Running;
 use crate::server::Server;
 
 pub mod browser;
+pub(crate) mod traces;
 mod warnings;
 
 /// One request on its way through.
@@ -40,6 +42,7 @@ pub struct Exchange {
     pub connection: Arc<Connection>,
     pub method: Method,
     pub uri: Uri,
+    pub version: Version,
     pub headers: HeaderMap,
     pub query: Query,
     pub info: RequestInfo,
@@ -196,13 +199,14 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>, audit_id: String)
         Err(failure) => (Instant::now(), Some(failure)),
     };
     let user = User::default();
-    let http2 = head.version == Version::HTTP_2;
+    let version = head.version;
     let (method, uri, headers) = (head.method, head.uri, head.headers);
     let mut x = Exchange {
         server,
         connection,
         method,
         uri,
+        version,
         headers,
         query,
         info,
@@ -226,11 +230,11 @@ async fn pass(server: Arc<Server>, request: Request<Incoming>, audit_id: String)
     let route = Route::find(&server, &x.info);
     x.counted = server.requests.begin(&x, route);
     let identified = identified(&mut x).await;
-    if http2 && (identified.is_err() || auth::is_nobody(&x.user)) {
+    if version == Version::HTTP_2 && (identified.is_err() || auth::is_nobody(&x.user)) {
         limit_nobody(&x);
     }
     let mut response = match identified {
-        Ok(()) => recorded(&mut x, route, incoming).await,
+        Ok(()) => traces::traced(&mut x, route, incoming).await,
         Err(failure) => body::failure(&failure, x.failure_media()),
     };
     warnings::add(&mut response, &x.warnings);
@@ -289,6 +293,7 @@ async fn record_refusal(x: &Exchange, failure: &Failure) {
 
 /// Handles a request and records how it is answered.
 async fn recorded(x: &mut Exchange, route: Route<'_>, incoming: Incoming) -> Response<Body> {
+    let _span = trace::span("audit", |_| {});
     let Some(trail) = x.trail.clone() else {
         return handled(x, route, incoming).await;
     };
@@ -315,9 +320,11 @@ async fn recorded(x: &mut Exchange, route: Route<'_>, incoming: Incoming) -> Res
 
 /// The user becomes who he wants to be; once it is the request's turn, it is answered.
 async fn handled(x: &mut Exchange, route: Route<'_>, incoming: Incoming) -> Response<Body> {
+    let _impersonation = traces::impersonating(x);
     if let Err(failure) = impersonate(x).await {
         return refused(x, &failure);
     }
+    let _fairness = trace::span("priorityandfairness", |_| {});
     let server = x.server.clone();
     let started = Instant::now();
     let entered = server.flow_control.enter(x, route).await;
@@ -329,6 +336,7 @@ async fn handled(x: &mut Exchange, route: Route<'_>, incoming: Incoming) -> Resp
         Ok(place) => place,
         Err(refused) => return refused.response(),
     };
+    let _authorization = trace::span("authorization", |_| {});
     let response = match authorize(x).await {
         Ok(()) => dispatch::dispatch(x, route, incoming).await,
         Err(failure) if failure.code() == 403 => refused(x, &failure),

@@ -8,6 +8,7 @@ use component::config::Logging;
 use component::metrics::Metrics;
 use component::serving::{self, Endpoints, Health, Request, Response};
 use component::supervisor::Shutdown;
+use component::tracing::Tracer;
 use component::{Daemon, Supervisor, Task};
 use proto::catalogue::Resource;
 
@@ -125,12 +126,9 @@ async fn build(
     let forms = Arc::new(store::Forms::new(FORMS));
     let registry = {
         let served = |resource: &Resource| config.served.has(resource);
-        Registry::new(
-            served,
-            config.features.gates(),
-            &forms,
-            |resource, decoder| storage.collection(encryption.as_ref(), resource, decoder),
-        )
+        Registry::new(served, &config.features, &forms, |resource, decoder| {
+            storage.collection(encryption.as_ref(), resource, decoder)
+        })
     };
     storage.checks(&registry, health);
     storage::register_metrics(metrics, &storage, &registry);
@@ -141,6 +139,7 @@ async fn build(
     let authenticators = Authenticators::new(&config, &tokens, tasks, metrics, server)?;
     let authorizers = Authorizers::open(&config.authorization, &registry, tasks, metrics, server)?;
     let audit = Audit::open(&config.audit, tasks, metrics)?;
+    let tracer = tracer(&config, &identity, tasks, metrics);
     let flow_control = FlowControl::new(config.in_flight, &config.features, tasks, metrics);
     Ok(Server {
         identity,
@@ -155,8 +154,12 @@ async fn build(
         discovery: Documents::new(
             |resource| config.served.has(resource),
             |resource, part| config.served.has_part(resource, part),
+            &config.features,
         ),
-        openapi: crate::openapi::Documents::new(|resource| config.served.has(resource)),
+        openapi: crate::openapi::Documents::new(
+            |resource| config.served.has(resource),
+            &config.features,
+        ),
         peers: Peers::open(&config.peers, tasks, metrics)?,
         store: storage.main().clone(),
         storage,
@@ -165,10 +168,25 @@ async fn build(
         authenticators,
         authorizers,
         audit,
+        tracer,
         admission,
         tokens,
         config,
     })
+}
+
+/// What tells a collector of requests, if there is one.
+fn tracer(config: &Config, identity: &Identity, tasks: &Supervisor, metrics: &Metrics) -> Tracer {
+    let Some(tracing) = &config.debugging.tracing else {
+        return Tracer::default();
+    };
+    let service = [
+        ("service.name", "apiserver"),
+        ("service.instance.id", identity.lease.as_str()),
+    ];
+    let tracer = Tracer::open(tracing, &service, tasks);
+    tracer.register(metrics);
+    tracer
 }
 
 /// What is encrypted at rest, if anything is.

@@ -9,7 +9,7 @@ use resources::status::Failure;
 use resources::warnings::lifecycle;
 
 use crate::body::{self, Body};
-use crate::chain::Exchange;
+use crate::chain::{Exchange, traces};
 use crate::compress;
 use crate::handler::review::{self, Review};
 use crate::handler::{self, binding, component_status, subresource};
@@ -210,6 +210,7 @@ async fn endpoint_request(
     if matches!(x.info.subresource.as_str(), "" | "status") {
         tell_end(x, resource);
     }
+    let _span = traces::handler(x);
     handle(x, endpoint, incoming).await
 }
 

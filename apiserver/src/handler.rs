@@ -1,15 +1,22 @@
 //! Handlers: one file a verb. They read options and bodies, call the registry or the store, and render
 //! the answer.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use component::tracing as trace;
 use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use resources::clock::Clock;
+use resources::negotiate::Media;
 use resources::status::Failure;
+use store::Entry;
 
-use crate::chain::Exchange;
+use crate::chain::{Exchange, traces};
 use crate::registry::Endpoint;
 use crate::registry::generic::Write;
+use crate::render;
 
 pub mod apply;
 pub mod binding;
@@ -42,12 +49,28 @@ pub async fn read_body(headers: &HeaderMap, incoming: Incoming) -> Result<Bytes,
         return Err(too_large());
     }
     match Limited::new(incoming, MAX_BODY).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
+        Ok(body) => {
+            let body = body.to_bytes();
+            let length = || i64::try_from(body.len()).unwrap_or(i64::MAX);
+            trace::event("limitedReadBody succeeded", |a| a.int("len", length()));
+            Ok(body)
+        }
         Err(e) if e.is::<LengthLimitError>() => Err(too_large()),
         Err(e) => Err(Failure::bad_request(format!(
             "error reading the request body: {e}"
         ))),
     }
+}
+
+/// An object as the answer has it.
+pub fn rendered(
+    x: &Exchange,
+    endpoint: &Endpoint,
+    media: Media,
+    entry: &Arc<Entry>,
+) -> Result<Bytes, Failure> {
+    let _span = traces::serializing(x, media.content_type());
+    render::entry(endpoint, media, entry, Clock::now().seconds)
 }
 
 /// Records an object of the hub's version as it is in the request's, defaults included.

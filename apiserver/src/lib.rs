@@ -13,6 +13,7 @@
 
 pub mod config;
 mod daemon;
+pub mod expression;
 pub mod server;
 
 pub mod body;

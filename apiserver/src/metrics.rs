@@ -257,7 +257,7 @@ impl Drop for Running {
 }
 
 /// Upstream's names for what is done, which are mostly the methods.
-fn verb(x: &Exchange) -> &'static str {
+pub(crate) fn verb(x: &Exchange) -> &'static str {
     let info = &x.info;
     if matches!(
         info.subresource.as_str(),
@@ -284,7 +284,8 @@ fn is_apply(x: &Exchange) -> bool {
     content.is_some_and(|c| c.as_bytes().starts_with(b"application/apply-patch"))
 }
 
-fn scope(x: &Exchange) -> &'static str {
+/// How much of a resource is asked about.
+pub(crate) fn scope(x: &Exchange) -> &'static str {
     if !x.info.name.is_empty() || x.info.verb == "create" {
         "resource"
     } else if !x.info.namespace.is_empty() {

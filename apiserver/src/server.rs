@@ -39,6 +39,7 @@ pub struct Server {
     pub flow_control: Arc<FlowControl>,
     /// None if nothing is recorded.
     pub audit: Option<crate::audit::Audit>,
+    pub tracer: component::tracing::Tracer,
     pub identity: Identity,
 }
 

@@ -10,6 +10,7 @@
 
 use http::{Method, Response};
 use proto::Value;
+use proto::catalogue::gate;
 use proto::view::core_v1::Pod;
 use proto::view::{Node, View};
 use resources::object;
@@ -67,7 +68,9 @@ pub async fn pod(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>
 
 /// Browsers can only GET a WebSocket: what it does is a creation all the same, whatever its method.
 async fn may_create(x: &Exchange) -> Result<(), Failure> {
-    if x.info.verb == "create" {
+    let gates = x.server.config.features.gates();
+    let asks = gates.has(gate::AUTHORIZE_POD_WEBSOCKET_UPGRADE_CREATE_PERMISSION);
+    if !asks || x.info.verb == "create" {
         return Ok(());
     }
     let asked = Attributes {

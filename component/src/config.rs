@@ -12,7 +12,10 @@ use serde::de::DeserializeOwned;
 
 mod duration;
 mod fragments;
+mod tracing;
 
+pub(crate) use self::tracing::ONE as EVERY_TRACE;
+pub use self::tracing::TracingConfiguration;
 pub use duration::Duration;
 pub use fragments::{ClientConnection, Debugging, LeaderElection, Logging};
 

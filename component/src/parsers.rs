@@ -28,5 +28,5 @@ pub fn watch_events(protobuf: bool, pieces: &[&[u8]]) -> Result<Vec<(String, Vec
 pub fn user_of(der: &[u8]) -> Option<User> {
     let cert = CertificateDer::from(der);
     let _ = x509::common_name(&cert);
-    x509::user_of(&cert).ok()
+    x509::user_of(&cert, true).ok()
 }

@@ -1,4 +1,4 @@
-//! What tests need: certificates, and an API server whose answers the test writes.
+//! What tests need: certificates, an API server whose answers the test writes, and a collector of traces.
 //!
 //! For tests only, of this crate and of others. It is always there, because a feature would have every daemon compile
 //! this crate a second time for its tests; what no daemon names is not linked.
@@ -28,6 +28,10 @@ use crate::client::{Client, Config, percent_decode};
 use crate::metrics::Metrics;
 use crate::serving::{self, Body, Connection, Identity, Options, Pair, Response, Server, Tls};
 use crate::supervisor::{BoxError, Supervisor, Task};
+
+mod collector;
+
+pub use collector::{Collector, Told};
 
 /// A certificate authority.
 pub struct Ca {
@@ -103,6 +107,20 @@ impl Ca {
             cert: cert.pem(),
             key: key.serialize_pem(),
         }
+    }
+}
+
+/// A server's certificate that is its own authority, as `openssl req -x509` makes them.
+#[must_use]
+pub fn self_signed(hosts: &[&str]) -> Pair {
+    let hosts: Vec<String> = hosts.iter().map(|h| (*h).to_owned()).collect();
+    let mut params = CertificateParams::new(hosts).unwrap();
+    params.distinguished_name = subject("self-signed", &[]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    Pair {
+        cert: params.self_signed(&key).unwrap().pem(),
+        key: key.serialize_pem(),
     }
 }
 

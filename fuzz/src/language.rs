@@ -256,7 +256,7 @@ fn addresses(text: &str) {
         assert_eq!(address::parse(&ip.to_string()), Some(ip), "{text:?}");
     }
     let (old, new) = (
-        address::legacy_ip_problems(text),
+        address::legacy_ip_problems(text, false),
         address::ip_problems(text),
     );
     assert!(parsed.is_some() || !old.is_empty(), "{text:?}");
@@ -265,7 +265,7 @@ fn addresses(text: &str) {
         assert_eq!(parsed.map(|ip| ip.to_string()).as_deref(), Some(text));
     }
     let _ = (
-        address::legacy_cidr_problems(text),
+        address::legacy_cidr_problems(text, false),
         address::cidr_problems(text),
     );
     let _ = address::endpoint_ip_problems(text);

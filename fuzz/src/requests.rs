@@ -141,7 +141,8 @@ pub(crate) const BODY: Target = Target {
             FieldValidation::Strict,
         ]);
         let body = input.rest();
-        let Some((served, hub)) = object::types(resource) else {
+        let Some((served, hub)) = object::types(resource, proto::catalogue::Release::COMPATIBLE)
+        else {
             return;
         };
         if let Ok(decoded) = object::decode(body, encoding, &served, validation)

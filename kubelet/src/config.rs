@@ -153,7 +153,7 @@ impl Config {
         );
         problems.or(()).map_err(Error::Invalid)?;
         Ok(Self {
-            pages: Pages::new("kubelet", args, &PATHS),
+            pages: Pages::new("kubelet", args, &PATHS).of(&features),
             kubelet,
             node,
             features,

@@ -21,6 +21,7 @@ use component::events::{Api, Recorder};
 use component::informer::{Informers, Selection};
 use component::metrics::Metrics;
 use component::serving::{Health, Options, Server, text};
+use component::tracing::Tracer;
 use component::{Daemon, Supervisor, Task};
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
@@ -96,6 +97,7 @@ struct Site {
     name: String,
     machine: Arc<Machine>,
     manager: Arc<ContainerManager>,
+    tracer: Tracer,
     recorder: Recorder,
     /// What events about the node refer to.
     node: ObjectReference,
@@ -127,7 +129,8 @@ async fn start(config: Arc<Config>, tasks: Supervisor) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     metrics.features(&config.features);
     healthz(&config, &tasks)?;
-    let api = connect(&config, &name, &tasks, &metrics).await?;
+    let tracer = tracer(&config, &name, &tasks, &metrics);
+    let api = connect(&config, &name, &tracer, &tasks, &metrics).await?;
     let recorder = recorder(&config, &name, api.as_ref(), &tasks);
     let site = Site {
         node: node::reference(&name, None),
@@ -137,6 +140,7 @@ async fn start(config: Arc<Config>, tasks: Supervisor) -> anyhow::Result<()> {
         name,
         machine,
         manager,
+        tracer,
         recorder,
         api,
     };
@@ -149,10 +153,22 @@ async fn start(config: Arc<Config>, tasks: Supervisor) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What tells a collector of what is done, if there is one.
+fn tracer(config: &Config, name: &str, tasks: &Supervisor, metrics: &Metrics) -> Tracer {
+    let Some(tracing) = &config.kubelet.tracing else {
+        return Tracer::default();
+    };
+    let service = [("service.name", Kubelet::NAME), ("host.name", name)];
+    let tracer = Tracer::open(tracing, &service, tasks);
+    tracer.register(metrics);
+    tracer
+}
+
 /// The client, with a certificate, or none in standalone mode.
 async fn connect(
     config: &Config,
     name: &str,
+    tracer: &Tracer,
     tasks: &Supervisor,
     metrics: &Metrics,
 ) -> anyhow::Result<Option<Connection>> {
@@ -172,6 +188,7 @@ async fn connect(
         0 => 100,
         burst => burst,
     };
+    settings.tracer = tracer.clone();
     let client = Client::new(settings, Kubelet::NAME, tasks, metrics)?;
     if kubelet.rotate_certificates {
         let (_, names) = watch::channel(Some(certificate::Names::default()));
@@ -244,6 +261,7 @@ impl Site {
             &self.tasks,
             &self.recorder,
             &self.node,
+            &self.tracer,
         )?;
         let network = self.network(&own).await?;
         let ip = Wanted::parse(&self.config.node.ip)?;

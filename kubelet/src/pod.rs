@@ -25,6 +25,7 @@ use component::informer::{Informer, Informers, Lister, Selection};
 use component::metrics::Metrics;
 use component::queue::{Queue, Retry};
 use component::supervisor::{Supervisor, Task};
+use component::tracing::Tracer;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
@@ -115,6 +116,7 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Of probes, which are served apart.
     pub probe_metrics: Metrics,
+    pub tracer: Tracer,
 }
 
 /// What everything in this module works on.

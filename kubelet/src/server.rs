@@ -19,6 +19,7 @@ mod request;
 mod routes;
 pub(crate) mod stats;
 mod streams;
+mod traces;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use component::metrics::Metrics;
 use component::serving::{self, Health, Pages, Request, Response};
+use component::tracing::Tracer;
 use component::{Supervisor, Task};
 use k8s_openapi::api::core::v1::Pod;
 
@@ -87,6 +89,8 @@ pub struct Config {
     pub image_dir: PathBuf,
     /// The cgroup of all pods, such as `/kubepods`.
     pub pods_cgroup: String,
+    /// Who hears of requests.
+    pub tracer: Tracer,
 }
 
 /// Which of the two servers.
@@ -195,6 +199,6 @@ impl Server {
         {
             return *refusal;
         }
-        routes::route(&self, request, port).await
+        traces::traced(&self, request, port).await
     }
 }

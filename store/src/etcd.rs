@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use tonic::{Request, Status, Streaming};
 
 use crate::backoff::spread;
+use crate::trace::{Called, Tried};
 use member::Member;
 
 pub use error::Error;
@@ -59,6 +60,17 @@ const READ_ATTEMPT: Duration = Duration::from_secs(3);
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
 /// etcd's own client accepts as much; responses are bounded by the limits of our requests.
 const MAX_RESPONSE: usize = i32::MAX as usize;
+
+/// What is called, as traces name it.
+mod method {
+    pub(super) const RANGE: &str = "etcdserverpb.KV/Range";
+    pub(super) const RANGE_STREAM: &str = "etcdserverpb.KV/RangeStream";
+    pub(super) const TXN: &str = "etcdserverpb.KV/Txn";
+    pub(super) const COMPACT: &str = "etcdserverpb.KV/Compact";
+    pub(super) const GRANT: &str = "etcdserverpb.Lease/LeaseGrant";
+    pub(super) const REVOKE: &str = "etcdserverpb.Lease/LeaseRevoke";
+    pub(super) const STATUS: &str = "etcdserverpb.Maintenance/Status";
+}
 
 /// A client of one etcd cluster. Cloning is cheap.
 #[derive(Clone)]
@@ -110,7 +122,7 @@ impl Client {
         request: pb::RangeRequest,
     ) -> Result<pb::RangeResponse, Error> {
         let response = self
-            .reading(|member| {
+            .reading(method::RANGE, |member| {
                 let request = request.clone();
                 async move { member.kv().range(Request::new(request)).await }
             })
@@ -125,7 +137,7 @@ impl Client {
         &self,
         request: pb::RangeRequest,
     ) -> Result<Streaming<pb::RangeStreamResponse>, Error> {
-        self.reading(|member| {
+        self.reading(method::RANGE_STREAM, |member| {
             let request = request.clone();
             async move { member.kv().range_stream(Request::new(request)).await }
         })
@@ -136,7 +148,7 @@ impl Client {
     /// success.
     pub(crate) async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         let response = self
-            .writing(|member| {
+            .writing(method::TXN, |member| {
                 let request = request.clone();
                 async move { member.kv().txn(Request::new(request)).await }
             })
@@ -146,7 +158,7 @@ impl Client {
     }
 
     pub(crate) async fn compact(&self, revision: i64) -> Result<(), Error> {
-        self.writing(|member| async move {
+        self.writing(method::COMPACT, |member| async move {
             member
                 .kv()
                 .compact(pb::CompactionRequest { revision })
@@ -160,15 +172,19 @@ impl Client {
     pub(crate) async fn grant(&self, ttl: i64) -> Result<i64, Error> {
         let grant = pb::LeaseGrantRequest { ttl, id: 0 };
         Ok(self
-            .writing(|member| async move { member.lease().lease_grant(grant).await })
+            .writing(method::GRANT, |member| async move {
+                member.lease().lease_grant(grant).await
+            })
             .await?
             .id)
     }
 
     pub(crate) async fn revoke(&self, id: i64) -> Result<(), Error> {
         let revoke = pb::LeaseRevokeRequest { id };
-        self.writing(|member| async move { member.lease().lease_revoke(revoke).await })
-            .await?;
+        self.writing(method::REVOKE, |member| async move {
+            member.lease().lease_revoke(revoke).await
+        })
+        .await?;
         Ok(())
     }
 
@@ -178,9 +194,9 @@ impl Client {
     /// When no member answers.
     pub async fn status(&self) -> Result<MemberStatus, Error> {
         let status = self
-            .reading(
-                |member| async move { member.maintenance().status(pb::StatusRequest {}).await },
-            )
+            .reading(method::STATUS, |member| async move {
+                member.maintenance().status(pb::StatusRequest {}).await
+            })
             .await?;
         Ok(MemberStatus {
             version: Version::parse(&status.version),
@@ -204,6 +220,12 @@ impl Client {
         }
     }
 
+    /// The read that tells the revision.
+    pub(crate) fn asked(&self) -> Called<'_> {
+        let at = *self.inner.current.borrow();
+        self.inner.members[at].called(method::RANGE)
+    }
+
     /// Moves to the next member, unless somebody has moved on from `at` already.
     fn leave(&self, at: usize) {
         let next = (at + 1) % self.inner.members.len();
@@ -216,16 +238,23 @@ impl Client {
         });
     }
 
-    async fn reading<T, F>(&self, mut call: impl FnMut(Member) -> F) -> Result<T, Error>
+    async fn reading<T, F>(
+        &self,
+        method: &'static str,
+        mut call: impl FnMut(Member) -> F,
+    ) -> Result<T, Error>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
         let (start, mut tries) = (tokio::time::Instant::now(), 0);
         loop {
             let at = *self.inner.current.borrow();
+            let member = &self.inner.members[at];
+            let tried = Tried::begin(|| member.called(method));
             // Boxed, as in `writing`: tonic's future takes kilobytes, which every caller's would contain.
-            let call = Box::pin(call(self.inner.members[at].clone()));
-            match self.attempt(call).await {
+            let outcome = self.attempt(Box::pin(call(member.clone()))).await;
+            tried.ended(&outcome);
+            match outcome {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => {
                     let error = Error::from(status);
@@ -258,14 +287,22 @@ impl Client {
             .unwrap_or_else(late)
     }
 
-    async fn writing<T, F>(&self, mut call: impl FnMut(Member) -> F) -> Result<T, Error>
+    async fn writing<T, F>(
+        &self,
+        method: &'static str,
+        mut call: impl FnMut(Member) -> F,
+    ) -> Result<T, Error>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
         let mut tries = self.inner.members.len();
         loop {
             let at = *self.inner.current.borrow();
-            match Box::pin(call(self.inner.members[at].clone())).await {
+            let member = &self.inner.members[at];
+            let tried = Tried::begin(|| member.called(method));
+            let outcome = Box::pin(call(member.clone())).await;
+            tried.ended(&outcome);
+            match outcome {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => {
                     let never_sent = member::never_sent(&status);

@@ -33,6 +33,7 @@ use tracing::error;
 use crate::etcd::{self, Client, Leases, pb};
 use crate::metrics::StoreMetrics;
 use crate::tasks::Tasks;
+use crate::trace::Tried;
 
 use ask::Asks;
 use routes::Routes;
@@ -207,7 +208,13 @@ impl Line {
     /// etcd's revision now: no write that finished before this call has a higher one.
     pub(crate) async fn ask(&self) -> Result<i64, Arc<etcd::Error>> {
         self.metrics.asked.inc();
-        self.asks.join().await
+        let tried = Tried::begin(|| self.client.asked());
+        let answer = self.asks.join().await;
+        // How it failed, if it did, is told by whoever called.
+        if answer.is_ok() {
+            tried.ended(&Ok(()));
+        }
+        answer
     }
 
     /// A linearizable read of one absent key: its header tells the revision at the cost of no data.

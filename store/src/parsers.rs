@@ -1,10 +1,27 @@
 //! Parsers that are private to this crate, as functions over bytes: for the fuzz targets and for nobody else.
 
 use prost::Message;
+use rustls::pki_types::{CertificateDer, UnixTime};
 
 use crate::etcd::pb;
 use crate::line::assemble::Assembler;
 use crate::token::Token;
+use crate::trust::{Roots, Usage};
+
+/// Whether a certificate is believed that nobody vouches for.
+#[must_use]
+pub fn is_believed(der: &[u8]) -> bool {
+    let der = CertificateDer::from(der);
+    let chain = [der.clone(), der.clone()];
+    let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
+    let mut own = Roots::default();
+    if own.add(der).is_ok() {
+        // That may be: it is trusted itself. How it is looked at is what counts.
+        let _ = own.verify(&chain, Usage::Client, None, now);
+    }
+    let nobody = Roots::default();
+    nobody.verify(&chain, Usage::Client, None, now).is_ok()
+}
 
 /// What a continue token says, and the token that says so.
 #[must_use]

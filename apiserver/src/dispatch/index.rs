@@ -16,12 +16,10 @@ use crate::server::Server;
 /// Beside discovery, health and what a server may not have.
 const FIXED: &[&str] = &[
     "/apis/",
-    "/flagz",
     "/metrics/slis",
     "/openapi/v2",
     "/openapi/v3",
     "/openapi/v3/",
-    "/statusz",
 ];
 /// The public keys of tokens, if they can be shown.
 const OF_TOKENS: [&str; 2] = ["/.well-known/openid-configuration", "/openid/v1/jwks"];
@@ -44,6 +42,7 @@ fn paths(server: &Server) -> BTreeSet<String> {
         .chain(FIXED)
         .map(|path| (*path).to_owned())
         .collect();
+    all.extend(server.config.pages.paths().map(str::to_owned));
     all.extend(server.discovery.paths().map(str::to_owned));
     for endpoint in ["healthz", "livez", "readyz"] {
         let names = server.endpoints.health().names(endpoint);

@@ -10,12 +10,11 @@ use resources::status::Failure;
 use resources::strategy::Part;
 
 use super::update::check_name;
-use super::write;
+use super::{rendered, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
 use crate::registry::generic::Update;
-use crate::render;
 
 /// A configuration as it came.
 pub struct Applying {
@@ -114,7 +113,7 @@ pub async fn serve(
     }
     x.warnings.append(&mut warnings);
     let written = written?;
-    let bytes = render::entry(endpoint, media, &written.entry, Clock::now().seconds)?;
+    let bytes = rendered(x, endpoint, media, &written.entry)?;
     let code = if written.created { 201 } else { 200 };
     Ok(body::answer(code, media.content_type(), body::full(bytes)))
 }

@@ -2,18 +2,16 @@
 
 use http::Response;
 use hyper::body::Incoming;
-use resources::clock::Clock;
 use resources::defaults;
 use resources::negotiate::{self, Offers};
 use resources::object;
 use resources::options::WriteOptions;
 use resources::status::Failure;
 
-use super::{manager, read_body, record, write};
+use super::{manager, read_body, record, rendered, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
-use crate::render;
 
 pub async fn serve(
     x: &mut Exchange,
@@ -42,7 +40,7 @@ pub async fn serve(
     let mut warnings = write.into_warnings();
     x.warnings.append(&mut warnings);
     let written = written?;
-    let bytes = render::entry(endpoint, media, &written.entry, Clock::now().seconds)?;
+    let bytes = rendered(x, endpoint, media, &written.entry)?;
     Ok(body::answer(201, media.content_type(), body::full(bytes)))
 }
 

@@ -5,15 +5,14 @@ use hyper::body::Incoming;
 use proto::Value;
 use proto::catalogue::{ResourceFlags, names as n};
 use proto::meta;
-use resources::clock::Clock;
 use resources::negotiate::{self, Media, Offers};
 use resources::object::{self, Type};
 use resources::options::DeleteOptions;
 use resources::status::Failure;
 
-use super::{read_body, unread, write};
+use super::{read_body, rendered, unread, write};
 use crate::body::{self, Body};
-use crate::chain::Exchange;
+use crate::chain::{Exchange, traces};
 use crate::registry::Endpoint;
 use crate::render;
 
@@ -44,13 +43,14 @@ pub async fn serve(
         let object = object::from_body(&entry.body, &endpoint.hub)?;
         let status = success(endpoint, meta::name(&object), meta::uid(&object));
         x.record_status(&status);
+        let _span = traces::serializing(x, media.content_type());
         return Ok(body::answer(
             200,
             media.content_type(),
             body::full(status_bytes(&status, media)),
         ));
     }
-    let bytes = render::entry(endpoint, media, &entry, Clock::now().seconds)?;
+    let bytes = rendered(x, endpoint, media, &entry)?;
     Ok(body::answer(200, media.content_type(), body::full(bytes)))
 }
 

@@ -2,26 +2,26 @@
 
 use std::time::Instant;
 
+use component::tracing as trace;
 use http::Response;
-use resources::clock::Clock;
 use resources::negotiate;
 use resources::status::Failure;
 use store::At;
 
+use super::rendered;
 use super::subresource::offers;
 use crate::audit::Part;
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
 use crate::registry::generic::check_segment;
-use crate::render;
 use crate::server::read_failure;
 
 pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>, Failure> {
     let media = negotiate::output(&x.headers, &x.query, offers(&x.info))?;
     let at = at(x.query.get("resourceVersion").unwrap_or_default())?;
     let entry = entry(x, endpoint, at).await?;
-    let bytes = render::entry(endpoint, media, &entry, Clock::now().seconds)?;
+    let bytes = rendered(x, endpoint, media, &entry)?;
     Ok(body::answer(200, media.content_type(), body::full(bytes)))
 }
 
@@ -39,7 +39,23 @@ pub async fn entry(
         x.info.name.clone()
     };
     let started = Instant::now();
-    let found = endpoint.collection.get(&key, at).await;
+    let found = {
+        // Upstream's storage answers what must be as fresh as etcd, its cache what need not.
+        let fresh = at == At::Latest;
+        let name = if fresh { "Get etcd3" } else { "cacher.Get" };
+        let _span = trace::span(name, |a| {
+            a.audit_id();
+            a.text("key", format!("/{}/{key}", endpoint.collection.path()));
+            if fresh {
+                a.text("group", r.group);
+                a.text("resource", r.name);
+            } else {
+                let version = x.query.get("resourceVersion");
+                a.text("resource-version", version.unwrap_or_default());
+            }
+        });
+        endpoint.collection.get(&key, at).await
+    };
     x.spent(Part::Storage, started);
     let found = found.map_err(read_failure)?;
     found.ok_or_else(|| Failure::not_found(r.group, r.name, &x.info.name))

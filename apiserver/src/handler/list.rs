@@ -4,20 +4,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use component::tracing as trace;
 use futures::stream;
 use http::Response;
 use resources::clock::Clock;
 use resources::negotiate::{self, Offers};
 use resources::object;
 use resources::options::ListOptions;
-use resources::status::Failure;
+use resources::status::{Failure, qualified};
 use store::read::Match;
 use store::{At, Entry, Query, Scope};
 
 use super::get::parse_version;
 use crate::audit::Part;
 use crate::body::{self, Body};
-use crate::chain::Exchange;
+use crate::chain::{Exchange, traces};
 use crate::registry::Endpoint;
 use crate::render::{self, ListMeta};
 use crate::select::Select;
@@ -32,7 +33,13 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
     let r = endpoint.resource;
     let query = query(x, endpoint, &options)?;
     let started = Instant::now();
-    let page = endpoint.collection.list(query).await;
+    let page = {
+        let _span = trace::span("cacher.GetList", |a| {
+            a.audit_id();
+            a.text("type", qualified(r.group, r.name));
+        });
+        endpoint.collection.list(query).await
+    };
     x.spent(Part::Storage, started);
     let page = page.map_err(|error| list_failure(error, r.group, r.name))?;
     media.check(true, || object::internal(r.group, &r.list_kind()))?;
@@ -41,6 +48,7 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
         continue_token: page.next.unwrap_or_default(),
         remaining: page.remaining,
     };
+    let _span = traces::serializing(x, media.content_type());
     let entries: Vec<Arc<Entry>> = page.entries.into_iter().collect();
     let list = render::List::new(endpoint, media, meta);
     let body = if list.can_stream() {

@@ -9,7 +9,6 @@ use hyper::body::Incoming;
 use proto::catalogue::{self, Shape};
 use proto::path::{FieldError, Reason, quote};
 use proto::{MsgId, Value, codec, meta, patch};
-use resources::clock::Clock;
 use resources::negotiate;
 use resources::object;
 use resources::options::{FieldValidation, WriteOptions};
@@ -17,7 +16,7 @@ use resources::status::{Details, Failure};
 use resources::strategy::Part;
 
 use super::subresource::offers;
-use super::{apply, create, manager, read_body, write};
+use super::{apply, create, manager, read_body, rendered, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
@@ -116,7 +115,7 @@ pub async fn part(
     x.warnings.append(&mut problems.into_inner());
     x.warnings.append(&mut warnings);
     let written = written?;
-    let bytes = render::entry(endpoint, media, &written.entry, Clock::now().seconds)?;
+    let bytes = rendered(x, endpoint, media, &written.entry)?;
     Ok(body::answer(200, media.content_type(), body::full(bytes)))
 }
 

@@ -5,7 +5,7 @@
 
 use http::Response;
 use hyper::body::Incoming;
-use proto::catalogue::{messages, names as n};
+use proto::catalogue::{gate, messages, names as n};
 use proto::path::FieldError;
 use proto::view::authentication_v1::{BoundObjectReference, TokenRequest};
 use proto::view::{Node, View};
@@ -37,6 +37,8 @@ const TYPE: Type = Type {
     message: messages::authentication_v1::TOKEN_REQUEST,
 };
 /// Upstream's `MinTokenAgeSec`.
+/// The key of the annotation that tells of a request for an account that has been replaced.
+const UID_MISMATCH: &str = "authentication.k8s.io/token-request-uid-mismatch";
 const SHORTEST: i64 = 10 * 60;
 const LONGEST: i64 = 1 << 32;
 /// What a request without an expiration asks for.
@@ -127,8 +129,8 @@ fn creation(request: &Value) -> i64 {
 }
 
 /// Looks the account up and completes the request with what is known of it.
-async fn identify(x: &Exchange, request: &mut Value) -> Result<Value, Failure> {
-    let (namespace, name) = (x.info.namespace.as_str(), x.info.name.as_str());
+async fn identify(x: &mut Exchange, request: &mut Value) -> Result<Value, Failure> {
+    let (namespace, name) = (&*x.info.namespace, &*x.info.name);
     let given = [
         (
             n::NAME,
@@ -158,13 +160,28 @@ async fn identify(x: &Exchange, request: &mut Value) -> Result<Value, Failure> {
     }
     let account = newest(&x.server, "serviceaccounts", namespace, name).await?;
     let (asked, uid) = (meta::uid(request), meta::uid(&account));
+    let mut named = uid.to_owned();
     if !asked.is_empty() && asked != uid {
         let why = format!(
             "the UID in the token request ({asked}) does not match the UID of the service account ({uid})"
         );
-        return Err(Failure::conflict(TYPE.group, TYPE.kind, name, &why));
+        let gates = x.server.config.features.gates();
+        if gates.has(gate::TOKEN_REQUEST_SERVICE_ACCOUNT_UID_VALIDATION) {
+            return Err(Failure::conflict(TYPE.group, TYPE.kind, name, &why));
+        }
+        if let Some(trail) = &x.trail {
+            trail.annotate(UID_MISMATCH, &why);
+        }
+        x.warnings.push(format!(
+            "{why} but TokenRequestServiceAccountUIDValidation is not enabled. In the future, this will return a conflict error"
+        ));
+        asked.clone_into(&mut named);
     }
-    for (field, text) in [(n::NAME, name), (n::NAMESPACE, namespace), (n::UID, uid)] {
+    for (field, text) in [
+        (n::NAME, name),
+        (n::NAMESPACE, namespace),
+        (n::UID, named.as_str()),
+    ] {
         meta::set(request, field, text);
     }
     meta::set(

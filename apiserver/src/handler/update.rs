@@ -4,7 +4,6 @@ use http::Response;
 use hyper::body::Incoming;
 use proto::Value;
 use resources::before;
-use resources::clock::Clock;
 use resources::negotiate;
 use resources::object;
 use resources::options::{FieldValidation, WriteOptions};
@@ -12,12 +11,11 @@ use resources::status::Failure;
 use resources::strategy::Part;
 
 use super::subresource::offers;
-use super::{create, manager, read_body, record, write};
+use super::{create, manager, read_body, record, rendered, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
 use crate::registry::generic::Update;
-use crate::render;
 
 pub async fn serve(
     x: &mut Exchange,
@@ -61,7 +59,7 @@ pub async fn part(
     let mut warnings = write.into_warnings();
     x.warnings.append(&mut warnings);
     let written = written?;
-    let bytes = render::entry(endpoint, media, &written.entry, Clock::now().seconds)?;
+    let bytes = rendered(x, endpoint, media, &written.entry)?;
     Ok(body::answer(
         if written.created { 201 } else { 200 },
         media.content_type(),

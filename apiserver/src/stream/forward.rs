@@ -82,6 +82,8 @@ pub(crate) fn head(x: &Exchange, target: &Target, path: &str) -> Result<Request<
     }
     write!(forwarded, "{}", x.connection.peer.ip().to_canonical()).map_err(Failure::internal)?;
     headers.insert("x-forwarded-for", value(&forwarded)?);
+    // The other side belongs to the trace as this server sees it, not as the client said.
+    component::tracing::hand_on(headers);
     Ok(request)
 }
 

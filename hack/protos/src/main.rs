@@ -18,8 +18,10 @@ struct Proto {
 const PROTOS: &[Proto] = &[
     Proto { file: "etcd.proto", package: "etcdserverpb", target: "store/src/etcd/pb.rs", server: false },
     Proto { file: "kms.proto", package: "v2", target: "apiserver/src/plugin/pb/kms.rs", server: true },
+    Proto { file: "kms_v1.proto", package: "v1beta1", target: "apiserver/src/plugin/pb/kms_v1.rs", server: true },
     Proto { file: "envelope.proto", package: "envelope", target: "apiserver/src/plugin/pb/envelope.rs", server: false },
     Proto { file: "signer.proto", package: "v1", target: "apiserver/src/plugin/pb/signer.rs", server: true },
+    Proto { file: "otlp.proto", package: "opentelemetry.proto.collector.trace.v1", target: "component/src/tracing/pb.rs", server: true },
 ];
 
 fn main() {

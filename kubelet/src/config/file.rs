@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use component::config::{Duration, Logging};
+use component::config::{Duration, Logging, TracingConfiguration};
 use component::features::Features;
 use k8s_openapi::api::core::v1::Taint;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -212,7 +212,7 @@ pub struct KubeletConfiguration {
     pub register_with_taints: Vec<Taint>,
     pub register_node: bool,
     #[serde(skip_serializing_if = "zero")]
-    pub tracing: Option<Tracing>,
+    pub tracing: Option<TracingConfiguration>,
     pub local_storage_capacity_isolation: bool,
     pub container_runtime_endpoint: String,
     #[serde(skip_serializing_if = "zero")]
@@ -325,16 +325,6 @@ pub struct CrashLoopBackOff {
 pub struct MemoryReservation {
     pub numa_node: i32,
     pub limits: BTreeMap<String, Quantity>,
-}
-
-/// `tracing`: accepted; spans are not exported yet.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Tracing {
-    #[serde(skip_serializing_if = "zero")]
-    pub endpoint: Option<String>,
-    #[serde(skip_serializing_if = "zero")]
-    pub sampling_rate_per_million: Option<i32>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

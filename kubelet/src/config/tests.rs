@@ -131,7 +131,8 @@ fn everything_wrong_is_told_at_once() {
     let error = try_config(
         "maxPods: -1\nimageGCLowThresholdPercent: 90\nhairpinMode: x\n\
          enforceNodeAllocatable: [pods, kube-reserved]\nevictionHard: {memory: 1Gi}\n\
-         systemReserved: {gpu: '1'}\npodLogsDir: a/../b\n",
+         systemReserved: {gpu: '1'}\npodLogsDir: a/../b\n\
+         tracing: {endpoint: 'http://a', samplingRatePerMillion: -1}\n",
         &["--node-labels=kubernetes.io/mine=1,node-role.kubernetes.io/x=y"],
     )
     .unwrap_err()
@@ -143,6 +144,8 @@ fn everything_wrong_is_told_at_once() {
         "kubeReservedCgroup: must be specified",
         "evictionHard: unsupported eviction signal memory",
         "systemReserved: cannot reserve \"gpu\" resource",
+        "tracing.endpoint: Invalid value: \"http://a\": unsupported scheme: http.",
+        "tracing.samplingRatePerMillion: Invalid value: -1: sampling rate must be positive",
         "podLogsDir: pod logs path \"a/../b\" must be absolute path",
         "--node-labels: unknown 'kubernetes.io' or 'k8s.io' label kubernetes.io/mine",
         "label node-role.kubernetes.io/x",

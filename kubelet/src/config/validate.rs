@@ -25,6 +25,7 @@ const CHECKS: &[Check] = &[
     logs,
     cgroups,
     eviction,
+    tracing,
 ];
 
 /// Notes all that is wrong, by field.
@@ -45,6 +46,12 @@ fn range<T: PartialOrd + Display>(
         field,
         format!("{value} must be between {low} and {high}, inclusive"),
     );
+}
+
+fn tracing(c: &KubeletConfiguration, _: &Features, problems: &mut Problems) {
+    if let Some(tracing) = &c.tracing {
+        tracing.validate("tracing.", problems);
+    }
 }
 
 fn numbers(c: &KubeletConfiguration, _: &Features, problems: &mut Problems) {

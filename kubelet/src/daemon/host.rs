@@ -65,7 +65,6 @@ pub(super) fn check_supported(config: &Config) -> anyhow::Result<()> {
     let ignored = [
         ("cgroupDriver", kubelet.cgroup_driver != "cgroupfs"),
         ("shutdownGracePeriod", shutdown),
-        ("tracing", kubelet.tracing.is_some()),
     ];
     for (field, _) in ignored.iter().filter(|i| i.1) {
         tracing::warn!(field, "A setting has no effect");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use component::events::Recorder;
+use component::tracing::Tracer;
 use component::{Supervisor, Task};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -46,6 +47,7 @@ pub(super) fn open(
     tasks: &Supervisor,
     recorder: &Recorder,
     node: &ObjectReference,
+    tracer: &Tracer,
 ) -> anyhow::Result<Own> {
     let kubelet = &config.kubelet;
     let store = Store::open(root).context("cannot open the image store")?;
@@ -77,6 +79,7 @@ pub(super) fn open(
     let collector = Arc::new(Garbage {
         store: Arc::clone(&store),
         collector: Mutex::new(Collector::new(policy(kubelet), Instant::now())),
+        tracer: tracer.clone(),
     });
     // 100 means that images are not collected at all, as upstream has it.
     if kubelet.image_gc_high_threshold_percent < 100 {
@@ -133,6 +136,7 @@ fn policy(kubelet: &KubeletConfiguration) -> Policy {
 pub(super) struct Garbage {
     store: Arc<Store>,
     collector: Mutex<Collector>,
+    tracer: Tracer,
 }
 
 impl Garbage {
@@ -140,7 +144,9 @@ impl Garbage {
         let mut failed = false;
         loop {
             tokio::time::sleep(EVERY).await;
-            match self.blocking(|own| own.collect(false)).await {
+            let work = self.blocking(|own| own.collect(false));
+            let collected = self.tracer.work("Images/GarbageCollect", |_| {}, work);
+            match collected.await {
                 Ok(_) => failed = false,
                 Err(e) if failed => {
                     tracing::error!(error = %e, "Image garbage collection failed multiple times in a row");

@@ -132,6 +132,7 @@ impl Workloads<'_> {
             tasks: site.tasks.clone(),
             metrics: site.metrics.clone(),
             probe_metrics: probes.clone(),
+            tracer: site.tracer.clone(),
         })
     }
 
@@ -253,6 +254,7 @@ impl Workloads<'_> {
             root_dir: site.config.node.root.clone(),
             image_dir: self.image_dir(),
             pods_cgroup: site.manager.root().to_owned(),
+            tracer: site.tracer.clone(),
         };
         let parts = server::Parts {
             pods: Arc::new(Shown(pods)),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use component::tracing::Attributes;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -159,14 +160,37 @@ impl Worker {
             Todo::Nothing if view.stage == Stage::Finished && view.gone => Step::Over,
             Todo::Nothing if view.stage == Stage::Finished => Step::Wait(None),
             Todo::Nothing => Step::Wait(self.idle(view, next.again).await),
-            Todo::Sync(sync) => self.sync(view, &seen, sync, next.again).await,
+            Todo::Sync(sync) => {
+                let work = self.sync(view, &seen, sync, next.again);
+                self.traced("syncPod", &view.pod, work).await
+            }
             Todo::Terminate => {
                 self.terminate(&next.status);
                 Step::Again
             }
-            Todo::Stop => self.stop(view, &seen).await,
-            Todo::CleanUp => self.clean_up(view).await,
+            Todo::Stop => {
+                let work = self.stop(view, &seen);
+                self.traced("syncTerminatingPod", &view.pod, work).await
+            }
+            Todo::CleanUp => {
+                let work = self.clean_up(view);
+                self.traced("syncTerminatedPod", &view.pod, work).await
+            }
         }
+    }
+
+    /// What is done for the pod, as a trace with upstream's names.
+    async fn traced(&self, name: &str, pod: &Pod, work: impl Future<Output = Step>) -> Step {
+        let tracer = &self.shared.parts.tracer;
+        let describe = |a: &mut Attributes<'_>| {
+            let of = |text: &Option<String>| text.clone().unwrap_or_default();
+            let (namespace, own) = (of(&pod.metadata.namespace), of(&pod.metadata.name));
+            a.text("k8s.pod.uid", &self.uid);
+            a.text("k8s.pod", format!("{namespace}/{own}"));
+            a.text("k8s.pod.name", own);
+            a.text("k8s.namespace.name", namespace);
+        };
+        tracer.work(name, describe, work).await
     }
 
     /// Whether this node takes the pod; asked once.

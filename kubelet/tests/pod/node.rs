@@ -140,6 +140,7 @@ impl Node {
             tasks: tasks.clone(),
             metrics: self.api.metrics.clone(),
             probe_metrics: self.api.metrics.clone(),
+            tracer: component::tracing::Tracer::default(),
         });
         self.kubelet = Some(Kubelet {
             tasks,

@@ -2,6 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
+use component::Supervisor;
+use component::config::TracingConfiguration;
+use component::testing::{Collector, Told};
+use component::tracing::Tracer;
 use tokio::net::TcpStream;
 
 use crate::client::{ask_as, ask_over, get};
@@ -216,4 +220,48 @@ async fn what_is_switched_off_says_so() {
         get(&setup, "/debug/pprof/heap").await.body,
         "profiling endpoint is disabled.\n"
     );
+}
+
+#[tokio::test]
+async fn a_collector_is_told_of_requests_and_clients_of_the_port_with_authentication_are_believed()
+{
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let collector = Collector::start().await;
+    let tracing = TracingConfiguration {
+        endpoint: Some(collector.address.to_string()),
+        sampling_rate_per_million: Some(0),
+    };
+    let service = [("service.name", "kubelet")];
+    let tracer = Tracer::open(&tracing, &service, &Supervisor::current());
+    let setup = Setup::with(|config| config.tracer = tracer).await;
+    let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let headers = [("traceparent", parent.as_str())];
+    let admin = setup.ca.admin();
+    let mut stream = TcpStream::connect(setup.plain).await.unwrap();
+    let plain = ask_over(&mut stream, "GET", "/pods", &headers).await;
+    assert_eq!(plain.status, 200);
+    for path in ["/pods", "/containerLogs/ns/nobody/main"] {
+        ask_as(&setup, Some(&admin), "GET", path, &headers).await;
+    }
+    let route = "/containerLogs/{podNamespace}/{podID}/{containerName}";
+    let logs = collector
+        .until("the logs", |told| told.span.name == route)
+        .await;
+    assert_eq!(logs.attribute("server.address").unwrap(), "kubelet");
+    assert_eq!(logs.attribute("http.response.status_code").unwrap(), "404");
+    let all = collector.told();
+    let pods: Vec<&Told> = all
+        .iter()
+        .filter(|told| told.span.name == "/pods")
+        .collect();
+    assert_eq!(pods.len(), 1, "a stranger decides nothing");
+    for told in [pods[0], &logs] {
+        let trace: String = told
+            .span
+            .trace_id
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        assert_eq!(trace, TRACE);
+    }
 }

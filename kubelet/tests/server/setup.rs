@@ -139,6 +139,7 @@ impl Setup {
             root_dir: node.root.path().to_owned(),
             image_dir: node.root.path().join("image"),
             pods_cgroup: format!("{}/kubepods", node.cgroup_root),
+            tracer: component::tracing::Tracer::default(),
         };
         change(&mut config);
         let pods = Arc::new(Pods::default());

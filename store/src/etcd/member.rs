@@ -17,6 +17,7 @@ use super::pb::{
 };
 use super::tls::{Files, Stream};
 use super::{Error, MAX_RESPONSE};
+use crate::trace::{self, Called};
 
 /// To reach a member, TLS included.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,15 +41,15 @@ pub(super) struct Member {
 
 pub(crate) type Chan = InterceptedService<Channel, RequireLeader>;
 
-/// Marks requests so that a member without a leader fails them.
+/// Marks requests so that a member without a leader fails them, and with the trace that they belong to.
 #[derive(Clone)]
 pub(crate) struct RequireLeader;
 
 impl tonic::service::Interceptor for RequireLeader {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request
-            .metadata_mut()
-            .insert("hasleader", MetadataValue::from_static("true"));
+        let metadata = request.metadata_mut();
+        metadata.insert("hasleader", MetadataValue::from_static("true"));
+        trace::with(|trace| trace.tell(metadata.as_mut()));
         Ok(request)
     }
 }
@@ -89,6 +90,16 @@ impl Member {
         Self {
             channel: connect(&self.endpoint, self.tls.clone()),
             ..self.clone()
+        }
+    }
+
+    /// A call of this member.
+    pub(super) fn called(&self, method: &'static str) -> Called<'_> {
+        let uri = self.endpoint.uri();
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        Called {
+            method,
+            server: (host, uri.port_u16().unwrap_or(0)),
         }
     }
 

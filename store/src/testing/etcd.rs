@@ -54,8 +54,8 @@ pub struct Etcd {
     /// All members of its cluster, as etcd's flag has them.
     cluster: String,
     tls: Option<Tls>,
-    /// Of the database, in bytes.
-    quota: Option<u64>,
+    /// Flags of its own.
+    more: Vec<String>,
     child: Option<Child>,
 }
 
@@ -97,8 +97,21 @@ impl Etcd {
     /// # Panics
     /// As [`Etcd::start`].
     pub async fn start_limited(binary: &Path, quota: u64) -> Self {
+        Self::start_with(binary, vec![format!("--quota-backend-bytes={quota}")]).await
+    }
+
+    /// Starts a member that tells a collector of its part in traces.
+    ///
+    /// # Panics
+    /// As [`Etcd::start`].
+    pub async fn start_traced(binary: &Path, collector: std::net::SocketAddr) -> Self {
+        let address = format!("--distributed-tracing-address={collector}");
+        Self::start_with(binary, vec!["--enable-distributed-tracing".into(), address]).await
+    }
+
+    async fn start_with(binary: &Path, more: Vec<String>) -> Self {
         let mut etcd = Self::new(binary, 0);
-        etcd.quota = Some(quota);
+        etcd.more = more;
         etcd.cluster = etcd.peer();
         etcd.run();
         etcd.serves().await;
@@ -131,7 +144,7 @@ impl Etcd {
             peer_port: free_port(),
             cluster: String::new(),
             tls: None,
-            quota: None,
+            more: Vec::new(),
             child: None,
         }
     }
@@ -280,11 +293,9 @@ impl Etcd {
                 "--election-timeout",
                 "500",
             ])
+            .args(&self.more)
             .stdout(Stdio::null())
             .stderr(log);
-        if let Some(quota) = self.quota {
-            command.args(["--quota-backend-bytes", &quota.to_string()]);
-        }
         if let Some(Tls { ca, cert, key }) = &self.tls {
             command
                 .arg("--client-cert-auth")

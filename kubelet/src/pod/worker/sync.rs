@@ -36,7 +36,10 @@ impl Worker {
         let mut memory = self.memory.lock();
         match done {
             Ok(()) => memory.retries.succeeded(POD),
-            Err(Failed) => memory.retries.failed(POD, SystemTime::now()),
+            Err(Failed) => {
+                component::tracing::failed("its events say why");
+                memory.retries.failed(POD, SystemTime::now());
+            }
         }
     }
 
