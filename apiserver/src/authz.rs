@@ -6,12 +6,14 @@
 pub mod abac;
 pub mod bootstrap;
 pub mod chain;
+pub mod conditions;
 pub mod config;
 pub mod devices;
 pub mod escalation;
 pub mod node;
 pub mod parameters;
 pub mod rbac;
+mod selectors;
 pub mod webhook;
 
 pub use chain::{Authorizers, Outcome};

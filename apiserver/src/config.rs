@@ -310,7 +310,7 @@ impl Config {
                 .context("--secure-port must not be 0")?,
             etcd: Etcd::from_args(args)?,
             client_ca: args.get(&args::CLIENT_CA_FILE),
-            request_header: RequestHeader::from_args(args)?,
+            request_header: RequestHeader::from_args(args, &features)?,
             authentication: Authentication::from_args(args, authorization.allows_all())?,
             tokens: Tokens::from_args(args)?,
             authorization,
@@ -336,12 +336,12 @@ impl Config {
             request_timeout: request_timeout(args.get(&REQUEST_TIMEOUT))?,
             min_watch: min_watch(args.get(&MIN_REQUEST_TIMEOUT))?,
             goaway_chance: goaway_chance(args.get(&GOAWAY_CHANCE))?,
-            pages: Pages::new("apiserver", args, &Endpoints::PATHS).of(features.version()),
+            pages: Pages::new("apiserver", args, &Endpoints::PATHS).of(&features),
             browsers: Browsers::new(
                 &args.get(&CORS_ALLOWED_ORIGINS),
                 &args.get(&STRICT_TRANSPORT_SECURITY),
             )?,
-            debugging: Debugging::from_args(args),
+            debugging: Debugging::from_args(args)?,
             audit: AuditConfig::from_args(args)?,
             features,
         })

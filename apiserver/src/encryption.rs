@@ -38,7 +38,7 @@ mod reload;
 
 use choice::{Choice, Identity, Layer, Opening};
 use config::Means;
-use kms::{KmsMetrics, Probing, Provider, Refused};
+use kms::{KmsMetrics, Plugin, Probing, Refused};
 use metrics::{Counted, OfResource as Counts};
 use reload::Current;
 
@@ -95,7 +95,7 @@ impl std::fmt::Display for GroupResource {
 struct Rules {
     of: Vec<(GroupResource, Choice)>,
     /// The plugins among the providers.
-    providers: Vec<Arc<Provider>>,
+    plugins: Vec<Plugin>,
     /// The same, once they are asked how they are.
     probing: Vec<Probing>,
 }
@@ -169,7 +169,13 @@ impl Encryption {
             return;
         }
         let current = Arc::clone(&self.current);
-        health.healthy("kms-providers", move || current.found());
+        let Some(count) = current.told_apart() else {
+            return health.healthy("kms-providers", move || current.found());
+        };
+        for i in 0..count {
+            let current = Arc::clone(&current);
+            health.healthy(&reload::name(i), move || current.found_of(i));
+        }
     }
 }
 
@@ -230,6 +236,20 @@ impl Transformer for OfResource {
             return ready(Ok(value)).boxed();
         };
         let (started, mut sealed) = (self.counts.start(), Vec::new());
+        if let Some((marked, fresh)) = choice.fresh() {
+            let by = marked.clone();
+            let seal = async move {
+                sealed.extend_from_slice(&by.prefix);
+                let done = match fresh.await {
+                    Ok(layer) => layer.seal(key, &value, &mut sealed).map_err(Refused::from),
+                    Err(refused) => Err(refused),
+                };
+                let outcome = done.as_ref().copied().map_err(Refused::code);
+                self.counts.sealed(Some(&by), started, outcome);
+                done.map(|()| Bytes::from(sealed)).map_err(|r| r.error)
+            };
+            return seal.boxed();
+        }
         let done = choice.seal(key, &value, &mut sealed);
         let outcome = done.as_ref().copied().map_err(|_| NOT_GRPC);
         self.counts.sealed(choice.first(), started, outcome);

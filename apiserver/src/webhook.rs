@@ -53,13 +53,16 @@ impl Error {
         }
     }
 
-    /// Whether the same call may succeed now: a lost connection, 429, 500 or 504.
+    /// Whether the same call may succeed now: after a lost connection, 429, 504, and what was wrong inside of the server
+    /// or on the way to it, such as 500 and 502 (`DefaultShouldRetry`).
     fn may_pass(&self) -> bool {
         match self {
             Self::Call(client::Error::Transport { cause, .. }) => {
                 matches!(cause, client::TransportError::Http(_))
             }
-            Self::Call(error) => matches!(error.code(), Some(429 | 500 | 504)),
+            Self::Call(error) => {
+                error.reason() == "InternalError" || matches!(error.code(), Some(429 | 500 | 504))
+            }
             _ => false,
         }
     }
@@ -248,6 +251,29 @@ mod tests {
         assert_eq!(parts("https://h:1/"), of("https://h:1", "/"));
         assert_eq!(parts("https://h"), of("https://h", "/"));
         assert_eq!(parts("h/x?y=z"), of("h", "/x"));
+    }
+
+    #[test]
+    fn what_may_pass_is_asked_again() {
+        let may_pass = |code: i32, reason: &str| {
+            let mut error = client::Error::Status(Box::default());
+            if let client::Error::Status(status) = &mut error {
+                status.code = Some(code);
+                status.reason = Some(reason.to_owned());
+            }
+            Error::Call(error).may_pass()
+        };
+        for (code, reason) in [
+            (429, "TooManyRequests"),
+            (500, ""),
+            (502, "InternalError"),
+            (504, "Timeout"),
+        ] {
+            assert!(may_pass(code, reason), "{code}");
+        }
+        for (code, reason) in [(400, "BadRequest"), (503, "ServiceUnavailable")] {
+            assert!(!may_pass(code, reason), "{code}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Ours beside upstream's API server on one etcd, with the same plugins: each opens what the other
-//! sealed, and takes the tokens that the other had signed.
+//! sealed, and takes the tokens that the other had signed; a collector of traces is told the same by both.
 //!
 //! Not among the tests that run by themselves: upstream's has to be built first (`hack/test swap`).
 
@@ -9,12 +9,16 @@
 #[path = "apply/daemon.rs"]
 mod daemon;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use apiserver::plugin::testing::{Kms, Served, Signer, SigningKey};
-use component::testing::Files;
+use component::Supervisor;
+use component::config::TracingConfiguration;
+use component::testing::{Collector, Files, Told};
+use component::tracing::Tracer;
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
@@ -226,4 +230,94 @@ async fn each_hands_on_to_the_other_what_it_does_not_serve() {
         let told = |all: &[String]| all.iter().any(|g| g == group);
         assert!(told(&ours) && told(&theirs), "{group}: {ours:?} {theirs:?}");
     }
+}
+
+/// Spans of a request by name, each with the names of its attributes.
+type Spans = BTreeMap<String, BTreeSet<String>>;
+
+/// What the API server told of the trace that begins with this span; it is all there once the span is.
+async fn told(collector: &Collector, first: &str) -> Spans {
+    let is_first = |told: &Told| told.span.name == first;
+    let trace = collector.until(first, is_first).await.span.trace_id;
+    let of_server =
+        |told: &&Told| told.resource["service.name"] == "apiserver" && told.span.trace_id == trace;
+    let is_server = |told: &Told| of_server(&told) && told.attribute("http.target").is_some();
+    collector.until("the server's span", is_server).await;
+    let all = collector.told();
+    let spans = all.iter().filter(of_server).map(|told| {
+        let keys = told.span.attributes.iter().map(|a| a.key.clone());
+        (told.span.name.clone(), keys.collect())
+    });
+    spans.collect()
+}
+
+/// Spans that only upstream has: it looks at etcd before it deletes, where ours looks into its cache.
+const THEIRS: &[(&str, &str)] = &[("DELETE", "Get etcd3"), ("DELETE", "etcdserverpb.KV/Range")];
+/// Attributes that only upstream has: Go's name of an encoder.
+const THEIR_ATTRIBUTES: &[&str] = &["encoder"];
+
+#[tokio::test]
+async fn a_collector_is_told_the_same_by_both() {
+    let collector = Collector::start().await;
+    let endpoint = collector.address.to_string();
+    let config = TracingConfiguration {
+        endpoint: Some(endpoint.clone()),
+        sampling_rate_per_million: Some(1_000_000),
+    };
+    let (ours, theirs) = both(|files| {
+        let text = format!(
+            "apiVersion: apiserver.config.k8s.io/v1\nkind: TracingConfiguration\nendpoint: {endpoint}\n"
+        );
+        let path = files.write("tracing.yaml", &text);
+        vec![format!("--tracing-config-file={}", path.display())]
+    })
+    .await;
+    let service = [("service.name", "client")];
+    let client = Tracer::open(&config, &service, &Supervisor::current());
+    let object = secret("traced");
+    let named = format!("{SECRETS}/traced");
+    let mut differences = Vec::new();
+    for (method, path) in [
+        ("POST", SECRETS),
+        ("GET", named.as_str()),
+        ("GET", SECRETS),
+        ("PUT", named.as_str()),
+        ("DELETE", named.as_str()),
+    ] {
+        let mut both = Vec::new();
+        for (who, api) in [("ours", &*ours), ("theirs", &theirs.admin)] {
+            let first = format!("{method} {path} {who}");
+            let mut object = object.clone();
+            // Each has an object of its own, which the one before left.
+            object["metadata"]["labels"] = json!({"by": who});
+            let asked = async {
+                match method {
+                    "GET" => api.get(path).await,
+                    "DELETE" => api.send(method, path, &json!({})).await,
+                    _ => api.send(method, path, &object).await,
+                }
+            };
+            let (code, answer) = client.work(&first, |_| {}, asked).await;
+            assert!(code < 300, "{first}: {answer}");
+            both.push(told(&collector, &first).await);
+            if method == "POST" && who == "ours" {
+                good(api, "DELETE", &named, &json!({})).await;
+            } else if method == "DELETE" && who == "ours" {
+                good(api, "POST", SECRETS, &secret("traced")).await;
+            }
+        }
+        let (own, upstreams) = (&both[0], &both[1]);
+        let names = own.keys().chain(upstreams.keys());
+        for name in names.collect::<BTreeSet<_>>() {
+            let mut theirs = upstreams.get(name).cloned();
+            if let Some(keys) = &mut theirs {
+                keys.retain(|key| !THEIR_ATTRIBUTES.contains(&key.as_str()));
+            }
+            if own.get(name) != theirs.as_ref() && !THEIRS.contains(&(method, name.as_str())) {
+                let ours = own.get(name);
+                differences.push(format!("{method} {path}: {name}: {ours:?}, not {theirs:?}"));
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{differences:#?}");
 }

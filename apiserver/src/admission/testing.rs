@@ -26,6 +26,22 @@ pub(super) fn resource(name: &str) -> &'static Resource {
         .expect("the test names a resource")
 }
 
+/// A write of a resource in version 2, which is the one that is stored, and the same resource in version 1.
+pub(super) fn versions() -> (Asked, &'static Resource) {
+    let of = |version: &str| {
+        let mut all = resources().iter();
+        let found = all.find(|r| (r.name, r.version) == ("horizontalpodautoscalers", version));
+        found.expect("there are two versions of it")
+    };
+    let (asked, other) = (of("v2"), of("v1"));
+    let object = decode(r#"{"metadata":{"name":"a"},"spec":{}}"#, asked.message);
+    let asked = Asked {
+        resource: asked,
+        ..Asked::create(asked.name, object)
+    };
+    (asked, other)
+}
+
 /// A write that a plugin is asked about.
 pub(super) struct Asked {
     pub(super) operation: Operation,

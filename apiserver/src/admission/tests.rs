@@ -48,14 +48,13 @@ async fn plugins_are_told_only_if_they_run() {
             unreachable_toleration: 300,
         };
         let forms = Arc::new(store::Forms::new(1));
-        let gates = proto::catalogue::Gates::defaults();
+        let (features, tasks) = (Features::defaults(), Supervisor::current());
         let registry = Registry::new(
             |_| false,
-            gates,
+            &features,
             &forms,
             |_, _| unreachable!("nothing is served"),
         );
-        let (features, tasks) = (Features::defaults(), Supervisor::current());
         let chain = Chain::open(&config, &registry, &features, &tasks, &Metrics::new());
         chain.map(drop).map_err(|e| e.to_string())
     };

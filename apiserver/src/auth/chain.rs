@@ -64,7 +64,11 @@ impl Authenticators {
         };
         let certificates = match &config.client_ca {
             None => None,
-            Some(path) => Some(Certificates::new(ClientCa::from_file(path)?)),
+            Some(path) => {
+                let uids = config.features.enabled("AllowParsingUserUIDFromCertAuth");
+                let ca = ClientCa::from_file(path)?.with_uids(uids);
+                Some(Certificates::new(ca))
+            }
         };
         let given = &config.authentication;
         let (tokens, anonymous) = Tokens::open(given, accounts, tasks, metrics, server)?;

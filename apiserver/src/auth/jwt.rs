@@ -1,7 +1,7 @@
 //! Tokens of other issuers (OpenID Connect), which the `--oidc-*` flags or a file name.
 //!
 //! A token says who issued it; the authenticator of that issuer verifies it by the keys that the issuer
-//! publishes ([`provider`]) and makes a user of its claims ([`claims`]). A file that changes takes
+//! publishes ([`provider`]) and makes a user of its claims ([`claims`], [`expressions`]). A file that changes takes
 //! effect once the keys of all its issuers are there; issuers that stay keep theirs. Upstream:
 //! `apiserver/plugin/pkg/authenticator/token/oidc`, `pkg/kubeapiserver/authenticator`.
 
@@ -28,6 +28,7 @@ use crate::reload::{self, ConfigFile};
 pub mod claims;
 pub mod config;
 mod distributed;
+mod expressions;
 pub mod jws;
 pub mod keys;
 mod metrics;
@@ -214,15 +215,13 @@ impl Jwt {
         let mut claims = verify(token, &self.provider, &self.settings, &self.settings.issuer)
             .await
             .map_err(|why| format!("verify token: {why}"))?;
-        if let Some(groups) = &self.settings.groups {
-            let expanded = self
-                .sources
-                .expand(&mut claims, &groups.claim, &self.settings);
+        if let Some(claim) = self.settings.mappings.groups_claim() {
+            let expanded = self.sources.expand(&mut claims, claim, &self.settings);
             expanded
                 .await
                 .map_err(|why| format!("could not expand distributed claims: {why}"))?;
         }
-        claims.user(&self.settings)
+        claims.user(&self.settings.mappings)
     }
 }
 

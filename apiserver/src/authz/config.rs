@@ -10,6 +10,8 @@ use proto::meta::names;
 use proto::path::{FieldError, Reason};
 use serde::Deserialize;
 
+use super::conditions::Conditions;
+
 /// Why a configuration cannot be used.
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
@@ -119,6 +121,8 @@ pub struct WebhookSettings {
     pub version: Version,
     /// Whether no answer means no.
     pub fail_closed: bool,
+    /// What it is asked about.
+    pub conditions: Conditions,
 }
 
 #[derive(Deserialize, Default)]
@@ -322,6 +326,11 @@ fn settings(of: &WebhookConfiguration, at: &str, errors: &mut Vec<FieldError>) -
             ));
         }
     }
+    condition_version(
+        of,
+        field("matchConditionSubjectAccessReviewVersion"),
+        errors,
+    );
     let at_policy = field("failurePolicy");
     match of.failure_policy.as_str() {
         "NoOpinion" | "Deny" => {}
@@ -332,42 +341,33 @@ fn settings(of: &WebhookConfiguration, at: &str, errors: &mut Vec<FieldError>) -
             &["NoOpinion", "Deny"],
         )),
     }
-    conditions(of, at, errors);
     let ttl = |given: Duration, default: u64, cached: Option<bool>| match cached {
         Some(false) => Duration::ZERO,
         _ if given.is_zero() => Duration::from_secs(default),
         _ => given,
     };
+    let kubeconfig = connection(&of.connection_info, &field("connectionInfo"), errors);
+    let conditions = of.match_conditions.iter().map(|of| of.expression.as_str());
     WebhookSettings {
-        kubeconfig: connection(&of.connection_info, &field("connectionInfo"), errors),
+        kubeconfig,
         timeout,
         authorized_ttl: ttl(of.authorized_ttl.0, 300, of.cache_authorized_requests),
         unauthorized_ttl: ttl(of.unauthorized_ttl.0, 30, of.cache_unauthorized_requests),
         version: version.unwrap_or(Version::V1),
         fail_closed: of.failure_policy == "Deny",
+        conditions: Conditions::read(conditions, &field("matchConditions"), errors),
     }
 }
 
-fn conditions(of: &WebhookConfiguration, at: &str, errors: &mut Vec<FieldError>) {
-    let at_version = format!("{at}.matchConditionSubjectAccessReviewVersion");
+fn condition_version(of: &WebhookConfiguration, at: String, errors: &mut Vec<FieldError>) {
     match of.match_condition_subject_access_review_version.as_str() {
         "v1" => {}
         "" if of.match_conditions.is_empty() => {}
         "" => {
             let why = "required if match conditions are specified";
-            errors.push(FieldError::required(at_version, why));
+            errors.push(FieldError::required(at, why));
         }
-        other => errors.push(FieldError::not_supported(at_version, other, &["v1"])),
-    }
-    for (i, condition) in of.match_conditions.iter().enumerate() {
-        let at = format!("{at}.matchConditions[{i}].expression");
-        let expression = condition.expression.as_str();
-        errors.push(if expression.trim().is_empty() {
-            FieldError::required(at, "")
-        } else {
-            // Without it the webhook would decide about more than it is meant for.
-            FieldError::invalid(at, expression, "CEL expressions are not supported yet")
-        });
+        other => errors.push(FieldError::not_supported(at, other, &["v1"])),
     }
 }
 

@@ -48,7 +48,8 @@ impl Node {
     /// # Errors
     /// If the bootstrap policy has no role for nodes.
     pub fn new(registry: &Registry, tasks: &Supervisor) -> anyhow::Result<Self> {
-        let rules = super::bootstrap::rules("system:node").map_err(anyhow::Error::msg)?;
+        let rules = super::bootstrap::rules("system:node", registry.gates);
+        let rules = rules.map_err(anyhow::Error::msg)?;
         let graph: Arc<RwLock<Graph>> = Arc::default();
         for source in graph::SOURCES {
             // A resource that is not served has nothing that nodes could need.

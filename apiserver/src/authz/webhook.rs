@@ -1,4 +1,5 @@
 //! The authorizer that asks a server: a `SubjectAccessReview` is posted, its status is the decision.
+//! Match conditions say whether it is asked at all ([`super::conditions`]).
 //!
 //! Answers are remembered for a while, so that the same question is not asked for each request. If
 //! there is no answer, the failure policy says whether that is a no or no opinion. Upstream:
@@ -12,12 +13,13 @@ use component::metrics::{Buckets, Counters, Histograms, Metrics};
 use component::recent::Recent;
 use parking_lot::Mutex;
 use prometheus_client::metrics::family::Family;
-use proto::selector::{FieldSelector, LabelSelector, Operator};
 use ring::digest;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::conditions::{self, Conditions};
 use super::config::{Version, WebhookSettings};
+use super::selectors::{self, Requirement};
 use super::{Attributes, Decision, Outcome};
 use crate::webhook::{self, Call, Review};
 
@@ -35,6 +37,7 @@ pub struct Webhook {
     /// Allowed, and everything else.
     remembered_for: (Duration, Duration),
     fail_closed: bool,
+    conditions: Conditions,
     known: Mutex<Recent<Digest, (Instant, Status)>>,
     counted: Counted,
 }
@@ -65,6 +68,7 @@ impl Webhook {
             version: settings.version,
             remembered_for: (settings.authorized_ttl, settings.unauthorized_ttl),
             fail_closed: settings.fail_closed,
+            conditions: settings.conditions.clone(),
             known: Mutex::new(Recent::new(ANSWERS)),
             counted,
         })
@@ -72,6 +76,16 @@ impl Webhook {
 
     /// What the server says.
     pub async fn ask(&self, asked: &Attributes<'_>) -> Outcome {
+        let held = { &self.conditions }.hold(asked, &self.name, &self.counted.conditions);
+        match held {
+            Ok(true) => {}
+            Ok(false) => return decision(Status::default()),
+            Err(error) => {
+                let name = &self.name;
+                tracing::error!(authorizer = name, %error, "Match conditions cannot be evaluated");
+                return self.undecided(error);
+            }
+        }
         let spec = spec(asked, self.version);
         let mut key = [0; 32];
         key.copy_from_slice(digest::digest(&digest::SHA256, spec.to_string().as_bytes()).as_ref());
@@ -138,16 +152,23 @@ impl Webhook {
         } else {
             "error"
         };
+        if !self.fail_closed {
+            self.counted.failed_open(&self.name, result);
+        }
+        self.undecided(error.to_string())
+    }
+
+    /// What the failure policy says.
+    fn undecided(&self, error: String) -> Outcome {
         let decision = if self.fail_closed {
             Decision::Deny(String::new())
         } else {
-            self.counted.failed_open(&self.name, result);
             Decision::NoOpinion(String::new())
         };
         Outcome {
             decision,
             reason: String::new(),
-            error: Some(error.to_string()),
+            error: Some(error),
         }
     }
 }
@@ -195,8 +216,14 @@ fn spec(asked: &Attributes<'_>, version: Version) -> Value {
             ("resource", asked.resource.into()),
             ("subresource", asked.subresource.into()),
             ("name", asked.name.into()),
-            ("fieldSelector", fields(asked.field_selector)),
-            ("labelSelector", labels(asked.label_selector)),
+            (
+                "fieldSelector",
+                requirements(selectors::fields(asked.field_selector)),
+            ),
+            (
+                "labelSelector",
+                requirements(selectors::labels(asked.label_selector)),
+            ),
         ]);
         (resource, Value::Null)
     } else {
@@ -217,44 +244,16 @@ fn spec(asked: &Attributes<'_>, version: Version) -> Value {
     ])
 }
 
-/// What a selector requires, or nothing if it cannot be understood: more is asked for then than was
-/// meant, never less.
-fn fields(selector: &str) -> Value {
-    let Ok(selector) = FieldSelector::parse(selector) else {
-        return Value::Null;
+fn requirements(all: Vec<Requirement>) -> Value {
+    let requirement = |of: Requirement| {
+        object([
+            ("key", of.key.into()),
+            ("operator", of.operator.into()),
+            ("values", json!(of.values)),
+        ])
     };
-    let term = |t: &proto::selector::FieldTerm| {
-        let operator = if t.equal { "In" } else { "NotIn" };
-        json!({"key": &*t.field, "operator": operator, "values": [&*t.value]})
-    };
-    requirements(selector.terms().iter().map(term).collect())
-}
-
-fn labels(selector: &str) -> Value {
-    let Ok(selector) = LabelSelector::parse(selector) else {
-        return Value::Null;
-    };
-    let term = |r: &proto::selector::Requirement| {
-        let operator = match r.operator() {
-            Operator::In | Operator::Equals | Operator::DoubleEquals => "In",
-            Operator::NotIn | Operator::NotEquals => "NotIn",
-            Operator::Exists => "Exists",
-            Operator::DoesNotExist => "DoesNotExist",
-            // Reviews have no word for these.
-            Operator::GreaterThan | Operator::LessThan => return None,
-        };
-        let values: Vec<&str> = r.values().collect();
-        Some(object([
-            ("key", r.key().into()),
-            ("operator", operator.into()),
-            ("values", json!(values)),
-        ]))
-    };
-    requirements(selector.requirements().iter().filter_map(term).collect())
-}
-
-fn requirements(list: Vec<Value>) -> Value {
-    object([("requirements", Value::Array(list))])
+    let all = all.into_iter().map(requirement).collect();
+    object([("requirements", Value::Array(all))])
 }
 
 /// Prometheus' default buckets.
@@ -268,6 +267,7 @@ pub struct Counted {
     evaluations: Counters<2>,
     fail_open: Counters<2>,
     durations: Histograms<2>,
+    conditions: conditions::Counted,
 }
 
 impl Counted {
@@ -289,6 +289,7 @@ impl Counted {
                 "How long calls of authorization webhooks took",
                 Family::new_with_constructor(SECONDS),
             ),
+            conditions: conditions::Counted::register(metrics),
         }
     }
 

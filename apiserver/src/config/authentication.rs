@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use component::args::{self, Args, Array, Flag, Group};
+use component::features::Features;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::tokens;
-use crate::auth::jwt::config::{Anonymous, JwtSettings, Mapping, Settings};
+use crate::auth::jwt::config::{Anonymous, JwtSettings, Mapped, Mapping, Mappings, Settings};
 use crate::auth::jwt::jws::Algorithm;
 
 flags! {
@@ -119,7 +120,19 @@ pub struct RequestHeader {
 }
 
 impl RequestHeader {
-    pub(super) fn from_args(args: &Args) -> anyhow::Result<Option<Self>> {
+    pub(super) fn from_args(args: &Args, features: &Features) -> anyhow::Result<Option<Self>> {
+        let uid = args.get(&args::REQUESTHEADER_UID_HEADERS);
+        if !uid.is_empty() && !features.enabled("RemoteRequestHeaderUID") {
+            bail!(
+                "--requestheader-uid-headers requires the \"RemoteRequestHeaderUID\" feature to be enabled"
+            );
+        }
+        if !uid.is_empty() && !uid.iter().any(|h| h.eq_ignore_ascii_case("X-Remote-Uid")) {
+            bail!(
+                "--requestheader-uid-headers is set without specifying the standard X-Remote-Uid header - API \
+                 aggregation will not work"
+            );
+        }
         let Some(ca) = args.get(&args::REQUESTHEADER_CLIENT_CA_FILE) else {
             return Ok(None);
         };
@@ -138,7 +151,7 @@ impl RequestHeader {
             ca,
             allowed_names,
             username: args.get(&args::REQUESTHEADER_USERNAME_HEADERS),
-            uid: args.get(&args::REQUESTHEADER_UID_HEADERS),
+            uid,
             group: args.get(&args::REQUESTHEADER_GROUP_HEADERS),
             extra_prefixes: args.get(&args::REQUESTHEADER_EXTRA_HEADERS_PREFIX),
         }))
@@ -245,9 +258,11 @@ fn oidc(args: &Args) -> anyhow::Result<JwtSettings> {
         (given, _) => given.to_owned(),
     };
     let groups = args.get(&OIDC_GROUPS_CLAIM);
-    let groups = (!groups.is_empty()).then(|| Mapping {
-        claim: groups,
-        prefix: args.get(&OIDC_GROUPS_PREFIX),
+    let groups = (!groups.is_empty()).then(|| {
+        Mapped::Claim(Mapping {
+            claim: groups,
+            prefix: args.get(&OIDC_GROUPS_PREFIX),
+        })
     });
     let mut required = Vec::new();
     for given in args.get(&OIDC_REQUIRED_CLAIM).0 {
@@ -264,10 +279,11 @@ fn oidc(args: &Args) -> anyhow::Result<JwtSettings> {
         authorities: authorities(args.get(&OIDC_CA_FILE).as_deref())?,
         audiences: vec![client],
         algorithms: algorithms(&args.get(&OIDC_SIGNING_ALGS))?,
-        username: Mapping { claim, prefix },
-        groups,
-        uid: None,
-        required,
+        mappings: Mappings {
+            groups,
+            required,
+            ..Mappings::named(Mapping { claim, prefix })
+        },
     })
 }
 

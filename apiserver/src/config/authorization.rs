@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::bail;
 use component::args::{Args, Flag};
 
+use crate::authz::conditions::Conditions;
 use crate::authz::config::{Entry, Kind, Version, WebhookSettings};
 use crate::webhook;
 
@@ -122,6 +123,7 @@ fn by_webhook(args: &Args, kubeconfig: Option<&PathBuf>) -> anyhow::Result<Entry
             unauthorized_ttl: args.get(&WEBHOOK_UNAUTHORIZED_TTL),
             version,
             fail_closed: false,
+            conditions: Conditions::default(),
         }),
     })
 }

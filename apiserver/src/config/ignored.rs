@@ -23,7 +23,6 @@ flags! {
     RETRY_AFTER: bool = "shutdown-send-retry-after", "false", "Refuse new requests at the end, instead of connections.", ignored(DRAIN);
     WATCH_GRACE: Duration = "shutdown-watch-termination-grace-period", "0s", "How long watches may go on at the end.", ignored(DRAIN);
     STORAGE_INITIALIZATION: Duration = "storage-initialization-timeout", "1m0s", "How long readiness waits for a collection that cannot be read.", ignored("it waits for a minute");
-    TRACING_CONFIG: String = "tracing-config-file", "", "The file that says where traces go.", ignored("traces are not exported yet");
 }
 
 #[must_use]
@@ -44,7 +43,6 @@ pub fn group() -> Group {
             &RETRY_AFTER,
             &WATCH_GRACE,
             &STORAGE_INITIALIZATION,
-            &TRACING_CONFIG,
         ],
     )
 }

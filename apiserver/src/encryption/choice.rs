@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use store::entry::{Opened, TransformError};
 
-use super::kms::Locked;
+use super::kms::{Locked, Refused};
 
 /// Something that seals values, and opens what it sealed.
 pub(crate) trait Layer: Send + Sync {
@@ -14,13 +15,21 @@ pub(crate) trait Layer: Send + Sync {
 
     /// Appends the sealed value to `out`.
     fn seal(&self, key: &str, value: &[u8], out: &mut Vec<u8>) -> Result<(), TransformError>;
+
+    /// What seals the next value in its place, if a plugin has to be asked for a key for each.
+    fn fresh(&self) -> Option<Fresh> {
+        None
+    }
 }
+
+/// A layer for one value, once a plugin has answered.
+pub(super) type Fresh = BoxFuture<'static, Result<Box<dyn Layer>, Refused>>;
 
 /// What came of opening a value.
 pub(crate) enum Opening {
     Open(Opened),
     /// A plugin has to be asked first.
-    Locked(Box<Locked>),
+    Locked(Locked),
 }
 
 impl Opening {
@@ -139,6 +148,12 @@ impl Choice {
             all => format!("[{}]", all.join(", ")),
         };
         (asked, Err(refusal(reason)))
+    }
+
+    /// What seals the next value, if a plugin has to be asked first.
+    pub(super) fn fresh(&self) -> Option<(&Marked, Fresh)> {
+        let first = self.first()?;
+        Some((first, first.layer.fresh()?))
     }
 
     /// Who seals.

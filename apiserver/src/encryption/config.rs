@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use self::kms::KmsConfiguration;
 use super::choice::{Choice, Identity, Layer, Marked};
-use super::kms::{Kms, KmsMetrics, PREFIX, Provider};
+use super::kms::{Kms, KmsMetrics, PREFIX, Plugin, Provider, Settings, v1};
 use super::{Error, GroupResource, Rules, cipher};
 
 mod kms;
@@ -135,7 +135,7 @@ pub(super) fn read(text: &str, means: &Means) -> Result<Rules, Error> {
         errors: Vec::new(),
         unused: None,
         names: Vec::new(),
-        providers: Vec::new(),
+        plugins: Vec::new(),
     }
     .rules(&config)
 }
@@ -148,7 +148,7 @@ struct Reader<'a> {
     unused: Option<&'static str>,
     /// Of key management services.
     names: Vec<String>,
-    providers: Vec<Arc<Provider>>,
+    plugins: Vec<Plugin>,
 }
 
 impl Reader<'_> {
@@ -180,7 +180,7 @@ impl Reader<'_> {
             return Err(Error::Unused(why));
         }
         let mut rules = Rules {
-            providers: self.providers,
+            plugins: self.plugins,
             ..Rules::default()
         };
         for (at, text, providers) in entries {
@@ -234,10 +234,7 @@ impl Reader<'_> {
                 self.unused.get_or_insert(why);
                 return None;
             }
-            let prefix = format!("{PREFIX}{}:", settings.name);
-            let provider = Provider::new(settings, &self.means.kms);
-            self.providers.push(Arc::clone(&provider));
-            return Some(Marked::new(&prefix, Kms(provider)));
+            return Some(self.service(kms.is_v1(), settings));
         }
         for (keys, cipher) in ciphers {
             if let Some(keys) = keys {
@@ -246,6 +243,24 @@ impl Reader<'_> {
             }
         }
         Some(Marked::new("", Identity))
+    }
+}
+
+impl Reader<'_> {
+    fn service(&mut self, v1: bool, settings: Settings) -> Marked {
+        let name = settings.name.clone();
+        if v1 {
+            tracing::warn!(
+                service = name,
+                "KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead."
+            );
+            let provider = v1::Provider::new(settings, &self.means.kms);
+            self.plugins.push(Plugin::V1(Arc::clone(&provider)));
+            return Marked::new(&format!("{}{name}:", v1::PREFIX), v1::Kms(provider));
+        }
+        let provider = Provider::new(settings, &self.means.kms);
+        self.plugins.push(Plugin::V2(Arc::clone(&provider)));
+        Marked::new(&format!("{PREFIX}{name}:"), Kms(provider))
     }
 }
 

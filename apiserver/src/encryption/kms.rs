@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use component::recent::Recent;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use store::entry::{Opened, TransformError};
 use tokio::time::Instant;
@@ -34,9 +36,10 @@ pub(crate) mod envelope;
 mod metrics;
 mod probe;
 mod service;
+pub(super) mod v1;
 
 pub(super) use metrics::Registered as KmsMetrics;
-pub(super) use probe::Probing;
+pub(super) use probe::{Plugin, Probing};
 
 /// How values begin that a plugin's keys seal; its name follows, and a colon.
 pub(super) const PREFIX: &str = "k8s:enc:kms:v2:";
@@ -53,6 +56,8 @@ pub(super) struct Settings {
     pub(super) socket: String,
     /// Of each call.
     pub(super) timeout: Duration,
+    /// Of the first version: how many keys are remembered, if any.
+    pub(super) cache: Option<usize>,
 }
 
 /// A plugin and what it opened.
@@ -92,7 +97,7 @@ struct Known {
 
 /// Why a value is not opened whose seed was not known.
 #[derive(Clone, Debug)]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     pub(super) error: TransformError,
     /// Of gRPC, where the plugin was the reason.
     code: Option<&'static str>,
@@ -111,13 +116,24 @@ impl From<TransformError> for Refused {
     }
 }
 
-/// A value whose seed is not known.
+/// A value whose key is not known.
 pub(crate) struct Locked {
+    by: Box<dyn Unlock>,
+    pub(super) stale: bool,
+}
+
+/// Who opens a value by asking a plugin.
+trait Unlock: Send {
+    fn open(self: Box<Self>, key: &str) -> BoxFuture<'_, Result<Opened, Refused>>;
+}
+
+/// A value whose seed is not known.
+struct Waiting {
     provider: Arc<Provider>,
     source: Source,
     digest: Digest,
     data: Bytes,
-    pub(super) stale: bool,
+    stale: bool,
 }
 
 impl State {
@@ -247,10 +263,26 @@ impl Provider {
 }
 
 impl Locked {
-    /// Opens the value, once the plugin has opened its seed.
+    fn new(by: impl Unlock + 'static) -> Self {
+        let by = Box::new(by);
+        Self { by, stale: false }
+    }
+
+    /// Opens the value, once the plugin has opened its key.
     pub(super) async fn open(self, key: &str) -> Result<Opened, Refused> {
-        let known = self.provider.unlock(&self.source, self.digest).await?;
-        Ok(known.open(key, &self.data, self.stale)?)
+        let opened = self.by.open(key).await?;
+        let stale = opened.stale | self.stale;
+        Ok(Opened { stale, ..opened })
+    }
+}
+
+impl Unlock for Waiting {
+    fn open(self: Box<Self>, key: &str) -> BoxFuture<'_, Result<Opened, Refused>> {
+        async move {
+            let known = self.provider.unlock(&self.source, self.digest).await?;
+            Ok(known.open(key, &self.data, self.stale)?)
+        }
+        .boxed()
     }
 }
 
@@ -269,7 +301,7 @@ impl Layer for Kms {
         if let Some(known) = self.0.remembered(&digest) {
             return known.open(key, &data, stale).map(Opening::Open);
         }
-        Ok(Opening::Locked(Box::new(Locked {
+        Ok(Opening::Locked(Locked::new(Waiting {
             provider: Arc::clone(&self.0),
             source,
             digest,

@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::config::{self, Means};
-use super::{Error, Probing, Rules};
+use super::{Error, Plugin, Probing, Rules};
 use crate::authz::joined;
 use crate::config::EncryptionConfig;
 use crate::reload::ConfigFile;
@@ -32,7 +32,7 @@ const ONCE_MORE: Duration = Duration::from_secs(60);
 pub(super) struct Current {
     rules: RwLock<Arc<Rules>>,
     /// What its plugins last said, for the health check.
-    found: Mutex<Result<(), String>>,
+    found: Mutex<Vec<Result<(), String>>>,
     file: ConfigFile,
     /// Whether it is read again.
     reload: bool,
@@ -83,7 +83,21 @@ impl Current {
 
     /// What was found by that.
     pub(super) fn found(&self) -> Result<(), String> {
-        self.found.lock().clone()
+        together(&self.found.lock())
+    }
+
+    /// What was found of one.
+    pub(super) fn found_of(&self, i: usize) -> Result<(), String> {
+        self.found.lock().get(i).cloned().unwrap_or(Ok(()))
+    }
+
+    /// How many plugins have checks of their own: those of a file that is not read again, if one is of the
+    /// first version.
+    pub(super) fn told_apart(&self) -> Option<usize> {
+        let rules = self.rules.read();
+        let mut all = rules.probing.iter().map(|of| &of.plugin);
+        let old = all.any(|plugin| matches!(plugin, Plugin::V1(_)));
+        (old && !self.reload).then_some(rules.probing.len())
     }
 
     fn look(self: &Arc<Self>) {
@@ -117,33 +131,42 @@ impl Current {
     }
 }
 
+/// What a plugin is called in health checks.
+pub(super) fn name(i: usize) -> String {
+    format!("kms-provider-{i}")
+}
+
+/// What all plugins say.
+fn together(found: &[Result<(), String>]) -> Result<(), String> {
+    let problems: Vec<String> = { found.iter().enumerate() }
+        .filter_map(|(i, found)| Some(format!("{}: {}", name(i), found.as_ref().err()?)))
+        .collect();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(joined(&problems))
+    }
+}
+
 impl Rules {
     /// With its plugins asked how they are, now and as long as these are in use.
     async fn started(mut self, tasks: &Supervisor) -> Self {
-        let all = self.providers.drain(..).map(|p| Probing::start(p, tasks));
+        let all = self.plugins.drain(..).map(|p| Probing::start(p, tasks));
         self.probing = join_all(all).await;
         self
     }
 
     /// How the plugins are.
-    async fn ask(&self) -> Result<(), String> {
-        let all = self.probing.iter().map(|of| of.provider.check());
-        let problems: Vec<String> = { join_all(all).await.into_iter().enumerate() }
-            .filter_map(|(i, found)| Some(format!("kms-provider-{i}: {}", found.err()?)))
-            .collect();
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(joined(&problems))
-        }
+    async fn ask(&self) -> Vec<Result<(), String>> {
+        join_all(self.probing.iter().map(|of| of.plugin.check())).await
     }
 
     /// Waits until all plugins are well.
     async fn well(self) -> Result<Self, Error> {
-        let times = self.probing.iter().map(|of| of.provider.timeout());
+        let times = self.probing.iter().map(|of| of.plugin.timeout());
         let until = Instant::now() + (2 * times.sum::<Duration>()).max(PATIENCE);
         loop {
-            match self.ask().await {
+            match together(&self.ask().await) {
                 Ok(()) => return Ok(self),
                 Err(why) if Instant::now() >= until => return Err(Error::Ill(why)),
                 Err(_) => tokio::time::sleep(PAUSE).await,

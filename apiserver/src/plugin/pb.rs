@@ -13,6 +13,8 @@ generated! {
     envelope;
     /// Key management services.
     kms;
+    /// Key management services of the first version.
+    kms_v1;
     /// Signers of tokens.
     signer;
 }

@@ -21,6 +21,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 mod kms;
+mod kms_v1;
 mod signer;
 
 pub use kms::Kms;

@@ -101,9 +101,18 @@ impl Address {
     }
 }
 
-/// A path as Go's client sends it: with a slash before and none behind.
+/// A path as Go's client sends it (`path.Join`): with a slash before and none behind, and no steps that lead nowhere.
 fn cleaned(path: &str) -> String {
-    let steps: Vec<&str> = path.split('/').filter(|step| !step.is_empty()).collect();
+    let mut steps = Vec::new();
+    for step in path.split('/') {
+        match step {
+            "" | "." => {}
+            ".." => {
+                steps.pop();
+            }
+            step => steps.push(step),
+        }
+    }
     format!("/{}", steps.join("/"))
 }
 
@@ -329,6 +338,8 @@ mod tests {
             (url.host().as_str(), url.path.as_str()),
             ("example.com:1", "/x")
         );
+        let roundabout = read(r#"{"url":"https://example.com/../a//./b/../c/"}"#);
+        assert_eq!(roundabout.unwrap().path, "/a/c");
         assert!(read("{}").is_err());
         assert!(read(r#"{"url":"/x"}"#).is_err());
     }

@@ -220,6 +220,67 @@ async fn a_file_of_authorizers_takes_effect_when_it_changes() {
 }
 
 #[tokio::test]
+async fn a_webhook_is_asked_only_what_its_conditions_let_through() {
+    let remote = decider();
+    let api = Daemon::start_with(|files| {
+        let kubeconfig = remote.kubeconfig(files, "webhook.kubeconfig", "/authorize");
+        let conditioned = |name: &str, policy: &str, conditions: &[&str]| {
+            let mut hook = webhook(name, &kubeconfig, policy);
+            let conditions = conditions.iter().map(|c| json!({"expression": c}));
+            let of = hook["webhook"].as_object_mut().unwrap();
+            of.insert("matchConditionSubjectAccessReviewVersion".into(), json!("v1"));
+            of.insert("matchConditions".into(), conditions.collect());
+            hook
+        };
+        let hers = "request.resourceAttributes.?labelSelector.requirements[0].values.orValue([]) == ['ann']";
+        let maps = "has(request.resourceAttributes) && request.resourceAttributes.resource == 'configmaps'";
+        let team = "request.extra['team'][0] == 'red'";
+        let secrets = "request.?resourceAttributes.resource.orValue('') == 'secrets'";
+        let authorizers = [
+            conditioned("closed", "Deny", &[secrets, team]),
+            conditioned("open", "NoOpinion", &["request.user == 'eve'", team]),
+            json!({"type": "RBAC", "name": "rbac"}),
+            conditioned("hers", "NoOpinion", &[maps, hers]),
+        ];
+        vec![format!("--authorization-config={}", configure(files, &authorizers))]
+    })
+    .await;
+    let ann = api.user("ann");
+    let (code, list) = ann.get(&format!("{MAPS}?labelSelector=for%3Dann")).await;
+    assert_eq!(code, 200, "{list}");
+    let asked = |user: &str| {
+        let of = |asked: &&Asked| asked.json()["spec"]["user"] == user;
+        remote.asked().iter().filter(of).count()
+    };
+    assert_eq!(asked("ann"), 1, "the other webhooks are not asked");
+    // Without the label, and of other things, nobody has an opinion; that is no error.
+    let (code, status) = ann.get(MAPS).await;
+    assert_eq!(code, 403, "{status}");
+    assert_eq!(ann.get("/api/v1/namespaces/default/pods").await.0, 403);
+    assert_eq!(ann.get("/api").await.0, 200);
+    assert_eq!(asked("ann"), 1);
+    // A condition that cannot be evaluated is a no where the policy says so, also of what roles allow.
+    let (code, status) = ann.get("/api/v1/namespaces/default/secrets").await;
+    assert_eq!(code, 500, "{status}");
+    let why = "cel evaluation error: expression 'request.extra['team'][0] == 'red'' resulted in error: no such key: team";
+    assert!(status.to_string().contains(why), "{status}");
+    assert_eq!(asked("ann"), 1);
+    let eve = api.user("eve");
+    assert_eq!(eve.get("/api").await.0, 200, "others may allow it");
+    assert_eq!(eve.get(MAPS).await.0, 500);
+    assert_eq!(asked("eve"), 0);
+    let text = api.text("/metrics").await;
+    for line in [
+        "apiserver_authorization_match_condition_evaluation_errors_total{type=\"Webhook\",name=\"closed\"} 1",
+        "apiserver_authorization_match_condition_evaluation_errors_total{type=\"Webhook\",name=\"open\"} 2",
+        "apiserver_authorization_match_condition_exclusions_total{type=\"Webhook\",name=\"hers\"} 3",
+        "apiserver_authorization_match_condition_evaluation_seconds_count{type=\"Webhook\",name=\"hers\"} 4",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn a_webhook_that_hangs_is_given_up_and_one_that_stumbles_is_asked_again() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);

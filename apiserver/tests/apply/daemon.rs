@@ -99,7 +99,11 @@ impl Daemon {
 
     /// The same with more flags, which may name files that are written for them.
     pub(crate) async fn start_with(more: impl FnOnce(&Files) -> Vec<String>) -> Self {
-        let etcd = Etcd::start(&Etcds::newest()).await;
+        Self::start_on(Etcd::start(&Etcds::newest()).await, more).await
+    }
+
+    /// The same on this etcd.
+    pub(crate) async fn start_on(etcd: Etcd, more: impl FnOnce(&Files) -> Vec<String>) -> Self {
         let (ca, files) = (Ca::new("ca"), Files::new());
         let server = ca.server(&["127.0.0.1", "kubernetes.default.svc"]);
         let file = |name: &str, text: &str| files.write(name, text).display().to_string();

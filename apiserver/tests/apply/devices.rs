@@ -53,6 +53,49 @@ async fn devices_are_administered_in_namespaces_that_allow_it() {
     assert_eq!(allocate(&api, "a", json!({})).await.0, 200);
 }
 
+#[tokio::test]
+async fn selectors_are_expressions_that_do_not_cost_too_much() {
+    let api = Daemon::start().await;
+    let classes = "/apis/resource.k8s.io/v1/deviceclasses";
+    let class = |expression: &str| {
+        let selectors = json!([{"cel": {"expression": expression}}]);
+        json!({"metadata": {"name": "c"}, "spec": {"selectors": selectors}})
+    };
+    let good = "device.driver == 'd.example.com' && device.capacity['d.example.com'].memory.isGreaterThan(quantity('1Gi'))";
+    let nested = "device.attributes.all(a, device.attributes.all(b, device.attributes.all(c, device.attributes.all(d, a + b == c + d))))";
+    let at = "spec.selectors[0].cel.expression";
+    for (expression, why) in [
+        (
+            "device.name == 'x'",
+            "Invalid value: \"device.name == 'x'\": compilation failed: ERROR: <input>:1:7: undefined field 'name'",
+        ),
+        (
+            "device.driver",
+            "Invalid value: \"device.driver\": must evaluate to bool or the unknown type, not string",
+        ),
+        (nested, "Forbidden: too complex, exceeds cost limit"),
+    ] {
+        let (code, status) = api.send("POST", classes, &class(expression)).await;
+        assert_eq!(code, 422, "{status}");
+        let message = status["message"].as_str().unwrap();
+        assert!(message.contains(&format!("{at}: {why}")), "{message}");
+    }
+    let (code, made) = api.send("POST", classes, &class(good)).await;
+    assert_eq!(code, 201, "{made}");
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    let (code, changed) = api.patch(&format!("{classes}/c"), MERGE, &label).await;
+    assert_eq!(code, 200, "{changed}");
+    let mut asks = claim("selecting", false);
+    asks["spec"]["devices"]["requests"][0]["exactly"]["selectors"] =
+        json!([{"cel": {"expression": "device"}}]);
+    let (code, status) = api.send("POST", CLAIMS, &asks).await;
+    assert_eq!(code, 422, "{status}");
+    let message = status["message"].as_str().unwrap();
+    let why = "spec.devices.requests[0].exactly.selectors[0].cel.expression: Invalid value: \"device\": must evaluate to bool or \
+               the unknown type, not kubernetes.DRADevice";
+    assert!(message.ends_with(why), "{message}");
+}
+
 /// Gives a claim its device, on the node `n1`.
 async fn allocate(by: &User, name: &str, more: Value) -> (u16, Value) {
     let mut result = json!({"request": "a", "driver": "d.example.com", "pool": "p", "device": "x"});

@@ -297,6 +297,39 @@ async fn a_server_starts_without_the_service_and_has_its_secrets_once_it_comes()
 }
 
 #[tokio::test]
+async fn what_the_first_version_of_services_sealed_is_read_and_written_if_the_gate_is_open() {
+    let mut plugin = None;
+    let api = Daemon::start_with(|files| {
+        let (kms, socket) = (Kms::new("key-1"), beside(files, "kms.sock"));
+        let served = kms.serve_v1(&socket);
+        let endpoint = format!("unix://{}", socket.display());
+        let old = json!({"kms": {"name": "old", "endpoint": endpoint, "timeout": "1s"}});
+        plugin = Some((kms, served));
+        let file = configure(files, &[old]);
+        vec![file, "--feature-gates=KMSv1=true".to_owned()]
+    })
+    .await;
+    let (kms, _served) = plugin.unwrap();
+    let made = make(&api, "s").await;
+    let sealed = stored(&api).await;
+    assert!(sealed.starts_with("k8s:enc:kms:v1:old:"), "{sealed}");
+    assert!(!sealed.contains("in the clear"));
+    assert_eq!(code(&api, "/healthz/kms-provider-0").await, 200);
+    assert_eq!(code(&api, "/healthz/kms-providers").await, 404);
+    let asked = kms.calls("Decrypt");
+    let second = api.second().await;
+    let (code_, read) = second.admin.get(&format!("{SECRETS}/s")).await;
+    assert_eq!((code_, &read["data"]), (200, &made["data"]));
+    assert!(kms.calls("Decrypt") > asked, "it knows no key");
+    // A service that does not answer holds up writes, and nothing else.
+    kms.silence(true);
+    assert_eq!(api.send("POST", SECRETS, &secret("t")).await.0, 500);
+    let (code_, map) = api.send("POST", MAPS, &config_map("m", json!({}))).await;
+    assert_eq!(code_, 201, "{map}");
+    assert_eq!(api.get(&format!("{SECRETS}/s")).await.0, 200);
+}
+
+#[tokio::test]
 async fn a_changed_file_takes_effect_when_its_services_are_well() {
     let key = json!({"aescbc": {"keys": [{"name": "a", "secret": "YWFhYWFhYWFhYWFhYWFhYQ=="}]}});
     let api = Daemon::start_with(|files| {

@@ -1,4 +1,4 @@
-//! Managed fields, apply, evictions, streams, tokens, encryption at rest, auditing, attacks and what is counted, through the daemon, on a real etcd.
+//! Managed fields, apply, evictions, streams, tokens, encryption at rest, auditing, attacks what is counted and what is traced, through the daemon, on a real etcd.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -33,6 +33,7 @@ mod slow;
 mod storage;
 mod streams;
 mod tokens;
+mod traces;
 mod unread;
 mod versions;
 mod warnings;

@@ -334,6 +334,118 @@ async fn a_file_of_issuers_takes_effect_when_it_changes_and_stays_when_it_is_wro
     assert_eq!(reloads("success").await, 2);
 }
 
+/// The file of one issuer whose claims expressions read.
+fn by_expressions(files: &Files, issuer: &Issuer, rules: &Value) -> String {
+    let mut entry = issuer.entry();
+    entry["claimMappings"] = json!({
+        "username": {"expression": "'cel:' + claims.email"},
+        "groups": {"expression": "claims.roles.split(',').map(r, 'role:' + r) + claims.groups"},
+        "uid": {"expression": "claims.ids[0]"},
+        "extra": [{"key": "example.com/tenant", "valueExpression": "claims.example__dot__com.tenant"}],
+    });
+    entry["claimValidationRules"] = json!([
+        {"expression": "claims.?email_verified.orValue(true) == true", "message": "the address is not verified"},
+        {"expression": "claims.exp - claims.iat <= 3600", "message": "it is good for too long"},
+    ]);
+    entry["userValidationRules"] = rules.clone();
+    let config = json!({
+        "apiVersion": "apiserver.config.k8s.io/v1beta1",
+        "kind": "AuthenticationConfiguration",
+        "jwt": [entry],
+    });
+    let path = files.write("authentication.json", &config.to_string());
+    path.display().to_string()
+}
+
+#[tokio::test]
+async fn expressions_make_a_user_of_claims_and_say_which_are_refused() {
+    let key = Key::new("one");
+    let issuer = Issuer::start(std::slice::from_ref(&key));
+    let rule = |text: &str, message: &str| json!({"expression": text, "message": message});
+    let rules = json!([rule(
+        "!user.groups.exists(g, g.startsWith('role:root'))",
+        "no roots"
+    )]);
+    let api = Daemon::start_with(|files| {
+        let file = by_expressions(files, &issuer, &rules);
+        vec![format!("--authentication-config={file}")]
+    })
+    .await;
+    let token = |more: Value| {
+        let mut claims = json!({
+            "email": "ann@example.com", "roles": "dev,ops", "iat": now(), "ids": ["u-1"],
+            "example.com": {"tenant": ["red", ""]}, "jti": now().to_string(),
+        });
+        for (name, value) in more.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        key.token(&issuer.claims(&claims))
+    };
+    let (code, user) = who(&api, &token(json!({}))).await;
+    assert_eq!(code, 201);
+    assert_eq!(user["username"], "cel:ann@example.com");
+    assert_eq!(user["uid"], "u-1");
+    assert_eq!(
+        user["groups"],
+        json!(["role:dev", "role:ops", "dev", "system:authenticated"])
+    );
+    assert_eq!(user["extra"]["example.com/tenant"], json!(["red"]));
+    for (more, why) in [
+        (
+            json!({"email_verified": false}),
+            "error evaluating claim validation expression: validation expression 'claims.?email_verified.orValue(true) == \
+             true' failed: the address is not verified",
+        ),
+        (
+            json!({"exp": now() + 7200}),
+            "failed: it is good for too long",
+        ),
+        (
+            json!({"email": null}),
+            "error evaluating username claim expression: expression ''cel:' + claims.email' resulted in error: no such \
+             key: email",
+        ),
+        (
+            json!({"roles": "rooty"}),
+            "error evaluating user info validation rule: validation expression",
+        ),
+        (
+            json!({"groups": {"a": 1}}),
+            "error evaluating group claim expression: expression",
+        ),
+    ] {
+        let token = token(more.clone());
+        assert_eq!(who(&api, &token).await.0, 401, "{more}");
+        let status = review(&api, &token, &[]).await;
+        let error = status["error"].as_str().unwrap();
+        assert!(error.contains(why), "{more}: {error}");
+    }
+
+    // Another rule takes effect; a file whose expressions are wrong does not.
+    let nobody = rule("user.username != 'cel:ann@example.com'", "not Ann");
+    by_expressions(api.files(), &issuer, &json!([nobody]));
+    let mut n = 0;
+    let mut ask = async || {
+        n += 1;
+        who(&api, &token(json!({"jti": format!("again-{n}")})))
+            .await
+            .0
+    };
+    eventually("the new rule holds", async || ask().await == 401).await;
+    by_expressions(api.files(), &issuer, &json!([rule("user.name == ''", "")]));
+    let failure =
+        "apiserver_authentication_config_controller_automatic_reloads_total{status=\"failure\",";
+    eventually("the failure is counted", async || {
+        ask().await;
+        let text = api.text("/metrics").await;
+        text.lines()
+            .any(|l| l.starts_with(failure) && l.ends_with(" 1"))
+    })
+    .await;
+    assert_eq!(ask().await, 401, "the old file stays in use");
+    assert_eq!(issuer.fetches(), 1, "keys are kept");
+}
+
 #[tokio::test]
 async fn keys_come_from_whom_the_authority_vouches_for() {
     let key = Key::new("one");

@@ -19,6 +19,7 @@ pub(crate) struct Asked {
     pub(crate) path: String,
     pub(crate) host: String,
     pub(crate) authorization: String,
+    pub(crate) traceparent: String,
     pub(crate) body: Bytes,
 }
 
@@ -61,15 +62,17 @@ impl Remote {
             let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
             async move {
                 let (head, body) = request.into_parts();
-                let authorization = head.headers.get("authorization");
+                let header = |name| {
+                    let value = head.headers.get(name);
+                    value.map_or(String::new(), |v| v.to_str().unwrap().to_owned())
+                };
                 let host = head.headers.get("host").and_then(|v| v.to_str().ok());
                 let authority = head.uri.authority().map(|a| a.as_str());
                 let asked = Asked {
                     path: head.uri.path().to_owned(),
                     host: host.or(authority).unwrap_or_default().to_owned(),
-                    authorization: authorization
-                        .map(|v| v.to_str().unwrap().to_owned())
-                        .unwrap_or_default(),
+                    authorization: header("authorization"),
+                    traceparent: header("traceparent"),
                     body: body.collect().await.unwrap().to_bytes(),
                 };
                 seen.lock().push(asked.clone());

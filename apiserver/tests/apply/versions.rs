@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::daemon::{Daemon, OURS};
+use super::daemon::{Daemon, OURS, User, eventually};
 
 fn flags(all: &[&str]) -> Vec<String> {
     all.iter().map(|flag| (*flag).to_owned()).collect()
@@ -141,4 +141,93 @@ async fn gates_that_are_turned_on_and_off_decide_what_of_a_pod_is_kept() {
         "{made}"
     );
     assert!(made["spec"].get("hostnameOverride").is_none(), "{made}");
+}
+
+#[tokio::test]
+async fn what_older_servers_have_to_read_is_stored_as_they_know_it() {
+    const BINDINGS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings";
+    let api = Daemon::start().await;
+    let old = api
+        .second_on(
+            "old",
+            OURS.as_ref(),
+            &flags(&["--min-compatibility-version=1.35"]),
+        )
+        .await;
+    let stored = async || {
+        let key = "/registry/mutatingadmissionpolicybindings/b";
+        let (_, value, _) = api.etcd().get(key).await.unwrap();
+        let is_of = |version: &&str| {
+            value.contains(&format!("admissionregistration.k8s.io/{version}\u{12}"))
+        };
+        ["v1", "v1beta1"].iter().position(is_of)
+    };
+    let binding = json!({"metadata": {"name": "b"}, "spec": {"policyName": "p"}});
+    let (code, made) = api.send("POST", BINDINGS, &binding).await;
+    assert_eq!((code, stored().await), (201, Some(0)), "{made}");
+    // The other reads it, and stores it anew although nothing else changes.
+    let path = format!("{BINDINGS}/b");
+    let (code, seen) = old.admin.get(&path).await;
+    assert_eq!((code, &seen), (200, &made));
+    let (code, again) = old.admin.send("PUT", &path, &seen).await;
+    assert_eq!((code, stored().await), (200, Some(1)), "{again}");
+    assert_eq!(again["spec"], made["spec"]);
+    assert_ne!(
+        again["metadata"]["resourceVersion"],
+        made["metadata"]["resourceVersion"]
+    );
+    eventually("the new form is read", async || {
+        api.get(&path).await == (200, again.clone())
+    })
+    .await;
+    let hash = async |user: &User| {
+        let (_, group) = user.get("/apis/admissionregistration.k8s.io/v1").await;
+        let all = group["resources"].as_array().unwrap();
+        let of = |r: &&Value| r["name"] == "mutatingadmissionpolicybindings";
+        all.iter().find(of).unwrap()["storageVersionHash"].clone()
+    };
+    assert_ne!(hash(&api).await, hash(&old.admin).await);
+}
+
+#[tokio::test]
+async fn a_gate_of_the_server_itself_takes_away_what_it_gave() {
+    let off = [
+        "APIServerIdentity",
+        "UnknownVersionInteroperabilityProxy",
+        "ComponentFlagz",
+        "OpenAPIEnums",
+        "TokenRequestServiceAccountUIDValidation",
+        "GenericWorkload",
+    ];
+    let gates: Vec<String> = off.iter().map(|gate| format!("{gate}=false")).collect();
+    let gates = format!("--feature-gates={}", gates.join(","));
+    let api = Daemon::start_with(|_| flags(&[&gates])).await;
+    let (_, leases) = api
+        .get("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases")
+        .await;
+    let named = |l: &Value| {
+        let name = l["metadata"]["name"].as_str().unwrap();
+        name.starts_with("apiserver-")
+    };
+    assert!(
+        !leases["items"].as_array().unwrap().iter().any(named),
+        "{leases}"
+    );
+    assert_eq!(api.asked("/flagz").await, 404);
+    assert_eq!(api.asked("/statusz").await, 200);
+    let (_, index) = api.get("/").await;
+    let told = index["paths"].as_array().unwrap();
+    assert!(told.contains(&json!("/statusz")) && !told.contains(&json!("/flagz")));
+    let schema = api.text("/openapi/v3/api/v1").await;
+    assert!(schema.contains("restartPolicy") && !schema.contains("\"enum\":["));
+
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let account = json!({"metadata": {"name": "a"}});
+    assert_eq!(api.send("POST", accounts, &account).await.0, 201);
+    let request = json!({"metadata": {"uid": "other"}, "spec": {"audiences": ["x"]}});
+    let (code, token) = api
+        .send("POST", &format!("{accounts}/a/token"), &request)
+        .await;
+    assert_eq!(code, 201, "{token}");
+    assert_eq!(token["metadata"]["uid"], "other");
 }

@@ -24,7 +24,7 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const READY: &str = "/ready";
 
 /// Webhooks that answer as `respond` says: it gets the path and the request and gives the response without its uid.
-fn webhooks<F>(respond: F) -> Remote
+pub(crate) fn webhooks<F>(respond: F) -> Remote
 where
     F: Fn(&str, &Value) -> Value + Send + Sync + 'static,
 {
@@ -52,7 +52,7 @@ fn review(asked: &Asked, mut response: Value) -> Response {
     )
 }
 
-fn allowed() -> Value {
+pub(crate) fn allowed() -> Value {
     json!({"allowed": true})
 }
 
@@ -67,12 +67,12 @@ fn patch(operations: &Value) -> Value {
 }
 
 /// A rule about a resource, in any group and version.
-fn rule(operations: &[&str], resource: &str) -> Value {
+pub(crate) fn rule(operations: &[&str], resource: &str) -> Value {
     json!({"operations": operations, "apiGroups": ["*"], "apiVersions": ["*"], "resources": [resource]})
 }
 
 /// A webhook at a path of a server; `more` is put over what all have.
-fn hook(remote: &Remote, path: &str, rules: &[Value], more: Value) -> Value {
+pub(crate) fn hook(remote: &Remote, path: &str, rules: &[Value], more: Value) -> Value {
     let mut hook = json!({
         "name": format!("{}.example.com", path.trim_matches('/').replace('/', "-")),
         "clientConfig": {
@@ -91,7 +91,13 @@ fn hook(remote: &Remote, path: &str, rules: &[Value], more: Value) -> Value {
 }
 
 /// Makes a configuration and waits until it is in force.
-async fn configure(api: &Daemon, remote: &Remote, kind: &str, name: &str, hooks: &[Value]) {
+pub(crate) async fn configure(
+    api: &Daemon,
+    remote: &Remote,
+    kind: &str,
+    name: &str,
+    hooks: &[Value],
+) {
     let marker = format!("{name}-{}", kind.to_lowercase());
     let selector = json!({"objectSelector": {"matchLabels": {"ready": marker}}});
     let ready = hook(remote, READY, &[rule(&["CREATE"], "configmaps")], selector);

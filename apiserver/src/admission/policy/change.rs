@@ -196,7 +196,11 @@ mod tests {
         let mut shown = json::parse(&shown).unwrap();
         shown.set(&["kind"], "Pod");
         shown.set(&["apiVersion"], "v1");
-        let forms = Forms::new(resource("pods"), "");
+        let forms = Forms::new(
+            resource("pods"),
+            "",
+            &component::features::Features::defaults(),
+        );
         let patched = change(of, expression)?.make(&shown, &object, &kind, &forms);
         let patched = patched.map_err(|fault| match fault {
             Fault::Policy(why) => why,

@@ -173,11 +173,11 @@ impl Body for Mutating {
         let mutations = spec.mutations().into_iter().filter_map(|of| {
             if of.patch_type() == "JSONPatch" {
                 let text = of.json_patch()?.expression();
-                let patch = Expression::compile(compiler, text.trim(), Use::JsonPatch);
+                let patch = Expression::compile(compiler, text, Use::JsonPatch);
                 return Some(Mutation::Patch(patch));
             }
             let text = of.apply_configuration()?.expression();
-            let applied = Expression::compile(compiler, text.trim(), Use::ApplyConfiguration);
+            let applied = Expression::compile(compiler, text, Use::ApplyConfiguration);
             Some(Mutation::Apply(applied))
         });
         Self {
@@ -254,5 +254,28 @@ impl Binding {
             }),
             actions: actions.collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::catalogue::messages::admissionregistration_v1::MUTATING_ADMISSION_POLICY;
+
+    use super::super::super::testing::decode;
+    use super::*;
+
+    #[test]
+    fn mutations_are_told_as_they_are_written() {
+        let (apply, patch) = (" Object{} ", " [JSONPatch{op: 'test'}] ");
+        let text = format!(
+            r#"{{"metadata":{{"name":"p"}},"spec":{{"mutations":[{{"patchType":"ApplyConfiguration","applyConfiguration":{{"expression":"{apply}"}}}},{{"patchType":"JSONPatch","jsonPatch":{{"expression":"{patch}"}}}}]}}}}"#
+        );
+        let policy = Policy::<Mutating>::compile(&decode(&text, MUTATING_ADMISSION_POLICY));
+        let told = policy.body.mutations.iter().map(|mutation| {
+            let (Mutation::Apply(of) | Mutation::Patch(of)) = mutation;
+            assert!(of.program.is_ok(), "{}", of.text);
+            &*of.text
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [apply, patch]);
     }
 }

@@ -9,8 +9,9 @@ use cel::{MATCH_CONDITIONS_BUDGET, Program, Value, Version};
 use proto::view::List;
 use proto::view::admissionregistration_v1::MatchCondition;
 
+use super::super::given::breathe;
 use super::super::webhook::Metrics;
-use super::super::webhook::conditions::{TOO_COSTLY, Verdict, verdict};
+use super::super::webhook::conditions::{TOO_COSTLY, Verdict, failures, verdict};
 use super::super::{Attributes, Operation};
 use super::scope::{Inputs, Scope, Stop};
 use crate::auth::User;
@@ -61,7 +62,10 @@ impl Runner<'_> {
         make: impl Fn(&Value<'_>) -> T,
     ) -> Result<Evaluations<T>, &'static str> {
         loop {
-            let check = match run(inputs, expressions, *left, &make) {
+            let started = Instant::now();
+            let ended = run(inputs, expressions, *left, &make);
+            breathe(started).await;
+            let check = match ended {
                 Ok((evaluations, rest)) => {
                     *left = rest;
                     return Ok(evaluations);
@@ -147,11 +151,12 @@ impl Conditions {
             let outcomes = all.into_iter().flatten().map(|e| e.outcome);
             outcomes.collect::<Vec<_>>()
         });
-        for _ in results.iter().flatten().filter(|result| result.is_err()) {
+        let results = results.map_err(str::to_owned);
+        for _ in 0..failures(&results) {
             metrics.condition_failed(policy, operation);
         }
         metrics.evaluated(policy, operation, started.elapsed());
-        verdict(ignores_failures, results.map_err(str::to_owned))
+        verdict(ignores_failures, results)
     }
 }
 

@@ -134,12 +134,13 @@ pub(super) async fn dispatch(
     }
     if !invocations.is_empty() {
         let again = write.reinvocation.again;
-        let of = Views::kind(write, write.resource).message;
+        let mut views = Views::new(server, write);
+        let of = views.forms.message();
         let object = write.object.as_deref();
         let rounds = write.reinvocation.policies.get_or_insert_default();
         rounds.again = again;
         rounds.begin(object, of);
-        let outcome = all(server, state, &invocations, write, &mut errors).await;
+        let outcome = all(server, state, &invocations, write, &mut views, &mut errors).await;
         let object = write.object.as_deref();
         let rounds = write.reinvocation.policies.get_or_insert_default();
         rounds.end(object);
@@ -192,9 +193,9 @@ async fn all(
     state: &State<Mutating>,
     invocations: &[Invocation<'_>],
     write: &mut Attributes<'_>,
+    views: &mut Views,
     errors: &mut Errors,
 ) -> Result<(), Failure> {
-    let mut views = Views::new(server, write);
     let namespace = views.namespace(server, &state.memo, write).await?;
     let mut changed = false;
     for invocation in invocations {
@@ -204,7 +205,7 @@ async fn all(
             invocation,
             namespace.as_deref(),
             write,
-            &mut views,
+            views,
             errors,
         )
         .await?;
@@ -231,7 +232,7 @@ async fn one(
         policy, binding, ..
     } = invocation;
     if !policy.conditions.is_empty() {
-        let given = views.given(write, write.resource)?;
+        let given = views.of_conditions(write, invocation.resource)?;
         let inputs = Inputs {
             given: &given,
             params: invocation.params.as_deref(),

@@ -17,16 +17,16 @@ use crate::server::Server;
 
 pub(super) struct Views {
     pub(super) forms: Forms,
-    /// By the version of the resource that matched.
+    /// By the version of the resource that matched, if it is not the one that was asked for.
     given: Vec<(&'static Resource, Arc<Given>)>,
     namespace: Option<Arc<Value>>,
 }
 
 impl Views {
     pub(super) fn new(server: &Server, write: &Attributes<'_>) -> Self {
-        let forms = Forms::new(write.resource, write.subresource);
+        let features = &server.config.features;
         Self {
-            forms: forms.with(server.config.features.gates()),
+            forms: Forms::new(write.resource, write.subresource, features),
             given: Vec::new(),
             namespace: None,
         }
@@ -49,6 +49,9 @@ impl Views {
         write: &Attributes<'_>,
         resource: &'static Resource,
     ) -> Result<Arc<Given>, Failure> {
+        if std::ptr::eq(resource, write.resource) {
+            return self.of_conditions(write, resource);
+        }
         let known = self
             .given
             .iter()
@@ -67,6 +70,15 @@ impl Views {
         Ok(given)
     }
 
+    /// What is given to conditions then.
+    pub(super) fn of_conditions(
+        &mut self,
+        write: &Attributes<'_>,
+        resource: &'static Resource,
+    ) -> Result<Arc<Given>, Failure> {
+        self.forms.given(write, &Self::kind(write, resource))
+    }
+
     /// The namespace of a write; none if it is in none. A namespace is in none, whatever upstream's other parts say.
     pub(super) async fn namespace(
         &mut self,
@@ -82,5 +94,34 @@ impl Views {
             self.namespace = Some(params::namespace(server, memo, name).await?);
         }
         Ok(self.namespace.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use component::features::Features;
+
+    use super::super::super::testing::versions;
+    use super::*;
+
+    #[test]
+    fn conditions_see_the_version_that_matched_and_are_told_of_the_one_that_was_asked_for() {
+        let (mut asked, other) = versions();
+        let mut views = Views {
+            forms: Forms::new(asked.resource, "", &Features::defaults()),
+            given: Vec::new(),
+            namespace: None,
+        };
+        asked.ask(|write| {
+            let told = |given: Arc<Given>| given.versions();
+            let v1 = "autoscaling/v1";
+            let matched = views.given(write, other).unwrap();
+            assert_eq!(told(matched), ["v1", "v1", "v2", v1]);
+            let conditions = views.of_conditions(write, other).unwrap();
+            assert_eq!(told(conditions), ["v2", "v1", "v2", v1]);
+            let same = views.of_conditions(write, write.resource).unwrap();
+            let again = views.given(write, write.resource).unwrap();
+            assert!(Arc::ptr_eq(&same, &again), "it is made once");
+        });
     }
 }

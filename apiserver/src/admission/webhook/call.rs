@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use component::tracing::{Span, branch, span};
 use proto::meta::names::label_key_problems;
 use resources::status::Failure;
 
@@ -105,7 +106,7 @@ pub(super) async fn ask(
 ) -> (Result<Answer, Failed>, Said) {
     let hook = &*candidate.hook;
     let mut said = Said::default();
-    let asked = asked(server, state, candidate, write, objects).await;
+    let asked = branch(asked(server, state, candidate, write, objects)).await;
     let outcome = asked.and_then(|mut answer| {
         said.warnings = std::mem::take(&mut answer.warnings);
         said.annotations = std::mem::take(&mut answer.annotations);
@@ -142,6 +143,7 @@ async fn asked(
     }
     let version = hook.review.ok_or_else(|| calling(&UNKNOWN, 400))?;
     let uid = uuid::Uuid::new_v4().to_string();
+    let _span = calling_span(state, candidate, write, &uid);
     let question = review::question(version, &uid, write, candidate, objects)
         .map_err(|e| Failed::Server(Failure::internal(e)))?;
     let own = Instant::now() + hook.timeout.unwrap_or(TIMEOUT);
@@ -158,6 +160,25 @@ async fn asked(
     let answer = review::answer(&answer, version, &uid, state.mutating);
     answer.map_err(|e| match &e {
         Wrong::Undecodable(_) | Wrong::Invalid(_) => calling(&e, 503),
+    })
+}
+
+fn calling_span(state: &State, candidate: &Candidate, write: &Attributes<'_>, uid: &str) -> Span {
+    let name = match state.mutating {
+        true => "Call mutating webhook",
+        false => "Call validating webhook",
+    };
+    let (hook, r) = (&*candidate.hook, write.resource);
+    span(name, |a| {
+        a.text("configuration", &hook.configuration);
+        a.text("webhook", &hook.name);
+        a.text(
+            "resource",
+            format!("{}/{}, Resource={}", r.group, r.version, r.name),
+        );
+        a.text("subresource", write.subresource);
+        a.text("operation", write.operation.text());
+        a.text("UID", uid);
     })
 }
 

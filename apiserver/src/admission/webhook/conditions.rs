@@ -11,7 +11,7 @@ use proto::view::admissionregistration_v1::MatchCondition;
 use resources::status::Failure;
 
 use super::super::Attributes;
-use super::super::given::Given;
+use super::super::given::{Given, breathe};
 use super::forms::Forms;
 use super::metrics::Metrics;
 use super::source::Candidate;
@@ -77,13 +77,13 @@ impl Conditions {
     ) -> Result<Verdict, Failure> {
         let started = Instant::now();
         let name = &candidate.hook.name;
-        let objects = forms.all(write, &candidate.kind)?;
-        let given = Given::new(candidate.matched(), write, &objects)?;
+        let given = forms.given(write, &candidate.kind)?;
         let results = self.results(server, write.user, &given).await;
-        for _ in results.iter().flatten().filter(|result| result.is_err()) {
+        for _ in 0..failures(&results) {
             metrics.condition_failed(name, write.operation);
         }
         metrics.evaluated(name, write.operation, started.elapsed());
+        breathe(started).await;
         Ok(verdict(self.ignores_failures, results))
     }
 
@@ -110,6 +110,13 @@ impl Conditions {
         }
         Ok(results)
     }
+}
+
+/// How many could not be evaluated, as far as upstream counts them: to the first that does not hold.
+pub(in super::super) fn failures(results: &Results) -> usize {
+    let all = results.iter().flatten();
+    let counted = all.take_while(|result| **result != Ok(false));
+    counted.filter(|result| result.is_err()).count()
 }
 
 /// One that does not hold decides, whatever is wrong with others.
@@ -147,5 +154,13 @@ mod tests {
         let both = Verdict::Failed("[x, y]".to_owned());
         assert_eq!(verdict(false, &[Err("x"), Err("y")]), both);
         assert_eq!(verdict(true, &[Ok(true), Err("x")]), Verdict::Excluded);
+    }
+
+    #[test]
+    fn failures_count_up_to_the_condition_that_decides() {
+        let error = || Err("x".to_owned());
+        let results = Ok(vec![error(), Ok(true), error(), Ok(false), error()]);
+        assert_eq!(failures(&results), 2);
+        assert_eq!(failures(&Err("too costly".to_owned())), 0);
     }
 }

@@ -3,17 +3,21 @@
 //! A write has its objects in the version in which they are stored. What was made of them for one webhook serves all that see
 //! the same kind, until one of them changes the object.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use component::features::Features;
 use proto::catalogue::{Gates, Resource};
 use proto::patch::json::Patch;
-use proto::{Value, codec};
+use proto::{MsgId, Value, codec};
 use resources::object::{self, Type};
 use resources::status::Failure;
 use resources::{Strategy, defaults, equal, strategies};
 
 use super::super::Attributes;
+use super::super::given::Given;
 use super::review::Objects;
-use super::source::kind;
+use super::source::{Matched, kind};
 use crate::handler::patch::keep_raw;
 use crate::render::with_type;
 
@@ -25,6 +29,8 @@ pub(in super::super) struct Forms {
     objects: Vec<(Type, Bytes)>,
     olds: Vec<(Type, Bytes)>,
     options: Option<Bytes>,
+    /// What match conditions are given, by the kind in which they see the objects.
+    given: Vec<(Type, Arc<Given>)>,
 }
 
 /// An object with a patch.
@@ -36,9 +42,14 @@ pub(in super::super) struct Patched {
 }
 
 impl Forms {
-    pub(in super::super) fn new(resource: &'static Resource, subresource: &str) -> Self {
+    pub(in super::super) fn new(
+        resource: &'static Resource,
+        subresource: &str,
+        features: &Features,
+    ) -> Self {
         let seen = kind(resource, subresource);
-        let stored = object::types(resource).filter(|_| seen.message == resource.message);
+        let stored = object::types(resource, features.version().min_compatibility);
+        let stored = stored.filter(|_| seen.message == resource.message);
         let (own, strategy) = match stored {
             Some((_, hub)) => (hub, strategies::of(resource)),
             None => (seen, &PLAIN),
@@ -46,21 +57,43 @@ impl Forms {
         Self {
             own,
             strategy,
-            gates: Gates::defaults(),
+            gates: features.gates(),
             objects: Vec::new(),
             olds: Vec::new(),
             options: None,
+            given: Vec::new(),
         }
     }
 
-    /// The same in a server with these gates.
-    pub(in super::super) fn with(self, gates: Gates) -> Self {
-        Self { gates, ..self }
+    /// What the objects of the write are, as it has them.
+    pub(in super::super) fn message(&self) -> MsgId {
+        self.own.message
     }
 
     /// The object was changed.
     pub(in super::super) fn changed(&mut self) {
         self.objects.clear();
+        self.given.clear();
+    }
+
+    /// What match conditions are given: objects of a kind, but they are told of the resource as it was asked for
+    /// (`matchconditions/matcher.go`).
+    pub(in super::super) fn given(
+        &mut self,
+        write: &Attributes<'_>,
+        as_kind: &Type,
+    ) -> Result<Arc<Given>, Failure> {
+        if let Some((_, given)) = self.given.iter().find(|(of, _)| of == as_kind) {
+            return Ok(Arc::clone(given));
+        }
+        let objects = self.all(write, as_kind)?;
+        let told = Matched {
+            resource: write.resource,
+            kind: as_kind,
+        };
+        let given = Arc::new(Given::new(told, write, &objects)?);
+        self.given.push((*as_kind, Arc::clone(&given)));
+        Ok(given)
     }
 
     /// All that a webhook is shown.
@@ -186,7 +219,7 @@ mod tests {
     use proto::catalogue::names as n;
     use serde_json::json;
 
-    use super::super::super::testing::{Asked, pod, resource};
+    use super::super::super::testing::{Asked, pod, resource, versions};
     use super::*;
 
     fn patch(operations: &serde_json::Value) -> Patch {
@@ -197,7 +230,7 @@ mod tests {
     fn patched(object: &Value, operations: &serde_json::Value) -> Result<Patched, String> {
         let mut asked = Asked::create("pods", object.clone());
         let of = kind(resource("pods"), "");
-        let mut forms = Forms::new(resource("pods"), "");
+        let mut forms = Forms::new(resource("pods"), "", &Features::defaults());
         let all = asked.ask(|write| forms.all(write, &of).unwrap());
         forms.patched(object, &of, &all.object.unwrap(), &patch(operations))
     }
@@ -252,10 +285,46 @@ mod tests {
     }
 
     #[test]
+    fn objects_are_compared_as_what_they_are_stored_as() {
+        use proto::catalogue::messages::{autoscaling_v1, autoscaling_v2, policy_v1};
+
+        let mut all = proto::catalogue::resources().iter();
+        let scaler = |version: &'static str| {
+            move |r: &&Resource| (r.name, r.version) == ("horizontalpodautoscalers", version)
+        };
+        let asked_for = all.clone().find(scaler("v1")).unwrap();
+        assert_eq!(asked_for.message, autoscaling_v1::HORIZONTAL_POD_AUTOSCALER);
+        let stored = all.find(scaler("v2")).unwrap();
+        let message = |of, below| Forms::new(of, below, &Features::defaults()).message();
+        for (of, below) in [(asked_for, ""), (asked_for, "status"), (stored, "")] {
+            assert_eq!(
+                message(of, below),
+                autoscaling_v2::HORIZONTAL_POD_AUTOSCALER
+            );
+        }
+        assert_eq!(message(resource("pods"), "eviction"), policy_v1::EVICTION);
+    }
+
+    #[test]
+    fn conditions_see_the_version_of_the_rule_and_are_told_of_the_one_that_was_asked_for() {
+        let (mut asked, other) = versions();
+        let mut forms = Forms::new(asked.resource, "", &Features::defaults());
+        asked.ask(|write| {
+            let seen = kind(other, "");
+            let given = forms.given(write, &seen).unwrap();
+            assert_eq!(given.versions(), ["v2", "v1", "v2", "autoscaling/v1"]);
+            let again = forms.given(write, &seen).unwrap();
+            assert!(Arc::ptr_eq(&given, &again), "it is made once");
+            forms.changed();
+            assert!(!Arc::ptr_eq(&given, &forms.given(write, &seen).unwrap()));
+        });
+    }
+
+    #[test]
     fn what_was_made_for_one_webhook_serves_the_next() {
         let mut asked = Asked::create("pods", pod(r#"{"metadata":{"name":"a"}}"#));
         let of = kind(resource("pods"), "");
-        let mut forms = Forms::new(resource("pods"), "");
+        let mut forms = Forms::new(resource("pods"), "", &Features::defaults());
         asked.ask(|write| {
             let first = forms.all(write, &of).unwrap().object.unwrap();
             let second = forms.all(write, &of).unwrap().object.unwrap();

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::super::Attributes;
 use super::call::{self, Failed, PASSED, Verdict};
 use super::forms::{Forms, Patched};
+use super::hook::Hook;
 use super::review::{Answer, JSON_PATCH, Objects};
 use super::selected::is_selected;
 use super::source::{Candidate, Concerned};
@@ -35,9 +36,9 @@ pub(super) async fn dispatch(
     concerned: Concerned,
     write: &mut Attributes<'_>,
 ) -> Result<(), Failure> {
-    let forms = Forms::new(write.resource, write.subresource);
-    let mut forms = forms.with(server.config.features.gates());
-    let of = super::source::kind(write.resource, write.subresource).message;
+    let features = &server.config.features;
+    let mut forms = Forms::new(write.resource, write.subresource, features);
+    let of = forms.message();
     write.reinvocation.begin(write.object.as_deref(), of);
     let mut outcome = Ok(());
     for candidate in concerned.iter() {
@@ -73,9 +74,8 @@ async fn one(
     let applied =
         answer.and_then(|answer| apply(candidate, &answer, &objects, forms, write, &which));
     let changed = matches!(applied, Ok(true));
-    let about =
-        json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": changed});
-    write.annotate(&format!("{MUTATION}{which}"), &about.to_string());
+    let about = about(hook, &format!("\"mutated\":{changed}"));
+    write.annotate(&format!("{MUTATION}{which}"), &about);
     let counted = applied
         .as_ref()
         .map_or_else(|failed| failed.outcome(hook), |_| PASSED);
@@ -117,10 +117,11 @@ fn apply(
         code: 503,
     };
     let document = codec::json::parse(&answer.patch).map_err(|e| undecodable(&e))?;
-    let patch = Patch::read(&document).map_err(|e| undecodable(&e))?;
-    if document.as_list().is_some_and(<[Value]>::is_empty) {
+    // Null is what Go writes for a list to which nothing was added.
+    if document.is_null() || document.as_list().is_some_and(<[Value]>::is_empty) {
         return Ok(false);
     }
+    let patch = Patch::read(&document).map_err(|e| undecodable(&e))?;
     let (Some(object), Some(json)) = (write.object.as_deref_mut(), &objects.object) else {
         let name = proto::path::quote(&hook.name);
         let why = format!(
@@ -162,25 +163,92 @@ pub(in super::super) fn keep_managers(new: &mut Value, old: &Value) -> Option<St
 }
 
 /// What was patched is told only where the policy wants to have what the client sent as well.
-fn annotate_patch(hook: &super::hook::Hook, patch: &Value, write: &Attributes<'_>, which: &str) {
+fn annotate_patch(hook: &Hook, patch: &Value, write: &Attributes<'_>, which: &str) {
     let Some(trail) = write.trail.filter(|trail| trail.has_requests()) else {
         return;
     };
-    let mut about = format!(
-        "{{\"configuration\":{},\"webhook\":{},\"patch\":",
-        json!(hook.configuration),
-        json!(hook.name)
-    )
-    .into_bytes();
-    codec::json::write(patch, &mut about);
-    about.extend_from_slice(b",\"patchType\":\"JSONPatch\"}");
-    trail.annotate(&format!("{PATCH}{which}"), &String::from_utf8_lossy(&about));
+    let mut json = Vec::new();
+    codec::json::write(patch, &mut json);
+    let patch = String::from_utf8_lossy(&json);
+    let about = about(
+        hook,
+        &format!("\"patch\":{patch},\"patchType\":\"{JSON_PATCH}\""),
+    );
+    trail.annotate(&format!("{PATCH}{which}"), &about);
+}
+
+/// What is told of a webhook, in upstream's order.
+fn about(hook: &Hook, more: &str) -> String {
+    let (configuration, webhook) = (json!(hook.configuration), json!(hook.name));
+    format!("{{\"configuration\":{configuration},\"webhook\":{webhook},{more}}}")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::pod;
+    use component::features::Features;
+    use proto::catalogue::messages::admissionregistration_v1::MUTATING_WEBHOOK_CONFIGURATION;
+
+    use super::super::super::testing::{Asked, decode, pod, resource};
+    use super::super::hook::of_configuration;
+    use super::super::source::kind;
     use super::*;
+
+    fn hook() -> Hook {
+        let text = r#"{"metadata":{"name":"c"},"webhooks":[{"name":"a.b.c"}]}"#;
+        of_configuration(&decode(text, MUTATING_WEBHOOK_CONFIGURATION)).remove(0)
+    }
+
+    #[test]
+    fn what_webhooks_did_is_recorded_as_upstream_writes_it() {
+        assert_eq!(
+            about(&hook(), "\"mutated\":true"),
+            r#"{"configuration":"c","webhook":"a.b.c","mutated":true}"#
+        );
+    }
+
+    /// Whether an answer's patch changes a pod.
+    fn applied(patch: &str) -> Result<bool, Failed> {
+        let candidate = Candidate {
+            index: 0,
+            hook: hook().into(),
+            resource: resource("pods"),
+            kind: kind(resource("pods"), ""),
+        };
+        let answer = Answer {
+            allowed: true,
+            patch: patch.as_bytes().into(),
+            patch_type: JSON_PATCH.to_owned(),
+            ..Answer::default()
+        };
+        let mut forms = Forms::new(resource("pods"), "", &Features::defaults());
+        let mut asked = Asked::create("pods", pod(r#"{"metadata":{"name":"a"}}"#));
+        asked.ask(|write| {
+            let objects = forms.all(write, &candidate.kind).unwrap();
+            apply(
+                &candidate,
+                &answer,
+                &objects,
+                &mut forms,
+                write,
+                "round_0_index_0",
+            )
+        })
+    }
+
+    #[test]
+    fn a_patch_without_operations_changes_nothing() {
+        for nothing in ["", "[]", " [ ] ", "null"] {
+            assert!(matches!(applied(nothing), Ok(false)), "{nothing}");
+        }
+        let label = r#"[{"op":"add","path":"/metadata/labels","value":{"k":"v"}}]"#;
+        assert!(matches!(applied(label), Ok(true)));
+        for none in ["{", "{}", "[1]"] {
+            let failed = applied(none);
+            assert!(matches!(failed, Err(Failed::Calling { .. })), "{none}");
+        }
+        let unknown = applied(r#"[{"op":"put","path":"/metadata/labels","value":{}}]"#);
+        assert!(matches!(unknown, Err(Failed::Server(_))));
+    }
 
     #[test]
     fn managers_that_cannot_be_read_stay_as_they_were() {

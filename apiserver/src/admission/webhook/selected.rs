@@ -2,8 +2,9 @@
 //!
 //! Upstream: `ShouldCallHook` and `apiserver/pkg/admission/plugin/webhook/predicates/{namespace,object}`.
 
+use proto::catalogue::names as n;
+use proto::meta;
 use proto::selector::LabelSelector;
-use proto::{Value, meta};
 use resources::status::Failure;
 
 use super::super::{Attributes, Operation};
@@ -11,7 +12,7 @@ use super::conditions::Verdict;
 use super::forms::Forms;
 use super::metrics::Metrics;
 use super::seen_namespace;
-use super::source::Candidate;
+use super::source::{Candidate, kind};
 use crate::server::{Server, read_failure};
 
 /// Whether the webhook is asked.
@@ -102,21 +103,25 @@ pub(in super::super) fn by_object(
     write: &Attributes<'_>,
 ) -> Result<bool, Failure> {
     let selector = selector.as_ref().map_err(Failure::internal)?;
-    let labelled = |object: Option<&Value>| object.is_some_and(|object| has(selector, object));
-    Ok(selector.is_everything() || labelled(write.object.as_deref()) || labelled(write.old))
-}
-
-/// What has no metadata has no labels to be selected by, not even by their absence.
-fn has(selector: &LabelSelector, object: &Value) -> bool {
-    object.get(proto::catalogue::names::METADATA).is_some()
-        && selector.matches_map(meta::labels(object))
+    if selector.is_everything() {
+        return Ok(true);
+    }
+    // Options of connections have no metadata, so no labels to be selected by, not even by their absence.
+    let of = kind(write.resource, write.subresource).message;
+    if of.field(n::METADATA).is_none() {
+        return Ok(false);
+    }
+    let objects = [write.object.as_deref(), write.old];
+    let mut objects = objects.into_iter().flatten();
+    Ok(objects.any(|object| selector.matches_map(meta::labels(object))))
 }
 
 #[cfg(test)]
 mod tests {
+    use proto::Value;
     use proto::catalogue::messages::admissionregistration_v1::MUTATING_WEBHOOK_CONFIGURATION;
 
-    use super::super::super::testing::{Asked, decode, pod};
+    use super::super::super::testing::{Asked, decode, pod, resource};
     use super::super::hook::{Hook, of_configuration};
     use super::*;
 
@@ -139,14 +144,24 @@ mod tests {
         assert!(update("a", "b") && update("b", "a") && !update("b", "b"));
         let mut create = Asked::create("pods", labelled("a"));
         assert!(create.ask(|write| by_object(&selector.objects, write).unwrap()));
-        let mut bare = Asked::create("pods", labelled("a"));
-        bare.object = Some(Value::object());
+    }
+
+    #[test]
+    fn only_what_can_have_labels_is_selected_by_their_absence() {
         let absent = hook(r#"{"matchExpressions":[{"key":"k","operator":"DoesNotExist"}]}"#);
+        let mut bare = Asked::create("serviceaccounts", Value::object());
+        let selected = |bare: &mut Asked, hook: &Hook| {
+            bare.ask(|write| by_object(&hook.objects, write).unwrap())
+        };
+        bare.subresource = "token";
         assert!(
-            !bare.ask(|write| by_object(&absent.objects, write).unwrap()),
-            "it has no metadata"
+            selected(&mut bare, &absent),
+            "a request for a token without metadata"
         );
-        assert!(bare.ask(|write| by_object(&hook("{}").objects, write).unwrap()));
+        bare.resource = resource("pods");
+        bare.subresource = "exec";
+        assert!(!selected(&mut bare, &absent), "options have none");
+        assert!(selected(&mut bare, &hook("{}")));
     }
 
     #[test]

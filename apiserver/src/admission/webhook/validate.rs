@@ -30,7 +30,8 @@ pub(super) async fn dispatch(
     concerned: Concerned,
     write: &mut Attributes<'_>,
 ) -> Result<(), Failure> {
-    let mut forms = Forms::new(write.resource, write.subresource);
+    let features = &server.config.features;
+    let mut forms = Forms::new(write.resource, write.subresource, features);
     let mut relevant: Vec<(&Candidate, Objects)> = Vec::new();
     for candidate in concerned.iter() {
         if is_selected(server, candidate, write, &mut forms, &state.metrics).await? {

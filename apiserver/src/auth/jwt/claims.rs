@@ -6,7 +6,9 @@ use component::serving::User;
 use proto::path::quote;
 use serde_json::{Map, Value};
 
-use super::config::{JwtSettings, Mapping};
+use super::config::{Mapped, Mapping, Mappings, Rule};
+use super::expressions::{Given, texts as texts_of};
+use crate::expression::Expression;
 
 /// How far ahead the clocks of issuers may be.
 const LEEWAY: i64 = 60;
@@ -102,29 +104,78 @@ impl Claims {
         }
     }
 
-    /// The user, if the token has all that is required of it.
+    /// The user, if the token has all that is required of it, in upstream's order (`AuthenticateToken`).
     ///
     /// # Errors
     /// What is missing or wrong.
-    pub fn user(&self, settings: &JwtSettings) -> Result<User, String> {
+    pub fn user(&self, mappings: &Mappings) -> Result<User, String> {
+        let none = Map::new();
+        let read = mappings.read_claims();
+        let given = Given::claims(if read { &self.0 } else { &none });
         let mut user = User {
-            name: self.username(&settings.username)?,
+            name: self.name(&mappings.username, &given)?,
             ..User::default()
         };
-        if let Some(groups) = &settings.groups {
-            user.groups = self.groups(groups)?;
-        }
-        if let Some(claim) = &settings.uid {
-            let uid = self.text(claim);
-            user.uid = uid
+        user.groups = match &mappings.groups {
+            None => Vec::new(),
+            Some(Mapped::Claim(mapping)) => self.groups(mapping)?,
+            Some(Mapped::Expression(expression)) => { expression.evaluate(&given) }
+                .and_then(|value| texts_of(&value))
+                .map_err(|e| format!("error evaluating group claim expression: {e}"))?,
+        };
+        user.uid = match &mappings.uid {
+            None => String::new(),
+            Some(Mapped::Claim(Mapping { claim, .. })) => self
+                .text(claim)
                 .map_err(|e| format!("parse uid claim {}: {e}", quote(claim)))?
-                .to_owned();
+                .to_owned(),
+            Some(Mapped::Expression(expression)) => text(expression, &given, "uid")?,
+        };
+        self.extra(&mut user, mappings, &given)?;
+        self.required(&mappings.required)?;
+        holds(&mappings.claim_rules, &given)
+            .map_err(|e| format!("error evaluating claim validation expression: {e}"))?;
+        if !mappings.user_rules.is_empty() {
+            holds(&mappings.user_rules, &Given::user(&user))
+                .map_err(|e| format!("error evaluating user info validation rule: {e}"))?;
         }
+        Ok(user)
+    }
+
+    fn name(&self, mapped: &Mapped, given: &Given) -> Result<String, String> {
+        let expression = match mapped {
+            Mapped::Claim(mapping) => return self.username(mapping),
+            Mapped::Expression(expression) => expression,
+        };
+        let name = text(expression, given, "username")?;
+        if name.is_empty() {
+            return Err("empty username via CEL expression is not allowed".to_owned());
+        }
+        Ok(name)
+    }
+
+    fn extra(&self, user: &mut User, mappings: &Mappings, given: &Given) -> Result<(), String> {
         if let Some(Value::String(jti)) = self.0.get("jti").filter(|j| j.as_str() != Some("")) {
             user.extra
                 .insert(CREDENTIAL_ID.to_owned(), vec![format!("JTI={jti}")]);
         }
-        for (claim, wanted) in &settings.required {
+        let evaluated = { mappings.extra.iter() }
+            .map(|(key, expression)| Ok((key, expression, expression.evaluate(given)?)))
+            .collect::<Result<Vec<_>, String>>()?;
+        for (key, expression, value) in evaluated {
+            let values = texts_of(&value).map_err(|e| {
+                let expression = expression.text();
+                format!("error evaluating extra claim expression: {expression}: {e}")
+            })?;
+            if !values.is_empty() {
+                user.extra.insert(key.clone(), values);
+            }
+        }
+        Ok(())
+    }
+
+    fn required(&self, required: &[(String, String)]) -> Result<(), String> {
+        for (claim, wanted) in required {
             if !self.0.contains_key(claim) {
                 return Err(format!("required claim {claim} not present in ID token"));
             }
@@ -137,7 +188,7 @@ impl Claims {
                 ));
             }
         }
-        Ok(user)
+        Ok(())
     }
 
     fn username(&self, mapping: &Mapping) -> Result<String, String> {
@@ -172,6 +223,36 @@ impl Claims {
         let prefix = &mapping.prefix;
         Ok(groups.into_iter().map(|g| format!("{prefix}{g}")).collect())
     }
+}
+
+/// What an expression gives, which must be a string.
+fn text(expression: &Expression, given: &Given, part: &str) -> Result<String, String> {
+    let value = expression.evaluate(given);
+    let text = value.and_then(|value| match value.as_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(format!("{part} claim expression must return a string")),
+    });
+    text.map_err(|e| format!("error evaluating {part} claim expression: {e}"))
+}
+
+/// Whether all rules hold. All are evaluated before one is looked at.
+fn holds(rules: &[Rule], given: &Given) -> Result<(), String> {
+    let evaluated = { rules.iter() }
+        .map(|rule| Ok((rule, rule.expression.evaluate(given)?.as_bool())))
+        .collect::<Result<Vec<_>, String>>()?;
+    for (rule, holds) in evaluated {
+        match holds {
+            Some(true) => {}
+            Some(false) => {
+                let (expression, message) = (rule.expression.text(), &rule.message);
+                return Err(format!(
+                    "validation expression '{expression}' failed: {message}"
+                ));
+            }
+            None => return Err("validation expression must return a boolean".to_owned()),
+        }
+    }
+    Ok(())
 }
 
 /// The year 9999: later times cannot be printed.

@@ -1,8 +1,5 @@
 //! The file: `AuthenticationConfiguration`, checked as upstream checks it
 //! (`apiserver/pkg/apis/apiserver/validation`), and what is made of it.
-//!
-//! Expressions in CEL are refused: without them somebody would be let in whom they keep out, or be
-//! taken for somebody else.
 
 use component::config::Versioned;
 use proto::path::{FieldError, Reason, quote};
@@ -11,6 +8,11 @@ use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
 
 use super::jws::Algorithm;
+
+mod mappings;
+
+use mappings::{ClaimMappings, ClaimRule, UserRule};
+pub use mappings::{Mapped, Mapping, Mappings, Rule};
 
 /// Why a configuration cannot be used.
 #[derive(thiserror::Error, Debug)]
@@ -48,24 +50,11 @@ pub struct JwtSettings {
     /// A token must be for one of them.
     pub audiences: Vec<String>,
     pub algorithms: Vec<Algorithm>,
-    pub username: Mapping,
-    pub groups: Option<Mapping>,
-    /// The claim of the user's UID.
-    pub uid: Option<String>,
-    /// Claims and the values that they must have.
-    pub required: Vec<(String, String)>,
-}
-
-/// A claim, and what is put before its value.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Mapping {
-    pub claim: String,
-    pub prefix: String,
+    pub mappings: Mappings,
 }
 
 /// Issuers in one file.
 const MOST_ISSUERS: usize = 64;
-const NO_CEL: &str = "CEL expressions are not supported yet";
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -117,47 +106,6 @@ struct Issuer {
     egress_selector_type: String,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-struct ClaimRule {
-    claim: String,
-    required_value: String,
-    expression: String,
-    message: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ClaimMappings {
-    username: ClaimOrExpression,
-    groups: ClaimOrExpression,
-    uid: ClaimOrExpression,
-    extra: Vec<ExtraMapping>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ClaimOrExpression {
-    claim: String,
-    prefix: Option<String>,
-    expression: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-struct ExtraMapping {
-    key: String,
-    value_expression: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct UserRule {
-    expression: String,
-    #[serde(rename = "message")]
-    _message: String,
-}
-
 /// What a file says. `own` are the issuers of service accounts, which no other may be called like.
 ///
 /// # Errors
@@ -205,49 +153,16 @@ fn authenticator(of: &JwtAuthenticator, at: &str, errors: &mut Vec<FieldError>) 
             why,
         ));
     }
-    let required = claim_rules(&of.claim_validation_rules, at, errors);
-    let mappings = &of.claim_mappings;
-    let at_mappings = format!("{at}.claimMappings");
-    let mut mapped = |of: &ClaimOrExpression, name: &str, is_required: bool| {
-        mapping(of, &format!("{at_mappings}.{name}"), is_required, errors)
-    };
-    let username = mapped(&mappings.username, "username", true).unwrap_or_default();
-    let groups = mapped(&mappings.groups, "groups", false);
-    uid(&mappings.uid, &format!("{at_mappings}.uid"), errors);
-    for (i, extra) in mappings.extra.iter().enumerate() {
-        let at = format!("{at_mappings}.extra[{i}]");
-        if extra.key.is_empty() {
-            errors.push(FieldError::required(format!("{at}.key"), ""));
-        }
-        refuse_cel(
-            &extra.value_expression,
-            format!("{at}.valueExpression"),
-            errors,
-        );
-    }
-    for (i, rule) in of.user_validation_rules.iter().enumerate() {
-        let at = format!("{at}.userValidationRules[{i}].expression");
-        refuse_cel(&rule.expression, at, errors);
-    }
+    let (rules, users) = (&of.claim_validation_rules, &of.user_validation_rules);
+    let mappings = mappings::read(rules, &of.claim_mappings, users, at, errors);
     JwtSettings {
         issuer: issuer.url.clone(),
         discovery: issuer.discovery_url.clone().filter(|url| !url.is_empty()),
         authorities: Some(issuer.certificate_authority.clone()).filter(|pem| !pem.is_empty()),
         audiences: issuer.audiences.clone(),
         algorithms: Algorithm::all(),
-        username,
-        groups,
-        uid: Some(mappings.uid.claim.clone()).filter(|claim| !claim.is_empty()),
-        required,
+        mappings,
     }
-}
-
-fn refuse_cel(expression: &str, at: String, errors: &mut Vec<FieldError>) {
-    errors.push(if expression.is_empty() {
-        FieldError::required(at, "")
-    } else {
-        FieldError::invalid(at, expression, NO_CEL)
-    });
 }
 
 fn audience_policy(issuer: &Issuer, at: &str, errors: &mut Vec<FieldError>) {
@@ -262,81 +177,6 @@ fn audience_policy(issuer: &Issuer, at: &str, errors: &mut Vec<FieldError>) {
         policy,
         why,
     ));
-}
-
-fn claim_rules(
-    rules: &[ClaimRule],
-    at: &str,
-    errors: &mut Vec<FieldError>,
-) -> Vec<(String, String)> {
-    let mut required: Vec<(String, String)> = Vec::new();
-    for (i, rule) in rules.iter().enumerate() {
-        let at = format!("{at}.claimValidationRules[{i}]");
-        let claim = rule.claim.as_str();
-        errors.push(match (claim.is_empty(), rule.expression.is_empty()) {
-            (false, false) => {
-                FieldError::invalid(at, claim, "claim and expression can't both be set")
-            }
-            (true, true) => FieldError::required(at, "claim or expression is required"),
-            (true, false) => {
-                let expression = rule.expression.as_str();
-                FieldError::invalid(format!("{at}.expression"), expression, NO_CEL)
-            }
-            (false, true) if !rule.message.is_empty() => {
-                let why = "may not be specified when claim is set";
-                FieldError::invalid(format!("{at}.message"), rule.message.as_str(), why)
-            }
-            (false, true) if required.iter().any(|(c, _)| c == claim) => {
-                FieldError::new(Reason::Duplicate, format!("{at}.claim"), quote(claim), "")
-            }
-            (false, true) => {
-                required.push((rule.claim.clone(), rule.required_value.clone()));
-                continue;
-            }
-        });
-    }
-    required
-}
-
-fn mapping(
-    of: &ClaimOrExpression,
-    at: &str,
-    is_required: bool,
-    errors: &mut Vec<FieldError>,
-) -> Option<Mapping> {
-    let error = match (of.claim.is_empty(), of.expression.is_empty(), &of.prefix) {
-        (false, false, _) => FieldError::invalid(at, "", "claim and expression can't both be set"),
-        (true, true, _) if is_required => {
-            FieldError::required(at, "claim or expression is required")
-        }
-        (true, true, _) => return None,
-        (true, false, _) => {
-            FieldError::invalid(format!("{at}.expression"), of.expression.as_str(), NO_CEL)
-        }
-        (false, true, None) => FieldError::required(
-            format!("{at}.prefix"),
-            "prefix is required when claim is set. It can be set to an empty string to disable prefixing",
-        ),
-        (false, true, Some(prefix)) => {
-            return Some(Mapping {
-                claim: of.claim.clone(),
-                prefix: prefix.clone(),
-            });
-        }
-    };
-    errors.push(error);
-    None
-}
-
-fn uid(of: &ClaimOrExpression, at: &str, errors: &mut Vec<FieldError>) {
-    if of.expression.is_empty() {
-        return;
-    }
-    errors.push(if of.claim.is_empty() {
-        FieldError::invalid(format!("{at}.expression"), of.expression.as_str(), NO_CEL)
-    } else {
-        FieldError::invalid(at, "", "claim and expression can't both be set")
-    });
 }
 
 impl Settings {

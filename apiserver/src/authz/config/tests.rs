@@ -47,6 +47,7 @@ fn authorizers_stand_in_order_with_upstreams_defaults() {
         unauthorized_ttl: Duration::from_secs(30),
         version: Version::V1,
         fail_closed: true,
+        conditions: Conditions::default(),
     };
     assert_eq!(*first, wanted);
     let second = entries[2].webhook.as_ref().unwrap();
@@ -98,12 +99,34 @@ fn a_file_that_says_something_wrong_is_refused_with_the_path() {
         problems(&twice),
         "authorizers[1].name: Duplicate value: \"x\""
     );
-    let conditions =
-        ", matchConditionSubjectAccessReviewVersion: v1, matchConditions: [{expression: 'true'}]";
-    assert_eq!(
-        problems(&webhook("x", &kubeconfig, conditions)),
-        "authorizers[0].matchConditions[0].expression: Invalid value: \"true\": CEL expressions are not supported yet"
-    );
+    let conditions = |version: &str, text: &str| {
+        format!(
+            ", matchConditionSubjectAccessReviewVersion: '{version}', matchConditions: [{{expression: {text}}}]"
+        )
+    };
+    for (version, text, wanted) in [
+        (
+            "v1",
+            "'1'",
+            "authorizers[0].matchConditions[0].expression: Invalid value: \"1\": must evaluate to bool but got int",
+        ),
+        (
+            "",
+            "'true'",
+            "authorizers[0].matchConditionSubjectAccessReviewVersion: Required value: required if match conditions are \
+             specified",
+        ),
+        (
+            "v2",
+            "'true'",
+            "authorizers[0].matchConditionSubjectAccessReviewVersion: Unsupported value: \"v2\": supported values: \"v1\"",
+        ),
+    ] {
+        let told = problems(&webhook("x", &kubeconfig, &conditions(version, text)));
+        assert_eq!(told, wanted);
+    }
+    let good = webhook("x", &kubeconfig, &conditions("v1", "'true'"));
+    assert!(read(&file(&good), &[]).is_ok());
     assert_eq!(
         problems(&webhook("x", "relative", "")),
         "authorizers[0].connectionInfo.kubeConfigFile: Invalid value: \"relative\": must be an absolute path"

@@ -79,7 +79,8 @@ fn ask(graph: &Graph, node: &str, words: &str) -> Verdict {
         field_selector: words.get(4).copied().unwrap_or_default(),
         label_selector: "",
     };
-    let rules = super::super::bootstrap::rules("system:node").unwrap();
+    let rules =
+        super::super::bootstrap::rules("system:node", proto::catalogue::Gates::defaults()).unwrap();
     decide(graph, &rules, node, &asked)
 }
 

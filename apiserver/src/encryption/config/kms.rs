@@ -22,10 +22,11 @@ pub(super) struct KmsConfiguration {
     timeout: Option<proto::time::Duration>,
 }
 
-/// Why a service that is configured well is not used. Upstream's gate can be opened yet; what it opens is not here.
+/// Why a service that is configured well is not used.
 const V1_IS_OFF: &str = "KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead.  \
                          Set --feature-gates=KMSv1=true to use the deprecated KMSv1 feature.";
-const V1_IS_ABSENT: &str = "KMSv1 is not supported by this server. Use KMSv2 instead.";
+/// Keys that are remembered of the first version, if the file does not say.
+const CACHE: i32 = 1000;
 
 impl KmsConfiguration {
     /// The first version is what upstream takes a service for that does not say.
@@ -39,8 +40,11 @@ impl KmsConfiguration {
 
     /// Why it is not used all the same; `v1` says whether the gate of the first version is open.
     pub(super) fn unused(&self, v1: bool) -> Option<&'static str> {
-        let why = if v1 { V1_IS_ABSENT } else { V1_IS_OFF };
-        (self.version() == V1).then_some(why)
+        (self.is_v1() && !v1).then_some(V1_IS_OFF)
+    }
+
+    pub(super) fn is_v1(&self) -> bool {
+        self.version() == V1
     }
 
     /// What the file says; none if something is wrong with it. `names` are those of the services before.
@@ -96,6 +100,7 @@ impl KmsConfiguration {
             name: self.name.clone(),
             socket: socket?,
             timeout: timeout?,
+            cache: usize::try_from(self.cachesize.unwrap_or(CACHE)).ok(),
         })
     }
 

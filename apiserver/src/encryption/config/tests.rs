@@ -194,7 +194,7 @@ async fn services_that_upstream_accepts_are_accepted() {
         "apiVersion: v2, name: k, endpoint: 'unix:///@k'",
     ] {
         let rules = read(KIND, &kms(fields)).unwrap();
-        assert_eq!(rules.providers.len(), 1);
+        assert_eq!(rules.plugins.len(), 1);
         assert_eq!(&*rules.of[0].1.of[0].prefix, b"k8s:enc:kms:v2:k:");
     }
     let both = format!(
@@ -203,10 +203,28 @@ async fn services_that_upstream_accepts_are_accepted() {
     );
     let rules = read(KIND, &both).unwrap();
     assert_eq!(
-        (rules.providers.len(), rules.of.len()),
+        (rules.plugins.len(), rules.of.len()),
         (2, 3),
         "one for each entry"
     );
+}
+
+#[tokio::test]
+async fn services_of_the_first_version_are_used_if_their_gate_is_open() {
+    let means = Means {
+        kms_v1: true,
+        ..super::super::tests::means()
+    };
+    for fields in [
+        "name: 'a:b'",
+        "apiVersion: v1, name: 'a:b', cachesize: 5",
+        "name: 'a:b', cachesize: -1",
+    ] {
+        let body = kms(&format!("{fields}, endpoint: 'unix:///k'"));
+        let rules = super::read(&format!("{KIND}\n{body}"), &means).unwrap();
+        assert!(matches!(rules.plugins[..], [Plugin::V1(_)]));
+        assert_eq!(&*rules.of[0].1.of[0].prefix, b"k8s:enc:kms:v1:a:b:");
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::envelope::check_key_id;
-use super::{Provider, SEALS_FOR, State, WriteKey};
+use super::{Provider, SEALS_FOR, State, WriteKey, v1};
 use crate::authz::joined;
 use crate::plugin::pb::kms::StatusResponse;
 use crate::reload::hash;
@@ -26,22 +26,32 @@ const ILL: Duration = Duration::from_secs(10);
 /// The versions that are spoken, which are the same.
 const VERSIONS: [&str; 2] = ["v2", "v2beta1"];
 
-/// What was last found.
+/// What was last found, and when.
+#[derive(Default)]
+pub(super) struct Asked(Option<(Instant, Result<(), String>)>);
+
+impl Asked {
+    /// The last answer, if it is believed still.
+    pub(super) fn believed(&self, now: Instant) -> Option<Result<(), String>> {
+        let (at, result) = self.0.as_ref()?;
+        let believed = if result.is_ok() { GOOD_FOR } else { BAD_FOR };
+        (now.duration_since(*at) < believed).then(|| result.clone())
+    }
+
+    pub(super) fn note(&mut self, result: &Result<(), String>) {
+        self.0 = Some((Instant::now(), result.clone()));
+    }
+}
+
+/// What is known of a plugin.
 #[derive(Default)]
 pub(super) struct Probed {
-    last: Option<(Instant, Result<(), String>)>,
+    last: Asked,
     /// Of the plugin, which keeps it.
     version: Option<String>,
 }
 
 impl Probed {
-    /// The last answer, if it is believed still.
-    fn believed(&self, now: Instant) -> Option<Result<(), String>> {
-        let (at, result) = self.last.as_ref()?;
-        let believed = if result.is_ok() { GOOD_FOR } else { BAD_FOR };
-        (now.duration_since(*at) < believed).then(|| result.clone())
-    }
-
     /// What is wrong with an answer, apart from its key.
     fn problems(&mut self, answer: &StatusResponse) -> Vec<String> {
         let mut problems = Vec::new();
@@ -63,15 +73,50 @@ impl Probed {
     }
 }
 
+/// A plugin of either version.
+#[derive(Clone)]
+pub(in crate::encryption) enum Plugin {
+    V1(Arc<v1::Provider>),
+    V2(Arc<Provider>),
+}
+
+impl Plugin {
+    /// How it is.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(in crate::encryption) async fn check(&self) -> Result<(), String> {
+        match self {
+            Self::V1(provider) => provider.check().await,
+            Self::V2(provider) => provider.check().await,
+        }
+    }
+
+    /// How long that may take.
+    pub(in crate::encryption) fn timeout(&self) -> Duration {
+        match self {
+            Self::V1(provider) => provider.timeout(),
+            Self::V2(provider) => provider.timeout(),
+        }
+    }
+}
+
 /// A plugin that is asked until this is dropped.
 pub(in crate::encryption) struct Probing {
-    pub(in crate::encryption) provider: Arc<Provider>,
+    pub(in crate::encryption) plugin: Plugin,
     _until: DropGuard,
 }
 
 impl Probing {
-    /// Asks once, and then in the background.
-    pub(in crate::encryption) async fn start(provider: Arc<Provider>, tasks: &Supervisor) -> Self {
+    /// Asks one of the second version once, and then in the background.
+    pub(in crate::encryption) async fn start(plugin: Plugin, tasks: &Supervisor) -> Self {
+        let provider = match &plugin {
+            Plugin::V2(provider) => Arc::clone(provider),
+            Plugin::V1(_) => {
+                let _until = CancellationToken::new().drop_guard();
+                return Self { plugin, _until };
+            }
+        };
         // Values that are read at once are opened, if the plugin is there. If it is not, it may yet come.
         let first = provider.check().await;
         let stop = CancellationToken::new();
@@ -83,7 +128,7 @@ impl Probing {
             }
         });
         Self {
-            provider,
+            plugin,
             _until: stop.drop_guard(),
         }
     }
@@ -103,7 +148,7 @@ impl Provider {
     /// What is wrong.
     pub(in crate::encryption) async fn check(&self) -> Result<(), String> {
         let mut probed = self.probed.lock().await;
-        if let Some(result) = probed.believed(Instant::now()) {
+        if let Some(result) = probed.last.believed(Instant::now()) {
             return result;
         }
         let result = self.probe(&mut probed).await;
@@ -114,7 +159,7 @@ impl Provider {
                 "A key management service is not well"
             );
         }
-        probed.last = Some((Instant::now(), result.clone()));
+        probed.last.note(&result);
         result
     }
 
@@ -228,17 +273,14 @@ mod tests {
     fn a_good_answer_is_believed_longer_than_a_bad_one() {
         let at = Instant::now();
         let believed = |result: Result<(), String>, after: u64| {
-            let probed = Probed {
-                last: Some((at, result)),
-                version: None,
-            };
-            probed.believed(at + Duration::from_secs(after))
+            let asked = Asked(Some((at, result)));
+            asked.believed(at + Duration::from_secs(after))
         };
         let bad = || Err("bad".to_owned());
         assert_eq!(believed(Ok(()), 19), Some(Ok(())));
         assert_eq!(believed(Ok(()), 20), None);
         assert_eq!(believed(bad(), 2), Some(bad()));
         assert_eq!(believed(bad(), 3), None);
-        assert_eq!(Probed::default().believed(at), None);
+        assert_eq!(Asked::default().believed(at), None);
     }
 }

@@ -32,6 +32,7 @@ impl Plugin {
             name: "p".to_owned(),
             socket: self.dir.path().join("kms").display().to_string(),
             timeout: Duration::from_millis(500),
+            cache: None,
         };
         Provider::new(settings, &KmsMetrics::register(&Metrics::new(), "server"))
     }

@@ -93,7 +93,11 @@ impl Kms {
         [&nonce[..], &text].concat()
     }
 
-    async fn called(&self, method: &'static str) {
+    pub(super) fn key_id(&self) -> String {
+        self.0.lock().key_id.clone()
+    }
+
+    pub(super) async fn called(&self, method: &'static str) {
         let silent = {
             let mut state = self.0.lock();
             *state.calls.entry(method).or_default() += 1;
@@ -111,7 +115,7 @@ fn key(id: &str) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &secret).unwrap())
 }
 
-fn opened(key_id: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn opened(key_id: &str, sealed: &[u8]) -> Option<Vec<u8>> {
     let (nonce, text) = sealed.split_at_checked(NONCE_LEN)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
     let mut text = text.to_vec();
@@ -138,7 +142,7 @@ impl KeyManagementService for Kms {
         request: Request<EncryptRequest>,
     ) -> Result<Response<EncryptResponse>, Status> {
         self.called("Encrypt").await;
-        let key_id = self.0.lock().key_id.clone();
+        let key_id = self.key_id();
         let sealed = Self::sealed(&key_id, &request.into_inner().plaintext);
         let annotation = (ANNOTATION.to_owned(), Bytes::from(key_id.clone()));
         Ok(Response::new(EncryptResponse {

@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 
 use component::client::{Error, TransportError};
-use rustls::{CertificateError, Error as Tls};
 
 /// The code of the answer, 0 if there was none, and the text; `address` is where it was looked for.
 pub(super) fn of(error: &Error, address: &str) -> (u16, String) {
@@ -28,21 +27,37 @@ fn answered(code: u16, said: &str) -> String {
     let Some((_, body)) = generic.and_then(|rest| rest.split_once(": ")) else {
         return said.to_owned();
     };
-    match code {
-        401 => "the server has asked for the client to provide credentials".to_owned(),
-        404 => "the server could not find the requested resource".to_owned(),
-        429 => "the server has received too many requests and has asked us to try again later"
-            .to_owned(),
-        503 => "the server is currently unable to handle the request".to_owned(),
-        504 => "the server was unable to return a response in the time allotted, but may still be processing the request"
-            .to_owned(),
-        500.. => {
-            let body = if body.is_empty() { "unknown" } else { body };
-            let shown = proto::path::quote(body);
-            format!("an error on the server ({shown}) has prevented the request from succeeding")
+    let body = if body.is_empty() { "unknown" } else { body };
+    let known = match code {
+        400 => "the server rejected our request for an unknown reason",
+        401 => "the server has asked for the client to provide credentials",
+        403 | 415 => body,
+        404 => "the server could not find the requested resource",
+        406 if body == "unknown" => {
+            "the server was unable to respond with a content type that the client supports"
         }
-        _ => format!("the server responded with the status code {code} but did not return more information"),
-    }
+        406 => body,
+        405 => "the server does not allow this method on the requested resource",
+        409 => "the server reported a conflict",
+        422 => "the server rejected our request due to an error in our request",
+        429 => "the server has received too many requests and has asked us to try again later",
+        503 => "the server is currently unable to handle the request",
+        504 => {
+            "the server was unable to return a response in the time allotted, but may still be processing the request"
+        }
+        500.. => {
+            let shown = proto::path::quote(body);
+            return format!(
+                "an error on the server ({shown}) has prevented the request from succeeding"
+            );
+        }
+        _ => {
+            return format!(
+                "the server responded with the status code {code} but did not return more information"
+            );
+        }
+    };
+    known.to_owned()
 }
 
 fn unconnected(cause: &std::io::Error, address: &str) -> String {
@@ -53,26 +68,8 @@ fn unconnected(cause: &std::io::Error, address: &str) -> String {
         ErrorKind::NetworkUnreachable => {
             format!("dial tcp {address}: connect: network is unreachable")
         }
-        _ => match cause.get_ref().and_then(|e| e.downcast_ref::<Tls>()) {
-            Some(Tls::InvalidCertificate(why)) => {
-                format!("tls: failed to verify certificate: x509: {}", invalid(why))
-            }
-            Some(tls) => format!("tls: {tls}"),
-            None => cause.to_string(),
-        },
-    }
-}
-
-fn invalid(why: &CertificateError) -> String {
-    match why {
-        CertificateError::UnknownIssuer => "certificate signed by unknown authority".to_owned(),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "certificate has expired or is not yet valid".to_owned()
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "certificate has expired or is not yet valid".to_owned()
-        }
-        other => format!("certificate is not valid: {other}"),
+        // Failures of TLS are told in Go's words already.
+        _ => cause.to_string(),
     }
 }
 
@@ -93,6 +90,13 @@ mod tests {
         let said = "an error on the server (\"it \\\"broke\\\"\") has prevented the request from succeeding";
         assert_eq!(of(500, "it \"broke\""), said);
         assert!(of(502, "").contains("unknown"));
+        assert_eq!(of(403, "not you: never"), "not you: never");
+        assert_eq!(of(403, ""), "unknown");
+        let refused = "the server rejected our request for an unknown reason";
+        assert_eq!(of(400, "x"), refused);
+        let none =
+            "the server responded with the status code 307 but did not return more information";
+        assert_eq!(of(307, ""), none);
         assert_eq!(answered(500, "my own words"), "my own words");
     }
 }

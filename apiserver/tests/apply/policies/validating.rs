@@ -179,6 +179,23 @@ async fn warnings_and_records_let_the_write_pass() {
 }
 
 #[tokio::test]
+async fn annotations_cannot_ask_the_authorizer() {
+    let api = Daemon::start().await;
+    let value = "object.data.?ask.orValue('') == '' ? 'no' : string(authorizer.path('/x').check('get').allowed())";
+    let spec = json!({
+        "matchConstraints": maps(&["CREATE"]),
+        "validations": [],
+        "auditAnnotations": [{"key": "may", "valueExpression": value}],
+    });
+    validating(&api, "may", spec, json!({})).await;
+    assert_eq!(create(&api, "a", json!({"k": "v"})).await.0, 201);
+    let (code, status) = create(&api, "b", json!({"ask": "x"})).await;
+    assert_eq!(code, 422, "{status}");
+    let told = "resulted in error: no such attribute(s): authorizer";
+    assert!(message(&status).ends_with(told), "{status}");
+}
+
+#[tokio::test]
 async fn parameters_come_by_name_or_by_selector() {
     let api = Daemon::start().await;
     let limits = |name: &str, max: &str, labels: Value| json!({"metadata": {"name": name, "labels": labels}, "data": {"max": max}});

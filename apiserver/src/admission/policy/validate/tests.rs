@@ -48,6 +48,26 @@ fn a_failed_validation_is_told_in_the_best_words_there_are() {
 }
 
 #[test]
+fn what_the_conformance_tests_write_compiles() {
+    let policy = compiled(
+        r#""variables":[{"name":"replicas","expression":"object.spec.replicas"},{"name":"oddReplicas","expression":"variables.replicas % 2 == 1"}],
+        "validations":[
+            {"expression":"object.spec.replicas > 1","messageExpression":"'wants replicas > 1, got ' + object.spec.replicas"},
+            {"expression":"namespaceObject.metadata.name == 'x'"},
+            {"expression":"variables.replicas > 1"},
+            {"expression":"variables.oddReplicas"}
+        ]"#,
+    );
+    for validation in &policy.body.validations {
+        let message = validation.message_expression.iter();
+        for expression in message.chain([&validation.expression]) {
+            let invalid = expression.program.as_ref().err();
+            assert_eq!(invalid, None, "{}", expression.text);
+        }
+    }
+}
+
+#[test]
 fn the_failure_policy_decides_over_what_cannot_be_evaluated() {
     for (policy, denies) in [("Fail", true), ("Ignore", false)] {
         let spec = format!(r#""failurePolicy":"{policy}","validations":[{{"expression":"true"}}]"#);
