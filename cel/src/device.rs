@@ -11,6 +11,7 @@ use crate::environment::{Environment, Version};
 use crate::program::Program;
 use crate::schema::Schema;
 use crate::types::Type;
+use crate::value::{QUANTITY, SEMVER};
 
 /// What an expression about one device may cost (`CELSelectorExpressionMaxCost` of
 /// `k8s.io/api/resource/v1`, as the limits below).
@@ -25,9 +26,6 @@ const LONGEST_ID: i64 = 32;
 const MOST: i64 = 32;
 /// Of characters of a value. Lists of values are shorter.
 const LONGEST_VALUE: i64 = 64;
-
-const SEMVER: &str = "kubernetes.Semver";
-const QUANTITY: &str = "kubernetes.Quantity";
 
 /// What an expression is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -90,14 +90,6 @@ impl Environment {
         self.with_variable(variable, schema.ty().clone())
     }
 
-    /// With an object type whose fields have these types, and no variable: for types that are made of
-    /// what other expressions give, as `variables` of admission policies.
-    #[must_use]
-    pub fn with_object(mut self, schema: &Schema) -> Self {
-        schema.collect(&mut self.objects);
-        self
-    }
-
     /// Adds a field to an object type that the environment has: for types that grow with what was
     /// compiled, as `variables` of admission policies.
     pub fn declare_field(&mut self, object: &str, name: &str, ty: Type) {

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::library::{Pattern, Patterns, RegexFunction};
 use crate::plan::{Attribute, Base, By, Call, Entry, Fold, Plan, Qualifier, Step, qualifies};
 use crate::program::Activation;
-use crate::value::{Key, List, Made, Map, Object, Outcome, Value, brief, equal};
+use crate::value::{Key, List, Made, Map, Object, Outcome, Value, brief, equal, shorten};
 
 /// How deep what is made may lie inside one another. Everything walks values by recursion, and threads
 /// have 2 MiB. Upstream has no such limit, and no use for so many.
@@ -578,11 +578,6 @@ fn slot_of<'p, 'a>(outcome: Outcome<'a>) -> Result<Slot<'p, 'a>, Error> {
         Err(error) if error.is_absorbed() => Ok(Slot::Failed(error)),
         Err(error) => Err(error),
     }
-}
-
-/// A key to look up with, of a shorter life.
-fn shorten<'b, 'a: 'b>(key: Key<'a>) -> Key<'b> {
-    key
 }
 
 /// What was not optional is told with its value; other failures as they are.

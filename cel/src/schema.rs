@@ -197,13 +197,6 @@ impl Schema {
         &self.ty
     }
 
-    /// How often something of this size can be in one request at most: the factor by which a rule's
-    /// cost counts where no limit of items is given (upstream's `maxCardinality`).
-    #[must_use]
-    pub fn max_cardinality(&self) -> u64 {
-        u64::try_from(MAX_REQUEST / (self.min_size + 1)).unwrap_or(0)
-    }
-
     /// The same with names for its objects, made from the path to them: `name.field`, `name.@idx`,
     /// `name.@elem`. The checker knows objects by name.
     #[must_use]

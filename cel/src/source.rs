@@ -103,13 +103,6 @@ pub struct Issues {
     more: usize,
 }
 
-impl Issues {
-    /// By place; of very many only the first.
-    pub fn iter(&self) -> impl Iterator<Item = &Issue> {
-        self.issues.iter()
-    }
-}
-
 impl fmt::Display for Issues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, issue) in self.issues.iter().enumerate() {

@@ -21,13 +21,13 @@ use proto::Value as Tree;
 
 pub(crate) use compare::{compare, equal};
 pub(crate) use convert::{convert, double_to_int, to_text};
-pub(crate) use kube::{AUTHORIZER, RESOURCE_CHECK};
+pub(crate) use kube::{AUTHORIZER, QUANTITY, RESOURCE_CHECK, SEMVER};
 pub(crate) use kube::{Asked, Checked, Cidr, NamedFormat, Semver, Url, parse_ip};
 pub use kube::{Authorizer, Check, Decision, Opaque};
 pub(crate) use list::LONGEST as LONGEST_LIST;
 pub use list::List;
-pub(crate) use map::Key;
 pub use map::{Fields, Map};
+pub(crate) use map::{Key, shorten};
 pub(crate) use nest::Made;
 pub(crate) use print::{brief, double, quote};
 pub use time::Timestamp;

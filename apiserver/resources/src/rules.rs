@@ -3,8 +3,9 @@
 //! A rule takes the errors, the view and the field that it is about, and what it needs to know. Texts
 //! are upstream's (`apimachinery/pkg/api/validation`, `pkg/apis/core/validation`).
 
+use cel::admission::Invalid;
 use proto::meta::{address, names};
-use proto::path::{Errors, Named, Show, Spot};
+use proto::path::{Errors, Named, Reason, Show, Spot};
 use proto::quantity::Quantity;
 use proto::view::{IntOrStr, View};
 use proto::{Map, NameId, Value};
@@ -320,5 +321,14 @@ pub fn domain_prefixed_path(e: &mut Errors<'_>, at: Spot<'_>, text: &str) {
     if !path.bytes().all(of_paths) {
         let format = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
         e.invalid(at, path, names::regex("Invalid path", format, &[]));
+    }
+}
+
+/// An expression that does not compile.
+pub fn uncompiled(e: &mut Errors<'_>, at: Spot<'_>, shown: &str, invalid: Invalid) {
+    if invalid.internal {
+        e.add(Reason::Internal, at, String::new(), invalid.detail);
+    } else {
+        e.invalid(at, shown, invalid.detail);
     }
 }

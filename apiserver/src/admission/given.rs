@@ -5,7 +5,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use cel::{Activation, Authorizer, Check, Decision, Error, Evaluated, Outcome, Program};
+use cel::{
+    Activation, Authorizer, Check, Decision, Error, Evaluated, Outcome, PER_CALL_LIMIT, Program,
+};
 use parking_lot::Mutex;
 use proto::{Value, codec};
 use resources::status::Failure;
@@ -66,17 +68,23 @@ impl Given {
         })
     }
 
-    /// Evaluates an expression that has no other variables.
+    /// Evaluates an expression that has no other variables; what it asks of the authorizer is decided on the way.
     pub(super) async fn evaluate<'a>(
         &'a self,
         server: &Server,
         user: &User,
         program: &Program,
-        limit: u64,
     ) -> Evaluated<'a> {
-        self.decisions
-            .settle(server, user, program, self, limit)
-            .await
+        loop {
+            let check = {
+                let evaluated = program.evaluate(self, PER_CALL_LIMIT);
+                match evaluated.outcome {
+                    Err(Error::Undecided(check)) => check,
+                    _ => return evaluated,
+                }
+            };
+            self.decisions.learn(server, user, *check).await;
+        }
     }
 }
 
@@ -128,27 +136,6 @@ impl Authorizer for Decisions {
 }
 
 impl Decisions {
-    /// Evaluates an expression; what it asks of the authorizer is decided on the way.
-    pub(super) async fn settle<'a>(
-        &self,
-        server: &Server,
-        user: &User,
-        program: &Program,
-        given: &'a (dyn Activation + Sync),
-        limit: u64,
-    ) -> Evaluated<'a> {
-        loop {
-            let check = {
-                let evaluated = program.evaluate(given, limit);
-                match evaluated.outcome {
-                    Err(Error::Undecided(check)) => check,
-                    _ => return evaluated,
-                }
-            };
-            self.learn(server, user, *check).await;
-        }
-    }
-
     /// Has a question decided, and remembers what was.
     pub(super) async fn learn(&self, server: &Server, user: &User, check: Check) {
         let decision = decide(server, user, &check).await;

@@ -36,9 +36,9 @@ const TYPE: Type = Type {
     kind: "TokenRequest",
     message: messages::authentication_v1::TOKEN_REQUEST,
 };
-/// Upstream's `MinTokenAgeSec`.
 /// The key of the annotation that tells of a request for an account that has been replaced.
 const UID_MISMATCH: &str = "authentication.k8s.io/token-request-uid-mismatch";
+/// Upstream's `MinTokenAgeSec`.
 const SHORTEST: i64 = 10 * 60;
 const LONGEST: i64 = 1 << 32;
 /// What a request without an expiration asks for.

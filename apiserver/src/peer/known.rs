@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use proto::Value;
 use proto::catalogue::names as n;
+use proto::{Value, meta};
 
 /// Another server.
 pub(super) struct Peer {
@@ -23,7 +23,7 @@ impl Peer {
             for version in list(group, n::VERSIONS) {
                 for resource in list(version, n::RESOURCES) {
                     resources.insert((
-                        name(group).to_owned(),
+                        meta::name(group).to_owned(),
                         text(version, n::VERSION).to_owned(),
                         text(resource, n::RESOURCE).to_owned(),
                     ));
@@ -41,12 +41,6 @@ impl Peer {
         let wanted = (group.to_owned(), version.to_owned(), resource.to_owned());
         self.resources.contains(&wanted)
     }
-}
-
-/// The name of a group.
-pub(super) fn name(group: &Value) -> &str {
-    let name = group.at(&[n::METADATA, n::NAME]);
-    name.and_then(Value::as_str).unwrap_or_default()
 }
 
 pub(super) fn list(owner: &Value, field: proto::NameId) -> &[Value] {

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::catalogue::names as n;
+use proto::meta::name;
 use proto::{NameId, Value};
 
-use super::known::{list, name, text};
+use super::known::{list, text};
 
 /// The groups of several servers, who are told apart, and asked in the order of, their identities.
 pub(super) fn groups(servers: &BTreeMap<&str, &[Value]>) -> Vec<Value> {

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use proto::MsgId;
 use proto::catalogue::{self, Kind};
 
-use super::{Field, Fields, ListKind, MAX_REQUEST, Schema, Shape};
-use crate::escape::escape;
+use super::{Field, Fields, MAX_REQUEST, Schema, Shape};
 use crate::types::Type;
 
 impl Schema {
@@ -32,9 +31,7 @@ fn message_of(message: MsgId, open: &mut Vec<MsgId>) -> Schema {
             catalogue::Shape::List => list(element),
             catalogue::Shape::Map => map(element),
         };
-        let escaped = escape(name).map(Into::into);
-        let schema = Arc::new(schema);
-        fields.insert(name.into(), Field { escaped, schema });
+        fields.insert(name.into(), Field::new(name, schema));
     }
     open.pop();
     Schema {
@@ -46,30 +43,13 @@ fn message_of(message: MsgId, open: &mut Vec<MsgId>) -> Schema {
 }
 
 fn list(item: Schema) -> Schema {
-    let ty = Type::list(item.ty.clone());
-    let max_elements = (MAX_REQUEST - 2) / (item.min_size + 1);
-    let shape = Shape::List {
-        item: Arc::new(item),
-        kind: ListKind::Atomic,
-    };
-    Schema {
-        shape,
-        max_elements,
-        ..Schema::plain(ty, 2)
-    }
+    let most = (MAX_REQUEST - 2) / (item.min_size + 1);
+    Schema::list(item).with_most(most)
 }
 
 fn map(value: Schema) -> Schema {
-    let ty = Type::map(Type::String, value.ty.clone());
-    let max_elements = (MAX_REQUEST - 2) / (value.min_size + 6);
-    let shape = Shape::Map {
-        value: Arc::new(value),
-    };
-    Schema {
-        shape,
-        max_elements,
-        ..Schema::plain(ty, 2)
-    }
+    let most = (MAX_REQUEST - 2) / (value.min_size + 6);
+    Schema::map(value).with_most(most)
 }
 
 fn element(kind: Kind, open: &mut Vec<MsgId>) -> Option<Schema> {

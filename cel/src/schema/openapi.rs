@@ -121,13 +121,7 @@ fn object(schema: &Map, root: Root) -> Option<Schema> {
         let value = Schema::from_openapi(schema.get("additionalProperties")?, is_resource(values))?;
         let max_elements =
             limit(schema, "maxProperties").unwrap_or((MAX_REQUEST - 2) / (value.min_size + 6));
-        let ty = Type::map(Type::String, value.ty.clone());
-        let value = Arc::new(value);
-        return Some(Schema {
-            shape: Shape::Map { value },
-            max_elements,
-            ..Schema::plain(ty, 2)
-        });
+        return Some(Schema::map(value).with_most(max_elements));
     }
     let required: Vec<&str> = schema
         .get("required")
@@ -152,9 +146,7 @@ fn object(schema: &Map, root: Root) -> Option<Schema> {
         if required.contains(&name) && !has_default {
             min_size += i64::try_from(name.len()).unwrap_or(0) + made.min_size + 4;
         }
-        let escaped = escape(name).map(Into::into);
-        let schema = Arc::new(made);
-        fields.insert(name.into(), Field { escaped, schema });
+        fields.insert(name.into(), Field::new(name, made));
     };
     let properties = schema.get("properties").and_then(Value::as_map);
     let added = root == Root::Resource && !has_type_and_metadata(properties);

@@ -300,7 +300,7 @@ impl<'a> Map<'a> {
 }
 
 /// A key to look up with, of any lifetime.
-fn shorten<'b, 'a: 'b>(key: Key<'a>) -> Key<'b> {
+pub(crate) fn shorten<'b, 'a: 'b>(key: Key<'a>) -> Key<'b> {
     key
 }
 

@@ -8,7 +8,7 @@ use proto::selector::LabelSelector;
 use proto::view::admissionregistration_v1::{MatchResources, RuleWithOperations};
 use proto::view::{Node, View};
 
-use super::super::webhook::rule::Rule;
+use super::super::webhook::rule::{Rule, version};
 use super::super::webhook::selected::{by_namespace, by_object};
 use super::super::{Attributes, Operation};
 use crate::server::Server;
@@ -125,27 +125,25 @@ impl Matching {
         Ok(found)
     }
 
-    /// The resource as it is asked for, or in the version of the first rule that names one that is the same.
+    /// The resource in the version that the rules are about, if they are.
     fn found(
         &self,
         rules: &[Named],
         about: About<'_>,
         name: Option<&str>,
     ) -> Option<&'static Resource> {
-        let matches = |named: &Named, resource| {
+        let matches = |named: &Named, resource: &Resource| {
             named
                 .rule
                 .matches(about.operation, resource, about.subresource)
                 && name.is_none_or(|name| named.has(name))
         };
-        if rules.iter().any(|named| matches(named, about.resource)) {
-            return Some(about.resource);
-        }
-        let mut rules = rules.iter().filter(|_| self.equivalent);
-        rules.find_map(|named| {
-            let mut others = about.equivalent.iter();
-            others.find(|other| matches(named, other)).copied()
-        })
+        let others = if self.equivalent {
+            about.equivalent
+        } else {
+            &[]
+        };
+        version(rules, about.resource, others, matches)
     }
 }
 

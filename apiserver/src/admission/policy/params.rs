@@ -13,6 +13,7 @@ use resources::status::Failure;
 use store::Entry;
 
 use super::super::webhook::forms;
+use super::super::webhook::selected::stored_namespace;
 use super::compile::{ParamKind, ParamRef};
 use crate::registry::{Endpoint, Registry};
 use crate::server::{Server, read_failure};
@@ -125,17 +126,7 @@ pub(super) async fn namespace(
     memo: &Memo,
     name: &str,
 ) -> Result<Arc<Value>, Failure> {
-    let absent = || Failure::not_found("", "namespaces", name);
-    let endpoint = server
-        .registry
-        .any_version("", "namespaces")
-        .ok_or_else(absent)?;
-    let entry = endpoint
-        .collection
-        .cached(name)
-        .await
-        .map_err(read_failure)?;
-    let entry = entry.ok_or_else(absent)?;
+    let (endpoint, entry) = stored_namespace(server, name).await?;
     memo.read(endpoint, &entry, As::Namespace)
 }
 

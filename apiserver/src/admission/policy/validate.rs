@@ -452,12 +452,7 @@ struct Notes(Vec<(String, Vec<String>)>);
 
 impl Notes {
     fn add(&mut self, key: String, mut value: String) {
-        if value.len() > MOST_VALUE {
-            let end = (0..=MOST_VALUE)
-                .rev()
-                .find(|end| value.is_char_boundary(*end));
-            value.truncate(end.unwrap_or_default());
-        }
+        value.truncate(value.floor_char_boundary(MOST_VALUE));
         match self.0.iter_mut().find(|(own, _)| *own == key) {
             Some((_, values)) if values.contains(&value) => {}
             Some((_, values)) => values.push(value),

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use cel::admission::{Compiler, Use};
-use cel::{MATCH_CONDITIONS_BUDGET, PER_CALL_LIMIT, Program, Version};
+use cel::{MATCH_CONDITIONS_BUDGET, Program, Version};
 use proto::view::List;
 use proto::view::admissionregistration_v1::MatchCondition;
 use resources::status::Failure;
@@ -98,7 +98,7 @@ impl Conditions {
                     continue;
                 }
             };
-            let evaluated = given.evaluate(server, user, program, PER_CALL_LIMIT).await;
+            let evaluated = given.evaluate(server, user, program).await;
             left = left.checked_sub(evaluated.cost).ok_or(TOO_COSTLY)?;
             results.push(match evaluated.outcome {
                 Ok(value) => Ok(value.as_bool() == Some(true)),

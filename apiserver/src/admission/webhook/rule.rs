@@ -22,6 +22,22 @@ pub(in super::super) struct Rule {
     scope: Scope,
 }
 
+/// The resource as it is asked for, or in the version of the first rule that names one that is the same.
+pub(in super::super) fn version<R>(
+    rules: &[R],
+    resource: &'static Resource,
+    others: &[&'static Resource],
+    matches: impl Fn(&R, &Resource) -> bool,
+) -> Option<&'static Resource> {
+    if rules.iter().any(|rule| matches(rule, resource)) {
+        return Some(resource);
+    }
+    rules.iter().find_map(|rule| {
+        let mut others = others.iter().copied();
+        others.find(|other| matches(rule, other))
+    })
+}
+
 /// All, or this one.
 #[derive(Clone, PartialEq, Debug)]
 enum Text {

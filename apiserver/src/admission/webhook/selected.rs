@@ -2,10 +2,13 @@
 //!
 //! Upstream: `ShouldCallHook` and `apiserver/pkg/admission/plugin/webhook/predicates/{namespace,object}`.
 
+use std::sync::Arc;
+
 use proto::catalogue::names as n;
 use proto::meta;
 use proto::selector::LabelSelector;
 use resources::status::Failure;
+use store::Entry;
 
 use super::super::{Attributes, Operation};
 use super::conditions::Verdict;
@@ -13,6 +16,7 @@ use super::forms::Forms;
 use super::metrics::Metrics;
 use super::seen_namespace;
 use super::source::{Candidate, kind};
+use crate::registry::Endpoint;
 use crate::server::{Server, read_failure};
 
 /// Whether the webhook is asked.
@@ -83,18 +87,26 @@ pub(in super::super) async fn by_namespace(
         let labels = write.object.as_deref().map(meta::labels);
         return Ok(labels.is_some_and(|labels| selector.matches_map(labels)));
     }
-    let absent = || Failure::not_found("", "namespaces", namespace);
-    let namespaces = server
+    let (_, entry) = stored_namespace(server, namespace).await?;
+    Ok(selector.matches(|key| entry.labels.get(key)))
+}
+
+/// A namespace as the cache has it, and where that is.
+///
+/// # Errors
+/// If there is none, or it cannot be read.
+pub(in super::super) async fn stored_namespace<'s>(
+    server: &'s Server,
+    name: &str,
+) -> Result<(&'s Endpoint, Arc<Entry>), Failure> {
+    let absent = || Failure::not_found("", "namespaces", name);
+    let endpoint = server
         .registry
         .any_version("", "namespaces")
         .ok_or_else(absent)?;
-    let entry = namespaces
-        .collection
-        .cached(namespace)
-        .await
-        .map_err(read_failure)?;
-    let entry = entry.ok_or_else(absent)?;
-    Ok(selector.matches(|key| entry.labels.get(key)))
+    let entry = endpoint.collection.cached(name).await;
+    let entry = entry.map_err(read_failure)?.ok_or_else(absent)?;
+    Ok((endpoint, entry))
 }
 
 /// Either the object or what it was is selected.

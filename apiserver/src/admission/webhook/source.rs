@@ -13,6 +13,7 @@ use resources::object::{self, Type};
 use super::super::live::{All, ByWrite, Live};
 use super::Operation;
 use super::hook::{Hook, of_configuration};
+use super::rule::version;
 use crate::registry::Registry;
 use crate::registry::follow::follow;
 
@@ -130,8 +131,7 @@ impl Hooks {
     }
 }
 
-/// The resource in the version in which a webhook wants to be asked about it, if it wants to: as it is asked for, or in the
-/// version of the first rule that names one that is the same.
+/// The resource in the version in which a webhook wants to be asked about it, if it wants to.
 fn matched(
     hook: &Hook,
     operation: Operation,
@@ -139,16 +139,9 @@ fn matched(
     subresource: &str,
     equivalent: &[&'static Resource],
 ) -> Option<&'static Resource> {
-    let mut rules = hook.rules.iter();
-    if rules.any(|rule| rule.matches(operation, resource, subresource)) {
-        return Some(resource);
-    }
-    let mut rules = hook.rules.iter().filter(|_| hook.equivalent);
-    rules.find_map(|rule| {
-        let mut others = equivalent.iter();
-        others
-            .find(|other| rule.matches(operation, other, subresource))
-            .copied()
+    let others = if hook.equivalent { equivalent } else { &[] };
+    version(&hook.rules, resource, others, |rule, resource| {
+        rule.matches(operation, resource, subresource)
     })
 }
 

@@ -55,14 +55,7 @@ fn current(file: &Kubeconfig) -> Option<String> {
 /// The name under which a host's credentials stand: its own, with stars for its first labels, both again without the port
 /// of HTTPS, or a star for all.
 fn user(host: &str, known: &dyn Fn(&str) -> bool) -> Option<String> {
-    let host = match host
-        .rsplit_once(']')
-        .map_or(host, |(_, port)| port)
-        .contains(':')
-    {
-        true => host.to_owned(),
-        false => format!("{host}:443"),
-    };
+    let host = super::with_port(host);
     let names = |host: &str| {
         let labels: Vec<&str> = host.split('.').collect();
         let starred = (1..labels.len()).map(|i| format!("*.{}", labels[i..].join(".")));

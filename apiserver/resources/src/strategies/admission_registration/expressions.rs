@@ -7,8 +7,10 @@
 use std::collections::HashSet;
 
 use cel::Version;
-use cel::admission::{Compiler, Invalid, Use};
-use proto::path::{Errors, Reason, Spot};
+use cel::admission::{Compiler, Use};
+use proto::path::{Errors, Spot};
+
+use crate::rules::uncompiled;
 
 /// Expressions of one object, or of one webhook in it.
 pub(super) struct Expressions<'a> {
@@ -56,7 +58,9 @@ impl<'a> Expressions<'a> {
     ) {
         let version = self.version(kept);
         let compiled = self.compiler.compile(expression, of, version);
-        tell(e, at, compiled.err(), shown);
+        if let Err(invalid) = compiled {
+            uncompiled(e, at, shown, invalid);
+        }
     }
 
     /// Compiles a variable, and declares it to what is compiled after it.
@@ -70,17 +74,8 @@ impl<'a> Expressions<'a> {
         // Upstream looks for it among the old validations, not among the old variables.
         let version = self.version((Use::Condition, expression));
         let compiled = self.compiler.declare(name, expression, version);
-        tell(e, at, compiled.err(), expression);
-    }
-}
-
-fn tell(e: &mut Errors<'_>, at: Spot<'_>, invalid: Option<Invalid>, shown: &str) {
-    match invalid {
-        None => {}
-        Some(Invalid {
-            detail,
-            internal: true,
-        }) => e.add(Reason::Internal, at, String::new(), detail),
-        Some(Invalid { detail, .. }) => e.invalid(at, shown, detail),
+        if let Err(invalid) = compiled {
+            uncompiled(e, at, expression, invalid);
+        }
     }
 }

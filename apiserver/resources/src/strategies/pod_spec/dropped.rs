@@ -5,9 +5,9 @@
 use proto::catalogue::{GateId, Gates, gate, names as n};
 use proto::{NameId, Value, meta};
 
+use super::{HOOKS, PROBES};
+
 const LISTS: [NameId; 3] = [n::INIT_CONTAINERS, n::CONTAINERS, n::EPHEMERAL_CONTAINERS];
-const PROBES: [NameId; 3] = [n::LIVENESS_PROBE, n::READINESS_PROBE, n::STARTUP_PROBE];
-const HOOKS: [NameId; 2] = [n::POST_START, n::PRE_STOP];
 const PROJECTIONS: [NameId; 6] = [
     n::SECRET,
     n::DOWNWARD_API,
@@ -63,25 +63,22 @@ const RULES: &[(GateId, Rule)] = &[
     (
         gate::NODE_INCLUSION_POLICY_IN_POD_TOPOLOGY_SPREAD,
         |spec, sweep| {
-            for constraint in items(spec, n::TOPOLOGY_SPREAD_CONSTRAINTS) {
-                sweep.field(constraint, n::NODE_TAINTS_POLICY);
-            }
+            let constraints = items(spec, n::TOPOLOGY_SPREAD_CONSTRAINTS);
+            sweep.fields(constraints, n::NODE_TAINTS_POLICY);
         },
     ),
     (
         gate::NODE_INCLUSION_POLICY_IN_POD_TOPOLOGY_SPREAD,
         |spec, sweep| {
-            for constraint in items(spec, n::TOPOLOGY_SPREAD_CONSTRAINTS) {
-                sweep.field(constraint, n::NODE_AFFINITY_POLICY);
-            }
+            let constraints = items(spec, n::TOPOLOGY_SPREAD_CONSTRAINTS);
+            sweep.fields(constraints, n::NODE_AFFINITY_POLICY);
         },
     ),
     (
         gate::MATCH_LABEL_KEYS_IN_POD_TOPOLOGY_SPREAD,
         |spec, sweep| {
-            for constraint in items(spec, n::TOPOLOGY_SPREAD_CONSTRAINTS) {
-                sweep.list(constraint, n::MATCH_LABEL_KEYS);
-            }
+            let constraints = items(spec, n::TOPOLOGY_SPREAD_CONSTRAINTS);
+            sweep.lists(constraints, n::MATCH_LABEL_KEYS);
         },
     ),
     (gate::MATCH_LABEL_KEYS_IN_POD_AFFINITY, |spec, sweep| {
@@ -254,20 +251,12 @@ const STATUS_RULES: &[StatusRule] = &[
     ),
     (
         gate::RECURSIVE_READ_ONLY_MOUNTS,
-        |status, sweep| {
-            for container in statuses(status) {
-                sweep.field(container, n::VOLUME_MOUNTS);
-            }
-        },
+        |status, sweep| sweep.fields(statuses(status), n::VOLUME_MOUNTS),
         Some(recursive_mounts),
     ),
     (
         gate::RESOURCE_HEALTH_STATUS,
-        |status, sweep| {
-            for container in statuses(status) {
-                sweep.list(container, n::ALLOCATED_RESOURCES_STATUS);
-            }
-        },
+        |status, sweep| sweep.lists(statuses(status), n::ALLOCATED_RESOURCES_STATUS),
         None,
     ),
     (
@@ -285,11 +274,7 @@ const STATUS_RULES: &[StatusRule] = &[
     ),
     (
         gate::SUPPLEMENTAL_GROUPS_POLICY,
-        |status, sweep| {
-            for container in statuses(status) {
-                sweep.field(container, n::USER);
-            }
-        },
+        |status, sweep| sweep.fields(statuses(status), n::USER),
         Some(groups_policy),
     ),
     (
@@ -332,9 +317,7 @@ fn groups_policy(spec: &mut Value, sweep: &mut Sweep) {
 }
 
 fn resize_policies(spec: &mut Value, sweep: &mut Sweep) {
-    for container in containers(spec) {
-        sweep.list(container, n::RESIZE_POLICY);
-    }
+    sweep.lists(containers(spec), n::RESIZE_POLICY);
 }
 
 fn recursive_mounts(spec: &mut Value, sweep: &mut Sweep) {
@@ -411,6 +394,16 @@ impl Sweep {
                 owner.remove(&[field]);
             }
         }
+    }
+
+    /// The same field of several.
+    fn fields<'v>(&mut self, owners: impl Iterator<Item = &'v mut Value>, field: NameId) {
+        owners.for_each(|owner| self.field(owner, field));
+    }
+
+    /// The same list of several.
+    fn lists<'v>(&mut self, owners: impl Iterator<Item = &'v mut Value>, field: NameId) {
+        owners.for_each(|owner| self.list(owner, field));
     }
 
     /// A number that is not there when it is zero.

@@ -5,9 +5,11 @@ use std::collections::{HashMap, HashSet};
 
 use cel::device::{self, Features, MAX_COST, MAX_COST_DERIVED, Use};
 use proto::catalogue::{Gates, gate, names as n};
-use proto::path::{Errors, Reason, Spot};
+use proto::path::{Errors, Spot};
 use proto::view::resource_v1::{CELDeviceSelector, DeviceClaim, DeviceDerivedAttribute};
 use proto::view::{Node, View};
+
+use crate::rules::uncompiled;
 
 /// In bytes (`CELSelectorExpressionMaxLength` of `k8s.io/api/resource/v1`).
 const LONGEST: usize = 10 << 10;
@@ -116,11 +118,7 @@ impl<'a> Expressions<'a> {
                 cost
             }
             Err(invalid) => {
-                if invalid.internal {
-                    e.add(Reason::Internal, at, String::new(), invalid.detail);
-                } else {
-                    e.invalid(at, expression, invalid.detail);
-                }
+                uncompiled(e, at, expression, invalid);
                 0
             }
         }
