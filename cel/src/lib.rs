@@ -68,6 +68,7 @@ pub use cost::CostEstimate;
 pub use environment::{Environment, Rejected, Version};
 pub use error::Error;
 pub use escape::{escape, is_reserved, unescape};
+pub use library::{Pattern, format};
 pub use program::{Activation, Evaluated, Program};
 pub use schema::{Root, Schema};
 pub use selections::Selection;

@@ -6,7 +6,7 @@
 //! (`apiserver/pkg/cel/library`); costs go by them.
 
 mod authorizer;
-mod format;
+pub mod format;
 mod lists;
 mod network;
 mod operators;
@@ -29,7 +29,8 @@ use crate::types::Type;
 use crate::value::{Outcome, Value};
 
 pub(crate) use operators::insert;
-pub(crate) use regex::{Pattern, Patterns, Refused, RegexFunction};
+pub use regex::Pattern;
+pub(crate) use regex::{Patterns, Refused, RegexFunction};
 pub(crate) use text_format::{Clause, check as check_format};
 
 /// Longer text no function makes, in bytes: what costs by what it is given could make any amount.

@@ -30,6 +30,7 @@ pub mod rules;
 pub mod shown;
 pub mod strategies;
 pub mod strategy;
+pub mod structural;
 pub mod warnings;
 pub mod webhook;
 

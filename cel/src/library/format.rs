@@ -160,8 +160,15 @@ fn of<'a>(index: usize) -> Value<'a> {
     Value::opaque(Opaque::Format(&FORMATS[index]))
 }
 
-/// Hyphens may be left out, each by itself.
-fn is_uuid(text: &str) -> bool {
+/// Whether a text could be the target of a request: Go's `url.ParseRequestURI`.
+#[must_use]
+pub fn is_uri(text: &str) -> bool {
+    Url::check(text).is_ok()
+}
+
+/// Whether a text is a UUID of any version. Hyphens may be left out, each by itself.
+#[must_use]
+pub fn is_uuid(text: &str) -> bool {
     let mut rest = text;
     for (i, len) in [8, 4, 4, 4, 12].into_iter().enumerate() {
         if i > 0 {
@@ -175,7 +182,9 @@ fn is_uuid(text: &str) -> bool {
     rest.is_empty()
 }
 
-fn is_base64(text: &str) -> bool {
+/// Whether a text is base64 that is not empty.
+#[must_use]
+pub fn is_base64(text: &str) -> bool {
     let body = text.trim_end_matches('=');
     !text.is_empty()
         && text.len().is_multiple_of(4)
@@ -191,8 +200,9 @@ fn digits(text: &str, len: usize) -> Option<i64> {
         .flatten()
 }
 
-/// `2006-01-02`, a day that exists.
-fn is_date(text: &str) -> bool {
+/// Whether a text is `2006-01-02`, a day that exists.
+#[must_use]
+pub fn is_date(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let [year, month, day] = parts[..] else {
         return false;
@@ -205,8 +215,9 @@ fn is_date(text: &str) -> bool {
     }
 }
 
-/// A date, `t` and a time of day with a zone, in either case.
-fn is_date_time(text: &str) -> bool {
+/// Whether a text is a date, `t` and a time of day with a zone, in either case.
+#[must_use]
+pub fn is_date_time(text: &str) -> bool {
     let lower = text.to_lowercase();
     let mut parts = lower.split('t');
     let (Some(date), Some(time)) = (parts.next(), parts.next()) else {

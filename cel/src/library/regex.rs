@@ -12,9 +12,30 @@ use super::{Functions, int, text};
 use crate::error::Error;
 use crate::value::{Outcome, Value, quote};
 
-/// A compiled pattern.
+/// A compiled regular expression in Go's syntax.
 #[derive(Clone, Debug)]
-pub(crate) struct Pattern(Arc<regex::Regex>);
+pub struct Pattern(Arc<regex::Regex>);
+
+impl Pattern {
+    /// Compiles one by itself.
+    ///
+    /// # Errors
+    /// What is wrong with it, in the words of Go's `regexp`.
+    pub fn new(pattern: &str) -> Result<Self, String> {
+        Patterns::default()
+            .get(pattern)
+            .map_err(|refused| match refused {
+                Refused::Wrong(why) => why,
+                Refused::TooMany => "error parsing regexp: expression too large".into(),
+            })
+    }
+
+    /// Whether it matches anywhere in a text.
+    #[must_use]
+    pub fn is_match(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+}
 
 /// A function whose second argument is a pattern.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
