@@ -6,7 +6,7 @@ mod email;
 use std::sync::LazyLock;
 
 use cel::{Pattern, format};
-use proto::meta::address;
+use proto::meta::{address, names};
 use proto::time::Duration;
 
 /// Whether a text is of a format.
@@ -40,8 +40,8 @@ const FORMATS: &[(&str, Check)] = &[
     ("date", format::is_date),
     ("duration", is_duration),
     ("datetime", format::is_date_time),
-    ("k8sshortname", is_short_name),
-    ("k8slongname", is_long_name),
+    ("k8sshortname", |s| names::short_name_problems(s).is_empty()),
+    ("k8slongname", |s| names::long_name_problems(s).is_empty()),
 ];
 
 /// The check of a format, whose name may have hyphens anywhere.
@@ -214,18 +214,4 @@ fn is_duration(s: &str) -> bool {
         });
     }
     found
-}
-
-/// Lower-case letters and digits, with hyphens in between.
-fn is_label(s: &str) -> bool {
-    let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    !s.is_empty() && !s.starts_with('-') && !s.ends_with('-') && s.bytes().all(inside)
-}
-
-fn is_short_name(s: &str) -> bool {
-    s.len() <= 63 && is_label(s)
-}
-
-fn is_long_name(s: &str) -> bool {
-    s.len() <= 253 && s.split('.').all(is_label)
 }

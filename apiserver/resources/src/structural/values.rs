@@ -15,7 +15,7 @@ use proto::path::{FieldError, Reason, quote};
 
 use super::correlate::Was;
 use super::text::{self, Path, show};
-use super::{Additional, Bounds, Checks, Flags, Junctors, Kind, Schema, formats};
+use super::{Additional, Checks, Flags, Junctors, Kind, Schema, formats};
 
 impl Schema {
     /// Checks a value against the schema. `at` is the path of the value; empty for a whole object.
@@ -399,14 +399,14 @@ impl Judge<'_> {
                 best = Some((count, schema));
             }
         }
-        let Some((_, best)) = best else {
+        let Some((count, best)) = best else {
             return 0;
         };
         self.general(|| {
             let path = quote(&at.text());
             format!("{path} must validate at least one schema (anyOf)")
         });
-        self.value(best, value, at, None, true)
+        self.told(best, count, value, at)
     }
 
     fn one_of(&mut self, j: &Junctors, value: &Value, at: &Path<'_>) -> usize {
@@ -433,11 +433,20 @@ impl Judge<'_> {
                     format!("{path} must validate one and only one schema (oneOf). {found}")
                 });
                 match best {
-                    Some((_, best)) if all.is_empty() => self.value(best, value, at, None, true),
+                    Some((count, best)) if all.is_empty() => self.told(best, count, value, at),
                     _ => 0,
                 }
             }
         }
+    }
+
+    /// Tells the errors of an alternative that failed in silence, of which `count` checks applied. Where nobody is told
+    /// anything it is not walked again: alternatives nest.
+    fn told(&mut self, s: &Schema, count: usize, value: &Value, at: &Path<'_>) -> usize {
+        if self.silent {
+            return count;
+        }
+        self.value(s, value, at, None, true)
     }
 
     /// The first of these that a string fails.
@@ -486,18 +495,9 @@ impl Judge<'_> {
                 count += self.value(schema, item, &at.index(i), was.as_ref(), nested);
             }
         }
-        let size = i64::try_from(items.len()).unwrap_or(i64::MAX);
         if let Some(bounds) = s.bounds() {
-            if let Some(min) = bounds.min_items.filter(|min| size < *min) {
-                self.invalid(
-                    at,
-                    || size.to_string(),
-                    || format!("should have at least {min} items"),
-                );
-            }
-            if let Some(max) = bounds.max_items.filter(|max| size > *max) {
-                self.too_many(at, size, max, "items");
-            }
+            let (min, max) = (bounds.min_items, bounds.max_items);
+            self.size(items.len(), min, max, "items", at);
         }
         let repeated = || (1..items.len()).any(|i| items[..i].contains(&items[i]));
         if s.flags.has(Flags::UNIQUE_ITEMS) && repeated() {
@@ -510,7 +510,19 @@ impl Judge<'_> {
         count
     }
 
-    fn too_many(&mut self, at: &Path<'_>, size: i64, max: i64, of: &str) {
+    /// How many items or properties (`of`) there are.
+    fn size(&mut self, len: usize, min: Option<i64>, max: Option<i64>, of: &str, at: &Path<'_>) {
+        let size = i64::try_from(len).unwrap_or(i64::MAX);
+        if let Some(min) = min.filter(|min| size < *min) {
+            self.invalid(
+                at,
+                || size.to_string(),
+                || format!("should have at least {min} {of}"),
+            );
+        }
+        let Some(max) = max.filter(|max| size > *max) else {
+            return;
+        };
         self.fail(at, |name| {
             let plural = if max == 1 { "item" } else { "items" };
             let detail = if max < 0 {
@@ -546,7 +558,8 @@ impl Judge<'_> {
     ) -> usize {
         let mut count = 0;
         if let Some(bounds) = s.bounds() {
-            self.size(bounds, map, at);
+            let (min, max) = (bounds.min_properties, bounds.max_properties);
+            self.size(map.len(), min, max, "properties", at);
         }
         // The structural form has no additional properties below alternatives.
         let hidden = nested && self.reading == Reading::Structural;
@@ -587,20 +600,6 @@ impl Judge<'_> {
             });
         }
         count
-    }
-
-    fn size(&mut self, bounds: &Bounds, map: &proto::Map, at: &Path<'_>) {
-        let size = i64::try_from(map.len()).unwrap_or(i64::MAX);
-        if let Some(min) = bounds.min_properties.filter(|min| size < *min) {
-            self.invalid(
-                at,
-                || size.to_string(),
-                || format!("should have at least {min} properties"),
-            );
-        }
-        if let Some(max) = bounds.max_properties.filter(|max| size > *max) {
-            self.too_many(at, size, max, "properties");
-        }
     }
 
     /// What a field was. The kind of an object and its version are not its own: a change of them is not
