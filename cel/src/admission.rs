@@ -503,6 +503,11 @@ mod tests {
             refused(&mut policy, "variables.map", Use::Message),
             "must evaluate to string but got map(string, list(int))"
         );
+        // Of a type that no other expression can name nothing is known.
+        declare(&mut policy, "amount", "quantity('1')").unwrap();
+        policy
+            .compile("variables.amount == 1", Use::Condition, Version::STORED)
+            .unwrap();
         // What did not compile may be anything.
         policy
             .compile("variables.early == 1", Use::Condition, Version::STORED)

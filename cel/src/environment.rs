@@ -7,7 +7,7 @@ use crate::ast::{Ast, Id};
 use crate::check::{self, Declarations};
 use crate::cost;
 use crate::library::{Functions, Patterns};
-use crate::parser::{self, Macros, Syntax};
+use crate::parser::{self, Macros};
 use crate::plan;
 use crate::program::Program;
 use crate::schema::{Field, Fields, Schema};
@@ -37,7 +37,7 @@ impl Version {
 #[derive(Clone, Debug)]
 pub struct Environment {
     version: Version,
-    syntax: Syntax,
+    macros: Macros,
     functions: Arc<Functions>,
     variables: BTreeMap<Box<str>, Type>,
     objects: BTreeMap<Arc<str>, Arc<Fields>>,
@@ -61,10 +61,9 @@ impl Environment {
             sort_by: version >= Version(1, 34),
             bind: false,
         };
-        let optionals = version >= Version(1, 28);
         Self {
             version,
-            syntax: Syntax { macros, optionals },
+            macros,
             functions: Arc::new(Functions::of(version)),
             variables: BTreeMap::new(),
             objects: BTreeMap::new(),
@@ -101,7 +100,7 @@ impl Environment {
     /// With `cel.bind`, which only selectors of devices have.
     #[must_use]
     pub fn with_bindings(mut self) -> Self {
-        self.syntax.macros.bind = true;
+        self.macros.bind = true;
         self
     }
 
@@ -177,7 +176,7 @@ impl Environment {
     ) -> Result<check::Checked, Rejected> {
         let source = Source::new(expression);
         let mut report = Report::new(&source);
-        let Some((ast, root)) = parser::parse(&source, self.syntax, &mut report) else {
+        let Some((ast, root)) = parser::parse(&source, self.macros, &mut report) else {
             report.finish()?;
             return Err(Rejected::Program("no expression".into()));
         };
@@ -201,7 +200,7 @@ impl Environment {
             objects: &self.objects,
             functions: &self.functions,
             patches: self.patches,
-            optionals: self.syntax.optionals,
+            optionals: self.macros.optional,
             addresses: self.version >= Version(1, 30),
         };
         let checked = check::check(&declarations, ast, root, &mut report);
@@ -223,4 +222,65 @@ pub enum Rejected {
     /// A constant part of it cannot be evaluated: upstream says "program instantiation failed: ...".
     #[error("{0}")]
     Program(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::AUTHORIZER;
+
+    #[test]
+    fn what_expressions_can_use_came_with_versions() {
+        let compiles = |minor, expression: &str| {
+            let environment = Environment::new(Version(1, minor));
+            let environment = environment.with_variable("authorizer", Type::object(AUTHORIZER));
+            environment.compile(expression).is_ok()
+        };
+        for (came, expressions) in [
+            (27, &["authorizer.path('/a').check('get').allowed()"][..]),
+            (
+                28,
+                &[
+                    "1 < 2.0",
+                    "optional.none().hasValue()",
+                    "[?optional.none()]",
+                    "optional.of(1).optMap(x, x)",
+                    "quantity('1').isInteger()",
+                ],
+            ),
+            (29, &["'%d'.format([1])", "sets.contains([1], [1])"]),
+            (30, &["isIP('::1')", "cidr('10.0.0.0/8').prefixLength()"]),
+            (
+                31,
+                &[
+                    "format.dns1123Label().validate('a').hasValue()",
+                    "authorizer.group('').resource('pods').fieldSelector('a=b').check('get').allowed()",
+                ],
+            ),
+            (
+                32,
+                &["[1].all(i, v, true)", "{'a': 1}.transformMap(k, v, v)"],
+            ),
+            (33, &["isSemver('1.2.3')"]),
+            (34, &["lists.range(1)", "[1].sortBy(x, x)"]),
+            (37, &["[1].includes(1)"]),
+        ] {
+            for expression in expressions {
+                assert!(
+                    !compiles(came - 1, expression),
+                    "{expression} in 1.{}",
+                    came - 1
+                );
+                assert!(compiles(came, expression), "{expression} in 1.{came}");
+            }
+        }
+        // And what is wrong before it is a program.
+        let refused = |minor| {
+            Environment::new(Version(1, minor))
+                .compile("duration('a')")
+                .err()
+        };
+        assert!(matches!(refused(28), Some(Rejected::Program(_))));
+        assert!(matches!(refused(29), Some(Rejected::Issues(_))));
+    }
 }

@@ -106,27 +106,41 @@ impl<'p, 'a> Frame<'p, 'a> {
     }
 
     fn resolve(&mut self, of: &'p Attribute) -> Outcome<'a> {
-        let value = match &of.base {
-            Base::Variable(name) => match self.activation.get(name) {
-                Some(outcome) => outcome?,
-                None => return Err(Error::new(format!("no such attribute(s): {name}"))),
-            },
-            Base::Slot(slot) => self.slot(*slot)?,
-            Base::Taken(slot) => self.take(*slot)?,
-            Base::Value(step) => self.eval(step)?,
-            Base::Choice { condition, yes, no } => {
-                let chosen = match self.eval(condition)? {
-                    Value::Bool(true) => yes,
-                    Value::Bool(false) => no,
-                    _ => return Err(Error::no_such_overload()),
-                };
-                return self.resolve(chosen);
-            }
-        };
+        let value = self.base(of)?;
         if of.qualifiers.is_empty() {
             return Ok(value);
         }
         self.qualified(value, &of.qualifiers)
+    }
+
+    /// What the qualifiers select from. Those of a choice are in what is chosen between.
+    fn base(&mut self, of: &'p Attribute) -> Outcome<'a> {
+        match &of.base {
+            Base::Variable(name) => match self.activation.get(name) {
+                Some(outcome) => outcome,
+                None => Err(Error::new(format!("no such attribute(s): {name}"))),
+            },
+            Base::Slot(slot) => self.slot(*slot),
+            Base::Taken(slot) => self.take(*slot),
+            Base::Value(step) => self.eval(step),
+            Base::Choice { condition, yes, no } => {
+                let chosen = self.choose(condition, yes, no)?;
+                self.resolve(chosen)
+            }
+        }
+    }
+
+    fn choose(
+        &mut self,
+        condition: &'p Step,
+        yes: &'p Attribute,
+        no: &'p Attribute,
+    ) -> Result<&'p Attribute, Error> {
+        match self.eval(condition)? {
+            Value::Bool(true) => Ok(yes),
+            Value::Bool(false) => Ok(no),
+            _ => Err(Error::no_such_overload()),
+        }
     }
 
     fn slot(&mut self, slot: usize) -> Outcome<'a> {
@@ -231,27 +245,13 @@ impl<'p, 'a> Frame<'p, 'a> {
         let Base::Choice { condition, yes, no } = &of.base else {
             return Err(Error::no_such_overload());
         };
-        let found = match self.eval(condition)? {
-            Value::Bool(true) => self.test(yes),
-            Value::Bool(false) => self.test(no),
-            _ => Err(Error::no_such_overload()),
+        let found = match self.choose(condition, yes, no) {
+            Ok(chosen) => self.test(chosen),
+            Err(error) => Err(error),
         };
         // Upstream takes back for the test what a choice has not cost.
         self.cost = self.cost.saturating_sub(cost::SELECT);
         found
-    }
-
-    fn base(&mut self, of: &'p Attribute) -> Outcome<'a> {
-        match &of.base {
-            Base::Variable(name) => match self.activation.get(name) {
-                Some(outcome) => outcome,
-                None => Err(Error::new(format!("no such attribute(s): {name}"))),
-            },
-            Base::Slot(slot) => self.slot(*slot),
-            Base::Taken(slot) => self.take(*slot),
-            Base::Value(step) => self.eval(step),
-            Base::Choice { .. } => Err(Error::no_such_overload()),
-        }
     }
 
     fn logic(&mut self, decisive: bool, sides: &'p [Step; 2]) -> Outcome<'a> {

@@ -60,16 +60,8 @@ const RELATIONS: &[(&str, &str)] = &[
 const FACTORS: &[(&str, &str)] = &[("*", "_*_"), ("/", "_/_"), ("%", "_%_")];
 const SUMMANDS: &[(&str, &str)] = &[("+", operators::ADD), ("-", "_-_")];
 
-/// What of the syntax an environment has.
-#[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Syntax {
-    pub(crate) macros: Macros,
-    /// `.?`, `[?` and `?` in literals.
-    pub(crate) optionals: bool,
-}
-
 /// The tree of an expression with its root; problems go to the report.
-pub(crate) fn parse(source: &Source, syntax: Syntax, report: &mut Report<'_>) -> Option<(Ast, Id)> {
+pub(crate) fn parse(source: &Source, macros: Macros, report: &mut Report<'_>) -> Option<(Ast, Id)> {
     let size = source.chars().len();
     if size > LONGEST {
         report.nowhere(format!(
@@ -82,7 +74,7 @@ pub(crate) fn parse(source: &Source, syntax: Syntax, report: &mut Report<'_>) ->
         source,
         tokens,
         at: 0,
-        syntax,
+        macros,
         ast: Ast::default(),
         report,
         depth: [0; 4],
@@ -106,7 +98,7 @@ struct Parser<'a, 's> {
     source: &'a Source,
     tokens: Vec<Token>,
     at: usize,
-    syntax: Syntax,
+    macros: Macros,
     ast: Ast,
     report: &'a mut Report<'s>,
     /// How deep each [`Rule`] nests at the moment.
@@ -432,7 +424,7 @@ impl Parser<'_, '_> {
         let Some(mark) = self.eat("?") else {
             return Ok(false);
         };
-        if !self.syntax.optionals {
+        if !self.macros.optional {
             let at = if what == "?" {
                 mark.start
             } else {
@@ -712,7 +704,7 @@ impl Parser<'_, '_> {
             ast: &mut self.ast,
             offset,
         };
-        let macros = self.syntax.macros;
+        let macros = self.macros;
         match macros.expand(&mut factory, function, target, &args) {
             Some(Ok(id)) => id,
             Some(Err(problem)) => {

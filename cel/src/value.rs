@@ -194,11 +194,7 @@ impl<'a> Value<'a> {
     /// What `authorizer.requestResource` is: a check of this resource that lacks the verb.
     #[must_use]
     pub fn resource_check(authorizer: &'a dyn Authorizer, check: Check) -> Self {
-        let asked = Asked {
-            authorizer,
-            service_account: check.service_account.clone(),
-        };
-        Self::opaque(Opaque::ResourceCheck(Checked { asked, check }))
+        Self::opaque(Opaque::ResourceCheck(Checked { authorizer, check }))
     }
 
     #[must_use]

@@ -361,7 +361,57 @@ impl Authorizer for Memo {
 
 impl Activation for Memo {
     fn get(&self, name: &str) -> Option<Outcome<'_>> {
-        (name == "authorizer").then(|| Ok(Value::authorizer(self)))
+        let check = Check {
+            service_account: Some(("ns".into(), "other".into())),
+            resource: "pods".into(),
+            ..Check::default()
+        };
+        match name {
+            "authorizer" => Some(Ok(Value::authorizer(self))),
+            "authorizer.requestResource" => Some(Ok(Value::resource_check(self, check))),
+            _ => None,
+        }
+    }
+}
+
+#[test]
+fn a_check_is_made_for_the_account_that_it_was_begun_for() {
+    let environment = environment()
+        .with_variable(
+            "authorizer",
+            Type::object("kubernetes.authorization.Authorizer"),
+        )
+        .with_variable(
+            "authorizer.requestResource",
+            Type::object("kubernetes.authorization.ResourceCheck"),
+        );
+    for (expression, account) in [
+        ("authorizer.path('/a')", None),
+        (
+            "authorizer.serviceAccount('ns', 'sa').path('/a')",
+            Some("sa"),
+        ),
+        (
+            "authorizer.serviceAccount('ns', 'sa').group('').resource('pods').namespace('n').name('p')",
+            Some("sa"),
+        ),
+        (
+            "authorizer.requestResource.subresource('log')",
+            Some("other"),
+        ),
+    ] {
+        let program = environment.compile(&format!("{expression}.check('get').allowed()"));
+        let memo = Memo {
+            known: Vec::new(),
+            asked: Mutex::default(),
+        };
+        let evaluated = program.expect("compiles").evaluate(&memo, PER_CALL_LIMIT);
+        let Err(Error::Undecided(check)) = evaluated.outcome else {
+            panic!("{expression}: nobody knows the answer");
+        };
+        let account = account.map(|name| ("ns".into(), name.into()));
+        assert_eq!(check.service_account, account, "{expression}");
+        assert_eq!(*memo.asked.lock().expect("nobody panics"), [*check]);
     }
 }
 

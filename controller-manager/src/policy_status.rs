@@ -192,9 +192,7 @@ fn of_rule(rule: &NamedRuleWithOperations) -> Vec<&'static Resource> {
     for group in &groups {
         for version in &versions {
             for name in &resources {
-                let mut all = catalogue::resources().iter();
-                let is = |r: &&Resource| (r.group, r.version, r.name) == (group, version, name);
-                found.extend(all.find(is));
+                found.extend(catalogue::resource(group, version, name));
             }
         }
     }

@@ -38,6 +38,17 @@ struct Entries {
     value: Size,
 }
 
+impl Entries {
+    /// What either holds. Of what kind they are the first says.
+    fn union(self, other: Self) -> Self {
+        Self {
+            is_list: self.is_list,
+            key: self.key.union(other.key),
+            value: self.value.union(other.value),
+        }
+    }
+}
+
 struct Local<'c> {
     name: Arc<str>,
     path: Path<'c>,
@@ -351,17 +362,7 @@ impl<'c, 's> Coster<'c, 's> {
     fn logic(&mut self, id: Id, call: &calls::Call<'_, '_>, args: &[Id]) -> CostEstimate {
         match (call.costs, args) {
             ([condition, yes, no], [_, a, b]) => {
-                let entries = match (self.entries(*a), self.entries(*b)) {
-                    (Some(a), Some(b)) => Some(Entries {
-                        key: a.key.union(b.key),
-                        value: a.value.union(b.value),
-                        ..a
-                    }),
-                    _ => None,
-                };
-                if entries.is_some() {
-                    self.entries[id.index()] = entries;
-                }
+                self.unite_entries(id, *a, *b);
                 condition.plus(yes.union(*no))
             }
             ([left, right], _) => CostEstimate {
@@ -369,6 +370,13 @@ impl<'c, 's> Coster<'c, 's> {
                 max: left.plus(*right).max,
             },
             _ => CostEstimate::default(),
+        }
+    }
+
+    /// What is made of two, or one of them, holds what either does, where both are known.
+    fn unite_entries(&mut self, id: Id, left: Id, right: Id) {
+        if let (Some(left), Some(right)) = (self.entries(left), self.entries(right)) {
+            self.entries[id.index()] = Some(left.union(right));
         }
     }
 
@@ -380,13 +388,7 @@ impl<'c, 's> Coster<'c, 's> {
                 Some(yes.union(self.size_or_unknown(*no)))
             }
             ("add_string" | "add_bytes" | "add_list", [left, right]) => {
-                if let (Some(a), Some(b)) = (self.entries(*left), self.entries(*right)) {
-                    self.entries[id.index()] = Some(Entries {
-                        is_list: a.is_list,
-                        key: a.key.union(b.key),
-                        value: a.value.union(b.value),
-                    });
-                }
+                self.unite_entries(id, *left, *right);
                 let left = self.size_or_unknown(*left);
                 Some(left.plus(self.size_or_unknown(*right)))
             }

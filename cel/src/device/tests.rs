@@ -60,6 +60,8 @@ fn costs_go_by_the_limits_of_devices() {
         ("$a.services.matches('[^a]?sym')", 18),
         ("device.capacity.exists_one(x, x == 'dra.example.com')", 164),
         ("$c.exists_one(x, x == 'memory')", 133),
+        // By how long names are: 64 + 96 + 128 + 160 + 192 characters.
+        ("$a.all(x, x + x + x + x + x + x != '')", 4 + 32 * (9 + 66)),
     ] {
         let expression = written(short);
         for features in [DEFAULT, LISTS, OLD] {

@@ -94,10 +94,11 @@ pub(super) fn add_selectors(f: &mut Functions) {
 
 fn begin<'a>(asked: Asked<'a>, check: Check, make: fn(Checked<'a>) -> Opaque<'a>) -> Outcome<'a> {
     let check = Check {
-        service_account: asked.service_account.clone(),
+        service_account: asked.service_account,
         ..check
     };
-    Ok(Value::opaque(make(Checked { asked, check })))
+    let authorizer = asked.authorizer;
+    Ok(Value::opaque(make(Checked { authorizer, check })))
 }
 
 fn service_account<'a>(args: &[Value<'a>]) -> Outcome<'a> {
@@ -135,7 +136,7 @@ fn check<'a>(args: &[Value<'a>]) -> Outcome<'a> {
         verb: text(args, 1)?.into(),
         ..checked.check.clone()
     };
-    match checked.asked.authorizer.authorize(&check) {
+    match checked.authorizer.authorize(&check) {
         Some(decision) => Ok(Value::opaque(Opaque::Decision(decision))),
         None => Err(Error::Undecided(Box::new(check))),
     }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::str::FromStr;
 
-use proto::quantity::{Format, Quantity};
+use proto::quantity::{Format, NANO, Quantity};
 
 use super::{Functions, int, opaque, overloads, text};
 use crate::error::Error;
@@ -22,6 +22,8 @@ fn amount(args: &[Value<'_>], index: usize) -> Result<(Quantity, bool), Error> {
 }
 
 fn made<'a>(quantity: Quantity, decimal: bool) -> Outcome<'a> {
+    // What its integer has no room for upstream has as a decimal from then on.
+    let decimal = decimal || i64::try_from(quantity.parts().0).is_err();
     Ok(Value::opaque(Opaque::Quantity(quantity, decimal)))
 }
 
@@ -71,7 +73,7 @@ pub(super) fn add(f: &mut Functions) {
         method "compareTo" "quantity_compare_to" "quantity, quantity -> int"
             |a| Ok(order(quantity(a, 0)?.cmp(&quantity(a, 1)?)));
         method "asApproximateFloat" "quantity_get_float" "quantity -> double"
-            |a| Ok(Value::Double(quantity(a, 0)?.as_f64()));
+            |a| Ok(Value::Double(approximate(amount(a, 0)?)));
         method "asInteger" "quantity_get_int" "quantity -> int" |a| {
             whole(amount(a, 0)?)
                 .map(Value::Int)
@@ -102,10 +104,43 @@ fn whole_number(value: i64) -> Quantity {
     Quantity::new(value, Format::DecimalExponent)
 }
 
+/// Upstream goes by how it was written: `1000m` has a fraction (`int64Amount.AsInt64`).
 fn whole((quantity, decimal): (Quantity, bool)) -> Option<i64> {
-    (!decimal && quantity.is_whole())
+    let (_, exponent) = quantity.parts();
+    (!decimal && exponent >= 0)
         .then(|| quantity.checked_scaled_value(0))
         .flatten()
+}
+
+/// The product of two doubles, as upstream has it, which is not always the nearest one
+/// (`Quantity.AsApproximateFloat64`).
+#[allow(clippy::cast_precision_loss, reason = "an approximation is asked for")]
+fn approximate((quantity, decimal): (Quantity, bool)) -> f64 {
+    let (mut mantissa, mut exponent) = quantity.parts();
+    // Decimals count billionths, but for the largest one of a binary suffix.
+    let capped = mantissa.unsigned_abs() == u128::from(i64::MAX.unsigned_abs());
+    if decimal && !capped && exponent > NANO {
+        let factor = exponent
+            .checked_sub(NANO)
+            .and_then(|up| 10_i128.checked_pow(up.cast_unsigned()));
+        let Some(billionths) = factor.and_then(|factor| mantissa.checked_mul(factor)) else {
+            return quantity.as_f64();
+        };
+        (mantissa, exponent) = (billionths, NANO);
+    }
+    mantissa as f64 * power_of_ten(exponent)
+}
+
+/// Go's `math.Pow10`, by its tables: of every 32nd power, and of those between.
+fn power_of_ten(exponent: i32) -> f64 {
+    let of = |power: i32| -> f64 { format!("1e{power}").parse().unwrap_or(f64::INFINITY) };
+    let between = exponent % 32;
+    let large = of(exponent - between);
+    match exponent {
+        ..-323 => 0.0,
+        -323..0 => large / of(-between),
+        _ => large * of(between),
+    }
 }
 
 fn semver(args: &[Value<'_>], index: usize) -> Result<Semver, Error> {
@@ -152,4 +187,56 @@ pub(super) fn add_semver(f: &mut Functions) {
         method "minor" "semver_minor" "semver -> int" |a| component(semver(a, 0)?.minor);
         method "patch" "semver_patch" "semver -> int" |a| component(semver(a, 0)?.patch);
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Environment, PER_CALL_LIMIT, Value, Version};
+
+    fn told(expression: &str) -> String {
+        let environment = Environment::new(Version::DEFAULT);
+        let program = environment.compile(expression).expect("it compiles");
+        match program.evaluate(&(), PER_CALL_LIMIT).outcome {
+            Ok(Value::Bool(b)) => b.to_string(),
+            Ok(Value::Double(d)) => d.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    /// `Quantity.AsInt64`: what was written with a fraction, or is a decimal, is no integer.
+    #[test]
+    fn whether_an_amount_is_an_integer_depends_on_how_it_was_written() {
+        for (amount, integer) in [
+            ("quantity('1000m')", "false"),
+            ("quantity('1')", "true"),
+            ("quantity('1.0')", "false"),
+            ("quantity('1k')", "true"),
+            ("quantity('0.5Ki')", "false"),
+            ("quantity('0.5Ki').add(quantity('1'))", "false"),
+            ("quantity('1').add(quantity('0.5Ki'))", "false"),
+            ("quantity('512').add(quantity('1'))", "true"),
+            ("quantity('9E').add(quantity('9E'))", "false"),
+        ] {
+            assert_eq!(told(&format!("{amount}.isInteger()")), integer, "{amount}");
+        }
+    }
+
+    /// `Quantity.AsApproximateFloat64`: a product, not the nearest double.
+    #[test]
+    fn amounts_are_doubles_by_way_of_a_product() {
+        for (amount, double) in [
+            ("quantity('1001m')", 1001.0 * 0.001),
+            ("quantity('1').add(quantity('1m'))", 1001.0 * 0.001),
+            ("quantity('3k')", 3000.0),
+            ("quantity('1.5Ki')", 1_536_000_000_000.0 * 1e-9),
+            ("quantity('9Ei')", 9_223_372_036_854_775_807.0),
+        ] {
+            let wanted = f64::to_string(&double);
+            assert_eq!(
+                told(&format!("{amount}.asApproximateFloat()")),
+                wanted,
+                "{amount}"
+            );
+        }
+    }
 }

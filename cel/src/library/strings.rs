@@ -204,3 +204,21 @@ pub(super) fn add_json_patch(f: &mut Functions) {
         };
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `lastIndexOfOffset` of `ext/strings.go`.
+    #[test]
+    fn what_is_looked_for_from_behind_the_end_is_not_found() {
+        let found = |from| match last_index_of("abc", "c", Some(from)) {
+            Ok(Value::Int(at)) => Some(at),
+            _ => None,
+        };
+        assert_eq!(
+            [-1, 1, 2, 3, 9].map(found),
+            [None, Some(-1), Some(2), Some(-1), Some(-1)]
+        );
+    }
+}

@@ -20,7 +20,7 @@ const MOST_NODES: usize = 250_000;
 /// Which macros an environment has beside the standard ones.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Macros {
-    /// `optMap`, `optFlatMap`
+    /// `optMap`, `optFlatMap`; and with them the syntax of optionals: `.?`, `[?`, and `?` in literals.
     pub(crate) optional: bool,
     /// `all`, `exists`, `existsOne` with two variables; `transformList`, `transformMap`, `transformMapEntry`
     pub(crate) two_variables: bool,

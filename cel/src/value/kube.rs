@@ -140,9 +140,9 @@ pub struct Asked<'a> {
     pub(crate) service_account: Option<(Box<str>, Box<str>)>,
 }
 
-/// A question that is being put together.
+/// A question that is being put together, and who answers it.
 #[derive(Clone, Debug)]
 pub struct Checked<'a> {
-    pub(crate) asked: Asked<'a>,
+    pub(crate) authorizer: &'a dyn Authorizer,
     pub(crate) check: Check,
 }
