@@ -2,7 +2,7 @@
 //!
 //! Upstream: `component-base/compatibility`, `apiserver/pkg/util/compatibility`.
 
-use proto::catalogue::Release;
+use proto::catalogue::{Gate, GateSpec, Release};
 
 use crate::args::{self, Args};
 use crate::version;
@@ -78,6 +78,12 @@ impl EffectiveVersion {
             return Err(Error::MinCompatibility(min_compatibility, emulation));
         }
         Ok(version)
+    }
+
+    /// What a gate is in it; nothing before there was such a gate.
+    #[must_use]
+    pub fn spec(self, gate: &Gate) -> Option<&'static GateSpec> {
+        gate.at(self.emulation, self.min_compatibility)
     }
 
     /// Whether the daemon behaves like another release than its own.

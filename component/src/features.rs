@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use proto::catalogue::{GateId, GateStage, Gates, Release, gates};
+use proto::catalogue::{GateId, GateStage, Gates, Release};
 
 use crate::args::{self, Args};
 use crate::compatibility::{self, COMPONENT, EffectiveVersion};
@@ -128,15 +128,8 @@ impl Features {
         let asked = asked.0.iter().map(|(gate, on)| (gate.as_str(), *on));
         let features = Self::of(EffectiveVersion::from_args(args)?).with(asked)?;
         let version = features.version;
-        let alpha: Vec<_> = gates()
-            .iter()
-            .filter(|gate| features.enabled(gate.name))
-            .filter(|gate| {
-                let spec = gate.at(version.emulation, version.min_compatibility);
-                spec.is_some_and(|spec| spec.stage == GateStage::Alpha)
-            })
-            .map(|gate| gate.name)
-            .collect();
+        let of_stage = of_stage(version, GateStage::Alpha);
+        let alpha: Vec<_> = of_stage.filter(|id| features.on.has(*id)).collect();
         if version.emulates() && !alpha.is_empty() {
             tracing::warn!(features = ?alpha, "Alpha features are on in an emulated version, which is unsupported");
         }
@@ -153,10 +146,7 @@ impl Features {
         &self,
         assignments: impl IntoIterator<Item = (&'a str, bool)>,
     ) -> Result<Self, Error> {
-        let EffectiveVersion {
-            emulation,
-            min_compatibility,
-        } = self.version;
+        let version = self.version;
         let mut given = (*self.given).clone();
         let mut stages = Vec::new();
         for (name, asked) in assignments {
@@ -166,12 +156,12 @@ impl Features {
             }
             let gate = GateId::find(name).map(GateId::gate);
             let gate = gate.ok_or_else(|| Error::Unknown(name.to_owned()))?;
-            let Some(spec) = gate.at(emulation, min_compatibility) else {
+            let Some(spec) = version.spec(gate) else {
                 return Err(Error::PreAlpha {
                     gate: name.to_owned(),
                     asked,
-                    emulation,
-                    min_compatibility,
+                    emulation: version.emulation,
+                    min_compatibility: version.min_compatibility,
                 });
             };
             if spec.locked && spec.default != asked {
@@ -191,12 +181,9 @@ impl Features {
             given.insert(gate.name, asked);
         }
         for (stage, asked) in stages {
-            let of_stage = gates().iter().filter(|gate| {
-                let spec = gate.at(emulation, min_compatibility);
-                whole_stage(gate.name).is_none() && spec.is_some_and(|spec| spec.stage == stage)
-            });
-            for gate in of_stage {
-                given.entry(gate.name).or_insert(asked);
+            let unnamed = of_stage(version, stage).map(|id| id.gate().name);
+            for name in unnamed.filter(|name| whole_stage(name).is_none()) {
+                given.entry(name).or_insert(asked);
             }
         }
         let set = |all: Gates, (name, on): (&&str, &bool)| {
@@ -239,8 +226,7 @@ impl Features {
 
 /// What is on has what it needs.
 fn needs_met(on: Gates) -> Result<(), Error> {
-    let is_on = |name| GateId::find(name).is_some_and(|id| on.has(id));
-    for gate in gates().iter().filter(|gate| is_on(gate.name)) {
+    for gate in GateId::all().filter(|id| on.has(*id)).map(GateId::gate) {
         let missing = gate.needs.iter().filter(|other| !on.has(**other));
         let off: Vec<_> = missing.map(|other| other.gate().name).collect();
         if !off.is_empty() {
@@ -249,6 +235,16 @@ fn needs_met(on: Gates) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The gates that are of a stage in a version.
+fn of_stage(version: EffectiveVersion, stage: GateStage) -> impl Iterator<Item = GateId> {
+    let is = move |id: &GateId| {
+        version
+            .spec(id.gate())
+            .is_some_and(|spec| spec.stage == stage)
+    };
+    GateId::all().filter(is)
 }
 
 fn whole_stage(name: &str) -> Option<GateStage> {
@@ -261,7 +257,7 @@ fn whole_stage(name: &str) -> Option<GateStage> {
 
 #[cfg(test)]
 mod tests {
-    use proto::catalogue::Gate;
+    use proto::catalogue::{Gate, gates};
 
     use super::*;
 

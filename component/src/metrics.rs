@@ -153,7 +153,7 @@ impl Metrics {
         let version = features.version();
         for gate in proto::catalogue::gates() {
             // Before there is such a gate, nothing is said of it.
-            let Some(spec) = gate.at(version.emulation, version.min_compatibility) else {
+            let Some(spec) = version.spec(gate) else {
                 continue;
             };
             let stage = match spec.stage {

@@ -27,25 +27,29 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
 
     /// The value of a key, made if it is not there.
     pub fn entry(&mut self, key: &K, make: impl FnOnce() -> V) -> &mut V {
-        self.uses += 1;
-        let now = self.uses;
-        if let Some((used, _)) = self.entries.get_mut(key) {
-            self.by_use.remove(used);
-            *used = now;
-        } else {
+        if !self.entries.contains_key(key) {
             if self.entries.len() >= self.most
                 && let Some((_, oldest)) = self.by_use.pop_first()
             {
                 self.entries.remove(&oldest);
             }
-            self.entries.insert(key.clone(), (now, make()));
+            self.uses += 1;
+            self.by_use.insert(self.uses, key.clone());
+            self.entries.insert(key.clone(), (self.uses, make()));
         }
-        self.by_use.insert(now, key.clone());
-        &mut self
-            .entries
-            .get_mut(key)
+        self.touch(key)
             .expect("it was there or was put there above")
-            .1
+    }
+
+    /// The value of a key, if it is there; that is a use.
+    pub fn touch(&mut self, key: &K) -> Option<&mut V> {
+        let (used, value) = self.entries.get_mut(key)?;
+        self.uses += 1;
+        let before = std::mem::replace(used, self.uses);
+        if let Some(key) = self.by_use.remove(&before) {
+            self.by_use.insert(self.uses, key);
+        }
+        Some(value)
     }
 
     /// The value of a key, if it is there; looking is not using.
@@ -98,5 +102,20 @@ mod tests {
         assert_eq!(*recent.entry(&"b", || 9), 9, "b was forgotten");
         assert_eq!(recent.remove(&"a"), Some(1));
         assert_eq!(recent.iter_mut().count(), 1);
+    }
+
+    #[test]
+    fn a_touch_is_a_use_and_a_look_is_none() {
+        let mut recent = Recent::new(2);
+        recent.insert("a", 1);
+        recent.insert("b", 2);
+        assert_eq!(recent.get(&"b"), Some(&2));
+        assert_eq!(recent.touch(&"a"), Some(&mut 1));
+        assert_eq!(recent.get(&"b"), Some(&2));
+        recent.insert("c", 3);
+        assert_eq!((recent.get(&"a"), recent.get(&"b")), (Some(&1), None));
+        assert_eq!(recent.touch(&"b"), None);
+        recent.insert("d", 4);
+        assert_eq!((recent.get(&"a"), recent.len()), (None, 2));
     }
 }

@@ -321,10 +321,9 @@ fn applied(resource: &Resource, live: &Value, managed: Managed, mut configuratio
 }
 
 fn version_of(resource: &Resource, wanted: &str) -> Option<Version> {
-    let same = |r: &&Resource| {
-        r.group == resource.group && r.name == resource.name && r.api_version() == wanted
-    };
-    let found = catalogue::resources().iter().find(same)?;
+    let (group, version) = proto::meta::parse_api_version(wanted)?;
+    let found =
+        catalogue::resource(group, version, resource.name).filter(|r| r.group == resource.group)?;
     Some(Version {
         message: found.message,
         filter: Filter::without(found.reset_fields),

@@ -279,8 +279,9 @@ impl KubeProxy {
         })?;
         let paths = Endpoints::PATHS.iter().copied().chain(["/proxyMode"]);
         let paths: Vec<&str> = paths.collect();
+        let pages = Pages::new(Self::NAME, &self.args, &paths);
         let endpoints = Endpoints::open(Health::new(tasks), registry.clone())
-            .with_pages(Pages::new(Self::NAME, &self.args, &paths))
+            .with_pages(pages.of(&self.config.features()?))
             .with_debug(self.config.enable_profiling);
         endpoints.configz("kubeproxy.config.k8s.io", self.configz()?);
         let metrics = port(

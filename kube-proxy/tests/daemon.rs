@@ -153,8 +153,12 @@ fn with_api(work: impl FnOnce(&str)) {
 fn its_ports_say_how_it_is_and_a_service_is_served() {
     in_network(|| {
         with_api(|url| {
-            let _daemon = start(url, &[]);
+            let _daemon = start(url, &["--feature-gates=ComponentFlagz=false"]);
             until("healthy", || get(HEALTH, "/healthz").0 == 200);
+            assert_eq!(
+                (get(METRICS, "/flagz").0, get(METRICS, "/statusz").0),
+                (404, 200)
+            );
             until("served", || is_served(SERVICE));
             assert!(is_served("192.0.2.1:30080"));
             let (code, body) = get(HEALTH, "/livez");

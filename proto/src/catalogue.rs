@@ -88,7 +88,11 @@ impl MsgId {
     /// Own fields by ascending protobuf tag. Embedded structs that are messages of their own in
     /// protobuf appear as one field with [`Flags::INLINE`]; embedded structs that are absent from
     /// protobuf (`TypeMeta`) do not appear.
-    pub fn fields_by_tag(self) -> &'static [u16] {
+    pub fn fields_by_tag(self) -> impl ExactSizeIterator<Item = &'static Field> {
+        self.tags().iter().map(|i| &FIELDS[usize::from(*i)])
+    }
+
+    fn tags(self) -> &'static [u16] {
         let (from, to) = self.row().by_tag;
         &BY_TAG[usize::from(from)..usize::from(to)]
     }
@@ -107,18 +111,12 @@ impl MsgId {
     /// The own field with protobuf tag `tag`.
     #[must_use]
     pub fn field_by_tag(self, tag: u32) -> Option<&'static Field> {
-        let row = self.fields_by_tag();
+        let row = self.tags();
         let i = row
             .binary_search_by(|i| u32::from(FIELDS[usize::from(*i)].tag).cmp(&tag))
             .ok()?;
         Some(&FIELDS[usize::from(row[i])])
     }
-}
-
-/// The field at an index that [`MsgId::fields_by_tag`] gave.
-#[must_use]
-pub fn field_at(index: u16) -> &'static Field {
-    &FIELDS[usize::from(index)]
 }
 
 /// A field of a message.
@@ -430,6 +428,14 @@ pub enum GcPolicy {
 #[must_use]
 pub fn resources() -> &'static [Resource] {
     RESOURCES
+}
+
+/// The resource `name` (plural) of a group version.
+#[must_use]
+pub fn resource(group: &str, version: &str, name: &str) -> Option<&'static Resource> {
+    let wanted = (group, version, name);
+    let at = RESOURCES.binary_search_by(|r| (r.group, r.version, r.name).cmp(&wanted));
+    at.ok().map(|i| &RESOURCES[i])
 }
 
 /// Every message, sorted by name.

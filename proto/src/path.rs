@@ -164,11 +164,12 @@ fn plural(n: usize, one: &str) -> String {
     }
 }
 
-/// All errors in one text, each once: `a` or `[a, b]`, as a `Status` of reason `Invalid` says it.
+/// All errors in one text, each once: `a` or `[a, b]`, as upstream's aggregate of errors says it
+/// (`apimachinery/pkg/util/errors`).
 #[must_use]
-pub fn aggregate(errors: &[FieldError]) -> String {
+pub fn aggregate(errors: impl IntoIterator<Item = impl fmt::Display>) -> String {
     let mut seen = HashSet::new();
-    let mut texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let mut texts: Vec<String> = errors.into_iter().map(|e| e.to_string()).collect();
     texts.retain(|text| seen.insert(text.clone()));
     if texts.len() == 1 {
         texts.swap_remove(0)

@@ -82,6 +82,12 @@ impl Quantity {
         self.mantissa == 0
     }
 
+    /// The number and the power of ten it counts, as they were written: of `1000m` these are 1000 and -3.
+    #[must_use]
+    pub fn parts(self) -> (i128, i32) {
+        (self.mantissa, self.exponent)
+    }
+
     /// -1, 0 or 1.
     #[must_use]
     pub fn signum(self) -> i32 {

@@ -146,6 +146,14 @@ impl Value {
         *self.ensure(keys) = value.into();
     }
 
+    /// Makes the node at `keys` what it is in another tree; what that does not have is taken out.
+    pub fn copy<K: Key>(&mut self, from: &Value, keys: &[K]) {
+        match from.at(keys) {
+            Some(value) => self.set(keys, value.clone()),
+            None => drop(self.remove(keys)),
+        }
+    }
+
     /// Takes the node at `keys` out of the tree.
     pub fn remove<K: Key>(&mut self, keys: &[K]) -> Option<Value> {
         let (last, way) = keys.split_last()?;

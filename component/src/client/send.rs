@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT, WARNING};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT, WARNING};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -88,6 +88,30 @@ enum Verdict {
 }
 
 impl Client {
+    /// Sends a request that somebody else made, and gives what is answered as it is. It goes out once, as soon as it can, and says
+    /// nothing of this client but by the certificate of its connection.
+    ///
+    /// # Errors
+    /// If nothing is answered.
+    pub async fn forward(
+        &self,
+        mut request: http::Request<Bytes>,
+    ) -> Result<http::Response<Incoming>, Error> {
+        let transport = &self.inner.transport;
+        let path = request
+            .uri()
+            .path_and_query()
+            .map_or("/", |path| path.as_str());
+        *request.uri_mut() = transport.uri(path).map_err(Error::Request)?;
+        // The connection says whom it leads to.
+        request.headers_mut().remove(HOST);
+        let sent = transport.send(request).await;
+        sent.map_err(|cause| Error::Transport {
+            host: self.inner.host.clone(),
+            cause,
+        })
+    }
+
     /// Sends a request until it is answered for good; an answer that is not a success is an error.
     pub(super) async fn send(&self, call: Call) -> Result<http::Response<Incoming>, Error> {
         match self.handle.timeout.filter(|_| call.timeout) {

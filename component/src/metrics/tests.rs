@@ -29,6 +29,22 @@ fn a_counter_has_its_full_name_in_the_classic_form() {
 }
 
 #[test]
+fn a_counter_that_upstream_does_not_call_total_keeps_its_name_in_the_classic_form() {
+    let metrics = Metrics::new();
+    let name = "apiserver_admission_webhook_fail_open_count";
+    let counted = metrics.registered(name, "Help", Counters::<1>::default());
+    counted.get_or_create(&[("name", "a".to_owned())]).inc();
+    let (_, text) = metrics.answer("");
+    let family = format!("# HELP {name} Help.\n# TYPE {name} counter\n{name}{{name=\"a\"}} 1\n");
+    assert!(text.contains(&family), "{text}");
+    let (_, text) = metrics.answer("application/openmetrics-text");
+    assert!(
+        text.contains(&format!("\n{name}_total{{name=\"a\"}} 1\n")),
+        "{text}"
+    );
+}
+
+#[test]
 fn the_process_is_described() {
     let (_, text) = Metrics::new().answer("");
     let value = |name: &str| -> f64 {

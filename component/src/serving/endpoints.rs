@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
-use http::{Method, StatusCode};
 use parking_lot::RwLock;
 
 use super::{Attributes, Decision};
@@ -124,14 +124,8 @@ impl Endpoints {
         let query = request.uri().query().unwrap_or_default();
         match path {
             // By whatever method, as upstream's are asked.
-            Self::RESULTS if *request.method() == Method::DELETE => {
-                self.health.results().reset();
-                Some(text(StatusCode::OK, "metrics reset\n"))
-            }
             "/metrics" => Some(exposed(request, |accept| self.metrics.answer(accept))),
-            Self::RESULTS => Some(exposed(request, |accept| {
-                self.health.results().answer(accept)
-            })),
+            Self::RESULTS => Some(self.health.results().serve(request)),
             "/configz" => Some(json(StatusCode::OK, &*self.configz.read())),
             "/version" => Some(json(StatusCode::OK, &self.version().info())),
             _ => (self.health.answer(path, query)).or_else(|| self.pages.as_ref()?.answer(request)),
@@ -144,8 +138,8 @@ impl Endpoints {
     }
 }
 
-/// Metrics in the form that the client takes.
-fn exposed<B>(
+/// Metrics in the form that the client takes: `answer` is given its `Accept` header, and gives a media type and the text.
+pub fn exposed<B>(
     request: &http::Request<B>,
     answer: impl FnOnce(&str) -> (&'static str, String),
 ) -> Response {

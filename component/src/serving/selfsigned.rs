@@ -31,20 +31,28 @@ impl std::fmt::Debug for Pair {
 /// How long it is valid; upstream's figure.
 const VALIDITY_DAYS: i64 = 365;
 
+/// A pair that is written nowhere, for so many days.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn in_memory(hosts: &[String], days: i64) -> Result<Pair, Error> {
+    make(hosts, days)
+}
+
 /// The pair `name.crt`, `name.key` of a directory, made if it is not there; in memory without one.
 ///
 /// # Errors
 /// If the pair cannot be made or written.
 pub fn self_signed(dir: Option<&Path>, name: &str, hosts: &[String]) -> Result<Identity, Error> {
     let Some(dir) = dir else {
-        return make(hosts).map(Identity::Memory);
+        return make(hosts, VALIDITY_DAYS).map(Identity::Memory);
     };
     let (cert, key) = (
         dir.join(format!("{name}.crt")),
         dir.join(format!("{name}.key")),
     );
     if !(cert.exists() && key.exists()) {
-        let pair = make(hosts)?;
+        let pair = make(hosts, VALIDITY_DAYS)?;
         fs::create_dir_all(dir).map_err(|cause| Error::Write {
             path: dir.to_owned(),
             cause,
@@ -55,7 +63,7 @@ pub fn self_signed(dir: Option<&Path>, name: &str, hosts: &[String]) -> Result<I
     Ok(Identity::Files { cert, key })
 }
 
-fn make(hosts: &[String]) -> Result<Pair, Error> {
+fn make(hosts: &[String], days: i64) -> Result<Pair, Error> {
     let key = KeyPair::generate().map_err(Error::SelfSigned)?;
     let mut params = CertificateParams::new(hosts.to_vec()).map_err(Error::SelfSigned)?;
     let now = SystemTime::now();
@@ -86,7 +94,7 @@ fn make(hosts: &[String]) -> Result<Pair, Error> {
         )
     };
     params.not_before = day(-1);
-    params.not_after = day(VALIDITY_DAYS);
+    params.not_after = day(days);
     let cert = params.self_signed(&key).map_err(Error::SelfSigned)?;
     Ok(Pair {
         cert: cert.pem(),

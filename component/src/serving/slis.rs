@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
+use http::{Method, StatusCode};
 use prometheus_client::registry::Registry;
 
+use super::{Response, exposed, text};
 use crate::metrics::{self, Counters, Gauges};
 
 /// Counts how checks ended; cheap to clone.
@@ -56,14 +58,21 @@ impl Results {
             .set(well.into());
     }
 
-    /// All of it in the form that the `Accept` header asks for, and its media type.
+    /// Answers with all of it; a DELETE begins anew.
     #[must_use]
-    pub fn answer(&self, accept: &str) -> (&'static str, String) {
+    pub fn serve<B>(&self, request: &http::Request<B>) -> Response {
+        if *request.method() == Method::DELETE {
+            self.reset();
+            return text(StatusCode::OK, "metrics reset\n");
+        }
+        exposed(request, |accept| self.answer(accept))
+    }
+
+    fn answer(&self, accept: &str) -> (&'static str, String) {
         metrics::exposition(&self.inner.registry, accept)
     }
 
-    /// Begins anew: what a DELETE asks for.
-    pub fn reset(&self) {
+    fn reset(&self) {
         self.inner.last.clear();
         self.inner.all.clear();
     }

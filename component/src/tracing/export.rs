@@ -129,29 +129,28 @@ impl Exporter {
     /// Sends what comes until it has to stop, and then what is left.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         while self.batch(&stop).await {
-            loop {
-                let ended = self.queue.take();
-                if ended.is_empty() {
-                    break;
-                }
-                self.deliver(ended, &stop).await;
-            }
+            self.drain(&stop).await;
         }
         let flush = self.pace.flush;
-        let last = async {
-            loop {
-                let ended = self.queue.take();
-                if ended.is_empty() {
-                    return;
-                }
-                self.deliver(ended, &stop).await;
-            }
-        };
-        if tokio::time::timeout(flush, last).await.is_err() {
+        if tokio::time::timeout(flush, self.drain(&stop))
+            .await
+            .is_err()
+        {
             tracing::info!(
                 left = self.queue.len(),
                 "The collector does not take the last spans"
             );
+        }
+    }
+
+    /// Delivers until nothing waits.
+    async fn drain(&mut self, stop: &CancellationToken) {
+        loop {
+            let ended = self.queue.take();
+            if ended.is_empty() {
+                return;
+            }
+            self.deliver(ended, stop).await;
         }
     }
 

@@ -250,16 +250,6 @@ fn missing(capacity: &Resources, storage: bool) -> Option<String> {
     })
 }
 
-/// Go's aggregate of errors: each once, in brackets if there are several.
-fn aggregate(mut problems: Vec<String>) -> String {
-    let mut seen = BTreeSet::new();
-    problems.retain(|p| seen.insert(p.clone()));
-    match problems.as_slice() {
-        [one] => one.clone(),
-        all => format!("[{}]", all.join(", ")),
-    }
-}
-
 fn ready(
     conditions: &mut Vec<NodeCondition>,
     problems: Vec<String>,
@@ -269,7 +259,7 @@ fn ready(
         let message = "kubelet is posting ready status".to_owned();
         ("True", "KubeletReady", message, "NodeReady")
     } else {
-        let message = aggregate(problems);
+        let message = proto::path::aggregate(problems);
         ("False", "KubeletNotReady", message, "NodeNotReady")
     };
     let mut condition = NodeCondition {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use component::serving::{Debug, Request, Response, json, text};
+use component::serving::{Debug, Request, Response, exposed, json, text};
 use component::supervisor::chain;
-use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
 
 use super::pods::{At, failed, pods};
@@ -36,11 +36,11 @@ pub(super) async fn route(server: &Arc<Server>, request: Request, port: Port) ->
     let get = request.method() == Method::GET;
     match path[..] {
         ["healthz", ..] => server.healthz(&request),
-        ["metrics"] => scrape(|accept| server.metrics.answer(accept), &request),
-        ["metrics", "probes"] => scrape(|accept| server.probe_metrics.answer(accept), &request),
+        ["metrics"] => exposed(&request, |accept| server.metrics.answer(accept)),
+        ["metrics", "probes"] => exposed(&request, |accept| server.probe_metrics.answer(accept)),
         ["metrics", "cadvisor"] => server.cadvisor().await,
         ["metrics", "resource"] => server.resource().await,
-        ["metrics", "slis"] => server.slis(&request),
+        ["metrics", "slis"] => server.health.results().serve(&request),
         ["pods"] if get => pods(server.pods.all().iter().map(|pod| &**pod)),
         ["flagz" | "statusz"] if get => server.pages.answer(&request).unwrap_or_else(not_found),
         ["pods"] => only_get(),
@@ -147,22 +147,11 @@ fn disabled(reason: &'static str) -> Response {
     text(StatusCode::METHOD_NOT_ALLOWED, reason)
 }
 
-fn exposed(metrics: String) -> Response {
+fn in_text(metrics: String) -> Response {
     let mut response = text(StatusCode::OK, metrics);
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(METRICS));
-    response
-}
-
-fn scrape(answer: impl FnOnce(&str) -> (&'static str, String), request: &Request) -> Response {
-    let accept = request.headers().get(ACCEPT);
-    let accept = accept.and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let (kind, body) = answer(accept);
-    let mut response = text(StatusCode::OK, body);
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 
@@ -173,19 +162,10 @@ impl Server {
         self.health.answer(path, query).unwrap_or_else(not_found)
     }
 
-    fn slis(&self, request: &Request) -> Response {
-        let results = self.health.results();
-        if request.method() == Method::DELETE {
-            results.reset();
-            return text(StatusCode::OK, "metrics reset\n");
-        }
-        scrape(|accept| results.answer(accept), request)
-    }
-
     async fn cadvisor(&self) -> Response {
         let root = self.stats.root().ok();
         match self.stats.seen().await {
-            Ok(seen) => exposed(exposition::cadvisor(root.as_ref(), &seen)),
+            Ok(seen) => in_text(exposition::cadvisor(root.as_ref(), &seen)),
             Err(error) => failed(chain(&error)),
         }
     }
@@ -195,7 +175,7 @@ impl Server {
         if let Err(error) = &summary {
             tracing::error!(error = %chain(error), "Error getting summary for resourceMetric prometheus endpoint");
         }
-        exposed(exposition::resource(summary.ok().as_ref()))
+        in_text(exposition::resource(summary.ok().as_ref()))
     }
 
     async fn summary(&self, request: &Request) -> Response {

@@ -49,12 +49,10 @@ impl Collector<'_> {
                 Err(err) => errors.push(err.to_string()),
             }
         }
-        errors.dedup();
-        match errors.as_slice() {
-            [] => Ok(payload),
-            [only] => Err(only.clone()),
-            many => Err(format!("[{}]", many.join(", "))),
+        if errors.is_empty() {
+            return Ok(payload);
         }
+        Err(proto::path::aggregate(errors))
     }
 
     async fn source(&self, volume: &str, source: &FileSource, mode: u32) -> Result<Payload, Error> {

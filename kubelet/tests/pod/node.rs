@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use component::client::Client;
 use component::events::{self, Recorder};
@@ -175,19 +175,24 @@ impl Drop for Node {
             kubelet.tasks.stop();
         }
         self.outer.stop();
-        for _ in 0..1000 {
+        let until = Instant::now() + Duration::from_secs(60);
+        let removed = loop {
             self.cgroups.kill(&self.cgroup_root);
-            if self.cgroups.remove(&self.cgroup_root).is_ok() {
-                break;
+            let removed = self.cgroups.remove(&self.cgroup_root);
+            if removed.is_ok() || Instant::now() > until {
+                break removed;
             }
             std::thread::sleep(Duration::from_millis(5));
-        }
+        };
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
         for point in points.collect::<Vec<_>>().into_iter().rev() {
             if Path::new(point).starts_with(self.root.path()) {
                 let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
             }
+        }
+        if !std::thread::panicking() {
+            removed.expect("its cgroups and what runs in them are gone");
         }
     }
 }

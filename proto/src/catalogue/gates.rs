@@ -40,6 +40,11 @@ impl fmt::Display for Release {
 pub struct GateId(pub(crate) u8);
 
 impl GateId {
+    /// Every gate, in the order of [`gates`].
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..=u8::MAX).zip(GATES).map(|(i, _)| Self(i))
+    }
+
     /// The gate of this name.
     #[must_use]
     pub fn find(name: &str) -> Option<Self> {
@@ -129,9 +134,8 @@ impl Gates {
     /// Those that are on by default in a release; see [`Gate::at`].
     #[must_use]
     pub fn at(release: Release, min_compatibility: Release) -> Self {
-        let ids = (0..=u8::MAX).zip(GATES).map(|(i, gate)| (GateId(i), gate));
-        ids.fold(Self::default(), |all, (id, gate)| {
-            let spec = gate.at(release, min_compatibility);
+        GateId::all().fold(Self::default(), |all, id| {
+            let spec = id.gate().at(release, min_compatibility);
             all.with(id, spec.is_some_and(|spec| spec.default))
         })
     }
@@ -156,10 +160,8 @@ impl Gates {
 
 impl fmt::Debug for Gates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ids = (0..=u8::MAX).zip(GATES).map(|(i, _)| GateId(i));
-        f.debug_set()
-            .entries(ids.filter(|id| self.has(*id)))
-            .finish()
+        let on = GateId::all().filter(|id| self.has(*id));
+        f.debug_set().entries(on).finish()
     }
 }
 
@@ -193,12 +195,10 @@ mod tests {
 
     #[test]
     fn a_set_holds_each_gate_by_itself() {
-        for (i, _) in (0..=u8::MAX).zip(GATES) {
-            let id = GateId(i);
+        assert_eq!(GateId::all().count(), GATES.len());
+        for id in GateId::all() {
             let one = Gates::default().with(id, true);
-            let all = (0..=u8::MAX)
-                .zip(GATES)
-                .filter(|(j, _)| one.has(GateId(*j)));
+            let all = GateId::all().filter(|other| one.has(*other));
             assert_eq!(all.count(), 1, "{id:?}");
             assert_eq!(one.with(id, false), Gates::default());
             assert_eq!(GateId::find(id.gate().name), Some(id));

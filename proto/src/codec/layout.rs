@@ -186,8 +186,7 @@ const NO_ROW: u8 = u8::MAX;
 
 impl Tags {
     fn new(message: MsgId, names: &NameTable) -> Self {
-        let row = |index: &u16| {
-            let field = catalogue::field_at(*index);
+        let row = |field: &Field| {
             let to = match field.kind {
                 Kind::Message(inner) if field.has(Flags::INLINE) => {
                     Target::Inline(Self::new(inner, names))
@@ -200,7 +199,7 @@ impl Tags {
             };
             Tag { tag: field.tag, to }
         };
-        let rows: Box<[Tag]> = message.fields_by_tag().iter().map(row).collect();
+        let rows: Box<[Tag]> = message.fields_by_tag().map(row).collect();
         let mut low = vec![NO_ROW; rows.last().map_or(0, |r| usize::from(r.tag) + 1).min(256)];
         for (i, row) in rows.iter().enumerate() {
             if let Some(cell) = low.get_mut(usize::from(row.tag)) {

@@ -259,12 +259,7 @@ impl Path {
 
 /// Finds a field and appends the tags that lead to it through embedded structs.
 fn find(message: MsgId, name: NameId, tags: &mut Vec<u32>) -> Option<&'static catalogue::Field> {
-    let own = || {
-        message
-            .fields_by_tag()
-            .iter()
-            .map(|i| catalogue::field_at(*i))
-    };
+    let own = || message.fields_by_tag();
     if let Some(field) = own().find(|f| f.name == name && !f.has(Flags::INLINE)) {
         tags.push(field.tag.into());
         return Some(field);

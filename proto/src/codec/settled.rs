@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use super::protobuf::wire::{Fields, Wire};
 use super::{MAX_DEPTH, leaf, spans};
-use crate::catalogue::{self, Field, Flags, Kind, MsgId, Shape};
+use crate::catalogue::{Field, Flags, Kind, MsgId, Shape};
 use crate::name::NameId;
 
 /// What else is so of a message that is as reading leaves it.
@@ -42,9 +42,7 @@ impl<'a> Encoded<'a> {
     }
 
     fn field(self, name: NameId) -> Option<&'static Field> {
-        let own = self.message.fields_by_tag().iter();
-        own.map(|i| catalogue::field_at(*i))
-            .find(|f| f.name == name)
+        self.message.fields_by_tag().find(|f| f.name == name)
     }
 
     fn wires(self, name: NameId) -> impl Iterator<Item = Wire<'a>> {
@@ -169,8 +167,7 @@ impl Form {
         let at = u16::try_from(self.nodes.len()).expect("a kind has a few hundred messages");
         known.insert(message, at);
         self.nodes.push(Node::new(message));
-        for index in message.fields_by_tag() {
-            let field = catalogue::field_at(*index);
+        for field in message.fields_by_tag() {
             if let Kind::Message(inner) = field.kind {
                 let below = self.add(inner, known);
                 let what = match field.shape {
@@ -230,12 +227,7 @@ impl Form {
 
 impl Node {
     fn new(message: MsgId) -> Self {
-        let own = || {
-            message
-                .fields_by_tag()
-                .iter()
-                .map(|i| catalogue::field_at(*i))
-        };
+        let own = || message.fields_by_tag();
         let unknown = Tag {
             what: What::Unknown,
             bit: 0,

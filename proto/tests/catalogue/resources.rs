@@ -3,10 +3,8 @@
 use proto::catalogue::{self, GcPolicy, Release, Resource, ResourceFlags};
 
 fn resource(group: &str, version: &str, name: &str) -> &'static Resource {
-    let found = catalogue::resources()
-        .iter()
-        .find(|r| (r.group, r.version, r.name) == (group, version, name));
-    found.unwrap_or_else(|| panic!("no resource {group}/{version} {name}"))
+    catalogue::resource(group, version, name)
+        .unwrap_or_else(|| panic!("no resource {group}/{version} {name}"))
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use super::super::DecodeError;
 use super::Strictness;
-use crate::catalogue::{self, Field, Flags, Kind, MsgId, Shape};
+use crate::catalogue::{Field, Flags, Kind, MsgId, Shape};
 use crate::name::Name;
 use crate::path::quote;
 use crate::value::Value;
@@ -149,12 +149,7 @@ fn push_dotted(path: &mut String, name: &str) {
 
 /// The names of the embedded structs that hold `field` in `message`.
 fn push_embedding(path: &mut String, message: MsgId, field: &Field) {
-    let own = || {
-        message
-            .fields_by_tag()
-            .iter()
-            .map(|i| catalogue::field_at(*i))
-    };
+    let own = || message.fields_by_tag();
     if own().any(|f| std::ptr::eq(f, field)) {
         return;
     }
