@@ -107,7 +107,7 @@ pub fn create(
         errors.into_vec()
     };
     refuse(resource, object, errors)?;
-    warnings.append(&mut (strategy.warnings)(object, None));
+    warnings.append(&mut (strategy.warnings)(cx.gates, object, None));
     (strategy.canonicalize)(object);
     Ok(warnings)
 }
@@ -173,7 +173,7 @@ pub fn update(
     refuse(resource, new, errors)?;
     let warnings = match part {
         Some(part) => (part.warnings)(new),
-        None => (strategy.warnings)(new, Some(old)),
+        None => (strategy.warnings)(cx.gates, new, Some(old)),
     };
     (strategy.canonicalize)(new);
     Ok(warnings)

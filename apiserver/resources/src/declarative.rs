@@ -9,7 +9,7 @@
 //! What an update leaves as it was is not looked at again here. Strategies look, so what is wrong with it
 //! they alone say.
 
-use proto::catalogue::{Field, GateId, Gates, Kind, Shape};
+use proto::catalogue::{Field, GateId, Gates, Kind, Shape, gate};
 use proto::codec::json;
 use proto::path::{Errors, FieldError, Spot};
 use proto::{MsgId, NameId, Value};
@@ -23,7 +23,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use table::{Check, Match, Rule};
+use table::{Check, Level, Match, Rule};
 
 /// The options that rules ask for and that are on for an object and the one it replaces. Upstream's
 /// strategies make them of feature gates and of what the old object uses already.
@@ -56,6 +56,7 @@ pub fn validate<'a>(
         errors,
         options: options(gates, new, old),
         update: old.is_some(),
+        beta: gates.has(gate::DECLARATIVE_VALIDATION_BETA),
         quiet: false,
         failures: 0,
     };
@@ -154,6 +155,8 @@ struct Walk<'e, 'a> {
     errors: &'e mut Errors<'a>,
     options: Vec<&'static str>,
     update: bool,
+    /// Rules of that level are enforced: `DeclarativeValidationBeta`.
+    beta: bool,
     /// In a rule that is not enforced: failures count, but are not reported.
     quiet: bool,
     failures: usize,
@@ -174,15 +177,13 @@ impl<'a> Walk<'_, 'a> {
                 Rule::Check {
                     stop: true,
                     check,
-                    reported,
+                    level,
                 } => {
-                    stopped |= self.fails(check, *reported, place);
+                    stopped |= self.fails(check, *level, place);
                 }
                 _ if stopped => return,
-                Rule::Check {
-                    check, reported, ..
-                } => {
-                    self.fails(check, *reported, place);
+                Rule::Check { check, level, .. } => {
+                    self.fails(check, *level, place);
                 }
                 Rule::Field(name, rules) => {
                     let field = place.field(*name);
@@ -210,9 +211,13 @@ impl<'a> Walk<'_, 'a> {
         self.rules(rules, &field);
     }
 
-    fn fails(&mut self, check: &'static Check, reported: bool, place: &Place<'a>) -> bool {
+    fn fails(&mut self, check: &'static Check, level: Level, place: &Place<'a>) -> bool {
         let (before, quiet) = (self.failures, self.quiet);
-        self.quiet |= !reported;
+        self.quiet |= match level {
+            Level::Alpha => true,
+            Level::Beta => !self.beta,
+            Level::Standard => false,
+        };
         let fails = self.check(check, place);
         self.quiet = quiet;
         fails || self.failures > before
@@ -267,7 +272,11 @@ impl<'a> Walk<'_, 'a> {
                     return self.check(inner, place);
                 }
             }
-            Check::Custom(name) => check::custom(name),
+            Check::Custom(name) => {
+                for found in check::custom(name, place.new) {
+                    self.report(place.at, found);
+                }
+            }
             other => {
                 for mut found in check::on_value(other, place.new, place.old, self.update) {
                     if let (Check::Unique(_), Some(text)) = (other, twice(place, found.index)) {

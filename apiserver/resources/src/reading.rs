@@ -7,7 +7,7 @@
 use proto::MsgId;
 use proto::catalogue::messages::{
     apps_v1, autoscaling_v2, batch_v1, core_v1, networking_v1, rbac_v1, resource_v1,
-    resource_v1beta2,
+    resource_v1beta2, scheduling_v1alpha3, scheduling_v1beta1,
 };
 use proto::catalogue::{Gates, gate, names as n};
 use proto::codec::settled::Rule::{Any, Filled, Has, Holds, Lacks};
@@ -26,6 +26,13 @@ pub fn rules(gates: Gates) -> Vec<(MsgId, Rule)> {
     if gates.has(gate::MAX_UNAVAILABLE_STATEFUL_SET) {
         let strategy = apps_v1::ROLLING_UPDATE_STATEFUL_SET_STRATEGY;
         rules.push((strategy, Has(n::MAX_UNAVAILABLE)));
+    }
+    if gates.has(gate::POD_GROUP_PREEMPTION_POLICY) {
+        let specs = [
+            scheduling_v1beta1::POD_GROUP_SPEC,
+            scheduling_v1alpha3::COMPOSITE_POD_GROUP_SPEC,
+        ];
+        rules.extend(specs.map(|spec| (spec, Has(n::PREEMPTION_POLICY))));
     }
     if gates.has(gate::POD_LEVEL_RESOURCES) && !gates.has(gate::POD_LEVEL_RESOURCES_FIX_DEFAULTING)
     {

@@ -73,7 +73,7 @@ impl Rehearsal {
         old: &[u8],
     ) -> Result<Outcome, Failure> {
         let part = self.part(subresource)?;
-        let old = self.stored(old)?;
+        let old = self.stored(cx, old)?;
         let mut object = self.decode(cx, body)?;
         let warnings = before::update(cx, self.resource, self.strategy, part, &mut object, &old)?;
         Ok(self.outcome(object, warnings))
@@ -100,13 +100,14 @@ impl Rehearsal {
     }
 
     /// An object as it is read where it was stored: what is empty is nothing there.
-    fn stored(&self, body: &[u8]) -> Result<Value, Failure> {
+    fn stored(&self, cx: &Cx<'_>, body: &[u8]) -> Result<Value, Failure> {
         let ignore = FieldValidation::Ignore;
         let object = object::decode(body, Encoding::Json, &self.hub, ignore)?.object;
         let mut raw = Vec::new();
         codec::protobuf::encode(&object, self.hub.message, &mut raw);
-        codec::protobuf::decode(&raw, self.hub.message)
-            .map_err(|e| Failure::bad_request(e.to_string()))
+        let object = codec::protobuf::decode(&raw, self.hub.message)
+            .map_err(|e| Failure::bad_request(e.to_string()))?;
+        defaults::complete(cx.gates, self.strategy, &self.hub, &self.hub, object)
     }
 
     fn outcome(&self, object: Value, warnings: Vec<String>) -> Outcome {

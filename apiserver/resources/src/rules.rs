@@ -125,6 +125,25 @@ pub fn immutable<'a, V: View<'a>>(e: &mut Errors<'_>, new: V, old: V, field: Nam
     }
 }
 
+/// The same of several fields, where declarative rules say it too.
+pub fn immutable_fields(e: &mut Errors<'_>, new: &Value, old: &Value, fields: &[NameId]) {
+    e.covered(|e| {
+        for field in fields {
+            let (now, was) = (new.get(*field), old.get(*field));
+            if !same(now, was) {
+                let at = Spot::node(new).field(*field);
+                match now {
+                    Some(now) => e.invalid(at, now, IMMUTABLE),
+                    None if was.is_some_and(|was| was.as_str().is_some()) => {
+                        e.invalid(at, "", IMMUTABLE);
+                    }
+                    None => e.invalid(at, &Value::Null, IMMUTABLE),
+                }
+            }
+        }
+    });
+}
+
 /// Equality as upstream's semantic one: absent and empty are the same.
 #[must_use]
 pub fn same(a: Option<&Value>, b: Option<&Value>) -> bool {

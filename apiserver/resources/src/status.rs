@@ -225,17 +225,7 @@ impl Failure {
     /// All errors of an object at once.
     #[must_use]
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
-        let mut texts: Vec<String> = Vec::with_capacity(errors.len());
-        for e in errors {
-            let text = e.to_string();
-            if !texts.contains(&text) {
-                texts.push(text);
-            }
-        }
-        let all = match texts.as_slice() {
-            [one] => one.clone(),
-            many => format!("[{}]", many.join(", ")),
-        };
+        let all = proto::path::aggregate(errors);
         let message = format!("{} \"{name}\" is invalid: {all}", qualified(group, kind));
         let mut failure = Self::new(422, "Invalid", message).about(group, kind, name);
         failure.0.details.causes = errors

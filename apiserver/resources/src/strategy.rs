@@ -58,7 +58,7 @@ pub struct Strategy {
     /// Warnings about a new object as it comes, before it is prepared.
     pub early_warnings: fn(&Value) -> Vec<String>,
     /// Warnings for the client, on create (no old object) and update.
-    pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
+    pub warnings: fn(Gates, &Value, Option<&Value>) -> Vec<String>,
     /// A warning for the client of a deletion with these options.
     pub delete_warning: fn(&DeleteOptions) -> Option<&'static str>,
     /// Brings the object into the form in which it is stored (sorted, deduplicated).
@@ -124,7 +124,7 @@ impl Strategy {
         validate_update: |_, _, _, _| {},
         declarative: None,
         early_warnings: |_| Vec::new(),
-        warnings: |_, _| Vec::new(),
+        warnings: |_, _, _| Vec::new(),
         delete_warning: |_| None,
         canonicalize: |_| {},
         status: None,
@@ -199,10 +199,7 @@ pub fn clear_status(new: &mut Value) {
 /// Updates of the object itself do not change its status.
 pub fn keep_status(new: &mut Value, old: &Value) {
     use proto::catalogue::names::STATUS;
-    match old.get(STATUS) {
-        Some(status) => new.set(&[STATUS], status.clone()),
-        None => drop(new.remove(&[STATUS])),
-    }
+    new.copy(old, &[STATUS]);
 }
 
 /// Updates of the status change nothing else but metadata that the generic registry guards; labels
@@ -210,12 +207,7 @@ pub fn keep_status(new: &mut Value, old: &Value) {
 pub fn keep_all_but_status(new: &mut Value, old: &Value) {
     use proto::catalogue::names::{LABELS, METADATA};
     keep_all_but_metadata_and_status(new, old);
-    let labels = old.get(METADATA).and_then(|m| m.get(LABELS)).cloned();
-    let metadata = new.make_map().entry(METADATA).make_map();
-    match labels {
-        Some(labels) => drop(metadata.insert(LABELS, labels)),
-        None => drop(metadata.remove(LABELS)),
-    }
+    new.copy(old, &[METADATA, LABELS]);
 }
 
 /// Updates of the status that may change metadata too, as the others of upstream's status strategies.
@@ -242,9 +234,6 @@ pub fn reset_metadata(new: &mut Value, old: &Value) {
         n::FINALIZERS,
         n::OWNER_REFERENCES,
     ] {
-        match old.at(&[n::METADATA, field]) {
-            Some(value) => new.set(&[n::METADATA, field], value.clone()),
-            None => drop(new.remove(&[n::METADATA, field])),
-        }
+        new.copy(old, &[n::METADATA, field]);
     }
 }

@@ -10,7 +10,7 @@ use resources::rehearsal::{Outcome, Rehearsal};
 use resources::status::Failure;
 use serde_json::Value;
 
-use crate::cases::{Answers, Case};
+use crate::cases::{Answers, Question, Said};
 
 /// The program of upstream's side says the same.
 const NAMESPACE: &str = "default";
@@ -79,23 +79,23 @@ pub(crate) struct Difference {
     pub ours: String,
 }
 
-/// The differences of each case.
-pub(crate) fn run(answers: &Answers) -> Vec<Vec<Difference>> {
+/// The differences of each question.
+pub(crate) fn run(answers: &Answers, questions: &[Question<'_>]) -> Vec<Vec<Difference>> {
     // A panic is a finding, not news for the terminal.
     std::panic::set_hook(Box::new(|_| {}));
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut all: Vec<Vec<Difference>> = Vec::new();
-    all.resize_with(answers.cases.len(), Vec::new);
+    all.resize_with(questions.len(), Vec::new);
     std::thread::scope(|scope| {
         let work = || {
             let mut done = Vec::new();
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
-                let Some(case) = answers.cases.get(i) else {
+                let Some(question) = questions.get(i) else {
                     return done;
                 };
-                done.push((i, judge(answers, case)));
+                done.push((i, judge(answers, *question)));
             }
         };
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
@@ -109,8 +109,8 @@ pub(crate) fn run(answers: &Answers) -> Vec<Vec<Difference>> {
     all
 }
 
-fn judge(answers: &Answers, case: &Case) -> Vec<Difference> {
-    let caught = std::panic::catch_unwind(|| rehearse(answers, case));
+fn judge(answers: &Answers, question: Question<'_>) -> Vec<Difference> {
+    let caught = std::panic::catch_unwind(|| rehearse(answers, question));
     let ours = match caught {
         Ok(ours) => ours,
         Err(panic) => {
@@ -126,18 +126,20 @@ fn judge(answers: &Answers, case: &Case) -> Vec<Difference> {
         }
     };
     let mut found = Vec::new();
-    match (ours, &case.stored) {
+    let said = question.said;
+    match (ours, &said.stored) {
         (Ok(ours), Some(stored)) => {
             objects(&answers.value(stored), &ours, &mut found);
-            warnings(case, &ours.warnings, &mut found);
+            warnings(said, &ours.warnings, &mut found);
         }
-        (Ok(_), None) => refusals(case, None, &mut found),
-        (Err(ours), _) => refusals(case, Some(&ours), &mut found),
+        (Ok(_), None) => refusals(said, None, &mut found),
+        (Err(ours), _) => refusals(said, Some(&ours), &mut found),
     }
     found
 }
 
-fn rehearse(answers: &Answers, case: &Case) -> Result<Outcome, Failure> {
+fn rehearse(answers: &Answers, question: Question<'_>) -> Result<Outcome, Failure> {
+    let Question { pass, case, .. } = question;
     let rehearsal = Rehearsal::of(&case.group, &case.version, &case.resource)
         .ok_or_else(Failure::no_such_resource)?;
     let user = User {
@@ -151,7 +153,7 @@ fn rehearse(answers: &Answers, case: &Case) -> Result<Outcome, Failure> {
         namespace: NAMESPACE,
         now: NOW,
         now_seconds: NOW_SECONDS,
-        gates: proto::catalogue::Gates::defaults(),
+        gates: pass.gates,
         allow_privileged: true,
         objections: &[],
         dry_run: false,
@@ -184,9 +186,9 @@ fn pattern(path: &str) -> String {
     out
 }
 
-fn refusals(case: &Case, ours: Option<&Failure>, found: &mut Vec<Difference>) {
+fn refusals(said: &Said, ours: Option<&Failure>, found: &mut Vec<Difference>) {
     let none = Vec::new();
-    let theirs = case.refused.as_ref().map_or(&none, |r| &r.causes);
+    let theirs = said.refused.as_ref().map_or(&none, |r| &r.causes);
     let mine: Vec<[String; 3]> = ours
         .filter(|o| o.reason() == "Invalid")
         .map(|o| {
@@ -196,14 +198,14 @@ fn refusals(case: &Case, ours: Option<&Failure>, found: &mut Vec<Difference>) {
                 .collect()
         })
         .unwrap_or_default();
-    let invalid = case.refused.as_ref().is_none_or(|r| r.reason == "Invalid");
+    let invalid = said.refused.as_ref().is_none_or(|r| r.reason == "Invalid");
     if !invalid || ours.is_some_and(|o| o.reason() != "Invalid") {
-        let upstream = case.refused.as_ref();
+        let upstream = said.refused.as_ref();
         let upstream = upstream.map(|r| format!("{} {}: {}", r.code, r.reason, r.message));
         let (upstream, ours) = (upstream.unwrap_or_default(), ours.map(ToString::to_string));
         let ours = ours.unwrap_or_default();
         if upstream != ours {
-            let reason = case.refused.as_ref().map_or("taken", |r| &r.reason).into();
+            let reason = said.refused.as_ref().map_or("taken", |r| &r.reason).into();
             found.push(Difference {
                 class: Class::Refusal,
                 pattern: String::new(),
@@ -215,8 +217,8 @@ fn refusals(case: &Case, ours: Option<&Failure>, found: &mut Vec<Difference>) {
         return;
     }
     let before = found.len();
-    causes(theirs, &mine, case.shuffled, found);
-    if found.len() == before && !case.shuffled && *theirs != mine {
+    causes(theirs, &mine, said.shuffled, found);
+    if found.len() == before && !said.shuffled && *theirs != mine {
         found.push(Difference {
             class: Class::Order,
             pattern: pattern(&theirs[0][0]),
@@ -278,7 +280,7 @@ fn causes(
     }
 }
 
-fn warnings(case: &Case, mine: &[String], found: &mut Vec<Difference>) {
+fn warnings(said: &Said, mine: &[String], found: &mut Vec<Difference>) {
     let once = |texts: &[String]| {
         let mut seen: Vec<String> = Vec::new();
         for text in texts {
@@ -288,7 +290,7 @@ fn warnings(case: &Case, mine: &[String], found: &mut Vec<Difference>) {
         }
         seen
     };
-    let (theirs, mine) = (once(&case.warnings), once(mine));
+    let (theirs, mine) = (once(&said.warnings), once(mine));
     let mut say = |class, text: &String| {
         let head = text.split(": ").next().unwrap_or_default();
         let (upstream, ours) = match class {

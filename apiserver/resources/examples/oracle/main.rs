@@ -1,8 +1,8 @@
 //! Ours against upstream's registry: the same defaults, the same stored objects, the same errors in the
 //! same order, the same warnings.
 //!
-//! Upstream's answers come from `hack/go/kubernetes/oracle`, one line a case; `hack/oracle` makes them and
-//! calls this program. What is known to differ, and why, is in `known.txt`: a difference that is not
+//! Upstream's answers come from `hack/go/kubernetes/oracle`, one line a case, and one more where it says something
+//! else under other feature gates; `hack/oracle` makes them and calls this program. What is known to differ, and why, is in `known.txt`: a difference that is not
 //! there, and one of there that is gone, make it fail.
 
 use std::path::PathBuf;
@@ -16,13 +16,14 @@ mod known;
 mod report;
 
 const USAGE: &str = "\
-usage: oracle ANSWERS KNOWN [--show RESOURCE|all] [--limit N] [--grep TEXT] [--list]
+usage: oracle ANSWERS KNOWN [--show RESOURCE|all] [--limit N] [--grep TEXT] [--list] [--deep]
   ANSWERS   what upstream said
   KNOWN     what is known to differ
   --show    the cases that differ, of one resource (pods, deployments.apps) or all
   --limit   cases of each group that are shown; 1 if not given
   --grep    show only groups whose line contains this
-  --list    print the groups that are not known, as lines for KNOWN";
+  --list    print the groups that are not known, as lines for KNOWN
+  --deep    under other gates, try also what upstream says the same of as by default";
 
 #[derive(Default)]
 struct Args {
@@ -31,6 +32,7 @@ struct Args {
     limit: Option<usize>,
     grep: String,
     list: bool,
+    deep: bool,
 }
 
 impl Args {
@@ -44,6 +46,7 @@ impl Args {
                 "--limit" => args.limit = Some(value()?.parse()?),
                 "--grep" => args.grep = value()?,
                 "--list" => args.list = true,
+                "--deep" => args.deep = true,
                 flag if flag.starts_with('-') => bail!(USAGE),
                 file => args.files.push(file.into()),
             }
@@ -60,8 +63,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let known = known::Known::read(known)?;
     let only = args.show.as_deref().filter(|r| *r != "all");
     let answers = cases::Answers::read(answers, only)?;
-    let results = compare::run(&answers);
-    let report = report::Report::new(&answers, &results, &known);
+    let questions = answers.questions(args.deep);
+    let results = compare::run(&answers, &questions);
+    let report = report::Report::new(&questions, &results, &known);
     if args.list {
         report.list();
         return Ok(ExitCode::SUCCESS);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cases::{Answers, Case};
+use crate::cases::Question;
 use crate::compare::{Class, Difference};
 use crate::known::Known;
 
@@ -10,10 +10,10 @@ use crate::known::Known;
 type Key = (String, Class, String, String);
 
 pub(crate) struct Report<'a> {
-    answers: &'a Answers,
+    questions: &'a [Question<'a>],
     results: &'a [Vec<Difference>],
     known: &'a Known,
-    groups: BTreeMap<Key, Vec<(&'a Case, &'a Difference)>>,
+    groups: BTreeMap<Key, Vec<(Question<'a>, &'a Difference)>>,
 }
 
 fn dash(text: &str) -> &str {
@@ -34,22 +34,23 @@ fn words(key: &Key) -> [String; 4] {
 
 impl<'a> Report<'a> {
     pub(crate) fn new(
-        answers: &'a Answers,
+        questions: &'a [Question<'a>],
         results: &'a [Vec<Difference>],
         known: &'a Known,
     ) -> Self {
         let mut groups: BTreeMap<Key, Vec<_>> = BTreeMap::new();
-        for (case, found) in answers.cases.iter().zip(results) {
+        for (question, found) in questions.iter().zip(results) {
             for d in found {
-                let key = (case.target(), d.class, d.pattern.clone(), d.reason.clone());
-                groups.entry(key).or_default().push((case, d));
+                let target = question.target();
+                let key = (target, d.class, d.pattern.clone(), d.reason.clone());
+                groups.entry(key).or_default().push((*question, d));
             }
         }
         for cases in groups.values_mut() {
-            cases.sort_by_key(|(case, _)| case.change.len());
+            cases.sort_by_key(|(question, _)| question.case.change.len());
         }
         Self {
-            answers,
+            questions,
             results,
             known,
             groups,
@@ -73,7 +74,8 @@ impl<'a> Report<'a> {
                 None => "",
             };
             println!("{head}  x{}{known}", cases.len());
-            for (case, d) in cases.iter().take(limit) {
+            for (question, d) in cases.iter().take(limit) {
+                let case = question.case;
                 println!("    {} {}: {}", case.verb, case.seed, case.change);
                 println!("    upstream {}", dash(&d.upstream));
                 println!("    ours     {}", dash(&d.ours));
@@ -89,7 +91,8 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// How many cases there are of each resource, how many are the same, and how many differ in which way.
+    /// How many cases there are of each resource and of each pass but the default one, how many are the same, and
+    /// how many differ in which way.
     pub(crate) fn counts(&self) {
         #[derive(Default)]
         struct Row {
@@ -99,8 +102,12 @@ impl<'a> Report<'a> {
         }
         let mut rows: BTreeMap<String, Row> = BTreeMap::new();
         let mut total = Row::default();
-        for (case, found) in self.answers.cases.iter().zip(self.results) {
-            let row = rows.entry(case.qualified()).or_default();
+        for (question, found) in self.questions.iter().zip(self.results) {
+            let row = match question.pass.name.as_str() {
+                "" => question.case.qualified(),
+                pass => format!("~ {pass}"),
+            };
+            let row = rows.entry(row).or_default();
             for row in [row, &mut total] {
                 row.cases += 1;
                 row.same += usize::from(found.is_empty());
@@ -112,7 +119,7 @@ impl<'a> Report<'a> {
         print!("{:<60} {:>7} {:>7}", "resource", "cases", "same");
         Class::ALL.iter().for_each(|c| print!(" {:>8}", c.name()));
         println!();
-        rows.insert("~ all".to_owned(), total);
+        rows.insert("~~ all".to_owned(), total);
         for (name, row) in rows {
             print!("{name:<60} {:>7} {:>7}", row.cases, row.same);
             for (class, n) in Class::ALL.iter().zip(row.by_class) {

@@ -43,8 +43,36 @@ impl Finding {
     }
 }
 
-/// The hand-written functions that tags name, which are of kinds that are off by default.
-pub(super) fn custom(_name: &str) {}
+/// Priorities below are those of Kubernetes' own responders (`pkg/apis/core/v1/validation.go`).
+const FIRST_PRIORITY: i64 = 1000;
+/// Domains that are Kubernetes' own.
+const RESERVED: [&str; 2] = [".k8s.io", ".kubernetes.io"];
+
+/// The hand-written functions that tags name.
+pub(super) fn custom(name: &str, value: Option<&Value>) -> Vec<Finding> {
+    let Some(value) = value else {
+        return Vec::new();
+    };
+    if name == "EvictionResponder_Priority" {
+        let own = value.as_int().filter(|n| (0..FIRST_PRIORITY).contains(n));
+        let detail = "priorities 0-999 are reserved for responders with *.k8s.io suffix";
+        return own
+            .map(|n| Finding::invalid(n, detail))
+            .into_iter()
+            .collect();
+    }
+    let text = value.as_str().unwrap_or_default();
+    let domain = text.split('/').next().unwrap_or_default().to_lowercase();
+    let domain = domain.trim().trim_end_matches('.');
+    let is_reserved =
+        |suffix: &&str| domain.ends_with(*suffix) || domain == suffix.trim_matches('.');
+    if !RESERVED.iter().any(|suffix| is_reserved(&suffix)) {
+        return Vec::new();
+    }
+    let all: Vec<String> = RESERVED.iter().map(|suffix| format!("*{suffix}")).collect();
+    let detail = format!("domain names {} are reserved", all.join(", "));
+    vec![Finding::invalid(text, detail)]
+}
 
 /// A rule on a key of a map.
 pub(super) fn on_text(check: &Check, text: &str) -> Vec<Finding> {

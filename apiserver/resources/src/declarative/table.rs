@@ -24,10 +24,17 @@ pub(super) enum Rule {
     Check {
         /// If it fails, what follows in the same holder is not looked at.
         stop: bool,
-        /// Rules that are still in trial stop others, but are not reported.
-        reported: bool,
+        level: Level,
         check: Check,
     },
+}
+
+/// How far a rule has come. One that is in trial stops others, but is not reported.
+#[derive(Clone, Copy)]
+pub(super) enum Level {
+    Alpha,
+    Beta,
+    Standard,
 }
 
 pub(super) struct Discriminated {
@@ -197,17 +204,26 @@ fn rules<I: Iterator<Item = &'static str>>(lines: &mut Lines<I>, depth: usize) -
             }
             "stop" => Rule::Check {
                 stop: true,
-                reported: words.next() != Some("alpha"),
+                level: level(words.next().unwrap_or_default()),
                 check: check(&mut words),
             },
-            level => Rule::Check {
+            word => Rule::Check {
                 stop: false,
-                reported: level != "alpha",
+                level: level(word),
                 check: check(&mut words),
             },
         });
     }
     rules
+}
+
+fn level(word: &str) -> Level {
+    match word {
+        "alpha" => Level::Alpha,
+        "beta" => Level::Beta,
+        "standard" => Level::Standard,
+        other => unreadable(other),
+    }
 }
 
 fn indent(line: &str) -> usize {

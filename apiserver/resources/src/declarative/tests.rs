@@ -10,10 +10,13 @@ fn parse(text: &str) -> Value {
 
 /// What the rules of a type say of an object, and of what an update makes of it.
 fn told(of: &str, new: &str, old: Option<&str>) -> Vec<String> {
+    told_with(Gates::defaults(), of, new, old)
+}
+
+fn told_with(gates: Gates, of: &str, new: &str, old: Option<&str>) -> Vec<String> {
     let (new, old) = (parse(new), old.map(parse));
     let mut errors = Errors::new(&new);
     let message = MsgId::find(of).expect("a message");
-    let gates = Gates::defaults();
     validate(gates, message, &new, old.as_ref(), NO_OPTIONS, &mut errors);
     errors.into_vec().iter().map(ToString::to_string).collect()
 }
@@ -67,6 +70,14 @@ fn what_an_update_keeps_is_not_looked_at_again() {
         told(CLAIM, &claim("[]"), Some(&bad)),
         ["spec: Invalid value: null: field is immutable"]
     );
+}
+
+#[test]
+fn rules_that_are_beta_are_enforced_while_their_gate_is_on() {
+    let off = Gates::defaults().with(gate::DECLARATIVE_VALIDATION_BETA, false);
+    let claim = claim(r#"[{"name":"a","exactly":{"deviceClassName":"c","allocationMode":"x"}}]"#);
+    assert_eq!(told(CLAIM, &claim, None).len(), 1);
+    assert_eq!(told_with(off, CLAIM, &claim, None), [""; 0]);
 }
 
 #[test]

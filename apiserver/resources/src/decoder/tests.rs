@@ -1,4 +1,4 @@
-use proto::catalogue::Release;
+use proto::catalogue::{GateId, Release};
 
 use super::*;
 use crate::object;
@@ -259,10 +259,7 @@ fn follow<'a>(value: &'a mut Value, way: &[Step]) -> &'a mut Value {
 /// The gates of today, those of the oldest release that is emulated, and all.
 fn sets_of_gates() -> [Gates; 3] {
     let oldest = Release::CURRENT.before(3);
-    let ids = catalogue::gates()
-        .iter()
-        .filter_map(|gate| catalogue::GateId::find(gate.name));
-    let all = ids.fold(Gates::default(), |all, gate| all.with(gate, true));
+    let all = GateId::all().fold(Gates::default(), |all, gate| all.with(gate, true));
     [Gates::defaults(), Gates::at(oldest, oldest), all]
 }
 

@@ -4,7 +4,7 @@
 //!
 //! Upstream: `pkg/registry/admissionregistration`, `pkg/printers/internalversion`.
 
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::path::Spot;
 use proto::view::Node;
 use proto::{Map, NameId, Value, meta};
@@ -28,18 +28,26 @@ const RESERVED_SUFFIX: &str = ".static.k8s.io";
 pub static MUTATING_WEBHOOKS: Strategy = WEBHOOKS;
 pub static VALIDATING_WEBHOOKS: Strategy = WEBHOOKS;
 const WEBHOOKS: Strategy = Strategy {
-    validate: |_, object, e| webhooks::create(object, e),
+    validate: |cx, object, e| {
+        webhooks::create(object, e);
+        rules::reserved_name(cx.gates, object, e);
+    },
     validate_update: |_, new, old, e| webhooks::update(new, old, e),
-    warnings: |object, old| {
-        let mut w = reserved_name(object, old);
-        excluded_rules(&mut w, object);
+    warnings: |gates, object, old| {
+        let mut w = reserved_name(gates, object, old);
+        if gates.has(gate::EXCLUDE_ADMISSION_WEBHOOK_VIRTUAL_RESOURCES) {
+            excluded_rules(&mut w, object);
+        }
         w.into_vec()
     },
     generation: Generation::CountedExactly,
     ..counted(|object, now| row(object, now, [length(object, &[n::WEBHOOKS])]))
 };
 pub static MUTATING_POLICY: Strategy = Strategy {
-    validate: |_, object, e| policies::mutating(object, None, e),
+    validate: |cx, object, e| {
+        policies::mutating(object, None, e);
+        rules::reserved_name(cx.gates, object, e);
+    },
     validate_update: |_, new, old, e| policies::mutating(new, Some(old), e),
     ..counted(|object, now| {
         let mutations = length(object, &[n::SPEC, n::MUTATIONS]);
@@ -47,19 +55,25 @@ pub static MUTATING_POLICY: Strategy = Strategy {
     })
 };
 pub static MUTATING_BINDING: Strategy = Strategy {
-    validate: |_, object, e| policies::mutating_binding(object, None, e),
-    validate_update: |_, new, old, e| policies::mutating_binding(new, Some(old), e),
+    validate: |cx, object, e| {
+        policies::mutating_binding(object, e);
+        rules::reserved_name(cx.gates, object, e);
+    },
+    validate_update: |_, new, _, e| policies::mutating_binding(new, e),
     ..counted(binding)
 };
 pub static VALIDATING_POLICY: Strategy = Strategy {
-    validate: |_, object, e| policies::validating(object, None, e),
+    validate: |cx, object, e| {
+        policies::validating(object, None, e);
+        rules::reserved_name(cx.gates, object, e);
+    },
     validate_update: |_, new, old, e| policies::validating(new, Some(old), e),
     status: Some(Part {
         validate_update: |_, new, _, e| policies::status(new, e),
         ..Part::STATUS_ALONE
     }),
     declarative: Some(NO_OPTIONS),
-    warnings: |object, old| reserved_name(object, old).into_vec(),
+    warnings: |gates, object, old| reserved_name(gates, object, old).into_vec(),
     cells: Some(|object, now| {
         let validations = length(object, &[n::SPEC, n::VALIDATIONS]);
         row(object, now, [validations, param_kind(object)])
@@ -67,8 +81,11 @@ pub static VALIDATING_POLICY: Strategy = Strategy {
     ..Strategy::WITH_STATUS
 };
 pub static VALIDATING_BINDING: Strategy = Strategy {
-    validate: |_, object, e| policies::validating_binding(object, None, e),
-    validate_update: |_, new, old, e| policies::validating_binding(new, Some(old), e),
+    validate: |cx, object, e| {
+        policies::validating_binding(object, e);
+        rules::reserved_name(cx.gates, object, e);
+    },
+    validate_update: |_, new, _, e| policies::validating_binding(new, e),
     ..counted(binding)
 };
 
@@ -78,15 +95,16 @@ const fn counted(cells: Cells) -> Strategy {
         generation: Generation::Counted,
         cells: Some(cells),
         declarative: Some(NO_OPTIONS),
-        warnings: |object, old| reserved_name(object, old).into_vec(),
+        warnings: |gates, object, old| reserved_name(gates, object, old).into_vec(),
         ..Strategy::DEFAULT
     }
 }
 
-/// An old object with a name that only the server's own manifests may have now.
-fn reserved_name<'a>(object: &'a Value, old: Option<&Value>) -> Warnings<'a> {
+/// A name that only the server's own manifests may have: of an old object, or of a new one while nothing refuses that.
+fn reserved_name<'a>(gates: Gates, object: &'a Value, old: Option<&Value>) -> Warnings<'a> {
     let mut w = Warnings::new(object);
-    if old.is_some() && meta::name(object).ends_with(RESERVED_SUFFIX) {
+    let refused = old.is_none() && gates.has(gate::MANIFEST_BASED_ADMISSION_CONTROL_CONFIG);
+    if !refused && meta::name(object).ends_with(RESERVED_SUFFIX) {
         w.push(format!(
             "metadata.name: names ending with \"{RESERVED_SUFFIX}\" are reserved for static manifest-based configurations and cannot be managed via the API"
         ));

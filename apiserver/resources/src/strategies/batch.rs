@@ -68,7 +68,7 @@ pub static JOB: Strategy = Strategy {
         let unsaid = options.propagation.is_none() && options.orphan_dependents.is_none();
         unsaid.then_some("child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning")
     },
-    warnings: |object, old| warnings(object, old, Job::of(Node::new(object)).spec()).into_vec(),
+    warnings: |_, object, old| warnings(object, old, Job::of(Node::new(object)).spec()).into_vec(),
     default: |gates, object| {
         pod_spec::default_template(gates, object, &TEMPLATE);
         default_spec(object.ensure(&[n::SPEC]));
@@ -137,7 +137,7 @@ pub static CRON_JOB: Strategy = Strategy {
     },
     declarative: Some(|gates, _, _| declarative::of_gates(gates, &[gate::WORKLOAD_WITH_JOB])),
     status: Some(Part::STATUS_AND_METADATA),
-    warnings: |object, old| {
+    warnings: |_, object, old| {
         let spec = CronJob::of(Node::new(object)).spec();
         let mut w = warnings(object, old, spec.job_template().spec());
         if old.is_some() && spec.schedule().contains("TZ") {

@@ -122,10 +122,7 @@ fn stamp_requestor(cx: &Cx<'_>, new: &mut Value) {
 }
 
 fn keep(new: &mut Value, old: &Value, field: NameId) {
-    match old.get(field) {
-        Some(value) => new.set(&[field], value.clone()),
-        None => drop(new.remove(&[field])),
-    }
+    new.copy(old, &[field]);
 }
 
 fn conditions_of(object: &Value) -> &[Value] {

@@ -139,7 +139,7 @@ pub static SECRET: Strategy = Strategy {
             new.set(&[n::TYPE], kind);
         }
     },
-    warnings: |object, _| {
+    warnings: |_, object, _| {
         let view = Secret::of(Node::new(object));
         let data = |key| match view.data().get(key) {
             Some(Value::Bytes(bytes) | Value::Raw(bytes)) => &bytes[..],
@@ -258,7 +258,7 @@ fn json(e: &mut Errors<'_>, view: Secret<'_>, key: &'static str) {
 
 pub static SERVICE_ACCOUNT: Strategy = Strategy {
     declarative: Some(NO_OPTIONS),
-    warnings: |object, old| {
+    warnings: |_, object, old| {
         const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
         let has = |object| meta::annotation(object, ENFORCE).is_some();
         let mut w = Warnings::new(object);

@@ -27,7 +27,7 @@ const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 
 pub static ENDPOINTS: Strategy = Strategy {
     declarative: Some(NO_OPTIONS),
-    warnings: |object, _| {
+    warnings: |_, object, _| {
         let mut w = Warnings::new(object);
         if meta::label(object, MANAGED_BY) != Some("endpoint-controller") {
             for subset in Endpoints::of(Node::new(object)).subsets() {
@@ -125,7 +125,7 @@ fn endpoints(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
 
 pub static ENDPOINT_SLICE: Strategy = Strategy {
     declarative: Some(NO_OPTIONS),
-    warnings: |object, old| {
+    warnings: |_, object, old| {
         let slice = EndpointSlice::of(Node::new(object));
         let mut w = Warnings::new(object);
         if old.is_none() && slice.address_type() == "FQDN" {
@@ -175,7 +175,10 @@ pub static ENDPOINT_SLICE: Strategy = Strategy {
         drop_topology(new, Some(old));
     },
     validate: |_, object, e| slice::slice(object, None, e),
-    validate_update: |_, new, old, e| slice::slice(new, Some(old), e),
+    validate_update: |_, new, old, e| {
+        slice::slice(new, Some(old), e);
+        rules::immutable_fields(e, new, old, &[n::ADDRESS_TYPE]);
+    },
     cells: Some(slice_cells),
     ..Strategy::DEFAULT
 };

@@ -27,11 +27,8 @@ const STATUS: Part = Part {
         (Part::STATUS_ALONE.prepare_update)(cx, new, old);
         let metadata = old.get(n::METADATA).cloned().unwrap_or_default();
         let before = std::mem::replace(new.ensure(&[n::METADATA]), metadata);
-        let way = [n::METADATA, n::MANAGED_FIELDS];
-        match before.get(n::MANAGED_FIELDS) {
-            Some(managers) => new.set(&way, managers.clone()),
-            None => drop(new.remove(&way)),
-        }
+        new.ensure(&[n::METADATA])
+            .copy(&before, &[n::MANAGED_FIELDS]);
     },
     validate_update: |_, new, _, e| conditions(new, e),
     ..Part::STATUS_ALONE

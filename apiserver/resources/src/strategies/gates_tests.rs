@@ -15,11 +15,17 @@ const SLICES: Of = Of("resource.k8s.io", "v1", "resourceslices");
 const DEVICE_CLAIMS: Of = Of("resource.k8s.io", "v1", "resourceclaims");
 const POOLS: Of = Of("resource.k8s.io", "v1alpha3", "resourcepoolstatusrequests");
 const PODS: Of = Of("", "v1", "pods");
+const NODES: Of = Of("", "v1", "nodes");
 const LEASES: Of = Of("coordination.k8s.io", "v1", "leases");
 const SCALERS: Of = Of("autoscaling", "v2", "horizontalpodautoscalers");
 const SETS: Of = Of("apps", "v1", "statefulsets");
 const DRIVERS: Of = Of("storage.k8s.io", "v1", "csidrivers");
 const CLAIMS: Of = Of("", "v1", "persistentvolumeclaims");
+const WEBHOOKS: Of = Of(
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingwebhookconfigurations",
+);
 
 const TEMPLATE: &str = r#""template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"}]}}"#;
 
@@ -419,6 +425,18 @@ fn the_status_keeps_what_its_gate_lets_it() {
         is_kept(DEPLOYMENTS, "status", gate, &new, &new, field),
         [true, true]
     );
+    let node = |info: &str| named(&format!(r#""status":{{"nodeInfo":{{{info}}}}}"#));
+    let (new, old) = (node(r#""runningInUserNamespace":false"#), node(""));
+    let gate = gate::KUBELET_IN_USER_NAMESPACE;
+    let field = "runningInUserNamespace";
+    assert_eq!(
+        is_kept(NODES, "status", gate, &new, &old, field),
+        [false, true]
+    );
+    assert_eq!(
+        is_kept(NODES, "status", gate, &new, &new, field),
+        [true, true]
+    );
     // While the gate is off, who writes a range writes its status.
     let range = |status: &str| {
         named(&format!(
@@ -488,4 +506,24 @@ fn addresses_of_old_fields_are_strict_while_the_gate_is_on() {
         !on.refused_update("status", &bound, &before).is_empty()
     });
     assert_eq!(refused, [false, true]);
+}
+
+#[test]
+fn a_name_of_the_servers_own_manifests_is_refused_while_it_may_have_some_and_told_of_otherwise() {
+    let hooks = r#"{"metadata":{"name":"a.static.k8s.io"},"webhooks":[]}"#;
+    let warned = |gates, old: bool| {
+        let object = json::parse(hooks.as_bytes()).expect("the test's JSON is valid");
+        let resource = proto::catalogue::resources()
+            .iter()
+            .find(|r| (r.version, r.name) == ("v1", WEBHOOKS.2))
+            .expect("it is a resource");
+        let of = super::of(resource);
+        (of.warnings)(gates, &object, old.then_some(&object)).len()
+    };
+    for on in [false, true] {
+        let gates = with(gate::MANIFEST_BASED_ADMISSION_CONTROL_CONFIG, on);
+        assert_eq!(WEBHOOKS.on(gates).refused(hooks).len(), usize::from(on));
+        assert_eq!(warned(gates, false), usize::from(!on));
+        assert_eq!(warned(gates, true), 1, "an old one is told of in any case");
+    }
 }

@@ -26,7 +26,7 @@ pub static INGRESS: Strategy = Strategy {
     validate: |_, object, e| ingress::create(object, e),
     validate_update: |_, new, old, e| ingress::update(new, old, e),
     declarative: Some(NO_OPTIONS),
-    warnings: |object, old| {
+    warnings: |_, object, old| {
         use ingress::CLASS;
         let spec = Ingress::of(Node::new(object)).spec();
         let mut w = Warnings::new(object);
@@ -132,7 +132,7 @@ pub static NETWORK_POLICY: Strategy = Strategy {
     validate: |_, object, e| policy::policy(object, None, e),
     validate_update: |_, new, old, e| policy::policy(new, Some(old), e),
     declarative: Some(NO_OPTIONS),
-    warnings: |object, _| {
+    warnings: |_, object, _| {
         let mut w = Warnings::new(object);
         let spec = NetworkPolicy::of(Node::new(object)).spec();
         let from = spec.ingress().iter().flat_map(|rule| rule.from());

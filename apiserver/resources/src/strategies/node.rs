@@ -43,7 +43,7 @@ pub static NODE: Strategy = Strategy {
         validation::node(new, e);
         validation::update(new, old, e);
     },
-    warnings: |object, _| {
+    warnings: |_, object, _| {
         let spec = NodeView::of(Node::new(object)).spec();
         let mut w = Warnings::new(object);
         if spec.config_source().is_some() {
@@ -56,11 +56,12 @@ pub static NODE: Strategy = Strategy {
         w.into_vec()
     },
     status: Some(Part {
-        prepare_update: |_, new, old| {
+        prepare_update: |cx, new, old| {
             keep_all_but_metadata_and_status(new, old);
             if is_absent(old, &[n::STATUS, n::CONFIG]) {
                 new.remove(&[n::STATUS, n::CONFIG]);
             }
+            gated::drop_unused(cx.gates, new, Some(old), GATED_STATUS);
         },
         validate_update: |_, new, old, e| validation::update(new, old, e),
         ..Part::STATUS
@@ -90,6 +91,11 @@ const GATED: &[Gated] = &[
         &[n::SPEC, n::POD_PREEMPTION_POLICY],
     ),
 ];
+/// Who writes the status itself; a new node may say it whatever its gate.
+const GATED_STATUS: &[Gated] = &[(
+    gate::KUBELET_IN_USER_NAMESPACE,
+    &[n::STATUS, n::NODE_INFO, n::RUNNING_IN_USER_NAMESPACE],
+)];
 /// Of two gates one is enough.
 const HANDLERS: &[Gated] = &[(
     gate::USER_NAMESPACES_SUPPORT,

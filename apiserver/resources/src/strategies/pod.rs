@@ -32,7 +32,7 @@ pub static POD: Strategy = Strategy {
     validate: |cx, object, e| validation::create(cx, object, e),
     validate_update: |cx, new, old, e| validation::update(cx, new, old, e),
     declarative: Some(declarative::NO_OPTIONS),
-    warnings: |object, old| match old {
+    warnings: |_, object, old| match old {
         None => pod_spec::warnings::pod(object),
         Some(_) => Vec::new(),
     },

@@ -164,9 +164,12 @@ fn budget_status(object: &Value, e: &mut Errors<'_>) {
 
 pub static RUNTIME_CLASS: Strategy = Strategy {
     validate: |_, object, e| runtime_class(object, e),
-    validate_update: |_, new, _, e| runtime_class(new, e),
+    validate_update: |_, new, old, e| {
+        runtime_class(new, e);
+        rules::immutable_fields(e, new, old, &[n::HANDLER]);
+    },
     declarative: Some(NO_OPTIONS),
-    warnings: |object, _| {
+    warnings: |_, object, _| {
         let scheduling = RuntimeClass::of(Node::new(object)).scheduling();
         let labels = scheduling
             .into_iter()

@@ -36,7 +36,7 @@ pub static RESOURCE_QUOTA: Strategy = Strategy {
         },
         ..Part::STATUS_AND_METADATA
     }),
-    warnings: |object, old| match old {
+    warnings: |_, object, old| match old {
         None => requests_above_limits(object),
         Some(_) => Vec::new(),
     },

@@ -23,7 +23,7 @@ use crate::warnings::{Warnings, changed};
 const TEMPLATE: [NameId; 2] = [n::SPEC, n::TEMPLATE];
 
 pub static REPLICATION_CONTROLLER: Strategy = Strategy {
-    warnings: |object, old| {
+    warnings: |_, object, old| {
         // As upstream, an update is warned of the template that was there before it.
         let of = old.unwrap_or(object);
         let mut w = Warnings::new(of);
@@ -160,7 +160,7 @@ fn status(object: &Value, e: &mut Errors<'_>) {
 }
 
 pub static POD_TEMPLATE: Strategy = Strategy {
-    warnings: |object, old| {
+    warnings: |_, object, old| {
         let mut w = Warnings::new(object);
         if changed(object, old) {
             let template = PodTemplate::of(Node::new(object)).template();

@@ -155,7 +155,7 @@ pub static RESOURCE_SLICE: Strategy = Strategy {
     validate: |cx, object, e| slice::slice(cx.gates, object, None, e),
     validate_update: |cx, new, old, e| slice::slice(cx.gates, new, Some(old), e),
     declarative: Some(|gates, _, _| of_gates(gates, &[gate::DRA_PARTITIONABLE_DEVICES_TYPE])),
-    warnings: |object, _| {
+    warnings: |_, object, _| {
         let driver = resource_v1::ResourceSlice::of(Node::new(object))
             .spec()
             .driver();

@@ -30,7 +30,7 @@ pub static SERVICE: Strategy = Strategy {
     prepare_update,
     validate: |_, object, e| validation::service(object, None, e),
     validate_update: |_, new, old, e| update::update(new, old, e),
-    warnings: |object, _| warnings(object),
+    warnings: |_, object, _| warnings(object),
     status: Some(Part {
         warnings: |object| {
             let mut w = Warnings::new(object);

@@ -14,6 +14,7 @@ use proto::{Value, meta};
 use crate::declarative::NO_OPTIONS;
 use crate::equal::alike_in;
 use crate::gated::{self, Gated};
+use crate::rules;
 use crate::strategy::{Generation, Part, Strategy, clear_status, keep_status};
 use crate::table::row;
 use crate::warnings::{Warnings, deprecated_label};
@@ -44,7 +45,7 @@ pub static CSI_DRIVER: Strategy = Strategy {
     validate: |cx, object, e| csi::driver(cx.gates, object, e),
     validate_update: |cx, new, old, e| csi::driver_update(cx.gates, new, old, e),
     declarative: Some(NO_OPTIONS),
-    warnings: |object, old| {
+    warnings: |_, object, old| {
         let spec = |object| CSIDriver::of(Node::new(object)).spec().node();
         let requests = spec(object).items(n::TOKEN_REQUESTS);
         let new = old.is_none_or(|old| spec(old).items(n::TOKEN_REQUESTS) != requests);
@@ -141,7 +142,7 @@ pub fn default_among(classes: &[Value]) -> Option<String> {
 pub static CSI_STORAGE_CAPACITY: Strategy = Strategy {
     validate: |_, object, e| csi::capacity(object, None, e),
     validate_update: |_, new, old, e| csi::capacity_update(new, old, e),
-    warnings: |object, _| {
+    warnings: |_, object, _| {
         let topology = CSIStorageCapacity::of(Node::new(object)).node_topology();
         let mut w = Warnings::new(object);
         for expression in topology.into_iter().flat_map(|t| t.match_expressions()) {
@@ -167,9 +168,18 @@ pub static CSI_STORAGE_CAPACITY: Strategy = Strategy {
 
 pub static STORAGE_CLASS: Strategy = Strategy {
     validate: |_, object, e| class::storage_class(object, e),
-    validate_update: |_, new, _, e| class::storage_class(new, e),
+    validate_update: |_, new, old, e| {
+        class::storage_class(new, e);
+        let fields = [
+            n::PARAMETERS,
+            n::PROVISIONER,
+            n::RECLAIM_POLICY,
+            n::VOLUME_BINDING_MODE,
+        ];
+        rules::immutable_fields(e, new, old, &fields);
+    },
     declarative: Some(NO_OPTIONS),
-    warnings: |object, _| {
+    warnings: |_, object, _| {
         let mut w = Warnings::new(object);
         let topologies = StorageClass::of(Node::new(object)).allowed_topologies();
         for expression in topologies.iter().flat_map(|t| t.match_label_expressions()) {

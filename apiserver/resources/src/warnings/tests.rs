@@ -1,5 +1,6 @@
 //! What the strategies of all kinds say, by example.
 
+use proto::catalogue::Gates;
 use proto::codec::json;
 
 use crate::strategies;
@@ -12,7 +13,7 @@ fn of(group: &str, name: &str, object: &str, old: Option<&str>) -> Vec<String> {
         .expect("a resource");
     let parse = |text: &str| json::parse(text.as_bytes()).expect("JSON");
     let (object, old) = (parse(object), old.map(parse));
-    (strategies::of(resource).warnings)(&object, old.as_ref())
+    (strategies::of(resource).warnings)(Gates::defaults(), &object, old.as_ref())
 }
 
 /// Warnings about the new object of an update.

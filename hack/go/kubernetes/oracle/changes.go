@@ -135,6 +135,9 @@ var (
 	foreign    = []string{"managedFields", "resourceVersion", "uid", "selfLink"}
 )
 
+// reserved is a name that some kinds keep for what servers have without clients.
+const reserved = "a.static.k8s.io"
+
 func (w *walker) objectMeta(object map[string]any, meta field) {
 	m, _ := object["metadata"].(map[string]any)
 	w.at = append(w.at, "metadata")
@@ -144,6 +147,9 @@ func (w *walker) objectMeta(object map[string]any, meta field) {
 		}
 		w.identity = slices.Contains(identities, f.name)
 		w.field(m, f, meta.t)
+		if f.name == "name" {
+			w.put(w.here(f.name), reserved)
+		}
 	}
 	w.identity = false
 	w.at = w.at[:len(w.at)-1]

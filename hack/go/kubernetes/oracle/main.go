@@ -9,8 +9,8 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -55,9 +55,16 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// run tries the seeds, those of one resource after each other, and writes what comes out in their order.
+// run asks everything and writes what is said: documents and cases in the order of their seeds, then what is
+// told otherwise under other gates.
 func run(dir, only string, deep depth, out io.Writer) error {
 	capabilities.Setup(true, 0) // --allow-privileged, as clusters set it
+	defaults := switchable()
+	passes := passesOf(defaults)
+	// What is stored may be of a server that had other gates: it has whatever there may be.
+	if err := passes[0].Gates.set(defaults); err != nil {
+		return err
+	}
 	all, err := readResources()
 	if err != nil {
 		return err
@@ -66,10 +73,61 @@ func run(dir, only string, deep depth, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	parts := make([]bytes.Buffer, len(seeds))
+	groups := byResource(seeds)
+	trials := make([]*trial, len(seeds))
+	if err := each(seeds, groups, func(i int) (err error) { trials[i], err = plant(seeds[i], i); return err }); err != nil {
+		return err
+	}
+	if err := (setting{}).set(defaults); err != nil {
+		return err
+	}
+	asked := listen()
+	plans := map[*resource]*plan{}
+	for _, s := range seeds {
+		plans[s.resource] = newPlan(deep)
+	}
+	if err := each(seeds, groups, func(i int) error { return trials[i].try(plans[seeds[i].resource]) }); err != nil {
+		return err
+	}
+	w := bufio.NewWriter(out)
+	if err := writeTrials(w, trials); err != nil {
+		return err
+	}
+	told := map[string][][]int{}
+	for _, p := range passes {
+		if !asked.any(p.Gates) {
+			continue
+		}
+		if err := p.Gates.set(defaults); err != nil {
+			return fmt.Errorf("%s: %w", p.Name, err)
+		}
+		found := make([][]answer, len(seeds))
+		among, some := told[p.Among]
+		ask := func(i int) (err error) {
+			var cases []int
+			if some {
+				cases = among[i]
+			} else {
+				cases = trials[i].all()
+			}
+			found[i], err = trials[i].under(p, cases)
+			return err
+		}
+		if err := each(seeds, groups, ask); err != nil {
+			return fmt.Errorf("%s: %w", p.Name, err)
+		}
+		if told[p.Name], err = p.write(w, trials, found); err != nil {
+			return err
+		}
+	}
+	return w.Flush()
+}
+
+// each does a work for every seed, those of one resource after each other.
+func each(seeds []*seed, groups [][]int, do func(i int) error) error {
 	failures := make([]error, len(seeds))
-	work := make(chan []int, len(seeds))
-	for _, group := range byResource(seeds) {
+	work := make(chan []int, len(groups))
+	for _, group := range groups {
 		work <- group
 	}
 	close(work)
@@ -77,29 +135,33 @@ func run(dir, only string, deep depth, out io.Writer) error {
 	for range runtime.NumCPU() {
 		workers.Go(func() {
 			for group := range work {
-				plan := newPlan(deep)
 				for _, i := range group {
-					failures[i] = seeds[i].try(&recorder{out: &parts[i], seed: i}, plan)
+					if err := do(i); err != nil {
+						failures[i] = fmt.Errorf("%s: %w", seeds[i].name, err)
+					}
 				}
 			}
 		})
 	}
 	workers.Wait()
-	w := bufio.NewWriter(out)
-	failed := 0
-	for i := range seeds {
-		if failures[i] != nil {
-			fmt.Fprintf(os.Stderr, "oracle: %s: %v\n", seeds[i].name, failures[i])
-			failed++
+	return errors.Join(failures...)
+}
+
+// writeTrials writes the documents and the cases of all seeds.
+func writeTrials(w io.Writer, trials []*trial) error {
+	for _, t := range trials {
+		for _, d := range t.documents {
+			if err := write(w, d); err != nil {
+				return err
+			}
 		}
-		if _, err := parts[i].WriteTo(w); err != nil {
-			return err
+		for _, c := range t.cases {
+			if err := write(w, c); err != nil {
+				return err
+			}
 		}
 	}
-	if failed > 0 {
-		return fmt.Errorf("%d seeds are not what they should be", failed)
-	}
-	return w.Flush()
+	return nil
 }
 
 // byResource lists the seeds of each resource, the most numerous first: nobody waits for them at the end.

@@ -54,6 +54,11 @@ type record struct {
 	Change      string   `json:"change"`
 	Object      variant  `json:"object"`
 	Old         *variant `json:"old,omitempty"`
+	Said        said     `json:"said"`
+}
+
+// said is what upstream makes of a case.
+type said struct {
 	// Stored is what the store would be given, in the storage version.
 	Stored   *variant `json:"stored,omitempty"`
 	Refused  *refusal `json:"refused,omitempty"`
@@ -62,31 +67,45 @@ type record struct {
 	Shuffled bool `json:"shuffled,omitempty"`
 }
 
-// recorder writes the lines of one seed.
+// is says whether two answers are the same, up to an order that is another each time.
+func (s said) is(other said) bool {
+	if s.Shuffled != other.Shuffled {
+		s.Refused, other.Refused = s.Refused.sorted(), other.Refused.sorted()
+		s.Shuffled = other.Shuffled
+	}
+	return reflect.DeepEqual(s, other)
+}
+
+// recorder keeps the documents and the cases of one seed.
 type recorder struct {
-	out  io.Writer
-	seed int
-	// documents counts those written; numbers are unique among all seeds.
-	documents int
+	seed      int
+	documents []document
+	cases     []*record
 }
 
 const documentsPerSeed = 100
 
-func (r *recorder) document(value any) (int, error) {
-	n := r.seed*documentsPerSeed + r.documents
-	r.documents++
-	return n, r.line(document{n, value})
+// document keeps a value; its number is unique among all seeds.
+func (r *recorder) document(value any) int {
+	n := r.seed*documentsPerSeed + len(r.documents)
+	r.documents = append(r.documents, document{n, value})
+	return n
 }
 
-func (r *recorder) line(v any) error {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return err
+// value is a document with its edits.
+func (r *recorder) value(v variant) any {
+	value := clone(r.documents[v.Document-r.seed*documentsPerSeed].Value)
+	for _, e := range v.Edits {
+		value = set(value, e.Path, e.Value)
 	}
-	_, err := r.out.Write(b.Bytes())
-	return err
+	return value
+}
+
+// write writes a line.
+func write(out io.Writer, v any) error {
+	e := json.NewEncoder(out)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
 }
 
 // difference lists what has to be set and taken out to make b of a.

@@ -11,6 +11,12 @@ import (
 	"time"
 	"unsafe"
 
+	internalv1alpha1 "k8s.io/api/apiserverinternal/v1alpha1"
+	coordinationv1beta1 "k8s.io/api/coordination/v1beta1"
+	lifecyclev1alpha1 "k8s.io/api/lifecycle/v1alpha1"
+	resourcev1alpha3 "k8s.io/api/resource/v1alpha3"
+	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -62,9 +68,27 @@ func (p part) target() target { return target(cmp.Or(p.name, "update")) }
 // writable are the object as a whole and its parts.
 func (r *resource) writable() []part { return append([]part{{"", r.update}}, r.parts...) }
 
-// readResources finds every stored resource of the default API.
+// asked are versions that are not served by default, the better ones first.
+var asked = []schema.GroupVersion{
+	internalv1alpha1.SchemeGroupVersion, coordinationv1beta1.SchemeGroupVersion, lifecyclev1alpha1.SchemeGroupVersion,
+	resourcev1alpha3.SchemeGroupVersion, schedulingv1beta1.SchemeGroupVersion, schedulingv1alpha3.SchemeGroupVersion,
+}
+
+// hasBetter says whether what is at a path is also there in a version that is served by default, or a better one.
+func hasBetter(built storages.Built, gv schema.GroupVersion, path string) bool {
+	for other, paths := range built {
+		if _, ok := paths[path]; ok && other.Group == gv.Group && slices.Index(asked, other) < slices.Index(asked, gv) {
+			return true
+		}
+	}
+	return false
+}
+
+// readResources finds every stored resource of the default API, and those that are served where that is asked for.
 func readResources() ([]*resource, error) {
-	built, _, err := storages.Build(controlplane.DefaultAPIResourceConfigSource())
+	config := controlplane.DefaultAPIResourceConfigSource()
+	config.EnableVersions(asked...)
+	built, _, err := storages.Build(config)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +96,7 @@ func readResources() ([]*resource, error) {
 	for gv, paths := range built {
 		for path, st := range paths {
 			store := storages.StoreOf(st)
-			if store == nil || strings.Contains(path, "/") {
+			if store == nil || strings.Contains(path, "/") || hasBetter(built, gv, path) {
 				continue
 			}
 			r, err := readResource(gv.WithResource(path), st, store, paths)
@@ -159,6 +183,16 @@ type outcome struct {
 	warnings []string
 }
 
+// sorted is the same with its causes in an order of their own.
+func (r *refusal) sorted() *refusal {
+	if r == nil {
+		return nil
+	}
+	sorted := *r
+	sorted.Causes = slices.SortedFunc(slices.Values(r.Causes), func(a, b [3]string) int { return slices.Compare(a[:], b[:]) })
+	return &sorted
+}
+
 func refuse(err error) *refusal {
 	status, ok := err.(apierrors.APIStatus)
 	if !ok {
@@ -212,12 +246,17 @@ func (r *resource) restored(object runtime.Object) (runtime.Object, error) {
 	if err != nil {
 		return nil, err
 	}
+	return r.read(value)
+}
+
+// read is an object as it is read from etcd, of its JSON in the version in which it is stored.
+func (r *resource) read(value any) (runtime.Object, error) {
 	body, err := json.Marshal(value)
 	if err != nil {
 		return nil, err
 	}
 	internal := schema.GroupVersion{Group: r.stored.Group, Version: runtime.APIVersionInternal}
-	object, err = runtime.Decode(legacyscheme.Codecs.DecoderToVersion(jsonSerializer, internal), body)
+	object, err := runtime.Decode(legacyscheme.Codecs.DecoderToVersion(jsonSerializer, internal), body)
 	if err != nil {
 		return nil, err
 	}

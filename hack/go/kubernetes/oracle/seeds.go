@@ -108,6 +108,7 @@ type trial struct {
 	}
 	// old is the stored object, again what a client that read it sends.
 	old, again runtime.Object
+	kind       reflect.Type
 	maps       []string
 	seen       map[string]map[[32]byte]bool
 	// reverted counts what back undid, kept what keep kept.
@@ -115,53 +116,35 @@ type trial struct {
 	*plan
 }
 
-// try writes all cases of a seed that are planned.
-func (s *seed) try(r *recorder, p *plan) error {
+// plant makes the object of a seed, with its status, as a server would have it that has every gate on.
+func plant(s *seed, number int) (*trial, error) {
 	t := &trial{
-		seed: s, recorder: r, plan: p, seen: map[string]map[[32]byte]bool{}, reverted: map[string]int{},
-		kept: map[string]int{},
+		seed: s, recorder: &recorder{seed: number}, seen: map[string]map[[32]byte]bool{}, reverted: map[string]int{},
+		kept: map[string]int{}, kind: reflect.TypeOf(newOf(s.resource)).Elem(),
 	}
-	if err := t.plant(); err != nil {
-		return err
-	}
-	kind := reflect.TypeOf(newOf(s.resource)).Elem()
-	t.maps = mapPlaces(kind)
-	for _, c := range t.choose(s.name, "create", changesOf(s.object, kind, s.first)) {
-		if err := t.create(c); err != nil {
-			return fmt.Errorf("%s: %w", c.label, err)
-		}
-	}
-	updates := changesOf(t.served.value, kind, s.first)
-	for _, p := range s.resource.writable() {
-		for _, c := range t.choose(s.name, p.target(), updates) {
-			if err := t.update(p, c); err != nil {
-				return fmt.Errorf("%s: %w", c.label, err)
-			}
-		}
-	}
-	return nil
-}
-
-func newOf(r *resource) any {
-	object, err := legacyscheme.Scheme.New(r.gvk)
+	t.maps = mapPlaces(t.kind)
+	made, err := t.make(t.object)
 	if err != nil {
-		panic(err) // it is of the scheme
+		return nil, err
 	}
-	return object
-}
-
-// plant creates the seed, with its status, as a server would have it.
-func (t *trial) plant() error {
-	old, err := t.make(t.object)
-	if err != nil {
-		return err
-	}
-	t.old = old
 	t.asked.value = t.object
-	if t.stored.value, err = tree(old, t.resource.stored.GroupVersion()); err != nil {
-		return err
+	if t.stored.value, err = tree(made, t.resource.stored.GroupVersion()); err != nil {
+		return nil, err
 	}
-	if t.served.value, err = tree(old, t.resource.gvk.GroupVersion()); err != nil {
+	if t.served.value, err = tree(made, t.resource.gvk.GroupVersion()); err != nil {
+		return nil, err
+	}
+	t.asked.document = t.document(t.asked.value)
+	t.stored.document = t.document(t.stored.value)
+	t.served.document = t.document(t.served.value)
+	return t, nil
+}
+
+// try asks all cases of a seed that are planned.
+func (t *trial) try(p *plan) error {
+	t.plan = p
+	var err error
+	if t.old, err = t.resource.read(t.stored.value); err != nil {
 		return err
 	}
 	body, err := json.Marshal(t.served.value)
@@ -171,15 +154,74 @@ func (t *trial) plant() error {
 	if t.again, err = t.resource.decode(body); err != nil {
 		return err
 	}
-	for _, d := range []struct {
-		number *int
-		value  any
-	}{{&t.asked.document, t.asked.value}, {&t.stored.document, t.stored.value}, {&t.served.document, t.served.value}} {
-		if *d.number, err = t.document(d.value); err != nil {
-			return err
+	for _, c := range t.choose(t.name, "create", changesOf(t.object, t.kind, t.first)) {
+		if err := t.create(c); err != nil {
+			return fmt.Errorf("%s: %w", c.label, err)
+		}
+	}
+	updates := changesOf(t.served.value, t.kind, t.first)
+	for _, p := range t.resource.writable() {
+		for _, c := range t.choose(t.name, p.target(), updates) {
+			if err := t.update(p, c); err != nil {
+				return fmt.Errorf("%s: %w", c.label, err)
+			}
 		}
 	}
 	return nil
+}
+
+// all are the numbers of the cases.
+func (t *trial) all() []int {
+	numbers := make([]int, len(t.cases))
+	for i := range numbers {
+		numbers[i] = i
+	}
+	return numbers
+}
+
+// under asks cases once more, and returns what is said otherwise than by default.
+func (t *trial) under(p pass, cases []int) ([]answer, error) {
+	var found []answer
+	for _, i := range cases {
+		s, err := t.askAgain(t.cases[i])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", t.cases[i].Change, err)
+		}
+		if !s.is(t.cases[i].Said) {
+			found = append(found, answer{Case: i, Under: p.Name, Said: s})
+		}
+	}
+	return found, nil
+}
+
+// askAgain asks a case once more, of what is written of it.
+func (t *trial) askAgain(r *record) (said, error) {
+	body, err := json.Marshal(t.value(r.Object))
+	if err != nil {
+		return said{}, err
+	}
+	object, err := t.resource.decode(body)
+	if err != nil {
+		return said{}, err
+	}
+	if r.Old == nil {
+		return t.ask(r, func() outcome { return t.resource.onCreate(object.DeepCopyObject()) })
+	}
+	old, err := t.resource.read(t.value(*r.Old))
+	if err != nil {
+		return said{}, err
+	}
+	parts := t.resource.writable()
+	i := slices.IndexFunc(parts, func(p part) bool { return p.name == r.Subresource })
+	return t.ask(r, func() outcome { return t.resource.onUpdate(parts[i], object.DeepCopyObject(), old.DeepCopyObject()) })
+}
+
+func newOf(r *resource) any {
+	object, err := legacyscheme.Scheme.New(r.gvk)
+	if err != nil {
+		panic(err) // it is of the scheme
+	}
+	return object
 }
 
 // make runs the writes after which an object is stored: its creation, and an update of its status.
@@ -195,7 +237,7 @@ func (t *trial) make(value any) (runtime.Object, error) {
 	}
 	made := r.onCreate(asked.DeepCopyObject())
 	if made.refused != nil {
-		return nil, fmt.Errorf("upstream refuses it: %s", made.refused.Message)
+		return nil, fmt.Errorf("upstream refuses it: %s %v", made.refused.Message, made.refused.Causes)
 	}
 	stored, err := r.restored(made.object)
 	if err != nil {
@@ -208,7 +250,7 @@ func (t *trial) make(value any) (runtime.Object, error) {
 	setVersion(asked)
 	updated := r.onUpdate(r.parts[i], asked, stored)
 	if updated.refused != nil {
-		return nil, fmt.Errorf("upstream refuses its status: %s", updated.refused.Message)
+		return nil, fmt.Errorf("upstream refuses its status: %s %v", updated.refused.Message, updated.refused.Causes)
 	}
 	return r.restored(updated.object)
 }
@@ -246,7 +288,7 @@ func (t *trial) create(c change) error {
 	if err := t.close(r, func() outcome { return t.resource.onCreate(object.DeepCopyObject()) }); err != nil {
 		return err
 	}
-	if r.Refused != nil && r.Refused.Reason == string(metav1.StatusReasonInvalid) {
+	if r.Said.Refused != nil && r.Said.Refused.Reason == string(metav1.StatusReasonInvalid) {
 		return t.keep(c, object)
 	}
 	return t.back(c, value)
@@ -346,28 +388,36 @@ func (t *trial) record(verb, subresource string, c change) *record {
 	}
 }
 
-// close runs a case and notes the outcome. Where there is more than one error it asks again, for the
-// order may change.
+// close runs a case and notes the outcome.
 func (t *trial) close(r *record, run func() outcome) error {
+	var err error
+	r.Said, err = t.ask(r, run)
+	t.cases = append(t.cases, r)
+	return err
+}
+
+// ask runs a case. Where there is more than one error it asks again, for the order may change.
+func (t *trial) ask(r *record, run func() outcome) (said, error) {
 	o := run()
-	r.Refused, r.Warnings = o.refused, o.warnings
+	s := said{Refused: o.refused, Warnings: o.warnings}
 	if o.object != nil {
 		stored, err := tree(o.object, t.resource.stored.GroupVersion())
 		if err != nil {
-			r.Refused = &refusal{Code: 500, Reason: "InternalError", Message: err.Error()}
-			return t.line(r)
+			s.Refused = &refusal{Code: 500, Reason: "InternalError", Message: err.Error()}
+			return s, nil
 		}
-		r.Stored = &variant{t.stored.document, difference(t.stored.value, stored)}
+		s.Stored = &variant{t.stored.document, difference(t.stored.value, stored)}
 	}
-	if o.refused != nil {
-		for range tries(t.maps, o.refused.Causes) {
-			again := run()
-			if again.refused == nil || !slices.Equal(again.refused.Causes, o.refused.Causes) {
-				r.Shuffled = true
-				slices.SortFunc(o.refused.Causes, func(a, b [3]string) int { return slices.Compare(a[:], b[:]) })
-				break
-			}
+	// What was said before may come in the same order again by chance.
+	if o.refused == nil || s.is(r.Said) {
+		return s, nil
+	}
+	for range tries(t.maps, o.refused.Causes) {
+		again := run()
+		if again.refused == nil || !slices.Equal(again.refused.Causes, o.refused.Causes) {
+			s.Refused, s.Shuffled = o.refused.sorted(), true
+			break
 		}
 	}
-	return t.line(r)
+	return s, nil
 }

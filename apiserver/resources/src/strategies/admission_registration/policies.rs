@@ -65,9 +65,6 @@ pub(super) fn validating(object: &Value, old: Option<&Value>, e: &mut Errors<'_>
         }
         annotations(e, object, spec, &mut expressions);
     }
-    if old.is_none() {
-        shared::reserved_name(object, e);
-    }
 }
 
 /// The expressions that a policy has besides its conditions and variables.
@@ -354,9 +351,6 @@ pub(super) fn mutating(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) 
         spec.reinvocation_policy(),
         &REINVOCATION_POLICIES,
     );
-    if old.is_none() {
-        shared::reserved_name(object, e);
-    }
 }
 
 /// Upstream's path names no rule.
@@ -404,7 +398,7 @@ fn mutation(e: &mut Errors<'_>, mutation: Mutation<'_>, expressions: &mut Expres
     }
 }
 
-pub(super) fn mutating_binding(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
+pub(super) fn mutating_binding(object: &Value, e: &mut Errors<'_>) {
     let spec = MutatingAdmissionPolicyBinding::of(Node::new(object)).spec();
     if rules::required(e, spec, n::POLICY_NAME) {
         let problems = names::subdomain_name(spec.policy_name(), false);
@@ -414,13 +408,10 @@ pub(super) fn mutating_binding(object: &Value, old: Option<&Value>, e: &mut Erro
     if let Some(resources) = spec.match_resources() {
         mutates(e, resources);
     }
-    if old.is_none() {
-        shared::reserved_name(object, e);
-    }
 }
 
 /// `validateValidatingAdmissionPolicyBindingSpec`.
-pub(super) fn validating_binding(object: &Value, old: Option<&Value>, e: &mut Errors<'_>) {
+pub(super) fn validating_binding(object: &Value, e: &mut Errors<'_>) {
     const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
     let spec = ValidatingAdmissionPolicyBinding::of(Node::new(object)).spec();
     if spec.policy_name().is_empty() {
@@ -446,9 +437,6 @@ pub(super) fn validating_binding(object: &Value, old: Option<&Value>, e: &mut Er
         let shown = rules::json(spec.node().get(n::VALIDATION_ACTIONS));
         let detail = "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)";
         e.invalid(at, shown, detail);
-    }
-    if old.is_none() {
-        shared::reserved_name(object, e);
     }
 }
 

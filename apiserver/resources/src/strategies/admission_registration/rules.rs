@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use cel::admission::Use;
-use proto::catalogue::names as n;
+use proto::catalogue::{Gates, gate, names as n};
 use proto::meta::names;
 use proto::path::{Errors, Spot};
 use proto::view::admissionregistration_v1::MatchCondition;
@@ -30,10 +30,11 @@ pub(super) fn of_conditions<'a>(
         .map(|c| (Use::Condition, c.expression()))
 }
 
-/// Names that only the server's own manifests may have (`ValidateStaticSuffix`).
-pub(super) fn reserved_name(object: &Value, e: &mut Errors<'_>) {
+/// Names that only the server's own manifests may have (`ValidateStaticSuffix`), where it may have such.
+pub(super) fn reserved_name(gates: Gates, object: &Value, e: &mut Errors<'_>) {
     let (name, suffix) = (meta::name(object), super::RESERVED_SUFFIX);
-    if name.ends_with(suffix)
+    if gates.has(gate::MANIFEST_BASED_ADMISSION_CONTROL_CONFIG)
+        && name.ends_with(suffix)
         && let Some(metadata) = object.get(n::METADATA)
     {
         let detail = format!(

@@ -48,7 +48,6 @@ pub(super) fn create(object: &Value, e: &mut Errors<'_>) {
         selectors: SelectorRules::default(),
     };
     configuration(object, &asked, e);
-    shared::reserved_name(object, e);
 }
 
 pub(super) fn update(new: &Value, old: &Value, e: &mut Errors<'_>) {

@@ -70,7 +70,7 @@ pub static DAEMON_SET: Strategy = Strategy {
             .is_some_and(pod_spec::has_values_that_no_label_has);
         validate(new, e, &options);
     },
-    warnings: |object, old| {
+    warnings: |_, object, old| {
         let mut w = Warnings::new(object);
         let of = core_v1::POD_TEMPLATE_SPEC;
         if old.is_none_or(|old| !equal::alike_at(object, old, &TEMPLATE, of)) {

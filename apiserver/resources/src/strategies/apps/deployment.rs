@@ -52,7 +52,7 @@ pub static DEPLOYMENT: Strategy = Strategy {
             meta::metadata_mut(new).insert(n::GENERATION, generation);
         }
     },
-    warnings: |object, old| {
+    warnings: |_, object, old| {
         let template = Deployment::of(Node::new(object)).spec().template();
         pod_spec::warnings::workload(object, old, template)
     },

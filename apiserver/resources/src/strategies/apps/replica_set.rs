@@ -24,7 +24,7 @@ pub static REPLICA_SET: Strategy = Strategy {
         validate(new, e, &options);
         immutable_selector(e, spec(new), spec(old));
     },
-    warnings: |object, old| {
+    warnings: |_, object, old| {
         let template = ReplicaSet::of(Node::new(object)).spec().template();
         pod_spec::warnings::workload(object, old, template)
     },

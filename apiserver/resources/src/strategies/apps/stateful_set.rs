@@ -37,7 +37,7 @@ const UNAVAILABLE: Gated = (
 );
 
 pub static STATEFUL_SET: Strategy = Strategy {
-    warnings,
+    warnings: |_, object, old| warnings(object, old),
     name: names::label_name,
     default: |gates, object| {
         pod_spec::default_template(gates, object, &TEMPLATE);

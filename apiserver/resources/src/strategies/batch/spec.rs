@@ -1,9 +1,10 @@
 //! The specification of a job, and of the template of one.
 
+use proto::NameId;
 use proto::catalogue::names as n;
 use proto::path::{Errors, Named, Spot};
-use proto::view::View;
 use proto::view::batch_v1::JobSpec;
+use proto::view::{Node, View};
 
 use super::policies;
 use crate::rules;
@@ -17,6 +18,31 @@ const MAX_FAILED_INDEXES: i64 = 100_000;
 const MANY_COMPLETIONS: i64 = 100_000;
 const MAX_OF_MANY: i64 = 10_000;
 const MAX_MANAGER: usize = 63;
+
+/// What declarative rules cannot say of a job's group (`validateGangMinCount`, `validateJobScheduling`): it has no more
+/// pods than run at once, and is disrupted as a whole only if it is scheduled so.
+fn scheduling(e: &mut Errors<'_>, spec: JobSpec<'_>) {
+    let Some(scheduling) = spec.node().get(n::SCHEDULING) else {
+        return;
+    };
+    let gang = scheduling.at(&[n::SCHEDULING_POLICY, n::GANG]);
+    let gang = gang.filter(|gang| !gang.is_null());
+    let parallelism = spec.parallelism().unwrap_or(1);
+    if let Some(gang) = gang
+        && let Some(least) = Node::new(gang).opt_int(n::MIN_COUNT)
+        && least > parallelism
+    {
+        let detail = format!("must not be greater than parallelism ({parallelism})");
+        e.invalid(Spot::node(gang).field(n::MIN_COUNT), least, detail);
+    }
+    let says = |way: &[NameId]| scheduling.at(way).is_some_and(|value| !value.is_null());
+    let basic = gang.is_none() || says(&[n::SCHEDULING_POLICY, n::BASIC]);
+    if basic && says(&[n::DISRUPTION_MODE, n::ALL]) {
+        let at = Spot::node(scheduling).field(n::DISRUPTION_MODE);
+        let detail = "the disruptionMode `all` is not supported with the Basic scheduling policy";
+        e.invalid(at, "", detail);
+    }
+}
 
 /// `validateJobSpec`.
 pub(super) fn validate(e: &mut Errors<'_>, spec: JobSpec<'_>, options: &Options<'_>) {
@@ -56,6 +82,7 @@ pub(super) fn validate(e: &mut Errors<'_>, spec: JobSpec<'_>, options: &Options<
         }
     }
     policies::replacement(e, spec);
+    scheduling(e, spec);
     pod_spec::template(e, spec.template(), options);
     restart_policy(e, spec);
 }

@@ -28,6 +28,26 @@ pub(super) fn spec(gates: Gates, e: &mut Errors<'_>, new: &Value, old: &Value) {
     stays(e, now, was, n::MANAGED_BY, None);
     let policy = batch_v1::SUCCESS_POLICY;
     stays(e, now, was, n::SUCCESS_POLICY, Some(policy));
+    scheduling_policy(e, now, was);
+}
+
+fn policy_of(spec: JobSpec<'_>) -> Option<&Value> {
+    let policy = spec
+        .node()
+        .value()
+        .at(&[n::SCHEDULING, n::SCHEDULING_POLICY]);
+    policy.filter(|policy| !policy.is_null())
+}
+
+/// `validateJobSchedulingUpdate`: a group stays one or none.
+fn scheduling_policy(e: &mut Errors<'_>, new: JobSpec<'_>, old: JobSpec<'_>) {
+    let basic = |policy: &Value| policy.get(n::BASIC).is_some_and(|basic| !basic.is_null());
+    if let (Some(now), Some(was)) = (policy_of(new), policy_of(old))
+        && basic(now) != basic(was)
+    {
+        let detail = "the basic/gang policy variant is immutable after creation; only schedulingPolicy.gang.minCount may be updated";
+        e.invalid(Spot::node(now), &Value::Null, detail);
+    }
 }
 
 fn stays(e: &mut Errors<'_>, new: JobSpec<'_>, old: JobSpec<'_>, field: NameId, of: Option<MsgId>) {
@@ -122,10 +142,7 @@ fn take_directives(template: &mut Value, new: &Value) {
         &[n::METADATA, n::LABELS],
         &[n::METADATA, n::ANNOTATIONS],
     ] {
-        match new.at(way) {
-            Some(value) => template.set(way, value.clone()),
-            None => drop(template.remove(way)),
-        }
+        template.copy(new, way);
     }
 }
 
@@ -140,10 +157,7 @@ fn take_resources(template: &mut Value, new: &Value) {
         };
         for (old, new) in olds.iter_mut().zip(news) {
             if old.get(n::NAME) == new.get(n::NAME) {
-                match new.get(n::RESOURCES) {
-                    Some(resources) => old.set(&[n::RESOURCES], resources.clone()),
-                    None => drop(old.remove(&[n::RESOURCES])),
-                }
+                old.copy(new, &[n::RESOURCES]);
             }
         }
     }

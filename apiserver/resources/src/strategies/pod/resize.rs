@@ -86,10 +86,7 @@ fn merged(new: &[Value], old: &[Value]) -> Option<Vec<Value>> {
     let take = |(new, old): (&Value, &Value)| {
         let mut container = old.clone();
         for field in [n::RESOURCES, n::RESIZE_POLICY] {
-            match new.get(field) {
-                Some(value) => container.set(&[field], value.clone()),
-                None => drop(container.remove(&[field])),
-            }
+            container.copy(new, &[field]);
         }
         container
     };
@@ -187,10 +184,7 @@ fn sizes_of_memory(e: &mut Errors<'_>, now: PodSpec<'_>, was: PodSpec<'_>, maske
             let (new, old) = (after.node().value(), before.node().value());
             let mut same = new.clone();
             if new.get(n::EMPTY_DIR).is_some() && old.get(n::EMPTY_DIR).is_some() {
-                match old.at(&LIMIT) {
-                    Some(limit) => same.set(&LIMIT, limit.clone()),
-                    None => drop(same.remove(&LIMIT)),
-                }
+                same.copy(old, &LIMIT);
             }
             if !equal::alike(Some(&same), Some(old), core_v1::VOLUME) {
                 let detail =
@@ -204,10 +198,7 @@ fn sizes_of_memory(e: &mut Errors<'_>, now: PodSpec<'_>, was: PodSpec<'_>, maske
         let detail = "volumes may not be added or removed on resize";
         e.forbidden(Spot::of(now).field(PodSpec::VOLUMES), detail);
     }
-    match was.node().get(n::VOLUMES) {
-        Some(volumes) => masked.set(&[n::VOLUMES], volumes.clone()),
-        None => drop(masked.remove(&[n::VOLUMES])),
-    }
+    masked.copy(was.node().value(), &[n::VOLUMES]);
 }
 
 fn size_of_memory(e: &mut Errors<'_>, at: Spot<'_>, new: &Value, old: &Value) {

@@ -184,10 +184,7 @@ struct Munging<'a> {
 
 impl Munging<'_> {
     fn take(&self, munged: &mut Value, field: NameId) {
-        match self.was.node().get(field) {
-            Some(value) => munged.set(&[field], value.clone()),
-            None => drop(munged.remove(&[field])),
-        }
+        munged.copy(self.was.node().value(), &[field]);
     }
 
     fn take_over(&self, munged: &mut Value) {

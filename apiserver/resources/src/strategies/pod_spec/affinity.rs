@@ -286,7 +286,15 @@ pub(super) fn spread(e: &mut Errors<'_>, spec: PodSpec<'_>, options: &Options<'_
             }
         }
         let selector = constraint.node().get(n::LABEL_SELECTOR);
-        if options.kept.keys_of_spread {
+        // Of the rules before and after there were merges, whichever an old pod does not break.
+        let keys = gate::MATCH_LABEL_KEYS_IN_POD_TOPOLOGY_SPREAD;
+        let merges = gate::MATCH_LABEL_KEYS_IN_POD_TOPOLOGY_SPREAD_SELECTOR_MERGE;
+        let by_old = match options.gates.has(merges) {
+            _ if !options.gates.has(keys) => true,
+            true => options.kept.keys_of_spread,
+            false => !options.kept.old_keys_of_spread,
+        };
+        if by_old {
             old_label_keys(e, constraint, selector);
         } else {
             label_keys(e, at, constraint.match_label_keys(), &[], selector);
@@ -356,6 +364,7 @@ pub(super) fn keep(kept: &mut Kept, spec: PodSpec<'_>) {
         let keys = constraint.match_label_keys();
         kept.keys_of_spread |=
             rules::breaks(|e| label_keys(e, Spot::of(constraint), keys, &[], selector));
+        kept.old_keys_of_spread |= rules::breaks(|e| old_label_keys(e, constraint, selector));
         kept.selectors_of_spread |= selector.is_some_and(|selector| {
             rules::breaks(|e| validate_label_selector(selector, SelectorRules::default(), e))
         });

@@ -112,10 +112,20 @@ const RULES: &[(GateId, Rule)] = &[
             for container in items(spec, list) {
                 let policy = container.get(n::RESTART_POLICY).and_then(Value::as_str);
                 // An init container that is always restarted runs beside the others, by another gate.
-                if !(list == n::INIT_CONTAINERS && policy == Some("Always")) {
+                let always = list == n::INIT_CONTAINERS && policy == Some("Always");
+                // What upstream takes for a use (`containerRestartRulesInUse`) is less than what it drops.
+                let before = sweep.found;
+                if !always {
                     sweep.field(container, n::RESTART_POLICY);
                 }
+                if sweep.stored && list == n::EPHEMERAL_CONTAINERS {
+                    sweep.found = before;
+                }
+                let before = sweep.found;
                 sweep.list(container, n::RESTART_POLICY_RULES);
+                if sweep.stored && list != n::INIT_CONTAINERS {
+                    sweep.found = before;
+                }
             }
         }
     }),

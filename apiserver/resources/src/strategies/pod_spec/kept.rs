@@ -31,6 +31,8 @@ pub struct Kept {
     /// Selectors, and keys of labels, that spread pods badly.
     pub selectors_of_spread: bool,
     pub keys_of_spread: bool,
+    /// The same by the rule from before keys were merged into selectors.
+    pub old_keys_of_spread: bool,
     /// Amounts that are no whole number of pages.
     pub parts_of_huge_pages: bool,
     /// A token outside its volume.

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use proto::Value;
-use proto::catalogue::{Gates, names as n};
+use proto::catalogue::{Gates, gate, names as n};
 use proto::meta::names as text;
 use proto::path::{Errors, Named, Spot};
 use proto::view::resource_v1::{
@@ -95,7 +95,10 @@ fn spec(gates: Gates, spec: ResourceClaimSpec<'_>, e: &mut Errors<'_>) {
     if constraints.len() > MOST {
         e.covered(|e| e.too_many(at, constraints.len(), MOST));
     } else {
-        constraints.iter().for_each(|of| constraint(e, of, &known));
+        let distinct = gates.has(gate::DRA_CONSUMABLE_CAPACITY);
+        constraints
+            .iter()
+            .for_each(|of| constraint(e, of, &known, distinct));
     }
     let (at, config) = (Spot::of(claim).field(n::CONFIG), claim.config());
     if config.len() > MOST {
@@ -272,7 +275,12 @@ pub(super) fn taint(e: &mut Errors<'_>, taint: Node<'_>, old: Option<Node<'_>>) 
     }
 }
 
-fn constraint(e: &mut Errors<'_>, constraint: DeviceConstraint<'_>, known: &Requests<'_>) {
+fn constraint(
+    e: &mut Errors<'_>,
+    constraint: DeviceConstraint<'_>,
+    known: &Requests<'_>,
+    distinct: bool,
+) {
     references(e, constraint.node(), known);
     let at = Spot::of(constraint);
     let fields = [n::MATCH_ATTRIBUTE, n::DISTINCT_ATTRIBUTE];
@@ -281,6 +289,7 @@ fn constraint(e: &mut Errors<'_>, constraint: DeviceConstraint<'_>, known: &Requ
         Some((field, name)) => {
             e.covered(|e| names::fully_qualified(e, at.field(field), name));
         }
+        None if !distinct => e.required(at.field(n::MATCH_ATTRIBUTE), ""),
         None => {
             let detail = r#"exactly one of "matchAttribute" or "distinctAttribute" is required, but multiple fields are set"#;
             e.required(at, detail);

@@ -1,6 +1,6 @@
 //! Groups of pods, and groups of such groups.
 
-use proto::catalogue::{GateId, gate, names as n};
+use proto::catalogue::{GateId, Gates, gate, names as n};
 use proto::path::{Errors, Spot};
 use proto::view::scheduling_v1alpha3::CompositePodGroup;
 use proto::view::scheduling_v1beta1::PodGroup;
@@ -16,6 +16,7 @@ use crate::strategy::{
 use crate::table::row;
 
 pub static POD_GROUP: Strategy = Strategy {
+    default: default_preemption,
     declarative: Some(|gates, _, _| of_gates(gates, OPTIONS)),
     generation: Generation::Ignored,
     prepare_create: |cx, new| {
@@ -121,6 +122,7 @@ fn conditions(object: &Value, e: &mut Errors<'_>) {
 }
 
 pub static COMPOSITE_POD_GROUP: Strategy = Strategy {
+    default: default_preemption,
     declarative: Some(|gates, _, _| of_gates(gates, OF_COMPOSITES)),
     generation: Generation::Ignored,
     prepare_create: |cx, new| {
@@ -151,4 +153,12 @@ pub static COMPOSITE_POD_GROUP: Strategy = Strategy {
 
 fn policy(is_gang: bool) -> Value {
     if is_gang { "Gang" } else { "Basic" }.into()
+}
+
+/// `SetDefaults_PodGroup` and `SetDefaults_CompositePodGroup`.
+fn default_preemption(gates: Gates, object: &mut Value) {
+    let way = [n::SPEC, n::PREEMPTION_POLICY];
+    if gates.has(gate::POD_GROUP_PREEMPTION_POLICY) && object.at(&way).is_none_or(Value::is_null) {
+        object.set(&way, "PreemptLowerPriority");
+    }
 }

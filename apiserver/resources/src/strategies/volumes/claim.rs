@@ -26,7 +26,7 @@ use crate::{resource_names, rules, shown};
 
 pub static PERSISTENT_VOLUME_CLAIM: Strategy = Strategy {
     declarative: Some(NO_OPTIONS),
-    warnings: |object, _| {
+    warnings: |_, object, _| {
         let mut w = Warnings::new(object);
         if meta::annotation(object, BETA_CLASS).is_some() {
             w.push(format!(

@@ -29,7 +29,7 @@ const SOURCE: MsgId = messages::core_v1::PERSISTENT_VOLUME_SOURCE;
 
 pub static PERSISTENT_VOLUME: Strategy = Strategy {
     declarative: Some(NO_OPTIONS),
-    warnings: |object, _| warnings(object),
+    warnings: |_, object, _| warnings(object),
     default: |_, object| {
         let spec = object.ensure(&[n::SPEC]).make_map();
         for (field, value) in [
