@@ -2,7 +2,7 @@
 //!
 //! A serving body is the protobuf of the hub version. JSON is transcoded from its bytes without a
 //! tree; only tables, other versions and YAML build one. What is made for an entry is kept in the
-//! store's form cache, so that a LIST and all watchers share it.
+//! store's form cache, so that a LIST and all watchers share it, frames included.
 
 use std::sync::Arc;
 
@@ -18,10 +18,12 @@ use store::Entry;
 use crate::registry::Endpoint;
 
 mod computed;
+mod frame;
 mod member;
 mod wire;
 
 pub use computed::Computed;
+pub use frame::{bookmark, error_frame, watch_frame};
 pub(crate) use member::member;
 pub(crate) use wire::FRAME_HEAD;
 
@@ -34,7 +36,9 @@ enum Kept {
     MetadataJson,
     /// Protobuf in another version than the hub's.
     Protobuf,
-    /// Frames of watches, compressed; numbered by [`member`](self::member()).
+    /// Frames of watches; numbered by [`frame::shared`].
+    Frame(u8),
+    /// The same, compressed.
     Member(u8),
 }
 
@@ -44,7 +48,8 @@ impl Kept {
             Self::Json => 0,
             Self::MetadataJson => 1,
             Self::Protobuf => 2,
-            Self::Member(n) => 3 + u32::from(n),
+            Self::Frame(n) => 3 + u32::from(n),
+            Self::Member(n) => 3 + u32::from(frame::NUMBERS) + u32::from(n),
         };
         store::Form(u32::from(endpoint.index) << 8 | number)
     }
@@ -70,9 +75,14 @@ pub fn json_body(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failu
     })
 }
 
+/// Whether entries hold the protobuf that the endpoint serves.
+fn is_stored(endpoint: &Endpoint) -> bool {
+    endpoint.served.message == endpoint.hub.message
+}
+
 /// Protobuf of an entry in the endpoint's version, without envelope.
 pub fn protobuf_body(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failure> {
-    if endpoint.served.message == endpoint.hub.message {
+    if is_stored(endpoint) {
         return Ok(entry.body.clone());
     }
     endpoint
@@ -469,8 +479,7 @@ impl<'a> List<'a> {
     /// Appends one entry.
     pub fn item(&mut self, entry: &Arc<Entry>, out: &mut Vec<u8>) -> Result<(), Failure> {
         if self.media.encoding == Encoding::Protobuf {
-            wire::list_item(&self.protobuf_item(entry)?, out);
-            return Ok(());
+            return self.protobuf_item(entry, |item| wire::list_item(item, out));
         }
         if !std::mem::replace(&mut self.first, false) {
             out.push(b',');
@@ -489,20 +498,28 @@ impl<'a> List<'a> {
         Ok(())
     }
 
-    fn protobuf_item(&self, entry: &Arc<Entry>) -> Result<Bytes, Failure> {
-        match self.media.form {
-            Form::Metadata { .. } => metadata_protobuf(self.endpoint, entry),
-            _ => protobuf_body(self.endpoint, entry),
-        }
+    /// What `make` makes of the entry in protobuf. Most are there as they are sent, and are only lent: a list has thousands.
+    fn protobuf_item<T>(
+        &self,
+        entry: &Arc<Entry>,
+        make: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, Failure> {
+        Ok(match self.media.form {
+            Form::Metadata { .. } => make(&metadata_protobuf(self.endpoint, entry)?),
+            _ if is_stored(self.endpoint) => make(&entry.body),
+            _ => make(&protobuf_body(self.endpoint, entry)?),
+        })
     }
 
     /// The bytes that [`List::item`] will append for `entry` in protobuf; 0 for JSON, which needs no
     /// lengths.
     pub fn protobuf_size(&self, entry: &Arc<Entry>) -> Result<usize, Failure> {
-        if self.media.encoding == Encoding::Protobuf {
-            return Ok(wire::list_item_size(self.protobuf_item(entry)?.len()));
+        match self.media.encoding {
+            Encoding::Protobuf => {
+                self.protobuf_item(entry, |item| wire::list_item_size(item.len()))
+            }
+            _ => Ok(0),
         }
-        Ok(0)
     }
 
     /// What follows the entries.
@@ -546,121 +563,4 @@ impl<'a> List<'a> {
             finish_json(out, self.media)
         }
     }
-}
-
-/// What of its object an event of a watch shows. It cannot be refused any more: upstream sends what it has.
-fn event_form(form: Form) -> Form {
-    match form {
-        Form::Metadata { list: true, .. } => Form::Full,
-        form => form,
-    }
-}
-
-/// One frame of a watch: the event's type and the object in the stream's form.
-pub fn watch_frame(
-    endpoint: &Endpoint,
-    media: Media,
-    kind: &str,
-    entry: &Arc<Entry>,
-    now: i64,
-    first: bool,
-) -> Result<Bytes, Failure> {
-    let plain = Media {
-        pretty: false,
-        form: event_form(media.form),
-        ..media
-    };
-    if let Form::Table { beta, rows } = media.form {
-        let mut table = table_of(endpoint.resource, meta_of(entry));
-        if !first {
-            // Only the first table of a watch names its columns.
-            table.set(&[n::COLUMN_DEFINITIONS], Value::Null);
-        }
-        let entries = std::slice::from_ref(entry);
-        table.set(
-            &[n::ROWS],
-            self::rows(endpoint, entries, (beta, rows), now)?,
-        );
-        return Ok(frame(
-            kind,
-            &sent_table(&table, beta, plain),
-            media.encoding,
-        ));
-    }
-    Ok(frame(
-        kind,
-        &self::entry(endpoint, plain, entry, now)?,
-        media.encoding,
-    ))
-}
-
-/// The annotation of the bookmark that ends the initial events (KEP-3157).
-const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
-
-/// A bookmark: an object of the stream's kind with nothing but a resource version, and the mark that
-/// the initial events are complete, once.
-#[must_use]
-pub fn bookmark(endpoint: &Endpoint, media: Media, revision: i64, initial_done: bool) -> Bytes {
-    let mut object = Value::object();
-    object.set(&[n::METADATA, n::RESOURCE_VERSION], revision.to_string());
-    if initial_done {
-        let annotations = object.ensure(&[n::METADATA, n::ANNOTATIONS]).make_map();
-        annotations.insert(INITIAL_EVENTS_END, "true");
-    }
-    let plain = Media {
-        pretty: false,
-        ..media
-    };
-    let body = match media.form {
-        Form::Full => tree(&object, &endpoint.served, plain),
-        Form::Metadata { beta, .. } => {
-            let message = proto::catalogue::messages::meta_v1::PARTIAL_OBJECT_METADATA;
-            encode(
-                &object,
-                message,
-                "PartialObjectMetadata",
-                meta_version(beta),
-                plain,
-            )
-        }
-        Form::Table { beta, .. } => {
-            let meta = ListMeta {
-                resource_version: revision.to_string(),
-                ..ListMeta::default()
-            };
-            let mut table = table_of(endpoint.resource, meta);
-            table.set(&[n::COLUMN_DEFINITIONS], Value::Null);
-            sent_table(&table, beta, plain)
-        }
-    };
-    frame("BOOKMARK", &body, media.encoding)
-}
-
-/// An error event: the last frame of a watch that cannot go on.
-#[must_use]
-pub fn error_frame(failure: &Failure, media: Media) -> Bytes {
-    let status = proto::catalogue::messages::meta_v1::STATUS;
-    let plain = Media {
-        pretty: false,
-        form: Form::Full,
-        ..media
-    };
-    frame(
-        "ERROR",
-        &encode(&failure.to_value(), status, "Status", "v1", plain),
-        media.encoding,
-    )
-}
-
-fn frame(kind: &str, object: &[u8], encoding: Encoding) -> Bytes {
-    if encoding == Encoding::Protobuf {
-        return wire::watch_frame(kind, object).into();
-    }
-    let mut out = Vec::with_capacity(object.len() + 40);
-    out.extend_from_slice(b"{\"type\":\"");
-    out.extend_from_slice(kind.as_bytes());
-    out.extend_from_slice(b"\",\"object\":");
-    out.extend_from_slice(object);
-    out.extend_from_slice(b"}\n");
-    out.into()
 }

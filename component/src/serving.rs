@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{self, Args};
 use crate::supervisor::{BoxError, Supervisor, Task};
 
+mod aboard;
 mod accept;
 mod authenticate;
 mod authorize;
@@ -43,14 +44,15 @@ mod tls;
 mod user;
 pub(crate) mod x509;
 
+pub use aboard::Quiet;
 pub use authenticate::{Authenticator, RequestHeader, SetupError, Unauthenticated};
 pub use authorize::{Attributes, Authorizer, Decision, Resource};
 pub use connection::{PIECE, Until};
 pub use debug::Debug;
-pub use endpoints::Endpoints;
+pub use endpoints::{Endpoints, exposed};
 pub use health::{Health, Pending};
 pub use pages::Pages;
-pub use selfsigned::{Pair, self_signed};
+pub use selfsigned::{Pair, in_memory, self_signed};
 pub use slis::Results;
 pub use socket::debug_socket;
 pub use stall::Impatient;

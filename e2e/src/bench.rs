@@ -28,6 +28,7 @@ impl load::Target {
             tls: cluster.tls(),
             server: cluster.pid(None, Daemon::KubeApiserver)?,
             etcd: cluster.pid(None, Daemon::Etcd)?,
+            samples: None,
         })
     }
 }

@@ -122,7 +122,14 @@ impl Labels {
 
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.iter().find(|(k, _)| *k == key).map(|(_, v)| v)
+        // Lists ask every object of a collection: only what is found is looked at as text.
+        let mut words = self.0.words();
+        loop {
+            let (k, v) = (words.next()?, words.next()?);
+            if k == key.as_bytes() {
+                return std::str::from_utf8(v).ok();
+            }
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -188,6 +195,11 @@ impl Packed {
     }
 
     fn iter(&self) -> impl Iterator<Item = &str> {
+        self.words()
+            .map_while(|word| std::str::from_utf8(word).ok())
+    }
+
+    fn words(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = &*self.0;
         std::iter::from_fn(move || {
             let (mut len, mut shift) = (0usize, 0);
@@ -202,7 +214,7 @@ impl Packed {
             }
             let (word, tail) = rest.split_at_checked(len)?;
             rest = tail;
-            std::str::from_utf8(word).ok()
+            Some(word)
         })
     }
 }
@@ -298,6 +310,11 @@ mod tests {
         fn labels_come_back_as_they_went_in(pairs in prop::collection::vec((".{0,200}", ".{0,300}"), 0..8)) {
             let labels = Labels::new(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())));
             prop_assert!(labels.iter().eq(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str()))));
+            for (key, _) in &pairs {
+                let first = pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+                prop_assert_eq!(labels.get(key), first);
+            }
+            prop_assert_eq!(labels.get("a key that is longer than any that is made\u{0}"), None);
         }
     }
 }

@@ -53,7 +53,7 @@ pub use collection::{Collection, NotReady, ResourceConfig};
 pub use entry::{Decoder, Entry, Fields, Labels, Transformer, Undecodable};
 pub use forms::{Form, Forms};
 pub use read::{At, Filter, Page, Query, ReadError, Scope};
-pub use store::{Config, OpenError, Store};
+pub use store::{Config, OpenError, Reads, Store};
 pub use tasks::Tasks;
 pub use watch::{Begin, End, Event, WatchQuery, Watcher};
 pub use write::{Change, Outcome, UpdateError, WriteError, Written};

@@ -32,6 +32,7 @@ use tracing::error;
 
 use crate::etcd::{self, Client, Leases, pb};
 use crate::metrics::StoreMetrics;
+use crate::store::Reads;
 use crate::tasks::Tasks;
 use crate::trace::Tried;
 
@@ -100,6 +101,7 @@ pub(crate) struct Line {
     pub(crate) metrics: StoreMetrics,
     /// GETs that read etcd directly at the moment.
     pub(crate) lone: AtomicUsize,
+    pub(crate) reads: Reads,
     /// Permits for listing whole collections.
     pub(crate) loads: Semaphore,
     asks: Asks,
@@ -128,12 +130,14 @@ impl Line {
         client: Client,
         prefix: &str,
         lease_reuse: i64,
+        reads: Reads,
         tasks: &dyn Tasks,
     ) -> Arc<Self> {
         let line = Arc::new(Self {
             client,
             prefix: prefix.into(),
             leases: Leases::new(lease_reuse),
+            reads,
             metrics: StoreMetrics::default(),
             lone: AtomicUsize::new(0),
             loads: Semaphore::new(PARALLEL_LOADS),
@@ -185,7 +189,7 @@ impl Line {
 
     /// Whether lists may be streamed from the member in use.
     pub(crate) fn range_stream(&self) -> bool {
-        self.range_stream.load(Ordering::Relaxed)
+        self.reads.streams && self.range_stream.load(Ordering::Relaxed)
     }
 
     pub(crate) fn no_range_stream(&self) {

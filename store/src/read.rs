@@ -9,6 +9,7 @@ pub(crate) mod list;
 mod page;
 pub(crate) mod pages;
 
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,6 +94,16 @@ impl Scope {
             Self::All => String::new(),
             Self::Namespace(namespace) => format!("{namespace}/"),
             Self::One(key) => key.to_string(),
+        }
+    }
+
+    /// Behind the last key in this scope.
+    pub(crate) fn end(&self) -> Bound<Box<str>> {
+        match self {
+            Self::All => Bound::Unbounded,
+            // `0` comes right after `/`.
+            Self::Namespace(namespace) => Bound::Excluded(format!("{namespace}0").into()),
+            Self::One(key) => Bound::Included(key.clone()),
         }
     }
 
@@ -221,5 +232,21 @@ mod tests {
         let team = Scope::Namespace("team".into());
         assert!(team.holds("team/web"));
         assert!(!team.holds("team-a/web") && !team.holds("team"));
+    }
+
+    #[test]
+    fn between_its_prefix_and_its_end_are_the_keys_of_a_scope() {
+        let keys = " te team team!/a team-a/web team.x/a team/ team/a team/web team/web-0 team/~ team0 team0/a teams/a z/z";
+        for scope in [
+            Scope::All,
+            Scope::Namespace("team".into()),
+            Scope::One("team/web".into()),
+        ] {
+            let range = (Bound::Included(scope.prefix().into()), scope.end());
+            for key in keys.split(' ') {
+                let within = std::ops::RangeBounds::<Box<str>>::contains(&range, &Box::from(key));
+                assert_eq!(within, scope.holds(key), "{key} in {scope:?}");
+            }
+        }
     }
 }

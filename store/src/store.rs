@@ -33,6 +33,25 @@ pub struct Config {
     pub check_interval: Duration,
     /// `--lease-reuse-duration-seconds`: how long a lease takes new objects.
     pub lease_reuse: i64,
+    pub reads: Reads,
+}
+
+/// How lists are read; everything by default.
+#[derive(Clone, Copy, Debug)]
+pub struct Reads {
+    /// Lists of the past, and what continues a list, come from the cache where it remembers.
+    pub past: bool,
+    /// Long ranges of etcd are read as streams where etcd can (3.7).
+    pub streams: bool,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self {
+            past: true,
+            streams: true,
+        }
+    }
 }
 
 impl Config {
@@ -45,6 +64,7 @@ impl Config {
             compaction_interval: Duration::from_secs(300),
             check_interval: Duration::from_secs(300),
             lease_reuse: 60,
+            reads: Reads::default(),
         }
     }
 }
@@ -79,7 +99,13 @@ impl Store {
             return Err(OpenError::EmptyPrefix);
         }
         let client = Client::new(&config.etcd)?;
-        let line = Line::start(client, &format!("/{prefix}/"), config.lease_reuse, &*tasks);
+        let line = Line::start(
+            client,
+            &format!("/{prefix}/"),
+            config.lease_reuse,
+            config.reads,
+            &*tasks,
+        );
         if !config.compaction_interval.is_zero() {
             let compactor = compact::run(Arc::clone(&line), config.compaction_interval);
             tasks.spawn("etcd-compactor", compactor.boxed());

@@ -6,15 +6,18 @@
 //! Invariants: events come in order, none twice, none left out. What is handed out as a bookmark is a
 //! revision up to which everything was handed out before.
 
+mod alarm;
 mod cursor;
 pub(crate) mod initial;
 mod stored;
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::backoff::spread;
 use crate::cache::Cache;
@@ -23,6 +26,7 @@ use crate::cache::wake::Term;
 use crate::entry::Entry;
 use crate::read::{At, Filter, ReadError, Scope};
 
+use alarm::Alarm;
 use cursor::{Cursor, Next};
 use initial::{Held, Initial};
 use stored::{gone, initial_list};
@@ -43,7 +47,7 @@ pub struct WatchQuery {
     pub begin: Begin,
     /// `allowWatchBookmarks`.
     pub bookmarks: bool,
-    /// When the caller will end the watch: a bookmark comes shortly before.
+    /// When the watch ends; a bookmark comes shortly before.
     pub deadline: Option<Instant>,
 }
 
@@ -109,6 +113,9 @@ pub enum End {
     /// closed.
     #[error("the watch was reset")]
     Reset,
+    /// Its deadline has come: the stream is closed.
+    #[error("the watch is over")]
+    Over,
 }
 
 /// An open watch. Pull events with [`Watcher::next`].
@@ -121,15 +128,12 @@ pub struct Watcher {
     /// Events up to this revision are not shown: they were seen in another form.
     after: i64,
     generation: u64,
-    bookmarks: Option<Bookmarks>,
+    deadline: Option<Instant>,
+    /// When the next bookmark is.
+    bookmark: Option<Instant>,
+    alarm: Alarm,
     /// A deletion whose object must be read from etcd first.
     pending: Option<Arc<Slot>>,
-}
-
-struct Bookmarks {
-    /// When the next one is. Kept from event to event: a timer for each would cost more than finding it.
-    due: Pin<Box<Sleep>>,
-    deadline: Option<Instant>,
 }
 
 /// What a look at the recent events gives.
@@ -208,7 +212,7 @@ impl Watcher {
         let generation = state.generation;
         drop(state);
         cache.metrics.watchers.add(1);
-        let bookmarks = bookmarks.then(|| Bookmarks::new(deadline));
+        let bookmark = bookmarks.then(|| next_bookmark(Instant::now(), deadline));
         let initial = initial.map(|initial| cache.unsent.hold(initial));
         Ok(Self {
             cache: Arc::clone(cache),
@@ -218,7 +222,9 @@ impl Watcher {
             cursor,
             after,
             generation,
-            bookmarks,
+            deadline,
+            bookmark,
+            alarm: Alarm::default(),
             pending: None,
         })
     }
@@ -230,22 +236,21 @@ impl Watcher {
     pub async fn next(&mut self) -> Result<Event, End> {
         let bucket = self.cursor.bucket();
         loop {
+            // First, or events without a pause would keep it open.
+            if self.deadline.is_some_and(|at| at <= Instant::now()) {
+                return Err(End::Over);
+            }
+            // Made before looking, it is woken by whatever is not seen then.
+            let mut woken = pin!(bucket.wake.notified());
             if let Some(event) = self.try_next().await? {
                 return Ok(event);
             }
-            let mut woken = std::pin::pin!(bucket.wake.notified());
-            woken.as_mut().enable();
-            // Once more: it may have come before the registration.
-            if let Some(event) = self.try_next().await? {
-                return Ok(event);
-            }
-            match &mut self.bookmarks {
-                None => woken.await,
-                Some(bookmarks) => tokio::select! {
-                    () = woken => {}
-                    () = bookmarks.due.as_mut() => {}
-                },
-            }
+            let due = self.bookmark.into_iter().chain(self.deadline).min();
+            poll_fn(|cx| match woken.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => due.map_or(Poll::Pending, |due| self.alarm.poll(due, cx)),
+            })
+            .await;
         }
     }
 
@@ -263,7 +268,7 @@ impl Watcher {
     pub async fn try_next(&mut self) -> Result<Option<Event>, End> {
         let result = self.pull().await;
         match &result {
-            Ok(_) => {}
+            Ok(_) | Err(End::Over) => {}
             Err(End::Expired) => self.cache.metrics.watchers_expired.inc(),
             Err(End::Reset) => self.cache.metrics.watchers_reset.inc(),
         }
@@ -287,7 +292,7 @@ impl Watcher {
     }
 
     fn step(&mut self) -> Result<Step, End> {
-        let cache = Arc::clone(&self.cache);
+        let cache = &*self.cache;
         let state = cache.state.read();
         if state.ended(self.generation) {
             return Err(End::Reset);
@@ -317,32 +322,27 @@ impl Watcher {
                     }
                 }
                 Next::End => {
-                    let frontier = state
-                        .ready(&cache.config.path)
-                        .is_ok()
-                        .then(|| cache.frontier(&state));
-                    return Ok(self.bookmark(frontier));
+                    let now = Instant::now();
+                    let Some(due) = self.bookmark.as_mut().filter(|due| **due <= now) else {
+                        return Ok(Step::Idle);
+                    };
+                    *due = next_bookmark(now, self.deadline);
+                    if state.ready(&cache.config.path).is_err() {
+                        return Ok(Step::Idle);
+                    }
+                    // Everything up to there has been handed out.
+                    let revision = cache.frontier(&state);
+                    if revision < self.after {
+                        return Ok(Step::Idle);
+                    }
+                    return Ok(Step::Event(Event::Bookmark {
+                        revision,
+                        initial_end: false,
+                    }));
                 }
             }
         }
         Ok(Step::More)
-    }
-
-    /// A bookmark, if one is due: everything up to `frontier` has been handed out.
-    fn bookmark(&mut self, frontier: Option<i64>) -> Step {
-        let after = self.after;
-        let is_due = |b: &&mut Bookmarks| b.due.deadline() <= Instant::now();
-        let Some(bookmarks) = self.bookmarks.as_mut().filter(is_due) else {
-            return Step::Idle;
-        };
-        bookmarks.schedule();
-        match frontier.filter(|revision| *revision >= after) {
-            Some(revision) => Step::Event(Event::Bookmark {
-                revision,
-                initial_end: false,
-            }),
-            None => Step::Idle,
-        }
     }
 }
 
@@ -352,26 +352,13 @@ impl Drop for Watcher {
     }
 }
 
-impl Bookmarks {
-    fn new(deadline: Option<Instant>) -> Self {
-        let mut bookmarks = Self {
-            due: Box::pin(sleep_until(Instant::now())),
-            deadline,
-        };
-        bookmarks.schedule();
-        bookmarks
-    }
-
-    fn schedule(&mut self) {
-        let now = Instant::now();
-        // Spread, so that watches opened together do not write together for ever.
-        let mut next = now + spread(BOOKMARK, 0.9..1.0);
-        if let Some(last) = self.deadline.and_then(|d| d.checked_sub(LAST_BOOKMARK))
-            && last > now
-        {
-            next = next.min(last);
-        }
-        self.due.as_mut().reset(next);
+/// When the bookmark after this moment is, of a watch that ends then.
+fn next_bookmark(now: Instant, deadline: Option<Instant>) -> Instant {
+    // Spread, so that watches opened together do not write together for ever.
+    let next = now + spread(BOOKMARK, 0.9..1.0);
+    match deadline.and_then(|d| d.checked_sub(LAST_BOOKMARK)) {
+        Some(last) if last > now => next.min(last),
+        _ => next,
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use store::testing::{
     Etcds, Gate, Rig, TextDecoder, eventually, list, next, pods, reached, versions, watching,
 };
-use store::{At, Begin, Query, ReadError, ResourceConfig, Scope};
+use store::{At, Begin, Query, ReadError, Reads, ResourceConfig, Scope};
 
 /// More keys than the first page of a list has.
 const MANY: usize = 300;
@@ -137,6 +137,23 @@ async fn a_list_that_breaks_in_the_middle_goes_on_there() {
         let used = rig.store.metrics().list_streams.get();
         assert!(if streamed { used > 1 } else { used == 0 }, "{used}");
         assert_eq!(collection.check().await, Some(true));
+    }
+}
+
+#[tokio::test]
+async fn long_lists_come_in_pages_where_streams_are_not_wanted() {
+    let rig = Rig::newest().await;
+    assert!(streams(&rig).await, "the newest etcd could");
+    let last = put_many(&rig, "/registry/pods/a/p", 300, 10).await;
+    for streams in [true, false] {
+        let store = rig.reading(Reads {
+            streams,
+            ..Reads::default()
+        });
+        let collection = store.resource(pods()).unwrap();
+        reached(&collection, last).await;
+        assert_eq!(list(&collection, At::Latest).await.len(), 300);
+        assert_eq!(store.metrics().list_streams.get() > 0, streams);
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use store::metrics::Operation;
 use store::testing::{Etcds, Label, Rig, list, pods, reached, versions};
-use store::{At, Collection, Query, ReadError, ResourceConfig, Scope};
+use store::{At, Collection, Query, ReadError, Reads, ResourceConfig, Scope};
 
 #[tokio::test]
 async fn a_list_holds_every_write_that_finished_before_it() {
@@ -208,6 +208,42 @@ async fn past_revisions_come_from_events_and_from_etcd_alike() {
             "older than the events"
         );
     }
+}
+
+#[tokio::test]
+async fn the_past_and_what_continues_a_list_are_read_from_etcd_where_the_cache_shall_not_tell_them()
+{
+    let rig = Rig::newest().await;
+    let mut asked = Vec::new();
+    for past in [true, false] {
+        let store = rig.reading(Reads {
+            past,
+            ..Reads::default()
+        });
+        let pods = store.resource(pods()).unwrap();
+        pods.wait_ready().await;
+        let before = rig.direct.put("/registry/pods/a/x", "||").await;
+        let newest = rig.direct.put("/registry/pods/a/y", "||").await;
+        reached(&pods, newest).await;
+        let first = Query {
+            limit: 1,
+            ..Query::new(Scope::All, At::Latest)
+        };
+        let page = pods.list(first.clone()).await.unwrap();
+        let rest = Query {
+            continue_token: page.next.clone(),
+            ..first
+        };
+        let new = pods.metrics().etcd_lists.get();
+        assert_eq!(pods.list(rest).await.unwrap().revision, page.revision);
+        let continued = pods.metrics().etcd_lists.get();
+        assert_eq!(
+            list(&pods, At::Exact(before)).await[0],
+            ("a/x".to_owned(), before)
+        );
+        asked.push((new, continued, pods.metrics().etcd_lists.get()));
+    }
+    assert_eq!(asked, [(0, 0, 0), (0, 1, 2)]);
 }
 
 #[tokio::test]

@@ -284,6 +284,11 @@ async fn the_last_bookmark_comes_before_the_deadline_and_claims_what_was_deliver
         "the event comes before the bookmark"
     );
     assert_eq!(next(&mut busy).await, format!("BOOKMARK {last}"));
+    assert_eq!(end(&mut idle).await, End::Over);
+    assert!(start.elapsed() >= Duration::from_millis(3000));
+    // Though there is something to say.
+    rig.direct.put("/registry/pods/a/p", "||").await;
+    assert_eq!(end(&mut busy).await, End::Over);
 }
 
 #[tokio::test]

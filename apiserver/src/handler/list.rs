@@ -24,8 +24,9 @@ use crate::render::{self, ListMeta};
 use crate::select::Select;
 use crate::server::list_failure;
 
-/// How much of a list is made before it is handed to the connection.
-const PIECE: usize = 64 * 1024;
+/// How much of a list is made before it is handed to the connection. Each piece wakes its task and that of the connection; with
+/// its last object it should not be more than the connection takes at once.
+const PIECE: usize = component::serving::PIECE - 16 * 1024;
 
 pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>, Failure> {
     let media = negotiate::output(&x.headers, &x.query, Offers::Object)?;
@@ -117,14 +118,14 @@ fn pieces(
     list: render::List<'_>,
     entries: Vec<Arc<Entry>>,
 ) -> Result<Body, Failure> {
-    let mut size = 0;
+    let (mut size, mut bytes) = (0, 0);
     for entry in &entries {
         size += list.protobuf_size(entry)?;
+        bytes += entry.body.len();
     }
-    let mut head = Vec::with_capacity(256);
+    let mut head = Vec::with_capacity(bytes.min(PIECE) + PIECE / 4);
     list.head(size, &mut head);
     // A short list is one piece: no stream, and a Content-Length.
-    let bytes: usize = entries.iter().map(|e| e.body.len()).sum();
     if bytes < PIECE {
         let mut list = list;
         for entry in &entries {
@@ -135,11 +136,7 @@ fn pieces(
     }
     let meta = list.into_meta();
     let server = x.server.clone();
-    let (group, version, resource) = (
-        endpoint.resource.group,
-        endpoint.resource.version,
-        endpoint.resource.name,
-    );
+    let index = endpoint.index;
     let state = (head, entries.into_iter(), true, false);
     Ok(body::try_stream(stream::unfold(
         state,
@@ -149,7 +146,7 @@ fn pieces(
                 if done {
                     return None;
                 }
-                let endpoint = server.registry.find(group, version, resource)?;
+                let endpoint = server.registry.at(index)?;
                 let mut list = render::List::resume(endpoint, media, meta, first);
                 let mut ended = true;
                 for entry in rest.by_ref() {

@@ -8,11 +8,11 @@
 //! `WatchListCompression`): those objects together, then each event as a member that all watchers share. Between two members
 //! nothing is kept, so that an idle watch holds no compressor.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use component::serving::Quiet;
 use component::streaming::websocket::Form;
 use futures::{StreamExt, stream};
 use http::Response;
@@ -23,7 +23,7 @@ use resources::options::ListOptions;
 use resources::status::Failure;
 use store::watch::Begin;
 use store::{End, Entry, Event, WatchQuery, Watcher};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::get::parse_version;
 use super::list::scope;
@@ -79,34 +79,33 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
         Ok(None) => opening.end(),
         _ => opening.begin(),
     }
-    let watch = Watch {
+    // In a box, since it is handed on with every event.
+    let watch = Box::new(Watch {
         server,
-        place: (
-            endpoint.resource.group,
-            endpoint.resource.version,
-            endpoint.resource.name,
-        ),
+        endpoint: endpoint.index,
         media,
         gzip,
         watcher,
         ready: Some(ready),
         opening,
-        until: Box::pin(sleep_until(until)),
+        until,
         first: true,
-    };
+    });
     let frames = stream::unfold(Some(watch), |watch| async move {
         let mut watch = watch?;
         let (frame, go_on) = watch.next().await?;
         Some((frame, go_on.then_some(watch)))
     });
     let Some(end) = end else {
-        if !gzip {
-            let frames = body::stream(frames);
-            return Ok(body::answer(200, media.stream_type(), frames));
-        }
-        let frames = body::stream(compress::gzip::chain(frames));
+        let frames = match gzip {
+            false => body::stream(frames),
+            true => body::stream(compress::gzip::chain(frames)),
+        };
         let mut answer = body::answer(200, media.stream_type(), frames);
-        compress::mark(answer.headers_mut());
+        if gzip {
+            compress::mark(answer.headers_mut());
+        }
+        answer.extensions_mut().insert(Quiet);
         return Ok(answer);
     };
     // What tells frames apart in a body is not needed between messages.
@@ -120,15 +119,14 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
 
 struct Watch {
     server: Arc<Server>,
-    place: (&'static str, &'static str, &'static str),
+    endpoint: u16,
     media: Media,
     gzip: bool,
     watcher: Watcher,
     /// What there was when the watch began, until it is sent.
     ready: Option<Result<Option<Event>, End>>,
     opening: Opening,
-    /// One timer for all events: setting one for each would cost more than finding it.
-    until: Pin<Box<Sleep>>,
+    until: Instant,
     /// Only the first table names its columns.
     first: bool,
 }
@@ -138,8 +136,7 @@ impl Watch {
     async fn next(&mut self) -> Option<(Bytes, bool)> {
         let event = self.event().await?;
         let server = self.server.clone();
-        let (group, version, resource) = self.place;
-        let endpoint = server.registry.find(group, version, resource)?;
+        let endpoint = server.registry.at(self.endpoint)?;
         if self.gzip {
             self.member(endpoint, event).await
         } else {
@@ -149,17 +146,12 @@ impl Watch {
 
     /// What happens next; none when the time is over.
     async fn event(&mut self) -> Option<Result<Event, End>> {
-        if self.opening.is_open() && self.until.deadline() <= Instant::now() {
+        if self.opening.is_open() && self.until <= Instant::now() {
             return None;
         }
         match self.initial().await {
             Some(event) => Some(event),
-            None => tokio::select! {
-                // First, or events without a pause would keep it open.
-                biased;
-                () = self.until.as_mut() => None,
-                event = self.watcher.next() => Some(event),
-            },
+            None => Some(self.watcher.next().await),
         }
     }
 
@@ -191,7 +183,7 @@ impl Watch {
                 let failure = Failure::gone(End::Expired.to_string());
                 return Some((render::error_frame(&failure, self.media), false));
             }
-            Err(End::Reset) => return None,
+            Err(End::Reset | End::Over) => return None,
         };
         let (now, first) = (Clock::now().seconds, std::mem::take(&mut self.first));
         let frame = render::watch_frame(endpoint, self.media, kind, &entry, now, first);

@@ -1,5 +1,6 @@
 //! One connection: HTTP/1.1 or HTTP/2, its limits, its idleness and its end.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -17,8 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::aboard::{Aboard, Carriers, Quiet};
 use super::gather::Gather;
-use super::stall::{Carriers, Excuse, Impatient, PATIENCE, Waiting, Watched, carry};
+use super::stall::{Excuse, Impatient, PATIENCE, Waiting, Watched, carry};
 use super::{Body, Connection, DEFAULT_STREAMS, IDLE_TIMEOUT, Options, Request, Response, Service};
 use crate::supervisor::BoxError;
 
@@ -41,7 +43,7 @@ const LAST_PIECE: usize = 16 * 1024;
 /// The HTTP settings of a listener.
 #[derive(Clone)]
 pub(super) struct Http {
-    builder: Arc<auto::Builder<Carriers>>,
+    streams: u32,
     http2: bool,
     stalled: Counter,
 }
@@ -49,12 +51,19 @@ pub(super) struct Http {
 impl Http {
     /// With the count of what ends because the client takes nothing.
     pub(super) fn new(options: &Options, stalled: Counter) -> Self {
-        let streams = if options.max_streams == 0 {
-            DEFAULT_STREAMS
-        } else {
-            options.max_streams
-        };
-        let mut builder = auto::Builder::new(Carriers::new(stalled.clone()));
+        Self {
+            streams: match options.max_streams {
+                0 => DEFAULT_STREAMS,
+                streams => streams,
+            },
+            http2: options.http2,
+            stalled,
+        }
+    }
+
+    /// For one connection, whose tasks `carriers` starts.
+    fn builder(&self, carriers: Carriers) -> auto::Builder<Carriers> {
+        let mut builder = auto::Builder::new(carriers);
         builder
             .http1()
             .timer(TokioTimer::new())
@@ -64,19 +73,17 @@ impl Http {
         builder
             .http2()
             .timer(TokioTimer::new())
-            .max_concurrent_streams(streams)
+            .max_concurrent_streams(self.streams)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(
-                STREAM_WINDOW.saturating_mul(streams).min(i32::MAX as u32),
+                STREAM_WINDOW
+                    .saturating_mul(self.streams)
+                    .min(i32::MAX as u32),
             )
             .max_frame_size(STREAM_WINDOW)
             .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(MAX_HEADER_BYTES);
-        Self {
-            builder: Arc::new(builder),
-            http2: options.http2,
-            stalled,
-        }
+        builder
     }
 }
 
@@ -102,11 +109,13 @@ where
         socket: Arc::clone(&socket),
     };
     let service = hyper::service::service_fn(answer(service, answering));
+    let (mut aboard, carriers) = Aboard::new(http.stalled.clone());
+    let builder = http.builder(carriers);
     let builder = match http2 {
-        Some(true) => (*http.builder).clone().http2_only(),
-        Some(false) => (*http.builder).clone().http1_only(),
-        None if http.http2 => (*http.builder).clone(),
-        None => (*http.builder).clone().http1_only(),
+        Some(true) => builder.http2_only(),
+        Some(false) => builder.http1_only(),
+        None if http.http2 => builder,
+        None => builder.http1_only(),
     };
     let io = Watched::new(io, Arc::clone(&socket));
     let io = TokioIo::new(Gather::new(io, http2 == Some(true)));
@@ -119,8 +128,12 @@ where
                 None => IDLE_TIMEOUT.saturating_sub(quiet),
                 Some(since) => PATIENCE.saturating_sub(quiet.min(since.elapsed())),
             };
+            let served_with_all = poll_fn(|cx| {
+                aboard.poll(cx);
+                served.as_mut().poll(cx)
+            });
             tokio::select! {
-                ended = served.as_mut() => return ended.map_err(io::Error::other),
+                ended = served_with_all => return ended.map_err(io::Error::other),
                 () = stop.cancelled(), if ending.is_none() => {}
                 () = close.cancelled(), if ending.is_none() => {}
                 () = tokio::time::sleep(left) => match ending {
@@ -167,17 +180,20 @@ fn answer<S: Service>(
         let under_way = answering.activity.begin();
         let (mut service, socket) = (service.clone(), Arc::clone(&answering.socket));
         Box::pin(async move {
-            std::future::poll_fn(|cx| service.poll_ready(cx)).await?;
+            poll_fn(|cx| service.poll_ready(cx)).await?;
             let mut response = service.call(request).await?;
             let marks = response.extensions_mut();
             let until = marks.remove::<Until>();
             let impatient = marks.remove::<Impatient>().is_some();
+            let quiet = marks.remove::<Quiet>().is_some();
+            let carried = Waiting::carried();
             Ok(response.map(|body| {
                 Tracked {
                     body,
                     rest: Bytes::new(),
                     last: 0,
-                    waiting: Waiting::carried().filter(|_| impatient),
+                    settling: carried.clone().filter(|_| quiet),
+                    waiting: carried.filter(|_| impatient),
                     until,
                     _excuse: (!impatient).then(|| socket.excuse()),
                     _under_way: under_way,
@@ -259,6 +275,8 @@ struct Tracked {
     last: usize,
     /// Since when the last piece waits for the client.
     waiting: Option<Arc<Waiting>>,
+    /// Told when there is nothing to say for the first time.
+    settling: Option<Arc<Waiting>>,
     until: Option<Until>,
     /// One that waits for its client keeps the connection.
     _excuse: Option<Excuse>,
@@ -312,8 +330,13 @@ impl hyper::body::Body for Tracked {
             return Poll::Ready(Some(Ok(self.hand_over(rest))));
         }
         self.last = 0;
-        let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        Poll::Ready(polled.map(|frame| {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_pending()
+            && let Some(settling) = self.settling.take()
+        {
+            settling.settle();
+        }
+        Poll::Ready(ready!(polled).map(|frame| {
             frame.map(|frame| match frame.into_data() {
                 Ok(piece) => self.hand_over(piece),
                 Err(trailers) => trailers,

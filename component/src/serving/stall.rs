@@ -16,13 +16,10 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::rt::Executor;
-use hyper_util::rt::TokioExecutor;
-use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -46,6 +43,8 @@ pub(super) struct Waiting {
     since: AtomicU64,
     /// How many excuses there are for it to take long.
     excuses: AtomicUsize,
+    /// It has said what there was to say; see [`aboard`](super::aboard).
+    settled: AtomicBool,
 }
 
 /// While this lives, it may take as long as it likes.
@@ -63,6 +62,7 @@ impl Default for Waiting {
             born: Instant::now(),
             since: AtomicU64::new(0),
             excuses: AtomicUsize::new(0),
+            settled: AtomicBool::new(false),
         }
     }
 }
@@ -88,6 +88,16 @@ impl Waiting {
     /// It was taken.
     pub(super) fn end(&self) {
         self.since.store(0, Ordering::Relaxed);
+    }
+
+    /// It has nothing to say for now.
+    pub(super) fn settle(&self) {
+        self.settled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has had nothing to say once; told once.
+    pub(super) fn take_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed) && self.settled.swap(false, Ordering::Relaxed)
     }
 
     fn is_over(&self) -> bool {
@@ -146,37 +156,6 @@ impl Alarm {
             }
             timer.as_mut().reset(due);
         }
-    }
-}
-
-/// Starts the tasks of an HTTP/2 connection, most of which carry an answer each.
-#[derive(Clone)]
-pub(super) struct Carriers {
-    inner: TokioExecutor,
-    /// Answers and connections that ended because nothing was taken.
-    pub(super) stalled: Counter,
-}
-
-impl Carriers {
-    pub(super) fn new(stalled: Counter) -> Self {
-        Self {
-            inner: TokioExecutor::new(),
-            stalled,
-        }
-    }
-}
-
-impl<F> Executor<F> for Carriers
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, work: F) {
-        let stalled = self.stalled.clone();
-        self.inner.execute(async move {
-            if carry(work, Arc::default(), None).await.is_err() {
-                stalled.inc();
-            }
-        });
     }
 }
 

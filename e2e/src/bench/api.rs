@@ -11,6 +11,8 @@ use super::report::Figures;
 use super::{objects, process, watch};
 
 const CALLERS: usize = 16;
+/// The scenario that the objects of most others come from.
+const MAKES_OBJECTS: &str = "create ConfigMap x16";
 /// After a start, before its memory counts.
 const SETTLE: Duration = Duration::from_secs(15);
 
@@ -46,19 +48,22 @@ impl Size {
 struct Run<'a> {
     target: &'a Target,
     figures: &'a mut Figures,
+    only: Option<&'a str>,
     tell: &'a dyn Fn(&str),
 }
 
-/// Runs all scenarios against a fresh API server.
+/// Runs all scenarios against a fresh API server, or those whose name holds `only` and what makes the objects that they need.
 pub async fn run(
     target: &Target,
     size: Size,
+    only: Option<&str>,
     figures: &mut Figures,
     tell: &dyn Fn(&str),
 ) -> Result<(), Error> {
     let mut run = Run {
         target,
         figures,
+        only,
         tell,
     };
     tell("settling");
@@ -119,6 +124,13 @@ impl Run<'_> {
         self.figures.note_other(cost.other);
     }
 
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_none_or(|only| match only.strip_suffix('$') {
+            Some(end) => name.ends_with(end),
+            None => name.contains(only),
+        })
+    }
+
     async fn scenario(
         &mut self,
         name: &str,
@@ -126,6 +138,9 @@ impl Run<'_> {
         total: usize,
         call: impl Fn(usize) -> Call,
     ) -> Result<(), Error> {
+        if !self.wants(name) && name != MAKES_OBJECTS {
+            return Ok(());
+        }
         (self.tell)(name);
         let cost = load::run(self.target, callers, total, call).await?;
         self.record(name, &cost);
@@ -138,7 +153,7 @@ impl Run<'_> {
             requests,
             ..
         } = size;
-        self.scenario("create ConfigMap x16", CALLERS, all, |n| {
+        self.scenario(MAKES_OBJECTS, CALLERS, all, |n| {
             Call::new(
                 Method::POST,
                 objects::collection("configmaps"),
@@ -210,6 +225,9 @@ impl Run<'_> {
 
     async fn watches(&mut self, size: Size) -> Result<(), Error> {
         let name = format!("watch x{}", size.watchers);
+        if !self.wants(&name) {
+            return Ok(());
+        }
         (self.tell)(&name);
         let pause = Duration::from_millis(100);
         let watched = watch::run(self.target, size.watchers, size.writes, pause).await?;
@@ -244,8 +262,11 @@ impl Run<'_> {
             )
             .content("application/apply-patch+yaml")
         };
-        load::run(self.target, CALLERS, deployments, |n| apply(n, 0)).await?;
-        self.scenario("apply Deployment x16", CALLERS, size.requests / 5, |n| {
+        let name = "apply Deployment x16";
+        if self.wants(name) {
+            load::run(self.target, CALLERS, deployments, |n| apply(n, 0)).await?;
+        }
+        self.scenario(name, CALLERS, size.requests / 5, |n| {
             apply(n % deployments, n / deployments + 1)
         })
         .await?;

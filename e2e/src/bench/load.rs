@@ -1,11 +1,14 @@
 //! Load: callers that each ask again as soon as they were answered, and what that costs the server.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::client::{Call, Connection, Error};
@@ -19,6 +22,8 @@ pub struct Target {
     /// The process whose CPU time counts.
     pub server: Pid,
     pub etcd: Pid,
+    /// Where `perf` puts samples of the server's stacks; the last load's stay.
+    pub samples: Option<PathBuf>,
 }
 
 /// What a scenario cost.
@@ -60,11 +65,50 @@ pub struct Meter {
     server: Duration,
     rest: [Duration; 3],
     target: Target,
+    sampler: Option<Sampler>,
+}
+
+/// `perf`, while it takes samples.
+struct Sampler(Child);
+
+impl Sampler {
+    /// Returns once samples are taken; none where there is no `perf`.
+    fn start(server: Pid, to: &Path) -> Option<Self> {
+        // Stacks by frame pointers would end in the first library; 8 KiB of each are enough to unwind.
+        let child = Command::new("perf")
+            .args([
+                "record",
+                "--event=cpu-clock",
+                "--freq=5000",
+                "--call-graph=dwarf,8192",
+            ])
+            .arg(format!("--pid={server}"))
+            .arg("--output")
+            .arg(to)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let child = child.ok()?;
+        // It says nothing when it begins.
+        std::thread::sleep(Duration::from_millis(500));
+        Some(Self(child))
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(self.0.id().cast_signed());
+        // It writes its file then.
+        let _ = kill(pid, Signal::SIGINT);
+        let _ = self.0.wait();
+    }
 }
 
 impl Meter {
     pub fn start(target: &Target) -> Self {
+        let samples = target.samples.as_deref();
         Self {
+            sampler: samples.and_then(|to| Sampler::start(target.server, to)),
             start: Instant::now(),
             server: process::cpu(target.server),
             rest: Self::rest(target),
@@ -81,6 +125,7 @@ impl Meter {
         latencies.sort_unstable();
         let took = self.start.elapsed();
         let server = process::cpu(self.target.server).saturating_sub(self.server);
+        drop(self.sampler);
         let rest = Self::rest(&self.target);
         let [machine, etcd, own] = [0, 1, 2].map(|i| rest[i].saturating_sub(self.rest[i]));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

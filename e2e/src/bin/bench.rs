@@ -45,6 +45,25 @@ fn main() -> ExitCode {
                 .help("A hundredth of the load, to see that it works"),
         )
         .arg(
+            Arg::new("only")
+                .long("only")
+                .value_name("WORD")
+                .help("Of `api`, the scenarios whose names hold it (before a `$`: end with it), and what makes their objects"),
+        )
+        .arg(
+            Arg::new("ours")
+                .long("ours")
+                .action(ArgAction::SetTrue)
+                .help("Not upstream's, which the last figures are of"),
+        )
+        .arg(
+            Arg::new("samples")
+                .long("samples")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Of the last scenario of `api`: where our server spends its time, for `perf report`"),
+        )
+        .arg(
             Arg::new("scale")
                 .long("scale")
                 .value_parser(value_parser!(f64))
@@ -89,6 +108,8 @@ struct Bench {
     images: Vec<PathBuf>,
     launcher: PathBuf,
     size: Size,
+    only: Option<String>,
+    samples: Option<PathBuf>,
     sizes: Sizes,
     /// Bytes.
     memory: u64,
@@ -107,7 +128,10 @@ fn run(args: &ArgMatches) -> anyhow::Result<()> {
     };
     let profile: &String = args.get_one("profile").expect("it has a default");
     let workshop = Workshop::new(profile);
-    workshop.ensure_programs(&Upstream::from(OURS))?;
+    let ours_alone = args.get_flag("ours");
+    if !ours_alone {
+        workshop.ensure_programs(&Upstream::from(OURS))?;
+    }
     workshop.ensure_programs(&Upstream::default())?;
     // The other suites have no nodes.
     let images = IMAGES
@@ -127,6 +151,8 @@ fn run(args: &ArgMatches) -> anyhow::Result<()> {
         } else {
             Size::FULL
         },
+        only: args.get_one("only").cloned(),
+        samples: args.get_one("samples").cloned(),
         sizes: Sizes::scaled(if args.get_flag("small") {
             0.01
         } else {
@@ -139,9 +165,12 @@ fn run(args: &ArgMatches) -> anyhow::Result<()> {
         workshop,
     };
     for suite in suites {
-        let [ours, upstream] = [(&[][..], "ours"), (OURS, "upstream")]
-            .map(|(daemons, whose)| bench.measure(suite, daemons, whose));
-        let table = report::table(&ours?, &upstream?);
+        let ours = bench.measure(suite, &[], "ours")?;
+        let upstream = match ours_alone {
+            true => Figures::default(),
+            false => bench.measure(suite, OURS, "upstream")?,
+        };
+        let table = report::table(&ours, &upstream);
         println!("{table}");
         if let Some(dir) = args.get_one::<PathBuf>("record") {
             record(dir, suite, profile, &table)?;
@@ -170,8 +199,11 @@ impl Bench {
             "store" => self.store(spec, whose),
             _ => self.cluster(spec, whose),
         };
-        cluster::down(&dir, false)?;
-        figures.with_context(|| format!("{suite}, {whose}"))
+        // Why there are no figures tells more than what is left of the cluster.
+        let down = cluster::down(&dir, false);
+        let figures = figures.with_context(|| format!("{suite}, {whose}"))?;
+        down?;
+        Ok(figures)
     }
 
     fn api(&self, spec: Spec, whose: &str) -> anyhow::Result<Figures> {
@@ -183,10 +215,18 @@ impl Bench {
             .collect::<Result<Vec<_>, _>>()?;
         let fastest = starts.iter().min().copied().unwrap_or_default();
         figures.add("start to /readyz", "ms", fastest.as_secs_f64() * 1000.0);
-        let target = Target::of(&cluster)?;
+        let target = Target {
+            samples: self.samples.clone(),
+            ..Target::of(&cluster)?
+        };
         let tell = |what: &str| eprintln!("  {whose}: {what}");
-        self.runtime
-            .block_on(api::run(&target, self.size, &mut figures, &tell))?;
+        self.runtime.block_on(api::run(
+            &target,
+            self.size,
+            self.only.as_deref(),
+            &mut figures,
+            &tell,
+        ))?;
         Ok(figures)
     }
 

@@ -12,7 +12,7 @@ use crate::etcd::{Client, Config, pb};
 use crate::read::{Query, Scope};
 use crate::testing::{TextDecoder, pods, versions};
 use crate::watch::{Begin, WatchQuery, Watcher};
-use crate::{At, Event, ReadError};
+use crate::{At, Event, ReadError, Reads};
 
 /// Starts nothing.
 struct Still;
@@ -30,7 +30,7 @@ fn still() -> (Arc<Line>, Arc<Cache>) {
         key_file: None,
     };
     let client = Client::new(&config).unwrap();
-    let line = Line::start(client, "/registry/", 60, &Still);
+    let line = Line::start(client, "/registry/", 60, Reads::default(), &Still);
     let cache = Arc::new(Cache::new(pods(), Arc::clone(&line)));
     line.route("pods", Arc::clone(&cache) as Arc<dyn Sink>)
         .unwrap();

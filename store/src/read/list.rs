@@ -130,6 +130,8 @@ impl Cache {
         let wanted = match plan.at {
             At::Any => 0,
             At::NotOlder(revision) => revision,
+            At::Exact(_) if !self.line.reads.past => return Ok(None),
+            _ if plan.start.is_some() && !self.line.reads.past => return Ok(None),
             At::Exact(revision) if revision < self.line.compacted() => return Ok(None),
             At::Exact(revision) => revision,
             At::Latest => self.line.ask().await?,

@@ -122,9 +122,10 @@ impl Snapshot {
     }
 
     fn rest(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        // The tree knows where the scope ends: keys that are only counted are not looked at.
+        let end = self.scope.end();
         self.objects
-            .range(self.from.as_ref().map(|k| &**k), Bound::Unbounded)
-            .take_while(|e| self.scope.holds(&e.key))
+            .range(self.from.as_ref().map(|k| &**k), end.as_ref().map(|k| &**k))
     }
 
     /// The next objects that match.

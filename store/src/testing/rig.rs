@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Direct, Etcd, Etcds, TestTasks, TextDecoder, Wire};
 use crate::collection::{Collection, ResourceConfig};
 use crate::read::{At, Page, Query, Scope};
-use crate::store::{Config, Store};
+use crate::store::{Config, Reads, Store};
 use crate::tasks::Tasks;
 use crate::watch::{Begin, End, Event, WatchQuery, Watcher};
 
@@ -67,9 +67,19 @@ impl Rig {
     /// Never: the configuration is valid.
     #[must_use]
     pub fn other(&self) -> Store {
+        self.reading(Reads::default())
+    }
+
+    /// The same, where lists are read so.
+    ///
+    /// # Panics
+    /// Never: the configuration is valid.
+    #[must_use]
+    pub fn reading(&self, reads: Reads) -> Store {
         let config = Config {
             compaction_interval: Duration::ZERO,
             check_interval: Duration::ZERO,
+            reads,
             ..Config::new(self.etcd.config())
         };
         Store::open(&config, Arc::clone(&self.tasks) as Arc<dyn Tasks>)

@@ -6,13 +6,14 @@ use futures::stream;
 use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper::body::{Body as _, Frame, Incoming};
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::serving::connection::{Http, drive};
-use crate::serving::{Connection, Options, Request, Response, Until, full};
+use crate::serving::{Connection, Options, Quiet, Request, Response, Until, full};
 use crate::supervisor::{Supervisor, Task};
 
 const PIECE: usize = 64 * 1024;
@@ -76,6 +77,9 @@ fn serve_until(pipe: usize, http2: bool, until: Option<Until>) -> Served {
         let mut answer = Response::new(body);
         if let Some(until) = &until {
             answer.extensions_mut().insert(until.clone());
+        }
+        if request.uri().path() == "/idle" {
+            answer.extensions_mut().insert(Quiet);
         }
         if request.uri().path() != "/log" {
             answer.extensions_mut().insert(Impatient);
