@@ -202,6 +202,12 @@ fn roles(figures: &mut Figures) -> f64 {
         "delete",
         "secrets",
     );
+    check(
+        "a group bound 1,250 times, refused for the resource",
+        &everywhere,
+        "get",
+        "secrets",
+    );
     check("a stranger, refused", &user("nobody", &[]), "get", "pods");
     worst
 }

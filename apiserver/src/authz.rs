@@ -119,21 +119,6 @@ pub struct Rules {
     pub errors: Vec<String>,
 }
 
-/// Several texts as upstream's aggregate of errors prints them.
-#[must_use]
-pub fn joined(texts: &[String]) -> String {
-    let mut once: Vec<&str> = Vec::new();
-    for text in texts {
-        if !once.contains(&text.as_str()) {
-            once.push(text);
-        }
-    }
-    match once.as_slice() {
-        [one] => (*one).to_owned(),
-        many => format!("[{}]", many.join(", ")),
-    }
-}
-
 /// The refusal as upstream words it: `User "a" cannot list resource "pods" in API group "" ...`.
 #[must_use]
 pub fn refusal(asked: &Attributes<'_>, reason: &str) -> String {

@@ -55,6 +55,8 @@ struct Parts {
     tasks: Supervisor,
     metrics: Metrics,
     counted: Counted,
+    /// Whether fetches of keys are counted as well.
+    counts_keys: bool,
 }
 
 /// The file, and what it said of anonymous requests at the start.
@@ -83,6 +85,7 @@ impl Jwts {
             tasks: tasks.clone(),
             metrics: Metrics::new(),
             counted: Counted::register(metrics, server),
+            counts_keys: given.counts_keys,
         };
         let fixed = |set| Self {
             current: Arc::new(RwLock::new(Arc::new(set))),
@@ -186,8 +189,8 @@ impl Parts {
         let provider = match same {
             Some(jwt) => Arc::clone(&jwt.provider),
             None => {
-                let fetches = self.counted.fetches(issuer);
-                Arc::new(Provider::new(issuer, discovery, web.clone(), Some(fetches)))
+                let fetches = self.counts_keys.then(|| self.counted.fetches(issuer));
+                Arc::new(Provider::new(issuer, discovery, web.clone(), fetches))
             }
         };
         Jwt {

@@ -18,7 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use super::config::{self, Entry, Kind};
 use super::webhook::{self, Webhook};
-use super::{Always, Attributes, Authorizer, Decision, Rules, abac, joined, node, rbac};
+use super::{Always, Attributes, Authorizer, Decision, Rules, abac, node, rbac};
 use crate::auth::User;
 use crate::config::authorization::{Authorization, Source};
 use crate::registry::Registry;
@@ -86,7 +86,7 @@ impl Chain {
         Outcome {
             decision: Decision::NoOpinion(reasons.join("\n")),
             reason: String::new(),
-            error: (!errors.is_empty()).then(|| joined(&errors)),
+            error: (!errors.is_empty()).then(|| proto::path::aggregate(&errors)),
         }
     }
 }

@@ -12,8 +12,8 @@ use prometheus_client::metrics::family::Family;
 use proto::path::{FieldError, Reason, quote};
 use proto::{Map, Value};
 
+use super::Attributes;
 use super::selectors::{self, Requirement};
-use super::{Attributes, joined};
 use crate::expression::Expression;
 
 /// Conditions of one webhook.
@@ -133,7 +133,7 @@ impl Conditions {
         let (held, errors) = self.evaluate(&given);
         counted.note(name, held, !errors.is_empty(), started);
         if held && !errors.is_empty() {
-            return Err(joined(&errors));
+            return Err(proto::path::aggregate(&errors));
         }
         Ok(held)
     }

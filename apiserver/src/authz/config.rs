@@ -19,7 +19,7 @@ pub enum Error {
     Unreadable(#[from] component::config::Unplaced),
     #[error("{}", proto::path::aggregate(.0))]
     Invalid(Vec<FieldError>),
-    #[error("{}", super::joined(.0))]
+    #[error("{}", proto::path::aggregate(.0))]
     Unfit(Vec<String>),
 }
 

@@ -165,7 +165,7 @@ fn confirm(user: &User, held: &(Vec<Rule>, Vec<String>), wanted: &[Rule]) -> Res
         missing.into_iter().collect::<Vec<_>>().join("\n")
     );
     if !errors.is_empty() {
-        why += &format!("; resolution errors: [{}]", super::joined(errors));
+        why += &format!("; resolution errors: [{}]", proto::path::aggregate(errors));
     }
     Err(why)
 }

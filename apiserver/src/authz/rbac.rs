@@ -2,7 +2,7 @@
 //!
 //! An index from subjects to bindings and from names to compiled rules, kept up to date by following
 //! the four collections. A check looks up the user, its groups and its service account, and nothing
-//! else: its cost grows with the bindings of those, not with the cluster's.
+//! else: its cost grows with the roles of those, not with the cluster's.
 //!
 //! Upstream: `plugin/pkg/auth/authorizer/rbac`, `pkg/registry/rbac/validation`.
 
@@ -77,14 +77,7 @@ impl Rbac {
     /// checks, with what is wrong with the bindings.
     #[must_use]
     pub fn rules_for(&self, user: &User, namespace: &str) -> (Vec<Rule>, Vec<String>) {
-        let (mut rules, mut missing) = (Vec::new(), Vec::new());
-        self.index
-            .read()
-            .visit(user, namespace, &mut missing, |rule| {
-                rules.push(rule.clone());
-                false
-            });
-        (rules, missing)
+        self.index.read().rules_for(user, namespace)
     }
 
     /// The rules of a role, by its namespace (empty for cluster roles) and name.
@@ -116,7 +109,7 @@ impl Authorizer for Rbac {
             return Decision::NoOpinion(String::new());
         }
         missing.sort();
-        Decision::NoOpinion(format!("RBAC: {}", super::joined(&missing)))
+        Decision::NoOpinion(format!("RBAC: {}", proto::path::aggregate(&missing)))
     }
 
     fn reason(&self, asked: &Attributes<'_>) -> String {
@@ -126,10 +119,8 @@ impl Authorizer for Rbac {
             ""
         };
         let index = self.index.read();
-        let source = index.source(asked.user, namespace, &mut Vec::new(), |rule| {
-            rule.allows(asked)
-        });
-        source
+        index
+            .source(asked.user, namespace, |rule| rule.allows(asked))
             .map(|s| format!("RBAC: allowed by {s}"))
             .unwrap_or_default()
     }
@@ -199,13 +190,10 @@ fn binding(object: &Value) -> Binding {
             "Group" => Some(Subject::Group(text(s, n::NAME))),
             "ServiceAccount" => {
                 let given = text(s, n::NAMESPACE);
-                let own: Box<str> = if given.is_empty() {
-                    namespace.into()
-                } else {
-                    given
-                };
+                let own = if given.is_empty() { namespace } else { &given };
                 let name = format!("{own}:{}", text(s, n::NAME));
-                Some(Subject::ServiceAccount(name.into()))
+                // A binding that holds everywhere must say where the account is.
+                (!own.is_empty()).then(|| Subject::ServiceAccount(name.into()))
             }
             _ => None,
         })

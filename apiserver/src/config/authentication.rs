@@ -80,6 +80,8 @@ pub(super) fn group() -> Group {
 #[derive(Clone, Debug)]
 pub struct Authentication {
     pub issuers: Issuers,
+    /// Whether fetches of issuers' keys are counted.
+    pub counts_keys: bool,
     /// If the file says nothing of it.
     pub anonymous: Anonymous,
     pub token_file: Option<PathBuf>,
@@ -170,7 +172,11 @@ fn share_a_certificate(a: &Path, b: &Path) -> bool {
 
 impl Authentication {
     /// `allows_all`: everything is allowed to everybody, and so nobody may be anonymous.
-    pub(super) fn from_args(args: &Args, allows_all: bool) -> anyhow::Result<Self> {
+    pub(super) fn from_args(
+        args: &Args,
+        features: &Features,
+        allows_all: bool,
+    ) -> anyhow::Result<Self> {
         let mut anonymous = args.get(&super::ANONYMOUS_AUTH);
         if anonymous && allows_all {
             tracing::warn!("Requests may not be anonymous where everything is allowed");
@@ -178,6 +184,7 @@ impl Authentication {
         }
         Ok(Self {
             issuers: issuers(args)?,
+            counts_keys: features.enabled("StructuredAuthenticationConfigurationJWKSMetrics"),
             anonymous: Anonymous {
                 enabled: anonymous,
                 paths: Vec::new(),

@@ -42,7 +42,7 @@ impl Opening {
     }
 
     /// The same, stale if this is.
-    fn stale_if(mut self, stale: bool) -> Self {
+    pub(super) fn stale_if(mut self, stale: bool) -> Self {
         match &mut self {
             Self::Open(opened) => opened.stale |= stale,
             Self::Locked(locked) => locked.stale |= stale,
@@ -142,10 +142,10 @@ impl Choice {
                 Err(_) => {}
             }
         }
-        let reason = match reasons.as_slice() {
-            [] => self.none.to_owned(),
-            [one] => one.clone(),
-            all => format!("[{}]", all.join(", ")),
+        let reason = if reasons.is_empty() {
+            self.none.to_owned()
+        } else {
+            proto::path::aggregate(reasons)
         };
         (asked, Err(refusal(reason)))
     }

@@ -23,10 +23,11 @@ use tokio::time::Instant;
 
 use self::dek::{Dek, Seed};
 use self::envelope::{Digest, Source};
-use self::metrics::{Counted, Direction, Uses};
+use self::metrics::{Counted, Uses};
 use self::probe::Probed;
 use self::service::Service;
 use super::choice::{Layer, Opening, refusal};
+use super::metrics::Direction;
 use crate::flights::Flights;
 use crate::plugin::{NOT_GRPC, code_name};
 use crate::reload::hash;
@@ -133,7 +134,6 @@ struct Waiting {
     source: Source,
     digest: Digest,
     data: Bytes,
-    stale: bool,
 }
 
 impl State {
@@ -158,10 +158,9 @@ impl State {
 }
 
 impl Known {
-    fn open(&self, key: &str, data: &Bytes, stale: bool) -> Result<Opened, TransformError> {
+    fn open(&self, key: &str, data: &Bytes) -> Result<Opened, TransformError> {
         self.uses.note();
-        let opened = self.dek.open(key, data)?;
-        Ok(Opened { stale, ..opened })
+        self.dek.open(key, data)
     }
 }
 
@@ -196,7 +195,10 @@ impl Provider {
 
     /// A new seed, sealed by the plugin.
     async fn generate(&self, uid: &str) -> Result<WriteKey, String> {
-        let (seed, plain) = Seed::generate().map_err(|e| e.reason)?;
+        let (seed, plain) = self
+            .counted
+            .generated(Seed::generate)
+            .map_err(|e| e.reason)?;
         let sealed = self.service.encrypt(uid, &plain).await;
         let sealed = sealed.map_err(|e| format!("failed to encrypt DEK, error: {e}"))?;
         let source = Source::of_seed(sealed.ciphertext, sealed.key_id, sealed.annotations)?;
@@ -225,11 +227,7 @@ impl Provider {
     }
 
     fn remembered(&self, digest: &Digest) -> Option<Arc<Known>> {
-        let mut all = self.known.lock();
-        let known = Arc::clone(all.get(digest)?);
-        // That is a use.
-        all.entry(digest, || Arc::clone(&known));
-        Some(known)
+        self.known.lock().touch(digest).cloned()
     }
 
     /// What opens values with this source: the plugin is asked, once for all that ask at a time.
@@ -280,7 +278,7 @@ impl Unlock for Waiting {
     fn open(self: Box<Self>, key: &str) -> BoxFuture<'_, Result<Opened, Refused>> {
         async move {
             let known = self.provider.unlock(&self.source, self.digest).await?;
-            Ok(known.open(key, &self.data, self.stale)?)
+            Ok(known.open(key, &self.data)?)
         }
         .boxed()
     }
@@ -294,20 +292,21 @@ impl Layer for Kms {
         let (source, data) = envelope::parse(sealed.clone()).map_err(refusal)?;
         let current = self.0.state()?.key;
         let stale = source.key_id() != current.source.key_id() || !source.is_seed();
-        if source == current.source {
-            return current.known.open(key, &data, stale).map(Opening::Open);
-        }
-        let digest = source.digest();
-        if let Some(known) = self.0.remembered(&digest) {
-            return known.open(key, &data, stale).map(Opening::Open);
-        }
-        Ok(Opening::Locked(Locked::new(Waiting {
-            provider: Arc::clone(&self.0),
-            source,
-            digest,
-            data,
-            stale,
-        })))
+        let opening = if source == current.source {
+            Opening::Open(current.known.open(key, &data)?)
+        } else {
+            let digest = source.digest();
+            match self.0.remembered(&digest) {
+                Some(known) => Opening::Open(known.open(key, &data)?),
+                None => Opening::Locked(Locked::new(Waiting {
+                    provider: Arc::clone(&self.0),
+                    source,
+                    digest,
+                    data,
+                })),
+            }
+        };
+        Ok(opening.stale_if(stale))
     }
 
     fn seal(&self, key: &str, value: &[u8], out: &mut Vec<u8>) -> Result<(), TransformError> {

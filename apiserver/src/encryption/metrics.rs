@@ -23,18 +23,21 @@ const SECONDS: Buckets = Buckets(&[
 /// How it went: what failed is told by its code in gRPC, or as [`NOT_GRPC`].
 pub(super) type Outcome = Result<(), &'static str>;
 
+/// Whether a value is opened or sealed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
+pub(super) enum Direction {
     FromStorage,
     ToStorage,
 }
 
 impl Direction {
-    fn name(self) -> &'static str {
-        match self {
+    /// The direction as a label.
+    pub(super) fn label(self) -> (&'static str, String) {
+        let name = match self {
             Self::FromStorage => "from_storage",
             Self::ToStorage => "to_storage",
-        }
+        };
+        ("transformation_type", name.to_owned())
     }
 }
 
@@ -124,10 +127,7 @@ impl OfResource {
 
     fn made(&self, direction: Direction, prefix: &Arc<[u8]>) -> Arc<Good> {
         let name = label(direction, prefix);
-        let took = [
-            ("transformation_type", direction.name().to_owned()),
-            ("transformer_prefix", name.clone()),
-        ];
+        let took = [direction.label(), ("transformer_prefix", name.clone())];
         let of = Arc::new(Good {
             direction,
             prefix: Arc::clone(prefix),
@@ -145,7 +145,7 @@ impl OfResource {
     fn counter(&self, direction: Direction, prefix: &str, status: &str) -> Counter {
         let labels = [
             ("resource", self.resource.clone()),
-            ("transformation_type", direction.name().to_owned()),
+            direction.label(),
             ("transformer_prefix", prefix.to_owned()),
             ("status", status.to_owned()),
         ];

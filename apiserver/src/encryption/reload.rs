@@ -16,7 +16,6 @@ use tokio::time::Instant;
 
 use super::config::{self, Means};
 use super::{Error, Plugin, Probing, Rules};
-use crate::authz::joined;
 use crate::config::EncryptionConfig;
 use crate::reload::ConfigFile;
 
@@ -144,7 +143,7 @@ fn together(found: &[Result<(), String>]) -> Result<(), String> {
     if problems.is_empty() {
         Ok(())
     } else {
-        Err(joined(&problems))
+        Err(proto::path::aggregate(&problems))
     }
 }
 

@@ -167,10 +167,36 @@ async fn replaced_keys_are_fetched_when_a_token_needs_them_and_the_old_ones_are_
         "apiserver_authentication_jwt_authenticator_latency_seconds_count{result=\"success\",jwt_issuer_hash=\"sha256:",
         "apiserver_authentication_jwt_authenticator_jwks_fetch_last_timestamp_seconds{result=\"success\",",
         "apiserver_authentication_jwt_authenticator_jwks_fetch_last_key_set_info{",
-        "authentication_attempts_total{result=\"error\"}",
+        "authentication_attempts{result=\"error\"}",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
+}
+
+#[tokio::test]
+async fn fetches_of_keys_are_counted_while_their_gate_is_on() {
+    let key = Key::new("one");
+    let issuer = Issuer::start(std::slice::from_ref(&key));
+    let api = Daemon::start_with(|files| {
+        let mut flags = issuer.flags(files);
+        let gate = "StructuredAuthenticationConfigurationJWKSMetrics=false";
+        flags.push(format!("--feature-gates={gate}"));
+        flags
+    })
+    .await;
+    assert_eq!(
+        who(&api, &key.token(&issuer.claims(&json!({})))).await.0,
+        201
+    );
+    let text = api.text("/metrics").await;
+    assert!(
+        text.contains("jwt_authenticator_latency_seconds_count"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("jwks_fetch_last_timestamp_seconds{"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
 //! Roles and bindings, found by who asks and where.
 //!
 //! A check looks up the user, its groups and its service account by their names as they stand in the
-//! request, and visits only bindings that hold everywhere or in the namespace that is asked about:
-//! neither the number of bindings in the cluster nor that of the subject's bindings elsewhere counts.
+//! request, and visits only what holds everywhere or in the namespace that is asked about. Bindings that
+//! give a subject the same role there are one visit: neither the number of bindings in the cluster nor
+//! that of the subject's bindings counts, but that of its roles.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+
+use proto::path::quote;
 
 use super::Rule;
 use crate::auth::{User, service_account};
@@ -17,6 +20,16 @@ pub enum Subject {
     Group(Box<str>),
     /// `namespace:name`, as the user's name ends.
     ServiceAccount(Box<str>),
+}
+
+impl Subject {
+    fn is(&self, user: &User) -> bool {
+        match self {
+            Self::User(name) => **name == *user.name,
+            Self::Group(name) => user.is_in(name),
+            Self::ServiceAccount(name) => account(user) == Some(name),
+        }
+    }
 }
 
 /// A role or a binding, by its namespace (empty if it holds everywhere) and name.
@@ -35,48 +48,94 @@ struct Bound {
     binding: Binding,
 }
 
+/// Bindings that give one subject one role in one place, by their names; at least one.
+struct Same(Vec<Arc<Bound>>);
+
+impl Same {
+    /// The first in the order of a list.
+    fn first(&self) -> &Arc<Bound> {
+        &self.0[0]
+    }
+
+    fn role(&self) -> &Key {
+        &self.first().binding.role
+    }
+}
+
+/// What one subject is given in one place, by role.
+#[derive(Default)]
+struct Place(Vec<Same>);
+
+impl Place {
+    fn find(&self, role: &Key) -> Result<usize, usize> {
+        self.0.binary_search_by(|same| same.role().cmp(role))
+    }
+
+    fn add(&mut self, bound: &Arc<Bound>) {
+        match self.find(&bound.binding.role) {
+            Err(at) => self.0.insert(at, Same(vec![Arc::clone(bound)])),
+            Ok(at) => {
+                let same = &mut self.0[at].0;
+                // A binding may name a subject twice.
+                if let Err(at) = same.binary_search_by(|b| b.key.cmp(&bound.key)) {
+                    same.insert(at, Arc::clone(bound));
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, bound: &Arc<Bound>) {
+        if let Ok(at) = self.find(&bound.binding.role) {
+            let same = &mut self.0[at].0;
+            same.retain(|b| !Arc::ptr_eq(b, bound));
+            if same.is_empty() {
+                self.0.remove(at);
+            }
+        }
+    }
+}
+
 /// The bindings of one subject.
 #[derive(Default)]
 struct Grants {
-    everywhere: Vec<Arc<Bound>>,
-    by_namespace: HashMap<Box<str>, Vec<Arc<Bound>>>,
+    everywhere: Place,
+    by_namespace: HashMap<Box<str>, Place>,
 }
 
 impl Grants {
     fn add(&mut self, bound: &Arc<Bound>) {
         let space = &bound.key.0;
-        let list = if space.is_empty() {
+        let place = if space.is_empty() {
             &mut self.everywhere
         } else {
             self.by_namespace.entry(space.clone()).or_default()
         };
-        // A binding may name a subject twice.
-        if !list.iter().any(|b| Arc::ptr_eq(b, bound)) {
-            list.push(Arc::clone(bound));
-        }
+        place.add(bound);
     }
 
     fn remove(&mut self, bound: &Arc<Bound>) {
         let space = &bound.key.0;
         if space.is_empty() {
-            self.everywhere.retain(|b| !Arc::ptr_eq(b, bound));
-        } else if let Some(list) = self.by_namespace.get_mut(space) {
-            list.retain(|b| !Arc::ptr_eq(b, bound));
-            if list.is_empty() {
+            self.everywhere.remove(bound);
+        } else if let Some(place) = self.by_namespace.get_mut(space) {
+            place.remove(bound);
+            if place.0.is_empty() {
                 self.by_namespace.remove(space);
             }
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.everywhere.is_empty() && self.by_namespace.is_empty()
+        self.everywhere.0.is_empty() && self.by_namespace.is_empty()
     }
 
-    fn at(&self, namespace: &str) -> &[Arc<Bound>] {
+    fn at(&self, namespace: &str) -> &[Same] {
         if namespace.is_empty() {
-            &self.everywhere
+            &self.everywhere.0
         } else {
-            self.by_namespace.get(namespace).map_or(&[], Vec::as_slice)
+            self.by_namespace
+                .get(namespace)
+                .map_or(&[], |place| &place.0)
         }
     }
 }
@@ -168,52 +227,78 @@ impl Index {
         missing: &mut Vec<String>,
         mut visit: impl FnMut(&Rule) -> bool,
     ) -> bool {
-        self.source(user, namespace, missing, |rule| visit(rule))
-            .is_some()
+        let grants = self.grants(user);
+        for same in spaces(namespace).flat_map(|space| grants.iter().flat_map(|g| g.at(space))) {
+            match self.roles.get(same.role()) {
+                Some(rules) if rules.iter().any(&mut visit) => return true,
+                Some(_) => {}
+                None => missing.push(no_role(same.role())),
+            }
+        }
+        false
     }
 
-    /// Where the first rule comes from for which `wanted` returns true, as [`Index::visit`] visits
-    /// them: those that hold everywhere first, as upstream.
+    /// Where the first rule comes from for which `wanted` returns true: a binding that holds everywhere
+    /// before one of the namespace, each in the order of a list, and the first of its subjects that the
+    /// user is, as upstream.
     pub(super) fn source(
         &self,
         user: &User,
         namespace: &str,
-        missing: &mut Vec<String>,
-        mut wanted: impl FnMut(&Rule) -> bool,
+        wanted: impl Fn(&Rule) -> bool,
     ) -> Option<Source<'_>> {
-        let account = user.name.strip_prefix(service_account::USER_PREFIX);
-        let user_grants = self.users.get_key_value(user.name.as_str());
-        let mut found: Vec<(Who, &str, &Grants)> = Vec::with_capacity(user.groups.len() + 2);
-        found.extend(user_grants.map(|(name, grants)| (Who::User, &**name, grants)));
-        if let Some((name, grants)) = account.and_then(|name| self.accounts.get_key_value(name)) {
-            found.push((Who::Account, name, grants));
-        }
-        for group in &user.groups {
-            let of = self.groups.get_key_value(group.as_str());
-            found.extend(of.map(|(name, grants)| (Who::Group, &**name, grants)));
-        }
-        let spaces = ["", namespace];
-        let spaces = if namespace.is_empty() {
-            &spaces[..1]
-        } else {
-            &spaces[..]
+        let grants = self.grants(user);
+        let gives = |same: &&Same| {
+            let rules = self.roles.get(same.role());
+            rules.is_some_and(|rules| rules.iter().any(&wanted))
         };
-        for space in spaces {
-            for (who, name, grants) in &found {
-                for bound in grants.at(space) {
-                    match self.roles.get(&bound.binding.role) {
-                        Some(rules) if rules.iter().any(&mut wanted) => {
-                            let (who, name) = (*who, *name);
-                            return Some(Source { bound, who, name });
-                        }
-                        Some(_) => {}
-                        None => missing.push(no_role(&bound.binding.role)),
-                    }
+        let bound = spaces(namespace).find_map(|space| {
+            let given = grants.iter().flat_map(|g| g.at(space)).filter(gives);
+            given.map(Same::first).min_by_key(|bound| &bound.key)
+        })?;
+        let subject = bound.binding.subjects.iter().find(|s| s.is(user))?;
+        Some(Source { bound, subject })
+    }
+
+    /// The rules of every binding that holds for a user in a namespace, in the order of a list: what two
+    /// bindings give comes twice, as upstream. With them, the roles that do not exist.
+    pub(super) fn rules_for(&self, user: &User, namespace: &str) -> (Vec<Rule>, Vec<String>) {
+        let (mut rules, mut missing) = (Vec::new(), Vec::new());
+        let grants = self.grants(user);
+        for space in spaces(namespace) {
+            let given = grants.iter().flat_map(|g| g.at(space));
+            let mut bound: Vec<&Arc<Bound>> = given.flat_map(|same| &same.0).collect();
+            bound.sort_unstable_by_key(|bound| &bound.key);
+            bound.dedup_by(|a, b| Arc::ptr_eq(a, b));
+            for role in bound.iter().map(|bound| &bound.binding.role) {
+                match self.roles.get(role) {
+                    Some(of) => rules.extend_from_slice(of),
+                    None => missing.push(no_role(role)),
                 }
             }
         }
-        None
+        (rules, missing)
     }
+
+    /// What all that a user is are given.
+    fn grants(&self, user: &User) -> Vec<&Grants> {
+        let mut found = Vec::with_capacity(user.groups.len() + 2);
+        found.extend(self.users.get(user.name.as_str()));
+        found.extend(account(user).and_then(|name| self.accounts.get(name)));
+        let groups = user.groups.iter();
+        found.extend(groups.filter_map(|group| self.groups.get(group.as_str())));
+        found
+    }
+}
+
+/// Where what holds in a namespace is written.
+fn spaces(namespace: &str) -> impl Iterator<Item = &str> {
+    std::iter::once("").chain(Some(namespace).filter(|n| !n.is_empty()))
+}
+
+/// The service account that a user is, as [`Subject::ServiceAccount`].
+fn account(user: &User) -> Option<&str> {
+    user.name.strip_prefix(service_account::USER_PREFIX)
 }
 
 fn no_role(role: &Key) -> String {
@@ -225,18 +310,10 @@ fn no_role(role: &Key) -> String {
     format!("{kind}.rbac.authorization.k8s.io \"{}\" not found", role.1)
 }
 
-#[derive(Clone, Copy)]
-enum Who {
-    User,
-    Group,
-    Account,
-}
-
 /// Where a rule comes from.
 pub(super) struct Source<'a> {
     bound: &'a Bound,
-    who: Who,
-    name: &'a str,
+    subject: &'a Subject,
 }
 
 impl std::fmt::Display for Source<'_> {
@@ -252,12 +329,16 @@ impl std::fmt::Display for Source<'_> {
             "Role"
         };
         write!(f, " of {kind} \"{}\" to ", role.1)?;
-        match self.who {
-            Who::User => write!(f, "User \"{}\"", self.name),
-            Who::Group => write!(f, "Group \"{}\"", self.name),
-            Who::Account => {
-                let (namespace, name) = self.name.split_once(':').unwrap_or(("", self.name));
-                write!(f, "ServiceAccount \"{name}/{namespace}\"")
+        match self.subject {
+            Subject::User(name) => write!(f, "User {}", quote(name)),
+            Subject::Group(name) => write!(f, "Group {}", quote(name)),
+            Subject::ServiceAccount(name) => {
+                let (namespace, name) = name.split_once(':').unwrap_or(("", name));
+                write!(
+                    f,
+                    "ServiceAccount {}",
+                    quote(&format!("{name}/{namespace}"))
+                )
             }
         }
     }

@@ -1,4 +1,10 @@
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use proto::codec::json::{self, Strictness};
+
 use super::*;
+
+mod naive;
 
 fn list(items: &[&str]) -> Vec<Box<str>> {
     items.iter().map(|i| (*i).into()).collect()
@@ -120,17 +126,80 @@ fn a_reason_names_the_binding_its_role_and_the_subject() {
     let mut index = Index::default();
     let role: Key = ("team".into(), "read".into());
     index.put_role(role.clone(), [rule(&["get"], &[""], &["pods"], &[])].into());
-    let subjects = vec![Subject::ServiceAccount("team:bot".into())];
+    let subjects = vec![
+        Subject::Group("a \"team\"".into()),
+        Subject::ServiceAccount("team:bot".into()),
+    ];
     index.put_binding(("team".into(), "b".into()), Binding { role, subjects });
-    let user = User {
+    let mut user = User {
         name: "system:serviceaccount:team:bot".into(),
         ..User::default()
     };
-    let source = index.source(&user, "team", &mut Vec::new(), |_| true);
+    let source = |user: &User| {
+        let source = index.source(user, "team", |_| true);
+        source.map(|s| s.to_string())
+    };
     assert_eq!(
-        source.map(|s| s.to_string()),
-        Some(r#"RoleBinding "b/team" of Role "read" to ServiceAccount "bot/team""#.to_owned())
+        source(&user).as_deref(),
+        Some(r#"RoleBinding "b/team" of Role "read" to ServiceAccount "bot/team""#)
     );
+    // The first of the binding's subjects, not of what the user is.
+    user.groups.push("a \"team\"".into());
+    assert_eq!(
+        source(&user).as_deref(),
+        Some(r#"RoleBinding "b/team" of Role "read" to Group "a \"team\"""#)
+    );
+}
+
+#[test]
+fn many_bindings_of_one_role_are_one_visit_and_many_rules() {
+    let mut index = Index::default();
+    let role: Key = ("".into(), "view".into());
+    index.put_role(role.clone(), [rule(&["get"], &[""], &["pods"], &[])].into());
+    for i in (0..100).rev() {
+        let binding = Binding {
+            role: role.clone(),
+            subjects: vec![Subject::Group("devs".into()), Subject::User("ann".into())],
+        };
+        index.put_binding(("".into(), format!("b{i:02}").into()), binding);
+    }
+    let mut visits = 0;
+    let mut count = |user: &User| {
+        index.visit(user, "team", &mut Vec::new(), |_| {
+            visits += 1;
+            false
+        });
+        std::mem::take(&mut visits)
+    };
+    let mut ann = User {
+        name: "ann".into(),
+        ..User::default()
+    };
+    assert_eq!(count(&ann), 1);
+    ann.groups.push("devs".into());
+    assert_eq!(count(&ann), 2, "once for each that she is");
+    assert_eq!(
+        index.rules_for(&ann, "team").0.len(),
+        100,
+        "upstream's list"
+    );
+    let source = index.source(&ann, "team", |_| true).unwrap().to_string();
+    assert!(source.starts_with("ClusterRoleBinding \"b00\""), "{source}");
+}
+
+#[test]
+fn an_account_without_a_namespace_is_nobody_everywhere() {
+    let subject = |namespace: &str| {
+        let text = format!(
+            r#"{{"metadata":{{"name":"b","namespace":"{namespace}"}},"roleRef":{{"kind":"ClusterRole","name":"r"}},
+            "subjects":[{{"kind":"ServiceAccount","name":"a"}}]}}"#
+        );
+        let message = proto::catalogue::messages::rbac_v1::ROLE_BINDING;
+        let decoded = json::decode(text.as_bytes(), message, Strictness::Strict).unwrap();
+        binding(&decoded.value).subjects
+    };
+    assert_eq!(subject(""), []);
+    assert_eq!(subject("team"), [Subject::ServiceAccount("team:a".into())]);
 }
 
 #[test]

@@ -11,7 +11,6 @@ use proto::meta::names;
 use proto::path::FieldError;
 use sha2::{Digest as _, Sha256};
 
-use crate::authz::joined;
 use crate::plugin::pb::envelope::{EncryptedDekSourceType, EncryptedObject};
 
 /// The bounds of what a plugin may say, in bytes.
@@ -164,7 +163,7 @@ fn check_annotations(all: &std::collections::BTreeMap<String, Bytes>) -> Result<
     if problems.is_empty() {
         Ok(())
     } else {
-        Err(joined(&problems))
+        Err(proto::path::aggregate(&problems))
     }
 }
 

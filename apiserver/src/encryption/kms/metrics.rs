@@ -3,21 +3,32 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use component::metrics::{Buckets, Counters, Gauges, Histograms, Labels, Metrics};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 
 use super::envelope::BadKeyId;
+use crate::encryption::metrics::Direction;
 use crate::reload::{hash, now};
 
 /// Upstream's: from a tenth of a millisecond, doubled nineteen times.
 const SECONDS: Buckets = Buckets(&[
     0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024, 0.2048,
     0.4096, 0.8192, 1.6384, 3.2768, 6.5536, 13.1072, 26.2144, 52.4288,
+]);
+/// Upstream's, of what comes in between two values: from a minute, doubled nine times.
+const BETWEEN: Buckets = Buckets(&[
+    60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3840.0, 7680.0, 15360.0, 30720.0,
+]);
+/// Upstream's, of making a key: from five millionths of a second, doubled thirteen times.
+const GENERATION: Buckets = Buckets(&[
+    5e-6, 1e-5, 2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4, 6.4e-4, 1.28e-3, 2.56e-3, 5.12e-3, 0.01024,
+    0.02048, 0.04096,
 ]);
 /// Keys that are told of; of more, those that were used longest ago are not.
 const MOST_KEYS: usize = 100;
@@ -38,6 +49,13 @@ struct All {
     bad_key_ids: Counters<2>,
     cached: Gauges<1>,
     misses: Counter,
+    /// Of the first version.
+    fill: Gauge<f64, AtomicU64>,
+    between: Histograms<1>,
+    /// When a value was last opened and sealed.
+    arrivals: [Mutex<Option<(Instant, Histogram)>>; 2],
+    generation: Histogram,
+    failed_generations: Counter,
     used: Mutex<Vec<Arc<Used<4>>>>,
     told: Mutex<Vec<Arc<Used<3>>>>,
 }
@@ -83,6 +101,27 @@ impl Registered {
                 "Values whose key was not remembered",
                 Counter::default(),
             ),
+            fill: metrics.registered(
+                &name("dek_cache_fill_percent"),
+                "The part of the keys that a service of the first version may have remembered which is remembered",
+                Gauge::default(),
+            ),
+            between: metrics.registered(
+                &name("dek_cache_inter_arrival_time_seconds"),
+                "The time between two values that services of the first version open or seal",
+                Family::new_with_constructor(BETWEEN),
+            ),
+            arrivals: Default::default(),
+            generation: metrics.registered(
+                "apiserver_storage_data_key_generation_duration_seconds",
+                "How long it took to make keys of values",
+                GENERATION.new_metric(),
+            ),
+            failed_generations: metrics.registered(
+                "apiserver_storage_data_key_generation_failures_total",
+                "Keys of values that could not be made",
+                Counter::default(),
+            ),
             used: Mutex::default(),
             told: Mutex::default(),
         }))
@@ -102,13 +141,6 @@ impl Registered {
 pub(super) struct Counted {
     all: Arc<All>,
     provider: Arc<str>,
-}
-
-/// What a key was used for.
-#[derive(Clone, Copy)]
-pub(super) enum Direction {
-    FromStorage,
-    ToStorage,
 }
 
 impl Counted {
@@ -137,6 +169,39 @@ impl Counted {
         gauge.set(i64::try_from(keys).unwrap_or(i64::MAX));
     }
 
+    /// So many keys are remembered of the most that may be: of the first version, all plugins in one.
+    pub(super) fn filled(&self, keys: usize, most: usize) {
+        self.all.fill.set(keys as f64 / most as f64);
+    }
+
+    /// A value came that is to be opened or sealed: of the first version, all plugins in one.
+    pub(super) fn arrived(&self, direction: Direction) {
+        let all = &self.all;
+        let now = Instant::now();
+        let mut arrival = all.arrivals[direction as usize].lock();
+        let (last, between) = arrival.get_or_insert_with(|| {
+            let between = all.between.get_or_create(&[direction.label()]);
+            (now, between.clone())
+        });
+        between.observe(now.saturating_duration_since(*last).as_secs_f64());
+        *last = now;
+    }
+
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// What `make` fails with.
+    pub(super) fn generated<T, E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let started = Instant::now();
+        let made = make();
+        if made.is_ok() {
+            self.all.generation.observe(started.elapsed().as_secs_f64());
+        } else {
+            self.all.failed_generations.inc();
+        }
+        made
+    }
+
     pub(super) fn bad_key_id(&self, bad: BadKeyId) {
         let labels = [self.provider(), ("error", bad.code().to_owned())];
         self.all.bad_key_ids.get_or_create(&labels).inc();
@@ -144,12 +209,8 @@ impl Counted {
 
     /// The uses of a key: kept by whoever uses it, so that its name is hashed once.
     pub(super) fn uses(&self, key_id: &str, direction: Direction) -> Uses {
-        let direction = match direction {
-            Direction::FromStorage => "from_storage",
-            Direction::ToStorage => "to_storage",
-        };
         let labels = [
-            ("transformation_type", direction.to_owned()),
+            direction.label(),
             self.provider(),
             ("key_id_hash", hash(key_id)),
             ("apiserver_id_hash", self.all.server.clone()),

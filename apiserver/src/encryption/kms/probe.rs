@@ -13,7 +13,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::envelope::check_key_id;
 use super::{Provider, SEALS_FOR, State, WriteKey, v1};
-use crate::authz::joined;
 use crate::plugin::pb::kms::StatusResponse;
 use crate::reload::hash;
 
@@ -187,7 +186,7 @@ impl Provider {
         }
         Err(format!(
             "kmsv2 Provider {name} is not healthy, error: {}",
-            joined(&problems)
+            proto::path::aggregate(&problems)
         ))
     }
 

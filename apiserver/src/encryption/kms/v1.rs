@@ -25,6 +25,7 @@ use super::probe::Asked;
 use super::{KmsMetrics, Locked, Refused, Settings, Unlock, code_name, refusal};
 use crate::encryption::choice::{Fresh, Layer, Opening};
 use crate::encryption::cipher;
+use crate::encryption::metrics::Direction;
 use crate::flights::Flights;
 use crate::plugin::pb::kms_v1::key_management_service_client::KeyManagementServiceClient;
 use crate::plugin::pb::kms_v1::{DecryptRequest, EncryptRequest, VersionRequest};
@@ -42,10 +43,16 @@ pub(in crate::encryption) struct Provider {
     name: String,
     service: Service,
     counted: Counted,
-    /// By how they are sealed; none if none is to be remembered.
-    known: Option<Mutex<Recent<Bytes, Arc<Dek>>>>,
+    /// None if no key is to be remembered.
+    known: Option<Known>,
     asked: Flights<Bytes, Result<Arc<Dek>, Refused>>,
     probed: tokio::sync::Mutex<Asked>,
+}
+
+/// Keys by how they are sealed.
+struct Known {
+    keys: Mutex<Recent<Bytes, Arc<Dek>>>,
+    most: usize,
 }
 
 /// The key of one value.
@@ -81,7 +88,6 @@ impl Dek {
 
 impl Provider {
     pub(in crate::encryption) fn new(settings: Settings, metrics: &KmsMetrics) -> Arc<Self> {
-        let cache = settings.cache.map(|most| Mutex::new(Recent::new(most)));
         Arc::new(Self {
             service: Service {
                 client: KeyManagementServiceClient::new(plugin::connect(&settings.socket)),
@@ -90,7 +96,10 @@ impl Provider {
             },
             counted: metrics.of(&settings.name),
             name: settings.name,
-            known: cache,
+            known: settings.cache.map(|most| Known {
+                keys: Mutex::new(Recent::new(most)),
+                most,
+            }),
             asked: Flights::default(),
             probed: tokio::sync::Mutex::default(),
         })
@@ -130,19 +139,19 @@ impl Provider {
     }
 
     fn remembered(&self, sealed: &Bytes) -> Option<Arc<Dek>> {
-        let mut all = self.known.as_ref()?.lock();
-        let known = Arc::clone(all.get(sealed)?);
-        // That is a use.
-        all.entry(sealed, || Arc::clone(&known));
-        Some(known)
+        let mut keys = self.known.as_ref()?.keys.lock();
+        keys.touch(sealed).cloned()
     }
 
     fn remember(&self, sealed: Bytes, dek: &Arc<Dek>) {
-        if let Some(all) = &self.known {
-            // A key of its own: the one in hand would keep the whole value.
-            let sealed = Bytes::copy_from_slice(&sealed);
-            all.lock().insert(sealed, Arc::clone(dek));
-        }
+        let Some(known) = &self.known else {
+            return;
+        };
+        // A key of its own: the one in hand would keep the whole value.
+        let sealed = Bytes::copy_from_slice(&sealed);
+        let mut keys = known.keys.lock();
+        keys.insert(sealed, Arc::clone(dek));
+        self.counted.filled(keys.len(), known.most);
     }
 
     /// The key, which the plugin opens: it is asked once for all that ask at a time.
@@ -168,7 +177,8 @@ impl Provider {
 
     /// A new key, and how it is sealed.
     async fn generate(&self) -> Result<Sealing, Refused> {
-        let key = cipher::random::<32>()?;
+        self.counted.arrived(Direction::ToStorage);
+        let key = self.counted.generated(cipher::random::<32>)?;
         let sealed = self.service.encrypt(&key).await?;
         let length = u16::try_from(sealed.len())
             .map_err(|_| refusal("the plugin's sealed key is longer than 65535 bytes"))?;
@@ -236,6 +246,7 @@ pub(in crate::encryption) struct Kms(pub(in crate::encryption) Arc<Provider>);
 
 impl Layer for Kms {
     fn open(&self, key: &str, sealed: &Bytes) -> Result<Opening, TransformError> {
+        self.0.counted.arrived(Direction::FromStorage);
         let (sealed, data) = parse(sealed)?;
         if let Some(dek) = self.0.remembered(&sealed) {
             return dek.open(key, &data).map(Opening::Open);

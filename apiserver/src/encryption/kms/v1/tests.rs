@@ -12,6 +12,7 @@ const KEY: &str = "/registry/secrets/default/s";
 struct Plugin {
     dir: tempfile::TempDir,
     kms: testing::Kms,
+    metrics: Metrics,
     _served: Served,
 }
 
@@ -19,7 +20,13 @@ impl Plugin {
     fn start() -> Self {
         let (dir, kms) = (tempfile::tempdir().unwrap(), testing::Kms::new("key-1"));
         let _served = kms.serve_v1(&dir.path().join("kms"));
-        Self { dir, kms, _served }
+        let metrics = Metrics::new();
+        Self {
+            dir,
+            kms,
+            metrics,
+            _served,
+        }
     }
 
     /// A server that asks it, and remembers so many keys.
@@ -30,7 +37,16 @@ impl Plugin {
             timeout: Duration::from_millis(500),
             cache,
         };
-        Provider::new(settings, &KmsMetrics::register(&Metrics::new(), "server"))
+        Provider::new(settings, &KmsMetrics::register(&self.metrics, "server"))
+    }
+
+    /// What is counted under a name.
+    fn counted(&self, name: &str) -> Option<String> {
+        let text = self.metrics.answer("").1;
+        let mut lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+        lines
+            .find(|(of, _)| *of == name)
+            .map(|(_, value)| value.to_owned())
     }
 
     fn calls(&self) -> [usize; 3] {
@@ -140,4 +156,44 @@ async fn a_plugin_is_well_if_it_opens_what_it_seals() {
         "failed to perform encrypt section of the healthz check for KMS Provider p, error: \
          rpc error: code = DeadlineExceeded desc = context deadline exceeded"
     );
+}
+
+#[tokio::test]
+async fn what_is_remembered_and_what_comes_is_counted_as_upstream_does() {
+    let plugin = Plugin::start();
+    let provider = plugin.server(Some(4));
+    let between = |direction: &str| {
+        let name = "apiserver_envelope_encryption_dek_cache_inter_arrival_time_seconds";
+        plugin.counted(&format!(
+            "{name}_count{{transformation_type=\"{direction}\"}}"
+        ))
+    };
+    let filled = || plugin.counted("apiserver_envelope_encryption_dek_cache_fill_percent");
+    assert_eq!(between("to_storage"), None);
+    let mut sealed = Vec::new();
+    for filled_then in ["0.25", "0.5", "0.75", "1.0", "1.0"] {
+        sealed.push(seal(&provider, b"1").await.unwrap());
+        assert_eq!(filled().as_deref(), Some(filled_then));
+    }
+    assert_eq!(between("to_storage").as_deref(), Some("5"));
+    assert_eq!(between("from_storage"), None);
+    open(&provider, &sealed[4]).await.unwrap();
+    // The one that was forgotten is one value, though the plugin is asked for its key.
+    open(&provider, &sealed[0]).await.unwrap();
+    assert_eq!(between("from_storage").as_deref(), Some("2"));
+    let made = "apiserver_storage_data_key_generation_duration_seconds_count";
+    assert_eq!(plugin.counted(made).as_deref(), Some("5"));
+    assert_eq!(plugin.kms.calls("Decrypt"), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_is_used_is_not_forgotten() {
+    let plugin = Plugin::start();
+    let provider = plugin.server(Some(2));
+    let used = seal(&provider, b"1").await.unwrap();
+    for _ in 0..4 {
+        seal(&provider, b"2").await.unwrap();
+        open(&provider, &used).await.unwrap();
+    }
+    assert_eq!(plugin.kms.calls("Decrypt"), 0);
 }
