@@ -123,7 +123,6 @@ pub struct Attributes<'a> {
     /// The object as it is; none for creates.
     pub old: Option<&'a Value>,
     pub user: &'a User,
-    pub dry_run: bool,
     /// What else the client said of the write.
     pub options: Options<'a>,
     /// When the request's time is over, if it has one.
@@ -148,16 +147,6 @@ pub enum Options<'a> {
 }
 
 impl Options<'_> {
-    /// Whether nothing is to be stored.
-    #[must_use]
-    pub fn dry_run(self) -> bool {
-        match self {
-            Self::None => false,
-            Self::Create(options) | Self::Update(options) => options.dry_run,
-            Self::Delete(options) => options.dry_run,
-        }
-    }
-
     /// With kind and version.
     fn to_json(self) -> Option<Vec<u8>> {
         use proto::catalogue::messages::meta_v1::{CREATE_OPTIONS, DELETE_OPTIONS, UPDATE_OPTIONS};
@@ -175,6 +164,16 @@ impl Options<'_> {
 }
 
 impl Attributes<'_> {
+    /// Whether nothing is to be stored.
+    #[must_use]
+    pub fn dry_run(&self) -> bool {
+        match self.options {
+            Options::None => false,
+            Options::Create(options) | Options::Update(options) => options.dry_run,
+            Options::Delete(options) => options.dry_run,
+        }
+    }
+
     /// Whether the write is about this resource (and no subresource of it).
     #[must_use]
     pub fn is(&self, group: &str, resource: &str) -> bool {

@@ -308,10 +308,10 @@ impl Config {
             advertise: advertise(args.get(&ADVERTISE_ADDRESS), bind)?,
             serving: Options::from_flags(args, "apiserver")?
                 .context("--secure-port must not be 0")?,
-            etcd: Etcd::from_args(args)?,
+            etcd: Etcd::from_args(args, &features)?,
             client_ca: args.get(&args::CLIENT_CA_FILE),
             request_header: RequestHeader::from_args(args, &features)?,
-            authentication: Authentication::from_args(args, authorization.allows_all())?,
+            authentication: Authentication::from_args(args, &features, authorization.allows_all())?,
             tokens: Tokens::from_args(args)?,
             authorization,
             admission: AdmissionConfig::from_args(args)?,

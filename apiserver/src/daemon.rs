@@ -26,6 +26,7 @@ use crate::discovery::Documents;
 use crate::encryption::Encryption;
 use crate::flowcontrol::FlowControl;
 use crate::kubelet::Kubelets;
+use crate::loopback::Loopback;
 use crate::metrics::Requests;
 use crate::peer::{self, Peers};
 use crate::registry::Registry;
@@ -73,9 +74,10 @@ impl Daemon for ApiServer {
 
 /// Starts a server; returns once it listens. The address is the one that it is bound to.
 pub(crate) async fn start(
-    config: Config,
+    mut config: Config,
     tasks: &Supervisor,
 ) -> anyhow::Result<std::net::SocketAddr> {
+    let loopback = Loopback::open(&mut config.serving)?;
     // The port first: a taken one must not cost a minute of lists.
     let listener = serving::Server::bind(config.serving.clone())?;
     let address = listener.address();
@@ -89,7 +91,9 @@ pub(crate) async fn start(
     if let Some(path) = &config.debugging.socket {
         serving::debug_socket(path, tasks)?;
     }
-    let server = Arc::new(build(config, address, tasks, &health, &metrics).await?);
+    config.listen.set_port(address.port());
+    let loopback = loopback.bound(address.port());
+    let server = Arc::new(build(config, loopback, tasks, &health, &metrics).await?);
     bootstrap::start(&server, tasks, &health);
     FlowControl::start(&server, tasks);
     peer::start(&server, tasks);
@@ -108,13 +112,12 @@ pub(crate) async fn start(
 }
 
 async fn build(
-    mut config: Config,
-    address: std::net::SocketAddr,
+    config: Config,
+    loopback: Loopback,
     tasks: &Supervisor,
     health: &Health,
     metrics: &Metrics,
 ) -> anyhow::Result<Server> {
-    config.listen.set_port(address.port());
     metrics.features(&config.features);
     metrics.compatibility(config.features.version());
     let storage = Storage::open(&config.etcd, tasks)?;
@@ -143,6 +146,7 @@ async fn build(
     let flow_control = FlowControl::new(config.in_flight, &config.features, tasks, metrics);
     Ok(Server {
         identity,
+        loopback,
         endpoints: Endpoints::open(health.clone(), metrics.clone())
             .with_pages(config.pages.clone())
             .with_debug(config.debugging.profiling),

@@ -130,8 +130,8 @@ async fn sent(x: &Exchange, response: Response<Body>) -> Response<Body> {
 
 /// Bindings that name their pod themselves.
 pub(crate) fn bindings() -> Option<&'static Resource> {
-    let mut all = catalogue::resources().iter();
-    all.find(|r| (r.group, r.version, r.name) == BINDINGS)
+    let (group, version, name) = BINDINGS;
+    catalogue::resource(group, version, name)
 }
 
 async fn components(

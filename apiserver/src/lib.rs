@@ -14,6 +14,7 @@
 pub mod config;
 mod daemon;
 pub mod expression;
+pub mod loopback;
 pub mod server;
 
 pub mod body;

@@ -11,10 +11,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use component::Supervisor;
+use component::client::Client;
 use component::metrics::{Counters, Metrics};
 use component::serving::User;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use http::response::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -27,6 +30,7 @@ use crate::body::Body;
 use crate::chain::Exchange;
 use crate::config::{Kubelet, PeerConfig};
 use crate::discovery::Aggregated;
+use crate::handler;
 use crate::kubelet::{Kubelets, Target, Trust};
 use crate::server::Server;
 use crate::stream::forward;
@@ -35,19 +39,21 @@ mod known;
 mod merge;
 mod place;
 mod sync;
+mod ways;
 
 use known::Peer;
 pub use place::hooks;
 pub use sync::start;
+use ways::{NAME, Ways};
 
 /// Says that a request comes from another server that does not serve it.
 const PROXIED: &str = "x-kubernetes-peer-proxied";
-/// The name that every API server's certificate has.
-const NAME: &str = "kubernetes.default.svc";
 
 /// The other servers of the cluster.
 pub struct Peers {
-    ways: Kubelets,
+    ways: Ways,
+    /// For requests that are upgraded.
+    upgrades: Kubelets,
     known: RwLock<Arc<Known>>,
     counted: Counted,
 }
@@ -79,14 +85,15 @@ impl Peers {
         let Some(ca) = &config.ca else {
             return Ok(None);
         };
-        let ways = Kubelet {
+        let upgrades = Kubelet {
             ca: Some(ca.clone()),
             client: config.client.clone(),
             address_types: Vec::new(),
             timeout: Duration::ZERO,
         };
         Ok(Some(Self {
-            ways: Kubelets::new(&ways, tasks)?,
+            ways: Ways::open(ca, config.client.as_ref(), tasks, metrics)?,
+            upgrades: Kubelets::new(&upgrades, tasks)?,
             known: RwLock::default(),
             counted: Counted::register(metrics),
         }))
@@ -116,6 +123,12 @@ impl Peers {
             name: Some(NAME),
             global_only: false,
         })
+    }
+
+    /// The connections to a peer that is there.
+    fn way(&self, id: &str, target: &Target) -> Result<Client, Failure> {
+        let way = self.ways.to(id, &target.authority());
+        way.map_err(|e| Failure::internal(component::supervisor::chain(&e)))
     }
 }
 
@@ -191,13 +204,13 @@ pub async fn hand_on(
     for id in &able {
         match peers.target(&server, id).await {
             Ok(target) => {
-                found = Some(target);
+                found = Some((id, target));
                 break;
             }
             Err(failure) => tracing::warn!(peer = id, error = %failure, "A peer is not found"),
         }
     }
-    let Some(target) = found else {
+    let Some((id, target)) = found else {
         peers.counted.error("endpoint_resolution", &x.info);
         let text = "Error getting ip and port info of the remote server while proxying";
         return x.failed(&Failure::unavailable(text));
@@ -208,14 +221,18 @@ pub async fn hand_on(
         "Handing a request on"
     );
     let deadline = tokio::time::Instant::from_std(x.deadline);
-    let answered = tokio::time::timeout_at(deadline, ask(x, &peers.ways, &target, incoming)).await;
-    let response = match answered {
+    let late = Failure::timeout("request did not complete within the allotted timeout");
+    let read = handler::read_body(&x.headers, incoming);
+    let body = match tokio::time::timeout_at(deadline, read).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(failure)) => return x.failed(&failure),
+        Err(_) => return x.failed(&late),
+    };
+    let asked = ask(x, peers, id, &target, body);
+    let response = match tokio::time::timeout_at(deadline, asked).await {
         Ok(Ok(response)) => response,
         Ok(Err(text)) => component::serving::text(StatusCode::SERVICE_UNAVAILABLE, text),
-        Err(_) => {
-            let text = "request did not complete within the allotted timeout";
-            return x.failed(&Failure::timeout(text));
-        }
+        Err(_) => return x.failed(&late),
     };
     let info = &x.info;
     let what = [&info.group, &info.version, &info.resource].map(String::as_str);
@@ -226,9 +243,10 @@ pub async fn hand_on(
 /// The peer's answer, as it is; else why there is none.
 async fn ask(
     x: &mut Exchange,
-    ways: &Kubelets,
+    peers: &Peers,
+    id: &str,
     target: &Target,
-    incoming: Incoming,
+    body: Bytes,
 ) -> Result<Response<Body>, String> {
     let upgrade = forward::upgrade(&x.headers, &mut x.upgrade);
     let path = x.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -238,21 +256,32 @@ async fn ask(
     let audit_id = forward::value(&x.audit_id).map_err(problem)?;
     request.headers_mut().insert("audit-id", audit_id);
     if let Some(client) = upgrade {
-        let joined = forward::upgraded(ways, target, request, client, &mut x.counted);
+        let joined = forward::upgraded(&peers.upgrades, target, request, client, &mut x.counted);
         return joined.await.map_err(problem);
     }
-    *request.body_mut() = incoming.map_err(Into::into).boxed_unsync();
-    let mut sender = ways.connect(target).await.map_err(|e| e.to_string())?;
-    let response = sender.send_request(request).await;
-    let (head, incoming) = response.map_err(|e| e.to_string())?.into_parts();
+    let way = peers.way(id, target).map_err(problem)?;
+    let answered = way.forward(request.map(|_| body)).await;
+    let answered = answered.map_err(|e| component::supervisor::chain(&e))?;
+    let (head, incoming) = answered.into_parts();
+    let Parts {
+        status,
+        headers,
+        extensions,
+        ..
+    } = head;
+    // What is in them stands for the place on the connection, until the answer is over.
+    let incoming = incoming.map_frame(move |frame| {
+        let _held = &extensions;
+        frame
+    });
     let mut answer = Response::new(incoming.map_err(Into::into).boxed_unsync());
-    *answer.status_mut() = head.status;
-    *answer.headers_mut() = forward::end_to_end(&head.headers);
+    *answer.status_mut() = status;
+    *answer.headers_mut() = forward::end_to_end(&headers);
     Ok(answer)
 }
 
 /// To whom a request goes, and for whom: the peer believes a certificate of the front proxy.
-fn address(request: &mut Request<Body>, target: &Target, user: &User) -> Result<(), Failure> {
+fn address<B>(request: &mut Request<B>, target: &Target, user: &User) -> Result<(), Failure> {
     let headers = request.headers_mut();
     headers.insert(HOST, forward::value(&target.authority())?);
     headers.insert(PROXIED, HeaderValue::from_static("true"));

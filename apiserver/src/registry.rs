@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use component::features::Features;
 use proto::catalogue::{self, Gates, Resource};
@@ -36,13 +37,19 @@ pub struct Endpoint {
     pub decoder: Arc<decoder::Objects>,
     /// What is made of entries besides their stored bytes, shared by all endpoints.
     pub forms: Arc<Forms>,
+    /// The same of what is sent at once and then hardly again: frames of watches.
+    pub frames: Arc<Forms>,
 }
+
+/// Bytes of frames that are kept: all that watch an event send its frame within a moment.
+const FRAMES: usize = 2 << 20;
 
 /// Everything that is served from storage.
 pub struct Registry {
     /// The feature gates that are on.
     pub gates: Gates,
     endpoints: Vec<Endpoint>,
+    generation: AtomicU64,
     by_path: HashMap<(&'static str, &'static str, &'static str), usize>,
 }
 
@@ -59,8 +66,10 @@ impl Registry {
         let mut registry = Self {
             gates,
             endpoints: Vec::new(),
+            generation: AtomicU64::new(0),
             by_path: HashMap::new(),
         };
+        let frames = Arc::new(Forms::new(FRAMES));
         let mut opened: HashMap<&'static str, (Arc<Collection>, Arc<decoder::Objects>)> =
             HashMap::new();
         for resource in catalogue::resources().iter().filter(|r| enabled(r)) {
@@ -83,7 +92,7 @@ impl Registry {
                 .by_path
                 .insert((resource.group, resource.version, resource.name), index);
             let index = u16::try_from(index).expect("the catalogue has a few hundred resources");
-            let forms = forms.clone();
+            let (forms, frames) = (forms.clone(), frames.clone());
             registry.endpoints.push(Endpoint {
                 index,
                 resource,
@@ -95,6 +104,7 @@ impl Registry {
                 collection,
                 decoder,
                 forms,
+                frames,
             });
         }
         registry
@@ -107,6 +117,12 @@ impl Registry {
             .map(|i| &self.endpoints[*i])
     }
 
+    /// The endpoint whose [`Endpoint::index`] this is.
+    #[must_use]
+    pub fn at(&self, index: u16) -> Option<&Endpoint> {
+        self.endpoints.get(usize::from(index))
+    }
+
     /// The endpoint of a resource in any version: for admission and authorizers, which read objects.
     #[must_use]
     pub fn any_version(&self, group: &str, resource: &str) -> Option<&Endpoint> {
@@ -117,5 +133,16 @@ impl Registry {
 
     pub fn iter(&self) -> impl Iterator<Item = &Endpoint> {
         self.endpoints.iter()
+    }
+
+    /// Which state of what is served this is: what others find out of it holds as long as this stays the same.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Ends the generation, once what is served has changed.
+    pub fn advance(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
     }
 }

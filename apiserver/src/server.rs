@@ -41,6 +41,7 @@ pub struct Server {
     pub audit: Option<crate::audit::Audit>,
     pub tracer: component::tracing::Tracer,
     pub identity: Identity,
+    pub loopback: crate::loopback::Loopback,
 }
 
 /// How this server is known to the others.

@@ -250,6 +250,7 @@ impl Cluster {
             compaction_interval: config.compaction_interval,
             check_interval: config.check_interval,
             lease_reuse: config.lease_reuse,
+            reads: config.reads,
             ..store::Config::new(etcd)
         };
         let store = Store::open(&config, Arc::new(tasks.clone()))

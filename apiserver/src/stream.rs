@@ -107,7 +107,6 @@ async fn admit(x: &mut Exchange, endpoint: &Endpoint) -> Result<Value, Failure> 
         object: Some(&mut options),
         old: None,
         user: &x.user,
-        dry_run: false,
         options: Options::None,
         deadline: None,
         reinvocation: Reinvocation::default(),

@@ -184,7 +184,7 @@ impl Limit {
 }
 
 fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> {
-    if !write.is_any("", "events") || write.dry_run {
+    if !write.is_any("", "events") || write.dry_run() {
         return Ok(());
     }
     refused(&server.admission.state.event_limits, write, Instant::now())
@@ -203,7 +203,7 @@ fn refused(limits: &[Limit], write: &Attributes<'_>, now: Instant) -> Result<(),
     if reached.is_empty() {
         return Ok(());
     }
-    let message = format!("Too many requests: {}", crate::authz::joined(&reached));
+    let message = format!("Too many requests: {}", proto::path::aggregate(&reached));
     Err(Failure::new(429, "TooManyRequests", message))
 }
 

@@ -121,7 +121,7 @@ fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure> 
             claim_problems(PersistentVolumeClaim::of(Node::new(object)), range)
         };
         if !problems.is_empty() {
-            return Err(write.forbid(&crate::authz::joined(&problems)));
+            return Err(write.forbid(&proto::path::aggregate(&problems)));
         }
     }
     Ok(())

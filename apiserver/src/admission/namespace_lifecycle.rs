@@ -116,7 +116,7 @@ async fn admit(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failur
 
 async fn provision(server: &Arc<Server>, write: &mut Attributes<'_>) -> Result<(), Failure> {
     let name = write.namespace;
-    if write.dry_run || name.is_empty() || write.is_any("", "namespaces") {
+    if write.dry_run() || name.is_empty() || write.is_any("", "namespaces") {
         return Ok(());
     }
     let mut namespace = Value::object();

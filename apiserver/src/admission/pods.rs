@@ -111,7 +111,7 @@ fn check_pull(write: &mut Attributes<'_>) -> Result<(), Failure> {
     if problems.is_empty() {
         return Ok(());
     }
-    Err(write.forbid(&crate::authz::joined(&problems)))
+    Err(write.forbid(&proto::path::aggregate(&problems)))
 }
 
 fn unpulled(pod: &Value) -> Vec<String> {

@@ -89,7 +89,7 @@ async fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Fai
             continue;
         }
         let name = meta::name(quota);
-        if write.dry_run {
+        if write.dry_run() {
             let current = current(server, write, name).await?;
             let charged = current.map(|quota| asked.charge(&quota)).transpose();
             charged.map_err(|why| write.forbid(&why))?;

@@ -108,7 +108,6 @@ impl Asked {
             object: self.object.as_mut(),
             old: self.old.as_ref(),
             user: &self.user,
-            dry_run: false,
             options: Options::None,
             deadline: None,
             reinvocation: Reinvocation::default(),

@@ -7,7 +7,6 @@ use anyhow::bail;
 use component::args::{Args, Flag, Group};
 
 use crate::admission::{PLUGINS, Plugin};
-use crate::authz::joined;
 
 flags! {
     ENABLE: Vec<String> = "enable-admission-plugins", "", "Admission plugins beside the default ones.";
@@ -75,7 +74,7 @@ impl AdmissionConfig {
             ));
         }
         if !problems.is_empty() {
-            bail!(joined(&problems));
+            bail!(proto::path::aggregate(&problems));
         }
         let runs = |plugin: &&Plugin| match &all {
             Some(all) => all.iter().any(|name| name == plugin.name),

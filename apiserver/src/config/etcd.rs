@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 use component::args::Args;
+use component::features::Features;
+use store::Reads;
 
 use super::{
     CertKey, ENCRYPTION_PROVIDER_CONFIG, ENCRYPTION_PROVIDER_CONFIG_RELOAD, ETCD_CAFILE,
@@ -28,7 +30,9 @@ pub struct Etcd {
     pub ca: Option<PathBuf>,
     pub client: Option<CertKey>,
     pub compaction_interval: Duration,
+    /// Never if zero.
     pub check_interval: Duration,
+    pub reads: Reads,
     /// Seconds that a lease takes new objects.
     pub lease_reuse: i64,
     /// How long it may take to answer `/livez` and `/healthz`, and `/readyz`.
@@ -55,7 +59,7 @@ pub struct EncryptionConfig {
 }
 
 impl Etcd {
-    pub(super) fn from_args(args: &Args) -> anyhow::Result<Self> {
+    pub(super) fn from_args(args: &Args, features: &Features) -> anyhow::Result<Self> {
         let servers = args.get(&ETCD_SERVERS);
         if servers.is_empty() {
             bail!("--etcd-servers must be specified");
@@ -79,10 +83,14 @@ impl Etcd {
                 "--etcd-certfile and --etcd-keyfile",
             )?,
             compaction_interval: args.get(&ETCD_COMPACTION_INTERVAL),
-            check_interval: if always {
-                CHECK_INTERVAL_IN_TESTS
-            } else {
-                CHECK_INTERVAL
+            check_interval: match always {
+                true => CHECK_INTERVAL_IN_TESTS,
+                false if features.enabled("DetectCacheInconsistency") => CHECK_INTERVAL,
+                false => Duration::ZERO,
+            },
+            reads: Reads {
+                past: features.enabled("ListFromCacheSnapshot"),
+                streams: features.enabled("EtcdRangeStream"),
             },
             lease_reuse: args.get(&LEASE_REUSE_DURATION),
             live_timeout: args.get(&ETCD_HEALTHCHECK_TIMEOUT),
@@ -164,5 +172,27 @@ mod tests {
         ] {
             assert_eq!(parsed(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn how_etcd_is_read_goes_by_gates() {
+        let told = |gates: &[(&str, bool)]| {
+            let flags = ["--etcd-servers=http://a:1"];
+            let args = Args::parse("kube-apiserver", "", &super::super::groups(), flags).unwrap();
+            let features = Features::defaults().with(gates.iter().copied()).unwrap();
+            let etcd = Etcd::from_args(&args, &features).unwrap();
+            let compared = !etcd.check_interval.is_zero();
+            (compared, etcd.reads.past, etcd.reads.streams)
+        };
+        assert_eq!(told(&[]), (true, true, true));
+        assert_eq!(
+            told(&[("DetectCacheInconsistency", false)]),
+            (false, true, true)
+        );
+        assert_eq!(
+            told(&[("ListFromCacheSnapshot", false)]),
+            (true, false, true)
+        );
+        assert_eq!(told(&[("EtcdRangeStream", false)]), (true, true, false));
     }
 }

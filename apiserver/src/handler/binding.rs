@@ -123,13 +123,10 @@ fn check(name: &str, binding: &Value) -> Result<(), Failure> {
         let invalid = |why| FieldError::new(Reason::Invalid, "target.name", quote(node), why);
         errors.extend(problems.map(invalid));
     }
-    let mut texts: Vec<String> = errors.iter().map(FieldError::to_string).collect();
-    texts.dedup();
-    match texts.as_slice() {
-        [] => Ok(()),
-        [one] => Err(Failure::new(500, "", one.as_str())),
-        many => Err(Failure::new(500, "", format!("[{}]", many.join(", ")))),
+    if errors.is_empty() {
+        return Ok(());
     }
+    Err(Failure::new(500, "", proto::path::aggregate(&errors)))
 }
 
 fn target(binding: &Value) -> &str {

@@ -89,13 +89,7 @@ pub fn find(group: &str, version: &str, resource: &str) -> Option<&'static Revie
 impl Review {
     /// The resource in a version; none if that is not served by default.
     pub(crate) fn resource(&self, version: &str) -> Option<&'static Resource> {
-        let mut all = catalogue::resources().iter();
-        all.find(|r| {
-            r.group == self.group
-                && r.name == self.resource
-                && r.version == version
-                && r.on_by_default
-        })
+        catalogue::resource(self.group, version, self.resource).filter(|r| r.on_by_default)
     }
 
     /// Answers a review.
@@ -162,7 +156,6 @@ async fn admit(
         object: Some(object),
         old: None,
         user: &x.user,
-        dry_run: options.dry_run,
         options: Options::Create(options),
         deadline,
         reinvocation: Reinvocation::default(),

@@ -103,7 +103,6 @@ async fn admit(
         object: Some(&mut request),
         old: None,
         user: &x.user,
-        dry_run: options.dry_run,
         options: Options::Create(options),
         deadline,
         reinvocation: Reinvocation::default(),

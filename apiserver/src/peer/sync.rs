@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use component::serving::User;
 use component::{Supervisor, Task};
 use http::header::{ACCEPT, HeaderValue};
@@ -22,7 +23,6 @@ use tokio::sync::watch;
 
 use super::known::{Peer, list};
 use super::{Known, Peers, address, merge};
-use crate::body;
 use crate::bootstrap::{Hook, identity};
 use crate::registry::Endpoint;
 use crate::registry::follow::{Told, follow_in};
@@ -133,6 +133,7 @@ async fn keep(server: Arc<Server>, mut hear: watch::Receiver<Identities>) {
 
 /// Asks all of them; says whether all answered.
 async fn refresh(server: &Server, peers: &Peers, ids: &Identities) -> bool {
+    peers.ways.retain(|id| ids.contains_key(id));
     let mut found = Vec::new();
     for id in ids.keys() {
         match serves(server, peers, id).await {
@@ -177,19 +178,15 @@ async fn groups(
     let target = peers.target(server, id).await;
     let target = target.inspect_err(|_| peers.counted.sync("hostport_resolution"))?;
     let asked = async {
-        let mut request = Request::new(body::full(Vec::new()));
+        let mut request = Request::new(Bytes::new());
         *request.uri_mut() = Uri::from_static(path);
         request
             .headers_mut()
             .insert(ACCEPT, HeaderValue::from_static(ALONE));
         address(&mut request, &target, &asking())?;
-        let mut sender = peers
-            .ways
-            .connect(&target)
-            .await
-            .map_err(Failure::internal)?;
-        let response = sender.send_request(request).await;
-        let (head, body) = response.map_err(Failure::internal)?.into_parts();
+        let response = peers.way(id, &target)?.forward(request).await;
+        let response = response.map_err(|e| Failure::internal(component::supervisor::chain(&e)))?;
+        let (head, body) = response.into_parts();
         peers.counted.request(head.status, [""; 3]);
         if head.status != StatusCode::OK {
             let text = format!(

@@ -1,7 +1,7 @@
 //! Webhooks that objects name (`clientConfig`): a URL, or a service of the cluster.
 //!
 //! A service is resolved for each call, as its addresses change: to its cluster IP, or to one of its endpoints if the server
-//! is told to reach endpoints itself. Everything is read from caches. Connections are pooled by address, authorities and
+//! is told to reach endpoints itself. The API server's own service is this server, by its [`Loopback`]. Everything is read from caches. Connections are pooled by address, authorities and
 //! credentials, are shared by all webhooks that agree on these, and go with the last of them. Several requests at a time go
 //! over several connections (HTTP/1.1), so that they spread over the endpoints behind an address (k8s#75791).
 //!
@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use proto::catalogue::names as n;
 use proto::view::Node;
 
+use crate::loopback::Loopback;
 use crate::server::Server;
 
 mod credentials;
@@ -36,6 +37,7 @@ const MAX_ANSWER: usize = 8 << 20;
 const ADDRESSES: usize = 16;
 /// Who asks, upstream's name for it.
 const AGENT: &str = "kube-apiserver-admission";
+const LOOPBACK_AGENT: &str = "kube-apiserver";
 
 /// Where a webhook is, and whom to believe there.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -156,12 +158,12 @@ impl Reach {
         }
     }
 
-    fn client(&self, key: Key, local: bool) -> Result<Arc<Client>, Failed> {
+    fn client(&self, server: &Server, key: Key, local: bool) -> Result<Arc<Client>, Failed> {
         let mut shared = self.shared.lock();
         if let Some(client) = shared.get(&key).and_then(Weak::upgrade) {
             return Ok(client);
         }
-        let client = self.open(&key, local).map_err(|e| {
+        let client = self.open(server, &key, local).map_err(|e| {
             let why = component::supervisor::chain(&e);
             Failed::Client(why)
         })?;
@@ -171,15 +173,21 @@ impl Reach {
         Ok(client)
     }
 
-    fn open(&self, key: &Key, local: bool) -> Result<Client, ConfigError> {
+    fn open(&self, server: &Server, key: &Key, local: bool) -> Result<Client, ConfigError> {
         let mut config = Config::new(&format!("https://{}", key.address));
         config.host = Some(key.host.clone());
         config.server_name = Some(bare_name(&key.host).to_owned());
         config.ca = (!key.ca.is_empty()).then(|| Source::Inline(key.ca.to_vec()));
         config.http1 = !local;
         config.qps = -1.0;
-        self.credentials.apply(&key.host, &mut config)?;
-        Client::new(config, AGENT, &self.tasks, &self.metrics)
+        let agent = if Loopback::is(&with_port(&key.host)) {
+            server.loopback.apply(&mut config);
+            LOOPBACK_AGENT
+        } else {
+            self.credentials.apply(&key.host, &mut config)?;
+            AGENT
+        };
+        Client::new(config, agent, &self.tasks, &self.metrics)
     }
 }
 
@@ -231,7 +239,7 @@ impl Way {
                 port,
             } => service::resolve(server, namespace, name, *port).map_err(|why| failed(&why))?,
         };
-        let client = self.client(reach, address, host, &resolved)?;
+        let client = self.client(reach, server, address, host, &resolved)?;
         let whole = async {
             let content = Some(("application/json", body));
             let sent = client.raw(Method::POST, &path, "application/json, */*", content);
@@ -252,6 +260,7 @@ impl Way {
     fn client(
         &self,
         reach: &Reach,
+        server: &Server,
         address: &Address,
         host: String,
         resolved: &str,
@@ -266,7 +275,7 @@ impl Way {
             host,
             ca: address.ca.clone(),
         };
-        let client = reach.client(key, local)?;
+        let client = reach.client(server, key, local)?;
         if open.len() >= ADDRESSES {
             open.remove(0);
         }

@@ -128,7 +128,7 @@ async fn uses_audience(server: &Server, pod: &Value, audience: &str) -> Result<b
     if missing.is_empty() {
         Ok(false)
     } else {
-        Err(authz::joined(&missing))
+        Err(proto::path::aggregate(&missing))
     }
 }
 

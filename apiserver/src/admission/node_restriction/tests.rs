@@ -38,7 +38,6 @@ fn judge(
         object: object.as_mut(),
         old: old.as_ref(),
         user: &User::default(),
-        dry_run: false,
         options: Options::None,
         deadline: None,
         reinvocation: Reinvocation::default(),

@@ -1,6 +1,6 @@
 //! What the configuration file tells the plugins: `{Validating,Mutating}AdmissionPolicyConfiguration`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use component::config::Versioned;
 use proto::path::FieldError;
@@ -46,19 +46,19 @@ impl Manifests for ValidatingPolicies {
     }
 }
 
-/// Reads what a plugin is told.
-pub(super) fn read<T: Manifests>(told: Option<&[u8]>) -> Result<Option<PathBuf>, Refused> {
+/// Reads what a plugin is told, which is nothing that this server could do.
+pub(super) fn read<T: Manifests>(told: Option<&[u8]>) -> Result<(), Refused> {
     match told {
-        Some(text) => folder(component::config::read::<T>(text)?.folder()),
-        None => Ok(None),
+        Some(text) => no_folder(component::config::read::<T>(text)?.folder()),
+        None => Ok(()),
     }
 }
 
 /// Manifests would be enforced from the first request on: a server that cannot do that must not start as
 /// if it could.
-pub(in super::super) fn folder(path: &str) -> Result<Option<PathBuf>, Refused> {
+pub(in super::super) fn no_folder(path: &str) -> Result<(), Refused> {
     if path.is_empty() {
-        return Ok(None);
+        return Ok(());
     }
     let why = if Path::new(path).is_absolute() {
         "static manifests are not supported yet"
@@ -76,8 +76,10 @@ mod tests {
     #[test]
     fn configurations_are_checked() {
         let policies = b"apiVersion: apiserver.config.k8s.io/v1\nkind: ValidatingAdmissionPolicyConfiguration\n";
-        assert_eq!(read::<ValidatingPolicies>(Some(policies)).unwrap(), None);
+        assert!(read::<ValidatingPolicies>(Some(policies)).is_ok());
         assert!(read::<MutatingPolicies>(Some(policies)).is_err());
-        assert!(folder("/etc/manifests").is_err() && folder("manifests").is_err());
+        let refused = |path| no_folder(path).unwrap_err().to_string();
+        assert!(refused("/etc/manifests").contains("not supported yet"));
+        assert!(refused("manifests").contains("must be an absolute file path"));
     }
 }

@@ -203,14 +203,10 @@ mod tests {
                 r#""matchPolicy":"{policy}","resourceRules":[{rule}]"#
             ))
         };
-        let mut all = proto::catalogue::resources().iter();
-        let version = |r: &&Resource, version| {
-            (r.group, r.version, r.name) == ("autoscaling", version, "horizontalpodautoscalers")
+        let scaler = |version| {
+            proto::catalogue::resource("autoscaling", version, "horizontalpodautoscalers").unwrap()
         };
-        let (v1, v2) = (
-            all.clone().find(|r| version(r, "v1")).unwrap(),
-            all.find(|r| version(r, "v2")).unwrap(),
-        );
+        let (v1, v2) = (scaler("v1"), scaler("v2"));
         let about = About {
             resource: v2,
             ..about("pods", &[])

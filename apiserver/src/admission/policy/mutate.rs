@@ -42,26 +42,9 @@ impl Invocation<'_> {
 
 /// A policy that could not do what it is for.
 struct Error {
-    policy: String,
-    binding: Option<String>,
-    why: String,
+    message: String,
     /// Of the status; none: that of any refusal.
     reason: Option<&'static str>,
-}
-
-impl Error {
-    fn message(&self) -> String {
-        let (policy, why) = (&self.policy, &self.why);
-        match &self.binding {
-            Some(binding) => {
-                format!("policy '{policy}' with binding '{binding}' denied request: {why}")
-            }
-            None => format!(
-                "policy {} denied request: {why}",
-                proto::path::quote(policy)
-            ),
-        }
-    }
 }
 
 /// Errors of policies that do not ignore them.
@@ -73,17 +56,19 @@ impl Errors {
         &mut self,
         policy: &Policy<Mutating>,
         binding: Option<&Binding>,
-        why: String,
+        why: &str,
         reason: Option<&'static str>,
     ) {
-        if !policy.ignores_failures {
-            self.0.push(Error {
-                policy: policy.name.clone(),
-                binding: binding.map(|b| b.name.clone()),
-                why,
-                reason,
-            });
+        if policy.ignores_failures {
+            return;
         }
+        let name = &policy.name;
+        let who = match binding {
+            Some(binding) => format!("policy '{name}' with binding '{}'", binding.name),
+            None => format!("policy {}", proto::path::quote(name)),
+        };
+        let message = format!("{who} denied request: {why}");
+        self.0.push(Error { message, reason });
     }
 
     fn broken(&mut self, policy: &Policy<Mutating>, binding: Option<&Binding>, why: &str) {
@@ -91,7 +76,7 @@ impl Errors {
         self.add(
             policy,
             binding,
-            format!("failed to configure {what}: {why}"),
+            &format!("failed to configure {what}: {why}"),
             None,
         );
     }
@@ -101,10 +86,10 @@ impl Errors {
         let first = self.0.first()?;
         let forbidden = write.forbid("admission request denied by policy");
         let reason = first.reason.unwrap_or("Forbidden");
-        let failure = Failure::new(forbidden.code(), reason, first.message());
+        let failure = Failure::new(forbidden.code(), reason, &first.message);
         let failure = failure.with_details(forbidden.details().clone());
-        let causes = self.0.iter().map(Error::message);
-        Some(causes.fold(failure, |failure, cause| failure.with_cause("", &cause, "")))
+        let causes = self.0.iter().map(|error| &error.message);
+        Some(causes.fold(failure, |failure, cause| failure.with_cause("", cause, "")))
     }
 }
 
@@ -244,7 +229,7 @@ async fn one(
             Verdict::Matches => {}
             Verdict::Excluded => return Ok(false),
             Verdict::Failed(why) => {
-                errors.add(policy, Some(binding), why, Some("Invalid"));
+                errors.add(policy, Some(binding), &why, Some("Invalid"));
                 return Ok(false);
             }
         }
@@ -280,7 +265,7 @@ async fn one(
                 changed |= now;
             }
             Err(Fault::Server(failure)) => return Err(failure),
-            Err(Fault::Policy(why)) => errors.add(policy, Some(binding), why, Some("Invalid")),
+            Err(Fault::Policy(why)) => errors.add(policy, Some(binding), &why, Some("Invalid")),
         }
     }
     let rounds = write.reinvocation.policies.get_or_insert_default();
@@ -388,12 +373,7 @@ mod tests {
             param: None,
             actions: Vec::new(),
         };
-        errors.add(
-            &policy("Fail"),
-            Some(&binding),
-            "why".to_owned(),
-            Some("Invalid"),
-        );
+        errors.add(&policy("Fail"), Some(&binding), "why", Some("Invalid"));
         let refusal = asked.ask(|write| errors.refusal(write)).unwrap();
         let first = "policy \"p\" denied request: failed to configure policy: it is broken";
         assert_eq!(

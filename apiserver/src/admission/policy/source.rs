@@ -1,7 +1,7 @@
 //! The policies that there are, each with its bindings: live from the cache, compiled once per change of their object.
 //!
 //! Who may be concerned by a write is looked up by resource, subresource and operation; what was looked up once is kept until
-//! a policy or a binding changes. A policy that nothing binds concerns nobody.
+//! a policy or a binding changes, or what is served. A policy that nothing binds concerns nobody.
 //!
 //! Upstream: `apiserver/pkg/admission/plugin/policy/generic/policy_source.go`.
 
@@ -16,7 +16,7 @@ use resources::object::{self, Type};
 use store::Entry;
 
 use super::super::Operation;
-use super::super::live::{All, ByWrite, Live};
+use super::super::live::{All, ByWrite, Change, Live};
 use super::super::webhook::source::{GROUP, equivalent};
 use super::compile::{Binding, Body, Policy};
 use super::matching::About;
@@ -88,8 +88,8 @@ pub(super) fn follow_policies<B: Body>(
         let (live, known) = (Arc::clone(&live), Arc::clone(&known));
         tasks.spawn(Task::Worker, format!("admission-{resource}"), async move {
             follow(collection, |event| {
-                let mut known = known.lock();
-                take(&mut known, event, hub);
+                take(&known, event, hub);
+                let known = known.lock();
                 if known.policies.complete && known.bindings.complete {
                     // Under the lock, so that the newest state is put down last.
                     live.set(Policies::new(&known));
@@ -100,17 +100,19 @@ pub(super) fn follow_policies<B: Body>(
     };
     keep(policies, B::POLICIES, |known, event, hub| {
         let compile = |entry: &Entry| Some(Policy::compile(&read(hub, entry)?));
-        known.policies.tell(event, compile);
+        let change = Change::read(event, compile);
+        known.lock().policies.take(change);
     });
     keep(bindings, B::BINDINGS, |known, event, hub| {
         let compile = |entry: &Entry| Some(Binding::compile(&read(hub, entry)?));
-        known.bindings.tell(event, compile);
+        let change = Change::read(event, compile);
+        known.lock().bindings.take(change);
     });
     live
 }
 
 /// Takes what one of the two collections tells.
-type Take<B> = fn(&mut Known<B>, Told, Type);
+type Take<B> = fn(&Mutex<Known<B>>, Told, Type);
 
 fn read(hub: Type, entry: &Entry) -> Option<Value> {
     let read = object::from_body(&entry.body, &hub);
@@ -149,7 +151,9 @@ impl<B: Body> Policies<B> {
         resource: &'static Resource,
         subresource: &str,
     ) -> Option<Arc<Concerned<B>>> {
-        self.concerned.get((operation, resource, subresource), || {
+        let generation = registry.generation();
+        let write = (operation, resource, subresource);
+        self.concerned.get(generation, write, || {
             let equivalent = equivalent(registry, resource, subresource);
             let about = About {
                 operation,

@@ -132,7 +132,7 @@ async fn asked(
         code,
     };
     match hook.side_effects {
-        _ if !write.dry_run => {}
+        _ if !write.dry_run() => {}
         SideEffects::Unsaid => return Err(calling(&"Webhook SideEffects is nil", 400)),
         SideEffects::Harmful => {
             let name = proto::path::quote(&hook.name);

@@ -121,16 +121,15 @@ pub(in super::super) fn failures(results: &Results) -> usize {
 
 /// One that does not hold decides, whatever is wrong with others.
 pub(in super::super) fn verdict(ignores_failures: bool, results: Results) -> Verdict {
-    let errors = match results {
+    let errors: Vec<String> = match results {
         Ok(results) if results.contains(&Ok(false)) => return Verdict::Excluded,
         Ok(results) => results.into_iter().filter_map(Result::err).collect(),
         Err(why) => vec![why],
     };
-    match errors.as_slice() {
-        [] => Verdict::Matches,
-        _ if ignores_failures => Verdict::Excluded,
-        [one] => Verdict::Failed(one.clone()),
-        many => Verdict::Failed(format!("[{}]", many.join(", "))),
+    match errors.is_empty() {
+        true => Verdict::Matches,
+        false if ignores_failures => Verdict::Excluded,
+        false => Verdict::Failed(proto::path::aggregate(errors)),
     }
 }
 

@@ -7,7 +7,7 @@ use proto::path::FieldError;
 use serde::Deserialize;
 
 use super::super::config::Refused;
-use super::super::policy::config::folder;
+use super::super::policy::config::no_folder;
 
 /// How webhooks are reached.
 #[derive(Clone, PartialEq, Default, Debug)]
@@ -39,7 +39,7 @@ pub(super) fn read(told: Option<&[u8]>) -> Result<Settings, Refused> {
         let error = FieldError::invalid("kubeConfigFile", path, NOT_ABSOLUTE);
         return Err(Refused::Invalid(vec![error]));
     }
-    folder(&file.static_manifests_dir)?;
+    no_folder(&file.static_manifests_dir)?;
     Ok(Settings {
         kubeconfig: (!path.is_empty()).then(|| path.into()),
     })

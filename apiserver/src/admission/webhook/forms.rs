@@ -288,13 +288,12 @@ mod tests {
     fn objects_are_compared_as_what_they_are_stored_as() {
         use proto::catalogue::messages::{autoscaling_v1, autoscaling_v2, policy_v1};
 
-        let mut all = proto::catalogue::resources().iter();
-        let scaler = |version: &'static str| {
-            move |r: &&Resource| (r.name, r.version) == ("horizontalpodautoscalers", version)
+        let scaler = |version| {
+            proto::catalogue::resource("autoscaling", version, "horizontalpodautoscalers").unwrap()
         };
-        let asked_for = all.clone().find(scaler("v1")).unwrap();
+        let asked_for = scaler("v1");
         assert_eq!(asked_for.message, autoscaling_v1::HORIZONTAL_POD_AUTOSCALER);
-        let stored = all.find(scaler("v2")).unwrap();
+        let stored = scaler("v2");
         let message = |of, below| Forms::new(of, below, &Features::defaults()).message();
         for (of, below) in [(asked_for, ""), (asked_for, "status"), (stored, "")] {
             assert_eq!(

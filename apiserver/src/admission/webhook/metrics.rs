@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use component::metrics::{self, Buckets, Counters, Gauges, Histograms};
+use component::metrics::{self, Buckets, Counters, Histograms};
 use prometheus_client::metrics::family::Family;
 
 use super::super::Operation;
@@ -17,9 +17,8 @@ const MAX_CODE: u16 = 600;
 #[derive(Clone)]
 pub(in super::super) struct Families {
     durations: Histograms<4>,
-    /// Gauges, as upstream's names of these do not end as those of counters must.
-    rejections: Gauges<5>,
-    failed_open: Gauges<2>,
+    rejections: Counters<5>,
+    failed_open: Counters<2>,
     requests: Counters<5>,
     condition_errors: Counters<4>,
     exclusions: Counters<4>,

@@ -163,7 +163,7 @@ fn put_request(
             groups: &user.groups,
             extra: &user.extra,
         },
-        dry_run: write.dry_run,
+        dry_run: write.dry_run(),
     };
     serde_json::to_writer(&mut *out, &request)?;
     out.pop();

@@ -1,7 +1,7 @@
 //! The webhooks that there are: live from the cache, compiled once per change of their object.
 //!
 //! Who may be asked about a write is looked up by resource, subresource and operation; what was looked up once is kept until
-//! a configuration changes. A write that nobody is asked about costs one look.
+//! a configuration changes, or what is served. A write that nobody is asked about costs one look.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use proto::Value;
 use proto::catalogue::Resource;
 use resources::object::{self, Type};
 
-use super::super::live::{All, ByWrite, Live};
+use super::super::live::{All, ByWrite, Change, Live};
 use super::Operation;
 use super::hook::{Hook, of_configuration};
 use super::rule::version;
@@ -80,7 +80,7 @@ pub(super) fn follow_configurations(
             }
         };
         follow(collection, |event| {
-            known.tell(event, read);
+            known.take(Change::read(event, read));
             if known.complete {
                 told.set(Hooks::new(&known));
             }
@@ -115,7 +115,9 @@ impl Hooks {
         resource: &'static Resource,
         subresource: &str,
     ) -> Concerned {
-        self.concerned.get((operation, resource, subresource), || {
+        let generation = registry.generation();
+        let write = (operation, resource, subresource);
+        self.concerned.get(generation, write, || {
             let equivalent = equivalent(registry, resource, subresource);
             let candidates = self.all.iter().enumerate().filter_map(|(index, hook)| {
                 let matched = matched(hook, operation, resource, subresource, &equivalent)?;

@@ -8,10 +8,7 @@ fn outcome(method: &str, path: &str, header: Option<(HeaderName, &'static str)>)
     let uri: Uri = path.parse().unwrap();
     let method: Method = method.parse().unwrap();
     let info = RequestInfo::read(&method, &uri, &Query::parse(&uri)).unwrap();
-    let named = |r: &&Resource| {
-        (r.group, r.version, r.name) == (&*info.group, &*info.version, &*info.resource)
-    };
-    let resource = catalogue::resources().iter().find(named).unwrap();
+    let resource = catalogue::resource(&info.group, &info.version, &info.resource).unwrap();
     let mut headers = HeaderMap::new();
     if let Some((name, value)) = header {
         headers.insert(name, HeaderValue::from_static(value));

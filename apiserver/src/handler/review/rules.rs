@@ -39,7 +39,10 @@ pub(super) fn own(x: &Exchange, object: Value) -> Result<Value, Failure> {
     status.set(&[n::NON_RESOURCE_RULES], Value::List(paths.collect()));
     status.set(&[n::INCOMPLETE], found.incomplete);
     if !found.errors.is_empty() {
-        status.set(&[n::EVALUATION_ERROR], crate::authz::joined(&found.errors));
+        status.set(
+            &[n::EVALUATION_ERROR],
+            proto::path::aggregate(&found.errors),
+        );
     }
     // What was asked does not come back; upstream's answer is a new object.
     let mut answer = Value::object();

@@ -54,7 +54,6 @@ impl Write<'_> {
             object,
             old,
             user: self.user,
-            dry_run: options.dry_run(),
             options,
             deadline: self.deadline,
             reinvocation: admission::webhook::Reinvocation::default(),

@@ -26,6 +26,9 @@ pub(super) fn resolve(
     name: &str,
     port: u16,
 ) -> Result<String, String> {
+    if let Some(own) = server.loopback.resolve(namespace, name, port) {
+        return Ok(own);
+    }
     let absent = || format!("service {} not found", quote(name));
     let services = server.registry.any_version("", "services");
     let services = services.ok_or_else(absent)?;

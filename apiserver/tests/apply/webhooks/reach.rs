@@ -183,3 +183,40 @@ async fn nobody_is_believed_whom_the_bundle_does_not_vouch_for() {
         "{said}"
     );
 }
+
+#[tokio::test]
+async fn the_servers_own_service_is_this_server_which_asks_itself_as_itself() {
+    let remote = webhooks(|_, _| allowed());
+    let api = Daemon::start().await;
+    let own = |name: &str, resource: &str, port: u16| {
+        // Nobody but the server's own client may see that there is no such thing.
+        let path = "/apis/nowhere.example.com/v1/things";
+        let service =
+            json!({"namespace": "default", "name": "kubernetes", "port": port, "path": path});
+        let more = json!({"clientConfig": {"service": service}});
+        hook(&remote, name, &[rule(&["CREATE"], resource)], more)
+    };
+    let hooks = [own("/own", "secrets", 443), own("/other", "services", 8443)];
+    configure(&api, &remote, "Validating", "a", &hooks).await;
+    let make = async |resource: &str, object: Value| {
+        let path = format!("/api/v1/namespaces/default/{resource}");
+        let (code, refused) = api.send("POST", &path, &object).await;
+        (code, refused["message"].as_str().unwrap().to_owned())
+    };
+    let (code, said) = make("secrets", json!({"metadata": {"name": "s"}})).await;
+    assert_eq!(code, 500);
+    assert!(
+        said.ends_with("failed to call webhook: the server could not find the requested resource"),
+        "{said}"
+    );
+    // Another port is none of this server's.
+    let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    let (code, said) = make("services", service).await;
+    assert_eq!(code, 500);
+    assert!(
+        said.ends_with("no service port 8443 found for service \"kubernetes\""),
+        "{said}"
+    );
+    let anybody = api.text("/metrics").await;
+    assert!(anybody.contains("# TYPE apiserver_admission_webhook_rejection_count counter\n"));
+}
