@@ -22,6 +22,8 @@ enum Own {
     Full,
     /// As `Full`, and nothing where a part is written.
     OfWhole,
+    /// As `Full`, and nothing of an object that there is.
+    OfNew,
 }
 
 /// Whether an update checks the new object's name and metadata as if it were created, and whether that is
@@ -89,6 +91,12 @@ static KINDS: &[(&str, &str, Own, Again)] = &[
         Own::Nothing,
         Again::Never,
     ),
+    (
+        "coordination.k8s.io",
+        "leasecandidates",
+        Own::Plain,
+        Again::Never,
+    ),
     ("coordination.k8s.io", "leases", Own::Plain, Again::Never),
     (
         "discovery.k8s.io",
@@ -108,6 +116,12 @@ static KINDS: &[(&str, &str, Own, Again)] = &[
         "prioritylevelconfigurations",
         Own::Full,
         Again::First,
+    ),
+    (
+        "internal.apiserver.k8s.io",
+        "storageversions",
+        Own::OfNew,
+        Again::Never,
     ),
     ("networking.k8s.io", "ingresses", Own::Full, Again::Last),
     ("networking.k8s.io", "ipaddresses", Own::Full, Again::First),
@@ -158,7 +172,7 @@ pub fn created(resource: &Resource, strategy: &Strategy, object: &Value, errors:
         let name = strategy.name;
         errors.covered(|e| meta::validate_object_meta(object, resource.namespaced, name, e));
     }
-    if matches!(own, Own::Full | Own::OfWhole) {
+    if matches!(own, Own::Full | Own::OfWhole | Own::OfNew) {
         finalizers(object, errors);
     }
 }

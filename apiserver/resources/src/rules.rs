@@ -4,10 +4,12 @@
 //! are upstream's (`apimachinery/pkg/api/validation`, `pkg/apis/core/validation`).
 
 use cel::admission::Invalid;
+use proto::catalogue::names as n;
 use proto::meta::{address, names};
 use proto::path::{Errors, Named, Reason, Show, Spot};
 use proto::quantity::Quantity;
-use proto::view::{IntOrStr, View};
+use proto::view::core_v1::VolumeHealthCondition;
+use proto::view::{IntOrStr, List, View};
 use proto::{Map, NameId, Value};
 
 use super::resource_names;
@@ -275,6 +277,34 @@ pub fn choice(e: &mut Errors<'_>, at: Spot<'_>, value: &str, allowed: &[&str]) {
 /// The path of something that upstream calls by another name than the field has.
 pub fn beside(e: &mut Errors<'_>, at: Spot<'_>, tail: &str) -> String {
     e.path(at) + tail
+}
+
+/// `IsNodeAllocatableResourceName`: what a node has of its own and devices may take.
+pub fn node_allocatable<'s>(e: &mut Errors<'_>, at: impl Into<Spot<'s>>, name: &str) {
+    if !matches!(name, "cpu" | "memory") && !name.starts_with("hugepages-") {
+        e.invalid(at, name, "must be a node allocatable resource name");
+    }
+}
+
+/// `validateVolumeHealthConditions`: reasons may be left out.
+pub fn health(e: &mut Errors<'_>, conditions: List<'_, VolumeHealthCondition<'_>>) {
+    for condition in conditions {
+        let reason = condition.reason();
+        if !reason.is_empty() {
+            let problems = names::condition_reason_problems(reason);
+            each(e, condition, n::REASON, problems);
+        }
+    }
+}
+
+/// A quantity that is given has at least this sign: 1 is positive, 0 not negative.
+pub fn sign<'a>(e: &mut Errors<'_>, of: impl View<'a>, field: NameId, least: i32, detail: &str) {
+    let amount = of.node().opt_str(field).map(str::parse::<Quantity>);
+    if let Some(Ok(amount)) = amount
+        && amount.signum() < least
+    {
+        e.invalid(Spot::of(of).field(field), amount.to_string(), detail);
+    }
 }
 
 /// What a check finds about a part of another object, or of none: only whether it finds anything counts.

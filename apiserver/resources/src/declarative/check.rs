@@ -66,7 +66,7 @@ pub(super) fn custom(name: &str, value: Option<&Value>) -> Vec<Finding> {
     let domain = domain.trim().trim_end_matches('.');
     let is_reserved =
         |suffix: &&str| domain.ends_with(*suffix) || domain == suffix.trim_matches('.');
-    if !RESERVED.iter().any(|suffix| is_reserved(&suffix)) {
+    if !RESERVED.iter().any(is_reserved) {
         return Vec::new();
     }
     let all: Vec<String> = RESERVED.iter().map(|suffix| format!("*{suffix}")).collect();

@@ -3,6 +3,7 @@
 //! Upstream: `pkg/registry/{apiserverinternal,storagemigration,lifecycle}`, `pkg/printers/internalversion`.
 
 use proto::catalogue::names as n;
+use proto::meta::names;
 use proto::view::apiserverinternal_v1alpha1::StorageVersion;
 use proto::view::lifecycle_v1alpha1::{Eviction, EvictionRequest};
 use proto::view::meta_v1::Condition;
@@ -14,6 +15,7 @@ use crate::declarative::NO_OPTIONS;
 use crate::strategy::{Generation, Part, Strategy};
 use crate::table::{age, human_duration, row};
 
+mod eviction;
 mod migration;
 mod storage_version;
 
@@ -77,7 +79,25 @@ fn with_more(all: &[String], most: usize) -> String {
     }
 }
 
+/// Nothing is asked of what a drawn name begins with: the name is looked at once it is drawn.
+fn long_name(name: &str, prefix: bool) -> Vec<String> {
+    match prefix {
+        true => Vec::new(),
+        false => names::long_name_problems(name),
+    }
+}
+
 pub static EVICTION_REQUEST: Strategy = Strategy {
+    name: long_name,
+    declarative: Some(NO_OPTIONS),
+    status: Some(Part {
+        validate_update: |_, new, _, e| {
+            if let Some(conditions) = new.at(&[n::STATUS, n::CONDITIONS]) {
+                meta::validate_conditions(conditions, e);
+            }
+        },
+        ..Part::STATUS_ALONE
+    }),
     cells: Some(|object, now| {
         let view = EvictionRequest::of(Node::new(object));
         let [target, kind] = target(object);
@@ -97,6 +117,12 @@ pub static EVICTION_REQUEST: Strategy = Strategy {
 };
 
 pub static EVICTION: Strategy = Strategy {
+    name: long_name,
+    declarative: Some(NO_OPTIONS),
+    status: Some(Part {
+        validate_update: |cx, new, old, e| eviction::status(cx.now_seconds, new, old, e),
+        ..Part::STATUS_ALONE
+    }),
     cells: Some(eviction_cells),
     ..Strategy::WITH_STATUS
 };

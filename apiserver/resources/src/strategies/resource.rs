@@ -15,6 +15,7 @@ use crate::strategy::{Cx, Generation, Part, Strategy, clear_status, keep_status}
 use crate::table::{age, row};
 use crate::warnings::Warnings;
 
+mod allocatable;
 mod capacity;
 mod claim;
 mod dropped;

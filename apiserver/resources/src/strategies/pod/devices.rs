@@ -35,6 +35,38 @@ pub(super) fn claims(e: &mut Errors<'_>, status: PodStatus<'_>, spec: PodSpec<'_
     }
 }
 
+/// What claims take of the node's own resources (KEP-5517): claims of the pod, made for it or not.
+pub(super) fn allocatable(e: &mut Errors<'_>, status: PodStatus<'_>, spec: PodSpec<'_>) {
+    for claim in status.node_allocatable_resource_claim_statuses() {
+        let name = claim.resource_claim_name();
+        if name.is_empty() {
+            continue; // a declarative rule says so
+        }
+        let own = spec.resource_claims();
+        let made = status.resource_claim_statuses();
+        if !own.iter().any(|c| c.resource_claim_name() == Some(name))
+            && !made.iter().any(|c| c.resource_claim_name() == Some(name))
+        {
+            let at = Spot::of(claim).field(n::RESOURCE_CLAIM_NAME);
+            e.invalid(at, name, "no mapping found in pod reference");
+        }
+        for of in claim.mapping() {
+            rules::node_allocatable(e, (of, n::NAME), of.name());
+            rules::sign(e, of, n::QUANTITY, 0, "must be non-negative");
+        }
+        for of in claim.overhead() {
+            rules::node_allocatable(e, (of, n::NAME), of.name());
+            if of.per_pod().is_none() && of.per_container().is_none() {
+                let detail = "at least one of perPod or perContainer must be set";
+                e.invalid(Spot::of(of), "", detail);
+            }
+            for field in [n::PER_POD, n::PER_CONTAINER] {
+                rules::sign(e, of, field, 0, "must be non-negative");
+            }
+        }
+    }
+}
+
 /// The claim that the scheduler made for resources of containers that drivers provide (KEP-5004).
 pub(super) fn extended_claim(
     e: &mut Errors<'_>,

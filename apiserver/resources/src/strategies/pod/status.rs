@@ -22,6 +22,8 @@ const LISTS: [(NameId, NameId); 2] = [
     (PodStatus::INIT_CONTAINER_STATUSES, PodSpec::INIT_CONTAINERS),
 ];
 const EPHEMERAL: NameId = PodStatus::EPHEMERAL_CONTAINER_STATUSES;
+/// `maxImageRefLen` of `validateImageVolumeStatus`.
+const LONGEST_IMAGE: usize = 256;
 const NOT_NEGATIVE: &str = "must be a non-negative integer";
 const ONE_PER_FAMILY: &str = "may specify no more than one IP for each IP family";
 
@@ -117,6 +119,8 @@ pub(super) fn validate(cx: &Cx<'_>, new: &Value, old: &Value, e: &mut Errors<'_>
     if let Some(extended) = now.extended_resource_claim_status() {
         devices::extended_claim(e, extended, spec);
     }
+    devices::allocatable(e, now, spec);
+    volumes(e, now, spec);
     pod_addresses(e, now, was);
     host_addresses(e, now, was);
     for list in [LISTS[0].0, LISTS[1].0, EPHEMERAL] {
@@ -135,6 +139,41 @@ pub(super) fn validate(cx: &Cx<'_>, new: &Value, old: &Value, e: &mut Errors<'_>
         if !container.allocated_resources_status().is_empty() {
             let field = Spot::of(container).field(n::ALLOCATED_RESOURCES_STATUS);
             e.forbidden(field, "must not be specified in container status");
+        }
+    }
+    if cx.gates.has(gate::IMAGE_VOLUME_WITH_DIGEST) {
+        for list in [LISTS[0].0, LISTS[1].0, EPHEMERAL] {
+            statuses(now, list).iter().for_each(|of| images(e, of));
+        }
+    }
+}
+
+/// How volumes are (KEP-1432): those of the pod.
+fn volumes(e: &mut Errors<'_>, now: PodStatus<'_>, spec: PodSpec<'_>) {
+    for health in now.volume_health() {
+        let name = health.name();
+        if !name.is_empty() && !spec.volumes().iter().any(|v| v.name() == name) {
+            e.not_found(Spot::of(health).field(n::NAME), name);
+        }
+        rules::health(e, health.health_conditions());
+    }
+}
+
+/// Which images are mounted as volumes (KEP-4639).
+fn images(e: &mut Errors<'_>, container: ContainerStatus<'_>) {
+    for mount in container.volume_mounts() {
+        let Some((status, image)) = mount.volume_status().and_then(|s| Some((s, s.image()?)))
+        else {
+            continue;
+        };
+        // The path is upstream's.
+        let path = rules::beside(e, Spot::of(status), ".imageVolumeStatus.imageRef");
+        match image.image_ref() {
+            "" => e.push(FieldError::required(path, "imageRef must not be empty")),
+            image if image.len() > LONGEST_IMAGE => {
+                e.push(FieldError::too_long(path, LONGEST_IMAGE));
+            }
+            _ => {}
         }
     }
 }

@@ -16,7 +16,7 @@ use proto::view::resource_v1beta2::{DeviceTaintRule, DeviceTaintSelector};
 use proto::view::{List, Node, View};
 use proto::{Map, Value, meta};
 
-use super::{capacity, claim, names, status};
+use super::{allocatable, capacity, claim, names, status};
 use crate::equal::alike_in;
 use crate::rules;
 use crate::shown::Internal;
@@ -89,6 +89,7 @@ pub(super) fn slice(gates: Gates, object: &Value, old: Option<&Value>, e: &mut E
         sets.iter().for_each(|of| counter_set(e, of));
         claim::repeated(e, sets, |of| of.name());
     }
+    allocatable::partition_type(e, now);
     status::skipped(e, now.node());
 }
 
@@ -275,6 +276,7 @@ fn device(
     consumed(e, at, device.consumes_counters());
     place(e, device, chosen);
     names::bindings(e, device.node());
+    allocatable::resources(e, device);
 }
 
 fn consumed(e: &mut Errors<'_>, at: Spot<'_>, sets: List<'_, DeviceCounterConsumption<'_>>) {

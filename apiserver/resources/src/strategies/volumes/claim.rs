@@ -419,12 +419,8 @@ fn status(object: &Value, e: &mut Errors<'_>) {
         basic(e, at(n::CAPACITY).key(name.as_str()), amount);
     }
     let health = status.health_status();
-    for condition in health.into_iter().flat_map(|h| h.health_conditions()) {
-        let reason = condition.reason();
-        if !reason.is_empty() {
-            let problems = names::condition_reason_problems(reason);
-            rules::each(e, condition, n::REASON, problems);
-        }
+    if let Some(health) = health {
+        rules::health(e, health.health_conditions());
     }
     let resizing = at(n::ALLOCATED_RESOURCE_STATUSES);
     for (name, resize) in status.allocated_resource_statuses().iter() {
