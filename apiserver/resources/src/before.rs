@@ -97,7 +97,9 @@ pub fn create(
         metadata::created(resource, strategy, object, &mut errors);
         cx.objections.iter().for_each(|e| errors.push(e.clone()));
         (strategy.validate)(cx, object, &mut errors);
-        errors.dedup();
+        if !strategy.repeats {
+            errors.dedup();
+        }
         declared(cx.gates, resource, strategy, object, None, &mut errors);
         if errors.is_empty() {
             let namespaced = resource.namespaced;
@@ -166,7 +168,9 @@ pub fn update(
             Some(part) => (part.validate_update)(cx, new, old, &mut errors),
             None => (strategy.validate_update)(cx, new, old, &mut errors),
         }
-        errors.dedup();
+        if !strategy.repeats {
+            errors.dedup();
+        }
         declared(cx.gates, resource, strategy, new, Some(old), &mut errors);
         errors.into_vec()
     };

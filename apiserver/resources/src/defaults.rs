@@ -135,7 +135,10 @@ pub fn into_hub(
     apply(gates, &mut object, from);
     if from != hub {
         object = proto::convert::convert(object, from, hub)?;
-        apply(gates, &mut object, hub);
+        // The old version of definitions defaults what the new one asks for.
+        if hub != m::apiextensions_v1beta1::CUSTOM_RESOURCE_DEFINITION {
+            apply(gates, &mut object, hub);
+        }
     }
     (strategy.default)(gates, &mut object);
     Ok(object)

@@ -82,6 +82,12 @@ static KINDS: &[(&str, &str, Own, Again)] = &[
         Own::Plain,
         Again::Last,
     ),
+    (
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        Own::Plain,
+        Again::Never,
+    ),
     ("apps", "controllerrevisions", Own::Full, Again::Last),
     ("apps", "statefulsets", Own::OfWhole, Again::Never),
     ("batch", "cronjobs", Own::OfWhole, Again::Never),

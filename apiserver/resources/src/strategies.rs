@@ -15,6 +15,7 @@ pub mod batch;
 pub mod certificates;
 pub mod config;
 pub mod coordination;
+pub mod custom_resource_definition;
 pub mod endpoints;
 pub mod event;
 pub mod flowcontrol;
@@ -97,6 +98,11 @@ static TABLE: &[(&str, &str, &Strategy)] = &[
         "admissionregistration.k8s.io",
         "validatingwebhookconfigurations",
         &admission_registration::VALIDATING_WEBHOOKS,
+    ),
+    (
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        &custom_resource_definition::CUSTOM_RESOURCE_DEFINITION,
     ),
     (
         "apps",

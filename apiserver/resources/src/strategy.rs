@@ -55,6 +55,9 @@ pub struct Strategy {
     /// Runs the rules of declarative validation after these, with the options that they ask for. What they
     /// find too is covered in `validate`, or left out where upstream says it by them alone.
     pub declarative: Option<super::declarative::Options>,
+    /// Whether an error that is found twice is told twice: upstream drops one only where there is declarative
+    /// validation.
+    pub repeats: bool,
     /// Warnings about a new object as it comes, before it is prepared.
     pub early_warnings: fn(&Value) -> Vec<String>,
     /// Warnings for the client, on create (no old object) and update.
@@ -123,6 +126,7 @@ impl Strategy {
         validate: |_, _, _| {},
         validate_update: |_, _, _, _| {},
         declarative: None,
+        repeats: false,
         early_warnings: |_| Vec::new(),
         warnings: |_, _, _| Vec::new(),
         delete_warning: |_| None,

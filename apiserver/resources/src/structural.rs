@@ -29,13 +29,14 @@
 mod check;
 mod correlate;
 mod defaults;
+mod field_path;
 mod formats;
 mod lists;
 mod metadata;
 mod number;
 mod prune;
 mod read;
-mod text;
+pub(crate) mod text;
 mod values;
 
 use std::fmt;
@@ -44,6 +45,7 @@ use std::sync::{Arc, OnceLock};
 use proto::Value;
 use proto::name::{Key, Name};
 
+pub use field_path::FieldPath;
 pub use lists::Topology;
 pub use metadata::{Malformed, coerce_root_metadata};
 
@@ -196,6 +198,22 @@ impl fmt::Debug for Pattern {
 }
 
 impl Kind {
+    /// None of the empty text.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        Some(match text {
+            "" => return None,
+            "object" => Self::Object,
+            "array" => Self::Array,
+            "string" => Self::String,
+            "integer" => Self::Integer,
+            "number" => Self::Number,
+            "boolean" => Self::Boolean,
+            "null" => Self::Null,
+            other => Self::Other(other.into()),
+        })
+    }
+
     /// As it stands in the schema.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -39,6 +39,12 @@ pub fn url(e: &mut Errors<'_>, at: Spot<'_>, text: &str) {
     }
 }
 
+/// Whether it is a URL that says how and where.
+#[must_use]
+pub fn is_absolute_url(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| !url.scheme.is_empty() && !url.host.is_empty())
+}
+
 /// A service. Upstream takes one name for the other: which of them is missing, it tells of the other.
 pub fn service(e: &mut Errors<'_>, service: Node<'_>) {
     let at = Spot::node(service.value());

@@ -65,9 +65,17 @@ impl Schema {
         prune_defaults(self, &root, None)
     }
 
+    /// Whether there are defaults that [`Schema::prune_defaults`] would change.
+    #[must_use]
+    pub fn has_unpruned_defaults(&self) -> bool {
+        let mut pruned = self.clone();
+        pruned.prune_defaults().is_ok() && !self.has_defaults_of(&pruned)
+    }
+
     /// Checks that defaults are values that the schema accepts, without unknown fields if `pruned`. `at`
     /// is the path of the schema in its definition; `root` says that it is the schema of a whole resource.
-    /// Expression rules are not asked.
+    /// Whether they keep expression rules is for who has these
+    /// (`strategies/custom_resource_definition/defaults.rs`).
     ///
     /// # Errors
     /// Never for a schema that is structural.
@@ -202,6 +210,21 @@ impl Schema {
             || self.items.as_ref().is_some_and(|s| s.has_defaults())
             || self.additional.schema().is_some_and(|s| s.has_defaults())
             || self.properties.iter().any(|(_, s)| s.has_defaults())
+    }
+}
+
+impl Schema {
+    /// Whether a schema of the same shape has the same defaults.
+    fn has_defaults_of(&self, other: &Self) -> bool {
+        let below = |a: Option<&Arc<Self>>, b: Option<&Arc<Self>>| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a.has_defaults_of(b),
+            _ => true,
+        };
+        let mut properties = self.properties.iter().zip(&other.properties);
+        self.default_value() == other.default_value()
+            && below(self.items.as_ref(), other.items.as_ref())
+            && below(self.additional.schema(), other.additional.schema())
+            && properties.all(|((_, a), (_, b))| below(Some(a), Some(b)))
     }
 }
 

@@ -28,6 +28,19 @@ impl Schema {
         errors
     }
 
+    /// Whether this one node breaks one of the later rules.
+    #[must_use]
+    pub fn breaks(&self, rules: Topology) -> bool {
+        let (at, mut errors) = (Path::root(""), Vec::new());
+        if rules.keys_are_set {
+            keys_are_set(self, &at, &mut errors);
+        }
+        if rules.atomic_sets && self.list_type() == Some("set") {
+            errors.extend(not_atomic(self, &at));
+        }
+        !errors.is_empty()
+    }
+
     /// Checks that items of sets and keys of list-maps are there once. The root of an object is a map;
     /// for anything else nothing is checked.
     #[must_use]

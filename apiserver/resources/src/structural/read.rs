@@ -26,12 +26,71 @@ impl Schema {
     /// What upstream's `NewStructural` says to fields that a structural schema cannot have. A definition
     /// that was validated has none.
     pub fn new(props: &Value) -> Result<Self, String> {
-        let empty = Map::new();
-        read(props.as_map().unwrap_or(&empty))
+        read_value(props, Reading::Whole)
+    }
+
+    /// The same of a schema that may have fields that no structural schema has: those are left out.
+    #[must_use]
+    pub fn lenient(props: &Value) -> Self {
+        read_value(props, Reading::Lenient).unwrap_or_default()
     }
 }
 
-fn read(props: &Map) -> Result<Schema, String> {
+/// What is made of fields that no structural schema has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Whole,
+    Lenient,
+}
+
+fn read_value(props: &Value, reading: Reading) -> Result<Schema, String> {
+    let empty = Map::new();
+    read(props.as_map().unwrap_or(&empty), reading)
+}
+
+fn read(props: &Map, reading: Reading) -> Result<Schema, String> {
+    if reading == Reading::Whole {
+        refuse_unsupported(props)?;
+    }
+    let checks = checks(props, reading)?;
+    let preserve = props.get("x-kubernetes-preserve-unknown-fields");
+    if preserve.and_then(Value::as_bool) == Some(false) && reading == Reading::Whole {
+        return Err(
+            "internal error: 'x-kubernetes-preserve-unknown-fields' must be true or undefined"
+                .into(),
+        );
+    }
+    let items = match props.get("items") {
+        Some(Value::List(list)) if !list.is_empty() && reading == Reading::Whole => {
+            return Err("OpenAPIV3Schema 'items' must be a schema, but is an array".into());
+        }
+        Some(Value::Map(map)) => Some(Arc::new(read(map, reading)?)),
+        _ => None,
+    };
+    let mut properties = Vec::new();
+    if let Some(Value::Map(map)) = props.get("properties") {
+        properties.reserve_exact(map.len());
+        for (name, value) in map.iter() {
+            properties.push((name.clone(), Arc::new(read_value(value, reading)?)));
+        }
+    }
+    let additional = match props.get("additionalProperties") {
+        Some(Value::Bool(allowed)) => Additional::Allowed(*allowed),
+        Some(Value::Map(map)) => Additional::Schema(Arc::new(read(map, reading)?)),
+        _ => Additional::Absent,
+    };
+    Ok(Schema {
+        kind: props.get("type").and_then(Value::as_str).and_then(Kind::of),
+        flags: flags(props),
+        properties: properties.into(),
+        items,
+        additional,
+        checks,
+        rare: rare(props),
+    })
+}
+
+fn refuse_unsupported(props: &Map) -> Result<(), String> {
     for name in UNSUPPORTED {
         // `$schema` is called `schema` in upstream's words.
         let key = if name == "schema" { "$schema" } else { name };
@@ -43,42 +102,7 @@ fn read(props: &Map) -> Result<Schema, String> {
             return Err(format!("OpenAPIV3Schema '{name}' is not supported"));
         }
     }
-    let checks = checks(props)?;
-    let preserve = props.get("x-kubernetes-preserve-unknown-fields");
-    if preserve.and_then(Value::as_bool) == Some(false) {
-        return Err(
-            "internal error: 'x-kubernetes-preserve-unknown-fields' must be true or undefined"
-                .into(),
-        );
-    }
-    let items = match props.get("items") {
-        Some(Value::List(list)) if !list.is_empty() => {
-            return Err("OpenAPIV3Schema 'items' must be a schema, but is an array".into());
-        }
-        Some(Value::Map(map)) => Some(Arc::new(read(map)?)),
-        _ => None,
-    };
-    let mut properties = Vec::new();
-    if let Some(Value::Map(map)) = props.get("properties") {
-        properties.reserve_exact(map.len());
-        for (name, value) in map.iter() {
-            properties.push((name.clone(), Arc::new(Schema::new(value)?)));
-        }
-    }
-    let additional = match props.get("additionalProperties") {
-        Some(Value::Bool(allowed)) => Additional::Allowed(*allowed),
-        Some(Value::Map(map)) => Additional::Schema(Arc::new(read(map)?)),
-        _ => Additional::Absent,
-    };
-    Ok(Schema {
-        kind: props.get("type").and_then(Value::as_str).and_then(kind),
-        flags: flags(props),
-        properties: properties.into(),
-        items,
-        additional,
-        checks,
-        rare: rare(props),
-    })
+    Ok(())
 }
 
 /// Whether Go would take it for absent.
@@ -89,20 +113,6 @@ fn is_empty(value: &Value) -> bool {
         Value::Map(m) => m.is_empty(),
         _ => false,
     }
-}
-
-fn kind(text: &str) -> Option<Kind> {
-    Some(match text {
-        "" => return None,
-        "object" => Kind::Object,
-        "array" => Kind::Array,
-        "string" => Kind::String,
-        "integer" => Kind::Integer,
-        "number" => Kind::Number,
-        "boolean" => Kind::Boolean,
-        "null" => Kind::Null,
-        other => Kind::Other(other.into()),
-    })
 }
 
 fn flags(props: &Map) -> Flags {
@@ -140,7 +150,7 @@ fn flags(props: &Map) -> Flags {
     flags
 }
 
-fn checks(props: &Map) -> Result<Option<Box<Checks>>, String> {
+fn checks(props: &Map, reading: Reading) -> Result<Option<Box<Checks>>, String> {
     let text = |name| {
         props
             .get(name)
@@ -148,7 +158,7 @@ fn checks(props: &Map) -> Result<Option<Box<Checks>>, String> {
             .filter(|s| !s.is_empty())
     };
     let list = |name| props.get(name).and_then(Value::as_list).unwrap_or(&[]);
-    let junctors = junctors(props)?;
+    let junctors = junctors(props, reading)?;
     let bounds = bounds(props);
     let checks = Checks {
         format: text("format").map(Into::into),
@@ -179,16 +189,16 @@ fn checks(props: &Map) -> Result<Option<Box<Checks>>, String> {
 }
 
 /// In the order in which upstream reads them, which decides what it complains of first.
-fn junctors(props: &Map) -> Result<Option<Junctors>, String> {
+fn junctors(props: &Map, reading: Reading) -> Result<Option<Junctors>, String> {
     let list = |name| -> Result<Box<[Arc<Schema>]>, String> {
         let items = props.get(name).and_then(Value::as_list).unwrap_or(&[]);
         items
             .iter()
-            .map(|item| Schema::new(item).map(Arc::new))
+            .map(|item| read_value(item, reading).map(Arc::new))
             .collect()
     };
     let not = match props.get("not") {
-        Some(Value::Map(map)) => Some(Arc::new(read(map)?)),
+        Some(Value::Map(map)) => Some(Arc::new(read(map, reading)?)),
         _ => None,
     };
     let junctors = Junctors {

@@ -8,7 +8,7 @@ use proto::path::{Show, push_index, push_key, quote};
 
 /// Upstream's `field.Path`, linked on the stack and written only into an error.
 #[derive(Clone, Copy)]
-pub(super) struct Path<'a> {
+pub(crate) struct Path<'a> {
     parent: Option<&'a Path<'a>>,
     part: Part<'a>,
 }
@@ -25,7 +25,7 @@ enum Part<'a> {
 
 impl<'a> Path<'a> {
     /// Where a walk begins; the empty text is the object itself, upstream's nil path.
-    pub(super) fn root(at: &'a str) -> Self {
+    pub(crate) fn root(at: &'a str) -> Self {
         Self {
             parent: None,
             part: Part::Root(at),
@@ -39,16 +39,16 @@ impl<'a> Path<'a> {
         }
     }
 
-    pub(super) fn child(&'a self, name: &'a str) -> Path<'a> {
+    pub(crate) fn child(&'a self, name: &'a str) -> Path<'a> {
         self.with(Part::Child(name))
     }
     pub(super) fn dotted(&'a self, name: &'a str) -> Path<'a> {
         self.with(Part::Dotted(name))
     }
-    pub(super) fn key(&'a self, key: &'a str) -> Path<'a> {
+    pub(crate) fn key(&'a self, key: &'a str) -> Path<'a> {
         self.with(Part::Key(key))
     }
-    pub(super) fn index(&'a self, i: usize) -> Path<'a> {
+    pub(crate) fn index(&'a self, i: usize) -> Path<'a> {
         self.with(Part::Index(i))
     }
 
@@ -74,14 +74,14 @@ impl<'a> Path<'a> {
     }
 
     /// Empty at the root of an object.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut out = String::new();
         self.push(&mut out);
         out
     }
 
     /// As it stands in the field of an error.
-    pub(super) fn field(&self) -> String {
+    pub(crate) fn field(&self) -> String {
         match self.part {
             Part::Root("") => nil(),
             _ => self.text(),
@@ -95,7 +95,7 @@ pub(super) fn nil() -> String {
 }
 
 /// The offending value in an error.
-pub(super) fn show(value: &Value) -> String {
+pub(crate) fn show(value: &Value) -> String {
     match value {
         Value::Float(f) => float(*f),
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::String(_) => value.show(),

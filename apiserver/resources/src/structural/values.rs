@@ -41,9 +41,14 @@ impl Schema {
     /// Whether there is a `format` that is not known for the type.
     #[must_use]
     pub fn has_unknown_format(&self) -> bool {
-        self.format().is_some_and(|format| {
-            !is_known(self.kind.as_ref().map_or(Types::Any, Types::One), format)
-        })
+        self.format()
+            .is_some_and(|format| Self::is_unknown_format(self.kind.as_ref(), format))
+    }
+
+    /// The same of a type and a format by themselves.
+    #[must_use]
+    pub fn is_unknown_format(kind: Option<&Kind>, format: &str) -> bool {
+        !is_known(kind.map_or(Types::Any, Types::One), format)
     }
 
     /// Of which types a value can be.

@@ -1,5 +1,6 @@
 // Command structural does with schemas and objects of custom resources what upstream's API server does, and
-// writes what comes of each step. apiserver/resources/tests/structural.rs holds ours against it.
+// writes what comes of each step; with -definitions, it does so with definitions of custom resources.
+// apiserver/resources/tests/{structural,definitions}.rs hold ours against it.
 package main
 
 import (
@@ -7,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -16,6 +18,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	crdvalidation "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
@@ -31,6 +34,7 @@ import (
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/cel/common"
+	"k8s.io/klog/v2"
 )
 
 // table is what is asked, and lists of values for many schemas.
@@ -98,21 +102,24 @@ type ofValue struct {
 
 func main() {
 	path := flag.String("cases", "", "file with schemas and values")
+	ofDefinitions := flag.String("definitions", "", "file with definitions, which are asked of instead")
 	flag.Parse()
-	text, err := os.ReadFile(*path)
-	if err != nil {
-		log.Fatal(err)
-	}
-	var asked table
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&asked); err != nil {
-		log.Fatal(err)
-	}
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
+	if *ofDefinitions != "" {
+		// Upstream logs what it finds twice.
+		klog.SetLogger(logr.Discard())
+		var asked definitions
+		read(*ofDefinitions, &asked)
+		if err := errors.Join(asked.check(), asked.ask(encoder.Encode)); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	var asked table
+	read(*path, &asked)
 	for _, q := range asked.Cases {
 		for _, value := range asked.Lists[q.List] {
 			q.Values = append(q.Values, []json.RawMessage{value})
@@ -120,6 +127,18 @@ func main() {
 		if err := encoder.Encode(answer(q)); err != nil {
 			log.Fatal(err)
 		}
+	}
+}
+
+func read(path string, into any) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		log.Fatalf("%s: %v", path, err)
 	}
 }
 

@@ -23,6 +23,15 @@ pub(in crate::strategies) struct Blocks<'a> {
     rest: &'a str,
 }
 
+impl<'a> Blocks<'a> {
+    /// What is left behind the line that ends the last block.
+    pub(in crate::strategies) fn rest(&self) -> &'a str {
+        self.rest
+            .split_once('\n')
+            .map_or(self.rest, |(_, rest)| rest)
+    }
+}
+
 impl<'a> Iterator for Blocks<'a> {
     type Item = Block<'a>;
 
