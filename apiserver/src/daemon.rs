@@ -32,6 +32,7 @@ use crate::peer::{self, Peers};
 use crate::registry::Registry;
 use crate::server::{Identity, Server};
 use crate::storage::{self, Storage};
+use crate::stream;
 
 /// Bytes of JSON and other forms of objects that are kept to be shared by reads and watches.
 const FORMS: usize = 32 << 20;
@@ -154,6 +155,7 @@ async fn build(
         gzip: Arc::new(Pool::register(metrics)),
         flow_control,
         kubelets: Kubelets::new(&config.kubelet, tasks)?,
+        streams: stream::Counts::register(metrics),
         allocators: Allocators::new(&config),
         discovery: Documents::new(
             |resource| config.served.has(resource),

@@ -30,6 +30,7 @@ pub struct Server {
     pub openapi: crate::openapi::Documents,
     pub allocators: crate::alloc::Allocators,
     pub kubelets: crate::kubelet::Kubelets,
+    pub streams: crate::stream::Counts,
     /// None if others are not asked for what is not served here.
     pub peers: Option<crate::peer::Peers>,
     pub endpoints: component::serving::Endpoints,

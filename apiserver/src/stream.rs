@@ -1,17 +1,16 @@
 //! Streams to kubelets and pods: logs, exec, attach, port-forward and the proxies.
 //!
-//! exec, attach and port-forward are protocols between the client and the kubelet (SPDY/3.1, or
-//! WebSocket with the channel protocols up to v5 and the tunnel of port-forward). The server decides who
-//! may and where to, writes the kubelet's address from the options that it understood, and then hands
-//! the bytes on: what upstream does with nodes that declare `ExtendWebSocketsToKubelet`, which is on by
-//! default since 1.36.
+//! exec, attach and port-forward are protocols between the client and the kubelet (SPDY/3.1, or WebSocket with the channel
+//! protocols up to v5 and the tunnel of port-forward). The server decides who may and where to, and writes the kubelet's
+//! address from the options that it understood. Then it hands the bytes on, unless the client speaks a WebSocket of today and
+//! the kubelet does not say that it does ([`way`]): such a WebSocket ends here ([`translate`], [`tunnel`]).
 //!
 //! Upstream: `pkg/registry/core/{pod,node,service}`, `apimachinery/pkg/util/proxy`.
 
 use http::{Method, Response};
 use proto::Value;
 use proto::catalogue::gate;
-use proto::view::core_v1::Pod;
+use proto::view::core_v1::{self, Pod};
 use proto::view::{Node, View};
 use resources::object;
 use resources::status::Failure;
@@ -25,14 +24,21 @@ use crate::handler::get;
 use crate::kubelet::Target;
 use crate::registry::Endpoint;
 
+mod counts;
 pub mod forward;
 mod location;
 mod log;
 mod options;
 pub(crate) mod proxy;
+mod translate;
+mod tunnel;
+mod way;
 pub mod websocket;
 
+pub use counts::Counts;
 pub use proxy::serve as proxy;
+use translate::Wanted;
+use way::Way;
 
 /// `log`, `exec`, `attach` and `portforward` of a pod.
 pub async fn pod(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>, Failure> {
@@ -50,20 +56,29 @@ pub async fn pod(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Body>
     let options = admit(x, endpoint).await?;
     let object = read_pod(x, endpoint).await?;
     let pod = Pod::of(Node::new(&object));
-    let path = location::of_stream(&subresource, pod, Node::new(&options))?;
-    let target = kubelet_of(x, pod).await?;
+    let options = Node::new(&options);
+    let path = location::of_stream(&subresource, pod, options)?;
+    let node = node(x, node_name(pod)?).await?;
+    let node = core_v1::Node::of(Node::new(&node));
+    let kubelets = &x.server.kubelets;
+    let target = kubelets.of_node(node).map_err(Failure::internal)?;
+    let takes = way::takes_websockets(node);
+    let (way, counted) = way::choose(x.server.registry.gates, &subresource, takes, &x.headers);
+    if let Some(counted) = counted {
+        x.server.streams.goes(&subresource, counted);
+    }
     let Some(upgrade) = forward::upgrade(&x.headers, &mut x.upgrade) else {
         return Err(Failure::bad_request("Upgrade request required"));
     };
-    let request = forward::head(x, &target, &path)?;
-    forward::upgraded(
-        &x.server.kubelets,
-        &target,
-        request,
-        upgrade,
-        &mut x.counted,
-    )
-    .await
+    match way {
+        Way::Translate => translate::serve(x, target, &path, Wanted::of(options), upgrade.end),
+        Way::Tunnel => tunnel::serve(x, &target, &path, upgrade.end).await,
+        Way::HandOn => {
+            let request = forward::head(x, &target, &path)?;
+            let counted = &mut x.counted;
+            forward::upgraded(kubelets, &target, request, upgrade, counted).await
+        }
+    }
 }
 
 /// Browsers can only GET a WebSocket: what it does is a creation all the same, whatever its method.
@@ -124,8 +139,8 @@ async fn read_pod(x: &Exchange, endpoint: &Endpoint) -> Result<Value, Failure> {
     object::from_body(&entry.body, &endpoint.hub)
 }
 
-/// The kubelet of the node that a pod is on.
-async fn kubelet_of(x: &Exchange, pod: Pod<'_>) -> Result<Target, Failure> {
+/// The node that a pod is on.
+fn node_name(pod: Pod<'_>) -> Result<&str, Failure> {
     let name = pod.spec().node_name();
     if name.is_empty() {
         let text = format!(
@@ -134,16 +149,18 @@ async fn kubelet_of(x: &Exchange, pod: Pod<'_>) -> Result<Target, Failure> {
         );
         return Err(Failure::bad_request(text));
     }
-    kubelet(x, name).await
+    Ok(name)
 }
 
-async fn kubelet(x: &Exchange, node: &str) -> Result<Target, Failure> {
-    let object = x
-        .server
-        .lookup("", "nodes", "", node)
-        .await?
-        .ok_or_else(|| Failure::not_found("", "nodes", node))?;
-    let node = proto::view::core_v1::Node::of(Node::new(&object));
+async fn node(x: &Exchange, name: &str) -> Result<Value, Failure> {
+    let object = x.server.lookup("", "nodes", "", name).await?;
+    object.ok_or_else(|| Failure::not_found("", "nodes", name))
+}
+
+/// The kubelet of a node.
+async fn kubelet(x: &Exchange, name: &str) -> Result<Target, Failure> {
+    let object = node(x, name).await?;
+    let node = core_v1::Node::of(Node::new(&object));
     x.server.kubelets.of_node(node).map_err(Failure::internal)
 }
 

@@ -41,7 +41,7 @@ pub(crate) mod watch;
 pub(crate) use api::Objects;
 pub use api::{Api, ListParams, ResourceVersionMatch, WatchParams};
 pub use body::{read_all, stream};
-pub use config::{Bearer, Config, ConfigError, Source};
+pub use config::{Bearer, Config, ConfigError, Dial, Source};
 pub use decode::List;
 pub use encoding::Form;
 pub use error::Error;

@@ -3,14 +3,15 @@
 //!
 //! Owns both wires, SPDY/3.1 ([`spdy`]) and WebSocket with Kubernetes' subprotocols ([`websocket`]), and
 //! hides them: who serves or opens streams sees [`Streams`] and [`Stream`] only. [`upgrade`] is the HTTP
-//! part. A wire does nothing by itself: its [`Driver`] has to run, which [`drive`] does, beside what uses
-//! the streams.
+//! part, [`remote`] what exec and attach call their streams. A wire does nothing by itself: its
+//! [`Driver`] has to run, which [`drive`] does, beside what uses the streams.
 //!
 //! Invariants, whatever the peer sends: no panic; memory of a connection is bounded ([`MAX_STREAMS`],
 //! [`MAX_BUFFERED`], the limits of each wire); a stream that nobody reads stops the reading of its
 //! connection, never more. When all handles are dropped, what was written is sent before the end is.
 
 mod hub;
+pub mod remote;
 pub mod spdy;
 mod stream;
 pub mod upgrade;

@@ -12,9 +12,11 @@ use http::header::{
 };
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use resources::status::Failure;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::{self, Body};
 use crate::chain::Exchange;
@@ -40,7 +42,7 @@ pub(crate) struct Upgrade {
     /// `SPDY/3.1`, `websocket`, or what else the backend may know.
     protocol: HeaderValue,
     /// The client's end of the connection, once it is handed over.
-    end: OnUpgrade,
+    pub(super) end: OnUpgrade,
 }
 
 /// What a client asks for, if that is an upgrade.
@@ -114,40 +116,60 @@ pub(crate) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     kept
 }
 
-/// Sends a request that asks for an upgrade, and joins both connections if the backend agrees.
-pub(crate) async fn upgraded(
+/// What a backend says to a request for an upgrade.
+pub(super) enum Answer {
+    /// It agrees: the connection is there to be taken.
+    Switched(Response<Incoming>),
+    /// It does not, and the client is told so.
+    Refused(Response<Body>),
+}
+
+/// Sends a request that asks for an upgrade.
+pub(super) async fn ask(
     kubelets: &Kubelets,
     target: &Target,
     request: Request<Body>,
-    client: Upgrade,
-    counted: &mut Option<Running>,
-) -> Result<Response<Body>, Failure> {
-    let mut request = request;
-    let headers = request.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, client.protocol);
+) -> Result<Answer, Failure> {
     let problem =
         |e: &dyn std::fmt::Display| Failure::internal(format!("error dialing backend: {e}"));
     let mut sender = kubelets.connect(target).await.map_err(|e| problem(&e))?;
-    let mut response = sender
+    let response = sender
         .send_request(request)
         .await
         .map_err(|e| problem(&e))?;
     let status = response.status();
-    if status != StatusCode::SWITCHING_PROTOCOLS {
-        if status.as_u16() < 400 {
-            let text = format!("invalid upgrade response: status code {}", status.as_u16());
-            return Err(Failure::internal(text));
-        }
-        let (head, incoming) = response.into_parts();
-        let mut refused = Response::new(incoming.map_err(Into::into).boxed_unsync());
-        *refused.status_mut() = status;
-        *refused.headers_mut() = end_to_end(&head.headers);
-        refused
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
-        return Ok(refused);
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Answer::Switched(response));
     }
+    if status.as_u16() < 400 {
+        let text = format!("invalid upgrade response: status code {}", status.as_u16());
+        return Err(Failure::internal(text));
+    }
+    let (head, incoming) = response.into_parts();
+    let mut refused = Response::new(incoming.map_err(Into::into).boxed_unsync());
+    *refused.status_mut() = status;
+    *refused.headers_mut() = end_to_end(&head.headers);
+    refused
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    Ok(Answer::Refused(refused))
+}
+
+/// Sends a request that asks for an upgrade, and joins both connections if the backend agrees.
+pub(crate) async fn upgraded(
+    kubelets: &Kubelets,
+    target: &Target,
+    mut request: Request<Body>,
+    client: Upgrade,
+    counted: &mut Option<Running>,
+) -> Result<Response<Body>, Failure> {
+    let headers = request.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, client.protocol);
+    let mut response = match ask(kubelets, target, request).await? {
+        Answer::Switched(response) => response,
+        Answer::Refused(refused) => return Ok(refused),
+    };
     let backend = hyper::upgrade::on(&mut response);
     let counted = counted.take().map(Running::switched);
     kubelets.tasks().spawn(Task::Background, "stream", async {
@@ -155,24 +177,27 @@ pub(crate) async fn upgraded(
         drop(counted);
     });
     let mut agreed = Response::new(body::full(Vec::new()));
-    *agreed.status_mut() = status;
+    *agreed.status_mut() = response.status();
     *agreed.headers_mut() = response.headers().clone();
     agreed.headers_mut().remove(CONTENT_LENGTH);
     agreed.headers_mut().remove(TRANSFER_ENCODING);
     Ok(agreed)
 }
 
-/// Carries bytes both ways until one side ends.
 async fn join(client: OnUpgrade, backend: OnUpgrade) {
-    let (client, backend) = match tokio::try_join!(client, backend) {
-        Ok(both) => both,
-        Err(error) => {
-            tracing::debug!(%error, "A stream was not handed over");
-            return;
-        }
-    };
-    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
-    let (mut from_backend, mut to_backend) = tokio::io::split(TokioIo::new(backend));
+    match tokio::try_join!(client, backend) {
+        Ok((client, backend)) => copy(TokioIo::new(client), TokioIo::new(backend)).await,
+        Err(error) => tracing::debug!(%error, "A stream was not handed over"),
+    }
+}
+
+/// Carries bytes both ways until one side ends.
+pub(super) async fn copy(
+    client: impl AsyncRead + AsyncWrite,
+    backend: impl AsyncRead + AsyncWrite,
+) {
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_backend, mut to_backend) = tokio::io::split(backend);
     let ended = tokio::select! {
         ended = tokio::io::copy(&mut from_client, &mut to_backend) => ended,
         ended = tokio::io::copy(&mut from_backend, &mut to_client) => ended,

@@ -1,9 +1,11 @@
 //! Webhooks that objects name (`clientConfig`): a URL, or a service of the cluster.
 //!
 //! A service is resolved for each call, as its addresses change: to its cluster IP, or to one of its endpoints if the server
-//! is told to reach endpoints itself. The API server's own service is this server, by its [`Loopback`]. Everything is read from caches. Connections are pooled by address, authorities and
-//! credentials, are shared by all webhooks that agree on these, and go with the last of them. Several requests at a time go
-//! over several connections (HTTP/1.1), so that they spread over the endpoints behind an address (k8s#75791).
+//! is told to reach endpoints itself. Without `WebhookRoundTripLoadBalancing` it is resolved for each connection: a call goes
+//! where there is one without a call, wherever the service is by then. The API server's own service is this server, by its
+//! [`Loopback`]. Everything is read from caches. Connections are pooled by address, authorities and credentials, are shared by
+//! all webhooks that agree on these, and go with the last of them. Several requests at a time go over several connections
+//! (HTTP/1.1), so that they spread over the endpoints behind an address (k8s#75791).
 //!
 //! Redirects are not followed, answers are bounded.
 //!
@@ -19,7 +21,7 @@ use component::client::{self, Client, Config, ConfigError, Source};
 use component::metrics::Metrics;
 use http::Method;
 use parking_lot::Mutex;
-use proto::catalogue::names as n;
+use proto::catalogue::{gate, names as n};
 use proto::view::Node;
 
 use crate::loopback::Loopback;
@@ -30,6 +32,7 @@ mod service;
 mod text;
 
 pub use credentials::Credentials;
+use service::Place;
 
 /// The longest answer that is read: a patch may hold a whole object, in base64.
 const MAX_ANSWER: usize = 8 << 20;
@@ -129,8 +132,10 @@ pub struct Reach {
 /// What connections must have in common to be shared.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
-    /// `host:port`, where connections are made to.
+    /// `host:port`, where connections are made to; what a service is called that they find themselves.
     address: String,
+    /// Connections find the service.
+    finds: bool,
     /// Whom the other side must be; credentials follow from it.
     host: String,
     ca: Box<[u8]>,
@@ -158,12 +163,12 @@ impl Reach {
         }
     }
 
-    fn client(&self, server: &Server, key: Key, local: bool) -> Result<Arc<Client>, Failed> {
+    fn client(&self, server: &Server, key: Key, to: &To) -> Result<Arc<Client>, Failed> {
         let mut shared = self.shared.lock();
         if let Some(client) = shared.get(&key).and_then(Weak::upgrade) {
             return Ok(client);
         }
-        let client = self.open(server, &key, local).map_err(|e| {
+        let client = self.open(server, &key, to).map_err(|e| {
             let why = component::supervisor::chain(&e);
             Failed::Client(why)
         })?;
@@ -173,12 +178,23 @@ impl Reach {
         Ok(client)
     }
 
-    fn open(&self, server: &Server, key: &Key, local: bool) -> Result<Client, ConfigError> {
+    fn open(&self, server: &Server, key: &Key, to: &To) -> Result<Client, ConfigError> {
         let mut config = Config::new(&format!("https://{}", key.address));
         config.host = Some(key.host.clone());
         config.server_name = Some(bare_name(&key.host).to_owned());
         config.ca = (!key.ca.is_empty()).then(|| Source::Inline(key.ca.to_vec()));
-        config.http1 = !local;
+        config.http1 = true;
+        match to {
+            To::Url(host) => config.http1 = !is_local(bare_name(host)),
+            To::Service {
+                namespace,
+                name,
+                port,
+            } if key.finds => {
+                config.dial = Some(Place::new(server, namespace, name, *port).dial());
+            }
+            To::Service { .. } => {}
+        }
         config.qps = -1.0;
         let agent = if Loopback::is(&with_port(&key.host)) {
             server.loopback.apply(&mut config);
@@ -237,7 +253,12 @@ impl Way {
                 namespace,
                 name,
                 port,
-            } => service::resolve(server, namespace, name, *port).map_err(|why| failed(&why))?,
+            } if balances(server) => {
+                let place = Place::new(server, namespace, name, *port);
+                place.resolve().map_err(|why| failed(&why))?
+            }
+            // Its connections find it.
+            To::Service { .. } => host.clone(),
         };
         let client = self.client(reach, server, address, host, &resolved)?;
         let whole = async {
@@ -269,19 +290,25 @@ impl Way {
         if let Some((_, client)) = open.iter().find(|(at, _)| at == resolved) {
             return Ok(Arc::clone(client));
         }
-        let local = matches!(address.to, To::Url(_)) && is_local(bare_name(&host));
         let key = Key {
             address: resolved.to_owned(),
+            finds: matches!(address.to, To::Service { .. }) && !balances(server),
             host,
             ca: address.ca.clone(),
         };
-        let client = reach.client(server, key, local)?;
+        let client = reach.client(server, key, &address.to)?;
         if open.len() >= ADDRESSES {
             open.remove(0);
         }
         open.push((resolved.to_owned(), Arc::clone(&client)));
         Ok(client)
     }
+}
+
+/// Whether each call asks where its service is, and not each connection.
+fn balances(server: &Server) -> bool {
+    let gates = server.registry.gates;
+    gates.has(gate::WEBHOOK_ROUND_TRIP_LOAD_BALANCING)
 }
 
 /// A host with the port of HTTPS, if it has none.

@@ -1,4 +1,4 @@
-//! Logs, watches and proxies.
+//! Logs, watches, proxies, and the streams of commands and ports.
 
 use bytes::Bytes;
 use component::serving::{Identity, Options};
@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 use super::MERGE;
 use super::daemon::Daemon;
 use super::wire::Wire;
+
+mod exec;
+mod forward;
+mod spdy;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const TEXT: u8 = 0x81;
@@ -19,6 +23,13 @@ pub(crate) async fn pod_on(api: &Daemon) -> FakeApi {
     let ca = Ca::new("kubelets");
     let kubelet = FakeApi::secure(Identity::Memory(ca.server(&["127.0.0.1"])));
     let port: u16 = kubelet.url.rsplit_once(':').unwrap().1.parse().unwrap();
+    node(api, port, &[]).await;
+    pod(api).await;
+    kubelet
+}
+
+/// A node whose kubelet is at this port of this machine, and has these features.
+async fn node(api: &Daemon, port: u16, features: &[&str]) {
     let nodes = "/api/v1/nodes";
     let (code, node) = api
         .send("POST", nodes, &json!({"metadata": {"name": "n"}}))
@@ -27,11 +38,10 @@ pub(crate) async fn pod_on(api: &Daemon) -> FakeApi {
     let status = json!({"status": {
         "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        "declaredFeatures": features,
     }});
     let (code, node) = api.patch("/api/v1/nodes/n/status", MERGE, &status).await;
     assert_eq!(code, 200, "{node}");
-    pod(api).await;
-    kubelet
 }
 
 async fn pod(api: &Daemon) {

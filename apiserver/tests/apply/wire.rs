@@ -138,6 +138,11 @@ impl Wire {
         (first, payload)
     }
 
+    /// The connection, once it speaks something else.
+    pub(crate) fn into_io(self) -> TlsStream<TcpStream> {
+        self.0
+    }
+
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
     }

@@ -1,7 +1,12 @@
 //! What a client is made from, wherever that comes from.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::net::TcpStream;
 
 use super::exec::ExecConfig;
 use super::kubeconfig::{self, Impersonate, Kubeconfig};
@@ -23,6 +28,8 @@ pub struct Config {
     /// HTTP/2 is not spoken: requests at the same time have connections of their own, which are spread over the servers behind
     /// an address.
     pub http1: bool,
+    /// How connections are made, if not to where `server` says. Its failures are told in its own words.
+    pub dial: Option<Dial>,
     pub certificate: Option<(Source, Source)>,
     pub bearer: Option<Bearer>,
     pub impersonate: Impersonate,
@@ -33,6 +40,16 @@ pub struct Config {
     pub timeout: Option<Duration>,
     /// Of what nobody asked this process for; what somebody did belongs to his trace in any case.
     pub tracer: Tracer,
+}
+
+/// Makes a connection of TCP; asked for each one anew.
+#[derive(Clone)]
+pub struct Dial(pub Arc<dyn Fn() -> BoxFuture<'static, std::io::Result<TcpStream>> + Send + Sync>);
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dial")
+    }
 }
 
 /// PEM, or where it is.
@@ -84,6 +101,7 @@ impl Config {
             server_name: None,
             host: None,
             http1: false,
+            dial: None,
             certificate: None,
             bearer: None,
             impersonate: Impersonate::default(),

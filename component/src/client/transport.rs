@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::config::{Config, ConfigError};
+use super::config::{Config, ConfigError, Dial};
 use super::exec::{self, Plugin};
 use super::tls::Tls;
 use crate::supervisor::{Supervisor, Task};
@@ -81,6 +81,7 @@ pub(super) struct Transport {
     /// What requests call it.
     host: Authority,
     http1: bool,
+    dial: Option<Dial>,
     /// A prefix of all paths, without a slash at its end.
     base_path: String,
     server_name: ServerName<'static>,
@@ -170,6 +171,7 @@ impl Transport {
             authority,
             host,
             http1: config.http1,
+            dial: config.dial.clone(),
             base_path,
             server_name,
             tls,
@@ -323,12 +325,17 @@ impl Transport {
         }
     }
 
+    async fn tcp(&self, secure: bool) -> io::Result<TcpStream> {
+        if let Some(Dial(dial)) = &self.dial {
+            return dial().await;
+        }
+        let port = self.authority.port_u16();
+        let port = port.unwrap_or(if secure { 443 } else { 80 });
+        TcpStream::connect((bare_host(&self.authority), port)).await
+    }
+
     async fn dial(&self, settings: Option<Arc<ClientConfig>>) -> io::Result<(Io, bool)> {
-        let port = self
-            .authority
-            .port_u16()
-            .unwrap_or(if settings.is_some() { 443 } else { 80 });
-        let stream = TcpStream::connect((bare_host(&self.authority), port)).await?;
+        let stream = self.tcp(settings.is_some()).await?;
         stream.set_nodelay(true)?;
         let Some(settings) = settings else {
             return Ok((Box::new(stream), false));

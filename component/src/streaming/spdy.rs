@@ -3,12 +3,16 @@
 //! Peers do no flow control: they neither send window updates nor heed them, so that a sender that
 //! waited for one would wait for ever. Here it is TCP's: what is not read from a stream stops the
 //! reading of its connection once its share of the buffers is full.
+//!
+//! Whoever dialled pings, as upstream's clients do: what is between keeps a connection that nobody uses, and a peer that is
+//! gone without a word is noticed.
 
 mod dictionary;
 mod frame;
 mod headers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -16,6 +20,7 @@ use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf,
 };
 use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use self::frame::Head;
 use super::hub::{Directions, Hub, Wire};
@@ -29,6 +34,8 @@ pub const PROTOCOL: &str = "SPDY/3.1";
 const MAX_CONTROL: usize = 64 << 10;
 /// Answers to the peer that wait to be written; a peer that makes more of them floods.
 const ANSWERS: usize = 128;
+/// How often clients ping.
+const PING: Duration = Duration::from_secs(5);
 
 /// Which side of the connection this is: it decides the ids of streams and pings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,6 +108,8 @@ where
         asks: wire.out,
         answers: to_answer,
         next: if side == Side::Client { 1 } else { 2 },
+        pings: (side == Side::Client).then(pings),
+        ping: 1,
     };
     let (mut reading, mut writing) = (Box::pin(reading.run()), Box::pin(writing.run()));
     let result = tokio::select! {
@@ -255,6 +264,23 @@ impl<I: AsyncRead> Reading<I> {
     }
 }
 
+fn pings() -> Interval {
+    let mut pings = interval_at(Instant::now() + PING, PING);
+    // Those that a stalled connection missed are not made up for: that would look like a flood.
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pings
+}
+
+/// The next time of an interval; never if there is none.
+async fn tick(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
 /// The peer went away between two frames.
 fn is_end(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
@@ -269,6 +295,9 @@ struct Writing<I> {
     answers: mpsc::Receiver<Answer>,
     /// The id of the next stream of ours.
     next: u32,
+    /// When to ping, and the id of the next ping, which is odd.
+    pings: Option<Interval>,
+    ping: u32,
 }
 
 impl<I: AsyncWrite> Writing<I> {
@@ -279,6 +308,10 @@ impl<I: AsyncWrite> Writing<I> {
             tokio::select! {
                 Some(answer) = self.answers.recv() => self.answer(answer).await?,
                 ids = abandoned.abandoned() => self.reset(ids).await?,
+                () = tick(&mut self.pings) => {
+                    self.io.write_all(&frame::ping(self.ping)).await?;
+                    self.ping = self.ping.wrapping_add(2);
+                }
                 ask = self.asks.recv() => match ask {
                     Some(ask) => self.ask(ask).await?,
                     None => break,

@@ -164,6 +164,27 @@ async fn pings_of_the_peer_are_answered_and_its_floods_are_not() {
     assert!(matches!(ended, Err(Error::Protocol(_))), "{ended:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_dialled_pings_and_the_connection_is_not_idle() {
+    let (mut ours, theirs) = pair();
+    let (_streams, driver) = spdy::client(theirs, Options::default());
+    run(driver);
+    for id in [1, 3] {
+        let start = tokio::time::Instant::now();
+        let mut ping = [0; 12];
+        ours.read_exact(&mut ping).await.unwrap();
+        assert_eq!(ping, [0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, id]);
+        assert_eq!(start.elapsed(), Duration::from_secs(5));
+    }
+    let (ours, theirs) = pair();
+    let idle = Duration::from_secs(60);
+    let (_server, mut driver) = spdy::server(theirs, Options { idle });
+    let (_client, ours) = spdy::client(ours, Options::default());
+    run(ours);
+    let long = tokio::time::timeout(idle * 10, &mut driver).await;
+    assert!(long.is_err(), "{long:?}");
+}
+
 fn remote_command(server: bool) -> Vec<Channel> {
     let channel = |name, from_client: bool| Channel {
         headers: kind(name),

@@ -106,9 +106,7 @@ pub fn spdy<'a>(
     let Some(protocol) = first_common(&theirs, supported) else {
         return Err(Box::new(no_common(&theirs, supported)));
     };
-    let wanted = headers.get(UPGRADE).map_or(&b""[..], HeaderValue::as_bytes);
-    let wanted = String::from_utf8_lossy(wanted).to_ascii_lowercase();
-    if !is_asked(headers) || !wanted.contains("spdy/3.1") {
+    if !is_spdy(headers) {
         let reason = "unable to upgrade: missing upgrade headers in request";
         return refuse(StatusCode::BAD_REQUEST, reason.to_owned());
     }
@@ -180,6 +178,28 @@ pub fn websocket<'a>(
     Ok((protocol, answer))
 }
 
+/// Asks for SPDY, with these protocols, the preferred one first.
+pub fn ask_spdy(headers: &mut HeaderMap, protocols: &[&str]) {
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static(spdy::PROTOCOL));
+    headers.remove(&PROTOCOL_VERSION);
+    for name in protocols {
+        if let Ok(value) = HeaderValue::from_str(name) {
+            headers.append(PROTOCOL_VERSION, value);
+        }
+    }
+}
+
+/// Whether the headers of an answer say that the connection speaks SPDY now.
+#[must_use]
+pub fn is_spdy(headers: &HeaderMap) -> bool {
+    is_asked(headers)
+        && headers
+            .get(UPGRADE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.to_ascii_lowercase().contains("spdy/3.1"))
+}
+
 /// What proves to a client that its key was read.
 #[must_use]
 pub fn accept(key: &[u8]) -> String {
@@ -242,6 +262,19 @@ mod tests {
             spdy(&HeaderMap::new(), &supported).unwrap_err().status(),
             400
         );
+    }
+
+    #[test]
+    fn what_asks_for_spdy_is_understood_as_such() {
+        let mut asked = headers(&[("x-stream-protocol-version", "of somebody else")]);
+        assert!(!is_spdy(&asked));
+        ask_spdy(&mut asked, &["b", "a"]);
+        assert!(is_spdy(&asked));
+        let (protocol, answer) = spdy(&asked, &["a", "b"]).unwrap();
+        assert_eq!(protocol, "b");
+        assert!(is_spdy(answer.headers()));
+        asked.insert(UPGRADE, "websocket".parse().unwrap());
+        assert!(!is_spdy(&asked));
     }
 
     #[test]

@@ -10,38 +10,24 @@ use std::future::Future;
 use std::time::Duration;
 
 use component::serving::{Request, Response, text};
-use component::streaming::websocket::{self, Channel, Protocol, Side};
+use component::streaming::remote::{
+    ERROR, RESIZE, STDERR, STDIN, STDOUT, V1, V2, V3, V4, V5, channels,
+};
+use component::streaming::websocket::{self, Protocol, Side};
 use component::streaming::{Driver, Options, Stream, Streams, drive, spdy, upgrade};
 use component::{Supervisor, Task};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 
 use super::request::Query;
+pub(super) use component::streaming::remote::STREAM_TYPE;
 pub(super) use session::{attach, exec};
 use status::Format;
 
 /// How long a client may take to create its streams.
 pub(super) const CREATION_LIMIT: Duration = Duration::from_secs(30);
-/// The header that says what a stream is for.
-pub(super) const STREAM_TYPE: HeaderName = HeaderName::from_static("streamtype");
-
 /// In the order of upstream's preference.
-const SPDY: &[&str] = &[V4, V3, "v2.channel.k8s.io", "channel.k8s.io"];
-const V4: &str = "v4.channel.k8s.io";
-const V3: &str = "v3.channel.k8s.io";
-const V5: &str = "v5.channel.k8s.io";
-const WEBSOCKET: &[&str] = &[
-    "channel.k8s.io",
-    "base64.channel.k8s.io",
-    V4,
-    "v4.base64.channel.k8s.io",
-];
-/// Channel numbers are the places in this list.
-const CHANNELS: [&str; 5] = [STDIN, STDOUT, STDERR, ERROR, RESIZE];
-const STDIN: &str = "stdin";
-const STDOUT: &str = "stdout";
-const STDERR: &str = "stderr";
-const ERROR: &str = "error";
-const RESIZE: &str = "resize";
+const SPDY: &[&str] = &[V4, V3, V2, V1];
+const WEBSOCKET: &[&str] = &[V1, "base64.channel.k8s.io", V4, "v4.base64.channel.k8s.io"];
 
 /// Which streams a client wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,8 +105,8 @@ where
             expected: None,
         };
         let protocol = Protocol::named(name);
-        let connect =
-            move |io| websocket::channels(io, Side::Server, options, protocol, channels(wanted));
+        let channels = channels(wanted.stdin, wanted.stdout, wanted.stderr);
+        let connect = move |io| websocket::channels(io, Side::Server, options, protocol, channels);
         start(tasks, upgraded, connect, agreed, work);
         return answer;
     }
@@ -205,28 +191,6 @@ async fn collect(mut streams: Streams, agreed: Agreed) -> Option<Pipes> {
     Some(pipes)
 }
 
-fn channels(wanted: Wanted) -> Vec<Channel> {
-    let first = if wanted.stdout {
-        STDOUT
-    } else if wanted.stderr {
-        STDERR
-    } else {
-        ERROR
-    };
-    let channel = |name: &'static str| Channel {
-        headers: HeaderMap::from_iter([(STREAM_TYPE, HeaderValue::from_static(name))]),
-        read: name == RESIZE || (name == STDIN && wanted.stdin),
-        write: match name {
-            STDOUT => wanted.stdout,
-            STDERR => wanted.stderr,
-            other => other == ERROR,
-        },
-        // Tells the client that it is connected.
-        greeting: (name == first).then(Vec::new),
-    };
-    CHANNELS.map(channel).to_vec()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,29 +201,5 @@ mod tests {
         assert!(wanted.stdin && wanted.stdout && wanted.tty && !wanted.stderr);
         assert!(Wanted::of(&Query::parse("error=1&tty=1")).is_err());
         assert!(Wanted::of(&Query::parse("output=true")).is_err());
-    }
-
-    #[test]
-    fn only_what_is_wanted_goes_over_a_websocket_and_the_first_output_is_greeted() {
-        let wanted = Wanted {
-            stdin: false,
-            stdout: false,
-            stderr: true,
-            tty: false,
-        };
-        let channels = channels(wanted);
-        let ways: Vec<_> = channels.iter().map(|c| (c.read, c.write)).collect();
-        assert_eq!(
-            ways,
-            [
-                (false, false),
-                (false, false),
-                (false, true),
-                (false, true),
-                (true, false)
-            ]
-        );
-        let greeted: Vec<_> = channels.iter().map(|c| c.greeting.is_some()).collect();
-        assert_eq!(greeted, [false, false, true, false, false]);
     }
 }

@@ -1,7 +1,9 @@
 //! Where a service is, as the caches have it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use component::client::Dial;
 use proto::Value;
 use proto::path::quote;
 use proto::view::core_v1::Service;
@@ -9,38 +11,124 @@ use proto::view::discovery_v1::EndpointSlice;
 use proto::view::{Node, View};
 use rand::Rng;
 use rand::seq::SliceRandom;
-use resources::object;
+use resources::object::{self, Type};
+use store::Collection;
+use tokio::net::TcpStream;
 
+use super::text;
 use crate::server::Server;
 
 /// The label of an endpoint slice that names its service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// `host:port` of a service's port.
-///
-/// # Errors
-/// The text of why there is no way there.
-pub(super) fn resolve(
-    server: &Server,
-    namespace: &str,
-    name: &str,
+/// A port of a service. Where it is may be asked again and again.
+pub(super) struct Place {
+    namespace: String,
+    name: String,
     port: u16,
-) -> Result<String, String> {
-    if let Some(own) = server.loopback.resolve(namespace, name, port) {
-        return Ok(own);
+    /// Where it is if it is this server's own.
+    own: Option<String>,
+    services: Option<Kept>,
+    slices: Option<Kept>,
+    /// One of its endpoints is meant, not what leads to all of them.
+    endpoint: bool,
+}
+
+/// Objects of one kind.
+struct Kept {
+    collection: Arc<Collection>,
+    hub: Type,
+}
+
+impl Kept {
+    fn of(server: &Server, group: &str, resource: &str) -> Option<Self> {
+        let endpoint = server.registry.any_version(group, resource)?;
+        Some(Self {
+            collection: Arc::clone(&endpoint.collection),
+            hub: endpoint.hub,
+        })
     }
-    let absent = || format!("service {} not found", quote(name));
-    let services = server.registry.any_version("", "services");
-    let services = services.ok_or_else(absent)?;
-    let entry = services.collection.peek(&format!("{namespace}/{name}"));
-    let entry = entry.ok_or_else(absent)?;
-    let object =
-        object::from_body(&entry.body, &services.hub).map_err(|e| e.message().to_owned())?;
-    let service = Service::of(Node::new(&object));
-    if server.config.endpoint_routing {
-        return endpoint(server, service, port);
+}
+
+impl Place {
+    pub(super) fn new(server: &Server, namespace: &str, name: &str, port: u16) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            port,
+            own: server.loopback.resolve(namespace, name, port),
+            services: Kept::of(server, "", "services"),
+            slices: Kept::of(server, "discovery.k8s.io", "endpointslices"),
+            endpoint: server.config.endpoint_routing,
+        }
     }
-    of_cluster(service, port)
+
+    /// `host:port`, as it is now.
+    ///
+    /// # Errors
+    /// The text of why there is no way there.
+    pub(super) fn resolve(&self) -> Result<String, String> {
+        if let Some(own) = &self.own {
+            return Ok(own.clone());
+        }
+        let absent = || format!("service {} not found", quote(&self.name));
+        let kept = self.services.as_ref().ok_or_else(absent)?;
+        let key = format!("{}/{}", self.namespace, self.name);
+        let entry = kept.collection.peek(&key).ok_or_else(absent)?;
+        let object = object::from_body(&entry.body, &kept.hub);
+        let object = object.map_err(|e| e.message().to_owned())?;
+        let service = Service::of(Node::new(&object));
+        if self.endpoint {
+            return self.endpoint(service);
+        }
+        of_cluster(service, self.port)
+    }
+
+    /// Connects to where it is whenever a connection is made.
+    pub(super) fn dial(self) -> Dial {
+        let place = Arc::new(self);
+        Dial(Arc::new(move || {
+            let place = Arc::clone(&place);
+            Box::pin(async move {
+                let address = place.resolve().map_err(std::io::Error::other)?;
+                let connected = TcpStream::connect(&address).await;
+                connected.map_err(|e| std::io::Error::other(text::unconnected(&e, &address)))
+            })
+        }))
+    }
+
+    /// One of the ready endpoints, by chance, of the service's first family if there is one.
+    fn endpoint(&self, service: Service<'_>) -> Result<String, String> {
+        let kind = service.spec().r#type();
+        if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
+            return Err(format!("unsupported service type {}", quote(kind)));
+        }
+        let wanted = port_name(service, self.port)?;
+        let mut slices = self.slices();
+        slices.shuffle(&mut rand::rng());
+        let family = service.spec().ip_families().first().and_then(Value::as_str);
+        let family = family.unwrap_or_default();
+        // Stable: by chance within a family.
+        slices.sort_by_key(|slice| of(slice).address_type() != family);
+        let found = slices.iter().find_map(|slice| pick(of(slice), wanted));
+        found.ok_or_else(|| format!("no endpoints available for service {}", quote(&self.name)))
+    }
+
+    fn slices(&self) -> Vec<Value> {
+        let Some(kept) = &self.slices else {
+            return Vec::new();
+        };
+        let Ok((entries, _)) = kept.collection.snapshot() else {
+            return Vec::new();
+        };
+        let prefix = format!("{}/", self.namespace);
+        // What a slice belongs to is told by its labels, which need no decoding.
+        let own = entries
+            .prefix(&prefix)
+            .filter(|e| e.labels.get(SERVICE_NAME) == Some(&*self.name));
+        own.filter_map(|e| object::from_body(&e.body, &kept.hub).ok())
+            .collect()
+    }
 }
 
 fn of_cluster(service: Service<'_>, port: u16) -> Result<String, String> {
@@ -68,45 +156,8 @@ fn port_name<'a>(service: Service<'a>, number: u16) -> Result<&'a str, String> {
     })
 }
 
-/// One of the ready endpoints, by chance, of the service's first family if there is one.
-fn endpoint(server: &Server, service: Service<'_>, port: u16) -> Result<String, String> {
-    let kind = service.spec().r#type();
-    if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
-        return Err(format!("unsupported service type {}", quote(kind)));
-    }
-    let wanted = port_name(service, port)?;
-    let (namespace, name) = (service.metadata().namespace(), service.metadata().name());
-    let mut slices = slices(server, namespace, name);
-    slices.shuffle(&mut rand::rng());
-    let family = service.spec().ip_families().first().and_then(Value::as_str);
-    let family = family.unwrap_or_default();
-    // Stable: by chance within a family.
-    slices.sort_by_key(|slice| of(slice).address_type() != family);
-    let found = slices.iter().find_map(|slice| pick(of(slice), wanted));
-    found.ok_or_else(|| format!("no endpoints available for service {}", quote(name)))
-}
-
 fn of(slice: &Value) -> EndpointSlice<'_> {
     EndpointSlice::of(Node::new(slice))
-}
-
-fn slices(server: &Server, namespace: &str, service: &str) -> Vec<Value> {
-    let Some(endpoint) = server
-        .registry
-        .any_version("discovery.k8s.io", "endpointslices")
-    else {
-        return Vec::new();
-    };
-    let Ok((entries, _)) = endpoint.collection.snapshot() else {
-        return Vec::new();
-    };
-    let prefix = format!("{namespace}/");
-    // What a slice belongs to is told by its labels, which need no decoding.
-    let own = entries
-        .prefix(&prefix)
-        .filter(|e| e.labels.get(SERVICE_NAME) == Some(service));
-    own.filter_map(|e| object::from_body(&e.body, &endpoint.hub).ok())
-        .collect()
 }
 
 fn pick(slice: EndpointSlice<'_>, wanted: &str) -> Option<String> {

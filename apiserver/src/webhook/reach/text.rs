@@ -60,7 +60,8 @@ fn answered(code: u16, said: &str) -> String {
     known.to_owned()
 }
 
-fn unconnected(cause: &std::io::Error, address: &str) -> String {
+/// Why there is no connection to an address.
+pub(super) fn unconnected(cause: &std::io::Error, address: &str) -> String {
     match cause.kind() {
         ErrorKind::ConnectionRefused => format!("dial tcp {address}: connect: connection refused"),
         ErrorKind::TimedOut => format!("dial tcp {address}: i/o timeout"),

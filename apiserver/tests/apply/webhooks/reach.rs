@@ -1,5 +1,7 @@
 //! How webhooks are reached: services, credentials, changes of configurations, connections.
 
+use tokio::sync::Semaphore;
+
 use super::*;
 
 #[tokio::test]
@@ -219,4 +221,107 @@ async fn the_servers_own_service_is_this_server_which_asks_itself_as_itself() {
     );
     let anybody = api.text("/metrics").await;
     assert!(anybody.contains("# TYPE apiserver_admission_webhook_rejection_count counter\n"));
+}
+
+/// A service that leads to this name.
+fn leads_to(name: &str) -> Value {
+    json!({"spec": {"type": "ExternalName", "externalName": name}})
+}
+
+/// A webhook at a service that leads to `localhost`, which lets one thing wait until it may go on.
+async fn at_a_service(flags: &[&str]) -> (Daemon, Remote, Arc<Semaphore>) {
+    let may_go_on = Arc::new(Semaphore::new(0));
+    let waits = Arc::clone(&may_go_on);
+    let remote = Remote::start_as(&["hook.default.svc"], move |asked| {
+        let waits = Arc::clone(&waits);
+        Box::pin(async move {
+            if asked.json()["request"]["name"] == "slow" {
+                waits.acquire().await.unwrap().forget();
+            }
+            review(&asked, allowed())
+        })
+    });
+    let port: u16 = remote.url.rsplit(':').next().unwrap().parse().unwrap();
+    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    let api = Daemon::start_with(|_| flags).await;
+    let mut service = leads_to("localhost");
+    service["metadata"] = json!({"name": "hook"});
+    let services = "/api/v1/namespaces/default/services";
+    assert_eq!(api.send("POST", services, &service).await.0, 201);
+    let config = json!({
+        "service": {"namespace": "default", "name": "hook", "port": port},
+        "caBundle": STANDARD.encode(&remote.ca.pem),
+    });
+    let more = json!({"clientConfig": config});
+    let hook = hook(&remote, "/hook", &[rule(&["CREATE"], "secrets")], more);
+    let object = json!({"metadata": {"name": "a"}, "webhooks": [hook]});
+    let path = format!("{GROUP}/validatingwebhookconfigurations");
+    let (code, made) = api.send("POST", &path, &object).await;
+    assert_eq!(code, 201, "{made}");
+    eventually("the service is asked", async || {
+        secret(&api, "first").await.0 == 201 && !remote.asked().is_empty()
+    })
+    .await;
+    (api, remote, may_go_on)
+}
+
+/// The code, and what is said.
+async fn secret(api: &User, name: &str) -> (u16, String) {
+    let path = "/api/v1/namespaces/default/secrets?dryRun=All";
+    let object = json!({"metadata": {"name": name}});
+    let (code, said) = api.send("POST", path, &object).await;
+    (
+        code,
+        said["message"].as_str().unwrap_or_default().to_owned(),
+    )
+}
+
+/// The service leads to where nobody listens, as the server knows.
+async fn move_away(api: &Daemon) {
+    let path = "/api/v1/namespaces/default/services/hook";
+    let (code, service) = api.patch(path, crate::MERGE, &leads_to("127.0.0.2")).await;
+    assert_eq!(code, 200, "{service}");
+    let cached = format!("{path}?resourceVersion=0");
+    eventually("the server knows", async || {
+        api.get(&cached).await.1["spec"]["externalName"] == "127.0.0.2"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_call_goes_where_its_service_is_by_then() {
+    let (api, remote, _) = at_a_service(&[]).await;
+    move_away(&api).await;
+    let port = remote.url.rsplit(':').next().unwrap();
+    let refused = format!("dial tcp 127.0.0.2:{port}: connect: connection refused");
+    // There is a connection, of no use.
+    let (code, said) = secret(&api, "m").await;
+    assert!(code == 500 && said.ends_with(&refused), "{code} {said}");
+}
+
+#[tokio::test]
+async fn without_the_gate_a_call_takes_a_connection_and_only_a_new_one_asks_for_the_service() {
+    let flag = "--feature-gates=WebhookRoundTripLoadBalancing=false";
+    let (api, remote, may_go_on) = at_a_service(&[flag]).await;
+    move_away(&api).await;
+    let port = remote.url.rsplit(':').next().unwrap();
+    let refused = format!("dial tcp 127.0.0.2:{port}: connect: connection refused");
+    let slow = secret(&api, "slow");
+    let others = async {
+        eventually("the connection is taken", async || {
+            let asked = remote.asked();
+            asked.iter().any(|a| a.json()["request"]["name"] == "slow")
+        })
+        .await;
+        let (code, said) = secret(&api, "m").await;
+        assert!(code == 500 && said.ends_with(&refused), "{code} {said}");
+        may_go_on.add_permits(1);
+    };
+    let ((code, said), ()) = tokio::join!(slow, others);
+    assert_eq!(code, 201, "{said}");
+    // It is free again, and still leads to where the service was.
+    assert_eq!(secret(&api, "m").await.0, 201);
+    let path = "/api/v1/namespaces/default/services/hook";
+    assert_eq!(api.send("DELETE", path, &json!({})).await.0, 200);
+    assert_eq!(secret(&api, "m").await.0, 201);
 }
