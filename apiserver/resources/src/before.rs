@@ -421,6 +421,32 @@ fn mark_deleting(object: &mut Value, now: i64) {
     metadata.insert(n::DELETION_GRACE_PERIOD_SECONDS, 0);
 }
 
+/// The preconditions of a deletion, for a strategy that decides it by itself. `failed` begins what is told of one that does not hold:
+/// upstream writes it in two ways.
+///
+/// # Errors
+/// Conflict
+pub fn preconditions(
+    object: &Value,
+    options: &DeleteOptions,
+    (group, resource): (&str, &str),
+    failed: &str,
+) -> Result<(), Failure> {
+    let version = meta::resource_version(object);
+    for (what, asked, have) in [
+        ("UID", &options.uid, meta::uid(object)),
+        ("ResourceVersion", &options.resource_version, version),
+    ] {
+        if let Some(asked) = asked.as_deref().filter(|asked| *asked != have) {
+            let why =
+                format!("{failed}: {what} in precondition: {asked}, {what} in object meta: {have}");
+            let name = meta::name(object);
+            return Err(Failure::conflict(group, resource, name, &why));
+        }
+    }
+    Ok(())
+}
+
 /// Adds or removes the collector's finalizers as options, object and resource ask for, in that order.
 fn set_collector_finalizers(resource: &Resource, object: &mut Value, options: &DeleteOptions) {
     let present: Vec<String> = meta::finalizers(object)

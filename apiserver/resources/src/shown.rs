@@ -207,7 +207,8 @@ fn lines(value: &Value, of: MsgId) -> Vec<String> {
         .collect()
 }
 
-fn list<T>(out: &mut String, items: &[T], one: impl Fn(&mut String, &T)) {
+/// A list of JSON, each item by `one`.
+pub(crate) fn list<T>(out: &mut String, items: &[T], one: impl Fn(&mut String, &T)) {
     out.push('[');
     for (i, item) in items.iter().enumerate() {
         if i > 0 {

@@ -1,10 +1,54 @@
 //! How a webhook is reached: `ValidateWebhookURL`, `ValidateWebhookService` in
 //! `apiserver/pkg/util/webhook`.
 
+use std::collections::HashSet;
+
 use proto::catalogue::names as n;
 use proto::meta::names;
 use proto::path::{Errors, Spot, quote};
-use proto::view::Node;
+use proto::view::{Node, View};
+use proto::{NameId, Value};
+
+use crate::rules;
+
+/// Versions of reviews that this server speaks.
+pub const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
+
+/// The versions of reviews that a webhook speaks, of which this server has to speak one where `known` is asked. `none` is told where
+/// there are none.
+pub fn reviews<'a>(
+    e: &mut Errors<'_>,
+    hook: impl View<'a>,
+    field: NameId,
+    none: &str,
+    known: bool,
+) {
+    let (at, versions) = (Spot::of(hook).field(field), hook.node().items(field));
+    if versions.is_empty() {
+        return e.required(at, none);
+    }
+    let mut seen = HashSet::new();
+    for item in versions {
+        let version = item.as_str().unwrap_or_default();
+        if seen.insert(version) {
+            let problems = names::dns_1035_label_problems(version);
+            e.invalid_each(Spot::node(item), version, problems);
+        } else {
+            e.invalid(Spot::node(item), version, "duplicate version");
+        }
+    }
+    if known && !REVIEWS.iter().any(|version| seen.contains(version)) {
+        let shown = rules::json(hook.node().get(field));
+        let known = REVIEWS.join(", ");
+        e.invalid(at, shown, format!("must include at least one of {known}"));
+    }
+}
+
+/// Whether this server speaks one of the versions, or there are none.
+#[must_use]
+pub fn may_be_asked(versions: &[Value]) -> bool {
+    versions.is_empty() || rules::texts(versions).any(|version| REVIEWS.contains(&version))
+}
 
 /// A URL of HTTPS without anything but host and path.
 pub fn url(e: &mut Errors<'_>, at: Spot<'_>, text: &str) {

@@ -53,6 +53,15 @@ async fn pod(api: &Daemon) {
     assert_eq!(code, 201, "{pod}");
 }
 
+/// A server with these flags, and the pod on a node of this kubelet.
+async fn pod_of(kubelet: &spdy::Kubelet, features: &[&str], flags: &[&str]) -> Daemon {
+    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    let api = Daemon::start_with(|_| flags).await;
+    node(&api, kubelet.port, features).await;
+    pod(&api).await;
+    api
+}
+
 #[tokio::test]
 async fn logs_come_through_a_websocket_as_the_client_takes_them() {
     let api = Daemon::start().await;

@@ -15,7 +15,7 @@ use proto::view::apiextensions_v1beta1::{
 use proto::view::{List, Node};
 use proto::{Value, meta, time};
 
-use crate::before::Deletion;
+use crate::before::{self, Deletion};
 use crate::options::DeleteOptions;
 use crate::status::Failure;
 use crate::strategy::{Part, Strategy, clear_status, keep_status};
@@ -169,10 +169,8 @@ fn delete(
     options: &DeleteOptions,
     now: i64,
 ) -> Result<Option<Deletion>, Failure> {
-    precondition(object, "UID", options.uid.as_deref(), meta::uid(object))?;
-    let version = options.resource_version.as_deref();
-    let have = meta::resource_version(object);
-    precondition(object, "ResourceVersion", version, have)?;
+    let resource = ("apiextensions.k8s.io", "customresourcedefinitions");
+    before::preconditions(object, options, resource, "precondition failed")?;
     if meta::is_deleting(object) {
         return Ok(None);
     }
@@ -180,28 +178,6 @@ fn delete(
     meta::add_finalizer(object, CLEANUP);
     terminating(object, now);
     Ok(Some(Deletion::Mark { then_remove: false }))
-}
-
-fn precondition(
-    object: &Value,
-    what: &str,
-    asked: Option<&str>,
-    have: &str,
-) -> Result<(), Failure> {
-    match asked {
-        Some(asked) if asked != have => {
-            let why = format!(
-                "precondition failed: {what} in precondition: {asked}, {what} in object meta: {have}"
-            );
-            Err(Failure::conflict(
-                "apiextensions.k8s.io",
-                "customresourcedefinitions",
-                meta::name(object),
-                &why,
-            ))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Sets the condition that says so.

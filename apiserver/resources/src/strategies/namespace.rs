@@ -6,7 +6,7 @@ use proto::catalogue::names as n;
 use proto::path::{Errors, FieldError, Named, Spot};
 use proto::{Value, meta, time};
 
-use crate::before::Deletion;
+use crate::before::{self, Deletion};
 use crate::declarative::NO_OPTIONS;
 use crate::options::{DeleteOptions, Propagation};
 use crate::status::Failure;
@@ -103,14 +103,7 @@ fn delete(
     options: &DeleteOptions,
     now: i64,
 ) -> Result<Option<Deletion>, Failure> {
-    precondition(object, "UID", options.uid.as_deref(), meta::uid(object))?;
-    let version = options.resource_version.as_deref();
-    precondition(
-        object,
-        "ResourceVersion",
-        version,
-        meta::resource_version(object),
-    )?;
+    before::preconditions(object, options, ("", "namespaces"), "Precondition failed")?;
     if meta::is_deleting(object) {
         let held = !finalizers(object).is_empty();
         return Ok(held.then_some(Deletion::Pending));
@@ -119,28 +112,6 @@ fn delete(
     object.set(&[n::STATUS, n::PHASE], "Terminating");
     collector_finalizers(object, options);
     Ok(Some(Deletion::Mark { then_remove: false }))
-}
-
-fn precondition(
-    object: &Value,
-    what: &str,
-    asked: Option<&str>,
-    have: &str,
-) -> Result<(), Failure> {
-    match asked {
-        Some(asked) if asked != have => {
-            let why = format!(
-                "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {have}"
-            );
-            Err(Failure::conflict(
-                "",
-                "namespaces",
-                meta::name(object),
-                &why,
-            ))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The finalizers of the collector that the options ask for, or that there are if they ask for nothing.

@@ -14,20 +14,12 @@ use super::super::daemon::{Daemon, eventually};
 use super::spdy::{
     Client, Connection, FEATURE, Kubelet, LIMIT, asking, exit, say, status, text, websocket,
 };
-use super::{PODS, node, pod};
+use super::{PODS, pod_of};
 
 const ALL: &str = "stdin=true&stdout=true&stderr=true";
 
 fn exec(what: &str) -> String {
     format!("{PODS}/p/exec?command=sh&command=-c&command=a%20b&{what}")
-}
-
-async fn start(kubelet: &Kubelet, features: &[&str], flags: &[&str]) -> Daemon {
-    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-    let api = Daemon::start_with(|_| flags).await;
-    node(&api, kubelet.port, features).await;
-    pod(&api).await;
-    api
 }
 
 /// Whether a metric has this line.
@@ -45,7 +37,7 @@ async fn translated(api: &Daemon, code: u16, count: u8) -> bool {
 #[tokio::test]
 async fn a_websocket_becomes_streams_of_spdy_both_ways_until_the_exit_code() {
     let mut kubelet = Kubelet::speaking(&[V4]);
-    let api = start(&kubelet, &[], &[]).await;
+    let api = pod_of(&kubelet, &[], &[]).await;
     let mut client = Client::open(&api, &exec(ALL)).await;
     let mut served = kubelet.connection().await;
     let asked = kubelet.asked();
@@ -98,7 +90,7 @@ async fn a_websocket_becomes_streams_of_spdy_both_ways_until_the_exit_code() {
 #[tokio::test]
 async fn a_terminal_has_sizes_and_one_output() {
     let mut kubelet = Kubelet::speaking(&[V4]);
-    let api = start(&kubelet, &[], &[]).await;
+    let api = pod_of(&kubelet, &[], &[]).await;
     let path = format!("{PODS}/p/attach?{ALL}&tty=true");
     let mut client = Client::open(&api, &path).await;
     let mut served = kubelet.connection().await;
@@ -129,7 +121,7 @@ async fn a_terminal_has_sizes_and_one_output() {
 #[tokio::test]
 async fn sizes_that_nobody_asked_for_hold_nothing_up() {
     let mut kubelet = Kubelet::speaking(&["v2.channel.k8s.io"]);
-    let api = start(&kubelet, &[], &[]).await;
+    let api = pod_of(&kubelet, &[], &[]).await;
     let mut client = Client::open(&api, &exec("stdin=true&stdout=true")).await;
     let mut served = kubelet.connection().await;
     let mut error = served.stream("error").await;
@@ -182,7 +174,7 @@ async fn told(api: &Daemon) -> Value {
 #[tokio::test]
 async fn what_a_kubelet_refuses_is_told_on_the_error_channel() {
     let refuses = Kubelet::answering(|| answer(StatusCode::NOT_FOUND, "pod does not exist"));
-    let api = start(&refuses, &[], &[]).await;
+    let api = pod_of(&refuses, &[], &[]).await;
     assert_eq!(
         told(&api).await,
         "Internal error occurred: unable to upgrade connection: pod does not exist"
@@ -213,7 +205,7 @@ async fn what_a_kubelet_refuses_is_told_on_the_error_channel() {
 #[tokio::test]
 async fn a_command_whose_kubelet_is_lost_did_not_succeed() {
     let mut kubelet = Kubelet::speaking(&[V4]);
-    let api = start(&kubelet, &[], &[]).await;
+    let api = pod_of(&kubelet, &[], &[]).await;
     let mut client = Client::open(&api, &exec(ALL)).await;
     let mut served = kubelet.connection().await;
     let _error = served.stream("error").await;
@@ -237,7 +229,7 @@ async fn a_command_whose_kubelet_is_lost_did_not_succeed() {
 #[tokio::test]
 async fn a_client_that_goes_away_ends_the_input_and_after_a_while_the_connection() {
     let mut kubelet = Kubelet::speaking(&[V4]);
-    let api = start(&kubelet, &[], &[]).await;
+    let api = pod_of(&kubelet, &[], &[]).await;
     let client = Client::open(&api, &exec(ALL)).await;
     let mut served = kubelet.connection().await;
     let _error = served.stream("error").await;
@@ -272,7 +264,7 @@ async fn fill(writer: &mut (impl tokio::io::AsyncWrite + Unpin)) -> usize {
 #[tokio::test]
 async fn what_a_client_does_not_read_is_not_read_from_the_kubelet() {
     let mut kubelet = Kubelet::speaking(&[V4]);
-    let api = start(&kubelet, &[], &[]).await;
+    let api = pod_of(&kubelet, &[], &[]).await;
     let io = websocket(&api, &exec(ALL), V5).await;
     let Connection { mut streams, .. } = kubelet.connection().await;
     let mut all = Vec::new();
@@ -299,7 +291,7 @@ async fn what_a_client_does_not_read_is_not_read_from_the_kubelet() {
 #[tokio::test]
 async fn what_a_kubelet_does_not_read_is_not_read_from_the_client() {
     let mut kubelet = Kubelet::speaking(&[V4]);
-    let api = start(&kubelet, &[], &[]).await;
+    let api = pod_of(&kubelet, &[], &[]).await;
     let mut client = Client::open(&api, &exec(ALL)).await;
     let mut served = kubelet.connection().await;
     let _error = served.stream("error").await;
@@ -322,7 +314,7 @@ async fn what_a_kubelet_does_not_read_is_not_read_from_the_client() {
 #[tokio::test]
 async fn what_every_kubelet_speaks_is_handed_on() {
     let kubelet = Kubelet::speaking(&[V4]);
-    let api = start(&kubelet, &[], &[]).await;
+    let api = pod_of(&kubelet, &[], &[]).await;
     // This one speaks no WebSocket at all, and says so itself.
     let (head, _) = asking(&api, &exec(ALL), V4).await;
     assert!(head.starts_with("http/1.1 400 "), "{head}");
@@ -337,7 +329,7 @@ async fn what_every_kubelet_speaks_is_handed_on() {
 #[tokio::test]
 async fn a_websocket_goes_to_kubelets_that_declare_it() {
     let kubelet = Kubelet::speaking(&[V4]);
-    let api = start(&kubelet, &[FEATURE], &[]).await;
+    let api = pod_of(&kubelet, &[FEATURE], &[]).await;
     let (head, _) = asking(&api, &exec(ALL), V5).await;
     assert!(head.starts_with("http/1.1 400 "), "{head}");
     assert_eq!(kubelet.asked().all("sec-websocket-protocol"), [V5]);
@@ -349,7 +341,7 @@ async fn a_websocket_goes_to_kubelets_that_declare_it() {
 async fn without_its_gate_nothing_goes_to_kubelets_that_declare_it() {
     let mut kubelet = Kubelet::speaking(&[V4]);
     let flag = "--feature-gates=ExtendWebSocketsToKubelet=false";
-    let api = start(&kubelet, &[FEATURE], &[flag]).await;
+    let api = pod_of(&kubelet, &[FEATURE], &[flag]).await;
     let mut client = Client::open(&api, &exec("stdout=true")).await;
     let mut served = kubelet.connection().await;
     let mut error = served.stream("error").await;
@@ -364,7 +356,7 @@ async fn without_its_gate_nothing_goes_to_kubelets_that_declare_it() {
 async fn without_its_gate_nothing_is_translated() {
     let kubelet = Kubelet::speaking(&[V4]);
     let flag = "--feature-gates=TranslateStreamCloseWebsocketRequests=false";
-    let api = start(&kubelet, &[], &[flag]).await;
+    let api = pod_of(&kubelet, &[], &[flag]).await;
     let (head, _) = asking(&api, &exec(ALL), V5).await;
     assert!(head.starts_with("http/1.1 400 "), "{head}");
     assert_eq!(kubelet.asked().all("upgrade"), ["websocket"]);

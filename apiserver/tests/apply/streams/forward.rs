@@ -9,20 +9,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::super::daemon::Daemon;
 use super::spdy::{Connection, FEATURE, Kubelet, LIMIT, asking, run, say, text, websocket};
-use super::{PODS, node, pod};
+use super::{PODS, pod_of};
 
 const PROTOCOL: &str = "portforward.k8s.io";
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
-
-async fn start(kubelet: &Kubelet, features: &[&str], flags: &[&str]) -> Daemon {
-    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-    let api = Daemon::start_with(|_| flags).await;
-    node(&api, kubelet.port, features).await;
-    pod(&api).await;
-    api
-}
 
 fn path() -> String {
     format!("{PODS}/p/portforward?ports=80")
@@ -88,7 +79,7 @@ async fn talk(streams: &Streams, id: &str) {
 #[tokio::test]
 async fn several_connections_go_through_one_tunnel() {
     let mut kubelet = Kubelet::speaking(&[PROTOCOL]);
-    let api = start(&kubelet, &[], &[]).await;
+    let api = pod_of(&kubelet, &[], &[]).await;
     let io = websocket(&api, &path(), TUNNEL).await;
     let asked = kubelet.asked();
     assert_eq!(
@@ -130,7 +121,7 @@ async fn several_connections_go_through_one_tunnel() {
 #[tokio::test]
 async fn a_tunnel_ends_with_either_of_its_ends() {
     let mut kubelet = Kubelet::speaking(&[PROTOCOL]);
-    let api = start(&kubelet, &[], &[]).await;
+    let api = pod_of(&kubelet, &[], &[]).await;
     let client = streams(websocket(&api, &path(), TUNNEL).await);
     let served = kubelet.connection().await;
     drop(client);
@@ -151,7 +142,7 @@ async fn a_tunnel_ends_with_either_of_its_ends() {
 #[tokio::test]
 async fn what_the_kubelet_refuses_is_the_clients_answer() {
     let kubelet = Kubelet::answering(|| answer(StatusCode::NOT_FOUND, "pod not found"));
-    let api = start(&kubelet, &[], &[]).await;
+    let api = pod_of(&kubelet, &[], &[]).await;
     let (head, wire) = asking(&api, &path(), TUNNEL).await;
     assert!(head.starts_with("http/1.1 404 "), "{head}");
     assert_eq!(wire.rest().await, "pod not found");
@@ -167,7 +158,7 @@ async fn a_tunnel_goes_to_kubelets_that_declare_it_or_without_its_gate() {
     let off = "--feature-gates=PortForwardWebsockets=false";
     for (features, flags) in [(&[FEATURE][..], &[][..]), (&[], &[off])] {
         let kubelet = Kubelet::speaking(&[PROTOCOL]);
-        let api = start(&kubelet, features, flags).await;
+        let api = pod_of(&kubelet, features, flags).await;
         let (head, _) = asking(&api, &path(), TUNNEL).await;
         assert!(head.starts_with("http/1.1 400 "), "{head}");
         let asked = kubelet.asked();

@@ -18,8 +18,6 @@ use super::expressions::Expressions;
 use super::rules::{self as shared, FAILURE_POLICIES, MATCH_POLICIES, REINVOCATION_POLICIES};
 use crate::{rules, webhook};
 
-/// Versions of reviews that this server speaks.
-const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
 const SIDE_EFFECTS: [&str; 4] = ["None", "NoneOnDryRun", "Some", "Unknown"];
 /// Those that new webhooks may have.
 const NO_SIDE_EFFECTS: &[&str] = SIDE_EFFECTS.split_at(2).0;
@@ -75,10 +73,9 @@ pub(super) fn update(new: &Value, old: &Value, e: &mut Errors<'_>) {
             let effects = hook.side_effects().unwrap_or_default();
             NO_SIDE_EFFECTS.contains(&effects)
         }),
-        known_reviews: was.iter().all(|hook| {
-            let versions = hook.admission_review_versions();
-            versions.is_empty() || rules::texts(versions).any(|v| REVIEWS.contains(&v))
-        }),
+        known_reviews: was
+            .iter()
+            .all(|hook| webhook::may_be_asked(hook.admission_review_versions())),
         unique_names: was.iter().all(|hook| names.insert(hook.name())),
         selectors: SelectorRules {
             allow_invalid_values: was.iter().any(selectors),
@@ -92,7 +89,9 @@ fn configuration(object: &Value, asked: &Asked<'_>, e: &mut Errors<'_>) {
     let mut names = HashSet::new();
     for of in hooks(object) {
         hook(e, of, asked);
-        reviews(e, of, asked);
+        let none = format!("must specify one of {}", webhook::REVIEWS.join(", "));
+        let versions = n::ADMISSION_REVIEW_VERSIONS;
+        webhook::reviews(e, of, versions, &none, asked.known_reviews);
         let name = of.name();
         if asked.unique_names && !name.is_empty() && !names.insert(name) {
             e.duplicate(Spot::of(of).field(n::NAME), name);
@@ -175,28 +174,5 @@ fn client(e: &mut Errors<'_>, client: WebhookClientConfig<'_>) {
             Spot::of(client),
             "exactly one of url or service is required",
         ),
-    }
-}
-
-fn reviews(e: &mut Errors<'_>, hook: MutatingWebhook<'_>, asked: &Asked<'_>) {
-    let at = Spot::of(hook).field(n::ADMISSION_REVIEW_VERSIONS);
-    let versions = hook.admission_review_versions();
-    let known = REVIEWS.join(", ");
-    if versions.is_empty() {
-        return e.required(at, format!("must specify one of {known}"));
-    }
-    let mut seen = HashSet::new();
-    for item in versions {
-        let version = item.as_str().unwrap_or_default();
-        if seen.insert(version) {
-            let problems = names::dns_1035_label_problems(version);
-            e.invalid_each(Spot::node(item), version, problems);
-        } else {
-            e.invalid(Spot::node(item), version, "duplicate version");
-        }
-    }
-    if asked.known_reviews && !REVIEWS.iter().any(|version| seen.contains(version)) {
-        let shown = rules::json(hook.node().get(n::ADMISSION_REVIEW_VERSIONS));
-        e.invalid(at, shown, format!("must include at least one of {known}"));
     }
 }

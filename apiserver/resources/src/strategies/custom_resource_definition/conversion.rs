@@ -1,11 +1,8 @@
 //! How objects get from version to version: `validateCustomResourceConversion`.
 
-use std::collections::HashSet;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proto::catalogue::names as n;
-use proto::meta::names;
 use proto::path::{Errors, Spot};
 use proto::view::View;
 use proto::view::apiextensions_v1beta1::{
@@ -20,8 +17,6 @@ use crate::strategies::certificates::pem;
 use crate::webhook;
 
 const STRATEGIES: [&str; 2] = ["None", "Webhook"];
-/// Versions of reviews that the version before this speaks.
-const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
 
 pub(super) fn validate(
     spec: CustomResourceDefinitionSpec<'_>,
@@ -39,7 +34,8 @@ pub(super) fn validate(
     rules::required_one_of(e, conversion, n::STRATEGY, &STRATEGIES);
     if strategy == "Webhook" {
         client(conversion, asked, e);
-        reviews(conversion, asked, e);
+        let versions = n::CONVERSION_REVIEW_VERSIONS;
+        webhook::reviews(e, conversion, versions, "", asked.known_reviews);
         return;
     }
     let detail = "should not be set when strategy is not set to Webhook";
@@ -95,35 +91,10 @@ fn bundle(client: WebhookClientConfig<'_>, e: &mut Errors<'_>) {
     e.invalid(Spot::of(client).field(n::CA_BUNDLE), shown, detail);
 }
 
-fn reviews(conversion: CustomResourceConversion<'_>, asked: &Asked<'_>, e: &mut Errors<'_>) {
-    let at = Spot::of(conversion).field(n::CONVERSION_REVIEW_VERSIONS);
-    let versions = conversion.conversion_review_versions();
-    if versions.is_empty() {
-        return e.required(at, "");
-    }
-    let mut seen = HashSet::new();
-    for item in versions {
-        let version = item.as_str().unwrap_or_default();
-        if seen.insert(version) {
-            let problems = names::dns_1035_label_problems(version);
-            e.invalid_each(Spot::node(item), version, problems);
-        } else {
-            e.invalid(Spot::node(item), version, "duplicate version");
-        }
-    }
-    if asked.known_reviews && !REVIEWS.iter().any(|version| seen.contains(version)) {
-        let shown = rules::json(conversion.node().get(n::CONVERSION_REVIEW_VERSIONS));
-        let known = REVIEWS.join(", ");
-        e.invalid(at, shown, format!("must include at least one of {known}"));
-    }
-}
-
 /// Whether there is no webhook, or one that this server can ask.
 pub(super) fn may_be_asked(spec: CustomResourceDefinitionSpec<'_>) -> bool {
-    spec.conversion().is_none_or(|conversion| {
-        let versions = conversion.conversion_review_versions();
-        versions.is_empty() || rules::texts(versions).any(|v| REVIEWS.contains(&v))
-    })
+    let conversion = spec.conversion();
+    conversion.is_none_or(|c| webhook::may_be_asked(c.conversion_review_versions()))
 }
 
 /// Whether there is a bundle, and no certificate in it.

@@ -7,6 +7,8 @@ use proto::codec::json;
 use proto::path::Show;
 use proto::{Name, Value};
 
+use crate::shown::list;
+
 /// A field: its name in Go, its name, and what it is.
 type Field = (&'static str, &'static str, Kind);
 
@@ -233,17 +235,6 @@ fn message(out: &mut String, given: &Value, of: Of) {
         value(out, given.get(*name), *kind);
     }
     out.push('}');
-}
-
-fn list(out: &mut String, items: &[Value], one: impl Fn(&mut String, &Value)) {
-    out.push('[');
-    for (i, item) in items.iter().enumerate() {
-        if i > 0 {
-            out.push(',');
-        }
-        one(out, item);
-    }
-    out.push(']');
 }
 
 fn object<'v>(
