@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
@@ -12,6 +13,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{self, Http};
+use super::stall::{Waiting, Watched};
 use super::{Connection, READ_HEADER_TIMEOUT, Server, Service, TlsPeer, tls};
 use crate::supervisor::{Supervisor, Task};
 
@@ -98,10 +100,13 @@ async fn connect<S: Service>(
         tls,
         close: CancellationToken::new(),
     };
+    let socket = Arc::new(Waiting::default());
     let Some(tls) = tls else {
-        return connection::drive(stream, connection(None), http, None, service, stop).await;
+        let stream = Watched::new(stream, Arc::clone(&socket));
+        return connection::drive(stream, socket, connection(None), http, None, service, stop)
+            .await;
     };
-    let secured = tokio::time::timeout(READ_HEADER_TIMEOUT, secure(stream, &tls));
+    let secured = tokio::time::timeout(READ_HEADER_TIMEOUT, secure(stream, &socket, &tls));
     let secured = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(()),
@@ -122,6 +127,7 @@ async fn connect<S: Service>(
     let http2 = session.alpn_protocol() == Some(b"h2");
     connection::drive(
         stream,
+        socket,
         connection(Some(peer)),
         http,
         Some(http2),
@@ -134,12 +140,14 @@ async fn connect<S: Service>(
 /// The handshake; none if the client did not want one and was told so.
 async fn secure(
     mut stream: TcpStream,
+    socket: &Arc<Waiting>,
     tls: &tls::Acceptor,
-) -> io::Result<Option<TlsStream<TcpStream>>> {
+) -> io::Result<Option<TlsStream<Watched<TcpStream>>>> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE {
         return refuse_plain_http(&mut stream).await.map(|()| None);
     }
+    let stream = Watched::new(stream, Arc::clone(socket));
     tls.accept(stream).await.map(Some)
 }
 

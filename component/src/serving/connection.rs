@@ -14,13 +14,12 @@ use hyper::body::{Frame, SizeHint};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use prometheus_client::metrics::counter::Counter;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::aboard::{Aboard, Carriers, Quiet};
-use super::gather::Gather;
-use super::stall::{Excuse, Impatient, PATIENCE, Waiting, Watched, carry};
+use super::gather::{Gather, Transport};
+use super::stall::{Excuse, Impatient, PATIENCE, Waiting, carry};
 use super::{Body, Connection, DEFAULT_STREAMS, IDLE_TIMEOUT, Options, Request, Response, Service};
 use crate::supervisor::BoxError;
 
@@ -88,9 +87,10 @@ impl Http {
 }
 
 /// Serves a connection until it ends, is idle for too long, takes nothing for too long, or has to stop. `http2` is what the
-/// handshake agreed on; without one the first bytes tell.
+/// handshake agreed on; without one the first bytes tell. `socket` is what watches the socket of `io`.
 pub(super) async fn drive<I, S>(
     io: I,
+    socket: Arc<Waiting>,
     connection: Connection,
     http: &Http,
     http2: Option<bool>,
@@ -98,11 +98,11 @@ pub(super) async fn drive<I, S>(
     stop: CancellationToken,
 ) -> io::Result<()>
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: Transport,
     S: Service,
 {
     let close = connection.close.clone();
-    let (activity, socket) = (Arc::new(Activity::default()), Arc::new(Waiting::default()));
+    let activity = Arc::new(Activity::default());
     let answering = Answering {
         connection: Arc::new(connection),
         activity: Arc::clone(&activity),
@@ -117,8 +117,7 @@ where
         None if http.http2 => builder,
         None => builder.http1_only(),
     };
-    let io = Watched::new(io, Arc::clone(&socket));
-    let io = TokioIo::new(Gather::new(io, http2 == Some(true)));
+    let io = TokioIo::new(Gather::new(io));
     let mut served = pin!(builder.serve_connection_with_upgrades(io, service));
     let mut ending: Option<Instant> = None;
     let work = async {

@@ -2,17 +2,45 @@
 //!
 //! HTTP/2 writes and flushes every frame for itself: 16 KiB of a list, the few hundred bytes of a watch event. Each would be a
 //! record (or two) of TLS and a call of the kernel, for each of the many watches that one event wakes. Here frames gather while
-//! the connection's task and those that are ready beside it have their turn, or until they fill what one call can take.
+//! the connection's task and those that are ready beside it have their turn, or until they fill what one call can take. Full
+//! records are sealed at once, from where their bytes lie; only what fills none yet is copied and waits.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
-/// As much as rustls takes in one call (its `DEFAULT_BUFFER_LIMIT`), which is also the largest segment that Linux hands
-/// from one socket to another.
-const ROOM: usize = 64 * 1024;
+use super::stall::Watched;
+
+/// The plain bytes of a full record (RFC 8446, section 5.1).
+const RECORD: usize = 16 * 1024;
+/// What sealing adds to a record at most.
+const OVERHEAD: usize = 32;
+/// What leaves in one call: near the largest segment that Linux hands from one socket to another.
+const ROOM: usize = 4 * (RECORD + OVERHEAD);
+
+/// A connection below HTTP.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// What seals records, where HTTP/2 is spoken over TLS.
+    fn sealing(&mut self) -> Option<&mut ServerConnection>;
+}
+
+impl Transport for TlsStream<Watched<TcpStream>> {
+    fn sealing(&mut self) -> Option<&mut ServerConnection> {
+        let session = self.get_mut().1;
+        (session.alpn_protocol() == Some(b"h2")).then_some(session)
+    }
+}
+
+impl Transport for Watched<TcpStream> {
+    fn sealing(&mut self) -> Option<&mut ServerConnection> {
+        None
+    }
+}
 
 /// A connection that passes on what is written at its task's next turn.
 ///
@@ -21,61 +49,80 @@ const ROOM: usize = 64 * 1024;
 pub(super) struct Gather<I> {
     io: I,
     gathers: bool,
-    /// What was taken and not passed on; its memory goes with the last byte, since most connections are quiet.
+    /// What was taken and fills no record; its memory goes with the last byte, since most connections are quiet.
     held: Vec<u8>,
-    /// How much of `held` has been passed on.
-    passed: usize,
-    /// The next turn passes on what is held.
+    /// Bytes of the records that were sealed and not passed on.
+    sealed: usize,
+    /// The next turn passes on what was taken.
     due: bool,
 }
 
-impl<I: AsyncWrite + Unpin> Gather<I> {
-    pub(super) fn new(io: I, gathers: bool) -> Self {
+impl<I: Transport> Gather<I> {
+    pub(super) fn new(mut io: I) -> Self {
+        let session = io.sealing();
+        let gathers = session.is_some();
+        if let Some(session) = session {
+            // It is kept here, in whole records.
+            session.set_buffer_limit(None);
+        }
         Self {
             io,
             gathers,
             held: Vec::new(),
-            passed: 0,
+            sealed: 0,
             due: false,
         }
     }
 
-    /// Passes on all that is held.
-    fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.passed < self.held.len() {
-            let rest = &self.held[self.passed..];
-            match ready!(Pin::new(&mut self.io).poll_write(cx, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.passed += written,
-            }
+    /// Makes records of what is held and the first `len` bytes of `parts`.
+    fn seal(&mut self, parts: &[IoSlice<'_>], mut len: usize) -> io::Result<()> {
+        let Some(session) = self.io.sealing() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let held = std::mem::take(&mut self.held);
+        let mut all = Vec::with_capacity(parts.len() + 1);
+        all.push(IoSlice::new(&held));
+        for part in parts {
+            let taken = part.len().min(len);
+            len -= taken;
+            all.push(IoSlice::new(&part[..taken]));
         }
-        self.held.clear();
-        self.passed = 0;
-        Poll::Ready(Ok(()))
+        let whole: usize = all.iter().map(|part| part.len()).sum();
+        let taken = session.writer().write_vectored(&all)?;
+        // Without a limit rustls takes all, unless the connection is over.
+        if taken != whole {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.sealed += whole + whole.div_ceil(RECORD) * OVERHEAD;
+        Ok(())
     }
 
-    /// Waits until there is room for a byte at least, and says for how many.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.held.len() >= ROOM {
-            ready!(self.poll_pass(cx))?;
+    /// Passes on all that was taken.
+    fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.sealed + RECORD + OVERHEAD > ROOM {
+            ready!(self.poll_sealed(cx))?;
         }
-        Poll::Ready(Ok(ROOM - self.held.len()))
+        if !self.held.is_empty() {
+            self.seal(&[], 0)?;
+        }
+        self.poll_sealed(cx)
+    }
+
+    /// Passes on what was sealed.
+    fn poll_sealed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.sealed = 0;
+        Poll::Ready(Ok(()))
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Gather<I> {
+impl<I: Transport> AsyncWrite for Gather<I> {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if !self.gathers {
-            return Pin::new(&mut self.io).poll_write(cx, bytes);
-        }
-        let room = ready!(self.poll_room(cx))?;
-        let taken = room.min(bytes.len());
-        self.held.extend_from_slice(&bytes[..taken]);
-        Poll::Ready(Ok(taken))
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -86,12 +133,26 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Gather<I> {
         if !self.gathers {
             return Pin::new(&mut self.io).poll_write_vectored(cx, parts);
         }
-        let room = ready!(self.poll_room(cx))?;
+        if self.sealed + RECORD + OVERHEAD > ROOM {
+            ready!(self.poll_sealed(cx))?;
+        }
+        let held = self.held.len();
+        let offered: usize = parts.iter().map(|part| part.len()).sum();
+        let room = (ROOM - self.sealed) / (RECORD + OVERHEAD);
+        let full = ((held + offered) / RECORD).min(room) * RECORD;
         let mut taken = 0;
-        for part in parts {
-            let of_part = part.len().min(room - taken);
-            self.held.extend_from_slice(&part[..of_part]);
-            taken += of_part;
+        if full > 0 {
+            taken = full - held;
+            self.seal(parts, taken)?;
+        }
+        if offered - taken < RECORD {
+            let mut skipped = taken;
+            for part in parts {
+                let rest = &part[skipped.min(part.len())..];
+                skipped -= part.len() - rest.len();
+                self.held.extend_from_slice(rest);
+            }
+            taken = offered;
         }
         Poll::Ready(Ok(taken))
     }
@@ -104,7 +165,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Gather<I> {
         if !self.gathers {
             return Pin::new(&mut self.io).poll_flush(cx);
         }
-        if !self.held.is_empty() && !self.due {
+        if !self.due && (self.sealed > 0 || !self.held.is_empty()) {
             self.due = true;
             cx.waker().wake_by_ref();
         }
@@ -112,12 +173,14 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Gather<I> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_pass(cx))?;
+        if self.gathers {
+            ready!(self.poll_pass(cx))?;
+        }
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
-impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<I> {
+impl<I: Transport> AsyncRead for Gather<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -126,117 +189,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<I> {
         // If not all can go now, the task is woken when more can.
         if self.due && self.poll_pass(cx)?.is_ready() {
             self.due = false;
-            self.held = Vec::new();
-            let _ = Pin::new(&mut self.io).poll_flush(cx)?;
         }
         Pin::new(&mut self.io).poll_read(cx, into)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-
-    use futures::FutureExt;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    /// A turn of a connection's task that has nothing to read.
-    fn turn<I: AsyncRead + AsyncWrite + Unpin>(io: &mut Gather<I>) {
-        let mut byte = [0];
-        assert!(io.read(&mut byte).now_or_never().is_none());
-    }
-
-    #[tokio::test]
-    async fn what_is_written_in_one_turn_leaves_at_the_next() {
-        let (io, mut peer) = tokio::io::duplex(1 << 20);
-        let mut io = Gather::new(io, true);
-        let mut seen = [0; 16];
-        for part in ["one ", "two"] {
-            io.write_all(part.as_bytes()).await.unwrap();
-            io.flush().await.unwrap();
-        }
-        assert!(peer.read(&mut seen).now_or_never().is_none());
-        turn(&mut io);
-        let read = peer.read(&mut seen).await.unwrap();
-        assert_eq!(&seen[..read], b"one two");
-        assert_eq!(io.held.capacity(), 0, "a quiet connection holds nothing");
-    }
-
-    #[tokio::test]
-    async fn a_flush_brings_the_task_back() {
-        let (io, mut peer) = tokio::io::duplex(1 << 20);
-        let mut io = Gather::new(io, true);
-        let task = async move {
-            let mut byte = [0];
-            io.write_all(b"answer").await.unwrap();
-            poll_fn(|cx| {
-                let read = Pin::new(&mut io).poll_read(cx, &mut ReadBuf::new(&mut byte));
-                ready!(Pin::new(&mut io).poll_flush(cx)).unwrap();
-                read
-            })
-            .await
-        };
-        let client = async move {
-            let mut seen = [0; 6];
-            peer.read_exact(&mut seen).await.unwrap();
-            seen
-        };
-        let (read, seen) = tokio::join!(task, client);
-        read.unwrap();
-        assert_eq!(&seen, b"answer");
-    }
-
-    #[tokio::test]
-    async fn what_is_more_than_the_room_arrives_in_order_through_a_narrow_pipe() {
-        let (io, mut peer) = tokio::io::duplex(1000);
-        let sent: Vec<u8> = (0..300_000_u32).map(|at| (at % 251) as u8).collect();
-        let all = sent.clone();
-        let writer = async move {
-            let mut io = Gather::new(io, true);
-            for part in all.chunks(7000) {
-                let (head, body) = part.split_at(part.len() / 3);
-                let mut parts = [IoSlice::new(head), IoSlice::new(body)];
-                let mut parts = &mut parts[..];
-                while !parts.is_empty() {
-                    let written = io.write_vectored(parts).await.unwrap();
-                    assert!(io.held.len() <= ROOM, "what is held is bounded");
-                    IoSlice::advance_slices(&mut parts, written);
-                }
-            }
-            io.shutdown().await.unwrap();
-        };
-        let mut got = Vec::new();
-        let ((), read) = tokio::join!(writer, peer.read_to_end(&mut got));
-        read.unwrap();
-        assert_eq!(got, sent);
-    }
-
-    #[tokio::test]
-    async fn a_flush_that_meets_a_full_pipe_goes_on_when_there_is_room() {
-        let (io, mut peer) = tokio::io::duplex(10);
-        let mut io = Gather::new(io, true);
-        io.write_all(b"more than ten bytes").await.unwrap();
-        io.flush().await.unwrap();
-        turn(&mut io);
-        let mut seen = Vec::new();
-        while seen.len() < 19 {
-            let mut part = [0; 10];
-            let read = peer.read(&mut part).await.unwrap();
-            seen.extend_from_slice(&part[..read]);
-            turn(&mut io);
-        }
-        assert_eq!(seen, b"more than ten bytes");
-    }
-
-    #[tokio::test]
-    async fn others_are_passed_through() {
-        let (io, mut peer) = tokio::io::duplex(100);
-        let mut io = Gather::new(io, false);
-        io.write_all(b"at once").await.unwrap();
-        let mut seen = [0; 7];
-        peer.read_exact(&mut seen).await.unwrap();
-        assert_eq!(&seen, b"at once");
-    }
-}
+mod tests;

@@ -16,7 +16,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureSc
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use store::trust::{self, Roots};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 
 use crate::args::{self, Args};
@@ -195,7 +195,10 @@ impl Acceptor {
             .look_always();
     }
 
-    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn accept<I: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: I,
+    ) -> io::Result<TlsStream<I>> {
         let config = Arc::clone(&*self.config.current());
         let accepted = tokio_rustls::TlsAcceptor::from(config).accept(stream).await;
         accepted.map_err(trust::in_words)

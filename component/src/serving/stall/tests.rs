@@ -13,10 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::serving::connection::{Http, drive};
+use crate::serving::gather::Transport;
 use crate::serving::{Connection, Options, Quiet, Request, Response, Until, full};
 use crate::supervisor::{Supervisor, Task};
 
 const PIECE: usize = 64 * 1024;
+
+impl Transport for Watched<DuplexStream> {
+    fn sealing(&mut self) -> Option<&mut rustls::ServerConnection> {
+        None
+    }
+}
 
 /// What a server was asked for while a client did not take it.
 struct Served {
@@ -90,7 +97,19 @@ fn serve_until(pipe: usize, http2: bool, until: Option<Until>) -> Served {
     let (say, ended) = tokio::sync::oneshot::channel();
     tasks.spawn(Task::Background, "server", async move {
         let stop = CancellationToken::new();
-        let _ = say.send(drive(server, connection, &http, Some(http2), service, stop).await);
+        let socket = Arc::new(Waiting::default());
+        let server = Watched::new(server, Arc::clone(&socket));
+        let ended = drive(
+            server,
+            socket,
+            connection,
+            &http,
+            Some(http2),
+            service,
+            stop,
+        )
+        .await;
+        let _ = say.send(ended);
     });
     Served {
         made,
