@@ -266,6 +266,19 @@ pub struct TlsPeer {
     /// The client's certificate, then its intermediates; empty if it sent none.
     pub chain: Vec<CertificateDer<'static>>,
     pub server_name: Option<String>,
+    /// When the client's certificate ends, in Unix seconds: read once, asked for each request.
+    ends: Option<i64>,
+}
+
+impl TlsPeer {
+    pub(crate) fn new(chain: Vec<CertificateDer<'static>>, server_name: Option<String>) -> Self {
+        let ends = chain.first().and_then(x509::validity).map(|(_, to)| to);
+        Self {
+            chain,
+            server_name,
+            ends,
+        }
+    }
 }
 
 impl Connection {

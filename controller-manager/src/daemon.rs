@@ -91,7 +91,7 @@ impl ControllerManager {
             .with_pages(pages)
             .with_debug(generic.debugging.enable_profiling);
         endpoints.configz("kubecontrollermanager.config.k8s.io", self.config.configz());
-        let address = listen(&self.args, endpoints, tasks).await?;
+        let address = listen(&self.args, endpoints, &registry, tasks).await?;
 
         let connection = &generic.client_connection;
         let accounts = if self
@@ -218,6 +218,7 @@ fn reviewer(kubeconfig: Option<PathBuf>, tasks: &Supervisor) -> anyhow::Result<O
 async fn listen(
     args: &Args,
     endpoints: Endpoints,
+    metrics: &Metrics,
     tasks: &Supervisor,
 ) -> anyhow::Result<Option<SocketAddr>> {
     let Some(options) = Options::from_flags(args, ControllerManager::NAME)? else {
@@ -227,7 +228,7 @@ async fn listen(
     let address = server.address();
     let authentication = reviewer(args.get(&args::AUTHENTICATION_KUBECONFIG), tasks)?
         .map(|client| (client.clone(), Informers::new(client, tasks.clone())));
-    let authenticator = Authenticator::from_flags(args, authentication).await?;
+    let authenticator = Authenticator::from_flags(args, authentication, metrics).await?;
     let authorization = reviewer(args.get(&args::AUTHORIZATION_KUBECONFIG), tasks)?;
     let endpoints = endpoints.guarded(authenticator, Authorizer::from_flags(args, authorization));
     let service = tower::service_fn(move |request| {

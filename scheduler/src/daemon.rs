@@ -157,11 +157,11 @@ impl Scheduler {
         let configz = serde_json::to_value(config)?;
         let pages = Pages::new(Self::NAME, &self.args, &Endpoints::PATHS);
         let pages = pages.of(&self.features);
-        let endpoints = Endpoints::open(health, registry)
+        let endpoints = Endpoints::open(health, registry.clone())
             .with_pages(pages)
             .with_debug(config.enable_profiling);
         endpoints.configz("kubescheduler.config.k8s.io", configz);
-        let address = listen(&self.args, endpoints, tasks).await?;
+        let address = listen(&self.args, endpoints, &registry, tasks).await?;
         engine.follow(&informers);
         lead(config, &client, engine, informers, tasks);
         Ok(address)
@@ -217,6 +217,7 @@ fn reviewer(
 async fn listen(
     args: &Args,
     endpoints: Endpoints,
+    metrics: &Registry,
     tasks: &Supervisor,
 ) -> anyhow::Result<Option<SocketAddr>> {
     let Some(options) = Options::from_flags(args, Scheduler::NAME)? else {
@@ -230,7 +231,7 @@ async fn listen(
         tasks,
     )?
     .map(|client| (client.clone(), Informers::new(client, tasks.clone())));
-    let authenticator = Authenticator::from_flags(args, authentication).await?;
+    let authenticator = Authenticator::from_flags(args, authentication, metrics).await?;
     let authorization = reviewer(
         args.get(&args::AUTHORIZATION_KUBECONFIG),
         Scheduler::NAME,

@@ -67,7 +67,7 @@ impl Authenticators {
             Some(path) => {
                 let uids = config.features.enabled("AllowParsingUserUIDFromCertAuth");
                 let ca = ClientCa::from_file(path)?.with_uids(uids);
-                Some(Certificates::new(ca))
+                Some(Certificates::new(ca.counted(metrics)))
             }
         };
         let given = &config.authentication;

@@ -49,6 +49,7 @@ impl Certificates {
         if let Some((user, until)) = self.known.lock().get(&chain)
             && *until > now
         {
+            self.ca.count(tls);
             return Ok(Some(user.clone()));
         }
         let user = self.ca.user(connection)?;

@@ -295,6 +295,10 @@ async fn requests_are_counted_under_upstreams_names() {
     assert!({ watches }.all(|l| l.ends_with(" 0")));
     // This one itself.
     assert!(text.contains("apiserver_current_inflight_requests{request_kind=\"readOnly\"} 1\n"));
+    // The client's certificate, for each request of it and not once.
+    let name = "apiserver_client_certificate_expiration_seconds_count ";
+    let count = text.lines().find_map(|l| l.strip_prefix(name)).unwrap();
+    assert!(count.parse::<u32>().unwrap() >= 7, "{count}");
 }
 
 #[tokio::test]

@@ -115,15 +115,11 @@ async fn connect<S: Service>(
     let Some(stream) = secured else { return Ok(()) };
     let session = stream.get_ref().1;
     let own = |cert: &CertificateDer<'_>| cert.clone().into_owned();
-    let peer = TlsPeer {
-        chain: session
-            .peer_certificates()
-            .unwrap_or_default()
-            .iter()
-            .map(own)
-            .collect(),
-        server_name: session.server_name().map(str::to_owned),
-    };
+    let chain = session.peer_certificates().unwrap_or_default();
+    let peer = TlsPeer::new(
+        chain.iter().map(own).collect(),
+        session.server_name().map(str::to_owned),
+    );
     let http2 = session.alpn_protocol() == Some(b"h2");
     connection::drive(
         stream,

@@ -21,6 +21,7 @@ use super::{ClientCa, Connection, User};
 use crate::args::{self, Args};
 use crate::client::{self, Client, path_decode};
 use crate::informer::{Event, Informers, Selection};
+use crate::metrics::Metrics;
 use crate::recent::Recent;
 
 /// Why a request is refused.
@@ -122,13 +123,15 @@ impl Authenticator {
     pub async fn from_flags(
         args: &Args,
         client: Option<(Client, Informers)>,
+        metrics: &Metrics,
     ) -> Result<Self, SetupError> {
         let ca_file = args.get(&args::CLIENT_CA_FILE);
         let proxies = RequestHeader::from_flags(args)?;
         let client_ca = match &ca_file {
             Some(path) => ClientCa::from_file(path)?,
             None => ClientCa::unset(),
-        };
+        }
+        .counted(metrics);
         let ttl = args.get(&args::AUTHENTICATION_CACHE_TTL);
         let reviewer = client.as_ref().map(|(client, _)| (client.clone(), ttl));
         let look_up = (ca_file.is_none() || proxies.is_none())

@@ -8,14 +8,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use prometheus_client::metrics::family::MetricConstructor;
+use prometheus_client::metrics::histogram::Histogram;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use store::trust::{self, Roots, Usage};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use super::tls::{Error, roots, roots_of};
-use super::{Connection, User};
+use super::{Connection, TlsPeer, User};
 use crate::files::FromFiles;
+use crate::metrics::{Buckets, Metrics};
 
 /// Why a certificate names nobody.
 #[derive(thiserror::Error, Clone, PartialEq, Debug)]
@@ -45,7 +48,27 @@ pub struct ClientCa {
     source: Arc<Source>,
     /// Whether certificates name users' UIDs.
     uids: bool,
+    /// How long the certificates of requests last.
+    left: Option<Histogram>,
 }
+
+/// From half an hour to a year, and what has ended.
+const LEFT: Buckets = Buckets(&[
+    0.0,
+    1800.0,
+    3600.0,
+    7200.0,
+    21600.0,
+    43200.0,
+    86400.0,
+    172_800.0,
+    345_600.0,
+    604_800.0,
+    2_592_000.0,
+    7_776_000.0,
+    15_552_000.0,
+    31_104_000.0,
+]);
 
 enum Source {
     File(FromFiles<Arc<Roots>>),
@@ -70,6 +93,7 @@ impl ClientCa {
         Ok(Self {
             source: Arc::new(Source::File(file)),
             uids: true,
+            left: None,
         })
     }
 
@@ -79,6 +103,7 @@ impl ClientCa {
         Self {
             source: Arc::new(Source::Given(RwLock::new(None))),
             uids: true,
+            left: None,
         }
     }
 
@@ -86,6 +111,20 @@ impl ClientCa {
     #[must_use]
     pub fn with_uids(self, uids: bool) -> Self {
         Self { uids, ..self }
+    }
+
+    /// The same, which counts how long the certificates last that requests come with.
+    #[must_use]
+    pub fn counted(self, metrics: &Metrics) -> Self {
+        let left = metrics.registered(
+            "apiserver_client_certificate_expiration_seconds",
+            "How long the certificate will last that a request comes with",
+            LEFT.new_metric(),
+        );
+        Self {
+            left: Some(left),
+            ..self
+        }
     }
 
     /// Replaces the authorities by those in a PEM text; an empty one trusts nobody. Without effect on
@@ -125,6 +164,19 @@ impl ClientCa {
         }
     }
 
+    /// Counts how long the certificate of a request lasts. [`ClientCa::user`] does, believed or not;
+    /// this is for who remembers what that said.
+    pub fn count(&self, tls: &TlsPeer) {
+        if let (Some(left), Some(ends)) = (&self.left, tls.ends) {
+            let now = UnixTime::now().as_secs();
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a histogram of hours and more does not miss what a float of seconds loses"
+            )]
+            left.observe(ends.saturating_sub_unsigned(now) as f64);
+        }
+    }
+
     /// The user that a connection's certificate names; none if it sent none, or nobody is trusted yet.
     ///
     /// # Errors
@@ -136,6 +188,7 @@ impl ClientCa {
         let Some(roots) = self.roots() else {
             return Ok(None);
         };
+        self.count(tls);
         verify(&roots, &tls.chain)?;
         user_of(&tls.chain[0], self.uids).map(Some)
     }
@@ -205,6 +258,13 @@ pub(crate) fn user_of(cert: &CertificateDer<'_>, uids: bool) -> Result<User, Unt
 /// The common name of a certificate.
 pub(crate) fn common_name(cert: &CertificateDer<'_>) -> Result<String, Untrusted> {
     name_of(parse(cert)?.subject())
+}
+
+/// From when to when a certificate is valid, in Unix seconds; none if it cannot be read.
+pub(crate) fn validity(cert: &CertificateDer<'_>) -> Option<(i64, i64)> {
+    let parsed = parse(cert).ok()?;
+    let valid = parsed.validity();
+    Some((valid.not_before.timestamp(), valid.not_after.timestamp()))
 }
 
 fn parse<'a>(cert: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Untrusted> {

@@ -331,6 +331,7 @@ impl Workloads<'_> {
         let ca = ca.map(|path| ClientCa::from_file(&path)).transpose()?;
         let client = self.site.api.as_ref().map(|api| api.client.clone());
         let webhook = &kubelet.authentication.webhook;
+        let ca = ca.map(|ca| ca.counted(&self.site.metrics));
         anyhow::ensure!(
             !webhook.enabled || client.is_some(),
             "no client provided, cannot use webhook authentication"

@@ -14,10 +14,7 @@ fn request(certificate: Option<&Pair>, headers: &[(&'static str, &str)]) -> http
     let connection = Connection {
         peer: address,
         local: address,
-        tls: Some(TlsPeer {
-            chain: chain.into_iter().collect(),
-            server_name: None,
-        }),
+        tls: Some(TlsPeer::new(chain.into_iter().collect(), None)),
         close: CancellationToken::new(),
     };
     let mut request = http::Request::get("/metrics");
@@ -194,7 +191,8 @@ async fn whom_the_cluster_trusts_is_looked_up_and_followed() {
             "requestheader-client-ca-file": ca.pem, "requestheader-allowed-names": "[\"front\"]",
             "requestheader-username-headers": "[\"X-Remote-User\"]"}})
     };
-    let made = Authenticator::from_flags(&args, Some((client, informers.clone())));
+    let metrics = Metrics::new();
+    let made = Authenticator::from_flags(&args, Some((client, informers.clone())), &metrics);
     let (made, _) = tokio::join!(made, async { api.next().await.json(&map(&old, 1)) });
     let authenticator = made.unwrap();
     let mine = old.client("me", &[]);
@@ -260,8 +258,59 @@ async fn a_lookup_that_is_refused_is_fatal_unless_tolerated() {
         let informers = Informers::new(client.clone(), api.tasks.clone());
         let line = [format!("--authentication-tolerate-lookup-failure={flag}")];
         let args = Args::parse("x", "x", &[args::delegated_authentication()], line).unwrap();
-        let made = Authenticator::from_flags(&args, Some((client, informers)));
+        let metrics = Metrics::new();
+        let made = Authenticator::from_flags(&args, Some((client, informers)), &metrics);
         let (made, _) = tokio::join!(made, async { api.next().await.status(403, "Forbidden") });
         assert_eq!(made.is_err(), fatal);
     }
+}
+
+/// How many certificates were counted, and how many of them had ended.
+fn counted(metrics: &Metrics) -> (f64, f64) {
+    let (_, text) = metrics.answer("");
+    let name = "apiserver_client_certificate_expiration_seconds";
+    let value = |sample: &str| -> f64 {
+        let line = text
+            .lines()
+            .find_map(|l| l.strip_prefix(&format!("{name}_{sample} ")));
+        line.unwrap().parse().unwrap()
+    };
+    (value("count"), value("bucket{le=\"0.0\"}"))
+}
+
+#[tokio::test]
+async fn the_rest_of_a_certificates_life_is_counted_for_each_request_believed_or_not() {
+    let (ca, proxies, files) = (Ca::new("ca"), Ca::new("proxies"), Files::new());
+    let metrics = Metrics::new();
+    let trusted = ClientCa::from_file(&files.write("ca", &ca.pem)).unwrap();
+    let authenticator = Authenticator::new(Some(trusted.counted(&metrics)), None, true);
+    authenticator.trust_proxies(Some(RequestHeader {
+        ca: ClientCa::from_file(&files.write("proxy", &proxies.pem)).unwrap(),
+        allowed_names: Vec::new(),
+        username_headers: vec!["X-Remote-User".into()],
+        uid_headers: Vec::new(),
+        group_headers: Vec::new(),
+        extra_prefixes: Vec::new(),
+    }));
+    assert_eq!(counted(&metrics), (0.0, 0.0));
+    let mine = request(Some(&ca.client("me", &[])), &[]);
+    for _ in 0..2 {
+        authenticator.authenticate(&mine).await.unwrap();
+    }
+    assert_eq!(counted(&metrics), (2.0, 0.0));
+    let ended = request(
+        Some(&ca.client_with("me", &[], |c| {
+            c.not_after = rcgen::date_time_ymd(2001, 9, 9)
+        })),
+        &[],
+    );
+    authenticator.authenticate(&ended).await.unwrap_err();
+    assert_eq!(counted(&metrics), (3.0, 1.0));
+    // Neither who sends no certificate nor a front proxy is judged by this authority.
+    let nobody = request(None, &[]);
+    let proxied = request(Some(&proxies.client("p", &[])), &[("x-remote-user", "you")]);
+    for request in [nobody, proxied] {
+        authenticator.authenticate(&request).await.unwrap();
+    }
+    assert_eq!(counted(&metrics), (3.0, 1.0));
 }
