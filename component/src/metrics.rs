@@ -243,6 +243,8 @@ pub(crate) fn exposition(registry: &Registry, accept: &str) -> (&'static str, St
 pub(crate) fn register_start_time(registry: &mut Registry) {
     registry.register_collector(Box::new(process::Start));
 }
+    // Infinity as both forms write it.
+    let text = text.replace(" inf\n", " +Inf\n");
 
 fn build_info() -> Gauges<9> {
     let info = version::info();

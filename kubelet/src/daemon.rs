@@ -199,6 +199,7 @@ async fn connect(
             node: name.to_owned(),
             names,
         }
+            metrics: metrics.clone(),
         .start(tasks);
     }
     let informers = Informers::new(client.clone(), tasks.clone());

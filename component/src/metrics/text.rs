@@ -4,11 +4,13 @@
 //! type, no unit and no end mark. Counters that upstream does not call so keep their names.
 
 /// Upstream's counters whose names do not end in `_total`. In OpenMetrics they do, as those of Go's library.
-const NOT_TOTAL: [&str; 4] = [
+const NOT_TOTAL: [&str; 6] = [
     "apiserver_admission_webhook_fail_open_count",
     "apiserver_admission_webhook_rejection_count",
     "authenticated_user_requests",
     "authentication_attempts",
+    "kubelet_certificate_manager_client_expiration_renew_errors",
+    "kubelet_server_expiration_renew_errors",
 ];
 const TOTAL: &str = "_total";
 

@@ -322,6 +322,7 @@ impl Workloads<'_> {
             node: self.site.name.clone(),
             names: self.names.clone(),
         };
+            metrics: self.site.metrics.clone(),
         Some(manager.start(&self.site.tasks))
     }
 

@@ -19,6 +19,7 @@ use rand::Rng;
 use tokio::sync::watch;
 
 mod kubeconfig;
+mod metrics;
 mod request;
 mod store;
 
@@ -26,6 +27,7 @@ pub use request::Purpose;
 pub use store::Store;
 
 use crate::config;
+use metrics::Counted;
 
 /// Why there is no certificate.
 #[derive(thiserror::Error, Debug)]
@@ -128,21 +130,25 @@ pub struct Manager {
     pub node: String,
     /// What the certificate must name; nothing is asked for while it is none.
     pub names: watch::Receiver<Option<Names>>,
+    pub metrics: Metrics,
 }
 
 impl Manager {
     /// Starts to renew. The answer becomes true once there is a certificate that can be used.
     pub fn start(self, tasks: &Supervisor) -> watch::Receiver<bool> {
-        let (tell, have) = watch::channel(self.store.current().is_some_and(|c| !c.has_expired()));
+        let current = self.store.current().filter(|c| !c.has_expired());
+        let (tell, have) = watch::channel(current.is_some());
+        let counted = Counted::register(self.purpose, &self.metrics);
+        counted.found(current);
         let name = match self.purpose {
             Purpose::Client => "client-certificate",
             Purpose::Server => "server-certificate",
         };
-        tasks.spawn(Task::Worker, name, self.run(tell));
+        tasks.spawn(Task::Worker, name, self.run(tell, counted));
         have
     }
 
-    async fn run(mut self, have: watch::Sender<bool>) {
+    async fn run(mut self, have: watch::Sender<bool>, counted: Counted) {
         let mut wait = AGAIN.0;
         loop {
             let names = self.names.borrow_and_update().clone();
@@ -166,9 +172,11 @@ impl Manager {
             match stored {
                 Ok(()) => {
                     wait = AGAIN.0;
+                    counted.renewed(self.store.current());
                     have.send_replace(true);
                 }
                 Err(e) => {
+                    counted.failed();
                     tell(&e, wait);
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(AGAIN.1);

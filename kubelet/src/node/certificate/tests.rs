@@ -160,17 +160,79 @@ async fn a_new_address_of_the_node_makes_a_new_serving_certificate() {
         })
     };
     let (names, receiver) = watch::channel(ips("10.0.0.1"));
+    let metrics = Metrics::new();
     let manager = Manager {
         client: api.client(),
         store,
         purpose: Purpose::Server,
         node: "n".to_owned(),
         names: receiver,
+        metrics: metrics.clone(),
     };
-    let have = manager.start(&Supervisor::current());
+    let mut have = manager.start(&Supervisor::current());
     assert!(*have.borrow());
     assert!(api.is_quiet().await);
+    let ttl = "kubelet_certificate_manager_server_ttl_seconds";
+    let lived = "kubelet_certificate_manager_server_rotation_seconds_count";
+    assert!(value(&metrics, ttl) > 1e9);
+    assert_eq!(value(&metrics, lived), 0.0);
     names.send_replace(ips("10.0.0.2"));
     let asked = sign(&mut api, &ca, "Approved").await;
     assert_eq!(asked["spec"]["signerName"], "kubernetes.io/kubelet-serving");
+    have.changed().await.unwrap();
+    assert_eq!(value(&metrics, lived), 1.0);
+    let failures = "kubelet_server_expiration_renew_errors";
+    assert_eq!(value(&metrics, failures), 0.0);
+    // The certificate that came is a client's, which has no names.
+    sign(&mut api, &ca, "Denied").await;
+    let counted = async {
+        while value(&metrics, failures) == 0.0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), counted)
+        .await
+        .expect("a refusal is counted");
+    assert_eq!(value(&metrics, lived), 1.0);
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_ended_is_as_none_until_it_is_renewed() {
+    let mut api = FakeApi::plain();
+    let ca = Ca::new("ca");
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path(), "kubelet-client");
+    let pair = ca.client_with("system:node:n", &[], |c| {
+        c.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    });
+    store.update(&pair.cert, &pair.key).unwrap();
+    let metrics = Metrics::new();
+    let (_names, names) = watch::channel(Some(Names::default()));
+    let manager = Manager {
+        client: api.client(),
+        store,
+        purpose: Purpose::Client,
+        node: "n".to_owned(),
+        names,
+        metrics: metrics.clone(),
+    };
+    let ttl = "kubelet_certificate_manager_client_ttl_seconds";
+    let mut have = manager.start(&Supervisor::current());
+    assert!(!*have.borrow());
+    assert!(metrics.answer("").1.contains(&format!("\n{ttl} +Inf\n")));
+    sign(&mut api, &ca, "Approved").await;
+    have.changed().await.unwrap();
+    assert!(value(&metrics, ttl) > 1e9);
+    let failures = "kubelet_certificate_manager_client_expiration_renew_errors";
+    assert_eq!(value(&metrics, failures), 0.0);
+}
+
+/// A sample, by its name in the classic form.
+fn value(metrics: &Metrics, name: &str) -> f64 {
+    let (_, text) = metrics.answer("");
+    let line = text.lines().find_map(|l| l.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("{name}: {text}"))
+        .trim()
+        .parse()
+        .unwrap()
 }
