@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use component::serving::Body;
-use component::trust::{self, Believe, Identity, Roots};
+use component::trust::{self, Believe, Expiry, Identity, Origin, Role, Roots};
 use component::{Supervisor, Task};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -243,10 +243,19 @@ impl Kubelets {
             .as_ref()
             .map(|files| Ok::<_, Error>((certificates(&files.cert)?, key(&files.key)?)))
             .transpose()?;
+        let mut expiry = Expiry::default();
+        if let (Some(files), Some((chain, _))) = (&self.config.client, &pair) {
+            expiry.add(Role::Client, Origin::File(&files.cert), chain);
+        }
         let checked = match &self.config.ca {
-            Some(path) => Believe::Roots(Arc::new(roots(path)?)),
+            Some(path) => {
+                let roots = roots(path)?;
+                expiry.add_roots(Origin::File(path), &roots);
+                Believe::Roots(Arc::new(roots))
+            }
             None => Believe::Anyone,
         };
+        expiry.look();
         let again = pair
             .as_ref()
             .map(|(chain, key)| (chain.clone(), key.clone_key()));

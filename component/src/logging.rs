@@ -324,4 +324,4 @@ fn key(field: &Field) -> &str {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

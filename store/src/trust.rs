@@ -24,6 +24,8 @@
 //! something of the table. So an ordinary certificate is never believed on the word of this module alone.
 //! Refusals are told in Go's words ([`Untrusted`]), which people search for.
 //!
+//! Certificates near their end are told of in the log ([`Expiry`]).
+//!
 //! Not had: elliptic curve P-521, and signatures of elliptic curves with SHA-512, which ring does not know;
 //! RSA keys under 2048 bits where they sign a handshake; chains whose authorities require policies
 //! (RFC 5280, section 4.2.1.11), which are refused rather than weighed.
@@ -40,6 +42,7 @@ mod certificate;
 mod chain;
 mod constraints;
 mod der;
+mod expiry;
 mod names;
 mod opinion;
 mod untrusted;
@@ -48,6 +51,7 @@ mod words;
 
 use certificate::Certificate;
 
+pub use expiry::{Expiry, Origin, Role};
 pub use untrusted::Untrusted;
 pub use verifier::{verify_tls12_signature, verify_tls13_signature};
 pub use words::{in_words, words};

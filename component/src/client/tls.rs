@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use store::trust::{self, Believe, Identity, Roots};
+use store::trust::{self, Believe, Expiry, Identity, Origin, Role, Roots};
 
 use super::config::{Config, Source};
 use super::exec::{self, Plugin};
@@ -65,6 +65,7 @@ struct Base {
     config: Arc<ClientConfig>,
     believe: Believe,
     protocols: &'static [&'static [u8]],
+    expiry: Expiry,
 }
 
 /// What is offered (ALPN), the best first.
@@ -84,6 +85,7 @@ impl Tls {
         });
         let settings = config.clone();
         let base = FromFiles::new(paths.collect(), move || base(&settings))?;
+        base.current().expiry.look();
         Ok(Self {
             base,
             plugin,
@@ -99,6 +101,7 @@ impl Tls {
     /// The settings as of now.
     pub(super) async fn current(&self) -> Result<Arc<ClientConfig>, exec::Error> {
         let base = self.base.current();
+        base.expiry.look();
         let Some(plugin) = &self.plugin else {
             return Ok(Arc::clone(&base.config));
         };
@@ -135,6 +138,8 @@ impl Tls {
 }
 
 fn base(config: &Config) -> Result<Base, Error> {
+    let mut expiry = Expiry::default();
+    let named = |what: &str| format!("{what} for {}", config.server);
     let believe = if config.insecure {
         Believe::Anyone
     } else {
@@ -147,13 +152,19 @@ fn base(config: &Config) -> Result<Base, Error> {
         if roots.add_readable(certificates(&pem, &origin)?) == 0 {
             return Err(Error::Unreadable(origin));
         }
+        // The system's are many, and whoever keeps them up to date takes out those that have ended.
+        if let Some(source) = &config.ca {
+            expiry.add_roots(place(source, &named(&origin)), &roots);
+        }
         Believe::Roots(Arc::new(roots))
     };
     let certificate = match &config.certificate {
         Some((cert, key)) => {
-            let (cert, origin) = read(cert, "client-certificate-data")?;
+            let (pem, origin) = read(cert, "client-certificate-data")?;
             let (key, _) = read(key, "client-key-data")?;
-            Some(pair(&cert, &key, &origin)?)
+            let pair = pair(&pem, &key, &origin)?;
+            expiry.add(Role::Client, place(cert, &named(&origin)), &pair.0);
+            Some(pair)
         }
         None => None,
     };
@@ -165,7 +176,15 @@ fn base(config: &Config) -> Result<Base, Error> {
         config: Arc::new(settings(&believe, certificate, protocols)?),
         believe,
         protocols,
+        expiry,
     })
+}
+
+fn place<'a>(source: &'a Source, name: &'a str) -> Origin<'a> {
+    match source {
+        Source::File(path) => Origin::File(path),
+        Source::Inline(_) => Origin::Elsewhere(name),
+    }
 }
 
 fn settings(

@@ -27,6 +27,11 @@ impl MakeWriter<'_> for Lines {
     }
 }
 
+/// The text that `say` logs.
+pub(crate) fn said(say: impl FnOnce()) -> String {
+    logged(Text, 0, say)
+}
+
 /// What `say` logs at a verbosity, in a form.
 fn logged<F>(form: F, verbosity: u32, say: impl FnOnce()) -> String
 where

@@ -15,7 +15,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use store::trust::{self, Roots};
+use store::trust::{self, Expiry, Origin, Role, Roots};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 
@@ -168,7 +168,13 @@ impl Sni {
 /// Does the handshakes of a listener.
 #[derive(Clone)]
 pub(super) struct Acceptor {
-    config: Arc<FromFiles<Arc<ServerConfig>>>,
+    made: Arc<FromFiles<Made>>,
+}
+
+/// What the files gave.
+struct Made {
+    config: Arc<ServerConfig>,
+    expiry: Expiry,
 }
 
 impl Acceptor {
@@ -181,16 +187,17 @@ impl Acceptor {
         }
         paths.extend(tls.client_ca.clone());
         let tls = tls.clone();
-        let config = FromFiles::new(paths, move || server_config(&tls, http2).map(Arc::new))?;
+        let made = FromFiles::new(paths, move || made(&tls, http2))?;
+        made.current().expiry.look();
         Ok(Self {
-            config: Arc::new(config),
+            made: Arc::new(made),
         })
     }
 
     /// For tests: the files are looked at for each handshake.
     #[cfg(test)]
     pub(super) fn look_always(&mut self) {
-        Arc::get_mut(&mut self.config)
+        Arc::get_mut(&mut self.made)
             .expect("not shared yet")
             .look_always();
     }
@@ -199,7 +206,9 @@ impl Acceptor {
         &self,
         stream: I,
     ) -> io::Result<TlsStream<I>> {
-        let config = Arc::clone(&*self.config.current());
+        let made = self.made.current();
+        made.expiry.look();
+        let config = Arc::clone(&made.config);
         let accepted = tokio_rustls::TlsAcceptor::from(config).accept(stream).await;
         accepted.map_err(trust::in_words)
     }
@@ -211,7 +220,7 @@ impl fmt::Debug for Acceptor {
     }
 }
 
-fn server_config(tls: &Tls, http2: bool) -> Result<ServerConfig, Error> {
+fn made(tls: &Tls, http2: bool) -> Result<Made, Error> {
     let provider = Arc::new(provider(tls)?);
     let versions: &[_] = if tls.only_tls13 {
         &[&rustls::version::TLS13]
@@ -231,13 +240,18 @@ fn server_config(tls: &Tls, http2: bool) -> Result<ServerConfig, Error> {
     } else {
         builder.with_no_client_auth()
     };
-    let mut config = builder.with_cert_resolver(Arc::new(Certificates::read(tls)?));
+    let mut expiry = Expiry::default();
+    let certificates = Certificates::read(tls, &mut expiry)?;
+    let mut config = builder.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols = if http2 {
         vec![b"h2".to_vec(), b"http/1.1".to_vec()]
     } else {
         vec![b"http/1.1".to_vec()]
     };
-    Ok(config)
+    Ok(Made {
+        config: Arc::new(config),
+        expiry,
+    })
 }
 
 /// ring, with the cipher suites and groups that are wanted. TLS 1.3's suites are always on, as in Go.
@@ -323,7 +337,7 @@ pub(crate) fn private_key(pem: &[u8], origin: &str) -> Result<PrivateKeyDer<'sta
     })
 }
 
-fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, Error> {
+fn certified(identity: &Identity, expiry: &mut Expiry) -> Result<Arc<CertifiedKey>, Error> {
     let read = |path: &Path| {
         std::fs::read(path).map_err(|e| Error::Pem {
             origin: path.display().to_string(),
@@ -345,6 +359,11 @@ fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, Error> {
         ),
     };
     let chain = certificates(&cert, &cert_origin)?;
+    let origin = match identity {
+        Identity::Files { cert, .. } => Origin::File(cert),
+        Identity::Memory(_) => Origin::Elsewhere(&cert_origin),
+    };
+    expiry.add(Role::Server, origin, &chain);
     let key = private_key(&key, &key_origin)?;
     trust::certified(chain, key)
         .map(Arc::new)
@@ -363,11 +382,11 @@ struct Certificates {
 }
 
 impl Certificates {
-    fn read(tls: &Tls) -> Result<Self, Error> {
-        let default = certified(&tls.identity)?;
+    fn read(tls: &Tls, expiry: &mut Expiry) -> Result<Self, Error> {
+        let default = certified(&tls.identity, expiry)?;
         let mut by_name = Vec::new();
         for sni in &tls.sni {
-            let key = certified(&sni.identity)?;
+            let key = certified(&sni.identity, expiry)?;
             let names = if sni.names.is_empty() {
                 dns_names(&key.cert[0])
             } else {
@@ -465,3 +484,6 @@ impl ClientCertVerifier for AnyCertificate {
         self.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

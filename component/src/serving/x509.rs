@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use prometheus_client::metrics::family::MetricConstructor;
 use prometheus_client::metrics::histogram::Histogram;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use store::trust::{self, Roots, Usage};
+use store::trust::{self, Expiry, Origin, Roots, Usage};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
@@ -71,9 +71,23 @@ const LEFT: Buckets = Buckets(&[
 ]);
 
 enum Source {
-    File(FromFiles<Arc<Roots>>),
+    File(FromFiles<Authorities>),
     /// Set from outside, such as from a ConfigMap; none until it is.
-    Given(RwLock<Option<Arc<Roots>>>),
+    Given(RwLock<Option<Arc<Authorities>>>),
+}
+
+struct Authorities {
+    roots: Roots,
+    expiry: Expiry,
+}
+
+impl Authorities {
+    fn new(origin: Origin<'_>, roots: Roots) -> Self {
+        let mut expiry = Expiry::default();
+        expiry.add_roots(origin, &roots);
+        expiry.look();
+        Self { roots, expiry }
+    }
 }
 
 /// The attribute of a subject that holds the user's UID
@@ -89,7 +103,9 @@ impl ClientCa {
     /// If the file holds no certificate that can be an authority.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
         let read = path.to_owned();
-        let file = FromFiles::new(vec![path.to_owned()], move || roots(&read).map(Arc::new))?;
+        let file = FromFiles::new(vec![path.to_owned()], move || {
+            roots(&read).map(|roots| Authorities::new(Origin::File(&read), roots))
+        })?;
         Ok(Self {
             source: Arc::new(Source::File(file)),
             uids: true,
@@ -140,17 +156,23 @@ impl ClientCa {
         let new = if pem.trim().is_empty() {
             None
         } else {
-            Some(Arc::new(roots_of(pem.as_bytes(), origin)?))
+            let roots = roots_of(pem.as_bytes(), origin)?;
+            let origin = Origin::Elsewhere(origin);
+            Some(Arc::new(Authorities::new(origin, roots)))
         };
         *current.write() = new;
         Ok(())
     }
 
-    fn roots(&self) -> Option<Arc<Roots>> {
-        match &*self.source {
-            Source::File(file) => Some(Arc::clone(&*file.current())),
+    fn authorities(&self) -> Option<Arc<Authorities>> {
+        let current = match &*self.source {
+            Source::File(file) => Some(file.current()),
             Source::Given(current) => current.read().clone(),
+        };
+        if let Some(authorities) = &current {
+            authorities.expiry.look();
         }
+        current
     }
 
     /// Whether the certificate is signed for clients by one of the authorities, now.
@@ -158,8 +180,8 @@ impl ClientCa {
     /// # Errors
     /// If it is not.
     pub fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<(), Untrusted> {
-        match self.roots() {
-            Some(roots) => verify(&roots, chain),
+        match self.authorities() {
+            Some(authorities) => verify(&authorities.roots, chain),
             None => Err(Untrusted::Unset),
         }
     }
@@ -185,11 +207,11 @@ impl ClientCa {
         let Some(tls) = connection.tls.as_ref().filter(|t| !t.chain.is_empty()) else {
             return Ok(None);
         };
-        let Some(roots) = self.roots() else {
+        let Some(authorities) = self.authorities() else {
             return Ok(None);
         };
         self.count(tls);
-        verify(&roots, &tls.chain)?;
+        verify(&authorities.roots, &tls.chain)?;
         user_of(&tls.chain[0], self.uids).map(Some)
     }
 }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use component::trust::{Expiry, Origin, Role};
 use k8s_openapi::jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -108,9 +109,14 @@ impl Authority {
                 path: key.display().to_string(),
                 cause,
             })?;
-        Self::new(&text, signing).ok_or_else(|| AuthorityError::Certificate {
+        let authority = Self::new(&text, signing).ok_or_else(|| AuthorityError::Certificate {
             path: certificate.display().to_string(),
-        })
+        })?;
+        let mut expiry = Expiry::default();
+        let one = CertificateDer::from_pem_slice(&text).ok();
+        expiry.add(Role::Authority, Origin::File(certificate), one.as_slice());
+        expiry.look();
+        Ok(authority)
     }
 
     fn new(pem: &[u8], key: SigningKey) -> Option<Self> {

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{Config, Error};
-use crate::trust::{self, Believe, Roots};
+use crate::trust::{self, Believe, Expiry, Origin, Role, Roots};
 
 /// The PEM files of a client.
 #[derive(Clone)]
@@ -72,14 +72,19 @@ impl Files {
         for certificate in certificates(&self.ca)? {
             roots.add(certificate).map_err(|e| unusable(&self.ca)(&e))?;
         }
+        let mut expiry = Expiry::default();
+        expiry.add_roots(Origin::File(&self.ca), &roots);
         let believe = Believe::Roots(Arc::new(roots));
         let (identity, origin) = match &self.identity {
             None => (None, &self.ca),
             Some((cert, key)) => {
                 let private = PrivateKeyDer::from_pem_file(key).map_err(|e| unusable(key)(&e))?;
-                (Some((certificates(cert)?, private)), cert)
+                let chain = certificates(cert)?;
+                expiry.add(Role::Client, Origin::File(cert), &chain);
+                (Some((chain, private)), cert)
             }
         };
+        expiry.look();
         trust::client(&believe, identity, &[b"h2"]).map_err(|e| unusable(origin)(&e))
     }
 }

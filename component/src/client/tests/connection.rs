@@ -324,3 +324,33 @@ async fn a_server_whose_certificate_is_its_own_authority_is_spoken_to() {
     let (got, _) = with!(api, maps.get("a"), |a: Ask| a.json(&config_map("a", "5")));
     assert_eq!(got.unwrap().metadata.name.unwrap(), "a");
 }
+
+#[test]
+fn a_clients_certificate_that_cannot_be_used_yet_is_told_of_once() {
+    let (ca, files) = (Ca::new("ca"), Files::new());
+    let early = ca.client_with("early", &[], |c| {
+        c.not_before = rcgen::date_time_ymd(4000, 1, 1);
+    });
+    let cert = files.write("client.crt", &early.cert);
+    let key = files.write("client.key", &early.key);
+    let config = Config {
+        ca: Some(Source::Inline(ca.pem.clone().into())),
+        certificate: Some((Source::File(cert.clone()), Source::File(key))),
+        ..Config::new("https://127.0.0.1:1")
+    };
+    let log = crate::logging::tests::said(|| {
+        for _ in 0..2 {
+            tls::Tls::new(&config, None).unwrap();
+        }
+    });
+    assert_eq!(log.lines().count(), 1, "{log}");
+    for part in [
+        "\"A certificate is not valid yet\"",
+        &format!("origin=\"{}\"", cert.display()),
+        "subject=\"early\"",
+        "begins=\"4000-01-01T00:00:00Z\"",
+        "check the clock",
+    ] {
+        assert!(log.contains(part), "{part} is not in {log}");
+    }
+}
