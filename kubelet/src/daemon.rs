@@ -18,6 +18,7 @@ use anyhow::Context;
 use component::args::{Args, Group};
 use component::client::{Client, RateLimit};
 use component::events::{Api, Recorder};
+use component::features::Features;
 use component::informer::{Informers, Selection};
 use component::metrics::Metrics;
 use component::serving::{Health, Options, Server, text};
@@ -54,7 +55,7 @@ use crate::runtime::native::{self, Native};
 /// Below the kubelet's root: what is this kubelet's own.
 const OWN: &str = "navarch";
 
-/// What the node declares beyond its version: the features that this kubelet has
+/// What the node declares beyond its version: the features that this kubelet has, by the gates that can take them away
 /// (`k8s.io/component-helpers/nodedeclaredfeatures`).
 const DECLARED: &[&str] = &[
     "ExtendWebSocketsToKubelet",
@@ -198,12 +199,17 @@ async fn connect(
             purpose: Purpose::Client,
             node: name.to_owned(),
             names,
-        }
             metrics: metrics.clone(),
+        }
         .start(tasks);
     }
     let informers = Informers::new(client.clone(), tasks.clone());
     Ok(Some(Connection { client, informers }))
+}
+
+fn declared(features: &Features) -> Vec<String> {
+    let gates = DECLARED.iter().filter(|gate| features.enabled(gate));
+    gates.map(|gate| (*gate).to_owned()).collect()
 }
 
 /// Events have a rate limit of their own.
@@ -299,7 +305,7 @@ impl Site {
             runtime: runtime.version().to_string(),
             store: Arc::clone(&images.store),
             pressure: pressed.clone(),
-            declared: DECLARED.iter().map(|f| (*f).to_owned()).collect(),
+            declared: declared(&self.config.features),
         });
         self.wake_on_pressure(pressed, &changed);
         let (of_pods, was_ready) = (Arc::clone(&network), AtomicBool::new(false));
@@ -481,5 +487,18 @@ impl Sources for Measured {
             volumes_in_use: Vec::new(),
             storage_isolation: kubelet.local_storage_capacity_isolation,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feature_whose_gate_is_off_is_not_declared() {
+        let all = Features::defaults();
+        assert_eq!(declared(&all), DECLARED);
+        let fewer = all.with([("ExtendWebSocketsToKubelet", false)]).unwrap();
+        assert_eq!(declared(&fewer), ["RestartAllContainersOnContainerExits"]);
     }
 }

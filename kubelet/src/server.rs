@@ -76,6 +76,8 @@ pub struct Config {
     pub read_only: Option<serving::Options>,
     /// `streamingConnectionIdleTimeout`
     pub streaming_idle: Duration,
+    /// `ExtendWebSocketsToKubelet`
+    pub new_websockets: bool,
     pub enable_debugging_handlers: bool,
     pub enable_system_log_handler: bool,
     pub enable_system_log_query: bool,

@@ -244,6 +244,7 @@ impl Workloads<'_> {
             node_name: site.name.clone(),
             secure: Options::secure(address(kubelet.port)?, tls),
             read_only,
+            new_websockets: site.config.features.enabled("ExtendWebSocketsToKubelet"),
             streaming_idle: kubelet.streaming_connection_idle_timeout.0,
             enable_debugging_handlers: kubelet.enable_debugging_handlers,
             enable_system_log_handler: kubelet.enable_system_log_handler,
@@ -321,8 +322,8 @@ impl Workloads<'_> {
             purpose: Purpose::Server,
             node: self.site.name.clone(),
             names: self.names.clone(),
-        };
             metrics: self.site.metrics.clone(),
+        };
         Some(manager.start(&self.site.tasks))
     }
 
@@ -330,9 +331,9 @@ impl Workloads<'_> {
         let kubelet = &self.site.config.kubelet;
         let ca = path(&kubelet.authentication.x509.client_ca_file);
         let ca = ca.map(|path| ClientCa::from_file(&path)).transpose()?;
+        let ca = ca.map(|ca| ca.counted(&self.site.metrics));
         let client = self.site.api.as_ref().map(|api| api.client.clone());
         let webhook = &kubelet.authentication.webhook;
-        let ca = ca.map(|ca| ca.counted(&self.site.metrics));
         anyhow::ensure!(
             !webhook.enabled || client.is_some(),
             "no client provided, cannot use webhook authentication"

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use component::serving::{Request, Response, text};
 use component::streaming::websocket::{self, Channel, Protocol, Side};
@@ -19,7 +18,7 @@ use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::io::AsyncWriteExt;
 
-use super::remote::{CREATION_LIMIT, STREAM_TYPE};
+use super::remote::{CREATION_LIMIT, STREAM_TYPE, Ways};
 use super::request::Query;
 use crate::runtime::Runtime;
 
@@ -43,9 +42,9 @@ pub(super) struct Target {
 }
 
 /// The ports that a WebSocket client names; SPDY clients name them later.
-pub(super) fn ports(request: &Request, query: &Query) -> Result<Vec<u16>, String> {
+pub(super) fn ports(request: &Request, query: &Query, ways: Ways) -> Result<Vec<u16>, String> {
     let headers = request.headers();
-    if !upgrade::is_websocket(headers) || !upgrade::tunnelled(headers).is_empty() {
+    if !upgrade::is_websocket(headers) || !tunnelled(headers, ways).is_empty() {
         return Ok(Vec::new());
     }
     let mut ports = Vec::new();
@@ -68,15 +67,24 @@ pub(super) fn ports(request: &Request, query: &Query) -> Result<Vec<u16>, String
     }
 }
 
+/// What a WebSocket client would tunnel, where that can be had.
+fn tunnelled(headers: &HeaderMap, ways: Ways) -> Vec<&str> {
+    if ways.new_websockets {
+        upgrade::tunnelled(headers)
+    } else {
+        Vec::new()
+    }
+}
+
 /// Switches to streams and forwards in a task of its own.
 pub(super) fn serve(
     mut request: Request,
     ports: &[u16],
-    idle: Duration,
+    ways: Ways,
     target: Target,
     tasks: &Supervisor,
 ) -> Response {
-    let options = Options { idle };
+    let options = Options { idle: ways.idle };
     let upgraded = hyper::upgrade::on(&mut request);
     let (method, headers) = (request.method(), request.headers());
     if !upgrade::is_asked(headers) {
@@ -91,7 +99,7 @@ pub(super) fn serve(
         start(tasks, upgraded, move |io| spdy::server(io, options), target);
         return answer;
     }
-    let tunnelled = upgrade::tunnelled(headers);
+    let tunnelled = tunnelled(headers, ways);
     if !tunnelled.is_empty() {
         return tunnel(&request, &tunnelled, upgraded, options, target, tasks);
     }

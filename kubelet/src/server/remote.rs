@@ -55,6 +55,15 @@ impl Wanted {
     }
 }
 
+/// How streams may be asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ways {
+    pub(super) idle: Duration,
+    /// Whether WebSocket is spoken as kubectl speaks it (`ExtendWebSocketsToKubelet`): the fifth protocol, and SPDY
+    /// tunnelled. Those of before are always there.
+    pub(super) new_websockets: bool,
+}
+
 /// What was agreed on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Agreed {
@@ -77,14 +86,14 @@ pub(super) struct Pipes {
 pub(super) fn serve<F>(
     mut request: Request,
     wanted: Wanted,
-    idle: Duration,
+    ways: Ways,
     tasks: &Supervisor,
     work: impl FnOnce(Pipes) -> F + Send + 'static,
 ) -> Response
 where
     F: Future<Output = ()> + Send,
 {
-    let options = Options { idle };
+    let options = Options { idle: ways.idle };
     let upgraded = hyper::upgrade::on(&mut request);
     let (method, headers) = (request.method(), request.headers());
     if !upgrade::is_asked(headers) {
@@ -93,7 +102,7 @@ where
     }
     if upgrade::is_websocket(headers) {
         let offered = upgrade::subprotocols(headers);
-        let five = offered.contains(&V5);
+        let five = ways.new_websockets && offered.contains(&V5);
         let supported = if five { &[V5][..] } else { WEBSOCKET };
         let (protocol, answer) = match upgrade::websocket(method, headers, supported, !five) {
             Ok(agreed) => agreed,

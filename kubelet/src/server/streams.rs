@@ -12,16 +12,23 @@ use http::{HeaderValue, StatusCode};
 use super::Server;
 use super::pods::{At, failed, has_terminal, no_pod, uid_of};
 use super::port_forward::{self, Target};
-use super::remote::{self, Wanted};
+use super::remote::{self, Wanted, Ways};
 use super::request::Query;
 use crate::runtime::{ExecRequest, PodSandboxFilter, PodSandboxState};
 
 impl Server {
+    fn ways(&self) -> Ways {
+        Ways {
+            idle: self.config.streaming_idle,
+            new_websockets: self.config.new_websockets,
+        }
+    }
+
     fn count_websocket(&self, request: &Request, subresource: &'static str) {
         let headers = request.headers();
         let new = upgrade::subprotocols(headers).contains(&"v5.channel.k8s.io")
             || !upgrade::tunnelled(headers).is_empty();
-        if new && upgrade::is_websocket(headers) {
+        if self.config.new_websockets && new && upgrade::is_websocket(headers) {
             self.http.websocket(subresource);
         }
     }
@@ -58,13 +65,7 @@ impl Server {
         let work = move |pipes| async move {
             remote::exec(pipes, command, runtime.exec(&id, asked)).await;
         };
-        remote::serve(
-            request,
-            wanted,
-            self.config.streaming_idle,
-            &self.tasks,
-            work,
-        )
+        remote::serve(request, wanted, self.ways(), &self.tasks, work)
     }
 
     pub(super) async fn attach(&self, request: Request, at: At<'_>) -> Response {
@@ -100,17 +101,11 @@ impl Server {
         let work = move |pipes| async move {
             remote::attach(pipes, runtime.attach(&id, stdin)).await;
         };
-        remote::serve(
-            request,
-            wanted,
-            self.config.streaming_idle,
-            &self.tasks,
-            work,
-        )
+        remote::serve(request, wanted, self.ways(), &self.tasks, work)
     }
 
     pub(super) async fn port_forward(&self, request: Request, at: At<'_>) -> Response {
-        let ports = match port_forward::ports(&request, &Query::of(&request)) {
+        let ports = match port_forward::ports(&request, &Query::of(&request), self.ways()) {
             Ok(ports) => ports,
             Err(reason) => return text(StatusCode::BAD_REQUEST, reason),
         };
@@ -143,8 +138,7 @@ impl Server {
             uid: uid_of(&pod).to_owned(),
             sandbox: sandbox.id,
         };
-        let idle = self.config.streaming_idle;
-        port_forward::serve(request, &ports, idle, target, &self.tasks)
+        port_forward::serve(request, &ports, self.ways(), target, &self.tasks)
     }
 
     pub(super) async fn run(&self, request: &Request, at: At<'_>) -> Response {

@@ -337,3 +337,39 @@ async fn a_command_can_be_run_without_streams() {
     stopped.await.unwrap();
     assert_eq!(run("/run/ns/web/main?cmd=true").await.status, 500);
 }
+
+#[tokio::test]
+async fn without_its_gate_websocket_is_what_it_was_before() {
+    let setup = Setup::with(|config| config.new_websockets = false).await;
+    setup.run("main", "sleep 1000").await;
+    let ask = async |path: &str, protocol: &str| {
+        let mut io = crate::client::connect(&setup, Some(&setup.ca.admin())).await;
+        let asked = [
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="),
+            ("Sec-WebSocket-Protocol", protocol),
+        ];
+        let (status, answer) = send(&mut io, "GET", path, &asked).await;
+        let agreed = answer.get("sec-websocket-protocol").cloned();
+        (status, agreed.map(|p| p.to_str().unwrap().to_owned()))
+    };
+    let exec = exec("echo out", "output=1");
+    let attach = "/attach/ns/web/main?output=1";
+    for path in [exec.as_str(), attach] {
+        assert_eq!(ask(path, "v5.channel.k8s.io").await, (403, None));
+    }
+    let older = "v4.channel.k8s.io".to_owned();
+    let both = ask(&exec, "v5.channel.k8s.io, v4.channel.k8s.io").await;
+    assert_eq!(both, (101, Some(older)));
+    // Port forwarding wants to be told the ports, as of any WebSocket with channels, and tunnels nothing.
+    let tunnel = "SPDY/3.1+portforward.k8s.io";
+    let forward = "/portForward/ns/web";
+    assert_eq!(ask(forward, tunnel).await, (400, None));
+    let with_port = format!("{forward}?port=80");
+    assert_eq!(ask(&with_port, tunnel).await, (403, None));
+    let counted = get(&setup, "/metrics").await.body;
+    let family = "kubelet_websocket_streaming_requests_total{";
+    assert!(!counted.contains(family), "{counted}");
+}

@@ -130,6 +130,7 @@ impl Setup {
             secure: Options::secure(loopback, Tls::new(identity)),
             read_only: Some(Options::plain(loopback)),
             streaming_idle: Duration::from_secs(4 * 3600),
+            new_websockets: true,
             enable_debugging_handlers: true,
             enable_system_log_handler: true,
             enable_system_log_query: false,
