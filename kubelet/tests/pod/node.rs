@@ -37,7 +37,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use crate::api::Api;
+use crate::api::{Api, LIMIT};
 
 pub(crate) struct Node {
     pub(crate) root: tempfile::TempDir,
@@ -53,6 +53,20 @@ struct Kubelet {
     tasks: Supervisor,
     runtime: Arc<Native>,
     pods: Pods,
+    /// Its own, because it knows of all that the kubelet does: a task that is stopped leaves behind what it waits
+    /// for in another thread, such as the start of a shim.
+    threads: tokio::runtime::Runtime,
+}
+
+impl Kubelet {
+    /// Ends it as a kill does, but returns only when nothing of it runs any more. For threads that may wait.
+    fn end(self) {
+        self.tasks.stop();
+        let _ = self
+            .threads
+            .block_on(self.tasks.finished(Shutdown::default()));
+        self.threads.shutdown_timeout(LIMIT);
+    }
 }
 
 impl Node {
@@ -76,7 +90,9 @@ impl Node {
     /// Another kubelet on the same node.
     pub(crate) async fn start_kubelet(&mut self) {
         let root = self.root.path();
-        let tasks = Supervisor::current();
+        let mut threads = tokio::runtime::Builder::new_multi_thread();
+        let threads = threads.worker_threads(2).enable_all().build().unwrap();
+        let tasks = Supervisor::new(threads.handle().clone());
         let config = Config {
             root: root.join("state"),
             libexec_dir: Some(libexec().to_owned()),
@@ -146,14 +162,13 @@ impl Node {
             tasks,
             runtime,
             pods,
+            threads,
         });
     }
 
     pub(crate) async fn kill_kubelet(&mut self) {
         let kubelet = self.kubelet.take().unwrap();
-        drop(kubelet.runtime);
-        kubelet.tasks.stop();
-        let _ = kubelet.tasks.finished(Shutdown::default()).await;
+        tokio::task::spawn_blocking(|| kubelet.end()).await.unwrap();
     }
 
     pub(crate) fn runtime(&self) -> &dyn Runtime {
@@ -171,11 +186,12 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if let Some(kubelet) = &self.kubelet {
-            kubelet.tasks.stop();
+        // Before its cgroups go: a pod that it still starts makes them anew.
+        if let Some(kubelet) = self.kubelet.take() {
+            let _ = std::thread::spawn(|| kubelet.end()).join();
         }
         self.outer.stop();
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + LIMIT;
         let removed = loop {
             self.cgroups.kill(&self.cgroup_root);
             let removed = self.cgroups.remove(&self.cgroup_root);
