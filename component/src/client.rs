@@ -90,7 +90,7 @@ impl Client {
         tasks: &Supervisor,
         metrics: &Metrics,
     ) -> Result<Self, ConfigError> {
-        let credentials = credentials::Credentials::new(&config)?;
+        let credentials = credentials::Credentials::new(&config, metrics)?;
         let transport = transport::Transport::new(&config, credentials.exec(), tasks.clone())?;
         let host = transport.host().to_owned();
         let inner = Inner {

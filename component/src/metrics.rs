@@ -21,11 +21,13 @@ use crate::features::Features;
 use crate::version;
 
 mod client;
+pub(crate) mod plugin;
 mod process;
 mod queue;
 mod text;
 
 pub use client::Requests;
+pub use plugin::Plugins;
 pub use queue::{QueueMetrics, Queues};
 
 /// The media type of the answer in either form.
@@ -64,6 +66,7 @@ struct Inner {
     refresh: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
     disabled: Vec<String>,
     requests: Requests,
+    plugins: Plugins,
     queues: Queues,
     leader: Gauges<1>,
 }
@@ -89,6 +92,7 @@ impl Metrics {
             refresh: Mutex::default(),
             disabled,
             requests: Requests::default(),
+            plugins: Plugins::default(),
             queues: Queues::default(),
             leader: Family::default(),
         };
@@ -101,6 +105,7 @@ impl Metrics {
             .lock()
             .register_collector(Box::new(process::Process));
         metrics.inner.requests.register(&metrics);
+        metrics.inner.plugins.register(&metrics);
         metrics.inner.queues.register(&metrics);
         metrics.register(
             "leader_election_master_status",
@@ -206,6 +211,12 @@ impl Metrics {
         &self.inner.requests
     }
 
+    /// What the credential plugins of its clients give.
+    #[must_use]
+    pub fn plugins(&self) -> &Plugins {
+        &self.inner.plugins
+    }
+
     /// What its work queues do.
     #[must_use]
     pub fn queues(&self) -> &Queues {
@@ -232,6 +243,8 @@ pub(crate) fn exposition(registry: &Registry, accept: &str) -> (&'static str, St
     let mut text = String::new();
     // Writing to a string does not fail, and a metric that cannot say itself is left out.
     let _ = prometheus_client::encoding::text::encode(&mut text, registry);
+    // Infinity as both forms write it.
+    let text = text.replace(" inf\n", " +Inf\n");
     if accept.contains("application/openmetrics-text") {
         (OPENMETRICS, text)
     } else {
@@ -243,8 +256,6 @@ pub(crate) fn exposition(registry: &Registry, accept: &str) -> (&'static str, St
 pub(crate) fn register_start_time(registry: &mut Registry) {
     registry.register_collector(Box::new(process::Start));
 }
-    // Infinity as both forms write it.
-    let text = text.replace(" inf\n", " +Inf\n");
 
 fn build_info() -> Gauges<9> {
     let info = version::info();

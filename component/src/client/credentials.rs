@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use super::config::{Bearer, Config, ConfigError};
 use super::exec::{self, Plugin};
 use crate::files::FromFiles;
+use crate::metrics::Metrics;
 
 /// Why a request cannot say who asks.
 #[derive(thiserror::Error, Debug)]
@@ -27,7 +28,7 @@ pub(super) enum Credentials {
 }
 
 impl Credentials {
-    pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
+    pub(super) fn new(config: &Config, metrics: &Metrics) -> Result<Self, ConfigError> {
         Ok(match &config.bearer {
             None => Self::None,
             Some(Bearer::Token(token)) => Self::Token(token.clone()),
@@ -41,7 +42,9 @@ impl Credentials {
                     cause,
                 })?)
             }
-            Some(Bearer::Exec(exec)) => Self::Exec(Arc::new(Plugin::new((**exec).clone()))),
+            Some(Bearer::Exec(exec)) => {
+                Self::Exec(Arc::new(Plugin::new((**exec).clone(), metrics.plugins())))
+            }
         })
     }
 

@@ -10,7 +10,12 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
+
+use crate::metrics::plugin as metrics;
+use crate::serving::x509::validity;
 
 /// How to run the plugin, as a kubeconfig says.
 #[derive(Clone, Deserialize)]
@@ -115,14 +120,16 @@ pub(super) struct Credential {
 pub(super) struct Plugin {
     config: ExecConfig,
     current: Mutex<Option<Arc<Credential>>>,
+    counted: metrics::Plugin,
     running: tokio::sync::Mutex<()>,
 }
 
 impl Plugin {
-    pub(super) fn new(config: ExecConfig) -> Self {
+    pub(super) fn new(config: ExecConfig, metrics: &metrics::Plugins) -> Self {
         Self {
             config,
             current: Mutex::new(None),
+            counted: metrics.add(),
             running: tokio::sync::Mutex::new(()),
         }
     }
@@ -137,6 +144,9 @@ impl Plugin {
             return Ok(good);
         }
         let new = Arc::new(self.run().await?);
+        let certificate = new.certificate.as_ref();
+        self.counted
+            .gave(certificate.and_then(|(pem, _)| valid(pem)));
         *self.current.lock() = Some(Arc::clone(&new));
         Ok(new)
     }
@@ -154,6 +164,26 @@ impl Plugin {
     }
 
     async fn run(&self) -> Result<Credential, Error> {
+        let ran = self.call().await;
+        let (code, how) = match &ran {
+            Ok(_) => (0, "no_error"),
+            Err(Error::Failed { status, .. }) => {
+                (status.code().unwrap_or(-1), "plugin_execution_error")
+            }
+            Err(Error::Run { .. }) => (1, "plugin_not_found_error"),
+            Err(_) => (1, "client_internal_error"),
+        };
+        self.counted.called(code, how);
+        let version = &self.config.api_version;
+        read(&ran?, version).map_err(|problem| Error::Answer {
+            command: self.config.command.clone(),
+            version: version.clone(),
+            problem,
+        })
+    }
+
+    /// Runs the plugin; what it printed.
+    async fn call(&self) -> Result<Vec<u8>, Error> {
         let config = &self.config;
         let command = || config.command.clone();
         let info = Info {
@@ -191,11 +221,7 @@ impl Plugin {
                 said,
             });
         }
-        read(&output.stdout, &config.api_version).map_err(|problem| Error::Answer {
-            command: command(),
-            version: config.api_version.clone(),
-            problem,
-        })
+        Ok(output.stdout)
     }
 }
 
@@ -210,6 +236,15 @@ struct Info<'a> {
 #[derive(Serialize)]
 struct Spec {
     interactive: bool,
+}
+
+/// What is counted of a certificate; nothing of one that cannot be read, and so is not used either.
+fn valid(pem: &str) -> Option<metrics::Certificate> {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    Some(metrics::Certificate {
+        pem: pem.to_owned(),
+        valid: validity(&der)?,
+    })
 }
 
 fn read(printed: &[u8], version: &str) -> Result<Credential, String> {

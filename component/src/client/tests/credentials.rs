@@ -70,14 +70,17 @@ fn a_kubeconfig_that_cannot_work_says_why() {
 #[tokio::test]
 async fn a_plugin_is_run_once_while_its_token_is_good_and_again_when_it_was_refused() {
     let files = Files::new();
-    let script = files.write("plugin", "#!/bin/sh\necho x >> $0.runs\n\
+    let plugin = |text: &str| {
+        let script = files.write("plugin", text);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&script, mode).unwrap();
+        script
+    };
+    let script = plugin(
+        "#!/bin/sh\necho x >> $0.runs\n\
         n=$(wc -l < $0.runs)\n\
-        echo '{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\"status\":{\"token\":\"t'$n'\"}}'\n");
-    std::process::Command::new("chmod")
-        .arg("+x")
-        .arg(&script)
-        .status()
-        .unwrap();
+        echo '{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\"status\":{\"token\":\"t'$n'\"}}'\n",
+    );
     let mut api = FakeApi::plain();
     let text = format!(
         "exec: {{command: {}, apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never}}",
@@ -104,4 +107,12 @@ async fn a_plugin_is_run_once_while_its_token_is_good_and_again_when_it_was_refu
     assert!(refused.unwrap_err().is_unauthorized());
     let (_, seen) = with!(api, maps.get("a"), |a: Ask| a.json(&config_map("a", "1")));
     assert_eq!(seen.header("authorization"), "Bearer t2");
+    let runs = "rest_client_exec_plugin_call_total{code=\"0\",call_status=\"no_error\"} 2\n";
+    assert!(api.metrics.answer("").1.contains(runs));
+    plugin("#!/bin/sh\nexit 7\n");
+    let (refused, _) = with!(api, maps.get("a"), |a: Ask| a.status(401, "Unauthorized"));
+    refused.unwrap_err();
+    maps.get("a").await.unwrap_err();
+    let failed = "{code=\"7\",call_status=\"plugin_execution_error\"} 1\n";
+    assert!(api.metrics.answer("").1.contains(failed));
 }
