@@ -157,14 +157,7 @@ mod tests {
     #[test]
     fn a_server_that_is_away_or_not_ready_gets_no_connection() {
         let dir = tempfile::tempdir().unwrap();
-        let names = Names {
-            api_server: Ipv4Addr::LOCALHOST,
-            api_servers: Vec::new(),
-            kubernetes_service: Ipv4Addr::LOCALHOST,
-            loopback: Vec::new(),
-            nodes: Vec::new(),
-        };
-        let pki = Pki::ensure(dir.path(), &names, SystemTime::now()).unwrap();
+        let pki = Pki::ensure(dir.path(), &Names::default(), SystemTime::now()).unwrap();
         let ready = [true, true, false].map(|ready| Arc::new(AtomicBool::new(ready)));
         let mut servers: Vec<SocketAddr> = (0..3)
             .map(|n| start(&pki, n, Arc::clone(&ready[usize::from(n)])))

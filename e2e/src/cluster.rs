@@ -15,6 +15,7 @@
 //! whatever was running or had crashed. Waiting is for something seen (a health answer, an object), with a deadline.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -318,22 +319,28 @@ impl Cluster {
     }
 
     fn with(spec: Spec, number: Number) -> Result<Self, Error> {
+        let host = |address: Ipv4Addr| pki::Host::from(IpAddr::from(address));
+        let gateway = number.gateway();
         let names = pki::Names {
-            api_server: number.gateway(),
+            server: format!("https://{gateway}:6443"),
             // All that there can be: a certificate stays the same when their number changes.
-            api_servers: (0..MAX_API_SERVERS)
-                .map(|index| number.api_server(index))
+            api_servers: [gateway]
+                .into_iter()
+                .chain((0..MAX_API_SERVERS).map(|index| number.api_server(index)))
+                .map(host)
                 .collect(),
-            kubernetes_service: number::KUBERNETES_SERVICE,
-            loopback: (0..number::MAX_CONTROL_PLANES)
-                .map(|index| number.loopback(index))
+            kubernetes_service: vec![number::KUBERNETES_SERVICE.into()],
+            control_plane: (0..number::MAX_CONTROL_PLANES)
+                .map(|index| host(number.loopback(index)))
                 .collect(),
             nodes: spec
                 .node_names()
                 .into_iter()
                 .enumerate()
-                .map(|(i, name)| (name, number.node(i)))
+                .map(|(i, name)| (name, vec![host(number.node(i))]))
                 .collect(),
+            domain: "cluster.local".to_owned(),
+            registry: Some(host(gateway)),
         };
         let pki = pki::Pki::ensure(&spec.dir, &names, SystemTime::now())?;
         let client = https::Client::new(&pki.cert("ca"), &pki.cert("admin"), &pki.key("admin"))?;
@@ -394,7 +401,7 @@ impl Cluster {
 #[derive(Clone, Debug)]
 pub struct Node {
     pub name: String,
-    pub address: std::net::Ipv4Addr,
+    pub address: Ipv4Addr,
     host: Host,
 }
 

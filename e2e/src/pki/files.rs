@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use super::Error;
@@ -27,6 +27,9 @@ pub(super) fn write_public(path: &Path, text: &str) -> Result<(), Error> {
 
 /// Writes beside the target and renames, so that a daemon that watches the file never reads half of it. A file that has
 /// the text already is left alone: its time of change is what daemons watch.
+///
+/// A file that is replaced keeps its owner, group and mode, for daemons that run as other users; but a key is never
+/// readable by everybody. A link stays a link.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
     if read(path)?.as_deref() == Some(text) {
         return Ok(());
@@ -35,16 +38,31 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(failed)?;
     }
-    let beside = path.with_extension("new");
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let before = fs::metadata(&target).ok();
+    let mode = match &before {
+        Some(before) if mode & 0o007 == 0 => before.mode() & 0o770 | mode,
+        Some(before) => before.mode() & 0o777,
+        None => mode,
+    };
+    let beside = target.with_extension("new");
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
-        .mode(mode)
+        .mode(0o600)
         .open(&beside)
         .map_err(failed)?;
+    if let Some(before) = &before {
+        let now = file.metadata().map_err(failed)?;
+        if (now.uid(), now.gid()) != (before.uid(), before.gid()) {
+            fchown(&file, Some(before.uid()), Some(before.gid())).map_err(failed)?;
+        }
+    }
     file.set_permissions(fs::Permissions::from_mode(mode))
         .map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
-    Ok(fs::rename(&beside, path).map_err(failed)?)
+    // Before the rename: after a loss of power there is the old file or the new one, and not an empty one.
+    file.sync_all().map_err(failed)?;
+    Ok(fs::rename(&beside, &target).map_err(failed)?)
 }

@@ -1,21 +1,98 @@
 use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::process::Command;
+use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+
+use super::certificate::{Certificate, seconds};
 use super::*;
+
+mod create;
+mod inspect;
+mod kubeadm;
+mod kubeconfig;
+mod renew;
+
+fn host(text: &str) -> Host {
+    text.parse().unwrap()
+}
 
 fn names(nodes: usize) -> Names {
     Names {
-        api_server: Ipv4Addr::new(172, 31, 100, 1),
-        api_servers: vec![Ipv4Addr::new(172, 31, 100, 2)],
-        kubernetes_service: Ipv4Addr::new(10, 96, 0, 1),
-        loopback: vec![Ipv4Addr::new(127, 31, 0, 1), Ipv4Addr::new(127, 31, 0, 2)],
+        server: "https://172.31.100.1:6443".to_owned(),
+        api_servers: vec![host("172.31.100.1"), host("172.31.100.2")],
+        kubernetes_service: vec![IpAddr::from([10, 96, 0, 1])],
+        control_plane: vec![host("127.31.0.1"), host("127.31.0.2")],
         nodes: (1..=nodes)
             .map(|n| {
-                (
-                    format!("node-{n}"),
-                    Ipv4Addr::new(172, 31, 100, 10 + n as u8),
-                )
+                let address = host(&format!("172.31.100.{}", 10 + n));
+                (format!("node-{n}"), vec![address])
             })
             .collect(),
+        domain: "cluster.local".to_owned(),
+        registry: Some(host("172.31.100.1")),
+    }
+}
+
+/// A cluster that was just made.
+fn fresh() -> (tempfile::TempDir, Pki, SystemTime) {
+    let dir = tempfile::tempdir().unwrap();
+    let now = SystemTime::now();
+    let pki = Pki::ensure(dir.path(), &names(1), now).unwrap();
+    (dir, pki, now)
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+/// The first certificate of a file.
+fn certificate(path: &Path) -> Certificate {
+    Certificate::all(&text(path)).unwrap().remove(0)
+}
+
+fn openssl(args: &[&str]) -> String {
+    let output = Command::new("openssl").args(args).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "openssl {args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Whether rustls believes a chain: of a server with this name, or of a client.
+fn believes(authorities: &str, chain: &str, server: Option<&str>, now: SystemTime) -> bool {
+    let certificates = |pem: &str| -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(pem.as_bytes())
+            .map(Result::unwrap)
+            .collect()
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    for authority in certificates(authorities) {
+        roots.add(authority).unwrap();
+    }
+    let chain = certificates(chain);
+    let (leaf, others) = chain.split_first().unwrap();
+    let time = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    match server {
+        Some(name) => {
+            let name = ServerName::try_from(name.to_owned()).unwrap();
+            WebPkiServerVerifier::builder_with_provider(roots.into(), provider)
+                .build()
+                .unwrap()
+                .verify_server_cert(leaf, others, &name, &[], time)
+                .is_ok()
+        }
+        None => WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+            .build()
+            .unwrap()
+            .verify_client_cert(leaf, others, time)
+            .is_ok(),
     }
 }
 
@@ -97,7 +174,7 @@ fn a_new_address_renews_the_certificates_that_carry_it() {
     let pki = Pki::ensure(dir.path(), &names(1), now).unwrap();
     let before = snapshot(dir.path());
     let moved = Names {
-        api_server: Ipv4Addr::new(172, 31, 101, 1),
+        api_servers: vec![host("172.31.101.1")],
         ..names(1)
     };
     Pki::ensure(dir.path(), &moved, now).unwrap();
