@@ -1,3 +1,5 @@
+use std::cmp::Ordering;
+
 use super::super::MAX_DEPTH;
 use super::*;
 
@@ -217,4 +219,22 @@ fn long_lines_are_broken_at_spaces_and_long_keys_stand_apart() {
         written(&format!(r#"{{"{key}":[1]}}"#)),
         format!("? {key}\n: - 1\n")
     );
+}
+
+#[test]
+fn an_order_that_goes_round_in_circles_loses_nothing() {
+    let items: Vec<i32> = (0..1000).map(|n| n * 7919 % 1000).collect();
+    let round = |a: &i32, b: &i32| match (a - b).rem_euclid(3) {
+        0 => Ordering::Equal,
+        1 => Ordering::Greater,
+        _ => Ordering::Less,
+    };
+    let mut found = write::sorted(items.clone(), round);
+    found.sort_unstable();
+    assert_eq!(found, (0..1000).collect::<Vec<_>>());
+    // One that does not is kept, and what is equal stays as it was.
+    let tens = |a: &i32, b: &i32| (a / 10).cmp(&(b / 10));
+    let mut wanted = items.clone();
+    wanted.sort_by(tens);
+    assert_eq!(write::sorted(items, tens), wanted);
 }

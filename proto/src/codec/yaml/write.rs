@@ -55,8 +55,8 @@ impl Writer<'_> {
 
     /// The entries of a map; the first stands where the writer is if `here`.
     fn map(&mut self, map: &Map, indent: usize, mut here: bool) {
-        let mut entries: Vec<(&Name, &Value)> = map.iter().collect();
-        entries.sort_by(|a, b| natural(a.0.as_str(), b.0.as_str()));
+        let entries: Vec<(&Name, &Value)> = map.iter().collect();
+        let entries = sorted(entries, |a, b| natural(a.0.as_str(), b.0.as_str()));
         for (name, value) in entries {
             if !std::mem::take(&mut here) {
                 self.line(indent);
@@ -336,13 +336,39 @@ fn float(f: f64) -> String {
     }
 }
 
+/// Sorts by an order that need not be one: upstream's of keys goes round in circles (`1`, `01`, `0a`, `1`), and the sort of
+/// the standard library may panic on such. A stable merge of ever longer runs, which ends whatever it is told.
+pub(super) fn sorted<T: Copy>(items: Vec<T>, order: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
+    let (mut from, mut to) = (items, Vec::new());
+    let mut run = 1;
+    while run < from.len() {
+        for pair in from.chunks(2 * run) {
+            let (mut left, mut right) = pair.split_at(run.min(pair.len()));
+            while let ([a, of_left @ ..], [b, of_right @ ..]) = (left, right) {
+                if order(a, b).is_le() {
+                    to.push(*a);
+                    left = of_left;
+                } else {
+                    to.push(*b);
+                    right = of_right;
+                }
+            }
+            to.extend_from_slice(left);
+            to.extend_from_slice(right);
+        }
+        std::mem::swap(&mut from, &mut to);
+        to.clear();
+        run *= 2;
+    }
+    from
+}
+
 /// Upstream's order of keys: runs of digits compare as numbers, other characters go before letters.
 fn natural(a: &str, b: &str) -> Ordering {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let Some(i) = a.iter().zip(&b).position(|(x, y)| x != y) else {
+    let differ = a.char_indices().zip(b.chars()).find(|((_, x), y)| x != y);
+    let Some(((i, x), y)) = differ else {
         return a.len().cmp(&b.len());
     };
-    let (x, y) = (a[i], b[i]);
     match (x.is_alphabetic(), y.is_alphabetic()) {
         (true, true) => return x.cmp(&y),
         (false, true) => return Ordering::Less,
@@ -352,15 +378,15 @@ fn natural(a: &str, b: &str) -> Ordering {
     // Within a number that has begun, a zero has a weight.
     let inside = (x == '0' || y == '0')
         && a[..i]
-            .iter()
+            .bytes()
             .rev()
-            .take_while(|c| c.is_ascii_digit())
-            .any(|c| *c != '0');
-    let run = |s: &[char]| {
-        let digits = s[i..].iter().map_while(|c| c.to_digit(10));
+            .take_while(u8::is_ascii_digit)
+            .any(|digit| digit != b'0');
+    let run = |text: &str| {
+        let digits = text.chars().map_while(|c| c.to_digit(10));
         digits.fold((u64::from(inside), 0_usize), |(n, len), d| {
             (n.wrapping_mul(10).wrapping_add(d.into()), len + 1)
         })
     };
-    run(&a).cmp(&run(&b)).then(x.cmp(&y))
+    run(&a[i..]).cmp(&run(&b[i..])).then(x.cmp(&y))
 }
