@@ -164,9 +164,9 @@ fn compare(args: &ArgMatches) -> anyhow::Result<bool> {
         }
         return Ok(true);
     }
-    let mut tools = vec![Daemon::Etcd.name(), "kubectl"];
+    let mut tools = vec![Daemon::Etcd.name()];
     if !from_record {
-        tools.push(Daemon::KubeApiserver.name());
+        tools.extend([Daemon::KubeApiserver.name(), "kubectl"]);
     }
     site.workshop.ensure_tools(&tools)?;
     site.workshop.ensure_daemons(OURS)?;
