@@ -3,21 +3,14 @@
 use std::fs;
 use std::time::Duration;
 
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
-/// CPU time that a process used so far, all threads, ended ones included.
+/// CPU time that a process used so far, all threads, ended ones included. To the nanosecond: `stat` of a process counts in ticks
+/// of 10 ms, which is a sixth of what a few lists cost.
 pub(super) fn cpu(pid: Pid) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name, in parentheses, may hold spaces.
-    let after = stat.rsplit(')').next().unwrap_or_default();
-    let fields: Vec<u64> = after
-        .split_whitespace()
-        .skip(1)
-        .map(|f| f.parse().unwrap_or(0))
-        .collect();
-    // utime and stime are fields 14 and 15 (proc(5)); `after` begins with field 3.
-    let ticks = fields.get(10).unwrap_or(&0) + fields.get(11).unwrap_or(&0);
-    Duration::from_secs_f64(ticks as f64 / per_second())
+    let now = clock_getcpuclockid(pid).and_then(clock_gettime);
+    now.map_or(Duration::ZERO, Duration::from)
 }
 
 /// CPU time that the whole machine spent working.

@@ -18,9 +18,10 @@ struct Figure {
 }
 
 impl Figures {
-    /// Adds a figure; one name is there once.
+    /// Adds a figure, and tells it at once: tables come when all has been measured. One name is there once.
     pub fn add(&mut self, name: impl Into<String>, unit: &'static str, value: f64) {
         let name = name.into();
+        eprintln!("    {name}: {}", number(value, unit));
         self.rows.push(Figure { name, unit, value });
     }
 

@@ -129,11 +129,19 @@ fn run(args: &ArgMatches) -> anyhow::Result<()> {
     let profile: &String = args.get_one("profile").expect("it has a default");
     let workshop = Workshop::new(profile);
     let ours_alone = args.get_flag("ours");
-    if !ours_alone {
-        workshop.ensure_programs(&Upstream::from(OURS))?;
+    if suites.contains(&"cluster") {
+        if !ours_alone {
+            workshop.ensure_programs(&Upstream::from(OURS))?;
+        }
+        workshop.ensure_programs(&Upstream::default())?;
+    } else {
+        workshop.ensure_tools(&[Daemon::Etcd.name()])?;
+        if !ours_alone {
+            workshop.ensure_tools(&[Daemon::KubeApiserver.name()])?;
+        }
+        workshop.ensure_daemons(&[Daemon::KubeApiserver])?;
     }
-    workshop.ensure_programs(&Upstream::default())?;
-    // The other suites have no nodes.
+    // The other suites have no nodes, and no other daemons.
     let images = IMAGES
         .iter()
         .filter(|_| suites.contains(&"cluster"))
@@ -168,7 +176,8 @@ fn run(args: &ArgMatches) -> anyhow::Result<()> {
         let ours = bench.measure(suite, &[], "ours")?;
         let upstream = match ours_alone {
             true => Figures::default(),
-            false => bench.measure(suite, OURS, "upstream")?,
+            false if suite == "cluster" => bench.measure(suite, OURS, "upstream")?,
+            false => bench.measure(suite, &[Daemon::KubeApiserver], "upstream")?,
         };
         let table = report::table(&ours, &upstream);
         println!("{table}");
@@ -183,8 +192,9 @@ impl Bench {
     /// Measures a cluster in which `upstream` are upstream's. It is gone afterwards.
     fn measure(&self, suite: &str, upstream: &[Daemon], whose: &str) -> anyhow::Result<Figures> {
         let dir = std::path::absolute(self.dir.join(whose))?;
-        if dir.exists() {
-            cluster::down(&dir, false)?;
+        // What an earlier run left, which may have been ended at any point.
+        if dir.exists() && cluster::down(&dir, false).is_err() {
+            std::fs::remove_dir_all(&dir)?;
         }
         std::fs::create_dir_all(&dir)?;
         let spec = Spec {

@@ -10,7 +10,9 @@ use super::super::load::{self, Cost, Target};
 use super::super::{objects, process};
 use super::SETTLE;
 
-const CONNECTIONS: usize = 64;
+/// Watches on one connection: both servers take so many streams (`--http2-max-streams-per-connection`), and what is above that
+/// waits until one has ended.
+const EACH: usize = 100;
 /// Bytes that a stream takes before it stalls.
 const WINDOW: u32 = 1024;
 const UPDATES: usize = 2000;
@@ -29,10 +31,11 @@ pub(super) async fn run(target: &Target, watches: usize, all: usize) -> Result<S
     let path = format!("{}?watch=true", objects::collection("configmaps"));
     // Held, and never read.
     let mut bodies: Vec<Incoming> = Vec::with_capacity(watches);
-    for number in 0..CONNECTIONS.min(watches) {
+    let connections = watches.div_ceil(EACH);
+    for number in 0..connections {
         let tls = Arc::clone(&target.tls);
         let mut connection = Connection::with_window(target.address, tls, WINDOW).await?;
-        for _ in (number..watches).step_by(CONNECTIONS) {
+        for _ in (number..watches).step_by(connections) {
             let response = connection.begin(&Call::get(path.clone())).await?;
             bodies.push(response.into_body());
         }
