@@ -8,7 +8,7 @@ use component::tracing as trace;
 use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use resources::clock::Clock;
+use resources::clock;
 use resources::negotiate::Media;
 use resources::status::Failure;
 use store::Entry;
@@ -70,7 +70,7 @@ pub fn rendered(
     entry: &Arc<Entry>,
 ) -> Result<Bytes, Failure> {
     let _span = traces::serializing(x, media.content_type());
-    render::entry(endpoint, media, entry, Clock::now().seconds)
+    render::entry(endpoint, media, entry, clock::seconds())
 }
 
 /// Records an object of the hub's version as it is in the request's, defaults included.

@@ -236,19 +236,25 @@ impl Watcher {
     pub async fn next(&mut self) -> Result<Event, End> {
         let bucket = self.cursor.bucket();
         loop {
+            // One look at the clock for each turn: a watch is woken so often that each would be seen in the figures.
+            let now = Instant::now();
             // First, or events without a pause would keep it open.
-            if self.deadline.is_some_and(|at| at <= Instant::now()) {
+            if self.deadline.is_some_and(|at| at <= now) {
                 return Err(End::Over);
             }
             // Made before looking, it is woken by whatever is not seen then.
             let mut woken = pin!(bucket.wake.notified());
-            if let Some(event) = self.try_next().await? {
+            if let Some(event) = self.next_at(now).await? {
                 return Ok(event);
             }
             let due = self.bookmark.into_iter().chain(self.deadline).min();
+            let mut looked = Some(now);
             poll_fn(|cx| match woken.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(()),
-                Poll::Pending => due.map_or(Poll::Pending, |due| self.alarm.poll(due, cx)),
+                Poll::Pending => due.map_or(Poll::Pending, |due| {
+                    let now = looked.take().unwrap_or_else(Instant::now);
+                    self.alarm.poll(due, now, cx)
+                }),
             })
             .await;
         }
@@ -266,7 +272,11 @@ impl Watcher {
     /// # Errors
     /// As [`Watcher::next`].
     pub async fn try_next(&mut self) -> Result<Option<Event>, End> {
-        let result = self.pull().await;
+        self.next_at(Instant::now()).await
+    }
+
+    async fn next_at(&mut self, now: Instant) -> Result<Option<Event>, End> {
+        let result = self.pull(now).await;
         match &result {
             Ok(_) | Err(End::Over) => {}
             Err(End::Expired) => self.cache.metrics.watchers_expired.inc(),
@@ -275,14 +285,14 @@ impl Watcher {
         result
     }
 
-    async fn pull(&mut self) -> Result<Option<Event>, End> {
+    async fn pull(&mut self, now: Instant) -> Result<Option<Event>, End> {
         loop {
             if let Some(slot) = &self.pending {
                 let entry = gone(&self.cache, slot).await?;
                 self.pending = None;
                 return Ok(Some(Event::Deleted(entry)));
             }
-            match self.step()? {
+            match self.step(now)? {
                 Step::Event(event) => return Ok(Some(event)),
                 Step::Gone(slot) => self.pending = Some(slot),
                 Step::More => {}
@@ -291,7 +301,7 @@ impl Watcher {
         }
     }
 
-    fn step(&mut self) -> Result<Step, End> {
+    fn step(&mut self, now: Instant) -> Result<Step, End> {
         let cache = &*self.cache;
         let state = cache.state.read();
         if state.ended(self.generation) {
@@ -322,7 +332,6 @@ impl Watcher {
                     }
                 }
                 Next::End => {
-                    let now = Instant::now();
                     let Some(due) = self.bookmark.as_mut().filter(|due| **due <= now) else {
                         return Ok(Step::Idle);
                     };

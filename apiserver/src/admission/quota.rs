@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use proto::catalogue::names as n;
 use proto::quantity::Quantity;
 use proto::{NameId, Value, meta};
-use resources::clock::Clock;
+use resources::clock::{self, Clock};
 use resources::object;
 use resources::status::Failure;
 use store::{Change, UpdateError};
@@ -202,7 +202,7 @@ impl<'a> Asked<'a> {
         if !measure.handles(write.operation, write.subresource, object, write.old) {
             return None;
         }
-        let now = Clock::now().seconds;
+        let now = clock::seconds();
         let old = write
             .old
             .filter(|_| write.operation == Operation::Update)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proto::catalogue::names as n;
 use proto::{Value, meta, time};
-use resources::clock::Clock;
+use resources::clock::{self, Clock};
 use resources::status::Failure;
 
 use super::{Hook, Own};
@@ -94,7 +94,7 @@ pub(crate) fn of_server(lease: &Value) -> Option<(String, String)> {
 
 /// Removes the leases of servers that are gone for longer than their leases last.
 async fn collect(server: &Arc<Server>) -> Result<(), Failure> {
-    let now = Clock::now().seconds;
+    let now = clock::seconds();
     let own = Own::new(server, "coordination.k8s.io", "leases", NAMESPACE)?;
     for lease in server.objects("coordination.k8s.io", "leases") {
         let labelled = lease

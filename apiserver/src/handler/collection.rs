@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Response;
 use hyper::body::Incoming;
 use proto::path::FieldError;
-use resources::clock::Clock;
+use resources::clock;
 use resources::negotiate::{self, Offers};
 use resources::object;
 use resources::options::{ListOptions, UNREAD};
@@ -75,6 +75,6 @@ pub async fn serve(
         remaining: page.remaining,
     };
     // The objects are shown as they were when they were listed.
-    let bytes = render::List::new(endpoint, media, meta).whole(&listed, Clock::now().seconds)?;
+    let bytes = render::List::new(endpoint, media, meta).whole(&listed, clock::seconds())?;
     Ok(body::answer(200, media.content_type(), body::full(bytes)))
 }

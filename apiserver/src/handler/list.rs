@@ -7,7 +7,7 @@ use bytes::Bytes;
 use component::tracing as trace;
 use futures::stream;
 use http::Response;
-use resources::clock::Clock;
+use resources::clock;
 use resources::negotiate::{self, Offers};
 use resources::object;
 use resources::options::ListOptions;
@@ -55,7 +55,7 @@ pub async fn serve(x: &mut Exchange, endpoint: &Endpoint) -> Result<Response<Bod
     let body = if list.can_stream() {
         pieces(x, endpoint, media, list, entries)?
     } else {
-        body::full(list.whole(&entries, Clock::now().seconds)?)
+        body::full(list.whole(&entries, clock::seconds())?)
     };
     Ok(body::answer(200, media.content_type(), body))
 }

@@ -9,7 +9,7 @@ use proto::catalogue::{Column, messages, names as n};
 use proto::patch::{json, merge};
 use proto::path::{FieldError, Reason};
 use proto::{codec, meta, selector};
-use resources::clock::Clock;
+use resources::clock::{self, Clock};
 use resources::negotiate::{self, Encoding, Media, Offers};
 use resources::object::{self, Type};
 use resources::options::{FieldValidation, WriteOptions};
@@ -86,7 +86,7 @@ fn answer(scale: &Value, media: Media) -> Result<Response<Body>, Failure> {
 
 fn cells(scale: &Value) -> Vec<Value> {
     let number = |path| scale.at(path).and_then(Value::as_int).unwrap_or(0);
-    let created = table::age(meta::creation_timestamp(scale), Clock::now().seconds);
+    let created = table::age(meta::creation_timestamp(scale), clock::seconds());
     vec![
         meta::name(scale).into(),
         number(&[n::SPEC, n::REPLICAS]).into(),

@@ -17,7 +17,7 @@ use component::streaming::websocket::Form;
 use futures::{StreamExt, stream};
 use http::Response;
 use rand::Rng;
-use resources::clock::Clock;
+use resources::clock;
 use resources::negotiate::{self, Encoding, Media, Offers};
 use resources::options::ListOptions;
 use resources::status::Failure;
@@ -185,7 +185,7 @@ impl Watch {
             }
             Err(End::Reset | End::Over) => return None,
         };
-        let (now, first) = (Clock::now().seconds, std::mem::take(&mut self.first));
+        let (now, first) = (clock::seconds(), std::mem::take(&mut self.first));
         let frame = render::watch_frame(endpoint, self.media, kind, &entry, now, first);
         Some(self.or_the_end(frame))
     }
@@ -200,7 +200,7 @@ impl Watch {
         let event = match event {
             Ok(event) if !self.watcher.is_beginning() && !is_bookmark(&event) => {
                 let (kind, entry) = object(event)?;
-                let (now, first) = (Clock::now().seconds, std::mem::take(&mut self.first));
+                let (now, first) = (clock::seconds(), std::mem::take(&mut self.first));
                 let made = render::member(endpoint, self.media, kind, &entry, now, first, &gzip);
                 let (member, go_on) = self.or_the_end(made);
                 let whole = if go_on {

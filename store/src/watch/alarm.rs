@@ -21,9 +21,9 @@ struct Set {
 }
 
 impl Alarm {
-    /// Waits until `due`, which may be another one each time.
-    pub(super) fn poll(&mut self, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        if due <= Instant::now() {
+    /// Waits until `due`, which may be another one each time. It is `now`.
+    pub(super) fn poll(&mut self, due: Instant, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        if due <= now {
             return Poll::Ready(());
         }
         let is_set = |set: &Set| set.at == due && set.wakes.will_wake(cx.waker());
@@ -57,18 +57,21 @@ mod tests {
         let (start, mut alarm) = (Instant::now(), Alarm::default());
         let second = |n| start + Duration::from_secs(n);
         let noop = &mut Context::from_waker(Waker::noop());
-        assert!(alarm.poll(second(50), noop).is_pending());
+        assert!(alarm.poll(second(50), start, noop).is_pending());
         // Another task, then an earlier and a later time.
         for (due, before) in [(50, 20), (30, 25), (40, 35)] {
             let waited = timeout(
                 second(before) - Instant::now(),
-                poll_fn(|cx| alarm.poll(second(due), cx)),
+                poll_fn(|cx| alarm.poll(second(due), Instant::now(), cx)),
             );
             assert!(waited.await.is_err(), "{due} comes after {before}");
         }
-        poll_fn(|cx| alarm.poll(second(40), cx)).await;
+        poll_fn(|cx| alarm.poll(second(40), Instant::now(), cx)).await;
         assert_eq!(Instant::now(), second(40));
-        assert!(alarm.poll(second(40), noop).is_ready(), "it stays so");
+        assert!(
+            alarm.poll(second(40), Instant::now(), noop).is_ready(),
+            "it stays so"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -80,7 +83,7 @@ mod tests {
             while events.poll_tick(cx).is_ready() && seen < 5 {
                 seen += 1;
             }
-            alarm.poll(due, cx)
+            alarm.poll(due, Instant::now(), cx)
         })
         .await;
         assert_eq!((seen, Instant::now()), (5, due));

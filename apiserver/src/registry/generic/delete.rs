@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use proto::Value;
 use resources::before::{self, Deletion};
-use resources::clock::Clock;
+use resources::clock;
 use resources::object;
 use resources::options::DeleteOptions;
 use resources::status::Failure;
@@ -80,7 +80,7 @@ impl Write<'_> {
             strategy,
             &mut object,
             &mut options,
-            Clock::now().seconds,
+            clock::seconds(),
         )?;
         // Whoever asks again for what is under way already is not asked about, and tells of what was completed.
         if self.admitted || matches!(deletion, Deletion::Pending) {
