@@ -49,6 +49,9 @@ pub struct Case {
     pub name: String,
     /// What its differences are counted under: a kind as `apps/v1 Deployment`, or a subject.
     pub area: String,
+    /// That somebody thought of it: no other stands for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
     pub phase: Phase,
     pub namespace: Namespace,
     /// Cases that would meet in one object run one after the other.

@@ -104,12 +104,14 @@ impl Kept for Recorded {
     }
 }
 
-/// As many cases as fit in these minutes: the same ones every time, of every area; of audit all, since nothing else compares that.
+/// As many cases as fit in these minutes: the same ones every time, of every area. First those for which no others stand: of
+/// audit, which nothing else compares, and those written by hand.
 pub fn part<T: Kept>(mut all: Vec<T>, minutes: usize) -> Vec<T> {
     all.sort_by_cached_key(|kept| {
         let case = kept.case();
         (
             case.area != audit::AREA,
+            !case.by_hand,
             Sha256::digest(&case.name).to_vec(),
         )
     });
@@ -161,14 +163,18 @@ mod tests {
     }
 
     #[test]
-    fn a_part_has_all_of_audit() {
+    fn a_part_has_all_of_audit_and_all_that_is_written_by_hand() {
         let mut all: Vec<Case> = (0..10)
             .map(|n| recorded(&n.to_string(), A_MINUTE / 4).case)
             .collect();
         all[7].area = audit::AREA.to_owned();
         all[9].area = audit::AREA.to_owned();
-        let of_audit = |all: &[Case]| all.iter().filter(|case| case.area == audit::AREA).count();
-        assert_eq!(of_audit(&part(all, 1)), 2);
+        all[2].by_hand = true;
+        all[3].by_hand = true;
+        let part = part(all, 1);
+        let names: Vec<&str> = part.iter().map(|case| &*case.name).collect();
+        assert_eq!(names.len(), 4);
+        assert!(["7", "9", "2", "3"].iter().all(|name| names.contains(name)));
     }
 
     #[test]

@@ -107,6 +107,7 @@ fn case(file: &str, title: &str) -> Case {
     Case {
         name: format!("{file}: {}", name.trim()),
         area: file.to_owned(),
+        by_hand: true,
         phase: match (says("alone"), says("first")) {
             (true, _) => Phase::Alone,
             (_, true) => Phase::First,

@@ -94,6 +94,7 @@ pub(super) fn case(resource: &Resource, name: impl Into<String>, steps: Vec<Step
     Case {
         name: format!("{} {}: {}", resource.version, resource.name, name.into()),
         area: area(resource),
+        by_hand: false,
         phase: if far { Phase::Alone } else { Phase::Beside },
         namespace: if resource.namespaced {
             Namespace::Own
