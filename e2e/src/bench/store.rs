@@ -108,8 +108,9 @@ pub async fn run(
     run.few_of_many().await?;
     run.start_full(idle).await?;
     run.node_watches().await?;
-    run.stalled().await?;
     run.reconnect().await?;
+    // Last, since what holds what nobody reads may not outlive it.
+    run.stalled().await?;
     run.settle("after everything").await;
     Ok(())
 }
