@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use k8s_openapi::jiff::SignedDuration;
 use parking_lot::Mutex;
 use prometheus_client::metrics::family::MetricConstructor;
 use prometheus_client::metrics::gauge::Gauge;
@@ -75,7 +76,9 @@ impl Plugins {
         let (left, ends) = (self.left.clone(), Arc::clone(&self.ends));
         metrics.before_scrape(move || {
             let first = ends.of.lock().values().min().copied();
-            left.set(first.map_or(f64::INFINITY, |end| seconds(end - now().as_second())));
+            left.set(first.map_or(f64::INFINITY, |end| {
+                SignedDuration::from_secs(end - now().as_second()).as_secs_f64()
+            }));
         });
     }
 
@@ -124,8 +127,8 @@ impl Plugin {
             return;
         }
         if let Some(old) = std::mem::replace(&mut *current, new) {
-            let lived = now().as_second() - old.valid.0;
-            self.shared.lived.observe(seconds(lived));
+            let lived = SignedDuration::from_secs(now().as_second() - old.valid.0);
+            self.shared.lived.observe(lived.as_secs_f64());
         }
     }
 }
@@ -134,14 +137,6 @@ impl Drop for Plugin {
     fn drop(&mut self) {
         self.shared.ends.of.lock().remove(&self.id);
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "lives of certificates in seconds are far below 2^52"
-)]
-fn seconds(whole: i64) -> f64 {
-    whole as f64
 }
 
 #[cfg(test)]

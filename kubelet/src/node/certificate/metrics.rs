@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use component::metrics::{Buckets, Metrics};
+use k8s_openapi::jiff::SignedDuration;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::MetricConstructor;
@@ -68,8 +69,10 @@ impl Counted {
         let current = Arc::new(Mutex::new(None::<Current>));
         let shown = Arc::clone(&current);
         metrics.before_scrape(move || {
-            let good = shown.lock().as_ref().map(|c| c.not_after - now());
-            left.set(good.filter(|s| *s >= 0).map_or(f64::INFINITY, seconds));
+            let left_of = |c: &Current| SignedDuration::from_secs(c.not_after - now());
+            let good = shown.lock().as_ref().map(left_of);
+            let good = good.filter(|lasts| !lasts.is_negative());
+            left.set(good.map_or(f64::INFINITY, |lasts| lasts.as_secs_f64()));
         });
         Self {
             current,
@@ -86,7 +89,8 @@ impl Counted {
     pub(super) fn renewed(&self, new: Option<Current>) {
         let old = std::mem::replace(&mut *self.current.lock(), new);
         if let (Some(lived), Some(old)) = (&self.lived, old) {
-            lived.observe(seconds(now() - old.not_before));
+            let used = SignedDuration::from_secs(now() - old.not_before);
+            lived.observe(used.as_secs_f64());
         }
     }
 
@@ -97,12 +101,4 @@ impl Counted {
 
 fn now() -> i64 {
     component::clock::now().as_second()
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "lives of certificates in seconds are far below 2^52"
-)]
-fn seconds(whole: i64) -> f64 {
-    whole as f64
 }
