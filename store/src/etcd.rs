@@ -18,6 +18,7 @@ mod member;
 #[allow(clippy::all, clippy::pedantic, unreachable_pub, unused_qualifications, dead_code, reason = "generated code")]
 pub(crate) mod pb;
 mod tls;
+mod transport;
 mod version;
 
 use std::path::PathBuf;
@@ -205,8 +206,8 @@ impl Client {
     }
 
     /// The connection to the member in use, for what only tests ask of etcd.
-    pub(crate) fn channel(&self) -> member::Chan {
-        self.inner.members[*self.inner.current.borrow()].chan()
+    pub(crate) fn channel(&self) -> transport::Channel {
+        self.inner.members[*self.inner.current.borrow()].channel()
     }
 
     /// A connection of its own to the member in use, for one watch: reads and writes never queue
@@ -305,7 +306,7 @@ impl Client {
             match outcome {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => {
-                    let never_sent = member::never_sent(&status);
+                    let never_sent = transport::never_sent(&status);
                     let error = Error::from(status);
                     if error.is_unavailable() {
                         self.leave(at);
