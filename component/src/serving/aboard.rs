@@ -6,6 +6,10 @@
 //! answer that says that it is [`Quiet`] comes aboard when it first has nothing to say: from then on the task of its connection
 //! asks it for more, and writes what all of them say at once.
 //!
+//! HTTP/2 wakes an answer by that answer's own turn: what it hands over takes the room that it had, and the room that it then
+//! asks for comes at once. It looks for more in the same turn, so another would be for nothing. So an answer says when it looks
+//! ([`Waiting::look`]): what woke it before that is seen.
+//!
 //! Invariants: an answer is in one place, its own task or here; it is asked once when it comes, so that nothing that woke its
 //! task is lost; it ends with its connection; one that panics ends alone.
 
@@ -33,19 +37,27 @@ pub struct Quiet;
 
 type Answer = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// One on its way aboard.
+struct Coming {
+    answer: Answer,
+    waiting: Arc<Waiting>,
+}
+
 /// Where answers come aboard a connection, and where those that are woken say so.
 struct Entrance {
     /// As many as a connection has streams at most. None once the connection is over.
-    coming: Mutex<Option<Vec<Answer>>>,
-    /// The places of answers that have not had their turn since they were woken.
+    coming: Mutex<Option<Vec<Coming>>>,
+    /// The places of answers that were woken; some may have looked since.
     woken: Mutex<Vec<usize>>,
+    /// The answers have their turns, after which it is seen who was woken meanwhile: the task need not be.
+    turns: AtomicBool,
     /// The connection's.
     task: AtomicWaker,
 }
 
 impl Entrance {
     /// Hands an answer over; `Err` if there is no connection any more.
-    fn enter(&self, answer: Answer) -> Result<(), Answer> {
+    fn enter(&self, answer: Coming) -> Result<(), Coming> {
         match &mut *self.coming.lock() {
             Some(coming) => coming.push(answer),
             None => return Err(answer),
@@ -83,10 +95,10 @@ where
                 Poll::Pending => Poll::Pending,
             });
             if settled.await
-                && let Err(answer) = entrance.enter(answer)
+                && let Err(coming) = entrance.enter(Coming { answer, waiting })
             {
                 // It will find that out itself.
-                answer.await;
+                coming.answer.await;
             }
         });
     }
@@ -98,19 +110,20 @@ pub(super) struct Aboard {
     places: Vec<Option<Carried>>,
     /// Places without an answer.
     free: Vec<usize>,
+    /// Those who have their turn; empty between two.
+    now: Vec<usize>,
 }
 
 struct Carried {
     answer: Answer,
-    bell: Arc<Bell>,
+    waiting: Arc<Waiting>,
     waker: Waker,
 }
 
 /// Wakes one answer.
 struct Bell {
     place: usize,
-    /// It is among the woken.
-    rung: AtomicBool,
+    waiting: Arc<Waiting>,
     entrance: Arc<Entrance>,
 }
 
@@ -120,9 +133,11 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
+        if self.waiting.ring() {
             self.entrance.woken.lock().push(self.place);
-            self.entrance.task.wake();
+            if !self.entrance.turns.load(Ordering::SeqCst) {
+                self.entrance.task.wake();
+            }
         }
     }
 }
@@ -133,54 +148,77 @@ impl Aboard {
         let entrance = Arc::new(Entrance {
             coming: Mutex::new(Some(Vec::new())),
             woken: Mutex::new(Vec::new()),
+            turns: AtomicBool::new(false),
             task: AtomicWaker::new(),
         });
         let aboard = Self {
             entrance: Arc::clone(&entrance),
             places: Vec::new(),
             free: Vec::new(),
+            now: Vec::new(),
         };
         (aboard, Carriers { entrance, stalled })
     }
 
-    /// Lets those say more that were woken, each once, so that the connection writes what they all say: whoever is woken by
-    /// its own turn, as h2 does when it grants room, has the next. The task is woken when others are.
+    /// Lets those say more that were woken, each once, so that the connection writes what they all say: whoever is woken after
+    /// it has looked has the next turn. The task is woken when others are.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
         self.entrance.task.register(cx.waker());
+        self.entrance.turns.store(true, Ordering::SeqCst);
         let coming = self.entrance.coming.lock().as_mut().map(std::mem::take);
         for answer in coming.into_iter().flatten() {
             self.seat(answer);
         }
-        let woken = std::mem::take(&mut *self.entrance.woken.lock());
-        for place in woken {
-            let Some(carried) = self.places.get_mut(place).and_then(Option::as_mut) else {
-                continue; // it ended, and somebody still had its waker
-            };
-            carried.bell.rung.store(false, Ordering::Release);
-            let Carried { answer, waker, .. } = carried;
-            // The budget of a task is for one answer, and here are many: what bounds each is what its stream may hold.
-            let mut turn = unconstrained(answer.as_mut());
-            let mut turn = AssertUnwindSafe(&mut turn).catch_unwind();
-            if turn.poll_unpin(&mut Context::from_waker(waker)).is_ready() {
-                self.places[place] = None;
-                self.free.push(place);
-            }
+        std::mem::swap(&mut self.now, &mut *self.entrance.woken.lock());
+        let mut now = std::mem::take(&mut self.now);
+        for place in now.drain(..) {
+            self.turn(place);
+        }
+        self.now = now;
+        // Whoever is woken from here on wakes the task; the others are among these.
+        self.entrance.turns.store(false, Ordering::SeqCst);
+        let mut woken = self.entrance.woken.lock();
+        woken.retain(|place| {
+            let carried = self.places.get(*place).and_then(Option::as_ref);
+            carried.is_some_and(|carried| carried.waiting.is_rung())
+        });
+        if !woken.is_empty() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Asks the answer of a place for more, if it is there and has not looked since it was woken.
+    fn turn(&mut self, place: usize) {
+        let Some(carried) = self.places.get_mut(place).and_then(Option::as_mut) else {
+            return; // it ended, and somebody still had its waker
+        };
+        if !carried.waiting.look() {
+            return;
+        }
+        let Carried { answer, waker, .. } = carried;
+        // The budget of a task is for one answer, and here are many: what bounds each is what its stream may hold.
+        let mut turn = unconstrained(answer.as_mut());
+        let mut turn = AssertUnwindSafe(&mut turn).catch_unwind();
+        if turn.poll_unpin(&mut Context::from_waker(waker)).is_ready() {
+            self.places[place] = None;
+            self.free.push(place);
         }
     }
 
     /// Gives an answer a place, and its first turn.
-    fn seat(&mut self, answer: Answer) {
+    fn seat(&mut self, Coming { answer, waiting }: Coming) {
         let place = self.free.pop().unwrap_or(self.places.len());
         let bell = Arc::new(Bell {
             place,
-            rung: AtomicBool::new(false),
+            waiting: Arc::clone(&waiting),
             entrance: Arc::clone(&self.entrance),
         });
         let waker = Waker::from(Arc::clone(&bell));
+        waiting.look();
         bell.wake_by_ref();
         let carried = Some(Carried {
             answer,
-            bell,
+            waiting,
             waker,
         });
         match self.places.get_mut(place) {
@@ -267,6 +305,48 @@ mod tests {
         for turn in 2..5 {
             aboard.poll(&mut Context::from_waker(Waker::noop()));
             assert_eq!(had(), [turn; 8]);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_looks_after_it_was_woken_needs_no_other_turn() {
+        let (mut aboard, carriers) = Aboard::new(Counter::default());
+        let (turns, wake) = (Arc::<AtomicUsize>::default(), Arc::<AtomicWaker>::default());
+        let (counted, kept) = (turns.clone(), wake.clone());
+        carriers.execute(poll_fn(move |cx| {
+            let waiting = Waiting::carried().expect("it is carried");
+            counted.fetch_add(1, Ordering::Relaxed);
+            cx.waker().wake_by_ref();
+            waiting.look();
+            waiting.settle();
+            kept.register(cx.waker());
+            Poll::Pending
+        }));
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        let asked_again = Arc::new(Asked::default());
+        let waker = Waker::from(asked_again.clone());
+        let mut poll = |turns_now| {
+            aboard.poll(&mut Context::from_waker(&waker));
+            assert_eq!(turns.load(Ordering::Relaxed), turns_now);
+        };
+        // Its task had some: each time it woke itself.
+        let before = turns.load(Ordering::Relaxed);
+        poll(before + 1);
+        poll(before + 1);
+        assert_eq!(asked_again.0.load(Ordering::Relaxed), 0);
+        wake.wake();
+        assert_eq!(asked_again.0.load(Ordering::Relaxed), 1);
+        poll(before + 2);
+    }
+
+    #[derive(Default)]
+    struct Asked(AtomicUsize);
+
+    impl Wake for Asked {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 

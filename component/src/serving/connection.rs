@@ -191,7 +191,7 @@ fn answer<S: Service>(
                     body,
                     rest: Bytes::new(),
                     last: 0,
-                    settling: carried.clone().filter(|_| quiet),
+                    quiet: carried.clone().filter(|_| quiet),
                     waiting: carried.filter(|_| impatient),
                     until,
                     _excuse: (!impatient).then(|| socket.excuse()),
@@ -274,8 +274,8 @@ struct Tracked {
     last: usize,
     /// Since when the last piece waits for the client.
     waiting: Option<Arc<Waiting>>,
-    /// Told when there is nothing to say for the first time.
-    settling: Option<Arc<Waiting>>,
+    /// Of a [`Quiet`] answer: told when it looks for something to say, and when there is nothing.
+    quiet: Option<Arc<Waiting>>,
     until: Option<Until>,
     /// One that waits for its client keeps the connection.
     _excuse: Option<Excuse>,
@@ -317,6 +317,10 @@ impl hyper::body::Body for Tracked {
         if let Some(waiting) = &self.waiting {
             waiting.end();
         }
+        // HTTP/2 has looked already at what it has to: whether there is room, and whether the client still wants it.
+        if let Some(quiet) = &self.quiet {
+            quiet.look();
+        }
         let over = self.until.take_if(|until| Instant::now() >= until.at);
         if let Some(over) = over.filter(|_| !self.rest.is_empty() || !self.body.is_end_stream()) {
             (over.cut)();
@@ -331,9 +335,9 @@ impl hyper::body::Body for Tracked {
         self.last = 0;
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if polled.is_pending()
-            && let Some(settling) = self.settling.take()
+            && let Some(quiet) = &self.quiet
         {
-            settling.settle();
+            quiet.settle();
         }
         Poll::Ready(ready!(polled).map(|frame| {
             frame.map(|frame| match frame.into_data() {

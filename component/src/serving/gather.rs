@@ -6,7 +6,7 @@
 //! records are sealed at once, from where their bytes lie; only what fills none yet is copied and waits.
 
 use std::io::{self, IoSlice, Write};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use rustls::ServerConnection;
@@ -20,6 +20,8 @@ use super::stall::Watched;
 const RECORD: usize = 16 * 1024;
 /// What sealing adds to a record at most.
 const OVERHEAD: usize = 32;
+/// What is kept for an answer first: most are one object.
+const SMALL: usize = 2 * 1024;
 /// What leaves in one call: near the largest segment that Linux hands from one socket to another.
 const ROOM: usize = 4 * (RECORD + OVERHEAD);
 
@@ -146,6 +148,13 @@ impl<I: Transport> AsyncWrite for Gather<I> {
             self.seal(parts, taken)?;
         }
         if offered - taken < RECORD {
+            let held = self.held.len();
+            let needed = held + offered - taken;
+            if needed > self.held.capacity() {
+                // One step for most answers, two for what fills a record: growing is copying.
+                let room = if needed > SMALL { RECORD } else { SMALL };
+                self.held.reserve_exact(room - held);
+            }
             let mut skipped = taken;
             for part in parts {
                 let rest = &part[skipped.min(part.len())..];
@@ -167,7 +176,9 @@ impl<I: Transport> AsyncWrite for Gather<I> {
         }
         if !self.due && (self.sealed > 0 || !self.held.is_empty()) {
             self.due = true;
-            cx.waker().wake_by_ref();
+            // A task that wakes itself is work to tokio that another thread might take off its hands, and wakes that thread. One
+            // that yields comes back after the others that are ready here, and after what has come in meanwhile.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
         }
         Poll::Ready(Ok(()))
     }

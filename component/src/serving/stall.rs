@@ -45,6 +45,8 @@ pub(super) struct Waiting {
     excuses: AtomicUsize,
     /// It has said what there was to say; see [`aboard`](super::aboard).
     settled: AtomicBool,
+    /// It was woken, and has not looked since; see there, too.
+    rung: AtomicBool,
 }
 
 /// While this lives, it may take as long as it likes.
@@ -63,6 +65,7 @@ impl Default for Waiting {
             since: AtomicU64::new(0),
             excuses: AtomicUsize::new(0),
             settled: AtomicBool::new(false),
+            rung: AtomicBool::new(false),
         }
     }
 }
@@ -98,6 +101,21 @@ impl Waiting {
     /// Whether it has had nothing to say once; told once.
     pub(super) fn take_settled(&self) -> bool {
         self.settled.load(Ordering::Relaxed) && self.settled.swap(false, Ordering::Relaxed)
+    }
+
+    /// Something woke it. Whether that is news.
+    pub(super) fn ring(&self) -> bool {
+        !self.rung.swap(true, Ordering::AcqRel)
+    }
+
+    /// It looks now, and sees whatever has woken it up to here. Whether something has.
+    pub(super) fn look(&self) -> bool {
+        self.rung.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether something has woken it that it has not looked at.
+    pub(super) fn is_rung(&self) -> bool {
+        self.rung.load(Ordering::Acquire)
     }
 
     fn is_over(&self) -> bool {
