@@ -12,7 +12,7 @@ use crate::auth::Authenticators;
 use crate::authz::Authorizers;
 use crate::config::Config;
 use crate::flowcontrol::FlowControl;
-use crate::registry::Registry;
+use crate::registry::{Endpoint, Registry};
 
 pub struct Server {
     pub config: Config,
@@ -107,23 +107,34 @@ impl Server {
         namespace: &str,
         name: &str,
     ) -> Result<Option<proto::Value>, Failure> {
-        let endpoint = self
-            .registry
-            .any_version(group, resource)
-            .ok_or_else(Failure::no_such_resource)?;
-        let key = if endpoint.resource.namespaced {
-            format!("{namespace}/{name}")
-        } else {
-            name.to_owned()
-        };
-        let entry = endpoint
-            .collection
-            .cached(&key)
-            .await
-            .map_err(read_failure)?;
+        let hub = &self.endpoint(group, resource)?.hub;
+        let entry = self.lookup_entry(group, resource, namespace, name).await?;
         entry
-            .map(|e| resources::object::from_body(&e.body, &endpoint.hub))
+            .map(|e| resources::object::from_body(&e.body, hub))
             .transpose()
+    }
+
+    /// The same as an entry: for who needs no more than labels and selectable fields.
+    pub async fn lookup_entry(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<store::Entry>>, Failure> {
+        let endpoint = self.endpoint(group, resource)?;
+        let collection = &endpoint.collection;
+        let entry = if endpoint.resource.namespaced {
+            collection.cached(&format!("{namespace}/{name}")).await
+        } else {
+            collection.cached(name).await
+        };
+        entry.map_err(read_failure)
+    }
+
+    fn endpoint(&self, group: &str, resource: &str) -> Result<&Endpoint, Failure> {
+        let endpoint = self.registry.any_version(group, resource);
+        endpoint.ok_or_else(Failure::no_such_resource)
     }
 
     /// Every object of a resource, from the cache, as trees of the hub's version: for small collections

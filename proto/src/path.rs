@@ -250,6 +250,8 @@ impl<'a, V: View<'a>> From<(V, NameId)> for Spot<'a> {
 pub struct Errors<'a> {
     root: &'a Value,
     index: Option<Index<'a>>,
+    /// Paths that were looked for without an index.
+    walks: usize,
     /// Maps whose keys are no fields, by address.
     keyed: HashSet<*const Value>,
     found: Vec<FieldError>,
@@ -265,6 +267,7 @@ impl<'a> Errors<'a> {
         Self {
             root,
             index: None,
+            walks: 0,
             keyed: HashSet::new(),
             found: Vec::new(),
             covered: Vec::new(),
@@ -341,13 +344,26 @@ impl<'a> Errors<'a> {
     #[must_use]
     pub fn path(&mut self, spot: Spot<'_>) -> String {
         let mut path = String::new();
-        self.index
-            .get_or_insert_with(|| Index::new(self.root))
-            .push(spot.node, &self.keyed, &mut path);
+        if self.walks < WALKS && self.walk(spot.node, &mut path).is_ok() {
+            self.walks += 1;
+        } else {
+            self.index
+                .get_or_insert_with(|| Index::new(self.root))
+                .push(spot.node, &self.keyed, &mut path);
+        }
         for segment in spot.tail.into_iter().flatten() {
             segment.push(&mut path);
         }
         path
+    }
+
+    /// Appends the path to a node that is found by going through the tree.
+    fn walk(&self, to: &Value, path: &mut String) -> Result<(), TooDeep> {
+        let mut trail = Vec::new();
+        if find(self.root, to, &self.keyed, &mut trail)? {
+            trail.iter().for_each(|segment| segment.push(path));
+        }
+        Ok(())
     }
 
     pub fn push(&mut self, error: FieldError) {
@@ -447,6 +463,62 @@ impl<'a> Errors<'a> {
         let detail = format!("must have at least {min} {}", plural(min, "item"));
         self.add(Reason::TooFew, at, actual.to_string(), detail);
     }
+}
+
+/// So many paths are looked for by going through the tree; an index costs as much as several, and most objects with a problem
+/// have one or two.
+const WALKS: usize = 4;
+/// Nobody goes deeper than this, where only an index finds the way.
+const DEEP: usize = 64;
+
+/// The tree is deeper than [`DEEP`].
+struct TooDeep;
+
+/// Whether `to` is `from` or below it, by its address; `trail` is extended by the way there.
+fn find<'a>(
+    from: &'a Value,
+    to: &Value,
+    keyed: &HashSet<*const Value>,
+    trail: &mut Vec<Segment<'a>>,
+) -> Result<bool, TooDeep> {
+    if std::ptr::eq(from, to) {
+        return Ok(true);
+    }
+    if trail.len() == DEEP {
+        return Err(TooDeep);
+    }
+    let mut below = |segment, child| {
+        trail.push(segment);
+        let found = find(child, to, keyed, trail);
+        if !matches!(found, Ok(true)) {
+            trail.pop();
+        }
+        found
+    };
+    match from {
+        Value::Map(map) => {
+            let is_keyed = || keyed.contains(&std::ptr::from_ref(from));
+            for (name, value) in map.iter() {
+                let segment = match name {
+                    Name::Known(id) if is_keyed() => Segment::Key(id.text()),
+                    Name::Known(id) => Segment::Field(*id),
+                    Name::Other(key) => Segment::Key(key),
+                };
+                if below(segment, value)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Value::List(items) => {
+            for (i, value) in items.iter().enumerate() {
+                if below(Segment::Index(i), value)? {
+                    return Ok(true);
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(false)
 }
 
 /// The parent of every node of a tree, by address.

@@ -93,14 +93,14 @@ async fn admit(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failur
         return Ok(());
     }
     let name = write.namespace;
-    let mut namespace = server.lookup("", "namespaces", "", name).await?;
-    if namespace.as_ref().is_some_and(|ns| phase(ns) == "Active")
-        && doomed.has(name, Instant::now())
-    {
-        namespace = newest(server, "", "namespaces", name).await?;
+    let cached = server.lookup_entry("", "namespaces", "", name).await?;
+    let mut phase = cached.map(|namespace| namespace.field(PHASE).unwrap_or_default().to_owned());
+    if phase.as_deref() == Some("Active") && doomed.has(name, Instant::now()) {
+        let newest = newest(server, "", "namespaces", name).await?;
+        phase = newest.map(|namespace| phase_of(&namespace).to_owned());
     }
-    let namespace = namespace.ok_or_else(|| Failure::not_found("", "namespaces", name))?;
-    if write.operation == Operation::Create && phase(&namespace) == "Terminating" {
+    let phase = phase.ok_or_else(|| Failure::not_found("", "namespaces", name))?;
+    if write.operation == Operation::Create && phase == "Terminating" {
         let why = format!(
             "unable to create new content in namespace {name} because it is being terminated"
         );
@@ -140,7 +140,10 @@ async fn exists(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failu
     Err(Failure::not_found("", "namespaces", name))
 }
 
-fn phase(namespace: &Value) -> &str {
+/// Among the selectable fields.
+const PHASE: &str = "status.phase";
+
+fn phase_of(namespace: &Value) -> &str {
     namespace
         .at(&[n::STATUS, n::PHASE])
         .and_then(Value::as_str)

@@ -81,10 +81,11 @@ async fn validate(server: &Server, write: &mut Attributes<'_>) -> Result<(), Fai
         note(write, "exempt", why);
         return Ok(());
     }
-    let Some(of) = server.lookup("", "namespaces", "", write.namespace).await? else {
+    let of = server.lookup_entry("", "namespaces", "", write.namespace);
+    let Some(of) = of.await? else {
         return missing(settings, write, is_pod);
     };
-    let (policy, errors) = Policy::of(&of, settings.defaults);
+    let (policy, errors) = Policy::of(|key| of.labels.get(key), settings.defaults);
     if errors.is_empty() && is_pod && policy.is_privileged() {
         note(write, "enforce-policy", &Standard::PRIVILEGED.to_string());
         settings.evaluated(true, policy.enforce, "enforce", write);
@@ -269,8 +270,9 @@ fn namespace(server: &Server, write: &mut Attributes<'_>) -> Result<(), Failure>
     };
     let settings = &server.admission.state.pod_security;
     let name = meta::name(new).to_owned();
-    let (after, errors) = Policy::of(new, settings.defaults);
-    let before = write.old.map(|old| Policy::of(old, settings.defaults));
+    let of = |namespace| Policy::of(|key| meta::label(namespace, key), settings.defaults);
+    let (after, errors) = of(new);
+    let before = write.old.map(of);
     let unchanged = before.as_ref().is_some_and(|(_, had)| *had == errors);
     if !errors.is_empty() && !unchanged {
         return Err(Failure::invalid("", "Namespace", &name, &errors));

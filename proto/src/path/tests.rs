@@ -33,6 +33,49 @@ fn a_path_has_fields_with_dots_and_indexes_and_keys_in_brackets() {
 }
 
 #[test]
+fn a_path_is_the_same_whether_it_is_walked_or_looked_up() {
+    fn all<'v>(node: &'v Value, into: &mut Vec<&'v Value>) {
+        into.push(node);
+        match node {
+            Value::Map(map) => map.iter().for_each(|(_, child)| all(child, into)),
+            Value::List(items) => items.iter().for_each(|child| all(child, into)),
+            _ => {}
+        }
+    }
+    let mut root = tree();
+    let mut deep = Value::from("end");
+    for _ in 0..2 * DEEP {
+        deep = vec![deep].into();
+    }
+    root.set(&["deep"], deep);
+    let mut nodes = Vec::new();
+    all(&root, &mut nodes);
+    assert!(nodes.len() > 2 * DEEP);
+    let keyed = root.at(&["metadata"]).unwrap();
+    let foreign = Value::Null;
+    let paths = |walks: Option<usize>| {
+        let mut errors = Errors::new(&root);
+        errors.keyed(keyed);
+        let mut path = |node| {
+            errors.walks = walks.unwrap_or(errors.walks);
+            errors.path(Spot::node(node))
+        };
+        nodes
+            .iter()
+            .map(|node| path(node))
+            .chain([path(&foreign)])
+            .collect::<Vec<_>>()
+    };
+    let walked = paths(Some(0));
+    assert_eq!(walked, paths(Some(WALKS)));
+    assert_eq!(walked, paths(None));
+    assert!(
+        walked.contains(&"metadata[labels][example.com/x]".to_owned()),
+        "{walked:?}"
+    );
+}
+
+#[test]
 fn texts_are_upstreams() {
     let root = tree();
     let at = Spot::node(root.get("spec").unwrap());

@@ -111,7 +111,10 @@ impl Policy {
 
     /// Of the labels of a namespace, and what is wrong with them. What they do not say, the defaults do.
     /// A level that cannot be read enforces the most, and audits and warns of nothing.
-    pub(super) fn of(namespace: &Value, defaults: Self) -> (Self, Vec<FieldError>) {
+    pub(super) fn of<'l>(
+        labels: impl Fn(&str) -> Option<&'l str>,
+        defaults: Self,
+    ) -> (Self, Vec<FieldError>) {
         let mut errors = Vec::new();
         let mut read = |mode: &str, standard: &mut Standard, otherwise: Level| {
             let mut problem = |key: &str, value: &str, why: &str| {
@@ -119,7 +122,7 @@ impl Policy {
                 errors.push(FieldError::invalid(at, value, why));
             };
             let key = label(mode);
-            let level = meta::label(namespace, &key);
+            let level = labels(&key);
             if let Some(text) = level {
                 standard.level = Level::named(text).unwrap_or_else(|why| {
                     problem(&key, text, why);
@@ -127,7 +130,7 @@ impl Policy {
                 });
             }
             let key = version_label(mode);
-            let versioned = meta::label(namespace, &key);
+            let versioned = labels(&key);
             if let Some(text) = versioned {
                 standard.minor = version(text).unwrap_or_else(|why| {
                     problem(&key, text, why);
@@ -180,16 +183,15 @@ fn version_label(mode: &str) -> String {
 mod tests {
     use super::*;
 
-    fn namespace(labels: &[(&str, &str)]) -> Value {
-        let mut namespace = Value::object();
-        for (key, value) in labels {
-            meta::set_label(&mut namespace, &label(key), value);
+    fn among<'l>(labels: &'l [(&'l str, &'l str)]) -> impl Fn(&str) -> Option<&'l str> {
+        move |key| {
+            let found = labels.iter().find(|(mode, _)| label(mode) == key);
+            found.map(|(_, value)| *value)
         }
-        namespace
     }
 
     fn labelled(labels: &[(&str, &str)]) -> ([String; 3], Vec<String>) {
-        let (policy, errors) = Policy::of(&namespace(labels), Policy::PRIVILEGED);
+        let (policy, errors) = Policy::of(among(labels), Policy::PRIVILEGED);
         (
             [policy.enforce, policy.audit, policy.warn].map(|s| s.to_string()),
             errors.iter().map(ToString::to_string).collect(),
@@ -239,7 +241,7 @@ mod tests {
             audit: baseline,
             warn: baseline,
         };
-        let of = |labels: &[(&str, &str)]| Policy::of(&namespace(labels), defaults).0;
+        let of = |labels: &[(&str, &str)]| Policy::of(among(labels), defaults).0;
         assert_eq!(of(&[]), defaults);
         let stricter = of(&[("enforce", "restricted")]);
         let restricted = Standard {
