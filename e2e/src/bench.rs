@@ -1,7 +1,8 @@
 //! Our daemons and upstream's under the same load on the same machine in one run.
 //!
 //! Rates and latencies depend on the machine and on what else it does; what counts is the ratio. The
-//! steadiest figure is the server's CPU time per request, because load and server share the cores.
+//! steadiest figure is the server's CPU time per request, because load and server share the cores. What `api` measures it
+//! measures of both by turns ([`turns`]).
 
 pub mod api;
 pub(crate) mod client;
@@ -11,6 +12,7 @@ mod objects;
 mod process;
 pub mod report;
 pub mod store;
+pub mod turns;
 mod watch;
 
 pub use client::Error;
@@ -29,6 +31,7 @@ impl load::Target {
             server: cluster.pid(None, Daemon::KubeApiserver)?,
             etcd: cluster.pid(None, Daemon::Etcd)?,
             samples: None,
+            place: None,
         })
     }
 }

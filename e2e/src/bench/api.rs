@@ -69,6 +69,7 @@ pub async fn run(
     tell("settling");
     tokio::time::sleep(SETTLE).await;
     run.memory("idle");
+    target.pass().await;
     run.prepare().await?;
     run.writes(size).await?;
     run.reads(size).await?;

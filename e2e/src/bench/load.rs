@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use super::client::{Call, Connection, Error};
 use super::process;
+use super::turns::{PIECES, Place};
 
 /// Where load goes.
 #[derive(Clone)]
@@ -24,6 +25,22 @@ pub struct Target {
     pub etcd: Pid,
     /// Where `perf` puts samples of the server's stacks; the last load's stay.
     pub samples: Option<PathBuf>,
+    /// Where others are measured beside it.
+    pub place: Option<Arc<Place>>,
+}
+
+impl Target {
+    /// Lets others have their turn, if there are any.
+    pub(super) async fn pass(&self) {
+        if let Some(place) = &self.place {
+            place.pass().await;
+        }
+    }
+
+    /// As many as a load is cut into.
+    pub(super) fn pieces(&self) -> usize {
+        if self.place.is_some() { PIECES } else { 1 }
+    }
 }
 
 /// What a scenario cost.
@@ -61,10 +78,11 @@ impl Cost {
 
 /// Watches what the processes use while something is done.
 pub struct Meter {
-    start: Instant,
-    server: Duration,
-    rest: [Duration; 3],
     target: Target,
+    /// Since when it runs, and what had been used then.
+    running: Option<(Instant, [Duration; 4])>,
+    took: Duration,
+    used: [Duration; 4],
     sampler: Option<Sampler>,
 }
 
@@ -106,36 +124,60 @@ impl Drop for Sampler {
 
 impl Meter {
     pub fn start(target: &Target) -> Self {
+        let mut meter = Self::of(target);
+        meter.resume();
+        meter
+    }
+
+    /// One that does not run yet.
+    pub(super) fn of(target: &Target) -> Self {
         let samples = target.samples.as_deref();
         Self {
             sampler: samples.and_then(|to| Sampler::start(target.server, to)),
-            start: Instant::now(),
-            server: process::cpu(target.server),
-            rest: Self::rest(target),
             target: target.clone(),
+            running: None,
+            took: Duration::ZERO,
+            used: [Duration::ZERO; 4],
         }
     }
 
-    fn rest(target: &Target) -> [Duration; 3] {
-        let own = process::cpu(nix::unistd::getpid());
-        [process::machine(), process::cpu(target.etcd), own]
+    pub(super) fn resume(&mut self) {
+        self.running = Some((Instant::now(), Self::used(&self.target)));
     }
 
-    pub fn stop(self, requests: usize, mut latencies: Vec<Duration>) -> Cost {
+    pub(super) fn pause(&mut self) {
+        if let Some((since, before)) = self.running.take() {
+            self.took += since.elapsed();
+            for (used, (now, before)) in self
+                .used
+                .iter_mut()
+                .zip(Self::used(&self.target).into_iter().zip(before))
+            {
+                *used += now.saturating_sub(before);
+            }
+        }
+    }
+
+    /// By the server, the machine, etcd and this program.
+    fn used(target: &Target) -> [Duration; 4] {
+        let own = process::cpu(nix::unistd::getpid());
+        let (server, etcd) = (process::cpu(target.server), process::cpu(target.etcd));
+        [server, process::machine(), etcd, own]
+    }
+
+    pub fn stop(mut self, requests: usize, mut latencies: Vec<Duration>) -> Cost {
         latencies.sort_unstable();
-        let took = self.start.elapsed();
-        let server = process::cpu(self.target.server).saturating_sub(self.server);
+        self.pause();
         drop(self.sampler);
-        let rest = Self::rest(&self.target);
-        let [machine, etcd, own] = [0, 1, 2].map(|i| rest[i].saturating_sub(self.rest[i]));
+        let [server, machine, etcd, own] = self.used;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let other = machine.saturating_sub(etcd + own + server);
         Cost {
             requests,
-            took,
+            took: self.took,
             latencies,
             server,
-            other: other.as_secs_f64() / took.as_secs_f64() / cores as f64,
+            other: other.as_secs_f64() / self.took.as_secs_f64() / cores as f64,
         }
     }
 }
@@ -148,25 +190,45 @@ pub(super) async fn run(
     call: impl Fn(usize) -> Call,
 ) -> Result<Cost, Error> {
     let opens = (0..callers).map(|_| Connection::open(target.address, Arc::clone(&target.tls)));
-    let connections = try_join_all(opens).await?;
+    target.pass().await;
+    let mut connections = try_join_all(opens).await?;
     let next = AtomicUsize::new(0);
-    let meter = Meter::start(target);
-    let work = connections.into_iter().map(|mut connection| {
-        let (next, call) = (&next, &call);
-        async move {
-            let mut seen = Vec::with_capacity(total / callers + 1);
-            loop {
-                let n = next.fetch_add(1, Ordering::Relaxed);
-                if n >= total {
-                    return Ok::<_, Error>(seen);
-                }
-                let call = call(n);
-                let start = Instant::now();
-                connection.send(&call).await?;
-                seen.push(start.elapsed());
-            }
+    let mut meter = Meter::of(target);
+    let mut latencies = Vec::with_capacity(total);
+    let pieces = target.pieces();
+    for piece in 1..=pieces {
+        if piece > 1 {
+            target.pass().await;
         }
-    });
-    let latencies = try_join_all(work).await?.concat();
+        let end = total * piece / pieces;
+        meter.resume();
+        let work = connections
+            .iter_mut()
+            .map(|connection| caller(connection, &next, end, &call));
+        let seen = try_join_all(work).await?;
+        meter.pause();
+        next.store(end, Ordering::Relaxed);
+        latencies.extend(seen.into_iter().flatten());
+    }
     Ok(meter.stop(total, latencies))
+}
+
+/// Asks for one after the other, up to `end`; how long each took.
+async fn caller(
+    connection: &mut Connection,
+    next: &AtomicUsize,
+    end: usize,
+    call: &impl Fn(usize) -> Call,
+) -> Result<Vec<Duration>, Error> {
+    let mut seen = Vec::new();
+    loop {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        if n >= end {
+            return Ok(seen);
+        }
+        let call = call(n);
+        let start = Instant::now();
+        connection.send(&call).await?;
+        seen.push(start.elapsed());
+    }
 }

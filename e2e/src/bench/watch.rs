@@ -59,9 +59,15 @@ pub(super) async fn run(
         .saturating_sub(before);
     let mut writer = Connection::open(target.address, Arc::clone(&target.tls)).await?;
     let item = format!("{}/item-00000", objects::collection("configmaps"));
-    let meter = Meter::start(target);
+    let mut meter = Meter::of(target);
     let mut latencies = Vec::with_capacity(watchers * writes);
+    let every = (writes / target.pieces()).max(1);
     for n in 0..writes {
+        if n % every == 0 {
+            meter.pause();
+            target.pass().await;
+            meter.resume();
+        }
         let body = format!("{{\"data\":{{\"write\":\"{n}\"}}}}");
         let call =
             Call::new(Method::PATCH, item.clone(), body).content("application/merge-patch+json");
@@ -76,14 +82,16 @@ pub(super) async fn run(
                 () = &mut next => break,
             }
         }
-    }
-    let expected = watchers * writes;
-    while latencies.len() < expected {
-        match tokio::time::timeout(PATIENCE, hear.recv()).await {
-            Ok(Some(latency)) => latencies.extend(latency),
-            _ => break,
+        // Before others have their turn, all have heard of what was written.
+        let all_heard = (n + 1) % every == 0 || n + 1 == writes;
+        while all_heard && latencies.len() < watchers * (n + 1) {
+            match tokio::time::timeout(PATIENCE, hear.recv()).await {
+                Ok(Some(latency)) => latencies.extend(latency),
+                _ => break,
+            }
         }
     }
+    let expected = watchers * writes;
     Ok(Watched {
         lost: expected - latencies.len(),
         cost: meter.stop(latencies.len(), latencies),

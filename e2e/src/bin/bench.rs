@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,10 +12,12 @@ use e2e::bench::load::Target;
 use e2e::bench::nodes;
 use e2e::bench::report::{self, Figures};
 use e2e::bench::store::{self, Sizes};
+use e2e::bench::turns::{Place, Turns};
 use e2e::cluster::{self, Cluster, Daemon, OURS, Spec, Upstream};
 use e2e::image;
 use e2e::progress::Progress;
 use e2e::workshop::{self, Workshop};
+use futures::future::try_join_all;
 
 const IMAGES: &[&str] = &["coredns", "busybox", "pause"];
 const SUITES: &[(&str, &str)] = &[
@@ -173,12 +176,20 @@ fn run(args: &ArgMatches) -> anyhow::Result<()> {
         workshop,
     };
     for suite in suites {
-        let ours = bench.measure(suite, &[], "ours")?;
-        let upstream = match ours_alone {
-            true => Figures::default(),
-            false if suite == "cluster" => bench.measure(suite, OURS, "upstream")?,
-            false => bench.measure(suite, &[Daemon::KubeApiserver], "upstream")?,
+        let theirs: &[Daemon] = match suite {
+            "cluster" => OURS,
+            _ => &[Daemon::KubeApiserver],
         };
+        let mut sides: Vec<(&str, &[Daemon])> = vec![("ours", &[])];
+        if !ours_alone {
+            sides.push(("upstream", theirs));
+        }
+        let mut figures = match suite {
+            "api" => bench.beside(&sides)?,
+            _ => bench.one_by_one(suite, &sides)?,
+        };
+        let upstream = figures.split_off(1).pop().unwrap_or_default();
+        let ours = figures.pop().unwrap_or_default();
         let table = report::table(&ours, &upstream);
         println!("{table}");
         if let Some(dir) = args.get_one::<PathBuf>("record") {
@@ -189,8 +200,21 @@ fn run(args: &ArgMatches) -> anyhow::Result<()> {
 }
 
 impl Bench {
-    /// Measures a cluster in which `upstream` are upstream's. It is gone afterwards.
-    fn measure(&self, suite: &str, upstream: &[Daemon], whose: &str) -> anyhow::Result<Figures> {
+    /// Measures clusters in which these daemons are upstream's, one after the other.
+    fn one_by_one(&self, suite: &str, sides: &[(&str, &[Daemon])]) -> anyhow::Result<Vec<Figures>> {
+        let measure = |(whose, upstream): &(&str, &[Daemon])| {
+            let (spec, _gone) = self.site(whose, upstream)?;
+            let figures = match suite {
+                "store" => self.store(spec, whose),
+                _ => self.cluster(spec, whose),
+            };
+            figures.with_context(|| format!("{suite}, {whose}"))
+        };
+        sides.iter().map(measure).collect()
+    }
+
+    /// Where a cluster stands in which `upstream` are upstream's. It is gone with what comes with it.
+    fn site(&self, whose: &str, upstream: &[Daemon]) -> anyhow::Result<(Spec, Gone)> {
         let dir = std::path::absolute(self.dir.join(whose))?;
         // What an earlier run left, which may have been ended at any point.
         if dir.exists() && cluster::down(&dir, false).is_err() {
@@ -204,39 +228,46 @@ impl Bench {
             images: self.images.clone(),
             ..self.workshop.spec(&dir, &self.launcher)
         };
-        let figures = match suite {
-            "api" => self.api(spec, whose),
-            "store" => self.store(spec, whose),
-            _ => self.cluster(spec, whose),
-        };
-        // Why there are no figures tells more than what is left of the cluster.
-        let down = cluster::down(&dir, false);
-        let figures = figures.with_context(|| format!("{suite}, {whose}"))?;
-        down?;
-        Ok(figures)
+        Ok((spec, Gone(dir)))
     }
 
-    fn api(&self, spec: Spec, whose: &str) -> anyhow::Result<Figures> {
-        let mut figures = Figures::default();
-        let cluster = Cluster::up_api_server(spec, Progress::Screen)?;
-        // The first start also makes what a new cluster contains.
-        let starts = (0..3)
-            .map(|_| restart(&cluster))
-            .collect::<Result<Vec<_>, _>>()?;
-        let fastest = starts.iter().min().copied().unwrap_or_default();
-        figures.add("start to /readyz", "ms", fastest.as_secs_f64() * 1000.0);
-        let target = Target {
-            samples: self.samples.clone(),
-            ..Target::of(&cluster)?
-        };
-        let tell = |what: &str| eprintln!("  {whose}: {what}");
-        self.runtime.block_on(api::run(
-            &target,
-            self.size,
-            self.only.as_deref(),
-            &mut figures,
-            &tell,
-        ))?;
+    /// Measures API servers by turns.
+    fn beside(&self, sides: &[(&str, &[Daemon])]) -> anyhow::Result<Vec<Figures>> {
+        let turns = Turns::default();
+        let mut stand = Vec::new();
+        for (whose, upstream) in sides {
+            let (spec, gone) = self.site(whose, upstream)?;
+            let mut figures = Figures::default();
+            let cluster = Cluster::up_api_server(spec, Progress::Screen)?;
+            // The first start also makes what a new cluster contains.
+            let starts = (0..3)
+                .map(|_| restart(&cluster))
+                .collect::<Result<Vec<_>, _>>()?;
+            let fastest = starts.iter().min().copied().unwrap_or_default();
+            figures.add("start to /readyz", "ms", fastest.as_secs_f64() * 1000.0);
+            let target = Target::of(&cluster)?;
+            let place = || Place::among(&turns, vec![target.server, target.etcd]);
+            let target = Target {
+                samples: self.samples.clone().filter(|_| *whose == "ours"),
+                place: (sides.len() > 1).then(|| Arc::new(place())),
+                ..target
+            };
+            stand.push((*whose, target, figures, (cluster, gone)));
+        }
+        let runs = stand
+            .into_iter()
+            .map(|(whose, target, mut figures, gone)| async move {
+                let tell = |what: &str| eprintln!("  {whose}: {what}");
+                let only = self.only.as_deref();
+                let ran = api::run(&target, self.size, only, &mut figures, &tell).await;
+                ran.with_context(|| format!("api, {whose}"))?;
+                Ok::<_, anyhow::Error>((figures, gone))
+            });
+        let (figures, _gone): (Vec<_>, Vec<_>) = self
+            .runtime
+            .block_on(try_join_all(runs))?
+            .into_iter()
+            .unzip();
         Ok(figures)
     }
 
@@ -264,6 +295,18 @@ impl Bench {
             nodes::pods(&target, &mut figures, &tell).await
         })?;
         Ok(figures)
+    }
+}
+
+/// Takes a cluster away when it goes.
+struct Gone(PathBuf);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        // What is left of it tells less than why there are no figures, and the next run takes it away.
+        if let Err(error) = cluster::down(&self.0, false) {
+            eprintln!("{}: {error}", self.0.display());
+        }
     }
 }
 
