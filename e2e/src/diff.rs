@@ -30,6 +30,7 @@ pub mod samples;
 pub mod script;
 pub mod seen;
 pub mod server;
+pub mod vain;
 pub mod value;
 pub mod wire;
 pub mod writes;

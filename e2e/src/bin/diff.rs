@@ -153,7 +153,7 @@ impl Drop for Guard {
     }
 }
 
-/// Whether there is no difference that is not known, and no known one that is gone.
+/// Whether there is no difference that is not known, no known one that is gone, and no case that asks nothing.
 fn compare(args: &ArgMatches) -> anyhow::Result<bool> {
     let site = Site::new(args)?;
     let part = args.get_one::<usize>("part").copied();
@@ -275,12 +275,16 @@ fn judge(args: &ArgMatches, site: &Site, outcome: Outcome, whole: bool) -> anyho
         told.push_str(line);
         told.push('\n');
     }
+    for line in &outcome.vain {
+        told.push_str(line);
+        told.push('\n');
+    }
     print!("{told}");
     println!("{} differences in {} groups", found.len(), groups.len());
     if let Some(path) = args.get_one::<PathBuf>("report") {
         fs::write(path, &told).with_context(|| path.display().to_string())?;
     }
-    Ok(found.is_empty() && gone.is_empty())
+    Ok(found.is_empty() && gone.is_empty() && outcome.vain.is_empty())
 }
 
 fn show(args: &ArgMatches, group: &str) -> anyhow::Result<bool> {

@@ -52,6 +52,9 @@ pub struct Case {
     /// That somebody thought of it: no other stands for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_hand: bool,
+    /// That nothing of it is meant to succeed ([`super::vain`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
     pub phase: Phase,
     pub namespace: Namespace,
     /// Cases that would meet in one object run one after the other.

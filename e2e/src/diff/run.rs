@@ -15,6 +15,7 @@ use super::record::Recorded;
 use super::seen::{Seen, revision};
 use super::server::{Caller, Raw, Server};
 use super::value::list;
+use super::vain::vain;
 use crate::progress::Progress;
 
 /// Threads that ask, and cases that each has open at once. Watches wait more than they work.
@@ -46,6 +47,8 @@ pub struct Outcome {
     pub cases: usize,
     /// Requests that were compared.
     pub requests: usize,
+    /// What is wrong with cases that do not ask what they seem to.
+    pub vain: Vec<String>,
     /// Upstream's answers, if they were to be kept.
     pub recorded: Vec<Recorded>,
 }
@@ -93,6 +96,7 @@ pub fn run(
     outcome
         .found
         .sort_by(|a, b| (&a.case, a.step, &a.place).cmp(&(&b.case, b.step, &b.place)));
+    outcome.vain.sort();
     outcome
         .recorded
         .sort_by(|a, b| a.case.name.cmp(&b.case.name));
@@ -180,6 +184,7 @@ impl Work<'_> {
         outcome.cases += 1;
         outcome.requests += case.steps.len();
         outcome.found.extend(found);
+        outcome.vain.extend(vain(&case, &b));
         if self.keep {
             outcome.recorded.push(Recorded { case, seen: b });
         }

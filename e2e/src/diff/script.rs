@@ -1,7 +1,8 @@
 //! Cases written by hand, in the form that editors know as `.http` files.
 //!
 //! ```text
-//! ### a name                       begins a case; `[alone]`, `[first]` and `[shared]` after it say how it is run
+//! ### a name                       begins a case; `[alone]`, `[first]` and `[shared]` after it say how it is run,
+//!                                  `[refused]` that nothing of it succeeds
 //! # a remark                       right before a request it says what is special about that
 //! @made POST /api/v1/namespaces/${ns}/configmaps       `@made` is a label, and may be left out
 //! Accept: application/yaml
@@ -108,6 +109,7 @@ fn case(file: &str, title: &str) -> Case {
         name: format!("{file}: {}", name.trim()),
         area: file.to_owned(),
         by_hand: true,
+        refused: says("refused"),
         phase: match (says("alone"), says("first")) {
             (true, _) => Phase::Alone,
             (_, true) => Phase::First,

@@ -205,6 +205,12 @@ fn prepared(resource: &Resource, mut object: Value) -> Value {
         spec.remove("runtimeClassName");
     }
     rename(&mut object);
+    // What an event is about lies where the event does.
+    for about in ["/involvedObject/namespace", "/regarding/namespace"] {
+        if let Some(namespace) = object.pointer_mut(about) {
+            *namespace = "${ns}".into();
+        }
+    }
     object
 }
 

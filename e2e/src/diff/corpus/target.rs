@@ -95,6 +95,7 @@ pub(super) fn case(resource: &Resource, name: impl Into<String>, steps: Vec<Step
         name: format!("{} {}: {}", resource.version, resource.name, name.into()),
         area: area(resource),
         by_hand: false,
+        refused: false,
         phase: if far { Phase::Alone } else { Phase::Beside },
         namespace: if resource.namespaced {
             Namespace::Own
