@@ -73,6 +73,17 @@ pub fn rendered(
     render::entry(endpoint, media, entry, clock::seconds())
 }
 
+/// The answer to a write.
+pub fn answered(
+    x: &Exchange,
+    endpoint: &Endpoint,
+    media: Media,
+    written: &Arc<Entry>,
+) -> Result<Bytes, Failure> {
+    let _span = traces::serializing(x, media.content_type());
+    render::written(endpoint, media, written, clock::seconds())
+}
+
 /// Records an object of the hub's version as it is in the request's, defaults included.
 pub fn record(x: &Exchange, endpoint: &Endpoint, object: &proto::Value) {
     if x.trail.is_none() {

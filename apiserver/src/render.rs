@@ -58,21 +58,32 @@ impl Kept {
 /// JSON of an entry in the endpoint's version, without kind and version.
 pub fn json_body(endpoint: &Endpoint, entry: &Arc<Entry>) -> Result<Bytes, Failure> {
     endpoint.forms.get(entry, Kept::Json.of(endpoint), |entry| {
-        let mut out = Vec::with_capacity(entry.body.len() * 5 / 4);
-        let complete = endpoint.strategy.complete;
-        if endpoint.served.message == endpoint.hub.message && complete.is_none() {
-            codec::transcode::to_json(&entry.body, endpoint.hub.message, None, &mut out)
-                .map_err(Failure::internal)?;
-        } else {
-            let mut object = object::from_body(&entry.body, &endpoint.hub)?;
-            if let Some(complete) = complete {
-                complete(&mut object);
-            }
-            let object = object::convert(object, &endpoint.hub, &endpoint.served)?;
-            codec::json::encode(&object, endpoint.served.message, &mut out);
-        }
+        let mut out = Vec::with_capacity(json_room(entry));
+        push_json(endpoint, entry, &mut out)?;
         Ok(out.into())
     })
+}
+
+/// What JSON of an entry mostly has room in.
+fn json_room(entry: &Entry) -> usize {
+    entry.body.len() * 5 / 4
+}
+
+/// Appends what [`json_body`] keeps.
+fn push_json(endpoint: &Endpoint, entry: &Entry, out: &mut Vec<u8>) -> Result<(), Failure> {
+    let (hub, served) = (&endpoint.hub, &endpoint.served);
+    let complete = endpoint.strategy.complete;
+    if served.message == hub.message && complete.is_none() {
+        return codec::transcode::to_json(&entry.body, hub.message, None, out)
+            .map_err(Failure::internal);
+    }
+    let mut object = object::from_body(&entry.body, hub)?;
+    if let Some(complete) = complete {
+        complete(&mut object);
+    }
+    let object = object::convert(object, hub, served)?;
+    codec::json::encode(&object, served.message, out);
+    Ok(())
 }
 
 /// Whether entries hold the protobuf that the endpoint serves.
@@ -141,6 +152,15 @@ fn without_annotation(metadata: &[u8], name: &str) -> Result<Bytes, Failure> {
 
 /// `{"kind":...,"apiVersion":...,` in front of a JSON body.
 pub fn with_type(kind: &str, api_version: &str, body: &[u8], out: &mut Vec<u8>) {
+    push_type(kind, api_version, out);
+    // An object without a field is `{}`.
+    if body.len() > 2 {
+        out.push(b',');
+    }
+    out.extend_from_slice(&body[1..]);
+}
+
+fn push_type(kind: &str, api_version: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"kind\":\"");
     out.extend_from_slice(kind.as_bytes());
     if !api_version.is_empty() {
@@ -148,11 +168,33 @@ pub fn with_type(kind: &str, api_version: &str, body: &[u8], out: &mut Vec<u8>) 
         out.extend_from_slice(api_version.as_bytes());
     }
     out.push(b'"');
-    // An object without a field is `{}`.
-    if body.len() > 2 {
-        out.push(b',');
+}
+
+/// The answer to a write. What is made for it is not kept: whoever wrote the object has it now, and hardly anybody reads all
+/// that is written.
+pub fn written(
+    endpoint: &Endpoint,
+    media: Media,
+    entry: &Arc<Entry>,
+    now: i64,
+) -> Result<Bytes, Failure> {
+    let is_json = media.form == Form::Full && media.encoding != Encoding::Protobuf;
+    let made = || endpoint.forms.find(entry, Kept::Json.of(endpoint));
+    if !is_json || made().is_some() {
+        return self::entry(endpoint, media, entry, now);
     }
-    out.extend_from_slice(&body[1..]);
+    let mut out = Vec::with_capacity(json_room(entry) + 64);
+    let (kind, version) = (endpoint.served.kind, endpoint.served.api_version());
+    push_type(kind, &version, &mut out);
+    let body = out.len();
+    push_json(endpoint, entry, &mut out)?;
+    // Its brace is where the comma has to be; without a field there is none.
+    if out.len() - body > 2 {
+        out[body] = b',';
+    } else {
+        out.remove(body);
+    }
+    finish_json(out, media)
 }
 
 /// The kind and version that metadata forms carry.

@@ -10,7 +10,7 @@ use resources::status::Failure;
 use resources::strategy::Part;
 
 use super::update::check_name;
-use super::{rendered, write};
+use super::{answered, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
@@ -113,7 +113,7 @@ pub async fn serve(
     }
     x.warnings.append(&mut warnings);
     let written = written?;
-    let bytes = rendered(x, endpoint, media, &written.entry)?;
+    let bytes = answered(x, endpoint, media, &written.entry)?;
     let code = if written.created { 201 } else { 200 };
     Ok(body::answer(code, media.content_type(), body::full(bytes)))
 }

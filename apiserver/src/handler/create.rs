@@ -8,7 +8,7 @@ use resources::object;
 use resources::options::WriteOptions;
 use resources::status::Failure;
 
-use super::{manager, read_body, record, rendered, write};
+use super::{answered, manager, read_body, record, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
@@ -40,7 +40,7 @@ pub async fn serve(
     let mut warnings = write.into_warnings();
     x.warnings.append(&mut warnings);
     let written = written?;
-    let bytes = rendered(x, endpoint, media, &written.entry)?;
+    let bytes = answered(x, endpoint, media, &written.entry)?;
     Ok(body::answer(201, media.content_type(), body::full(bytes)))
 }
 

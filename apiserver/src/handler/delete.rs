@@ -10,7 +10,7 @@ use resources::object::{self, Type};
 use resources::options::DeleteOptions;
 use resources::status::Failure;
 
-use super::{read_body, rendered, unread, write};
+use super::{answered, read_body, unread, write};
 use crate::body::{self, Body};
 use crate::chain::{Exchange, traces};
 use crate::registry::Endpoint;
@@ -50,7 +50,7 @@ pub async fn serve(
             body::full(status_bytes(&status, media)),
         ));
     }
-    let bytes = rendered(x, endpoint, media, &entry)?;
+    let bytes = answered(x, endpoint, media, &entry)?;
     Ok(body::answer(200, media.content_type(), body::full(bytes)))
 }
 

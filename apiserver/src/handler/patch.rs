@@ -16,7 +16,7 @@ use resources::status::{Details, Failure};
 use resources::strategy::Part;
 
 use super::subresource::offers;
-use super::{apply, create, manager, read_body, rendered, write};
+use super::{answered, apply, create, manager, read_body, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
@@ -115,7 +115,7 @@ pub async fn part(
     x.warnings.append(&mut problems.into_inner());
     x.warnings.append(&mut warnings);
     let written = written?;
-    let bytes = rendered(x, endpoint, media, &written.entry)?;
+    let bytes = answered(x, endpoint, media, &written.entry)?;
     Ok(body::answer(200, media.content_type(), body::full(bytes)))
 }
 

@@ -11,7 +11,7 @@ use resources::status::Failure;
 use resources::strategy::Part;
 
 use super::subresource::offers;
-use super::{create, manager, read_body, record, rendered, write};
+use super::{answered, create, manager, read_body, record, write};
 use crate::body::{self, Body};
 use crate::chain::Exchange;
 use crate::registry::Endpoint;
@@ -59,7 +59,7 @@ pub async fn part(
     let mut warnings = write.into_warnings();
     x.warnings.append(&mut warnings);
     let written = written?;
-    let bytes = rendered(x, endpoint, media, &written.entry)?;
+    let bytes = answered(x, endpoint, media, &written.entry)?;
     Ok(body::answer(
         if written.created { 201 } else { 200 },
         media.content_type(),
