@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use proto::Value;
+use proto::catalogue::names as n;
 use resources::before::{self, Deletion};
 use resources::clock;
 use resources::object;
@@ -91,6 +92,12 @@ impl Write<'_> {
                 .await?;
             self.admit(Step::Validate, name, None, Some(&old), told)
                 .await?;
+        }
+        if matches!(deletion, Deletion::Remove)
+            && let Some(finalizers) = old.at(&[n::METADATA, n::FINALIZERS])
+        {
+            // Whoever asks for it takes the last ones out of what would have been written; what goes at once is told as it was.
+            proto::meta::metadata_mut(&mut object).insert(n::FINALIZERS, finalizers.clone());
         }
         let value = object::to_stored(&object, hub);
         let mut state = state.lock();
