@@ -14,8 +14,8 @@ use super::compare::{Found, compare};
 use super::record::Recorded;
 use super::seen::{Seen, revision};
 use super::server::{Caller, Raw, Server};
-use super::value::list;
 use super::vain::vain;
+use super::value::list;
 use crate::progress::Progress;
 
 /// Threads that ask, and cases that each has open at once. Watches wait more than they work.
