@@ -135,6 +135,9 @@ pub fn into_hub(
     apply(gates, &mut object, from);
     if from != hub {
         object = proto::convert::convert(object, from, hub)?;
+        if CONVERTED_WHOLE.contains(&from) {
+            return Ok(object);
+        }
         // The old version of definitions defaults what the new one asks for.
         if hub != m::apiextensions_v1beta1::CUSTOM_RESOURCE_DEFINITION {
             apply(gates, &mut object, hub);
@@ -143,6 +146,11 @@ pub fn into_hub(
     (strategy.default)(gates, &mut object);
     Ok(object)
 }
+
+/// Versions whose conversion sets what they leave open. Upstream applies the hub's defaults to what comes in the hub's version
+/// only; here it shows, since annotations of the old version hold fields of the new one: what they leave open is stored as
+/// open, and filled in whenever it is read.
+const CONVERTED_WHOLE: &[MsgId] = &[m::autoscaling_v1::HORIZONTAL_POD_AUTOSCALER];
 
 /// Sets every absent field that has a constant default, in the whole tree.
 pub fn apply(gates: Gates, object: &mut Value, message: MsgId) {

@@ -56,15 +56,12 @@ fn a_path_is_the_same_whether_it_is_walked_or_looked_up() {
     let paths = |walks: Option<usize>| {
         let mut errors = Errors::new(&root);
         errors.keyed(keyed);
-        let mut path = |node| {
+        let all = nodes.iter().copied().chain([&foreign]);
+        all.map(|node| {
             errors.walks = walks.unwrap_or(errors.walks);
             errors.path(Spot::node(node))
-        };
-        nodes
-            .iter()
-            .map(|node| path(node))
-            .chain([path(&foreign)])
-            .collect::<Vec<_>>()
+        })
+        .collect::<Vec<_>>()
     };
     let walked = paths(Some(0));
     assert_eq!(walked, paths(Some(WALKS)));

@@ -183,6 +183,14 @@ fn version_label(mode: &str) -> String {
 mod tests {
     use super::*;
 
+    fn namespace(labels: &[(&str, &str)]) -> Value {
+        let mut namespace = Value::object();
+        for (key, value) in labels {
+            meta::set_label(&mut namespace, &label(key), value);
+        }
+        namespace
+    }
+
     fn among<'l>(labels: &'l [(&'l str, &'l str)]) -> impl Fn(&str) -> Option<&'l str> {
         move |key| {
             let found = labels.iter().find(|(mode, _)| label(mode) == key);
